@@ -1,0 +1,27 @@
+"""How a script ends: a user's mistake is one clear line and a non-zero exit, never a traceback."""
+
+import sys
+
+
+class UserError(Exception):
+    """A mistake that the user can mend.
+
+    The message is shown as it is. It names the file or flag, says what was expected, and gives
+    the remedy (a command or a flag).
+    """
+
+
+def run_cli(main):
+    """Run ``main()`` as a script: user errors exit with 2, an interrupt with 130."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was saved so far is kept", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has gone: not a fault, and nothing left to say.
+        sys.stderr.close()
+        sys.exit(141)

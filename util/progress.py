@@ -1,0 +1,27 @@
+"""Progress bars with rate and remaining time, silent when nobody watches."""
+
+import sys
+
+
+def progress(iterable, description, *, total=None, unit="batch", disable=False):
+    """Wrap ``iterable`` in a tqdm bar on stderr; without a terminal it stays quiet.
+
+    Args:
+        iterable: What to go through.
+        description: Text in front of the bar.
+        total: Number of items, where ``len(iterable)`` does not say it.
+        unit: Name of one item, for the rate.
+        disable: Show nothing (ranks other than 0).
+    """
+    # Imported here so that `--help` does not wait for it.
+    from tqdm import tqdm
+
+    return tqdm(
+        iterable,
+        desc=description,
+        total=total,
+        unit=unit,
+        leave=False,
+        dynamic_ncols=True,
+        disable=disable or not sys.stderr.isatty(),
+    )
