@@ -60,3 +60,41 @@ def read_json(path):
         raise UserError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path} is not a readable JSON file: {error}") from None
+
+
+class NpyFile:
+    """A ``.npy`` file read by memory map, opened anew in every process that receives it.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self._array = None
+
+    @property
+    def array(self):
+        """The memory map (read only).
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        if self._array is None:
+            import numpy as np
+
+            try:
+                self._array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise UserError(f"{self.path} is missing or damaged ({error}); delete its folder and make it again") from None
+        return self._array
+
+    def __getitem__(self, rows):
+        return self.array[rows]
+
+    def __len__(self):
+        return len(self.array)
+
+    def __getstate__(self):
+        # A pickled memory map would carry the whole file.
+        return {"path": self.path, "_array": None}

@@ -1,0 +1,1 @@
+"""What surrounds an epoch: flags, run folders, the training loop, search, features computed once, results."""

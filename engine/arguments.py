@@ -1,0 +1,189 @@
+"""Command-line flags: shared groups, declared once, and the parser of a recipe.
+
+Nothing here imports torch: `--help` and usage errors answer at once.
+"""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+from util.cli import UserError
+from util.files import read_json
+
+# What may differ when a run is resumed, because the result does not depend on it.
+_FREE_ON_RESUME = {"resume", "epochs", "num_workers", "cache_features", "cache_dir", "device", "patience"}
+
+
+class RecipeParser(argparse.ArgumentParser):
+    """Shows defaults, keeps the layout of the docstring, and reports a usage error in one line."""
+
+    def __init__(self, description, **kwargs):
+        super().__init__(description=description, formatter_class=_HelpFormatter, allow_abbrev=False, **kwargs)
+
+    def error(self, message):
+        """Exit with 2 and one line."""
+        self.exit(2, f"error: {message}; see {Path(sys.argv[0]).name} --help\n")
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    def _get_help_string(self, action):
+        text = action.help or ""
+        if action.default in (None, False, argparse.SUPPRESS) or action.nargs == 0:
+            return text
+        return f"{text} (default: %(default)s)"
+
+
+def number(kind, low, high=math.inf, *, open_high=False):
+    """An argparse type: ``kind`` (int or float) between ``low`` and ``high``."""
+
+    def parse(text):
+        value = kind(text)
+        if not low <= value <= high or (open_high and value == high):
+            limit = f" and {'below' if open_high else 'at most'} {high}" if high != math.inf else ""
+            raise argparse.ArgumentTypeError(f"{text} is out of range; expected at least {low}{limit}")
+        return value
+
+    parse.__name__ = "whole number" if kind is int else "number"
+    return parse
+
+
+positive_int = number(int, 1)
+whole = number(int, 0)
+positive = number(float, 1e-300)
+non_negative = number(float, 0.0)
+
+
+def add_run_flags(parser):
+    """Seed, folders, device, precision."""
+    group = parser.add_argument_group("run")
+    group.add_argument("--seed", type=whole, default=2, help="seed of every random source")
+    group.add_argument("--save", default="EXP", help="name in the run folder <kind>-<save>-<time>")
+    group.add_argument("--out_dir", help="folder of the run folders")
+    group.add_argument("--resume", metavar="RUN_DIR", help="continue an interrupted run to the result it would have had")
+    group.add_argument("--demo", action="store_true", help="small settings on embedded data, made when missing")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    group.add_argument(
+        "--parallel",
+        "--use_dataparallel",
+        action="store_true",
+        help="torch DataParallel over all visible GPUs (torchrun needs no flag)",
+    )
+    group.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off", help="mixed precision")
+    group.add_argument("--num_workers", type=whole, default=32, help="data loading processes, at most one per core")
+
+
+def add_data_flags(parser):
+    """Data folder and what is kept of it."""
+    group = parser.add_argument_group("data")
+    group.add_argument("--datadir", help="folder of the prepared data")
+    group.add_argument("--small_dataset", action="store_true", help="the first 64 samples of every split")
+    group.add_argument(
+        "--cache_features",
+        choices=("auto", "ram", "disk", "off"),
+        default="auto",
+        help="keep what frozen backbones compute, once per sample; exact",
+    )
+    group.add_argument("--cache_dir", help="folder of features kept on disk (default: <datadir>/features)")
+
+
+def add_training_flags(parser):
+    """Epochs, batches, schedule and optimiser of the weights."""
+    group = parser.add_argument_group("training")
+    group.add_argument("--epochs", type=positive_int, help="number of epochs")
+    group.add_argument("--batchsize", type=number(int, 2), help="samples of a batch, over all devices")
+    group.add_argument("--drpt", type=number(float, 0.0, 1.0, open_high=True), help="dropout rate")
+    group.add_argument("--weight_decay", type=non_negative, help="L2 decay of the weights")
+    group.add_argument("--eta_max", type=positive, help="largest learning rate")
+    group.add_argument("--eta_min", type=non_negative, help="smallest learning rate")
+    group.add_argument("--Ti", type=positive_int, help="epochs of the first cosine cycle")
+    group.add_argument("--Tm", type=positive_int, help="factor from one cycle's length to the next")
+    group.add_argument(
+        "--lr_restarts",
+        choices=("original", "sgdr"),
+        default="original",
+        help="original: restart only where a step hits the minimum exactly; sgdr: after every cycle",
+    )
+
+
+def add_architecture_flags(parser):
+    """Sizes of the bilevel search space."""
+    group = parser.add_argument_group("architecture")
+    group.add_argument("--C", type=positive_int, help="channels of every state")
+    group.add_argument("--L", type=positive_int, help="length of every state")
+    group.add_argument("--num_input_nodes", type=positive_int, help="number of input features")
+    group.add_argument("--num_keep_edges", type=positive_int, default=2, help="edges kept per step; 2 is the only value")
+    group.add_argument("--steps", type=positive_int, help="cell steps")
+    group.add_argument("--multiplier", type=positive_int, help="cell states that are concatenated at the end")
+    group.add_argument("--node_steps", type=positive_int, help="inner steps of a cell step")
+    group.add_argument("--node_multiplier", type=positive_int, help="inner states that are concatenated")
+    group.add_argument("--num_outputs", type=positive_int, help="number of classes")
+
+
+def add_alpha_flags(parser, used=True):
+    """Optimiser of the architecture parameters."""
+    group = parser.add_argument_group("architecture optimiser" if used else "accepted, without effect here")
+    group.add_argument("--arch_learning_rate", type=positive, default=3e-4, help="learning rate of alphas, betas, gammas")
+    group.add_argument("--arch_weight_decay", type=non_negative, default=1e-3, help="their L2 decay")
+
+
+def check_architecture(args, num_features):
+    """Check the sizes of the search space against each other and the network.
+
+    Raises:
+        UserError: the flags in conflict.
+    """
+    if args.num_input_nodes != num_features:
+        raise UserError(f"--num_input_nodes {args.num_input_nodes}: the network has {num_features} features")
+    if args.num_keep_edges != 2:
+        raise UserError(f"--num_keep_edges {args.num_keep_edges}: every operation takes two inputs; use 2")
+    if args.multiplier > num_features + args.steps:
+        raise UserError(f"--multiplier {args.multiplier} is more than the {num_features + args.steps} states of a cell")
+    if args.node_multiplier > 2 + args.node_steps:
+        raise UserError(f"--node_multiplier {args.node_multiplier} is more than the {2 + args.node_steps} inner states")
+
+
+def parse_args(parser, argv=None, *, demo=None, inherit=None):
+    """Parse the command line of a recipe.
+
+    Explicit flags always win. Behind them stand, in this order: the arguments of the run that
+    ``--resume`` names, small values for ``--demo``, what ``inherit`` finds in an earlier run, and
+    the parser's defaults.
+
+    Args:
+        parser: The recipe's parser.
+        argv: Arguments; None takes the process's.
+        demo: Values that ``--demo`` changes.
+        inherit: Arguments -> dict of further defaults (from a search run), or None.
+
+    Raises:
+        UserError: a resumed run is given other settings.
+    """
+    args = parser.parse_args(argv)
+    if args.resume:
+        return _resumed(parser, argv, args.resume)
+    known = set(vars(args))
+    if inherit is not None:
+        parser.set_defaults(**{name: value for name, value in inherit(args).items() if name in known})
+        args = parser.parse_args(argv)
+    if args.demo and demo:
+        parser.set_defaults(**demo)
+        args = parser.parse_args(argv)
+    return args
+
+
+def _resumed(parser, argv, folder):
+    path = Path(folder) / "args.json"
+    if not path.exists():
+        raise UserError(f"--resume {folder}: no args.json there; name the folder that the run printed at its start")
+    saved = {**read_json(path), "resume": str(folder)}
+    known = set(vars(parser.parse_args(argv)))
+    if unknown := set(saved) ^ known:
+        raise UserError(f"--resume {folder}: that run was made by another script (flags {', '.join(sorted(unknown))})")
+    parser.set_defaults(**saved)
+    args = parser.parse_args(argv)
+    changed = [name for name, value in saved.items() if getattr(args, name) != value and name not in _FREE_ON_RESUME]
+    if changed:
+        flags = ", ".join(f"--{name} {getattr(args, name)} (was {saved[name]})" for name in changed)
+        raise UserError(f"--resume {folder} continues with the run's own settings, but got {flags}; drop these flags")
+    return args

@@ -1,0 +1,198 @@
+"""What a frozen backbone computes for a sample is computed once and kept, in memory or on disk.
+
+Exact: the same network, precision and batch dict; only the moment differs.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from engine.loading import build_loader, to_device
+from util.cli import UserError
+from util.distributed import barrier, from_rank_0, rank
+from util.files import NpyFile, write_json
+from util.progress import progress
+
+logger = logging.getLogger("mdarts")
+
+# Kept features may take this share of the memory or disk that is free.
+_SHARE = 0.5
+_BATCH = 32
+
+
+class CachedFeatures(Dataset):
+    """A data set whose batches carry backbone features instead of some raw inputs.
+
+    Args:
+        dataset: The raw data set; has ``read(indices, without)``.
+        features: Backbone name -> feature index -> array (distinct inputs, ...), or None where not kept.
+        rows: Backbone name -> row of ``features`` for each sample.
+        in_memory: Whether reading costs no disk access.
+    """
+
+    def __init__(self, dataset, features, rows, in_memory):
+        self.dataset, self.features, self.rows, self.in_memory = dataset, features, rows, in_memory
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitems__(self, indices):
+        batch = self.dataset.read(indices, without=self.features)
+        for name, arrays in self.features.items():
+            rows = self.rows[name][indices]
+            batch[f"{name}_features"] = [None if a is None else torch.from_numpy(a[rows]) for a in arrays]
+        return batch
+
+
+class FeatureCache:
+    """Computes and keeps the features of a network's frozen backbones.
+
+    Args:
+        net: A `BackboneNet` on ``device``, backbones in their final state.
+        mode: ``auto``, ``ram``, ``disk`` or ``off``.
+        folder: Where ``disk`` keeps features, one sub-folder per content.
+        device: Where the network runs.
+        precision: See `engine.training.Precision`; the same as in training.
+        num_workers: Reading processes.
+    """
+
+    def __init__(self, net, mode, folder, device, precision, num_workers):
+        self.net, self.mode, self.folder = net, mode, Path(folder)
+        self.device, self.precision, self.num_workers = device, precision, num_workers
+
+    def __call__(self, dataset):
+        """Return ``dataset`` with cached features, or as it is if nothing can be cached."""
+        names = [name for name in self.net.cacheable() if self.net.needed(name)]
+        if self.mode == "off" or not names:
+            return dataset
+        features, rows, in_memory = {}, {}, True
+        for name in names:
+            distinct = dataset.distinct(name)
+            _, first, rows[name] = np.unique(distinct, return_index=True, return_inverse=True)
+            features[name], where = self._features(dataset, name, first)
+            if where == "off":
+                del features[name], rows[name]
+            in_memory &= where == "ram"
+        return CachedFeatures(dataset, features, rows, in_memory) if features else dataset
+
+    def _features(self, dataset, name, samples):
+        """Features of ``samples`` and where they are: ``ram``, ``disk`` or ``off``."""
+        shapes = [tuple(feature.shape[1:]) for feature in self._extract(dataset, name, samples[:2])]
+        kept = set(range(len(shapes))) & {index % len(shapes) for index in self.net.needed(name)}
+        key = self._key(dataset, name, samples)
+        place = self.folder / f"{dataset.split}-{name}-{key}"
+        sizes = [4 * len(samples) * int(np.prod(shape)) for shape in shapes]
+        where = self._choose(place, sum(sizes[index] for index in kept), sum(sizes))
+        size = sum(sizes) if where == "disk" else sum(sizes[index] for index in kept)
+        logger.info(
+            "features of %s, %s: %s (%s bytes for %d distinct inputs)", name, dataset.split, where, f"{size:,}", len(samples)
+        )
+        if where == "off":
+            return None, where
+        if where == "ram":
+            arrays = [np.empty((len(samples), *s), np.float32) if i in kept else None for i, s in enumerate(shapes)]
+            self._fill(arrays, dataset, name, samples)
+            return arrays, where
+        if not (place / "manifest.json").exists():
+            self._write(place, dataset, name, samples, shapes)
+        return [NpyFile(place / f"{i}.npy") for i in range(len(shapes))], where
+
+    def _choose(self, place, memory_size, disk_size):
+        """Where to keep features; the same answer on every rank."""
+        if self.mode != "auto":
+            return self.mode
+        if from_rank_0((place / "manifest.json").exists()):
+            return "disk"
+        if from_rank_0(memory_size <= _SHARE * _free_memory()):
+            return "ram"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return "disk" if from_rank_0(disk_size <= _SHARE * shutil.disk_usage(self.folder).free) else "off"
+
+    @torch.no_grad()
+    def _extract(self, dataset, name, indices):
+        batch = to_device(dataset.read(indices, only=[name]), self.device)
+        with self.precision.autocast():
+            return [feature.float() for feature in self.net.extract(batch, name)]
+
+    @torch.no_grad()
+    def _fill(self, arrays, dataset, name, samples):
+        mode = self.net.training
+        self.net.eval()
+        reader = _Inputs(dataset, samples, name)
+        loader = build_loader(
+            reader, _BATCH, shuffle=False, seed=0, num_workers=self.num_workers, device=self.device, all_ranks=True
+        )
+        start = 0
+        for batch in progress(loader, f"{name} features, {dataset.split}", disable=rank() > 0):
+            batch = to_device(batch, self.device)
+            with self.precision.autocast():
+                found = self.net.extract(batch, name)
+            stop = start + len(found[0])
+            for array, feature in zip(arrays, found, strict=True):
+                if array is not None:
+                    array[start:stop] = feature.float().cpu().numpy()
+            start = stop
+        self.net.train(mode)
+
+    def _write(self, place, dataset, name, samples, shapes):
+        """Fill ``place`` on rank 0; it appears under its name only when it is complete."""
+        if rank() == 0:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                for left_over in self.folder.glob(f".{place.name}-*"):
+                    shutil.rmtree(left_over, ignore_errors=True)
+                temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=self.folder))
+                arrays = [
+                    np.lib.format.open_memmap(temporary / f"{i}.npy", "w+", np.float32, (len(samples), *shape))
+                    for i, shape in enumerate(shapes)
+                ]
+                self._fill(arrays, dataset, name, samples)
+                for array in arrays:
+                    array.flush()
+                write_json(temporary / "manifest.json", {"split": dataset.split, "backbone": name, "shapes": shapes})
+                temporary.rename(place)
+            except OSError as error:
+                raise UserError(
+                    f"cannot keep features in {self.folder}: {error.strerror}; use --cache_dir DIR or --cache_features off"
+                ) from None
+        barrier()
+
+    def _key(self, dataset, name, samples):
+        """Identifies content: data, backbone weights, pool, precision and thread-independent settings."""
+        backbone, digest = self.net.backbones[name], hashlib.sha256()
+        facts = [dataset.fingerprint, len(samples), self.net.pool, self.precision.amp, torch.__version__, self.device.type]
+        digest.update(json.dumps(facts).encode())
+        for module in backbone.modules_of(len(backbone.channels)):
+            for tensor in module.state_dict().values():
+                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+class _Inputs(Dataset):
+    """Raw inputs of one backbone for some samples, in order."""
+
+    def __init__(self, dataset, samples, name):
+        self.dataset, self.samples, self.name = dataset, samples, name
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitems__(self, indices):
+        return self.dataset.read(self.samples[indices], only=[self.name])
+
+
+def _free_memory():
+    """Bytes of memory that are free now."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

@@ -1,0 +1,53 @@
+"""Data loaders whose order depends on seed and epoch alone."""
+
+import os
+
+import torch
+from torch.utils.data import DataLoader
+
+from util.distributed import rank, world_size
+from util.samplers import EpochBatchSampler
+
+
+def build_loader(dataset, batch_size, *, shuffle, seed, num_workers, device, all_ranks=False):
+    """Return a `DataLoader` of batch dicts.
+
+    Args:
+        dataset: Has ``__getitems__(indices) -> batch dict``; one with ``in_memory`` is read in this process.
+        batch_size: Samples of a batch over all ranks together.
+        shuffle: New order every epoch (call `set_epoch`).
+        seed: Seed of the order.
+        num_workers: Upper limit of reading processes; never more than cores.
+        device: Where the batches will go; pinned memory is used for a GPU.
+        all_ranks: Every rank reads everything, instead of its share of every batch.
+    """
+    share = {} if all_ranks else {"rank": rank(), "world_size": world_size()}
+    sampler = EpochBatchSampler(len(dataset), batch_size, shuffle=shuffle, seed=seed, **share)
+    workers = 0 if getattr(dataset, "in_memory", False) else min(num_workers, os.cpu_count() or 1)
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=_identity,
+        pin_memory=device.type == "cuda",
+        persistent_workers=workers > 0,
+        # Its own generator, so that making an iterator draws nothing from the global one.
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def _identity(batch):
+    return batch
+
+
+def to_device(batch, device):
+    """Move the tensors of a batch dict (also in lists) to ``device``."""
+    return {key: _move(value, device) for key, value in batch.items()}
+
+
+def _move(value, device):
+    if isinstance(value, torch.Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, list):
+        return [_move(item, device) for item in value]
+    return value

@@ -1,0 +1,41 @@
+"""What a result must say to be believed: versions, commit, machine, memory, arguments."""
+
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+
+def environment(device):
+    """Versions, device and git commit of this run."""
+    import torchvision
+
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "versions": versions,
+        "device": f"{device.type}: {name}",
+        "threads": torch.get_num_threads(),
+        "git_commit": git_commit(),
+    }
+
+
+def git_commit():
+    """Commit of the project, with "-dirty" when tracked files differ from it; None outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def peak_memory_mb(device):
+    """Largest memory so far in MiB: allocated on a GPU, resident of this process on a CPU."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)

@@ -1,0 +1,255 @@
+"""A run: its folder, log, random state and checkpoints, so that it can stop at any moment and go on."""
+
+import contextlib
+import datetime
+import json
+import logging
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from engine.report import environment, peak_memory_mb
+from util.checkpoint import load_checkpoint, save_checkpoint
+from util.cli import UserError
+from util.distributed import barrier, from_rank_0, gather, init_distributed, leave, rank
+from util.files import read_json, write_json, write_text
+
+logger = logging.getLogger("mdarts")
+
+
+class Run:
+    """Where a run writes and what it needs to continue.
+
+    Attributes:
+        folder: `Path` of the run folder.
+        args: The arguments.
+        device: `torch.device` of this process.
+        epoch: The epoch to do next.
+        stopped: Whether the run has ended before its last epoch.
+        seconds: Time spent in epochs, over all interruptions.
+    """
+
+    def __init__(self, folder, args, device):
+        self.folder, self.args, self.device = Path(folder), args, device
+        self.epoch, self.stopped, self.seconds = 0, False, 0.0
+        self._tracked = {}
+        self._board = None
+
+    @property
+    def is_main(self):
+        """Whether this process writes files (rank 0)."""
+        return rank() == 0
+
+    def track(self, **objects):
+        """Name the objects with ``state_dict`` / ``load_state_dict`` that a checkpoint holds, and restore them.
+
+        Call it when everything is built: if the folder has a ``last.pth``, all of them and the
+        random state continue from there.
+        """
+        self._tracked = objects
+        path = self.folder / "last.pth"
+        if not path.exists():
+            # Ranks start from equal weights and then draw different dropout masks.
+            torch.manual_seed(self.args.seed + 1_000_003 * rank())
+            return
+        state = load_checkpoint(path)
+        if set(state["objects"]) != set(objects):
+            raise UserError(f"{path} was written by another script: it holds {', '.join(sorted(state['objects']))}")
+        for name, value in objects.items():
+            value.load_state_dict(state["objects"][name])
+        self.epoch, self.stopped, self.seconds = state["epoch"], state["stopped"], state["seconds"]
+        _set_random_state(state["random"][rank() % len(state["random"])])
+        if self.is_main:
+            self._drop_log_after(self.epoch)
+        logger.info("resumed %s at epoch %d", self.folder, self.epoch)
+
+    def finish_epoch(self, record, best=None):
+        """Log an epoch and save: ``best.pth`` if ``best`` is a dict, then ``last.pth``, which makes the epoch count.
+
+        A run killed before that does the epoch again, to the same result.
+        """
+        self.epoch = record["epoch"] + 1
+        self.seconds += record["seconds"]
+        random_states = gather(_random_state())
+        if self.is_main:
+            if best is not None:
+                save_checkpoint(self.folder / "best.pth", best)
+            with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            self._log_scalars(record)
+            save_checkpoint(
+                self.folder / "last.pth",
+                {
+                    "epoch": self.epoch,
+                    "stopped": self.stopped,
+                    "seconds": self.seconds,
+                    "objects": {name: value.state_dict() for name, value in self._tracked.items()},
+                    "random": random_states,
+                },
+            )
+        logger.info("%s", _summary(record))
+        for warning in record.get("warnings", ()):
+            logger.warning("epoch %d: %s", record["epoch"], warning)
+
+    def records(self):
+        """The logged epochs so far."""
+        path = self.folder / "log.jsonl"
+        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+        # What follows the last line end was being written when the run was killed.
+        return [json.loads(line) for line in lines[:-1]]
+
+    def write_result(self, result):
+        """Write ``result.json``: ``result`` with time, memory, versions, commit and arguments; returns it whole."""
+        result = {
+            **result,
+            "seconds": round(self.seconds, 1),
+            "peak_memory_mb": max(gather(peak_memory_mb(self.device))),
+            **environment(self.device),
+            "arguments": vars(self.args),
+        }
+        if self.is_main:
+            write_json(self.folder / "result.json", result)
+            logger.info("result: %s", self.folder / "result.json")
+        barrier()
+        return result
+
+    def _drop_log_after(self, epoch):
+        kept = [json.dumps(record) for record in self.records() if record["epoch"] < epoch]
+        write_text(self.folder / "log.jsonl", "".join(line + "\n" for line in kept))
+
+    def _log_scalars(self, record):
+        if self._board is None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                self._board = False
+            else:
+                self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=record["epoch"])
+        if self._board:
+            for split, values in record.items():
+                for name, value in values.items() if isinstance(values, dict) else ():
+                    if isinstance(value, float):
+                        self._board.add_scalar(f"{split}/{name}", value, record["epoch"])
+            self._board.flush()
+
+    def close(self):
+        """Close the scalar log."""
+        if self._board:
+            self._board.close()
+
+
+@contextlib.contextmanager
+def start_run(args, kind, parent):
+    """Seed, find the device, make (or with ``--resume`` reopen) the run folder and open its log.
+
+    Args:
+        args: Arguments with ``seed``, ``device``, ``save``, ``resume``.
+        kind: First word of the folder's name: ``search``, ``eval``, ``test``, ...
+        parent: Folder of the run folder ``<kind>-<save>-<time>``.
+
+    Yields:
+        A `Run`.
+    """
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {args.device}: this torch sees no GPU; use --device cpu or auto")
+    device = init_distributed(args.device)
+    seed_everything(args.seed)
+    folder = from_rank_0(_run_folder(args, kind, parent) if rank() == 0 else None)
+    run = Run(folder, args, device)
+    handlers = _open_log(run) if run.is_main else []
+    try:
+        logger.info("run folder: %s", run.folder)
+        yield run
+    except KeyboardInterrupt:
+        logger.info("interrupted; continue with --resume %s", run.folder)
+        raise
+    except UserError as error:
+        logger.debug("error: %s", error)
+        raise
+    finally:
+        run.close()
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
+        leave()
+
+
+def seed_everything(seed):
+    """Seed Python, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def open_run_arguments(folder):
+    """Read the ``args.json`` of a run folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(folder) / "args.json"
+    if not path.exists():
+        raise UserError(f"{folder} is not a run folder: it has no args.json; name the folder that the run printed")
+    return read_json(path)
+
+
+def _run_folder(args, kind, parent):
+    if args.resume:
+        return Path(args.resume)
+    stamp = time.strftime("%Y%m%d-%H%M%S", datetime.datetime.now().timetuple())
+    base = Path(parent) / f"{kind}-{args.save}-{stamp}"
+    for number in range(1, 1000):
+        folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"cannot make the run folder {folder}: {error.strerror}; choose another --out_dir") from None
+        write_json(folder / "args.json", vars(args))
+        return folder
+    raise UserError(f"{base} and 998 siblings exist already; choose another --save")
+
+
+def _open_log(run):
+    handlers = [logging.StreamHandler(), logging.FileHandler(run.folder / "log.txt")]
+    handlers[0].setLevel(logging.INFO)
+    handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    for handler in handlers:
+        logger.addHandler(handler)
+    return handlers
+
+
+def _summary(record):
+    parts = [f"epoch {record['epoch']}"]
+    for split, values in record.items():
+        if isinstance(values, dict) and "loss" in values:
+            parts.append(f"{split} " + " ".join(f"{name} {value:.4f}" for name, value in values.items()))
+    if record["best"]:
+        parts.append("best so far")
+    return " | ".join([*parts, f"{record['seconds']:.1f} s"])
+
+
+def _random_state():
+    _, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": [torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _set_random_state(state):
+    version, keys, gauss = state["python"]
+    random.setstate((version, tuple(keys), gauss))
+    keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

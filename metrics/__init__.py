@@ -1,0 +1,1 @@
+"""Epoch metrics: ``reset``, ``update(outputs, batch)``, ``compute() -> dict of floats``."""

@@ -1,0 +1,1 @@
+"""Networks: genotypes, the bilevel fusion network and its backbones."""

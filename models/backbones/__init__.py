@@ -1,0 +1,1 @@
+"""Unimodal networks whose features the fusion reads."""

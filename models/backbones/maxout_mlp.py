@@ -1,0 +1,59 @@
+"""MaxOut text network (MM-IMDB plots), after Goodfellow et al. 2013 and Arevalo et al. 2017."""
+
+from torch import nn
+
+TEXT_DIM = 300
+_PIECES = 5
+_DROPOUT = 0.5
+
+
+class MaxOut(nn.Module):
+    """Maximum over ``pieces`` linear maps: (N, inputs) -> (N, outputs)."""
+
+    def __init__(self, inputs, outputs, pieces=_PIECES):
+        super().__init__()
+        self.pieces = pieces
+        self.lin = nn.Linear(inputs, outputs * pieces)
+
+    def forward(self, x):
+        return self.lin(x).view(x.shape[0], -1, self.pieces).max(dim=-1).values
+
+
+class MaxOutMLP(nn.Module):
+    """Two MaxOut layers and a linear head; parameter names are the originals'.
+
+    Args:
+        num_outputs: Classes of the head.
+    """
+
+    channels = (64, 128)
+    stateless = False
+
+    def __init__(self, num_outputs):
+        super().__init__()
+        self.op1 = MaxOut(TEXT_DIM, 64)
+        self.op2 = nn.Sequential(nn.BatchNorm1d(64), nn.Dropout(_DROPOUT))
+        self.op3 = MaxOut(64, 128)
+        self.op4 = nn.Sequential(nn.BatchNorm1d(128), nn.Dropout(_DROPOUT))
+        self.hid2val = nn.Linear(128, num_outputs)
+
+    def forward(self, text, count=None):
+        """Return the first ``count`` of two features (all when None).
+
+        Args:
+            text: (N, 300).
+            count: 1 computes the first layer alone.
+
+        Returns:
+            (N, 64) and (N, 128), each before its batch norm; the head reads the last.
+        """
+        first = self.op1(text.to(self.hid2val.weight.dtype))
+        return [first] if count == 1 else [first, self.op3(self.op2(first))]
+
+    def head(self, features):
+        """Class logits (N, num_outputs) from the list that `forward` returns."""
+        return self.hid2val(self.op4(features[-1]))
+
+    def modules_of(self, count):
+        """Modules that the first ``count`` features depend on."""
+        return [[], [self.op1], [self.op1, self.op2, self.op3]][count]

@@ -1,0 +1,79 @@
+"""Candidate operations of the BM-NAS search space (paper section 3.3), by name.
+
+A step operation takes two tensors (N, C, L) and returns one. To add one, write a class with this
+constructor and name it in `STEP_OPERATIONS`; search, genotypes, pictures and tests pick it up.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+# The original drops the attention output with this rate whatever --drpt says.
+ATTENTION_DROPOUT = 0.1
+
+
+class Sum(nn.Module):
+    """x + y."""
+
+    def __init__(self, channels, length, dropout):
+        super().__init__()
+
+    def forward(self, x, y):
+        return x + y
+
+
+class ScaleDotAttn(nn.Module):
+    """LayerNorm(Dropout(softmax(x^T y / sqrt(C)) y^T)): one head, no projections.
+
+    x gives the queries and y the keys and values, one token per position of L.
+    """
+
+    def __init__(self, channels, length, dropout):
+        super().__init__()
+        self.dropout = nn.Dropout(ATTENTION_DROPOUT)
+        self.norm = nn.LayerNorm((channels, length))
+
+    def forward(self, x, y):
+        tokens = y.transpose(1, 2)  # (N, L, C)
+        attended = F.scaled_dot_product_attention(x.transpose(1, 2), tokens, tokens)
+        return self.norm(self.dropout(attended.transpose(1, 2)))
+
+
+class LinearGLU(nn.Module):
+    """Gated linear unit on the concatenation: first half * sigmoid(second half)."""
+
+    def __init__(self, channels, length, dropout):
+        super().__init__()
+        self.conv = nn.Conv1d(2 * channels, 2 * channels, 1)
+        self.bn = nn.BatchNorm1d(2 * channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, y):
+        return self.dropout(F.glu(self.bn(self.conv(torch.cat([x, y], dim=1))), dim=1))
+
+
+class ConcatFC(nn.Module):
+    """Fully connected layer per position on the concatenation, with ReLU."""
+
+    def __init__(self, channels, length, dropout):
+        super().__init__()
+        self.conv = nn.Conv1d(2 * channels, channels, 1)
+        self.bn = nn.BatchNorm1d(channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x, y):
+        return self.dropout(F.relu(self.bn(self.conv(torch.cat([x, y], dim=1)))))
+
+
+# The order is that of the columns of gammas.
+STEP_OPERATIONS = {
+    "Sum": Sum,
+    "ScaleDotAttn": ScaleDotAttn,
+    "LinearGLU": LinearGLU,
+    "ConcatFC": ConcatFC,
+}
+
+
+def has_weights(name):
+    """Whether the step operation ``name`` has a linear map to learn (a normalisation alone does not count)."""
+    return any(parameter.dim() > 2 for parameter in STEP_OPERATIONS[name](1, 1, 0.0).parameters())

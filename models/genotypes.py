@@ -1,0 +1,292 @@
+"""Genotypes: the discrete architectures that a search finds, as typed, checked, readable objects.
+
+`FusionGenotype` describes a BM-NAS network (Yin et al., AAAI 2022, section 3). It is stored as JSON;
+the originals' pickles are read by an unpickler that knows two tuple classes and nothing else.
+"""
+
+import pickle
+from collections import namedtuple
+from dataclasses import dataclass
+from pathlib import Path
+
+from util.cli import UserError
+from util.files import read_json, write_json
+
+FORMAT = "bm-nas genotype"
+EDGE_OPERATIONS = ("none", "skip")
+# Names in comments of the original code, which released files may carry.
+OLDER_NAMES = {
+    "sum": "Sum",
+    "scale_dot_attn": "ScaleDotAttn",
+    "cat_conv_glu": "LinearGLU",
+    "cat_conv_relu": "ConcatFC",
+}
+
+
+@dataclass(frozen=True)
+class StepGenotype:
+    """One cell step: the inner network between its inputs x (state 0) and y (state 1).
+
+    Attributes:
+        inner_edges: Two (edge operation, state index) pairs per inner step; the first of the two is
+            the operation's first argument.
+        inner_steps: Name of the step operation of each inner step.
+        inner_concat: Indices of the inner states that are concatenated; only their number counts.
+    """
+
+    inner_edges: tuple
+    inner_steps: tuple
+    inner_concat: tuple
+
+
+@dataclass(frozen=True)
+class FusionGenotype:
+    """A fusion network: which features every cell step reads and what it does with them.
+
+    Attributes:
+        edges: Two (edge operation, state index) pairs per cell step; states 0..I-1 are the input
+            features, state I+i is the output of step i.
+        steps: A `StepGenotype` per cell step.
+        concat: Indices of the states that are concatenated at the end.
+        inputs: Names of the input features, for pictures ("Image_1", ...); may be empty.
+    """
+
+    edges: tuple
+    steps: tuple
+    concat: tuple
+    inputs: tuple = ()
+
+    @property
+    def num_inputs(self):
+        """Number of input features I, as the concatenation's indices imply it."""
+        return self.concat[-1] + 1 - len(self.steps)
+
+    def used_inputs(self):
+        """Sorted indices of the input features that some step reads."""
+        return sorted({index for _, index in self.edges if index < self.num_inputs})
+
+    def check(self, step_operations, num_inputs=None):
+        """Check that a network can be built from this genotype.
+
+        Args:
+            step_operations: Known names of step operations.
+            num_inputs: Number of features that the network offers; None takes the genotype's own.
+
+        Raises:
+            ValueError: what does not fit, in one line.
+        """
+        if not self.steps or len(self.edges) != 2 * len(self.steps):
+            raise ValueError(f"{len(self.edges)} edges for {len(self.steps)} steps; two edges per step are expected")
+        if num_inputs is not None and self.num_inputs != num_inputs:
+            raise ValueError(f"it was made for {self.num_inputs} input features, the network has {num_inputs}")
+        _check_concat("concat", self.concat, self.num_inputs + len(self.steps))
+        _check_edges("edges", self.edges, self.num_inputs)
+        for i, step in enumerate(self.steps):
+            step_name = f"steps[{i}]"
+            if not step.inner_steps or len(step.inner_edges) != 2 * len(step.inner_steps):
+                raise ValueError(f"{step_name} has {len(step.inner_edges)} inner edges for {len(step.inner_steps)} inner steps")
+            for operation in step.inner_steps:
+                if operation not in step_operations:
+                    known = ", ".join(step_operations)
+                    raise ValueError(f"{step_name} names the unknown operation {operation!r}; known: {known}")
+            _check_concat(f"{step_name}.inner_concat", step.inner_concat, 2 + len(step.inner_steps))
+            _check_edges(f"{step_name}.inner_edges", step.inner_edges, 2)
+
+    def to_dict(self):
+        """Return a JSON-ready dict; `from_dict` reads it back to an equal object."""
+        return {
+            "format": FORMAT,
+            "inputs": list(self.inputs),
+            "edges": [list(edge) for edge in self.edges],
+            "steps": [
+                {
+                    "inner_edges": [list(edge) for edge in step.inner_edges],
+                    "inner_steps": list(step.inner_steps),
+                    "inner_concat": list(step.inner_concat),
+                }
+                for step in self.steps
+            ],
+            "concat": list(self.concat),
+        }
+
+    @classmethod
+    def from_dict(cls, value):
+        """Build a genotype from `to_dict`'s form.
+
+        Raises:
+            ValueError: a field is missing or has the wrong form.
+        """
+        if not isinstance(value, dict):
+            raise ValueError("a JSON object was expected")
+        try:
+            steps = tuple(
+                StepGenotype(
+                    _edges(step["inner_edges"]),
+                    tuple(OLDER_NAMES.get(name, name) for name in step["inner_steps"]),
+                    _indices(step["inner_concat"]),
+                )
+                for step in value["steps"]
+            )
+            inputs = tuple(str(name) for name in value.get("inputs", ()))
+            genotype = cls(_edges(value["edges"]), steps, _indices(value["concat"]), inputs)
+        except KeyError as error:
+            raise ValueError(f"the field {error} is missing") from None
+        except TypeError as error:
+            raise ValueError(f"a field has the wrong form ({error})") from None
+        if not genotype.concat:
+            raise ValueError("concat is empty")
+        return genotype
+
+    def save(self, path):
+        """Write the genotype as JSON, atomically."""
+        write_json(path, self.to_dict())
+
+    def to_svg(self, title=""):
+        """Return the picture of this network as SVG text."""
+        from models.bilevel.drawing import fusion_graph_svg
+
+        return fusion_graph_svg(self, self.inputs or None, title=title)
+
+    def _repr_svg_(self):
+        """Show the picture in IPython and Jupyter."""
+        return self.to_svg()
+
+    def __str__(self):
+        steps = "; ".join(
+            f"step {i}: ({_show(self.edges[2 * i])}, {_show(self.edges[2 * i + 1])}) -> "
+            + ", ".join(
+                f"{name}({_show(step.inner_edges[2 * k])}, {_show(step.inner_edges[2 * k + 1])})"
+                for k, name in enumerate(step.inner_steps)
+            )
+            for i, step in enumerate(self.steps)
+        )
+        return f"{steps}; concat {list(self.concat)}"
+
+
+def load_genotype(path):
+    """Read a genotype from our JSON or from a pickle of the original code.
+
+    Raises:
+        UserError: the file is missing, is not a genotype, or asks to run code.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".json":
+            return FusionGenotype.from_dict(read_json(path))
+        with open(path, "rb") as file:
+            return _from_published(_GenotypeUnpickler(file).load())
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"{path} does not exist; expected a genotype, a .json of ours or a .pkl of the original") from None
+    except (ValueError, TypeError, AttributeError, EOFError, IndexError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} is not a genotype: {error}") from None
+
+
+def check_genotype(genotype, step_operations, num_inputs, source):
+    """`FusionGenotype.check` with the file or flag ``source`` named in the error.
+
+    Raises:
+        UserError: the genotype does not fit.
+    """
+    try:
+        genotype.check(step_operations, num_inputs)
+    except ValueError as error:
+        raise UserError(f"the genotype of {source} does not fit this network: {error}") from None
+
+
+def random_genotype(rng, step_operations, *, num_inputs, steps, multiplier, node_steps, node_multiplier, inputs=()):
+    """Draw a genotype uniformly from those that the search can derive: the random baseline.
+
+    Args:
+        rng: A `random.Random`.
+        step_operations: Names to draw from.
+        num_inputs: Number of input features I.
+        steps, multiplier: Cell steps S and concatenated states M.
+        node_steps, node_multiplier: Inner steps s and concatenated inner states m.
+        inputs: Names of the features.
+    """
+    selected, edges = set(), []
+    for _ in range(steps):
+        pair = rng.choice(eligible_pairs(num_inputs, selected))
+        selected.update(pair)
+        edges += [("skip", index) for index in pair]
+    nodes = []
+    for _ in range(steps):
+        inner_edges = []
+        for k in range(node_steps):
+            inner_edges += [("skip", index) for index in rng.sample(range(2 + k), 2)]
+        names = tuple(rng.choice(step_operations) for _ in range(node_steps))
+        nodes.append(StepGenotype(tuple(inner_edges), names, tail_indices(2 + node_steps, node_multiplier)))
+    return FusionGenotype(tuple(edges), tuple(nodes), tail_indices(num_inputs + steps, multiplier), tuple(inputs))
+
+
+def eligible_pairs(num_inputs, selected):
+    """Pairs (j, k), j < k, of input features, without those whose members are both in ``selected``.
+
+    NOTE: the original ends with an IndexError once every pair is taken (4 inputs, 3 steps); here
+    every pair is eligible again then.
+    """
+    pairs = [(j, k) for j in range(num_inputs) for k in range(j + 1, num_inputs)]
+    return [pair for pair in pairs if not selected.issuperset(pair)] or pairs
+
+
+def tail_indices(num_states, count):
+    """Indices of the last ``count`` of ``num_states`` states."""
+    return tuple(range(num_states - count, num_states))
+
+
+def _edges(value):
+    return tuple((str(name), _index(index)) for name, index in value)
+
+
+def _indices(value):
+    return tuple(_index(index) for index in value)
+
+
+def _index(value):
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{value!r} is not an index")
+    return value
+
+
+def _show(edge):
+    return str(edge[1]) if edge[0] == "skip" else f"{edge[0]} {edge[1]}"
+
+
+def _check_concat(name, concat, num_states):
+    if not concat or tuple(concat) != tail_indices(num_states, len(concat)) or concat[0] < 0:
+        raise ValueError(f"{name} is {list(concat)}; expected the last of the states 0..{num_states - 1}, in order")
+
+
+def _check_edges(name, edges, num_first):
+    for position, (operation, index) in enumerate(edges):
+        if operation not in EDGE_OPERATIONS:
+            known = ", ".join(EDGE_OPERATIONS)
+            raise ValueError(f"{name}[{position}] names the unknown edge operation {operation!r}; known: {known}")
+        limit = num_first + position // 2
+        if not 0 <= index < limit:
+            raise ValueError(f"{name}[{position}] reads state {index}; states 0..{limit - 1} exist there")
+
+
+_Genotype = namedtuple("_Genotype", "edges steps concat")
+_StepGenotype = namedtuple("_StepGenotype", "inner_edges inner_steps inner_concat")
+
+
+class _GenotypeUnpickler(pickle.Unpickler):
+    """Knows the originals' two tuple classes; whatever else a file names is refused, not imported."""
+
+    _classes = {  # noqa: RUF012 - a constant
+        ("models.search.darts.genotypes", "Genotype"): _Genotype,
+        ("models.search.darts.genotypes", "StepGenotype"): _StepGenotype,
+    }
+
+    def find_class(self, module, name):
+        try:
+            return self._classes[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which no genotype needs; it was not run") from None
+
+
+def _from_published(value):
+    if not isinstance(value, _Genotype):
+        raise ValueError("the pickle holds something else (the original writes None when no epoch had a score above 0)")
+    return FusionGenotype.from_dict({**value._asdict(), "steps": [step._asdict() for step in value.steps]})

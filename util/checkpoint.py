@@ -1,0 +1,70 @@
+"""Checkpoints: written atomically, read without running code, loaded with a clear word on what does not fit."""
+
+import pickle
+import zipfile
+
+import torch
+
+from util.cli import UserError
+from util.files import atomic_path
+
+
+def save_checkpoint(path, value):
+    """Write ``value`` (tensors, numbers, strings, lists and dicts of them) with `torch.save`, atomically."""
+    with atomic_path(path) as temporary:
+        torch.save(value, temporary)
+
+
+def load_checkpoint(path):
+    """Read a checkpoint onto the CPU; nothing in the file can run.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds more than plain data.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; expected a checkpoint file") from None
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().splitlines()
+        raise UserError(f"{path} is not a readable checkpoint: {reason[0] if reason else type(error).__name__}") from None
+
+
+def load_state_dict_file(path):
+    """Read a bare state dict; a ``module.`` prefix (saved inside DataParallel) is taken off.
+
+    Raises:
+        UserError: see `load_checkpoint`, or the file is no state dict.
+    """
+    state = load_checkpoint(path)
+    if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise UserError(f"{path} is not a state dict (names -> tensors)")
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def load_weights(module, state, source):
+    """Load ``state`` strictly into ``module``.
+
+    Raises:
+        UserError: one line that counts and names missing keys, unknown keys and differing shapes.
+    """
+    own = module.state_dict()
+    faults = [
+        _fault("missing", [key for key in own if key not in state]),
+        _fault("unknown", [key for key in state if key not in own]),
+        _fault(
+            "of another shape",
+            [f"{k} {tuple(v.shape)}, expected {tuple(own[k].shape)}" for k, v in state.items() if k in own and v.shape != own[k].shape],
+        ),
+    ]
+    faults = [fault for fault in faults if fault]
+    if faults:
+        raise UserError(f"{source} does not fit {type(module).__name__}: {'; '.join(faults)}")
+    module.load_state_dict(state)
+
+
+def _fault(name, keys, shown=3):
+    if not keys:
+        return ""
+    more = f", ... {len(keys) - shown} more" if len(keys) > shown else ""
+    return f"{len(keys)} {name} ({', '.join(keys[:shown])}{more})"

@@ -1,0 +1,76 @@
+"""One process or many: what torchrun starts is found by its environment; alone, everything here is a no-op."""
+
+import datetime
+import os
+
+import torch
+from torch import distributed
+
+
+def init_distributed(device):
+    """Join the process group that torchrun announces.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda`` (also ``cuda:1``).
+
+    Returns:
+        The `torch.device` of this process.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        if device == "cuda":
+            device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+            torch.cuda.set_device(device)
+        if not distributed.is_initialized():
+            # Ranks may wait for rank 0's features for longer than the default ten minutes.
+            backend = "nccl" if device.startswith("cuda") else "gloo"
+            distributed.init_process_group(backend, timeout=datetime.timedelta(hours=12))
+    return torch.device(device)
+
+
+def world_size():
+    """Number of processes."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def rank():
+    """Number of this process, from 0."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def barrier():
+    """Wait for all processes."""
+    if world_size() > 1:
+        distributed.barrier()
+
+
+def from_rank_0(value):
+    """Rank 0's ``value``, on every rank."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def gather(value):
+    """Every rank's ``value`` in a list, on every rank."""
+    if world_size() == 1:
+        return [value]
+    values = [None] * world_size()
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def share_buffers(module):
+    """Give every rank rank 0's buffers (running batch statistics), so that all evaluate the same network."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            distributed.broadcast(buffer, src=0)
+
+
+def leave():
+    """Leave the process group, if there is one."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -1,0 +1,50 @@
+"""Learning-rate schedules, one value per optimiser step."""
+
+import math
+
+# The original restarts a cycle only when a step's value lies this close to the minimum.
+_AT_MINIMUM = 1e-10
+
+
+class CosineRestarts:
+    """Cosine annealing with warm restarts (Loshchilov and Hutter, ICLR 2017, equation 5).
+
+    Args:
+        eta_max, eta_min: Largest and smallest learning rate.
+        Ti: Length of the first cycle in epochs.
+        Tm: Factor from one cycle's length to the next.
+        batches_per_epoch: Steps of an epoch, a float: dataset size / batch size.
+        restarts: ``original``: a cycle ends only when a step hits the minimum almost exactly, so that
+            without a whole number of steps per cycle the rate swings up again instead of jumping;
+            ``sgdr``: a cycle ends after Ti epochs, as in the paper.
+    """
+
+    def __init__(self, eta_max, eta_min, Ti, Tm, batches_per_epoch, restarts="original"):
+        self.eta_max, self.eta_min = eta_max, eta_min
+        self.Ti, self.Tm = Ti, Tm
+        self.batches_per_epoch = batches_per_epoch
+        self.restarts = restarts
+        self.counter = 0
+
+    def step(self):
+        """Return the learning rate of the next optimiser step and advance."""
+        t = self.counter / self.batches_per_epoch
+        self.counter += 1
+        rate = self.eta_min + 0.5 * (self.eta_max - self.eta_min) * (1 + math.cos(math.pi * t / self.Ti))
+        if self._cycle_ends(rate):
+            self.counter = 0
+            self.Ti *= self.Tm
+        return rate
+
+    def _cycle_ends(self, rate):
+        if self.restarts == "original":
+            return rate <= self.eta_min + _AT_MINIMUM
+        return self.counter >= self.Ti * self.batches_per_epoch
+
+    def state_dict(self):
+        """Position in the schedule."""
+        return {"counter": self.counter, "Ti": self.Ti}
+
+    def load_state_dict(self, state):
+        """Continue at a saved position."""
+        self.counter, self.Ti = state["counter"], state["Ti"]
