@@ -1,0 +1,32 @@
+"""Batches cover every sample once, repeat with seed and epoch, and are never too small for batch norm."""
+
+import pytest
+
+from util.samplers import EpochBatchSampler
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 16, 17, 64])
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_every_sample_once(size, world):
+    ranks = [EpochBatchSampler(size, 8, shuffle=True, seed=5, rank=r, world_size=world) for r in range(world)]
+    batches = [list(rank) for rank in ranks]
+    assert len({len(b) for b in batches}) == 1 and len(batches[0]) == len(ranks[0])
+    assert sorted(i for rank in batches for batch in rank for i in batch) == list(range(size))
+    assert [sum(len(b) for b in parts) for parts in zip(*batches, strict=True)] == ranks[0].sizes()
+
+
+def test_trailing_single_sample_joins_the_batch_before():
+    assert EpochBatchSampler(17, 8, shuffle=False).sizes() == [8, 9]
+    assert EpochBatchSampler(18, 8, shuffle=False).sizes() == [8, 8, 2]
+    assert EpochBatchSampler(19, 8, shuffle=False, world_size=2).sizes() == [8, 11]
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    def order(seed, epoch):
+        sampler = EpochBatchSampler(50, 8, shuffle=True, seed=seed)
+        sampler.epoch = epoch
+        return list(sampler)
+
+    assert order(1, 3) == order(1, 3)
+    assert order(1, 3) != order(1, 4) and order(1, 3) != order(2, 3)
+    assert [i for b in EpochBatchSampler(50, 8, shuffle=False) for i in b] == list(range(50))

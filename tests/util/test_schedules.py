@@ -1,0 +1,45 @@
+"""Learning rates against the originals' sequences, and the corrected restarts."""
+
+import numpy as np
+import pytest
+
+from tests.golden import Golden
+from util.schedules import CosineRestarts
+
+GOLDEN = Golden("lr_schedules")
+CASES = {case["name"]: case for case in GOLDEN.spec["cases"]}
+
+
+def make(case, **kwargs):
+    return CosineRestarts(
+        case["eta_max"], case["eta_min"], case["Ti"], case["Tm"], case["batches_per_epoch"], **kwargs
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_sequence(name):
+    case, rates, cycles, counters = CASES[name], [], [], []
+    schedule = make(case)
+    for _ in range(case["steps"]):
+        rates.append(schedule.step())
+        cycles.append(schedule.Ti)
+        counters.append(schedule.counter)
+    np.testing.assert_allclose(rates, GOLDEN.arrays[f"{name}.lr"], rtol=1e-12)
+    np.testing.assert_array_equal(cycles, GOLDEN.arrays[f"{name}.Ti_after"])
+    np.testing.assert_array_equal(counters, GOLDEN.arrays[f"{name}.counter_after"])
+
+
+def test_state_continues_the_sequence():
+    whole, first = make(CASES["E_nbpe_4_third"]), make(CASES["E_nbpe_4_third"])
+    expected = [whole.step() for _ in range(60)]
+    found = [first.step() for _ in range(25)]
+    second = make(CASES["E_nbpe_4_third"])
+    second.load_state_dict(first.state_dict())
+    assert found + [second.step() for _ in range(35)] == expected
+
+
+def test_sgdr_restarts_after_every_cycle():
+    """37.5 batches an epoch: cycles of 1, 2 and 4 epochs end after 38, 75 and 150 steps."""
+    schedule = make(CASES["A"], restarts="sgdr")
+    rates = [schedule.step() for _ in range(300)]
+    assert [step for step, rate in enumerate(rates) if rate == 1e-3] == [0, 38, 113, 263]
