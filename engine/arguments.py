@@ -117,7 +117,6 @@ def add_architecture_flags(parser):
     group.add_argument("--multiplier", type=positive_int, help="cell states that are concatenated at the end")
     group.add_argument("--node_steps", type=positive_int, help="inner steps of a cell step")
     group.add_argument("--node_multiplier", type=positive_int, help="inner states that are concatenated")
-    group.add_argument("--num_outputs", type=positive_int, help="number of classes")
 
 
 def add_alpha_flags(parser, used=True):
@@ -125,6 +124,33 @@ def add_alpha_flags(parser, used=True):
     group = parser.add_argument_group("architecture optimiser" if used else "accepted, without effect here")
     group.add_argument("--arch_learning_rate", type=positive, default=3e-4, help="learning rate of alphas, betas, gammas")
     group.add_argument("--arch_weight_decay", type=non_negative, default=1e-3, help="their L2 decay")
+
+
+def add_backbone_flags(parser, modalities, imagenet_flag):
+    """Where the backbones' weights come from.
+
+    Args:
+        parser: The recipe's parser.
+        modalities: Names of the backbones; each gets a flag ``--<name>_cp``.
+        imagenet_flag: Flag of a local file with torchvision's ImageNet weights.
+    """
+    group = parser.add_argument_group("backbones")
+    group.add_argument(
+        "--backbone_weights",
+        choices=("pretrained", "random"),
+        default="pretrained",
+        help="pretrained: ImageNet weights or a checkpoint for each; random: drawn from the seed where no file is named",
+    )
+    group.add_argument(imagenet_flag, metavar="FILE", help="torchvision's ImageNet state dict, instead of its cache")
+    for name in modalities:
+        group.add_argument(f"--{name}_cp", metavar="FILE", help=f"checkpoint of the {name} network (or its run folder), or random")
+    return group
+
+
+def set_published(parser, values):
+    """Make ``values`` the defaults of those flags that the parser has."""
+    flags = {action.dest for action in parser._actions}
+    parser.set_defaults(**{name: value for name, value in values.items() if name in flags})
 
 
 def check_architecture(args, num_features):
@@ -141,6 +167,20 @@ def check_architecture(args, num_features):
         raise UserError(f"--multiplier {args.multiplier} is more than the {num_features + args.steps} states of a cell")
     if args.node_multiplier > 2 + args.node_steps:
         raise UserError(f"--node_multiplier {args.node_multiplier} is more than the {2 + args.node_steps} inner states")
+
+
+def earlier_arguments(folder, names=None):
+    """Arguments of an earlier run folder, only ``names`` if given; none where the original code made the folder.
+
+    Raises:
+        UserError: the folder does not exist.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"the run folder {folder} does not exist; name the folder that the run printed")
+    path = folder / "args.json"
+    saved = read_json(path) if path.exists() else {}
+    return {name: value for name, value in saved.items() if names is None or name in names}
 
 
 def parse_args(parser, argv=None, *, demo=None, inherit=None):

@@ -103,7 +103,7 @@ class FeatureCache:
             return arrays, where
         if not (place / "manifest.json").exists():
             self._write(place, dataset, name, samples, shapes)
-        return [NpyFile(place / f"{i}.npy") for i in range(len(shapes))], where
+        return [NpyFile(place / f"{i}.npy") if i in kept else None for i in range(len(shapes))], where
 
     def _choose(self, place, memory_size, disk_size):
         """Where to keep features; the same answer on every rank."""

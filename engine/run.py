@@ -77,6 +77,8 @@ class Run:
         if self.is_main:
             if best is not None:
                 save_checkpoint(self.folder / "best.pth", best)
+                if best.get("genotype"):
+                    write_json(self.folder / "genotype.json", best["genotype"])
             with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
             self._log_scalars(record)
@@ -100,6 +102,16 @@ class Run:
         lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
         # What follows the last line end was being written when the run was killed.
         return [json.loads(line) for line in lines[:-1]]
+
+    def write(self, name, text):
+        """Write a text file in the run folder, atomically, on rank 0."""
+        if self.is_main:
+            write_text(self.folder / name, text)
+
+    def load_best(self):
+        """Read ``best.pth``, on every rank."""
+        barrier()
+        return load_checkpoint(self.folder / "best.pth")
 
     def write_result(self, result):
         """Write ``result.json``: ``result`` with time, memory, versions, commit and arguments; returns it whole."""

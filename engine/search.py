@@ -4,11 +4,18 @@ First-order DARTS (Liu et al., ICLR 2019, section 2.3 with xi = 0), as BM-NAS us
 weights  w  <- w - lr * dL_train(w, alpha)/dw,  architecture  alpha  <- alpha - lr_a * dL_dev(w, alpha)/dalpha.
 """
 
+import logging
 import math
 
 import torch
 
 from engine.training import train_one_epoch
+from util.plots import plot_probabilities
+
+logger = logging.getLogger("mdarts")
+
+# Below this probability of `skip` an edge is as good as cut; undecided edges stand at 0.5.
+NONE_DOMINATES = 0.25
 
 
 
@@ -82,8 +89,8 @@ class ArchitectureWatch:
             found.append(f"the cell has collapsed onto operations without weights ({', '.join(names)})")
         for title, rows in probabilities.items():
             skips = [row["skip"] for row in rows.values() if "skip" in row]
-            if skips and max(skips) < 0.5:
-                found.append(f"every edge of {title} prefers `none`")
+            if skips and max(skips) < NONE_DOMINATES:
+                found.append(f"every edge of {title} clearly prefers `none`")
         return found
 
     def state_dict(self):
@@ -95,6 +102,33 @@ class ArchitectureWatch:
         kind = type(self.net.genotype())
         self.genotype = kind.from_dict(state["genotype"]) if state["genotype"] else None
         self.unchanged = state["unchanged"]
+
+
+def save_architecture(run, genotype, epoch):
+    """Draw the genotype of ``epoch`` into the run folder."""
+    run.write(f"architectures/epoch_{epoch}.svg", genotype.to_svg(title=f"epoch {epoch}"))
+
+
+def finish_search(run, selection, net):
+    """Draw the best genotype, plot the probabilities and write the result; return the result."""
+    best = run.load_best()
+    genotype = type(net.genotype()).from_dict(best["genotype"])
+    record = run.records()[best["epoch"]]
+    run.write("genotype.svg", genotype.to_svg(title=f"found in epoch {best['epoch']}"))
+    if run.is_main:
+        plot_probabilities(probability_panels(run.records()), run.folder / "probabilities.svg")
+    logger.info("genotype of epoch %d: %s", best["epoch"], genotype)
+    return run.write_result(
+        {
+            "kind": "search",
+            "protocol": selection.explanation,
+            "selected_epoch": best["epoch"],
+            "epochs": run.epoch,
+            "metrics": {split: record[split] for split in ("train", "dev")},
+            "genotype": genotype.to_dict(),
+            "parameters": net.count_parameters(),
+        }
+    )
 
 
 def mean_entropy(rows):

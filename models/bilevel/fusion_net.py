@@ -85,11 +85,34 @@ class BackboneNet(nn.Module):
         """
         return [self._compact(feature) for feature in self.backbones[name](batch[name])]
 
+    def changing(self):
+        """The part of the network that training changes, with ``state_dict`` / ``load_state_dict``.
+
+        What resuming needs: frozen backbones in evaluation mode are built as they were and need no copy.
+        """
+        return _Changing(self)
+
     def _compact(self, feature):
         if feature.dim() < 3:
             return feature
         pooled = pool_feature(feature, self.pool)
         return pooled if pooled.numel() < feature.numel() else feature
+
+
+class _Changing:
+    def __init__(self, net):
+        self.net = net
+
+    def _keys(self):
+        fixed = "backbones." if getattr(self.net, "frozen_eval", False) else "no prefix"
+        return [key for key in self.net.state_dict() if not key.startswith(fixed)]
+
+    def state_dict(self):
+        state = self.net.state_dict()
+        return {key: state[key] for key in self._keys()}
+
+    def load_state_dict(self, state):
+        self.net.load_state_dict({**self.net.state_dict(), **state})
 
 
 class FusionNet(BackboneNet):

@@ -1,0 +1,65 @@
+"""Training of a fixed network: passes of updates, selection of an epoch, and the selected network's result."""
+
+import logging
+
+from engine.training import evaluate, fit, train_one_epoch
+
+logger = logging.getLogger("mdarts")
+
+
+def train_network(run, net, updater, loaders, metric, selection, *, trained=("train",), genotype=None, **facts):
+    """Train for ``run.args.epochs`` epochs, then score the selected epoch's network once.
+
+    Args:
+        run: The `Run`.
+        net: The network.
+        updater: `Updater` of its weights.
+        loaders: Split name -> loader; ``train``, ``dev`` and ``test``.
+        metric: See `train_one_epoch`.
+        selection: The `Selection` that chooses the epoch.
+        trained: Splits to update on, one pass each per epoch, in this order.
+        genotype: The genotype's dict, for ``best.pth`` and the result.
+        **facts: Further entries of the result.
+
+    Returns:
+        The result, as ``result.json`` holds it.
+    """
+    shared = {"metric": metric, "device": run.device}
+
+    def score(split):
+        precision = updater.precision
+        return evaluate(net, loaders[split], updater.criterion, precision=precision, description=split, **shared)
+
+    def one_epoch(epoch):
+        record = {
+            split: train_one_epoch(updater, loaders[split], epoch=epoch, description=split, **shared) for split in trained
+        }
+        if selection.split in loaders and selection.split not in trained:
+            record[selection.split] = score(selection.split)
+        return record
+
+    run.track(net=net.changing(), weights=updater, selection=selection)
+    fit(run, run.args.epochs, one_epoch, selection, lambda: {"net": net.state_dict(), "genotype": genotype})
+
+    best = run.load_best()
+    net.load_state_dict(best["net"])
+    metrics = {split: score(split) for split in loaders if split not in trained}
+    for split, values in metrics.items():
+        logger.info("%s: %s", split, ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
+    logger.info("selected epoch %d: %s", best["epoch"], selection.explanation)
+    record = run.records()[best["epoch"]]
+    return run.write_result(
+        {
+            "kind": "training",
+            "protocol": selection.explanation,
+            "trained_on": "+".join(trained),
+            "selected_epoch": best["epoch"],
+            "epochs": run.epoch,
+            "metrics": metrics,
+            "training_mode_metrics": {split: record[split] for split in trained},
+            "samples": {split: loader.batch_sampler.num_samples for split, loader in loaders.items()},
+            "genotype": genotype,
+            "parameters": net.count_parameters(),
+            **facts,
+        }
+    )
