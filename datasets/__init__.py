@@ -1,0 +1,1 @@
+"""Data sets: preparation scripts, readers and small demo data."""
