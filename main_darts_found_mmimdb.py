@@ -14,7 +14,7 @@ from engine import arguments
 from tasks import mmimdb
 from util.cli import UserError, run_cli
 
-DEMO = {**mmimdb.DEMO, "epochs": 8, "freeze_backbones": True}
+DEMO = {**mmimdb.DEMO, "epochs": 8, "Ti": 8, "freeze_backbones": True}
 # What a found network takes over from the search unless told otherwise.
 INHERITED = (
     "demo datadir small_dataset cache_dir seed C L drpt num_outputs f1_type "

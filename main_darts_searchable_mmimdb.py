@@ -13,7 +13,7 @@ from engine import arguments
 from tasks import mmimdb
 from util.cli import run_cli
 
-DEMO = {**mmimdb.DEMO, "epochs": 6, "arch_learning_rate": 1e-2}
+DEMO = {**mmimdb.DEMO, "epochs": 6, "Ti": 6, "arch_learning_rate": 1e-2}
 
 
 def get_args_parser():

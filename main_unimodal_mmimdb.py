@@ -12,7 +12,7 @@ from engine import arguments
 from tasks import mmimdb
 from util.cli import run_cli
 
-DEMO = {**mmimdb.DEMO, "epochs": 10, "freeze_backbones": True}
+DEMO = {**mmimdb.DEMO, "epochs": 10, "Ti": 10, "freeze_backbones": True}
 
 
 def get_args_parser():

@@ -29,7 +29,7 @@ class Run:
         device: `torch.device` of this process.
         epoch: The epoch to do next.
         stopped: Whether the run has ended before its last epoch.
-        seconds: Time spent in epochs, over all interruptions.
+        seconds: Wall time until now, without what an interruption lost.
     """
 
     def __init__(self, folder, args, device):
@@ -37,6 +37,7 @@ class Run:
         self.epoch, self.stopped, self.seconds = 0, False, 0.0
         self._tracked = {}
         self._board = None
+        self._clock = time.perf_counter()
 
     @property
     def is_main(self):
@@ -72,7 +73,7 @@ class Run:
         A run killed before that does the epoch again, to the same result.
         """
         self.epoch = record["epoch"] + 1
-        self.seconds += record["seconds"]
+        self._count_time()
         random_states = gather(_random_state())
         if self.is_main:
             if best is not None:
@@ -115,8 +116,10 @@ class Run:
 
     def write_result(self, result):
         """Write ``result.json``: ``result`` with time, memory, versions, commit and arguments; returns it whole."""
+        self._count_time()
         result = {
             **result,
+            "folder": str(self.folder),
             "seconds": round(self.seconds, 1),
             "peak_memory_mb": max(gather(peak_memory_mb(self.device))),
             **environment(self.device),
@@ -127,6 +130,10 @@ class Run:
             logger.info("result: %s", self.folder / "result.json")
         barrier()
         return result
+
+    def _count_time(self):
+        now = time.perf_counter()
+        self.seconds, self._clock = self.seconds + now - self._clock, now
 
     def _drop_log_after(self, epoch):
         kept = [json.dumps(record) for record in self.records() if record["epoch"] < epoch]

@@ -16,7 +16,7 @@ def run_cli(main):
     try:
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_message(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("\ninterrupted; what was saved so far is kept", file=sys.stderr)
@@ -25,3 +25,8 @@ def run_cli(main):
         # The reader of our output (`| head`) has gone: not a fault, and nothing left to say.
         sys.stderr.close()
         sys.exit(141)
+
+
+def _message(error):
+    # A data loading process hands its error on with a traceback in front of the message.
+    return str(error).rsplit(f"{UserError.__name__}: ", 1)[-1].strip()
