@@ -99,6 +99,7 @@ def main(argv=None):
             trained=args.train_on.split("+"),
             genotype=genotype.to_dict() if genotype else None,
             fusion=args.fusion,
+            **mmimdb.describe(args, data),
         )
 
 
@@ -116,7 +117,9 @@ def test(args):
         loaders = mmimdb.build_loaders(args, run, net, data, precision)
         options = {"device": run.device, "precision": precision, "description": "test"}
         scores = evaluate(net, loaders["test"], mmimdb.binary_cross_entropy, MultilabelF1(args.f1_type), **options)
-        return run.write_result({"kind": "test", "metrics": {"test": scores}, "parameters": net.count_parameters()})
+        run.log_scores("test", scores)
+        facts = mmimdb.describe(args, data)
+        return run.write_result({"kind": "test", "metrics": {"test": scores}, "parameters": net.count_parameters(), **facts})
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def main(argv=None):
             return record
 
         fit(run, args.epochs, one_epoch, selection, lambda: {"net": net.state_dict(), "genotype": watch.genotype.to_dict()})
-        return finish_search(run, selection, net)
+        return finish_search(run, selection, net, **mmimdb.describe(args, data))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,8 @@ def main(argv=None):
         loaders = mmimdb.build_loaders(args, run, net, data, precision)
         updater = mmimdb.build_updater(args, run, net, precision, len(data["train"]))
         selection = Selection(args.select_on, metric.name, mmimdb.PROTOCOLS[args.select_on])
-        result = train_network(run, net, updater, loaders, metric, selection, modality=args.modality)
+        facts = {"modality": args.modality, **mmimdb.describe(args, data)}
+        result = train_network(run, net, updater, loaders, metric, selection, **facts)
         if run.is_main:
             save_checkpoint(run.folder / "backbone.pth", backbone.state_dict())
         return result

@@ -79,9 +79,13 @@ class MMIMDB(Dataset):
         ids: numpy array of str (N,), or None where the data has no ids.
         image_rows: numpy int64 (N,), which distinct image each film uses: 0..D-1.
         fingerprint: Short hex string that changes with the content of the split.
+        description: What the data are, in words.
+        synthetic: Whether they are made up.
     """
 
     ids = None
+    description = "MM-IMDB in the originals' .npy tree"
+    synthetic = False
 
     def __init__(self, folder, split, small):
         self.folder = Path(folder)
@@ -159,6 +163,7 @@ class StoredMMIMDB(MMIMDB):
             self.label_names = list(meta["label_names"])
             self.num_labels = len(self.label_names)
             self._image_dtype = meta["image_dtype"]
+            self.description, self.synthetic = meta["description"], meta["synthetic"]
             self._films, self._distinct = int(counts["films"]), int(counts["images"])
             self._keep(self._films, counts["fingerprint"])
         except (KeyError, TypeError, ValueError) as error:

@@ -53,6 +53,8 @@ class Run:
         self._tracked = objects
         path = self.folder / "last.pth"
         if not path.exists():
+            if self.is_main:
+                self._drop_log_after(0)
             # Ranks start from equal weights and then draw different dropout masks.
             torch.manual_seed(self.args.seed + 1_000_003 * rank())
             return
@@ -113,6 +115,10 @@ class Run:
         """Read ``best.pth``, on every rank."""
         barrier()
         return load_checkpoint(self.folder / "best.pth")
+
+    def log_scores(self, split, scores):
+        """Log the final scores of a split."""
+        logger.info("%s: %s", split, ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
 
     def write_result(self, result):
         """Write ``result.json``: ``result`` with time, memory, versions, commit and arguments; returns it whole."""

@@ -109,7 +109,7 @@ def save_architecture(run, genotype, epoch):
     run.write(f"architectures/epoch_{epoch}.svg", genotype.to_svg(title=f"epoch {epoch}"))
 
 
-def finish_search(run, selection, net):
+def finish_search(run, selection, net, **facts):
     """Draw the best genotype, plot the probabilities and write the result; return the result."""
     best = run.load_best()
     genotype = type(net.genotype()).from_dict(best["genotype"])
@@ -127,6 +127,7 @@ def finish_search(run, selection, net):
             "metrics": {split: record[split] for split in ("train", "dev")},
             "genotype": genotype.to_dict(),
             "parameters": net.count_parameters(),
+            **facts,
         }
     )
 

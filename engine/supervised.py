@@ -45,7 +45,7 @@ def train_network(run, net, updater, loaders, metric, selection, *, trained=("tr
     net.load_state_dict(best["net"])
     metrics = {split: score(split) for split in loaders if split not in trained}
     for split, values in metrics.items():
-        logger.info("%s: %s", split, ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
+        run.log_scores(split, values)
     logger.info("selected epoch %d: %s", best["epoch"], selection.explanation)
     record = run.records()[best["epoch"]]
     return run.write_result(
@@ -57,7 +57,6 @@ def train_network(run, net, updater, loaders, metric, selection, *, trained=("tr
             "epochs": run.epoch,
             "metrics": metrics,
             "training_mode_metrics": {split: record[split] for split in trained},
-            "samples": {split: loader.batch_sampler.num_samples for split, loader in loaders.items()},
             "genotype": genotype,
             "parameters": net.count_parameters(),
             **facts,

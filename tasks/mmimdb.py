@@ -89,6 +89,24 @@ def open_splits(args, splits):
     return opened
 
 
+def describe(args, data):
+    """What a result says of its data and of the weights it started from."""
+    first = next(iter(data.values()))
+    weights = {
+        "image": args.image_cp or (args.vgg_weights or "ImageNet" if args.backbone_weights == "pretrained" else "random"),
+        "text": args.text_cp or "random",
+    }
+    return {
+        "data": {
+            "folder": str(args.datadir),
+            "description": first.description,
+            "synthetic": first.synthetic,
+            "samples": {split: len(dataset) for split, dataset in data.items()},
+        },
+        "backbones_started_from": weights,
+    }
+
+
 def build_loaders(args, run, net, data, precision):
     """Loaders of the splits in ``data``, shuffled, with the features of frozen backbones kept.
 

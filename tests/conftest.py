@@ -1,0 +1,36 @@
+"""Tiny data in the true formats, made once per session."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+# Two processes of the same test run must not fight for cores, and results must not depend on their number.
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def films(tmp_path_factory):
+    """Synthetic films (3x32x32 posters): ``.folder`` is the prepared store, ``.flags`` what every script needs."""
+    from datasets.make_demo import main as make_demo
+
+    out = tmp_path_factory.mktemp("films")
+    sizes = ["--train", "40", "--dev", "17", "--test", "16", "--image_size", "32", "32"]
+    make_demo(["mmimdb", "--source", "synthetic", "--out", str(out), *sizes])
+    flags = f"--datadir {out / 'dataset'} --backbone_weights random --batchsize 8 --num_workers 0 --cache_features ram"
+    return SimpleNamespace(folder=out / "dataset", hdf5=out / "multimodal_imdb.hdf5", flags=flags.split())
+
+
+SIZES = "--C 8 --L 4".split()
+
+
+@pytest.fixture(scope="session")
+def searched(films, tmp_path_factory):
+    """A finished tiny search: ``.result`` and ``.folder``."""
+    from pathlib import Path
+
+    import main_darts_searchable_mmimdb as search
+
+    out = tmp_path_factory.mktemp("search")
+    result = search.main([*films.flags, *SIZES, "--epochs", "2", "--out_dir", str(out)])
+    return SimpleNamespace(result=result, folder=Path(result["folder"]))

@@ -1,0 +1,156 @@
+"""A run that is interrupted at any moment and resumed ends exactly like one that was not."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import engine.run
+import main_darts_found_mmimdb as found
+import main_darts_searchable_mmimdb as search
+from engine.training import Updater
+from util.checkpoint import load_checkpoint
+from util.cli import UserError
+from util.files import read_json
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZES = ["--C", "8", "--L", "4", "--epochs", "3"]
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the code under test may catch it."""
+
+
+def comparable(folder):
+    """What must be equal: result without times and places, and every tensor of the checkpoints."""
+    result = read_json(folder / "result.json")
+    for name in ("seconds", "peak_memory_mb", "arguments", "folder"):
+        del result[name]
+    log = [{k: v for k, v in record.items() if k != "seconds"} for record in engine.run.Run(folder, None, None).records()]
+    return result, log, load_checkpoint(folder / "best.pth"), load_checkpoint(folder / "last.pth")["objects"]
+
+
+def assert_same(first, second):
+    if isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_same(first[key], second[key])
+    elif isinstance(first, (list, tuple)):
+        assert len(first) == len(second)
+        for a, b in zip(first, second, strict=True):
+            assert_same(a, b)
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
+    else:
+        assert first == second
+
+
+@pytest.fixture(scope="module")
+def whole(films, tmp_path_factory):
+    """An uninterrupted search and found training."""
+    out = tmp_path_factory.mktemp("whole")
+    searched = search.main([*films.flags, *SIZES, "--out_dir", str(out)])["folder"]
+    trained = found.main([*films.flags, *SIZES, "--freeze_backbones", "--search_exp_dir", searched])["folder"]
+    return Path(searched), Path(trained)
+
+
+@pytest.mark.parametrize("step", [1, 6, 8, 13, 20])
+def test_search_killed_at_a_step(films, whole, tmp_path, monkeypatch, step):
+    """Killed within a weight or an architecture step of the first, second or third epoch (7 steps each)."""
+    original, calls = Updater.step, []
+
+    def step_or_die(self, *args):
+        calls.append(1)
+        if len(calls) == step:
+            raise Killed
+        return original(self, *args)
+
+    monkeypatch.setattr(Updater, "step", step_or_die)
+    with pytest.raises(Killed):
+        search.main([*films.flags, *SIZES, "--out_dir", str(tmp_path)])
+    monkeypatch.undo()
+    (folder,) = tmp_path.iterdir()
+    torch.manual_seed(999)  # what the new process happens to hold must not matter
+    search.main(["--resume", str(folder)])
+    assert_same(comparable(folder), comparable(whole[0]))
+
+
+@pytest.mark.parametrize("write", [1, 2, 3, 4])
+def test_training_killed_while_saving(films, whole, tmp_path, monkeypatch, write):
+    """Killed before best.pth or last.pth of an epoch is in place: the epoch is done again."""
+    original, calls = engine.run.save_checkpoint, []
+
+    def save_or_die(*args):
+        calls.append(1)
+        if len(calls) == write:
+            raise Killed
+        original(*args)
+
+    monkeypatch.setattr(engine.run, "save_checkpoint", save_or_die)
+    flags = ["--freeze_backbones", "--search_exp_dir", str(whole[0]), "--save", f"killed{write}"]
+    with pytest.raises(Killed):
+        found.main([*films.flags, *SIZES, *flags])
+    monkeypatch.undo()
+    (folder,) = whole[0].glob(f"eval-killed{write}-*")
+    found.main(["--resume", str(folder)])
+    assert_same(comparable(folder), comparable(whole[1]))
+
+
+def test_kill_9(films, whole, tmp_path):
+    """The real thing, twice in one run, at random moments."""
+    log = tmp_path / "log.txt"
+    command = [sys.executable, str(ROOT / "main_darts_searchable_mmimdb.py")]
+    flags = [*films.flags, *SIZES, "--out_dir", str(tmp_path / "runs")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    kills = 0
+    for _ in range(2):
+        with open(log, "w") as output:
+            process = subprocess.Popen([*command, *flags], stderr=output, stdout=output, env=environment)
+            if wait_for(lambda: "features of text, dev" in log.read_text() or process.poll() is not None):
+                time.sleep(random.random())
+            process.send_signal(signal.SIGKILL)
+            kills += process.wait() == -signal.SIGKILL
+        (folder,) = (tmp_path / "runs").iterdir()
+        flags = ["--resume", str(folder)]
+    subprocess.run([*command, *flags], check=True, capture_output=True, env=environment, timeout=120)
+    assert kills >= 1
+    assert_same(comparable(folder), comparable(whole[0]))
+
+
+def wait_for(condition, seconds=90):
+    """Wait until ``condition()`` holds; return whether it does."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_resuming_a_finished_run_changes_nothing(whole):
+    before = comparable(whole[0])
+    search.main(["--resume", str(whole[0])])
+    assert_same(comparable(whole[0]), before)
+
+
+def test_more_epochs_continue_a_finished_run(films, tmp_path):
+    """--epochs is free on resume: 1 epoch and 2 more are 3."""
+    short = search.main([*films.flags, *SIZES, "--epochs", "1", "--out_dir", str(tmp_path)])["folder"]
+    longer = search.main(["--resume", short, "--epochs", "3"])
+    straight = search.main([*films.flags, *SIZES, "--out_dir", str(tmp_path)])
+    assert longer["metrics"] == straight["metrics"] and longer["epochs"] == 3
+
+
+def test_resume_refuses_other_settings(whole):
+    with pytest.raises(UserError, match=r"--batchsize 16 \(was 8\)"):
+        search.main(["--resume", str(whole[0]), "--batchsize", "16"])
+    with pytest.raises(UserError, match="another script"):
+        found.main(["--resume", str(whole[0])])
+    with pytest.raises(UserError, match=r"no args\.json"):
+        search.main(["--resume", "nowhere"])
