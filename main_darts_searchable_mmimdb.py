@@ -10,7 +10,7 @@ of every epoch's (architectures/), the probabilities (probabilities.svg) and res
 """
 
 from engine import arguments
-from tasks import mmimdb
+from tasks import bilevel, mmimdb
 from util.cli import run_cli
 
 DEMO = {**mmimdb.DEMO, "epochs": 6, "Ti": 6, "arch_learning_rate": 1e-2}
@@ -32,10 +32,14 @@ def get_args_parser():
         "--dev_metric",
         choices=("step", "second_forward"),
         default="step",
-        help="step: score the outputs of the architecture step; second_forward: compute them again after it, as the original does",
+        help="step: score the outputs of the architecture step; second_forward: those of another forward after it, as "
+        "the original does",
     )
     search.add_argument(
-        "--patience", type=arguments.whole, default=0, help="stop once the genotype stands for this many epochs; 0: never"
+        "--patience",
+        type=arguments.whole,
+        default=0,
+        help="stop once the genotype stands for this many epochs; 0: never",
     )
     arguments.set_published(parser, mmimdb.PUBLISHED)
     return parser
@@ -51,20 +55,14 @@ def main(argv=None):
     from engine.search import Alternating, ArchitectureWatch, alpha_optimizer, finish_search, save_architecture
     from engine.training import Precision, Selection, Updater, data_parallel, fit
     from metrics.classification import MultilabelF1
-    from models.bilevel.cells import FusionCell
     from models.bilevel.operations import has_weights
 
     with start_run(args, "search", args.out_dir) as run:
-        backbones = mmimdb.build_backbones(args)
-        sizes = {name: getattr(args, name) for name in ("steps", "multiplier", "node_steps", "node_multiplier")}
-        fusion = FusionCell.mixed(mmimdb.NUM_FEATURES, args.C, args.L, args.drpt, **sizes)
-        net = mmimdb.build_net(args, backbones, fusion, range(mmimdb.NUM_FEATURES), backbone_mode=args.backbone_mode)
-        net.to(run.device)
-
+        net = bilevel.build_search_net(mmimdb, args).to(run.device)
         precision, metric = Precision(args.amp, run.device), MultilabelF1(args.f1_type)
-        loaders = mmimdb.build_loaders(args, run, net, data, precision)
+        loaders = bilevel.build_loaders(args, run, net, data, precision)
         alpha = list(net.arch_parameters().values())
-        weights = mmimdb.build_updater(args, run, net, precision, len(data["train"]))
+        weights = bilevel.build_updater(args, run, net, mmimdb.binary_cross_entropy, precision, len(data["train"]))
         alphas = Updater(
             net,
             alpha,
@@ -84,7 +82,13 @@ def main(argv=None):
             save_architecture(run, watch.genotype, epoch)
             return record
 
-        fit(run, args.epochs, one_epoch, selection, lambda: {"net": net.state_dict(), "genotype": watch.genotype.to_dict()})
+        fit(
+            run,
+            args.epochs,
+            one_epoch,
+            selection,
+            lambda: {"net": net.state_dict(), "genotype": watch.genotype.to_dict()},
+        )
         return finish_search(run, selection, net, **mmimdb.describe(args, data))
 
 

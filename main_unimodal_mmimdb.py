@@ -9,7 +9,7 @@ Papers' weighted F1 on test: 57.54 (text), 49.21 (image).
 """
 
 from engine import arguments
-from tasks import mmimdb
+from tasks import bilevel, mmimdb
 from util.cli import run_cli
 
 DEMO = {**mmimdb.DEMO, "epochs": 10, "Ti": 10, "freeze_backbones": True}
@@ -19,12 +19,11 @@ def get_args_parser():
     """Flags of this recipe, with the values of the fusion recipes."""
     parser, backbones = mmimdb.recipe_parser(__doc__)
     parser.add_argument("--modality", choices=("image", "text"), required=True, help="which network to train")
-    backbones.add_argument("--freeze_backbones", action="store_true", help="image: train the head alone, on kept features")
-    backbones.add_argument("--L", type=arguments.positive_int, help="as in the search, to share its kept features")
-    training = parser.add_argument_group("selection")
-    training.add_argument(
-        "--select_on", choices=tuple(mmimdb.PROTOCOLS), default="dev", help="split that chooses the epoch"
+    backbones.add_argument(
+        "--freeze_backbones", action="store_true", help="image: train the head alone, on kept features"
     )
+    backbones.add_argument("--L", type=arguments.positive_int, help="as in the search, to share its kept features")
+    bilevel.add_selection_flags(parser)
     arguments.set_published(parser, mmimdb.PUBLISHED)
     return parser
 
@@ -44,11 +43,11 @@ def main(argv=None):
     with start_run(args, f"unimodal-{args.modality}", args.out_dir) as run:
         backbone = mmimdb.build_unimodal_backbone(args)
         frozen = args.freeze_backbones and args.modality == "image"
-        net = UnimodalNet(args.modality, backbone, mmimdb.square_pool_of(args), frozen=frozen).to(run.device)
+        net = UnimodalNet(args.modality, backbone, mmimdb.pool(args), frozen=frozen).to(run.device)
         precision, metric = Precision(args.amp, run.device), MultilabelF1(args.f1_type)
-        loaders = mmimdb.build_loaders(args, run, net, data, precision)
-        updater = mmimdb.build_updater(args, run, net, precision, len(data["train"]))
-        selection = Selection(args.select_on, metric.name, mmimdb.PROTOCOLS[args.select_on])
+        loaders = bilevel.build_loaders(args, run, net, data, precision)
+        updater = bilevel.build_updater(args, run, net, mmimdb.binary_cross_entropy, precision, len(data["train"]))
+        selection = Selection(args.select_on, metric.name, bilevel.PROTOCOLS[args.select_on])
         facts = {"modality": args.modality, **mmimdb.describe(args, data)}
         result = train_network(run, net, updater, loaders, metric, selection, **facts)
         if run.is_main:

@@ -20,7 +20,6 @@ sys.path.insert(0, str(ROOT))
 from engine.arguments import RecipeParser, number, positive_int  # noqa: E402
 from util.cli import run_cli  # noqa: E402
 
-
 ORIGINAL = "originals' way"
 
 
@@ -119,13 +118,13 @@ def build_net(frozen):
     from argparse import Namespace
 
     from models.bilevel.cells import FusionCell
-    from tasks import mmimdb
+    from tasks import bilevel, mmimdb
 
-    values = Namespace(**mmimdb.PUBLISHED, backbone_weights="random", vgg_weights=None, image_cp=None, text_cp=None)
-    sizes = {name: mmimdb.PUBLISHED[name] for name in ("steps", "multiplier", "node_steps", "node_multiplier")}
-    fusion = FusionCell.mixed(mmimdb.NUM_FEATURES, values.C, values.L, values.drpt, **sizes)
-    backbones = mmimdb.build_backbones(values)
-    return mmimdb.build_net(values, backbones, fusion, range(mmimdb.NUM_FEATURES), frozen=frozen)
+    values = Namespace(**mmimdb.PUBLISHED)
+    count = mmimdb.NUM_FEATURES
+    fusion = FusionCell.mixed(count, values.C, values.L, values.drpt, **bilevel.cell_sizes(values))
+    backbones = mmimdb.build_backbones(values, weights="random")
+    return bilevel.build_net(mmimdb, values, backbones, fusion, range(count), frozen=frozen)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from util.cli import run_cli  # noqa: E402
 # make_demo's flags, number of labels, and flags of every script.
 SOURCES = {
     "easy-vqa": (["--train", "6000", "--dev", "1500", "--test", "1500"], 13, []),
-    "synthetic": (["--size", "2000"], 23, "--batchsize 16 --eta_max 2e-3 --epochs 20 --Ti 20".split()),
+    "synthetic": (["--size", "2000"], 23, ["--batchsize", "16", "--eta_max", "2e-3", "--epochs", "20", "--Ti", "20"]),
 }
 EXAMPLE = ROOT / "genotypes" / "mmimdb_example.json"
 ROWS = ("image", "text", "late fusion", "random genotype", "example genotype", "searched genotype")

@@ -60,7 +60,9 @@ def add_run_flags(parser):
     group.add_argument("--seed", type=whole, default=2, help="seed of every random source")
     group.add_argument("--save", default="EXP", help="name in the run folder <kind>-<save>-<time>")
     group.add_argument("--out_dir", help="folder of the run folders")
-    group.add_argument("--resume", metavar="RUN_DIR", help="continue an interrupted run to the result it would have had")
+    group.add_argument(
+        "--resume", metavar="RUN_DIR", help="continue an interrupted run to the result it would have had"
+    )
     group.add_argument("--demo", action="store_true", help="small settings on embedded data, made when missing")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     group.add_argument(
@@ -112,7 +114,9 @@ def add_architecture_flags(parser):
     group.add_argument("--C", type=positive_int, help="channels of every state")
     group.add_argument("--L", type=positive_int, help="length of every state")
     group.add_argument("--num_input_nodes", type=positive_int, help="number of input features")
-    group.add_argument("--num_keep_edges", type=positive_int, default=2, help="edges kept per step; 2 is the only value")
+    group.add_argument(
+        "--num_keep_edges", type=positive_int, default=2, help="edges kept per step; 2 is the only value"
+    )
     group.add_argument("--steps", type=positive_int, help="cell steps")
     group.add_argument("--multiplier", type=positive_int, help="cell states that are concatenated at the end")
     group.add_argument("--node_steps", type=positive_int, help="inner steps of a cell step")
@@ -122,7 +126,9 @@ def add_architecture_flags(parser):
 def add_alpha_flags(parser, used=True):
     """Optimiser of the architecture parameters."""
     group = parser.add_argument_group("architecture optimiser" if used else "accepted, without effect here")
-    group.add_argument("--arch_learning_rate", type=positive, default=3e-4, help="learning rate of alphas, betas, gammas")
+    group.add_argument(
+        "--arch_learning_rate", type=positive, default=3e-4, help="learning rate of alphas, betas, gammas"
+    )
     group.add_argument("--arch_weight_decay", type=non_negative, default=1e-3, help="their L2 decay")
 
 
@@ -139,11 +145,13 @@ def add_backbone_flags(parser, modalities, imagenet_flag):
         "--backbone_weights",
         choices=("pretrained", "random"),
         default="pretrained",
-        help="pretrained: ImageNet weights or a checkpoint for each; random: drawn from the seed where no file is named",
+        help="pretrained: ImageNet weights or a checkpoint for each; random: drawn where no file is named",
     )
     group.add_argument(imagenet_flag, metavar="FILE", help="torchvision's ImageNet state dict, instead of its cache")
     for name in modalities:
-        group.add_argument(f"--{name}_cp", metavar="FILE", help=f"checkpoint of the {name} network (or its run folder), or random")
+        group.add_argument(
+            f"--{name}_cp", metavar="FILE", help=f"checkpoint of the {name} network (or its run folder), or random"
+        )
     return group
 
 

@@ -93,7 +93,12 @@ class FeatureCache:
         where = self._choose(place, sum(sizes[index] for index in kept), sum(sizes))
         size = sum(sizes) if where == "disk" else sum(sizes[index] for index in kept)
         logger.info(
-            "features of %s, %s: %s (%s bytes for %d distinct inputs)", name, dataset.split, where, f"{size:,}", len(samples)
+            "features of %s, %s: %s (%s bytes for %d distinct inputs)",
+            name,
+            dataset.split,
+            where,
+            f"{size:,}",
+            len(samples),
         )
         if where == "off":
             return None, where
@@ -161,14 +166,22 @@ class FeatureCache:
                 temporary.rename(place)
             except OSError as error:
                 raise UserError(
-                    f"cannot keep features in {self.folder}: {error.strerror}; use --cache_dir DIR or --cache_features off"
+                    f"cannot keep features in {self.folder}: {error.strerror}; "
+                    "use --cache_dir DIR or --cache_features off"
                 ) from None
         barrier()
 
     def _key(self, dataset, name, samples):
         """Identifies content: data, backbone weights, pool, precision and thread-independent settings."""
         backbone, digest = self.net.backbones[name], hashlib.sha256()
-        facts = [dataset.fingerprint, len(samples), self.net.pool, self.precision.amp, torch.__version__, self.device.type]
+        facts = [
+            dataset.fingerprint,
+            len(samples),
+            self.net.pool,
+            self.precision.amp,
+            torch.__version__,
+            self.device.type,
+        ]
         digest.update(json.dumps(facts).encode())
         for module in backbone.modules_of(len(backbone.channels)):
             for tensor in module.state_dict().values():

@@ -233,7 +233,9 @@ def _run_folder(args, kind, parent):
         except FileExistsError:
             continue
         except OSError as error:
-            raise UserError(f"cannot make the run folder {folder}: {error.strerror}; choose another --out_dir") from None
+            raise UserError(
+                f"cannot make the run folder {folder}: {error.strerror}; choose another --out_dir"
+            ) from None
         write_json(folder / "args.json", vars(args))
         return folder
     raise UserError(f"{base} and 998 siblings exist already; choose another --save")

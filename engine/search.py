@@ -18,7 +18,6 @@ logger = logging.getLogger("mdarts")
 NONE_DOMINATES = 0.25
 
 
-
 def alpha_optimizer(parameters, learning_rate, weight_decay):
     """The published optimiser of architecture parameters: Adam with betas (0.5, 0.999)."""
     return torch.optim.Adam(parameters, lr=learning_rate, betas=(0.5, 0.999), weight_decay=weight_decay)

@@ -32,7 +32,8 @@ def train_network(run, net, updater, loaders, metric, selection, *, trained=("tr
 
     def one_epoch(epoch):
         record = {
-            split: train_one_epoch(updater, loaders[split], epoch=epoch, description=split, **shared) for split in trained
+            split: train_one_epoch(updater, loaders[split], epoch=epoch, description=split, **shared)
+            for split in trained
         }
         if selection.split in loaders and selection.split not in trained:
             record[selection.split] = score(selection.split)

@@ -113,7 +113,7 @@ class Updater:
 
 
 def data_parallel(run, find_unused=False):
-    """Return the wrapper that an `Updater` puts around a network: DDP under torchrun, DataParallel if asked, or none."""
+    """Return what an `Updater` wraps a network in: DDP under torchrun, DataParallel if asked, or None."""
     if world_size() > 1:
         devices = [run.device.index] if run.device.type == "cuda" else None
         return lambda net: nn.parallel.DistributedDataParallel(net, devices, find_unused_parameters=find_unused)

@@ -84,7 +84,9 @@ class FusionGenotype:
         for i, step in enumerate(self.steps):
             step_name = f"steps[{i}]"
             if not step.inner_steps or len(step.inner_edges) != 2 * len(step.inner_steps):
-                raise ValueError(f"{step_name} has {len(step.inner_edges)} inner edges for {len(step.inner_steps)} inner steps")
+                raise ValueError(
+                    f"{step_name} has {len(step.inner_edges)} inner edges for {len(step.inner_steps)} inner steps"
+                )
             for operation in step.inner_steps:
                 if operation not in step_operations:
                     known = ", ".join(step_operations)
@@ -176,7 +178,9 @@ def load_genotype(path):
         with open(path, "rb") as file:
             return _from_published(_GenotypeUnpickler(file).load())
     except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"{path} does not exist; expected a genotype, a .json of ours or a .pkl of the original") from None
+        raise UserError(
+            f"{path} does not exist; expected a genotype, a .json of ours or a .pkl of the original"
+        ) from None
     except (ValueError, TypeError, AttributeError, EOFError, IndexError, pickle.UnpicklingError) as error:
         raise UserError(f"{path} is not a genotype: {error}") from None
 

@@ -9,6 +9,11 @@ from engine import arguments
 from util.cli import UserError
 
 NUM_FEATURES = 6
+INPUT_NAMES = ("Image_1", "Image_2", "Image_3", "Image_4", "Text_1", "Text_2")
+# The last feature of each modality, for late fusion.
+LAST_INPUTS = (3, 5)
+# Our backbone names -> the original's prefixes in a state dict.
+PUBLISHED_NAMES = {"image": "imagenet", "text": "textnet"}
 # Published values of both scripts (paper section 4.1 and the original flags).
 PUBLISHED = {
     "datadir": "BM-NAS_dataset/mmimdb/dataset",
@@ -41,12 +46,6 @@ DEMO = {
     "C": 64,
     "eta_max": 3e-3,
 }
-# How the reported epoch is chosen: --select_on -> what the result says of it.
-PROTOCOLS = {
-    "dev": "epoch with the best dev score; test scored once, at the end",
-    "test": "epoch with the best TEST score (the originals' protocol: an optimistic estimate)",
-    "last": "last epoch; test scored once, at the end",
-}
 
 
 def recipe_parser(description):
@@ -59,7 +58,10 @@ def recipe_parser(description):
     task = parser.add_argument_group("task")
     task.add_argument("--num_outputs", type=arguments.positive_int, help="number of genres")
     task.add_argument(
-        "--f1_type", choices=("weighted", "macro", "micro", "samples"), default="weighted", help="average of the F1 score"
+        "--f1_type",
+        choices=("weighted", "macro", "micro", "samples"),
+        default="weighted",
+        help="average of the F1 score",
     )
     return parser, backbones
 
@@ -93,7 +95,8 @@ def describe(args, data):
     """What a result says of its data and of the weights it started from."""
     first = next(iter(data.values()))
     weights = {
-        "image": args.image_cp or (args.vgg_weights or "ImageNet" if args.backbone_weights == "pretrained" else "random"),
+        "image": args.image_cp
+        or (args.vgg_weights or "ImageNet" if args.backbone_weights == "pretrained" else "random"),
         "text": args.text_cp or "random",
     }
     return {
@@ -107,22 +110,7 @@ def describe(args, data):
     }
 
 
-def build_loaders(args, run, net, data, precision):
-    """Loaders of the splits in ``data``, shuffled, with the features of frozen backbones kept.
-
-    Returns:
-        Split name -> `DataLoader`.
-    """
-    from engine.features import FeatureCache
-    from engine.loading import build_loader
-
-    folder = args.cache_dir or Path(args.datadir) / "features"
-    cache = FeatureCache(net, args.cache_features, folder, run.device, precision, args.num_workers)
-    shared = {"shuffle": True, "seed": args.seed, "num_workers": args.num_workers, "device": run.device}
-    return {split: build_loader(cache(dataset), args.batchsize, **shared) for split, dataset in data.items()}
-
-
-def square_pool_of(args):
+def pool(args):
     """The reshape layers' pool for ``--L``.
 
     Raises:
@@ -160,123 +148,8 @@ def build_unimodal_backbone(args):
     return build_text_backbone(args.num_outputs, "random", args.text_cp)
 
 
-def build_net(args, backbones, fusion, used, **kwargs):
-    """The complete network around ``fusion``; further arguments go to `FusionNet`."""
-    from models.backbones.mmimdb import INPUT_NAMES
-    from models.bilevel.fusion_net import FusionNet
-
-    return FusionNet(
-        backbones,
-        fusion,
-        used,
-        channels=args.C,
-        pool=square_pool_of(args),
-        dropout=args.drpt,
-        num_outputs=args.num_outputs,
-        input_names=INPUT_NAMES,
-        **kwargs,
-    )
-
-
 def binary_cross_entropy(outputs, batch):
     """Binary cross entropy of logits (N, K) with ``batch["label"]``, mean over all elements."""
     from torch.nn import functional as F
 
     return F.binary_cross_entropy_with_logits(outputs, batch["label"])
-
-
-def build_updater(args, run, net, precision, num_train):
-    """The updater of the network's weights: Adam under the cosine schedule."""
-    import torch
-
-    from engine.training import Updater, data_parallel
-    from util.schedules import CosineRestarts
-
-    parameters = net.weights()
-    optimizer = torch.optim.Adam(parameters, lr=args.eta_max, weight_decay=args.weight_decay)
-    schedule = CosineRestarts(
-        args.eta_max, args.eta_min, args.Ti, args.Tm, num_train / args.batchsize, restarts=args.lr_restarts
-    )
-    parallel = data_parallel(run, find_unused=not net.uses_all_weights())
-    return Updater(
-        net, parameters, binary_cross_entropy, optimizer, schedule=schedule, precision=precision, parallel=parallel
-    )
-
-
-def build_found_net(args, frozen, weights=None, genotype=None):
-    """The network that the found script's flags name: a genotype's, a random one's, or late fusion.
-
-    Args:
-        args: The found script's arguments.
-        frozen: Backbones get no gradients and stay in evaluation mode.
-        weights: See `build_backbones`.
-        genotype: The genotype to build, instead of what the flags name.
-
-    Returns:
-        (network, genotype or None).
-    """
-    from models.backbones.mmimdb import LAST_INPUTS
-    from models.bilevel.cells import FusionCell, LateFusion
-
-    square_pool_of(args)
-    backbones = build_backbones(args, weights)
-    if args.fusion == "late":
-        fusion, used, genotype = LateFusion(LAST_INPUTS, args.C, args.L), LAST_INPUTS, None
-    else:
-        genotype = genotype or find_genotype(args)
-        fusion, used = FusionCell.fixed(genotype, NUM_FEATURES, args.C, args.L, args.drpt), genotype.used_inputs()
-    return build_net(args, backbones, fusion, used, frozen=frozen), genotype
-
-
-def find_genotype(args):
-    """The genotype that ``--genotype`` or ``--search_exp_dir`` names, checked.
-
-    Raises:
-        UserError: there is none, or it does not fit.
-    """
-    import dataclasses
-    import random
-
-    from models.backbones.mmimdb import INPUT_NAMES
-    from models.bilevel.operations import STEP_OPERATIONS
-    from models.genotypes import check_genotype, load_genotype, random_genotype
-
-    if args.genotype == "random":
-        sizes = {name: getattr(args, name) for name in ("steps", "multiplier", "node_steps", "node_multiplier")}
-        rng = random.Random(args.seed)
-        return random_genotype(rng, list(STEP_OPERATIONS), num_inputs=NUM_FEATURES, inputs=INPUT_NAMES, **sizes)
-    path = args.genotype or _first_existing(args.search_exp_dir, "genotype.json", "best/best_genotype.pkl")
-    genotype = dataclasses.replace(load_genotype(path), inputs=INPUT_NAMES)
-    check_genotype(genotype, STEP_OPERATIONS, NUM_FEATURES, path)
-    return genotype
-
-
-def load_found_net(args):
-    """The trained network of ``--eval_exp_dir``: a run folder of ours or of the original code.
-
-    Raises:
-        UserError: its files are missing or do not fit.
-    """
-    from models.backbones.mmimdb import PUBLISHED_NAMES
-    from models.bilevel.published import from_published
-    from models.genotypes import FusionGenotype, load_genotype
-    from util.checkpoint import load_checkpoint, load_state_dict_file, load_weights
-
-    path = _first_existing(args.eval_exp_dir, "best.pth", "best/best_test_model.pt")
-    if path.name == "best.pth":
-        best = load_checkpoint(path)
-        state = best["net"]
-        genotype = FusionGenotype.from_dict(best["genotype"]) if best["genotype"] else None
-    else:
-        genotype = load_genotype(_first_existing(args.eval_exp_dir, "best/best_test_genotype.pkl"))
-        state = from_published(load_state_dict_file(path), PUBLISHED_NAMES, genotype)
-    net, _ = build_found_net(args, frozen=True, weights="random", genotype=genotype)
-    load_weights(net, state, path)
-    return net
-
-
-def _first_existing(folder, *names):
-    for name in names:
-        if (Path(folder) / name).exists():
-            return Path(folder) / name
-    raise UserError(f"{folder} has no {' or '.join(names)}; name the folder of a finished run")

@@ -21,7 +21,7 @@ def films(tmp_path_factory):
     return SimpleNamespace(folder=out / "dataset", hdf5=out / "multimodal_imdb.hdf5", flags=flags.split())
 
 
-SIZES = "--C 8 --L 4".split()
+SIZES = ["--C", "8", "--L", "4"]
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,9 @@ def torchrun(processes, *command):
     """Run a Python script in ``processes`` processes."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    outcome = subprocess.run([*launcher, *command], env=environment, capture_output=True, text=True, timeout=300, cwd=ROOT)
+    outcome = subprocess.run(
+        [*launcher, *command], env=environment, capture_output=True, text=True, timeout=300, cwd=ROOT
+    )
     assert outcome.returncode == 0, outcome.stderr[-3000:]
     return outcome
 

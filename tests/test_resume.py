@@ -32,7 +32,9 @@ def comparable(folder):
     result = read_json(folder / "result.json")
     for name in ("seconds", "peak_memory_mb", "arguments", "folder"):
         del result[name]
-    log = [{k: v for k, v in record.items() if k != "seconds"} for record in engine.run.Run(folder, None, None).records()]
+    log = [
+        {k: v for k, v in record.items() if k != "seconds"} for record in engine.run.Run(folder, None, None).records()
+    ]
     return result, log, load_checkpoint(folder / "best.pth"), load_checkpoint(folder / "last.pth")["objects"]
 
 
@@ -112,8 +114,8 @@ def test_kill_9(films, whole, tmp_path):
     for _ in range(2):
         with open(log, "w") as output:
             process = subprocess.Popen([*command, *flags], stderr=output, stdout=output, env=environment)
-            if wait_for(lambda: "features of text, dev" in log.read_text() or process.poll() is not None):
-                time.sleep(random.random())
+            if wait_for(lambda p=process: "features of text, dev" in log.read_text() or p.poll() is not None):
+                time.sleep(random.uniform(0, 0.6))
             process.send_signal(signal.SIGKILL)
             kills += process.wait() == -signal.SIGKILL
         (folder,) = (tmp_path / "runs").iterdir()

@@ -14,9 +14,9 @@ import torch
 import main_darts_found_mmimdb as found
 import main_darts_searchable_mmimdb as search
 import main_unimodal_mmimdb as unimodal
-from models.backbones.mmimdb import PUBLISHED_NAMES
 from models.bilevel.published import to_published
 from models.genotypes import FusionGenotype, load_genotype
+from tasks.mmimdb import PUBLISHED_NAMES
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
 
@@ -40,7 +40,9 @@ def test_search_leaves_what_it_promises(searched):
     best = max(records, key=lambda record: record["dev"]["f1"])
     assert FusionGenotype.from_dict(best["genotype"]) == genotype
     assert result["selected_epoch"] == best["epoch"] and result["metrics"]["dev"] == best["dev"]
-    assert set(records[0]["entropy"]) == set(records[0]["probabilities"]) and records[0]["entropy"]["gammas, step 1"] > 0
+    assert (
+        set(records[0]["entropy"]) == set(records[0]["probabilities"]) and records[0]["entropy"]["gammas, step 1"] > 0
+    )
     assert result["arguments"]["backbone_weights"] == "random" and result["data"]["synthetic"] is True
 
 
@@ -53,11 +55,15 @@ def test_search_moves_weights_and_architecture(searched):
     torch.manual_seed(2)
     from models.backbones.vgg import VGG19Taps
 
-    torch.testing.assert_close(state["backbones.image.vgg.0.weight"], VGG19Taps(mmimdb.PUBLISHED["num_outputs"]).vgg[0].weight.data)
+    torch.testing.assert_close(
+        state["backbones.image.vgg.0.weight"], VGG19Taps(mmimdb.PUBLISHED["num_outputs"]).vgg[0].weight.data
+    )
 
 
 def test_found_training_and_test_only(films, searched):
-    result = found.main(["--search_exp_dir", str(searched.folder), "--freeze_backbones", "--epochs", "2", "--batchsize", "8"])
+    result = found.main(
+        ["--search_exp_dir", str(searched.folder), "--freeze_backbones", "--epochs", "2", "--batchsize", "8"]
+    )
     folder = Path(result["folder"])
     assert folder.parent == searched.folder and folder.name.startswith("eval-EXP-")
     assert result["arguments"]["C"] == 8 and result["arguments"]["datadir"] == str(films.folder)

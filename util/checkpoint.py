@@ -27,7 +27,9 @@ def load_checkpoint(path):
         raise UserError(f"{path} does not exist; expected a checkpoint file") from None
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()
-        raise UserError(f"{path} is not a readable checkpoint: {reason[0] if reason else type(error).__name__}") from None
+        raise UserError(
+            f"{path} is not a readable checkpoint: {reason[0] if reason else type(error).__name__}"
+        ) from None
 
 
 def load_state_dict_file(path):
@@ -54,7 +56,11 @@ def load_weights(module, state, source):
         _fault("unknown", [key for key in state if key not in own]),
         _fault(
             "of another shape",
-            [f"{k} {tuple(v.shape)}, expected {tuple(own[k].shape)}" for k, v in state.items() if k in own and v.shape != own[k].shape],
+            [
+                f"{k} {tuple(v.shape)}, expected {tuple(own[k].shape)}"
+                for k, v in state.items()
+                if k in own and v.shape != own[k].shape
+            ],
         ),
     ]
     faults = [fault for fault in faults if fault]

@@ -86,7 +86,9 @@ class NpyFile:
             try:
                 self._array = np.load(self.path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError) as error:
-                raise UserError(f"{self.path} is missing or damaged ({error}); delete its folder and make it again") from None
+                raise UserError(
+                    f"{self.path} is missing or damaged ({error}); delete its folder and make it again"
+                ) from None
         return self._array
 
     def __getitem__(self, rows):

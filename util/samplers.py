@@ -41,6 +41,8 @@ class EpochBatchSampler:
 
     def __iter__(self):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.num_samples, generator=generator) if self.shuffle else torch.arange(self.num_samples)
+        order = (
+            torch.randperm(self.num_samples, generator=generator) if self.shuffle else torch.arange(self.num_samples)
+        )
         for batch in order.split(self.sizes()):
             yield batch[self.rank :: self.world_size].tolist()

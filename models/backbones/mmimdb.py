@@ -8,13 +8,6 @@ from models.backbones.vgg import VGG19Taps
 from util.checkpoint import load_state_dict_file, load_weights
 from util.cli import UserError
 
-# Names of the features that the fusion reads, in order.
-INPUT_NAMES = ("Image_1", "Image_2", "Image_3", "Image_4", "Text_1", "Text_2")
-# The last feature of each modality, for late fusion.
-LAST_INPUTS = (3, 5)
-# Our backbone names -> the original's prefixes in a state dict.
-PUBLISHED_NAMES = {"image": "imagenet", "text": "textnet"}
-
 _VGG_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 _DOWNLOAD_TIMEOUT = 30.0
 
@@ -77,7 +70,9 @@ def _load_vgg(net, state, source):
     try:
         net.load_torchvision(state)
     except (KeyError, RuntimeError):
-        raise UserError(f"{source} is not a state dict of torchvision.models.vgg19; expected features.0.weight, ...") from None
+        raise UserError(
+            f"{source} is not a state dict of torchvision.models.vgg19; expected features.0.weight, ..."
+        ) from None
 
 
 def _imagenet_state_dict():

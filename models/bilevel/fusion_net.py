@@ -209,7 +209,7 @@ class FusionNet(BackboneNet):
         return self.fusion.arch_parameters()
 
     def weights(self):
-        """Parameters that weight steps train: everything the output depends on but the architecture and frozen parts."""
+        """Parameters that weight steps train: all that the output depends on but architecture and frozen parts."""
         arch = {id(parameter) for parameter in self.arch_parameters().values()}
         own = [p for m in (self.reshape, self.fusion, self.classifier) for p in m.parameters() if id(p) not in arch]
         if self.frozen:

@@ -69,7 +69,7 @@ def _operation_name(genotype, step, inner_step, key):
 
 
 def to_published(state, backbone_names, found):
-    """Translate our state dict into the original's names; architecture parameters, which they do not save, are left out.
+    """Translate our state dict into the original's names, without the architecture parameters, which it never saves.
 
     Args:
         state: Name -> tensor of a `FusionNet` with a `FusionCell`.
@@ -77,7 +77,11 @@ def to_published(state, backbone_names, found):
         found: Whether it is a found network.
     """
     theirs = {f"backbones.{name}.": published + "." for name, published in backbone_names.items()}
-    theirs |= {"reshape.": "reshape_layers.", "classifier.": "central_classifier.", "fusion.norm.": "fusion_net.cell.ln."}
+    theirs |= {
+        "reshape.": "reshape_layers.",
+        "classifier.": "central_classifier.",
+        "fusion.norm.": "fusion_net.cell.ln.",
+    }
     return {_their_key(k, theirs, found): v for k, v in state.items() if not k.endswith(("edges.logits", "gammas"))}
 
 

@@ -11,9 +11,7 @@ CASES = {case["name"]: case for case in GOLDEN.spec["cases"]}
 
 
 def make(case, **kwargs):
-    return CosineRestarts(
-        case["eta_max"], case["eta_min"], case["Ti"], case["Tm"], case["batches_per_epoch"], **kwargs
-    )
+    return CosineRestarts(case["eta_max"], case["eta_min"], case["Ti"], case["Tm"], case["batches_per_epoch"], **kwargs)
 
 
 @pytest.mark.parametrize("name", CASES)
