@@ -37,7 +37,7 @@ def main(argv=None):
     from engine.supervised import train_network
     from engine.training import Precision, Selection
     from metrics.classification import MultilabelF1
-    from models.bilevel.fusion_net import UnimodalNet
+    from models.backbone_net import UnimodalNet
     from util.checkpoint import save_checkpoint
 
     with start_run(args, f"unimodal-{args.modality}", args.out_dir) as run:

@@ -41,24 +41,26 @@ def train_network(run, net, updater, loaders, metric, selection, *, trained=("tr
 
     run.track(net=net.changing(), weights=updater, selection=selection)
     fit(run, run.args.epochs, one_epoch, selection, lambda: {"net": net.state_dict(), "genotype": genotype})
-
     best = run.load_best()
     net.load_state_dict(best["net"])
     metrics = {split: score(split) for split in loaders if split not in trained}
+    facts = {"trained_on": "+".join(trained), "genotype": genotype, **facts}
+    return _report(run, net, selection, best["epoch"], metrics, trained, facts)
+
+
+def _report(run, net, selection, epoch, metrics, trained, facts):
     for split, values in metrics.items():
         run.log_scores(split, values)
-    logger.info("selected epoch %d: %s", best["epoch"], selection.explanation)
-    record = run.records()[best["epoch"]]
+    logger.info("selected epoch %d: %s", epoch, selection.explanation)
+    record = run.records()[epoch]
     return run.write_result(
         {
             "kind": "training",
             "protocol": selection.explanation,
-            "trained_on": "+".join(trained),
-            "selected_epoch": best["epoch"],
+            "selected_epoch": epoch,
             "epochs": run.epoch,
             "metrics": metrics,
             "training_mode_metrics": {split: record[split] for split in trained},
-            "genotype": genotype,
             "parameters": net.count_parameters(),
             **facts,
         }

@@ -116,7 +116,7 @@ def pool(args):
     Raises:
         UserError: ``--L`` is no square.
     """
-    from models.bilevel.fusion_net import square_pool
+    from models.bilevel.reshape import square_pool
 
     try:
         return square_pool(args.L)

@@ -7,8 +7,9 @@ import torch
 from models.backbones.maxout_mlp import MaxOutMLP
 from models.backbones.vgg import VGG19Taps
 from models.bilevel.cells import FusionCell
-from models.bilevel.fusion_net import FusionNet, ReshapeLayer, square_pool
+from models.bilevel.fusion_net import FusionNet
 from models.bilevel.published import from_published, to_published
+from models.bilevel.reshape import ReshapeLayer, square_pool
 from models.genotypes import FusionGenotype
 from tests.golden import Golden
 
@@ -92,7 +93,9 @@ def test_complete_network(name):
     genotype = FusionGenotype.from_dict(golden.spec["genotype"]) if name.startswith("found") else None
     net = build(golden, genotype)
     ours = from_published(golden.state, BACKBONES, genotype)
-    arch = {"fusion." + key: value for key, value in net.fusion.state_dict().items() if key.endswith(("logits", "gammas"))}
+    arch = {
+        "fusion." + key: value for key, value in net.fusion.state_dict().items() if key.endswith(("logits", "gammas"))
+    }
     net.load_state_dict({**ours, **arch})
     for key, parameter in net.arch_parameters().items():
         from tests.golden import arch_values

@@ -1,0 +1,131 @@
+"""Networks on backbones whose frozen features can be computed once, and the unimodal ones among them."""
+
+from torch import nn
+
+from models.bilevel.reshape import pool_feature
+
+
+def parameters_of(backbone, count):
+    """Parameters that the first ``count`` features of a backbone depend on."""
+    return [parameter for module in backbone.modules_of(count) for parameter in module.parameters()]
+
+
+class BackboneNet(nn.Module):
+    """A network on backbones whose frozen features can be computed once and kept.
+
+    Args:
+        backbones: Name -> network with ``channels`` (of the features that a fusion reads),
+            ``stateless`` (no dropout or batch norm before its features), a forward ``(input, count)``
+            -> feature list, ``head(features)`` -> logits, and ``modules_of(count)``.
+        pool: Output size of the reshape layers' pool.
+    """
+
+    def __init__(self, backbones, pool):
+        super().__init__()
+        self.backbones = nn.ModuleDict(backbones)
+        self.pool = pool
+
+    def extract(self, batch, name):
+        """Every feature of the frozen backbone ``name``, as a batch carries them under ``{name}_features``.
+
+        Returns:
+            List of tensors (N, C, ...), pooled where that makes them smaller: the reshape layers'
+            pool has no weights, and pooling again changes nothing.
+        """
+        return [self._compact(feature) for feature in self.backbones[name](batch[name])]
+
+    def changing(self):
+        """The part of the network that training changes, with ``state_dict`` / ``load_state_dict``.
+
+        What resuming needs: frozen backbones in evaluation mode are built as they were and need no copy.
+        """
+        return _Changing(self)
+
+    def _compact(self, feature):
+        if feature.dim() < 3:
+            return feature
+        pooled = pool_feature(feature, self.pool)
+        return pooled if pooled.numel() < feature.numel() else feature
+
+
+class _Changing:
+    def __init__(self, net):
+        self.net = net
+
+    def _keys(self):
+        fixed = "backbones." if getattr(self.net, "frozen_eval", False) else "no prefix"
+        return [key for key in self.net.state_dict() if not key.startswith(fixed)]
+
+    def state_dict(self):
+        state = self.net.state_dict()
+        return {key: state[key] for key in self._keys()}
+
+    def load_state_dict(self, state):
+        self.net.load_state_dict({**self.net.state_dict(), **state})
+
+
+class UnimodalNet(BackboneNet):
+    """One backbone with its own head: the unimodal rows, and the checkpoints that a search starts from.
+
+    Args:
+        name: Name of the modality in the batch.
+        backbone: The network.
+        pool: Pool of the feature store that this network may share with a `FusionNet`.
+        frozen: Train the head alone, on features in evaluation mode.
+    """
+
+    def __init__(self, name, backbone, pool, frozen=False):
+        super().__init__({name: backbone}, pool)
+        self.name = name
+        self.frozen = frozen
+
+    @property
+    def backbone(self):
+        """The one network."""
+        return self.backbones[self.name]
+
+    def forward(self, batch):
+        """Class logits (N, num_outputs)."""
+        features = batch.get(f"{self.name}_features")
+        return self.backbone.head(self._features(batch) if features is None else features)
+
+    def _features(self, batch):
+        if not self.frozen:
+            return self.backbone(batch[self.name])
+        mode = self.backbone.training
+        self.backbone.eval()
+        features = self.backbone(batch[self.name])
+        self.backbone.train(mode)
+        return features
+
+    def cacheable(self):
+        """The backbone, if frozen."""
+        return [self.name] if self.frozen else []
+
+    def needed(self, name):
+        """The head reads the last feature."""
+        return [-1]
+
+    def weights(self):
+        """The parameters to train."""
+        if not self.frozen:
+            return list(self.backbone.parameters())
+        body = {id(p) for p in parameters_of(self.backbone, len(self.backbone.channels))}
+        return [p for p in self.backbone.parameters() if id(p) not in body]
+
+    def arch_parameters(self):
+        """A unimodal network has no architecture parameters."""
+        return {}
+
+    def uses_all_weights(self):
+        """Every weight takes part."""
+        return True
+
+    def count_parameters(self):
+        """Numbers of weights."""
+        return {"backbones": count_weights(self.backbones), "fusion_part": 0}
+
+
+def count_weights(module):
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
