@@ -21,7 +21,7 @@ def get_args_parser():
     """Flags of this recipe, with their published values."""
     parser, backbones = mmimdb.recipe_parser(__doc__)
     bilevel.add_found_flags(parser, backbones)
-    arguments.set_published(parser, mmimdb.PUBLISHED)
+    arguments.set_defaults_of(parser, mmimdb.PUBLISHED)
     return parser
 
 

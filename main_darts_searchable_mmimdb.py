@@ -41,7 +41,7 @@ def get_args_parser():
         default=0,
         help="stop once the genotype stands for this many epochs; 0: never",
     )
-    arguments.set_published(parser, mmimdb.PUBLISHED)
+    arguments.set_defaults_of(parser, mmimdb.PUBLISHED)
     return parser
 
 

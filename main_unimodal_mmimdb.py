@@ -24,7 +24,7 @@ def get_args_parser():
     )
     backbones.add_argument("--L", type=arguments.positive_int, help="as in the search, to share its kept features")
     bilevel.add_selection_flags(parser)
-    arguments.set_published(parser, mmimdb.PUBLISHED)
+    arguments.set_defaults_of(parser, mmimdb.PUBLISHED)
     return parser
 
 

@@ -5,6 +5,7 @@ Nothing here imports torch: `--help` and usage errors answer at once.
 
 import argparse
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -48,6 +49,13 @@ def number(kind, low, high=math.inf, *, open_high=False):
     return parse
 
 
+def device_name(text):
+    """An argparse type: the name of a device."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no device; expected auto, cpu, cuda or cuda:N")
+    return text
+
+
 positive_int = number(int, 1)
 whole = number(int, 0)
 positive = number(float, 1e-300)
@@ -57,14 +65,14 @@ non_negative = number(float, 0.0)
 def add_run_flags(parser):
     """Seed, folders, device, precision."""
     group = parser.add_argument_group("run")
-    group.add_argument("--seed", type=whole, default=2, help="seed of every random source")
+    group.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=2, help="seed of every random source")
     group.add_argument("--save", default="EXP", help="name in the run folder <kind>-<save>-<time>")
     group.add_argument("--out_dir", help="folder of the run folders")
     group.add_argument(
         "--resume", metavar="RUN_DIR", help="continue an interrupted run to the result it would have had"
     )
     group.add_argument("--demo", action="store_true", help="small settings on embedded data, made when missing")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    group.add_argument("--device", type=device_name, default="auto", help="auto, cpu, cuda or cuda:N")
     group.add_argument(
         "--parallel",
         "--use_dataparallel",
@@ -155,7 +163,7 @@ def add_backbone_flags(parser, modalities, imagenet_flag):
     return group
 
 
-def set_published(parser, values):
+def set_defaults_of(parser, values):
     """Make ``values`` the defaults of those flags that the parser has."""
     flags = {action.dest for action in parser._actions}
     parser.set_defaults(**{name: value for name, value in values.items() if name in flags})
@@ -195,7 +203,7 @@ def parse_args(parser, argv=None, *, demo=None, inherit=None):
     """Parse the command line of a recipe.
 
     Explicit flags always win. Behind them stand, in this order: the arguments of the run that
-    ``--resume`` names, small values for ``--demo``, what ``inherit`` finds in an earlier run, and
+    ``--resume`` names, what ``inherit`` finds in an earlier run, small values for ``--demo``, and
     the parser's defaults.
 
     Args:
@@ -210,14 +218,11 @@ def parse_args(parser, argv=None, *, demo=None, inherit=None):
     args = parser.parse_args(argv)
     if args.resume:
         return _resumed(parser, argv, args.resume)
-    known = set(vars(args))
-    if inherit is not None:
-        parser.set_defaults(**{name: value for name, value in inherit(args).items() if name in known})
-        args = parser.parse_args(argv)
-    if args.demo and demo:
-        parser.set_defaults(**demo)
-        args = parser.parse_args(argv)
-    return args
+    inherited = inherit(args) if inherit is not None else {}
+    if demo and (args.demo or inherited.get("demo")):
+        set_defaults_of(parser, demo)
+    set_defaults_of(parser, inherited)
+    return parser.parse_args(argv)
 
 
 def _resumed(parser, argv, folder):

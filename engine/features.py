@@ -118,8 +118,7 @@ class FeatureCache:
             return "disk"
         if from_rank_0(memory_size <= _SHARE * _free_memory()):
             return "ram"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return "disk" if from_rank_0(disk_size <= _SHARE * shutil.disk_usage(self.folder).free) else "off"
+        return "disk" if from_rank_0(disk_size <= _SHARE * _free_disk(self.folder)) else "off"
 
     @torch.no_grad()
     def _extract(self, dataset, name, indices):
@@ -200,6 +199,15 @@ class _Inputs(Dataset):
 
     def __getitems__(self, indices):
         return self.dataset.read(self.samples[indices], only=[self.name])
+
+
+def _free_disk(folder):
+    """Bytes that can be written into ``folder``; 0 if it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
+    except OSError:
+        return 0
 
 
 def _free_memory():

@@ -184,7 +184,7 @@ def start_run(args, kind, parent):
     seed_everything(args.seed)
     folder = from_rank_0(_run_folder(args, kind, parent) if rank() == 0 else None)
     run = Run(folder, args, device)
-    handlers = _open_log(run) if run.is_main else []
+    handlers = _open_log(run)
     try:
         logger.info("run folder: %s", run.folder)
         yield run
@@ -242,9 +242,14 @@ def _run_folder(args, kind, parent):
 
 
 def _open_log(run):
-    handlers = [logging.StreamHandler(), logging.FileHandler(run.folder / "log.txt")]
-    handlers[0].setLevel(logging.INFO)
-    handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handlers = [logging.NullHandler()]
+    if run.is_main:
+        try:
+            handlers = [logging.StreamHandler(), logging.FileHandler(run.folder / "log.txt")]
+        except OSError as error:
+            raise UserError(f"cannot write {run.folder / 'log.txt'}: {error.strerror}") from None
+        handlers[0].setLevel(logging.INFO)
+        handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
     for handler in handlers:

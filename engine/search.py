@@ -69,6 +69,7 @@ class ArchitectureWatch:
         """Return an epoch's record: genotype, probabilities, entropies, warnings, ``stable_epochs`` and ``stop``."""
         genotype = self.net.genotype()
         self.unchanged = self.unchanged + 1 if genotype == self.genotype else 0
+        logger.info("genotype%s: %s", " (unchanged)" if self.unchanged else "", genotype)
         self.genotype = genotype
         probabilities = self.net.probabilities()
         return {

@@ -158,7 +158,7 @@ def train_one_epoch(updater, loader, metric, *, epoch, device, description="trai
     if not math.isfinite(result["loss"]):
         raise UserError(
             f"the {description} loss of epoch {epoch} is {result['loss']}; the state before this epoch is kept in "
-            "last.pth; a smaller --eta_max, or --amp off, usually mends it"
+            "last.pth; a smaller --eta_max, --amp off, or data without NaN usually mends it"
         )
     return result
 

@@ -12,7 +12,10 @@ from util.files import atomic_path
 def save_checkpoint(path, value):
     """Write ``value`` (tensors, numbers, strings, lists and dicts of them) with `torch.save`, atomically."""
     with atomic_path(path) as temporary:
-        torch.save(value, temporary)
+        try:
+            torch.save(value, temporary)
+        except RuntimeError as error:  # torch's writer reports a full disk so
+            raise UserError(f"cannot write {path}: {error}; is the disk full?") from None
 
 
 def load_checkpoint(path):
