@@ -10,7 +10,7 @@ Papers' weighted F1 on test: 57.54 (text), 49.21 (image).
 
 from engine import arguments
 from tasks import bilevel, mmimdb
-from util.cli import run_cli
+from util.cli import UserError, run_cli
 
 DEMO = {**mmimdb.DEMO, "epochs": 10, "Ti": 10, "freeze_backbones": True}
 
@@ -18,7 +18,7 @@ DEMO = {**mmimdb.DEMO, "epochs": 10, "Ti": 10, "freeze_backbones": True}
 def get_args_parser():
     """Flags of this recipe, with the values of the fusion recipes."""
     parser, backbones = mmimdb.recipe_parser(__doc__)
-    parser.add_argument("--modality", choices=("image", "text"), required=True, help="which network to train")
+    parser.add_argument("--modality", choices=("image", "text"), help="which network to train")
     backbones.add_argument(
         "--freeze_backbones", action="store_true", help="image: train the head alone, on kept features"
     )
@@ -31,6 +31,8 @@ def get_args_parser():
 def main(argv=None):
     """Train one backbone; returns the result that ``result.json`` holds."""
     args = arguments.parse_args(get_args_parser(), argv, demo=DEMO)
+    if args.modality is None:
+        raise UserError("which network? pass --modality image or --modality text")
     data = mmimdb.open_splits(args, ("train", "dev", "test"))
 
     from engine.run import start_run

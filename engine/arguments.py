@@ -40,6 +40,8 @@ def number(kind, low, high=math.inf, *, open_high=False):
 
     def parse(text):
         value = kind(text)
+        if not math.isfinite(value):
+            raise argparse.ArgumentTypeError(f"{text} is not a finite number")
         if not low <= value <= high or (open_high and value == high):
             limit = f" and {'below' if open_high else 'at most'} {high}" if high != math.inf else ""
             raise argparse.ArgumentTypeError(f"{text} is out of range; expected at least {low}{limit}")

@@ -1,6 +1,7 @@
 """What a frozen backbone computes for a sample is computed once and kept, in memory or on disk.
 
-Exact: the same network, precision and batch dict; only the moment differs.
+The same network and precision on the same inputs; only the moment and the batch size differ. Convolutions on a
+CPU do not notice (the tests ask for equal bits); a GPU may choose another algorithm and round differently.
 """
 
 import hashlib

@@ -196,6 +196,7 @@ def start_run(args, kind, parent):
         raise
     finally:
         run.close()
+        logger.propagate = True
         for handler in handlers:
             logger.removeHandler(handler)
             handler.close()

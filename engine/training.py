@@ -217,7 +217,7 @@ class Selection:
     def update(self, epoch, record):
         """Look at an epoch's record (split -> values); return whether it is the best so far."""
         score = None if self.split == "last" else record[self.split][self.metric]
-        if self.split != "last" and self.score is not None and not score > self.score:
+        if self.split != "last" and self.epoch is not None and not _better(score, self.score):
             return False
         self.epoch, self.score = epoch, score
         return True
@@ -229,6 +229,10 @@ class Selection:
     def load_state_dict(self, state):
         """Continue from `state_dict`."""
         self.epoch, self.score = state["epoch"], state["score"]
+
+
+def _better(score, best):
+    return score > best or (math.isnan(best) and not math.isnan(score))
 
 
 def fit(run, epochs, one_epoch, selection, best_state):

@@ -15,7 +15,8 @@ class BackboneNet(nn.Module):
 
     Args:
         backbones: Name -> network with ``channels`` (of the features that a fusion reads),
-            ``stateless`` (no dropout or batch norm before its features), a forward ``(input, count)``
+            ``stateless`` (no dropout or batch norm before its features), ``kept`` (its features are worth
+            keeping), a forward ``(input, count)``
             -> feature list, ``head(features)`` -> logits, and ``modules_of(count)``.
         pool: Output size of the reshape layers' pool.
     """
@@ -100,7 +101,7 @@ class UnimodalNet(BackboneNet):
 
     def cacheable(self):
         """The backbone, if frozen."""
-        return [self.name] if self.frozen else []
+        return [self.name] if self.frozen and self.backbone.kept else []
 
     def needed(self, name):
         """The head reads the last feature."""

@@ -4,11 +4,10 @@
 the originals' pickles are read by an unpickler that knows two tuple classes and nothing else.
 """
 
-import pickle
-from collections import namedtuple
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.published_genotypes import read_published
 from util.cli import UserError
 from util.files import read_json, write_json
 
@@ -62,8 +61,8 @@ class FusionGenotype:
         return self.concat[-1] + 1 - len(self.steps)
 
     def used_inputs(self):
-        """Sorted indices of the input features that some step reads."""
-        return sorted({index for _, index in self.edges if index < self.num_inputs})
+        """Sorted indices of the input features that some step or the final concatenation reads."""
+        return sorted(index for index in {*(index for _, index in self.edges), *self.concat} if index < self.num_inputs)
 
     def check(self, step_operations, num_inputs=None):
         """Check that a network can be built from this genotype.
@@ -120,21 +119,16 @@ class FusionGenotype:
         """
         if not isinstance(value, dict):
             raise ValueError("a JSON object was expected")
-        try:
-            steps = tuple(
-                StepGenotype(
-                    _edges(step["inner_edges"]),
-                    tuple(OLDER_NAMES.get(name, name) for name in step["inner_steps"]),
-                    _indices(step["inner_concat"]),
-                )
-                for step in value["steps"]
+        steps = tuple(
+            StepGenotype(
+                _field(step, "inner_edges", _edges, f"steps[{i}]."),
+                _field(step, "inner_steps", _names, f"steps[{i}]."),
+                _field(step, "inner_concat", _indices, f"steps[{i}]."),
             )
-            inputs = tuple(str(name) for name in value.get("inputs", ()))
-            genotype = cls(_edges(value["edges"]), steps, _indices(value["concat"]), inputs)
-        except KeyError as error:
-            raise ValueError(f"the field {error} is missing") from None
-        except TypeError as error:
-            raise ValueError(f"a field has the wrong form ({error})") from None
+            for i, step in enumerate(_field(value, "steps", list))
+        )
+        inputs = _field({"inputs": (), **value}, "inputs", _names)
+        genotype = cls(_field(value, "edges", _edges), steps, _field(value, "concat", _indices), inputs)
         if not genotype.concat:
             raise ValueError("concat is empty")
         return genotype
@@ -175,14 +169,15 @@ def load_genotype(path):
     try:
         if path.suffix == ".json":
             return FusionGenotype.from_dict(read_json(path))
-        with open(path, "rb") as file:
-            return _from_published(_GenotypeUnpickler(file).load())
-    except (FileNotFoundError, IsADirectoryError):
+        return FusionGenotype.from_dict(read_published(path.read_bytes()))
+    except UserError:
+        raise
+    except FileNotFoundError:
         raise UserError(
             f"{path} does not exist; expected a genotype, a .json of ours or a .pkl of the original"
         ) from None
-    except (ValueError, TypeError, AttributeError, EOFError, IndexError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is not a genotype: {error}") from None
+    except Exception as error:  # a damaged pickle fails in almost any way
+        raise UserError(f"{path} is not a genotype: {' '.join(str(error).split())}") from None
 
 
 def check_genotype(genotype, step_operations, num_inputs, source):
@@ -238,12 +233,35 @@ def tail_indices(num_states, count):
     return tuple(range(num_states - count, num_states))
 
 
+def _field(value, name, convert, prefix=""):
+    if not isinstance(value, dict):
+        raise ValueError(f"{prefix or 'it'} is {value!r}; an object with named fields was expected")
+    if name not in value:
+        raise ValueError(f"the field {prefix}{name} is missing")
+    if isinstance(value[name], (str, dict)):
+        raise ValueError(f"the field {prefix}{name} is {value[name]!r}; a list was expected")
+    try:
+        return convert(value[name])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the field {prefix}{name} has the wrong form ({error})") from None
+
+
 def _edges(value):
-    return tuple((str(name), _index(index)) for name, index in value)
+    return tuple((_name(name), _index(index)) for name, index in value)
 
 
 def _indices(value):
     return tuple(_index(index) for index in value)
+
+
+def _names(value):
+    return tuple(OLDER_NAMES.get(name, name) for name in map(_name, value))
+
+
+def _name(value):
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a name")
+    return value
 
 
 def _index(value):
@@ -269,28 +287,3 @@ def _check_edges(name, edges, num_first):
         limit = num_first + position // 2
         if not 0 <= index < limit:
             raise ValueError(f"{name}[{position}] reads state {index}; states 0..{limit - 1} exist there")
-
-
-_Genotype = namedtuple("_Genotype", "edges steps concat")
-_StepGenotype = namedtuple("_StepGenotype", "inner_edges inner_steps inner_concat")
-
-
-class _GenotypeUnpickler(pickle.Unpickler):
-    """Knows the originals' two tuple classes; whatever else a file names is refused, not imported."""
-
-    _classes = {  # noqa: RUF012 - a constant
-        ("models.search.darts.genotypes", "Genotype"): _Genotype,
-        ("models.search.darts.genotypes", "StepGenotype"): _StepGenotype,
-    }
-
-    def find_class(self, module, name):
-        try:
-            return self._classes[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which no genotype needs; it was not run") from None
-
-
-def _from_published(value):
-    if not isinstance(value, _Genotype):
-        raise ValueError("the pickle holds something else (the original writes None when no epoch had a score above 0)")
-    return FusionGenotype.from_dict({**value._asdict(), "steps": [step._asdict() for step in value.steps]})

@@ -1,8 +1,5 @@
 """Checkpoints: written atomically, read without running code, loaded with a clear word on what does not fit."""
 
-import pickle
-import zipfile
-
 import torch
 
 from util.cli import UserError
@@ -28,7 +25,7 @@ def load_checkpoint(path):
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; expected a checkpoint file") from None
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged file fails in almost any way
         reason = str(error).strip().splitlines()
         raise UserError(
             f"{path} is not a readable checkpoint: {reason[0] if reason else type(error).__name__}"

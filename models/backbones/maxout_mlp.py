@@ -28,6 +28,8 @@ class MaxOutMLP(nn.Module):
 
     channels = (64, 128)
     stateless = False
+    # Computing it costs less than reading what it computed.
+    kept = False
 
     def __init__(self, num_outputs):
         super().__init__()

@@ -20,6 +20,7 @@ class VGG19Taps(nn.Module):
 
     channels = (512, 512, 512, 512)
     stateless = True
+    kept = True
 
     def __init__(self, num_outputs):
         super().__init__()

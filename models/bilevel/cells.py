@@ -62,10 +62,20 @@ class FixedEdges(nn.Module):
         x, y = (states[index] if name == "skip" else states[index] * 0.0 for name, index in self.pairs[step])
         return x, y
 
-    def all_steps_read(self, num_sources, tail):
-        """Whether every step is read by a later one or is among the last ``tail`` states."""
-        read = {index - num_sources for pair in self.pairs for name, index in pair if name == "skip"}
-        return all(step in read or step >= len(self.pairs) - tail for step in range(len(self.pairs)))
+    def live_states(self, num_sources, tail, reads=None):
+        """States that the last ``tail`` states depend on, themselves included.
+
+        Args:
+            num_sources: Number of states before the first step.
+            tail: Number of concatenated states.
+            reads: For each step which of its two arguments it uses (a set of 0 and 1); None: both.
+        """
+        count = num_sources + len(self.pairs)
+        live = set(range(count - tail, count))
+        for step in reversed(range(len(self.pairs))):
+            if num_sources + step in live:
+                live |= {self.pairs[step][i][1] for i in (reads[step] if reads else (0, 1))}
+        return live
 
 
 class StepNode(nn.Module):
@@ -220,14 +230,17 @@ class FusionCell(nn.Module):
         return result
 
     def uses_all_weights(self):
-        """Whether every step and inner step reaches the output."""
+        """Whether every step, inner step and input feature that is read reaches the output."""
         if isinstance(self.edges, MixedEdges):
             # A mixed step reads all earlier ones, and the last step is always concatenated.
             return True
-        edges = (self.edges, *(node.edges for node in self.nodes))
-        firsts = (self.num_inputs, *(2 for _ in self.nodes))
-        tails = (self.multiplier, *(node.multiplier for node in self.nodes))
-        return all(e.all_steps_read(first, tail) for e, first, tail in zip(edges, firsts, tails, strict=True))
+        inner = [node.edges.live_states(2, node.multiplier) for node in self.nodes]
+        if any(live < set(range(2, 2 + len(node.ops))) | live for live, node in zip(inner, self.nodes, strict=True)):
+            return False
+        # The residual always reads x, argument 0.
+        live = self.edges.live_states(self.num_inputs, self.multiplier, [{0} | (states & {1}) for states in inner])
+        steps = set(range(self.num_inputs, self.num_inputs + len(self.nodes)))
+        return live >= steps | {index for pair in self.edges.pairs for _, index in pair}
 
     @torch.no_grad()
     def genotype(self, inputs=()):

@@ -93,7 +93,8 @@ class FusionNet(BackboneNet):
         """
         if not self.frozen:
             return []
-        return [name for name, b in self.backbones.items() if self._counts[name] and (self.frozen_eval or b.stateless)]
+        constant = {name: b for name, b in self.backbones.items() if self.frozen_eval or b.stateless}
+        return [name for name, b in constant.items() if b.kept and self._counts[name]]
 
     def needed(self, name):
         """Indices of the features of the backbone ``name`` that the fusion reads."""

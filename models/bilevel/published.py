@@ -41,18 +41,21 @@ def _our_key(key, prefixes, genotype):
     for theirs, ours in prefixes.items():
         if key.startswith(theirs):
             return ours + key[len(theirs) :]
+    unknown = UserError(f"the state dict has the key {key!r}, which is not one of an original BM-NAS network")
     node = _PUBLISHED_NODE.fullmatch(key)
     if node is None:
-        raise UserError(f"the state dict has the key {key!r}, which is not one of an original BM-NAS network")
+        raise unknown
     i, rest = int(node[1]), node[2]
     search, found = _PUBLISHED_SEARCH_OP.fullmatch(rest), _PUBLISHED_FOUND_OP.fullmatch(rest)
-    if search:
+    if search and int(search[2]) < len(_NAMES):
         k, name, rest = int(search[1]), _NAMES[int(search[2])], search[3]
-    elif found:
+    elif found and not search:
         k, rest = int(found[1]), found[2]
         name = _operation_name(genotype, i, k, key)
-    else:
+    elif rest.startswith(tuple(f"{part}." for part in _NODE_PARTS)):
         return f"fusion.nodes.{i}.{_replace_first(rest, _NODE_PARTS)}"
+    else:
+        raise unknown
     return f"fusion.nodes.{i}.ops.{k}.{name}.{_replace_first(rest, {'ln': 'norm'})}"
 
 

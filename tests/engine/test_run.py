@@ -1,0 +1,409 @@
+"""Runs: folders of their own, logs that survive a kill, restored state, the chosen epoch, credible results."""
+
+import json
+import logging
+import platform
+import random
+import re
+import subprocess
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from engine.report import peak_memory_mb
+from engine.run import _run_folder, open_run_arguments, seed_everything, start_run
+from engine.training import Selection, fit
+from util.checkpoint import load_checkpoint
+from util.cli import UserError
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def arguments(**changes):
+    values = {"seed": 2, "device": "cpu", "save": "EXP", "resume": None, "parallel": False}
+    return SimpleNamespace(**{**values, **changes})
+
+
+def record(epoch=0, **changes):
+    return {"epoch": epoch, "dev": {"loss": 0.5, "f1": 0.25}, "best": False, "seconds": 1.0, **changes}
+
+
+class TestFolder:
+    def test_name_and_arguments(self, tmp_path):
+        args = arguments(save="mine", lr=0.1)
+        with start_run(args, "search", tmp_path / "a" / "b") as run:
+            assert run.folder.parent == tmp_path / "a" / "b"
+            assert re.fullmatch(r"search-mine-\d{8}-\d{6}", run.folder.name)
+            assert json.loads((run.folder / "args.json").read_text()) == vars(args) == open_run_arguments(run.folder)
+            assert run.device == torch.device("cpu") and run.epoch == 0 and not run.stopped
+            assert str(run.folder) in (run.folder / "log.txt").read_text()
+
+    def test_runs_of_one_second_have_different_folders(self, tmp_path):
+        folders = []
+        for _ in range(5):
+            with start_run(arguments(), "search", tmp_path) as run:
+                folders.append(run.folder)
+        assert len(set(folders)) == 5 and all((folder / "args.json").exists() for folder in folders)
+
+    def test_runs_that_start_together_have_different_folders(self, tmp_path):
+        found = []
+
+        def make():
+            found.append(_run_folder(arguments(), "search", tmp_path))
+
+        threads = [threading.Thread(target=make) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(set(found)) == 8
+
+    @pytest.mark.parametrize("parent", ["file", "file/inside"])
+    def test_a_place_that_cannot_be_written_is_named(self, tmp_path, parent):
+        (tmp_path / "file").write_text("x")
+        expected = pytest.raises(UserError, match=r"cannot make the run folder .*file.*choose another --out_dir")
+        with expected as error, start_run(arguments(), "search", tmp_path / parent):
+            pass
+        assert "\n" not in str(error.value)
+
+    def test_resuming_stays_in_the_folder(self, tmp_path):
+        with start_run(arguments(), "search", tmp_path) as run:
+            folder = run.folder
+        with start_run(arguments(resume=str(folder)), "search", tmp_path) as run:
+            assert run.folder == folder
+        assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+        assert (folder / "log.txt").read_text().count("run folder") == 2, "the log goes on"
+
+    def test_a_folder_without_a_run_is_refused(self, tmp_path):
+        with pytest.raises(UserError, match=r"is not a run folder: it has no args\.json"):
+            open_run_arguments(tmp_path)
+
+    def test_the_log_is_closed_with_the_run(self, tmp_path):
+        before = list(logging.getLogger("mdarts").handlers)
+        with pytest.raises(ZeroDivisionError), start_run(arguments(), "search", tmp_path):
+            raise ZeroDivisionError
+        assert logging.getLogger("mdarts").handlers == before
+
+    def test_an_interrupt_says_how_to_go_on(self, tmp_path):
+        with pytest.raises(KeyboardInterrupt), start_run(arguments(), "search", tmp_path) as run:
+            raise KeyboardInterrupt
+        assert f"--resume {run.folder}" in (run.folder / "log.txt").read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_a_missing_gpu_is_one_line(tmp_path, device):
+    expected = pytest.raises(UserError, match=rf"--device {device}: this torch sees no GPU; use --device cpu")
+    with expected as error, start_run(arguments(device=device), "search", tmp_path):
+        pass
+    assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []
+
+
+def test_the_automatic_device_is_found(tmp_path):
+    with start_run(arguments(device="auto"), "search", tmp_path) as run:
+        assert run.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class TestLog:
+    @pytest.mark.parametrize("torn", ['{"epoch": 2, "dev": {"lo', "{", "null"])
+    def test_a_torn_last_line_is_ignored_and_replaced(self, tmp_path, torn):
+        with start_run(arguments(), "search", tmp_path) as run:
+            run.track()
+            for epoch in range(2):
+                run.finish_epoch(record(epoch))
+            log = run.folder / "log.jsonl"
+            log.write_text(log.read_text() + torn)
+            assert [r["epoch"] for r in run.records()] == [0, 1]
+        with start_run(arguments(resume=str(run.folder)), "search", tmp_path) as run:
+            run.track()
+            run.finish_epoch(record(2))
+            assert run.records() == [record(0), record(1), record(2)]
+
+    @pytest.mark.parametrize("left", ['{"epoch": 0, "de', json.dumps(record(0)) + "\n"], ids=["torn", "whole"])
+    def test_a_kill_in_the_first_epoch_leaves_nothing_behind(self, tmp_path, left):
+        with start_run(arguments(), "search", tmp_path) as run:
+            (run.folder / "log.jsonl").write_text(left)
+        with start_run(arguments(resume=str(run.folder)), "search", tmp_path) as run:
+            run.track()
+            run.finish_epoch(record(0, seconds=2.0))
+            assert run.records() == [record(0, seconds=2.0)]
+
+    def test_an_epoch_counts_once_its_checkpoint_is_written(self, tmp_path, monkeypatch):
+        """Killed between log and checkpoint: the epoch is done, and logged, again."""
+        import engine.run
+
+        with start_run(arguments(), "search", tmp_path) as run:
+            run.track()
+            run.finish_epoch(record(0))
+
+            def killed(path, value):
+                raise KeyboardInterrupt
+
+            monkeypatch.setattr(engine.run, "save_checkpoint", killed)
+            with pytest.raises(KeyboardInterrupt):
+                run.finish_epoch(record(1, seconds=5.0))
+            monkeypatch.undo()
+            assert len(run.records()) == 2
+        with start_run(arguments(resume=str(run.folder)), "search", tmp_path) as run:
+            run.track()
+            assert run.epoch == 1 and run.records() == [record(0)]
+
+    def test_there_are_no_records_before_the_first_epoch(self, tmp_path):
+        with start_run(arguments(), "search", tmp_path) as run:
+            assert run.records() == []
+
+    def test_lines_and_warnings_reach_the_log(self, tmp_path):
+        with start_run(arguments(), "search", tmp_path) as run:
+            run.track()
+            run.finish_epoch(record(0, warnings=["collapsed"], best=True))
+        text = (run.folder / "log.txt").read_text()
+        assert "epoch 0 | dev loss 0.5000 f1 0.2500 | best so far | 1.0 s" in text
+        assert "WARNING epoch 0: collapsed" in text
+
+    def test_the_best_epoch_is_kept_with_its_genotype(self, tmp_path):
+        with start_run(arguments(), "search", tmp_path) as run:
+            run.track()
+            run.finish_epoch(record(0), {"net": {"w": torch.ones(1)}, "genotype": {"edges": []}})
+            run.finish_epoch(record(1))
+            assert torch.equal(run.load_best()["net"]["w"], torch.ones(1))
+            assert json.loads((run.folder / "genotype.json").read_text()) == {"edges": []}
+
+
+def draws():
+    """What each random source gives next, two numbers so that a half-used state counts too."""
+    return (
+        [random.random(), random.gauss(0, 1)],
+        [np.random.rand(), np.random.randn()],
+        [torch.rand(3).tolist(), torch.randn(3).tolist()],
+    )
+
+
+class TestRandomState:
+    def test_resuming_continues_every_source(self, tmp_path):
+        with start_run(arguments(), "search", tmp_path) as run:
+            run.track()
+            draws()  # leaves the second half of a normal pair in numpy and python
+            run.finish_epoch(record(0))
+            expected = draws()
+        seed_everything(99)
+        with start_run(arguments(resume=str(run.folder)), "search", tmp_path) as run:
+            run.track()
+            assert draws() == expected
+
+    def test_a_new_run_depends_on_the_seed_alone(self, tmp_path):
+        found = []
+        for seed in (1, 1, 2):
+            draws()
+            with start_run(arguments(seed=seed), "search", tmp_path) as run:
+                run.track()
+                found.append(draws())
+        assert found[0] == found[1]
+        assert all(one != two for one, two in zip(found[1], found[2], strict=True))
+
+    def test_seeds_of_all_sources(self):
+        seed_everything(7)
+        first = draws()
+        seed_everything(7)
+        assert draws() == first
+        random.seed(7)
+        torch.manual_seed(7)
+        np.random.seed(8)
+        assert [a == b for a, b in zip(draws(), first, strict=True)] == [True, False, True]
+
+
+class TestTrack:
+    def test_objects_are_restored_by_name(self, tmp_path):
+        with start_run(arguments(), "search", tmp_path) as run:
+            net = nn.Linear(2, 2)
+            optimizer = torch.optim.Adam(net.parameters(), lr=0.5)
+            run.track(net=net, optimizer=optimizer)
+            net(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+            run.finish_epoch(record(0))
+        with start_run(arguments(resume=str(run.folder)), "search", tmp_path) as run:
+            other = nn.Linear(2, 2)
+            second = torch.optim.Adam(other.parameters(), lr=0.1)
+            run.track(optimizer=second, net=other)
+            assert run.epoch == 1 and torch.equal(other.weight, net.weight)
+            assert second.param_groups[0]["lr"] == 0.5
+            moments = [[s["exp_avg"] for s in o.state_dict()["state"].values()] for o in (optimizer, second)]
+            assert all(torch.equal(a, b) for a, b in zip(*moments, strict=True))
+
+    @pytest.mark.parametrize("names", [["net", "alphas"], [], ["weights"]])
+    def test_a_checkpoint_with_other_objects_is_refused(self, tmp_path, names):
+        with start_run(arguments(), "search", tmp_path) as run:
+            run.track(net=nn.Linear(1, 1))
+            run.finish_epoch(record(0))
+        with start_run(arguments(resume=str(run.folder)), "search", tmp_path) as run:
+            with pytest.raises(UserError, match=r"last\.pth was written by another script: it holds net") as error:
+                run.track(**{name: nn.Linear(1, 1) for name in names})
+            assert "\n" not in str(error.value)
+
+    def test_a_damaged_checkpoint_is_named(self, tmp_path):
+        with start_run(arguments(), "search", tmp_path) as run:
+            (run.folder / "last.pth").write_bytes(b"PK\x03\x04 cut")
+            with pytest.raises(UserError, match=r"last\.pth is not a readable checkpoint"):
+                run.track(net=nn.Linear(1, 1))
+
+
+class TestSelection:
+    def chosen(self, scores, split="dev"):
+        selection = Selection(split, "f1", "why")
+        answers = [selection.update(epoch, {"dev": {"f1": score}}) for epoch, score in enumerate(scores)]
+        return selection, answers
+
+    @pytest.mark.parametrize(
+        ("scores", "epoch"),
+        [([0.1, 0.3, 0.2], 1), ([0.3, 0.3, 0.3], 0), ([0.1, 0.4, 0.4], 1), ([0.0, 0.0], 0), ([-2.0, -1.0], 1)],
+    )
+    def test_the_best_epoch_and_of_equals_the_earlier(self, scores, epoch):
+        """Also if every score is 0: the original saves nothing then."""
+        selection, answers = self.chosen(scores)
+        assert (selection.epoch, selection.score) == (epoch, max(scores))
+        assert answers == [score > max([float("-inf"), *scores[:i]]) for i, score in enumerate(scores)]
+
+    def test_the_last_epoch_needs_no_score(self):
+        selection = Selection("last", "f1", "why")
+        assert [selection.update(epoch, {"train": {}}) for epoch in range(3)] == [True] * 3
+        assert (selection.epoch, selection.score) == (2, None)
+
+    def test_a_score_beats_a_missing_one(self):
+        """A first epoch whose score is no number must not stay the best for ever."""
+        selection, _ = self.chosen([float("nan"), 0.2, 0.1])
+        assert selection.epoch == 1
+
+    def test_a_missing_score_beats_nothing(self):
+        assert self.chosen([0.2, float("nan")])[0].epoch == 0
+
+    def test_it_continues_where_it_was(self):
+        first, _ = self.chosen([0.1, 0.3])
+        second = Selection("dev", "f1", "why")
+        second.load_state_dict(first.state_dict())
+        assert not second.update(2, {"dev": {"f1": 0.3}}) and second.epoch == 1
+        assert second.update(3, {"dev": {"f1": 0.31}}) and (second.epoch, second.score) == (3, 0.31)
+
+
+class Counter:
+    """An object with a state: the number of epochs done."""
+
+    def __init__(self):
+        self.done = []
+
+    def state_dict(self):
+        return {"done": list(self.done)}
+
+    def load_state_dict(self, state):
+        self.done = list(state["done"])
+
+
+def run_epochs(folder, epochs, scores, resume=None, stop_at=None):
+    """A run of `fit`; returns the run, the counter and the epochs done now."""
+    counter, now, selection = Counter(), [], Selection("dev", "f1", "why")
+
+    def one_epoch(epoch):
+        now.append(epoch)
+        counter.done.append(epoch)
+        result = {"dev": {"loss": 1.0, "f1": scores[epoch]}, "draw": random.random()}
+        return result if stop_at is None else {**result, "stop": epoch == stop_at}
+
+    with start_run(arguments(resume=resume), "search", folder) as run:
+        run.track(counter=counter, selection=selection)
+        fit(run, epochs, one_epoch, selection, lambda: {"net": {"done": list(counter.done)}})
+        records = run.records()
+    return SimpleNamespace(run=run, counter=counter, now=now, records=records, selection=selection)
+
+
+class TestFit:
+    def test_epochs_are_logged_and_the_best_is_kept(self, tmp_path):
+        done = run_epochs(tmp_path, 4, [0.1, 0.5, 0.5, 0.2])
+        assert done.now == [0, 1, 2, 3] and done.run.epoch == 4
+        assert [r["best"] for r in done.records] == [True, True, False, False]
+        assert [r["dev"]["f1"] for r in done.records] == [0.1, 0.5, 0.5, 0.2]
+        assert all(r["seconds"] >= 0 and "stop" not in r for r in done.records)
+        best = load_checkpoint(done.run.folder / "best.pth")
+        assert (best["epoch"], best["score"], best["net"]) == (1, 0.5, {"done": [0, 1]})
+
+    def test_zero_scores_still_leave_a_best_epoch(self, tmp_path):
+        done = run_epochs(tmp_path, 2, [0.0, 0.0])
+        assert load_checkpoint(done.run.folder / "best.pth")["epoch"] == 0
+
+    def test_in_parts_as_in_one(self, tmp_path):
+        scores = [0.1, 0.5, 0.2, 0.6, 0.3]
+        whole = run_epochs(tmp_path / "whole", 5, scores)
+        part = run_epochs(tmp_path / "part", 2, scores)
+        rest = run_epochs(tmp_path / "part", 5, scores, resume=str(part.run.folder))
+        assert (part.now, rest.now, rest.counter.done) == ([0, 1], [2, 3, 4], [0, 1, 2, 3, 4])
+        assert rest.selection.state_dict() == whole.selection.state_dict() == {"epoch": 3, "score": 0.6}
+
+        def without_time(records):
+            return [{k: v for k, v in r.items() if k != "seconds"} for r in records]
+
+        assert without_time(rest.records) == without_time(whole.records)
+
+    def test_a_stop_ends_the_run_and_it_stays_ended(self, tmp_path):
+        first = run_epochs(tmp_path, 10, [0.1] * 10, stop_at=2)
+        assert first.now == [0, 1, 2] and first.run.stopped and len(first.records) == 3
+        again = run_epochs(tmp_path, 10, [0.1] * 10, resume=str(first.run.folder))
+        assert again.now == [] and again.run.stopped and again.run.epoch == 3
+
+    def test_a_finished_run_does_nothing_more(self, tmp_path):
+        first = run_epochs(tmp_path, 2, [0.1, 0.2])
+        assert run_epochs(tmp_path, 2, [0.1, 0.2], resume=str(first.run.folder)).now == []
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A finished run: its arguments, the result that was returned, and the result file."""
+    args = arguments(eta_max=1e-3)
+    with start_run(args, "search", tmp_path_factory.mktemp("runs")) as run:
+        run.track()
+        run.finish_epoch(record(0))
+        returned = run.write_result({"kind": "test", "metrics": {"test": {"f1": 0.5}}})
+    return SimpleNamespace(args=args, returned=returned, run=run, file=run.folder / "result.json")
+
+
+class TestResult:
+    def test_what_is_returned_is_what_is_written(self, written):
+        assert json.loads(written.file.read_text()) == json.loads(json.dumps(written.returned))
+        assert written.returned["kind"] == "test" and written.returned["metrics"] == {"test": {"f1": 0.5}}
+
+    def test_versions_device_arguments_and_time(self, written):
+        import torchvision
+
+        result = written.returned
+        assert result["versions"] == {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+        }
+        assert result["device"].startswith("cpu: ") and result["threads"] == torch.get_num_threads()
+        assert result["arguments"] == vars(written.args) and result["seconds"] >= 0
+
+    def test_memory_is_the_peak_of_this_process(self, written):
+        status = Path("/proc/self/status")
+        if not status.exists():
+            pytest.skip("the system does not tell a process its peak memory")
+        now = peak_memory_mb(torch.device("cpu"))
+        assert now == pytest.approx(int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1024, abs=1)
+        assert 50 < written.returned["peak_memory_mb"] <= now
+
+    def test_commit_of_the_project(self, written):
+        commit = written.returned["git_commit"]
+        head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True)
+        if head.returncode:
+            assert commit is None
+        else:
+            assert commit.removesuffix("-dirty") == head.stdout.strip() and len(commit.removesuffix("-dirty")) == 40
+            changed = subprocess.run(["git", "-C", str(ROOT), "diff", "--quiet", "HEAD"]).returncode
+            assert commit.endswith("-dirty") == bool(changed)
+
+    def test_time_of_a_resumed_run_goes_on(self, written, tmp_path):
+        with start_run(arguments(resume=str(written.run.folder)), "search", tmp_path) as run:
+            run.track()
+            assert run.seconds > 0
+            assert run.write_result({})["seconds"] >= written.returned["seconds"]

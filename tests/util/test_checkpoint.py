@@ -1,0 +1,147 @@
+"""Checkpoints: written whole, never able to run code, and loaded with a word on whatever does not fit."""
+
+import os
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from util.checkpoint import load_checkpoint, load_state_dict_file, load_weights, save_checkpoint
+from util.cli import UserError
+
+VALUE = {
+    "net": {"weight": torch.arange(6.0).reshape(2, 3), "steps": torch.tensor(7)},
+    "epoch": 3,
+    "score": None,
+    "names": ["a", "b"],
+    "state": (3, (1, 2), None),
+    "random": [torch.zeros(4, dtype=torch.uint8), 0.5, True],
+}
+
+
+def test_plain_data_is_read_back_equal(tmp_path):
+    save_checkpoint(tmp_path / "new" / "last.pth", VALUE)
+    read = load_checkpoint(tmp_path / "new" / "last.pth")
+    assert torch.equal(read["net"]["weight"], VALUE["net"]["weight"]) and read["net"]["steps"] == 7
+    assert {k: read[k] for k in ("epoch", "score", "names", "state")} == {
+        k: VALUE[k] for k in ("epoch", "score", "names", "state")
+    }
+    assert torch.equal(read["random"][0], VALUE["random"][0]) and read["random"][1:] == [0.5, True]
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["last.pth"]
+
+
+class CannotBeSaved:
+    def __reduce__(self):
+        raise RuntimeError("no")
+
+
+def test_a_failed_write_keeps_the_old_checkpoint(tmp_path):
+    save_checkpoint(tmp_path / "last.pth", VALUE)
+    with pytest.raises(UserError, match=r"cannot write .*last\.pth: no"):
+        save_checkpoint(tmp_path / "last.pth", {"net": torch.zeros(1000), "bad": CannotBeSaved()})
+    assert load_checkpoint(tmp_path / "last.pth")["epoch"] == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pth"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=r"cannot write .*file/last\.pth"):
+        save_checkpoint(tmp_path / "file" / "last.pth", VALUE)
+
+
+class Harm:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_checkpoint_never_runs(tmp_path, zipped):
+    path = tmp_path / "best.pth"
+    torch.save({"net": Harm(tmp_path / "harm")}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=r"best\.pth is not a readable checkpoint: ") as error:
+        load_checkpoint(path)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "harm").exists()
+    torch.load(path, weights_only=False)
+    assert (tmp_path / "harm").exists(), "the file would have run code"
+
+
+def test_a_whole_module_is_refused(tmp_path):
+    torch.save(nn.Linear(2, 2), tmp_path / "net.pth")
+    with pytest.raises(UserError, match=r"net\.pth is not a readable checkpoint"):
+        load_checkpoint(tmp_path / "net.pth")
+
+
+def test_damaged_files_give_one_line(tmp_path):
+    """Truncated anywhere, or with something else inside."""
+    path = tmp_path / "last.pth"
+    save_checkpoint(path, VALUE)
+    whole = path.read_bytes()
+    rng = random.Random(0)
+    damaged = [whole[:n] for n in (0, 1, 2, 100, *(rng.randrange(len(whole)) for _ in range(40)), len(whole) - 1)]
+    damaged += [b"text\n", b"a line of text\n", b"<html>\n", b"PK\x03\x04", rng.randbytes(500)]
+    for data in damaged:
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=r"last\.pth is not a readable checkpoint: .+") as error:
+            load_checkpoint(path)
+        assert "\n" not in str(error.value)
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"last\.pth does not exist; expected a checkpoint file"):
+        load_checkpoint(tmp_path / "last.pth")
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        load_checkpoint(tmp_path)
+
+
+def test_the_prefix_of_data_parallel_is_taken_off(tmp_path):
+    net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    torch.save(nn.DataParallel(net).state_dict(), tmp_path / "a.pth")
+    assert all(key.startswith("module.") for key in torch.load(tmp_path / "a.pth"))
+    state = load_state_dict_file(tmp_path / "a.pth")
+    assert list(state) == list(net.state_dict())
+    assert all(torch.equal(state[key], value) for key, value in net.state_dict().items())
+
+
+def test_only_the_first_prefix_goes(tmp_path):
+    torch.save({"module.module.w": torch.zeros(1), "module_list.w": torch.ones(1)}, tmp_path / "a.pth")
+    assert list(load_state_dict_file(tmp_path / "a.pth")) == ["module.w", "module_list.w"]
+
+
+@pytest.mark.parametrize("value", [{}, [], {"epoch": 3}, {"net": {"w": torch.zeros(1)}}, torch.zeros(2)], ids=str)
+def test_what_is_no_state_dict_is_refused(tmp_path, value):
+    torch.save(value, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"a\.pth is not a state dict"):
+        load_state_dict_file(tmp_path / "a.pth")
+
+
+class TestLoadWeights:
+    def test_fitting_weights_are_copied(self):
+        source, target = nn.Linear(3, 2), nn.Linear(3, 2)
+        load_weights(target, source.state_dict(), "a.pth")
+        assert torch.equal(source.weight, target.weight) and torch.equal(source.bias, target.bias)
+
+    def test_every_kind_of_misfit_is_counted_and_named(self):
+        net = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 4))
+        before = {key: value.clone() for key, value in net.state_dict().items()}
+        shapes = {"0.weight": (2, 3), "1.weight": (4, 5), "2.weight": (1,), "x": (1,)}
+        state = {key: torch.zeros(shape) for key, shape in shapes.items()}
+        with pytest.raises(UserError) as error:
+            load_weights(net, state, "file.pth")
+        assert str(error.value) == (
+            "file.pth does not fit Sequential: 2 missing (0.bias, 1.bias); 2 unknown (2.weight, x); "
+            "1 of another shape (1.weight (4, 5), expected (4, 2))"
+        )
+        assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items()), "nothing was loaded"
+
+    def test_long_lists_are_cut(self):
+        net = nn.Sequential(*(nn.Linear(1, 1) for _ in range(4)))
+        with pytest.raises(UserError) as error:
+            load_weights(net, {}, "file.pth")
+        assert str(error.value) == (
+            "file.pth does not fit Sequential: 8 missing (0.weight, 0.bias, 1.weight, ... 5 more)"
+        )

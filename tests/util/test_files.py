@@ -1,0 +1,156 @@
+"""Files are whole or absent, readable like any new file, and their faults are one clear line."""
+
+import json
+import os
+import pickle
+import stat
+
+import numpy as np
+import pytest
+
+from util.cli import UserError
+from util.files import NpyFile, atomic_path, read_json, write_json, write_text
+
+
+def test_a_write_makes_the_folder_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "a" / "b" / "file.txt"
+    write_text(path, "Grüße\n")
+    assert path.read_bytes() == "Grüße\n".encode()
+    write_text(path, "again")
+    assert path.read_text() == "again"
+    assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
+
+
+class Interrupted(BaseException):
+    """Like a KeyboardInterrupt, which must not be caught on the way."""
+
+
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("kind", [RuntimeError, Interrupted, UserError])
+def test_an_exception_leaves_the_old_file_and_no_temporary(tmp_path, exists, kind):
+    path = tmp_path / "file.txt"
+    if exists:
+        path.write_text("old")
+    with pytest.raises(kind), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        assert temporary.parent == tmp_path, "a rename is atomic within a file system only"
+        raise kind("no")
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["old"] * exists
+
+
+def test_the_old_file_stands_until_the_new_one_is_complete(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_permissions_are_those_of_any_new_file(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "ours", "x")
+        (tmp_path / "any").write_text("x")
+    finally:
+        assert os.umask(before) == umask, "the umask of the process must not change"
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "any")}
+    assert modes == {0o666 & ~umask}
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=r"cannot write .*file/inside/a\.json: .*choose a folder") as error:
+        write_json(tmp_path / "file" / "inside" / "a.json", {})
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_in_the_place_of_the_file_is_kept(tmp_path):
+    (tmp_path / "a.json" / "inner").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"cannot write .*a\.json"):
+        write_json(tmp_path / "a.json", {})
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json" / "inner").is_dir()
+
+
+def test_a_value_that_is_not_json_leaves_nothing(tmp_path):
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"x": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_round_trip(tmp_path):
+    value = {"b": [1, 2.5, None, True], "a": {"ü": "<&>"}}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value == json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert list(read_json(tmp_path / "a.json")) == ["b", "a"], "the order is kept"
+    assert (tmp_path / "a.json").read_text().endswith("}\n")
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"{'a': 1}", b"\xff\xfe\x00", b'{"a": 1} trailing'])
+def test_broken_json_is_named_in_one_line(tmp_path, data):
+    (tmp_path / "a.json").write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.json is not a readable JSON file: ") as error:
+        read_json(tmp_path / "a.json")
+    assert "\n" not in str(error.value)
+
+
+def test_missing_json_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"a\.json does not exist"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match="not a readable JSON file"):
+        read_json(tmp_path)
+
+
+class TestNpyFile:
+    def test_reads_by_memory_map(self, tmp_path):
+        values = np.arange(12, dtype=np.float32).reshape(4, 3)
+        np.save(tmp_path / "a.npy", values)
+        file = NpyFile(tmp_path / "a.npy")
+        assert isinstance(file.array, np.memmap) and not file.array.flags.writeable
+        assert len(file) == 4
+        np.testing.assert_array_equal(file[[2, 0]], values[[2, 0]])
+
+    @pytest.mark.parametrize("opened", [False, True])
+    def test_pickles_small_and_opens_anew(self, tmp_path, opened):
+        values = np.random.default_rng(0).random((1000, 100))
+        np.save(tmp_path / "a.npy", values)
+        file = NpyFile(tmp_path / "a.npy")
+        if opened:
+            assert file[0, 0] == values[0, 0]
+        data = pickle.dumps(file)
+        assert len(data) < 1000 < values.nbytes
+        other = pickle.loads(data)
+        np.testing.assert_array_equal(other[:], values)
+        assert other.array is not file.array
+
+    def test_opens_late(self, tmp_path):
+        file = NpyFile(tmp_path / "a.npy")
+        np.save(tmp_path / "a.npy", np.ones(3))
+        assert len(file) == 3
+
+    @pytest.mark.parametrize("data", [None, b"", b"\x93NUMPY", b"nothing of the kind"])
+    def test_a_missing_or_damaged_file_is_named(self, tmp_path, data):
+        if data is not None:
+            (tmp_path / "a.npy").write_bytes(data)
+        with pytest.raises(UserError, match=r"a\.npy is missing or damaged .*delete its folder") as error:
+            NpyFile(tmp_path / "a.npy")[0]
+        assert "\n" not in str(error.value)
+
+    def test_a_truncated_file_is_noticed(self, tmp_path):
+        np.save(tmp_path / "a.npy", np.ones((100, 100)))
+        whole = (tmp_path / "a.npy").read_bytes()
+        (tmp_path / "a.npy").write_bytes(whole[:-8])
+        with pytest.raises(UserError, match=r"a\.npy is missing or damaged"):
+            NpyFile(tmp_path / "a.npy")[0]
+
+    def test_objects_are_never_unpickled(self, tmp_path):
+        class Harm:
+            def __reduce__(self):
+                return os.system, (f"touch {tmp_path / 'harm'}",)
+
+        np.save(tmp_path / "a.npy", np.array([Harm()], dtype=object), allow_pickle=True)
+        with pytest.raises(UserError, match=r"a\.npy is missing or damaged"):
+            NpyFile(tmp_path / "a.npy")[0]
+        assert not (tmp_path / "harm").exists()
