@@ -20,7 +20,13 @@ class RecipeParser(argparse.ArgumentParser):
     """Shows defaults, keeps the layout of the docstring, and reports a usage error in one line."""
 
     def __init__(self, description, **kwargs):
-        super().__init__(description=description, formatter_class=_HelpFormatter, allow_abbrev=False, **kwargs)
+        super().__init__(
+            usage="%(prog)s [flags]",
+            description=description,
+            formatter_class=_HelpFormatter,
+            allow_abbrev=False,
+            **kwargs,
+        )
 
     def error(self, message):
         """Exit with 2 and one line."""
@@ -28,6 +34,12 @@ class RecipeParser(argparse.ArgumentParser):
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog):
+        super().__init__(prog, max_help_position=34, width=110)
+
+    def _get_default_metavar_for_optional(self, action):
+        return "TEXT" if action.type is None else "N"
+
     def _get_help_string(self, action):
         text = action.help or ""
         if action.default in (None, False, argparse.SUPPRESS) or action.nargs == 0:
@@ -68,13 +80,13 @@ def add_run_flags(parser):
     """Seed, folders, device, precision."""
     group = parser.add_argument_group("run")
     group.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=2, help="seed of every random source")
-    group.add_argument("--save", default="EXP", help="name in the run folder <kind>-<save>-<time>")
-    group.add_argument("--out_dir", help="folder of the run folders")
+    group.add_argument("--save", default="EXP", metavar="NAME", help="name in the run folder <kind>-<save>-<time>")
+    group.add_argument("--out_dir", metavar="DIR", help="folder of the run folders")
     group.add_argument(
         "--resume", metavar="RUN_DIR", help="continue an interrupted run to the result it would have had"
     )
     group.add_argument("--demo", action="store_true", help="small settings on embedded data, made when missing")
-    group.add_argument("--device", type=device_name, default="auto", help="auto, cpu, cuda or cuda:N")
+    group.add_argument("--device", type=device_name, metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N")
     group.add_argument(
         "--parallel",
         "--use_dataparallel",
@@ -88,15 +100,17 @@ def add_run_flags(parser):
 def add_data_flags(parser):
     """Data folder and what is kept of it."""
     group = parser.add_argument_group("data")
-    group.add_argument("--datadir", help="folder of the prepared data")
+    group.add_argument("--datadir", metavar="DIR", help="folder of the prepared data")
     group.add_argument("--small_dataset", action="store_true", help="the first 64 samples of every split")
     group.add_argument(
         "--cache_features",
         choices=("auto", "ram", "disk", "off"),
         default="auto",
-        help="keep what frozen backbones compute, once per sample; exact",
+        help="keep what frozen backbones compute, once per sample; auto picks by size",
     )
-    group.add_argument("--cache_dir", help="folder of features kept on disk (default: <datadir>/features)")
+    group.add_argument(
+        "--cache_dir", metavar="DIR", help="folder of features kept on disk (default: <datadir>/features)"
+    )
 
 
 def add_training_flags(parser):

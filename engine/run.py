@@ -5,6 +5,7 @@ import datetime
 import json
 import logging
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -160,6 +161,11 @@ class Run:
                         self._board.add_scalar(f"{split}/{name}", value, record["epoch"])
             self._board.flush()
 
+    def drop_if_empty(self):
+        """Remove the folder of a run that could not even be built, so that nothing half-made is left."""
+        if self.is_main and not self._tracked and not self.args.resume:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def close(self):
         """Close the scalar log."""
         if self._board:
@@ -193,6 +199,7 @@ def start_run(args, kind, parent):
         raise
     except UserError as error:
         logger.debug("error: %s", error)
+        run.drop_if_empty()
         raise
     finally:
         run.close()

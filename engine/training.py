@@ -157,8 +157,8 @@ def train_one_epoch(updater, loader, metric, *, epoch, device, description="trai
     result = {"loss": losses.compute(), **metric.compute()}
     if not math.isfinite(result["loss"]):
         raise UserError(
-            f"the {description} loss of epoch {epoch} is {result['loss']}; the state before this epoch is kept in "
-            "last.pth; a smaller --eta_max, --amp off, or data without NaN usually mends it"
+            f"the {description} loss of epoch {epoch} is {result['loss']}; what was saved before this epoch is "
+            "kept; a smaller --eta_max, --amp off, or data without NaN usually mends it"
         )
     return result
 

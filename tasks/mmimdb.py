@@ -145,7 +145,7 @@ def build_unimodal_backbone(args):
 
     if args.modality == "image":
         return build_image_backbone(args.num_outputs, args.backbone_weights, args.vgg_weights, args.image_cp)
-    return build_text_backbone(args.num_outputs, "random", args.text_cp)
+    return build_text_backbone(args.num_outputs, args.text_cp)
 
 
 def binary_cross_entropy(outputs, batch):

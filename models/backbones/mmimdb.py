@@ -28,9 +28,14 @@ def build_mmimdb_backbones(num_outputs, *, weights, vgg_weights=None, image_cp=N
     Raises:
         UserError: weights are missing or do not fit.
     """
+    if weights == "pretrained" and text_cp is None:
+        raise UserError(
+            "no weights for the text network: train it with `python main_unimodal_mmimdb.py --modality text` and pass "
+            "--text_cp RUN_DIR, or pass --text_cp random (the originals' way) or --backbone_weights random"
+        )
     return {
         "image": build_image_backbone(num_outputs, weights, vgg_weights, image_cp),
-        "text": build_text_backbone(num_outputs, weights, text_cp),
+        "text": build_text_backbone(num_outputs, text_cp),
     }
 
 
@@ -46,16 +51,11 @@ def build_image_backbone(num_outputs, weights, vgg_weights=None, checkpoint=None
     return net
 
 
-def build_text_backbone(num_outputs, weights, checkpoint=None):
+def build_text_backbone(num_outputs, checkpoint=None):
     """MaxOut network from a checkpoint or at random; see `build_mmimdb_backbones`."""
     net = MaxOutMLP(num_outputs)
     if checkpoint not in (None, "random"):
         load_backbone(net, checkpoint)
-    elif weights == "pretrained" and checkpoint is None:
-        raise UserError(
-            "no weights for the text network: train it with `python main_unimodal_mmimdb.py --modality text` and pass "
-            "--text_cp RUN_DIR, or pass --text_cp random (the originals' way) or --backbone_weights random"
-        )
     return net
 
 
