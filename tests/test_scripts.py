@@ -165,6 +165,17 @@ def pickle_as_the_original(genotype):
         del sys.modules[names]
 
 
+def test_scalars_for_tensorboard(searched):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(searched.folder / "tensorboard"))
+    events.Reload()
+    logged = [event.value for event in events.Scalars("dev/f1")]
+    records = [json.loads(line) for line in (searched.folder / "log.jsonl").read_text().splitlines()]
+    assert logged == pytest.approx([record["dev"]["f1"] for record in records])
+
+
 def test_mixed_precision_runs(films, tmp_path):
     result = search.main([*films.flags, *SIZES, "--epochs", "1", "--amp", "bf16", "--out_dir", str(tmp_path)])
     assert np.isfinite(result["metrics"]["dev"]["loss"])

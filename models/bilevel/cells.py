@@ -235,7 +235,7 @@ class FusionCell(nn.Module):
             # A mixed step reads all earlier ones, and the last step is always concatenated.
             return True
         inner = [node.edges.live_states(2, node.multiplier) for node in self.nodes]
-        if any(live < set(range(2, 2 + len(node.ops))) | live for live, node in zip(inner, self.nodes, strict=True)):
+        if not all(live >= set(range(2, 2 + len(node.ops))) for live, node in zip(inner, self.nodes, strict=True)):
             return False
         # The residual always reads x, argument 0.
         live = self.edges.live_states(self.num_inputs, self.multiplier, [{0} | (states & {1}) for states in inner])
