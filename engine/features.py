@@ -107,7 +107,7 @@ class FeatureCache:
             arrays = [np.empty((len(samples), *s), np.float32) if i in kept else None for i, s in enumerate(shapes)]
             self._fill(arrays, dataset, name, samples)
             return arrays, where
-        if not (place / "manifest.json").exists():
+        if not from_rank_0((place / "manifest.json").exists()):
             self._write(place, dataset, name, samples, shapes)
         return [NpyFile(place / f"{i}.npy") if i in kept else None for i in range(len(shapes))], where
 

@@ -220,6 +220,8 @@ def load_found_net(task, args):
     path = _first_existing(args.eval_exp_dir, "best.pth", "best/best_test_model.pt")
     if path.name == "best.pth":
         best = load_checkpoint(path)
+        if not isinstance(best, dict) or not {"net", "genotype"} <= set(best):
+            raise UserError(f"{path} was not written by the found script; name the folder of a finished found training")
         state = best["net"]
         genotype = FusionGenotype.from_dict(best["genotype"]) if best["genotype"] else None
     else:
