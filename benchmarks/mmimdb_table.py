@@ -97,7 +97,7 @@ def format_table(source, seeds, runs):
         f"{source}, {runs[0]['image']['data']['samples']['test']:,} test samples, seeds {', '.join(map(str, seeds))}; "
         "image weights random, settings of --demo; not comparable with any paper's numbers.",
         "",
-        "| network | weighted F1 on test | fusion parameters | search time |",
+        "| network | weighted F1 on test | fusion parameters (last seed) | search time |",
         "|---|---|---|---|",
     ]
     for row in ROWS:

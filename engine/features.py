@@ -26,7 +26,8 @@ logger = logging.getLogger("mdarts")
 
 # Kept features may take this share of the memory or disk that is free.
 _SHARE = 0.5
-_BATCH = 32
+# Samples of a forward pass by device type; a CPU's caches like small batches.
+_BATCH = {"cpu": 8, "cuda": 64}
 
 
 class CachedFeatures(Dataset):
@@ -86,7 +87,7 @@ class FeatureCache:
 
     def _features(self, dataset, name, samples):
         """Features of ``samples`` and where they are: ``ram``, ``disk`` or ``off``."""
-        shapes = [tuple(feature.shape[1:]) for feature in self._extract(dataset, name, samples[:2])]
+        shapes = self.net.feature_shapes(dataset.read(samples[:2], only=[name]), name)
         kept = set(range(len(shapes))) & {index % len(shapes) for index in self.net.needed(name)}
         key = self._key(dataset, name, samples)
         place = self.folder / f"{dataset.split}-{name}-{key}"
@@ -122,18 +123,13 @@ class FeatureCache:
         return "disk" if from_rank_0(disk_size <= _SHARE * _free_disk(self.folder)) else "off"
 
     @torch.no_grad()
-    def _extract(self, dataset, name, indices):
-        batch = to_device(dataset.read(indices, only=[name]), self.device)
-        with self.precision.autocast():
-            return [feature.float() for feature in self.net.extract(batch, name)]
-
-    @torch.no_grad()
     def _fill(self, arrays, dataset, name, samples):
         mode = self.net.training
         self.net.eval()
         reader = _Inputs(dataset, samples, name)
+        batch_size = _BATCH.get(self.device.type, 8)
         loader = build_loader(
-            reader, _BATCH, shuffle=False, seed=0, num_workers=self.num_workers, device=self.device, all_ranks=True
+            reader, batch_size, shuffle=False, seed=0, num_workers=self.num_workers, device=self.device, all_ranks=True
         )
         start = 0
         for batch in progress(loader, f"{name} features, {dataset.split}", disable=rank() > 0):

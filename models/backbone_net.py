@@ -1,5 +1,6 @@
 """Networks on backbones whose frozen features can be computed once, and the unimodal ones among them."""
 
+import torch
 from torch import nn
 
 from models.bilevel.reshape import pool_feature
@@ -34,6 +35,14 @@ class BackboneNet(nn.Module):
             pool has no weights, and pooling again changes nothing.
         """
         return [self._compact(feature) for feature in self.backbones[name](batch[name])]
+
+    def feature_shapes(self, batch, name):
+        """Shapes, without the batch axis, of what `extract` would return for ``batch``; computes nothing."""
+        backbone = self.backbones[name]
+        with torch.no_grad():
+            meta = {key: value.to("meta") for key, value in backbone.state_dict().items()}
+            features = torch.func.functional_call(backbone, meta, (batch[name].to("meta"),))
+            return [tuple(self._compact(feature).shape[1:]) for feature in features]
 
     def changing(self):
         """The part of the network that training changes, with ``state_dict`` / ``load_state_dict``.
