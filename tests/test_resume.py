@@ -114,8 +114,8 @@ def test_kill_9(films, whole, tmp_path):
     for _ in range(2):
         with open(log, "w") as output:
             process = subprocess.Popen([*command, *flags], stderr=output, stdout=output, env=environment)
-            if wait_for(lambda p=process: "features of text, dev" in log.read_text() or p.poll() is not None):
-                time.sleep(random.uniform(0, 0.6))
+            if wait_for(lambda p=process: "features of image, dev" in log.read_text() or p.poll() is not None):
+                time.sleep(random.uniform(0, 0.4))
             process.send_signal(signal.SIGKILL)
             kills += process.wait() == -signal.SIGKILL
         (folder,) = (tmp_path / "runs").iterdir()
