@@ -19,11 +19,12 @@ $(RUN):
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: requirements.txt | $(RUN)
-	$(RUN) -m pip install --disable-pip-version-check -q -r requirements.txt
+	@echo "installing into $(VENV): several gigabytes, a few minutes"
+	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
-	$(RUN) -m pip install --disable-pip-version-check -q -r requirements-dev.txt
+	$(RUN) -m pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
 clean:

@@ -57,7 +57,7 @@ def main(argv=None):
             trained=args.train_on.split("+"),
             genotype=genotype.to_dict() if genotype else None,
             fusion=args.fusion,
-            **mmimdb.describe(args, data),
+            **mmimdb.describe(args, data, net),
         )
 
 
@@ -72,11 +72,11 @@ def test(args):
     with start_run(args, "test", args.eval_exp_dir) as run:
         net = bilevel.load_found_net(mmimdb, args).to(run.device)
         precision = Precision(args.amp, run.device)
-        loaders = bilevel.build_loaders(args, run, net, data, precision)
+        loaders = bilevel.build_loaders(args, run, net, data, precision, mode="off")
         options = {"device": run.device, "precision": precision, "description": "test"}
         scores = evaluate(net, loaders["test"], mmimdb.binary_cross_entropy, MultilabelF1(args.f1_type), **options)
         run.log_scores("test", scores)
-        facts = mmimdb.describe(args, data)
+        facts = {"data": mmimdb.describe(args, data, net)["data"]}
         return run.write_result(
             {"kind": "test", "metrics": {"test": scores}, "parameters": net.count_parameters(), **facts}
         )

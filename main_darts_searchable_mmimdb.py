@@ -69,7 +69,7 @@ def main(argv=None):
             mmimdb.binary_cross_entropy,
             alpha_optimizer(alpha, args.arch_learning_rate, args.arch_weight_decay),
             precision=precision,
-            parallel=data_parallel(run),
+            parallel=data_parallel(run, precision),
         )
         second_forward = args.dev_metric == "second_forward"
         search = Alternating(weights, alphas, loaders["train"], loaders["dev"], metric, run.device, second_forward)
@@ -89,7 +89,7 @@ def main(argv=None):
             selection,
             lambda: {"net": net.state_dict(), "genotype": watch.genotype.to_dict()},
         )
-        return finish_search(run, selection, net, **mmimdb.describe(args, data))
+        return finish_search(run, selection, net, **mmimdb.describe(args, data, net))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def main(argv=None):
         loaders = bilevel.build_loaders(args, run, net, data, precision)
         updater = bilevel.build_updater(args, run, net, mmimdb.binary_cross_entropy, precision, len(data["train"]))
         selection = Selection(args.select_on, metric.name, bilevel.PROTOCOLS[args.select_on])
-        facts = {"modality": args.modality, **mmimdb.describe(args, data)}
+        facts = {"modality": args.modality, **mmimdb.describe(args, data, net)}
         result = train_network(run, net, updater, loaders, metric, selection, **facts)
         if run.is_main:
             save_checkpoint(run.folder / "backbone.pth", backbone.state_dict())

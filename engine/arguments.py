@@ -13,7 +13,7 @@ from util.cli import UserError
 from util.files import read_json
 
 # What may differ when a run is resumed, because the result does not depend on it.
-_FREE_ON_RESUME = {"resume", "epochs", "num_workers", "cache_features", "cache_dir", "device", "patience"}
+_FREE_ON_RESUME = {"resume", "epochs", "num_workers", "cache_features", "cache_dir", "device"}
 
 
 class RecipeParser(argparse.ArgumentParser):
@@ -201,8 +201,8 @@ def check_architecture(args, num_features):
         raise UserError(f"--node_multiplier {args.node_multiplier} is more than the {2 + args.node_steps} inner states")
 
 
-def earlier_arguments(folder, names=None):
-    """Arguments of an earlier run folder, only ``names`` if given; none where the original code made the folder.
+def earlier_arguments(folder):
+    """Arguments of an earlier run folder; none where the original code made the folder.
 
     Raises:
         UserError: the folder does not exist.
@@ -211,8 +211,19 @@ def earlier_arguments(folder, names=None):
     if not folder.is_dir():
         raise UserError(f"the run folder {folder} does not exist; name the folder that the run printed")
     path = folder / "args.json"
-    saved = read_json(path) if path.exists() else {}
-    return {name: value for name, value in saved.items() if names is None or name in names}
+    return read_arguments(path) if path.exists() else {}
+
+
+def read_arguments(path):
+    """Read an ``args.json``.
+
+    Raises:
+        UserError: it is not one.
+    """
+    saved = read_json(path)
+    if not isinstance(saved, dict):
+        raise UserError(f"{path} does not hold the arguments of a run")
+    return saved
 
 
 def parse_args(parser, argv=None, *, demo=None, inherit=None):
@@ -238,14 +249,17 @@ def parse_args(parser, argv=None, *, demo=None, inherit=None):
     if demo and (args.demo or inherited.get("demo")):
         set_defaults_of(parser, demo)
     set_defaults_of(parser, inherited)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.eta_min > args.eta_max:
+        raise UserError(f"--eta_min {args.eta_min} is above --eta_max {args.eta_max}")
+    return args
 
 
 def _resumed(parser, argv, folder):
     path = Path(folder) / "args.json"
     if not path.exists():
         raise UserError(f"--resume {folder}: no args.json there; name the folder that the run printed at its start")
-    saved = {**read_json(path), "resume": str(folder)}
+    saved = {**read_arguments(path), "resume": str(folder)}
     known = set(vars(parser.parse_args(argv)))
     if unknown := set(saved) ^ known:
         raise UserError(f"--resume {folder}: that run was made by another script (flags {', '.join(sorted(unknown))})")

@@ -4,6 +4,7 @@ The same network and precision on the same inputs; only the moment and the batch
 CPU do not notice (the tests ask for equal bits); a GPU may choose another algorithm and round differently.
 """
 
+import fcntl
 import hashlib
 import json
 import logging
@@ -26,6 +27,9 @@ logger = logging.getLogger("mdarts")
 
 # Kept features may take this share of the memory or disk that is free.
 _SHARE = 0.5
+_MANIFEST = "manifest.json"
+# Goes into the key of kept features: raise it when a backbone computes something else than before.
+_VERSION = 1
 # Samples of a forward pass by device type; a CPU's caches like small batches.
 _BATCH = {"cpu": 8, "cuda": 64}
 
@@ -78,6 +82,8 @@ class FeatureCache:
         features, rows, in_memory = {}, {}, True
         for name in names:
             distinct = dataset.distinct(name)
+            if distinct is None:  # drawn anew each time: augmentation
+                continue
             _, first, rows[name] = np.unique(distinct, return_index=True, return_inverse=True)
             features[name], where = self._features(dataset, name, first)
             if where == "off":
@@ -108,7 +114,7 @@ class FeatureCache:
             arrays = [np.empty((len(samples), *s), np.float32) if i in kept else None for i, s in enumerate(shapes)]
             self._fill(arrays, dataset, name, samples)
             return arrays, where
-        if not from_rank_0((place / "manifest.json").exists()):
+        if not from_rank_0((place / _MANIFEST).exists()):
             self._write(place, dataset, name, samples, shapes)
         return [NpyFile(place / f"{i}.npy") if i in kept else None for i in range(len(shapes))], where
 
@@ -116,9 +122,11 @@ class FeatureCache:
         """Where to keep features; the same answer on every rank."""
         if self.mode != "auto":
             return self.mode
-        if from_rank_0((place / "manifest.json").exists()):
+        if from_rank_0((place / _MANIFEST).exists()):
             return "disk"
-        if from_rank_0(memory_size <= _SHARE * _free_memory()):
+        # Every process of this machine keeps a copy of its own.
+        copies = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        if from_rank_0(copies * memory_size <= _SHARE * _free_memory()):
             return "ram"
         return "disk" if from_rank_0(disk_size <= _SHARE * _free_disk(self.folder)) else "off"
 
@@ -148,18 +156,11 @@ class FeatureCache:
         if rank() == 0:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                for left_over in self.folder.glob(f".{place.name}-*"):
-                    shutil.rmtree(left_over, ignore_errors=True)
-                temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=self.folder))
-                arrays = [
-                    np.lib.format.open_memmap(temporary / f"{i}.npy", "w+", np.float32, (len(samples), *shape))
-                    for i, shape in enumerate(shapes)
-                ]
-                self._fill(arrays, dataset, name, samples)
-                for array in arrays:
-                    array.flush()
-                write_json(temporary / "manifest.json", {"split": dataset.split, "backbone": name, "shapes": shapes})
-                temporary.rename(place)
+                # One run fills, others that want the same features wait; the lock goes with its process.
+                with open(self.folder / f".{place.name}.lock", "w") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                    if not (place / _MANIFEST).exists():
+                        self._fill_folder(place, dataset, name, samples, shapes)
             except OSError as error:
                 raise UserError(
                     f"cannot keep features in {self.folder}: {error.strerror}; "
@@ -167,10 +168,26 @@ class FeatureCache:
                 ) from None
         barrier()
 
+    def _fill_folder(self, place, dataset, name, samples, shapes):
+        for left_over in self.folder.glob(f".{place.name}-*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=self.folder))
+        arrays = [
+            np.lib.format.open_memmap(temporary / f"{i}.npy", "w+", np.float32, (len(samples), *shape))
+            for i, shape in enumerate(shapes)
+        ]
+        self._fill(arrays, dataset, name, samples)
+        for array in arrays:
+            array.flush()
+        write_json(temporary / _MANIFEST, {"split": dataset.split, "backbone": name, "shapes": shapes})
+        temporary.rename(place)
+
     def _key(self, dataset, name, samples):
-        """Identifies content: data, backbone weights, pool, precision and thread-independent settings."""
+        """Identifies content: data, backbone and its weights, pool, precision, library and device."""
         backbone, digest = self.net.backbones[name], hashlib.sha256()
         facts = [
+            _VERSION,
+            type(backbone).__name__,
             dataset.fingerprint,
             len(samples),
             self.net.pool,
@@ -208,9 +225,14 @@ def _free_disk(folder):
 
 
 def _free_memory():
-    """Bytes of memory that are free now."""
+    """Bytes of memory that are free now, within the limit of a container if there is one."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    try:
+        group = Path("/sys/fs/cgroup")
+        return min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):
+        return free

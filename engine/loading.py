@@ -5,6 +5,7 @@ import os
 import torch
 from torch.utils.data import DataLoader
 
+from util.cli import UserError
 from util.distributed import rank, world_size
 from util.samplers import EpochBatchSampler
 
@@ -15,15 +16,20 @@ def build_loader(dataset, batch_size, *, shuffle, seed, num_workers, device, all
     Args:
         dataset: Has ``__getitems__(indices) -> batch dict``; one with ``in_memory`` is read in this process.
         batch_size: Samples of a batch over all ranks together.
-        shuffle: New order every epoch (call `set_epoch`).
+        shuffle: New order every epoch, by the sampler's ``epoch``.
         seed: Seed of the order.
         num_workers: Upper limit of reading processes; never more than cores.
         device: Where the batches will go; pinned memory is used for a GPU.
         all_ranks: Every rank reads everything, instead of its share of every batch.
     """
+    if not all_ranks and batch_size < 2 * world_size():
+        raise UserError(
+            f"--batchsize {batch_size} leaves fewer than two samples for each of {world_size()} processes; "
+            f"use at least {2 * world_size()}"
+        )
     share = {} if all_ranks else {"rank": rank(), "world_size": world_size()}
     sampler = EpochBatchSampler(len(dataset), batch_size, shuffle=shuffle, seed=seed, **share)
-    workers = 0 if getattr(dataset, "in_memory", False) else min(num_workers, os.cpu_count() or 1)
+    workers = 0 if getattr(dataset, "in_memory", False) else min(num_workers, _cores())
     return DataLoader(
         dataset,
         batch_sampler=sampler,
@@ -34,6 +40,12 @@ def build_loader(dataset, batch_size, *, shuffle, seed, num_workers, device, all
         # Its own generator, so that making an iterator draws nothing from the global one.
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+def _cores():
+    """Cores that this process may use, shared with the other processes of this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def _identity(batch):

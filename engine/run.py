@@ -1,22 +1,21 @@
 """A run: its folder, log, random state and checkpoints, so that it can stop at any moment and go on."""
 
 import contextlib
-import datetime
 import json
 import logging
-import random
 import shutil
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from engine.report import environment, peak_memory_mb
 from util.checkpoint import load_checkpoint, save_checkpoint
 from util.cli import UserError
-from util.distributed import barrier, from_rank_0, gather, init_distributed, leave, rank
-from util.files import read_json, write_json, write_text
+from util.distributed import barrier, from_rank_0, gather, init_distributed, leave, rank, world_size
+from util.files import write_json, write_text
+from util.plots import plot_curves
+from util.random_state import random_state, seed_everything, set_random_state
 
 logger = logging.getLogger("mdarts")
 
@@ -62,10 +61,14 @@ class Run:
         state = load_checkpoint(path)
         if set(state["objects"]) != set(objects):
             raise UserError(f"{path} was written by another script: it holds {', '.join(sorted(state['objects']))}")
+        if len(state["random"]) != world_size():
+            raise UserError(f"{path} was written by {len(state['random'])} processes; resume with as many")
+        if state["device"] != self.device.type:
+            logger.warning("%s ran on %s: on %s the result will differ", self.folder, state["device"], self.device.type)
         for name, value in objects.items():
             value.load_state_dict(state["objects"][name])
         self.epoch, self.stopped, self.seconds = state["epoch"], state["stopped"], state["seconds"]
-        _set_random_state(state["random"][rank() % len(state["random"])])
+        set_random_state(state["random"][rank()])
         if self.is_main:
             self._drop_log_after(self.epoch)
         logger.info("resumed %s at epoch %d", self.folder, self.epoch)
@@ -77,7 +80,7 @@ class Run:
         """
         self.epoch = record["epoch"] + 1
         self._count_time()
-        random_states = gather(_random_state())
+        random_states = gather(random_state())
         if self.is_main:
             if best is not None:
                 save_checkpoint(self.folder / "best.pth", best)
@@ -91,6 +94,7 @@ class Run:
                 {
                     "epoch": self.epoch,
                     "stopped": self.stopped,
+                    "device": self.device.type,
                     "seconds": self.seconds,
                     "objects": {name: value.state_dict() for name, value in self._tracked.items()},
                     "random": random_states,
@@ -117,6 +121,18 @@ class Run:
         barrier()
         return load_checkpoint(self.folder / "best.pth")
 
+    def plot(self):
+        """Draw ``curves.svg``: every scalar of the logged epochs, a panel per name, a line per split."""
+        records = self.records() if self.is_main else []
+        panels = {}
+        for record in records:
+            for split, values in record.items():
+                for name, value in values.items() if isinstance(values, dict) and "loss" in values else ():
+                    panel = panels.setdefault(name, {"epochs": [r["epoch"] for r in records], "series": {}})
+                    panel["series"].setdefault(split, []).append(value)
+        if panels:
+            plot_curves(panels, self.folder / "curves.svg")
+
     def log_scores(self, split, scores):
         """Log the final scores of a split."""
         logger.info("%s: %s", split, ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
@@ -132,6 +148,7 @@ class Run:
             **environment(self.device),
             "arguments": vars(self.args),
         }
+        self.plot()
         if self.is_main:
             write_json(self.folder / "result.json", result)
             logger.info("result: %s", self.folder / "result.json")
@@ -184,8 +201,6 @@ def start_run(args, kind, parent):
     Yields:
         A `Run`.
     """
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"--device {args.device}: this torch sees no GPU; use --device cpu or auto")
     device = init_distributed(args.device)
     seed_everything(args.seed)
     folder = from_rank_0(_run_folder(args, kind, parent) if rank() == 0 else None)
@@ -210,29 +225,11 @@ def start_run(args, kind, parent):
         leave()
 
 
-def seed_everything(seed):
-    """Seed Python, numpy and torch."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-def open_run_arguments(folder):
-    """Read the ``args.json`` of a run folder.
-
-    Raises:
-        UserError: there is none.
-    """
-    path = Path(folder) / "args.json"
-    if not path.exists():
-        raise UserError(f"{folder} is not a run folder: it has no args.json; name the folder that the run printed")
-    return read_json(path)
-
-
 def _run_folder(args, kind, parent):
     if args.resume:
+        write_json(Path(args.resume) / "args.json", vars(args))  # --epochs may have grown
         return Path(args.resume)
-    stamp = time.strftime("%Y%m%d-%H%M%S", datetime.datetime.now().timetuple())
+    stamp = time.strftime("%Y%m%d-%H%M%S")
     base = Path(parent) / f"{kind}-{args.save}-{stamp}"
     for number in range(1, 1000):
         folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
@@ -273,23 +270,3 @@ def _summary(record):
     if record["best"]:
         parts.append("best so far")
     return " | ".join([*parts, f"{record['seconds']:.1f} s"])
-
-
-def _random_state():
-    _, keys, position, has_gauss, gauss = np.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": [torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def _set_random_state(state):
-    version, keys, gauss = state["python"]
-    random.setstate((version, tuple(keys), gauss))
-    keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])

@@ -112,13 +112,27 @@ class Updater:
         self.scaler.load_state_dict(state["scaler"])
 
 
-def data_parallel(run, find_unused=False):
+class _InAutocast(nn.Module):
+    """DataParallel runs replicas in threads, which do not inherit the autocast type."""
+
+    def __init__(self, net, precision):
+        super().__init__()
+        self.net, self.precision = net, precision
+
+    def forward(self, batch):
+        with self.precision.autocast():
+            return self.net(batch)
+
+
+def data_parallel(run, precision, find_unused=False):
     """Return what an `Updater` wraps a network in: DDP under torchrun, DataParallel if asked, or None."""
     if world_size() > 1:
         devices = [run.device.index] if run.device.type == "cuda" else None
         return lambda net: nn.parallel.DistributedDataParallel(net, devices, find_unused_parameters=find_unused)
     if run.args.parallel and run.device.type == "cuda" and torch.cuda.device_count() > 1:
-        return nn.DataParallel
+        first = run.device.index or 0
+        devices = [first, *(index for index in range(torch.cuda.device_count()) if index != first)]
+        return lambda net: nn.DataParallel(_InAutocast(net, precision), devices)
     return None
 
 
@@ -172,7 +186,7 @@ def evaluate(net, loader, criterion, metric, *, device, precision=None, descript
     metric.reset()
     losses = LossMeter()
     for batch in progress(loader, description, disable=rank() > 0):
-        if not len(batch["label"]):  # more ranks than samples in the last batch
+        if not len(batch["label"]):  # fewer samples in the last batch than ranks
             continue
         batch = to_device(batch, device)
         with precision.autocast():

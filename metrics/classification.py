@@ -27,17 +27,17 @@ class MultilabelF1:
 
     def update(self, outputs, batch):
         """Add logits (N, K) and ``batch["label"]`` (N, K) of zeros and ones."""
-        self._predicted.append((torch.sigmoid(outputs) > self.threshold).cpu().numpy())
-        self._true.append(batch["label"].bool().cpu().numpy())
+        # Kept on the device: a copy to the CPU would make every step wait.
+        self._predicted.append(torch.sigmoid(outputs) > self.threshold)
+        self._true.append(batch["label"].bool())
 
     def compute(self):
         """``{"f1": value in 0..1}`` over all samples of all ranks; NaN without samples."""
         from sklearn.metrics import f1_score
 
-        parts = gather((self._true, self._predicted))
-        true = [array for part in parts for array in part[0]]
-        if not true:
+        own = [torch.cat(parts).cpu().numpy() for parts in (self._true, self._predicted)] if self._true else None
+        parts = [part for part in gather(own) if part is not None]
+        if not parts:
             return {self.name: float("nan")}
-        predicted = np.concatenate([array for part in parts for array in part[1]])
-        score = f1_score(np.concatenate(true), predicted, average=self.average, zero_division=self.zero_division)
-        return {self.name: float(score)}
+        true, predicted = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return {self.name: float(f1_score(true, predicted, average=self.average, zero_division=self.zero_division))}

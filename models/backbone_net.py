@@ -1,9 +1,12 @@
 """Networks on backbones whose frozen features can be computed once, and the unimodal ones among them."""
 
+import hashlib
+
 import torch
 from torch import nn
 
 from models.bilevel.reshape import pool_feature
+from util.cli import UserError
 
 
 def parameters_of(backbone, count):
@@ -44,6 +47,10 @@ class BackboneNet(nn.Module):
             features = torch.func.functional_call(backbone, meta, (batch[name].to("meta"),))
             return [tuple(self._compact(feature).shape[1:]) for feature in features]
 
+    def fixed_backbones(self):
+        """Whether training leaves every tensor of the backbones as it is."""
+        return False
+
     def changing(self):
         """The part of the network that training changes, with ``state_dict`` / ``load_state_dict``.
 
@@ -61,17 +68,28 @@ class BackboneNet(nn.Module):
 class _Changing:
     def __init__(self, net):
         self.net = net
+        self.fixed = "backbones." if net.fixed_backbones() else None
+        self.digest = self._digest()
 
-    def _keys(self):
-        fixed = "backbones." if getattr(self.net, "frozen_eval", False) else "no prefix"
-        return [key for key in self.net.state_dict() if not key.startswith(fixed)]
+    def _digest(self):
+        """Identifies the frozen part, so that a run is not continued on other weights."""
+        digest = hashlib.sha256()
+        for key, value in self.net.state_dict().items():
+            if self.fixed and key.startswith(self.fixed):
+                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def state_dict(self):
         state = self.net.state_dict()
-        return {key: state[key] for key in self._keys()}
+        return {
+            "frozen": self.digest,
+            "weights": {key: value for key, value in state.items() if not (self.fixed and key.startswith(self.fixed))},
+        }
 
     def load_state_dict(self, state):
-        self.net.load_state_dict({**self.net.state_dict(), **state})
+        if state["frozen"] != self.digest:
+            raise UserError("the frozen backbones are not those that the run started with; restore their weight files")
+        self.net.load_state_dict({**self.net.state_dict(), **state["weights"]})
 
 
 class UnimodalNet(BackboneNet):

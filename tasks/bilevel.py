@@ -101,8 +101,10 @@ def check_found(task, args):
     arguments.check_architecture(args, task.NUM_FEATURES)
 
 
-def build_loaders(args, run, net, data, precision):
+def build_loaders(args, run, net, data, precision, mode=None):
     """Loaders of the splits in ``data``, shuffled, with the features of frozen backbones kept.
+
+    ``mode`` stands in for ``--cache_features``: nothing is worth keeping for a single pass.
 
     Returns:
         Split name -> `DataLoader`.
@@ -111,7 +113,7 @@ def build_loaders(args, run, net, data, precision):
     from engine.loading import build_loader
 
     folder = args.cache_dir or Path(args.datadir) / "features"
-    cache = FeatureCache(net, args.cache_features, folder, run.device, precision, args.num_workers)
+    cache = FeatureCache(net, mode or args.cache_features, folder, run.device, precision, args.num_workers)
     shared = {"shuffle": True, "seed": args.seed, "num_workers": args.num_workers, "device": run.device}
     return {split: build_loader(cache(dataset), args.batchsize, **shared) for split, dataset in data.items()}
 
@@ -159,7 +161,7 @@ def build_updater(args, run, net, criterion, precision, num_train):
     schedule = CosineRestarts(
         args.eta_max, args.eta_min, args.Ti, args.Tm, num_train / args.batchsize, restarts=args.lr_restarts
     )
-    parallel = data_parallel(run, find_unused=not net.uses_all_weights())
+    parallel = data_parallel(run, precision, find_unused=not net.uses_all_weights())
     return Updater(net, parameters, criterion, optimizer, schedule=schedule, precision=precision, parallel=parallel)
 
 

@@ -77,10 +77,8 @@ def open_splits(args, splits):
     """
     from datasets.mmimdb import open_mmimdb
 
-    if args.demo and not (Path(args.datadir) / "meta.json").exists():
-        from datasets.make_demo import main as make_demo
-
-        make_demo(["mmimdb", "--source", "easy-vqa", "--out", str(Path(args.datadir).parent)])
+    if args.demo and args.datadir == DEMO["datadir"]:
+        _make_demo_data(args)
     opened = {split: open_mmimdb(args.datadir, split, args.small_dataset) for split in splits}
     for data in opened.values():
         if data.num_labels != args.num_outputs:
@@ -91,14 +89,22 @@ def open_splits(args, splits):
     return opened
 
 
-def describe(args, data):
-    """What a result says of its data and of the weights it started from."""
+def _make_demo_data(args):
+    """Make the demo's data if they are missing: once, whatever the number of processes."""
+    from util.distributed import barrier, init_distributed, rank
+
+    init_distributed(args.device)
+    folder = Path(args.datadir)
+    if rank() == 0 and not (folder / "meta.json").exists():
+        from datasets.make_demo import main as make_demo
+
+        make_demo(["mmimdb", "--source", "easy-vqa", "--out", str(folder.parent)])
+    barrier()
+
+
+def describe(args, data, net):
+    """What a result says of its data and of the weights that its backbones started from."""
     first = next(iter(data.values()))
-    weights = {
-        "image": args.image_cp
-        or (args.vgg_weights or "ImageNet" if args.backbone_weights == "pretrained" else "random"),
-        "text": args.text_cp or "random",
-    }
     return {
         "data": {
             "folder": str(args.datadir),
@@ -106,7 +112,7 @@ def describe(args, data):
             "synthetic": first.synthetic,
             "samples": {split: len(dataset) for split, dataset in data.items()},
         },
-        "backbones_started_from": weights,
+        "backbones_started_from": {name: backbone.source for name, backbone in net.backbones.items()},
     }
 
 

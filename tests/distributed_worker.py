@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from engine.training import Updater, data_parallel
+from engine.training import Precision, Updater, data_parallel
 from models.bilevel.cells import FusionCell
 from models.genotypes import FusionGenotype
 from util.distributed import init_distributed, leave, rank, world_size
@@ -47,11 +47,12 @@ def main(kind, path):
     arch = list(fusion.arch_parameters().values())
     weights = [p for p in net.parameters() if all(p is not a for a in arch)]
     run = SimpleNamespace(args=Namespace(parallel=False), device=device)
-    parallel = data_parallel(run, find_unused=not fusion.uses_all_weights())
+    parallel = data_parallel(run, Precision(), find_unused=not fusion.uses_all_weights())
     updaters = [Updater(net, weights, loss_of, torch.optim.SGD(weights, 0.1), parallel=parallel)]
     if arch:
         # Plain steps: Adam would blow rounding of a tiny gradient up to a whole step.
-        updaters.append(Updater(net, arch, loss_of, torch.optim.SGD(arch, 1.0), parallel=data_parallel(run)))
+        parallel = data_parallel(run, Precision())
+        updaters.append(Updater(net, arch, loss_of, torch.optim.SGD(arch, 1.0), parallel=parallel))
 
     data = {"inputs": torch.randn(24, 3, 6, 4), "label": torch.randint(0, 4, (24,))}
     sampler = EpochBatchSampler(24, 5, shuffle=True, seed=1, rank=rank(), world_size=world_size())

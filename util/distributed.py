@@ -6,6 +6,8 @@ import os
 import torch
 from torch import distributed
 
+from util.cli import UserError
+
 
 def init_distributed(device):
     """Join the process group that torchrun announces.
@@ -15,17 +17,29 @@ def init_distributed(device):
 
     Returns:
         The `torch.device` of this process.
+
+    Raises:
+        UserError: there is no such GPU.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        if device == "cuda":
-            device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-            torch.cuda.set_device(device)
-        if not distributed.is_initialized():
-            # Ranks may wait for rank 0's features for longer than the default ten minutes.
-            backend = "nccl" if device.startswith("cuda") else "gloo"
-            distributed.init_process_group(backend, timeout=datetime.timedelta(hours=12))
+    together = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    if together and device.startswith("cuda:"):
+        raise UserError(f"--device {device} under torchrun: each process takes its own GPU; use --device cuda")
+    asked = device
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0) if together else 0}"
+    if device.startswith("cuda"):
+        if int(device.split(":")[1]) >= torch.cuda.device_count():
+            count = torch.cuda.device_count() or "no"
+            raise UserError(
+                f"--device {asked}: this torch sees {count} GPU{'s' * (count != 'no')}; use --device cpu or auto"
+            )
+        torch.cuda.set_device(device)
+    if together and not distributed.is_initialized():
+        # Ranks may wait for rank 0's features for longer than the default ten minutes.
+        backend = "nccl" if device.startswith("cuda") else "gloo"
+        distributed.init_process_group(backend, timeout=datetime.timedelta(hours=12))
     return torch.device(device)
 
 

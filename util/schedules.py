@@ -28,6 +28,8 @@ class CosineRestarts:
 
     def step(self):
         """Return the learning rate of the next optimiser step and advance."""
+        if self.eta_min == self.eta_max:  # a constant rate has no cycles
+            return self.eta_max
         t = self.counter / self.batches_per_epoch
         self.counter += 1
         rate = self.eta_min + 0.5 * (self.eta_max - self.eta_min) * (1 + math.cos(math.pi * t / self.Ti))

@@ -8,6 +8,8 @@ from models.backbones.vgg import VGG19Taps
 from util.checkpoint import load_state_dict_file, load_weights
 from util.cli import UserError
 
+# What a result says of weights that no file gave.
+RANDOM = "random, drawn from the seed"
 _VGG_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 _DOWNLOAD_TIMEOUT = 30.0
 
@@ -41,19 +43,23 @@ def build_mmimdb_backbones(num_outputs, *, weights, vgg_weights=None, image_cp=N
 
 def build_image_backbone(num_outputs, weights, vgg_weights=None, checkpoint=None):
     """VGG-19 from a checkpoint, ImageNet weights or at random; see `build_mmimdb_backbones`."""
+    if vgg_weights is not None and checkpoint is not None:
+        raise UserError("--image_cp and --vgg_weights both give the image network's weights; pass one of them")
     net = VGG19Taps(num_outputs)
+    net.source = RANDOM
     if checkpoint not in (None, "random"):
         load_backbone(net, checkpoint)
     elif vgg_weights is not None:
         _load_vgg(net, load_state_dict_file(vgg_weights), vgg_weights)
     elif weights == "pretrained" and checkpoint != "random":
-        _load_vgg(net, _imagenet_state_dict(), "torchvision's VGG-19 file")
+        _load_vgg(net, _imagenet_state_dict(), "torchvision's ImageNet VGG-19")
     return net
 
 
 def build_text_backbone(num_outputs, checkpoint=None):
     """MaxOut network from a checkpoint or at random; see `build_mmimdb_backbones`."""
     net = MaxOutMLP(num_outputs)
+    net.source = RANDOM
     if checkpoint not in (None, "random"):
         load_backbone(net, checkpoint)
     return net
@@ -64,11 +70,13 @@ def load_backbone(net, path):
     path = Path(path)
     path = path / "backbone.pth" if path.is_dir() else path
     load_weights(net, load_state_dict_file(path), path)
+    net.source = str(path)
 
 
 def _load_vgg(net, state, source):
     try:
         net.load_torchvision(state)
+        net.source = str(source)
     except (KeyError, RuntimeError):
         raise UserError(
             f"{source} is not a state dict of torchvision.models.vgg19; expected features.0.weight, ..."

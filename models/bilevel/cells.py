@@ -99,7 +99,6 @@ class StepNode(nn.Module):
         )
         self.merge = Merge(channels, multiplier, dropout) if multiplier != 1 else None
         self.norm = nn.LayerNorm((channels, length))
-        # Drawn after the weights, betas before gammas: the original's order of random numbers.
         self.edges = MixedEdges(2, len(candidates)) if edges is None else FixedEdges(edges)
         self.gammas = alpha_parameter(len(candidates), len(STEP_OPERATIONS)) if edges is None else None
 

@@ -96,6 +96,10 @@ class FusionNet(BackboneNet):
         constant = {name: b for name, b in self.backbones.items() if self.frozen_eval or b.stateless}
         return [name for name, b in constant.items() if b.kept and self._counts[name]]
 
+    def fixed_backbones(self):
+        """Frozen backbones in evaluation mode never change."""
+        return self.frozen_eval
+
     def needed(self, name):
         """Indices of the features of the backbone ``name`` that the fusion reads."""
         return self._needed[name]

@@ -216,7 +216,6 @@ class TestResume:
     def test_what_does_not_change_the_result_may_change(self, tmp_path):
         saved_run(tmp_path / "r", "search")
         free = {"epochs": 50, "num_workers": 0, "cache_features": "off", "cache_dir": "x", "device": "cpu"}
-        free["patience"] = 3
         argv = [word for name, value in free.items() for word in (f"--{name}", str(value))]
         args = parse("search", "--resume", str(tmp_path / "r"), *argv)
         assert {name: getattr(args, name) for name in free} == free

@@ -70,6 +70,11 @@ def small_data(**options):
     return Data({"a": ((4,), "float"), "b": ((2, 5, 5), "float")}, {"a": 11, "b": SAMPLES}, **options)
 
 
+def stores(folder):
+    """The finished and unfinished stores in ``folder``, without lock files."""
+    return [path for path in folder.iterdir() if not path.name.endswith(".lock")]
+
+
 class Backbone(nn.Module):
     """Two features; ``calls`` lists the batch sizes of its forwards."""
 
@@ -238,7 +243,7 @@ class TestWhatIsComputed:
             batch = next(iter(batches(dataset)))
             assert [f is None for f in batch["a_features"]] == [True, False]
             assert [f is None for f in batch["b_features"]] == [False, True]
-        assert {len(list(folder.glob("*.npy"))) for folder in tmp_path.iterdir()} == {2}
+        assert {len(list(folder.glob("*.npy"))) for folder in stores(tmp_path)} == {2}
 
     def test_a_backbone_that_nobody_reads_is_left_alone(self, tmp_path):
         net = small_net(used=(0, 1))
@@ -315,7 +320,7 @@ class TestDisk:
         net = small_net()
         kept = cache(net, "disk", tmp_path)(data)
         assert calls(net) == {"a": 2, "b": 41 + 2}
-        assert sorted(p.name.split("-")[1] for p in tmp_path.iterdir()) == ["a", "b"], "leftovers are cleared"
+        assert sorted(p.name.split("-")[1] for p in tmp_path.iterdir() if p.is_dir()) == ["a", "b"], "leftovers are cleared"
         raw, cached = next(iter(batches(data))), next(iter(batches(kept)))
         assert torch.equal(net.eval()(raw), net(cached))
 
@@ -329,7 +334,7 @@ class TestDisk:
 
         monkeypatch.setattr(net, "extract", watching)
         cache(net, "disk", tmp_path)(small_data())
-        assert len(list(tmp_path.iterdir())) == 2
+        assert len(stores(tmp_path)) == 2
 
     def test_a_folder_that_cannot_be_written_is_named(self, tmp_path):
         (tmp_path / "file").write_text("x")
@@ -354,7 +359,7 @@ class TestKeys:
     """Whatever changes the features has a store of its own."""
 
     def stores(self, folder):
-        return {path.name for path in folder.iterdir()}
+        return {path.name for path in stores(folder)}
 
     def changed(self, tmp_path, net=None, data=None, precision=None):
         """Names of the stores that were added by a change."""
@@ -444,7 +449,7 @@ class TestAuto:
         for name, place in where.items():
             (line,) = [m for m in messages if m.startswith(f"features of {name}, train: {place} ")]
             assert f"{BYTES[name]:,} bytes" in line
-        assert {path.name.split("-")[1] for path in tmp_path.iterdir()} == {n for n, w in where.items() if w == "disk"}
+        assert {path.name.split("-")[1] for path in stores(tmp_path)} == {n for n, w in where.items() if w == "disk"}
         fields = {f"{name}_features" if place != "off" else name for name, place in where.items()}
         cached = next(iter(batches(kept)))
         assert set(cached) == {*fields, "label"}
