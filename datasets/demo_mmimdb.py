@@ -55,6 +55,7 @@ def make(args):
     """
     demo = _open_demo(args)
     hdf5 = Path(args.out) / "multimodal_imdb.hdf5"
+    _check_room(hdf5, demo)
     write_hdf5(hdf5, demo)
     counts = ", ".join(f"{split} {count:,}" for split, count in demo.counts.items())
     print(f"wrote {hdf5}: {demo.description} ({counts})")
@@ -66,8 +67,29 @@ def make(args):
 
     folder = Path(args.out) / "dataset"
     prepare(hdf5, folder)
-    outputs = f" --num_outputs {len(demo.label_names)}"
-    print(f"next: python main_darts_searchable_mmimdb.py --datadir {folder}{outputs}")
+    flags = f"--datadir {folder} --num_outputs {len(demo.label_names)} --backbone_weights random"
+    print(f"next: python main_darts_searchable_mmimdb.py {flags}")
+
+
+def _check_room(path, demo):
+    """Refuse what cannot fit, and never replace a file that is no demo."""
+    import math
+    import shutil
+
+    import h5py
+
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    needed = sum(demo.counts.values()) * (math.prod(demo.image_shape) + 4 * 300)
+    if needed > shutil.disk_usage(folder).free:
+        raise UserError(f"{needed:,} bytes of films do not fit on the disk of {path.parent}; give a smaller size")
+    if path.exists():
+        try:
+            with h5py.File(path) as file:
+                if "synthetic" in file.attrs:
+                    return
+        except OSError:
+            pass
+        raise UserError(f"{path} is there and is no demo file; it is not replaced: choose another --out")
 
 
 def _open_demo(args):

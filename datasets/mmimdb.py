@@ -281,4 +281,6 @@ class TreeMMIMDB(MMIMDB):
         for row, array in zip(rows, arrays, strict=True):
             if array.shape != self._shapes[kind]:
                 raise UserError(f"{self._path(kind, row)} has shape {array.shape}, others have {self._shapes[kind]}")
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise UserError(f"{self._path(kind, row)} holds NaN or infinite values; make it again or leave it out")
         return np.stack(arrays)

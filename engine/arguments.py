@@ -70,6 +70,13 @@ def device_name(text):
     return text
 
 
+def file_name(text):
+    """An argparse type: part of a file name."""
+    if not re.fullmatch(r"[\w.+-]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be part of a folder's name; use letters, digits, . _ + -")
+    return text
+
+
 positive_int = number(int, 1)
 whole = number(int, 0)
 positive = number(float, 1e-300)
@@ -80,7 +87,9 @@ def add_run_flags(parser):
     """Seed, folders, device, precision."""
     group = parser.add_argument_group("run")
     group.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=2, help="seed of every random source")
-    group.add_argument("--save", default="EXP", metavar="NAME", help="name in the run folder <kind>-<save>-<time>")
+    group.add_argument(
+        "--save", type=file_name, default="EXP", metavar="NAME", help="name in the run folder <kind>-<save>-<time>"
+    )
     group.add_argument("--out_dir", metavar="DIR", help="folder of the run folders")
     group.add_argument(
         "--resume", metavar="RUN_DIR", help="continue an interrupted run to the result it would have had"
@@ -192,7 +201,9 @@ def check_architecture(args, num_features):
         UserError: the flags in conflict.
     """
     if args.num_input_nodes != num_features:
-        raise UserError(f"--num_input_nodes {args.num_input_nodes}: the network has {num_features} features")
+        raise UserError(
+            f"--num_input_nodes {args.num_input_nodes}: the network has {num_features} features; use {num_features}"
+        )
     if args.num_keep_edges != 2:
         raise UserError(f"--num_keep_edges {args.num_keep_edges}: every operation takes two inputs; use 2")
     if args.multiplier > num_features + args.steps:
@@ -255,6 +266,17 @@ def parse_args(parser, argv=None, *, demo=None, inherit=None):
     return args
 
 
+def _check_saved(parser, saved, path):
+    """Hold saved values against the ranges that flags have: somebody may have edited the file."""
+    for action in parser._actions:
+        value = saved.get(action.dest)
+        try:
+            if value is not None and action.type is not None:
+                action.type(str(value))
+        except (ValueError, argparse.ArgumentTypeError) as error:
+            raise UserError(f"{path}: {action.dest} is {value!r} ({error}); restore the file") from None
+
+
 def _resumed(parser, argv, folder):
     path = Path(folder) / "args.json"
     if not path.exists():
@@ -263,6 +285,7 @@ def _resumed(parser, argv, folder):
     known = set(vars(parser.parse_args(argv)))
     if unknown := set(saved) ^ known:
         raise UserError(f"--resume {folder}: that run was made by another script (flags {', '.join(sorted(unknown))})")
+    _check_saved(parser, saved, path)
     parser.set_defaults(**saved)
     args = parser.parse_args(argv)
     changed = [name for name, value in saved.items() if getattr(args, name) != value and name not in _FREE_ON_RESUME]

@@ -37,6 +37,7 @@ class Run:
         self.epoch, self.stopped, self.seconds = 0, False, 0.0
         self._tracked = {}
         self._board = None
+        self._warned = set()
         self._clock = time.perf_counter()
 
     @property
@@ -66,7 +67,13 @@ class Run:
         if state["device"] != self.device.type:
             logger.warning("%s ran on %s: on %s the result will differ", self.folder, state["device"], self.device.type)
         for name, value in objects.items():
-            value.load_state_dict(state["objects"][name])
+            try:
+                value.load_state_dict(state["objects"][name])
+            except (KeyError, RuntimeError, ValueError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise UserError(
+                    f"{path} does not fit {self.folder / 'args.json'}: {reason}; restore both files"
+                ) from None
         self.epoch, self.stopped, self.seconds = state["epoch"], state["stopped"], state["seconds"]
         set_random_state(state["random"][rank()])
         if self.is_main:
@@ -102,14 +109,26 @@ class Run:
             )
         logger.info("%s", _summary(record))
         for warning in record.get("warnings", ()):
-            logger.warning("epoch %d: %s", record["epoch"], warning)
+            if warning not in self._warned:  # once; every epoch's record has it
+                logger.warning("epoch %d: %s", record["epoch"], warning)
+        self._warned.update(record.get("warnings", ()))
 
     def records(self):
         """The logged epochs so far."""
         path = self.folder / "log.jsonl"
         lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
-        # What follows the last line end was being written when the run was killed.
-        return [json.loads(line) for line in lines[:-1]]
+        try:
+            # What follows the last line end was being written when the run was killed.
+            return [json.loads(line) for line in lines[:-1]]
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} is damaged ({error}); remove the line or restore the file") from None
+
+    def record_of(self, epoch):
+        """The logged record of one epoch."""
+        for record in self.records():
+            if record["epoch"] == epoch:
+                return record
+        raise UserError(f"{self.folder / 'log.jsonl'} lacks epoch {epoch}; restore the file")
 
     def write(self, name, text):
         """Write a text file in the run folder, atomically, on rank 0."""
@@ -212,7 +231,7 @@ def start_run(args, kind, parent):
     except KeyboardInterrupt:
         logger.info("interrupted; continue with --resume %s", run.folder)
         raise
-    except UserError as error:
+    except Exception as error:
         logger.debug("error: %s", error)
         run.drop_if_empty()
         raise

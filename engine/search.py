@@ -113,7 +113,7 @@ def finish_search(run, selection, net, **facts):
     """Draw the best genotype, plot the probabilities and write the result; return the result."""
     best = run.load_best()
     genotype = type(net.genotype()).from_dict(best["genotype"])
-    record = run.records()[best["epoch"]]
+    record = run.record_of(best["epoch"])
     run.write("genotype.svg", genotype.to_svg(title=f"found in epoch {best['epoch']}"))
     if run.is_main:
         plot_probabilities(probability_panels(run.records()), run.folder / "probabilities.svg")

@@ -52,7 +52,7 @@ def _report(run, net, selection, epoch, metrics, trained, facts):
     for split, values in metrics.items():
         run.log_scores(split, values)
     logger.info("selected epoch %d: %s", epoch, selection.explanation)
-    record = run.records()[epoch]
+    record = run.record_of(epoch)
     return run.write_result(
         {
             "kind": "training",

@@ -119,6 +119,8 @@ class FusionGenotype:
         """
         if not isinstance(value, dict):
             raise ValueError("a JSON object was expected")
+        if isinstance(value, dict) and value.get("format", FORMAT) != FORMAT:
+            raise ValueError(f"its format is {value['format']!r}; {FORMAT!r} was expected")
         steps = tuple(
             StepGenotype(
                 _field(step, "inner_edges", _edges, f"steps[{i}]."),
@@ -174,7 +176,7 @@ def load_genotype(path):
         raise
     except FileNotFoundError:
         raise UserError(
-            f"{path} does not exist; expected a genotype, a .json of ours or a .pkl of the original"
+            f"{path} does not exist; expected a genotype (.json of ours, .pkl of the original) or the word random"
         ) from None
     except Exception as error:  # a damaged pickle fails in almost any way
         raise UserError(f"{path} is not a genotype: {' '.join(str(error).split())}") from None

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -156,3 +157,29 @@ def test_resume_refuses_other_settings(whole):
         found.main(["--resume", str(whole[0])])
     with pytest.raises(UserError, match=r"no args\.json"):
         search.main(["--resume", "nowhere"])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: edit(run / "args.json", '"C": 8', '"C": 6'), r"does not fit .*args\.json"),
+        (lambda run: edit(run / "args.json", '"batchsize": 8', '"batchsize": 0'), r"args\.json: batchsize is 0"),
+        (lambda run: (run / "args.json").write_text("[]"), r"does not hold the arguments"),
+        (lambda run: (run / "log.jsonl").write_text("garbage\n"), r"log\.jsonl is damaged"),
+        (lambda run: (run / "log.jsonl").unlink(), r"lacks epoch"),
+        (lambda run: (run / "last.pth").write_bytes(b"junk"), r"last\.pth is not a readable checkpoint"),
+    ],
+)
+def test_a_damaged_run_folder_is_named(whole, tmp_path, damage, message):
+    folder = tmp_path / "run"
+    shutil.copytree(whole[0], folder)
+    damage(folder)
+    with pytest.raises(UserError, match=message) as error:
+        search.main(["--resume", str(folder)])
+    assert "\n" not in str(error.value)
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))

@@ -26,9 +26,9 @@ def load_checkpoint(path):
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; expected a checkpoint file") from None
     except Exception as error:  # a damaged file fails in almost any way
-        reason = str(error).strip().splitlines()
         raise UserError(
-            f"{path} is not a readable checkpoint: {reason[0] if reason else type(error).__name__}"
+            f"{path} is not a readable checkpoint ({type(error).__name__}): it is damaged, was not written by "
+            "torch.save, or holds more than tensors and plain data"
         ) from None
 
 

@@ -18,6 +18,11 @@ def run_cli(main):
     except UserError as error:
         print(f"error: {_message(error)}", file=sys.stderr)
         sys.exit(2)
+    except (MemoryError, RuntimeError) as error:
+        if not any(sign in str(error) for sign in ("allocate memory", "out of memory")) and str(error):
+            raise
+        print(f"error: not enough memory: {' '.join(str(error).split())[:200]}; use smaller sizes", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("\ninterrupted; what was saved so far is kept", file=sys.stderr)
         sys.exit(130)

@@ -31,10 +31,8 @@ def init_distributed(device):
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0) if together else 0}"
     if device.startswith("cuda"):
         if int(device.split(":")[1]) >= torch.cuda.device_count():
-            count = torch.cuda.device_count() or "no"
-            raise UserError(
-                f"--device {asked}: this torch sees {count} GPU{'s' * (count != 'no')}; use --device cpu or auto"
-            )
+            seen = torch.cuda.device_count() or "no GPU"
+            raise UserError(f"--device {asked}: this torch sees {seen}; use --device cpu or auto")
         torch.cuda.set_device(device)
     if together and not distributed.is_initialized():
         # Ranks may wait for rank 0's features for longer than the default ten minutes.

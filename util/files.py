@@ -87,7 +87,7 @@ class NpyFile:
                 self._array = np.load(self.path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError) as error:
                 raise UserError(
-                    f"{self.path} is missing or damaged ({error}); delete its folder and make it again"
+                    f"{self.path} is missing or damaged ({error}); delete its folder, so that it is made again"
                 ) from None
         return self._array
 

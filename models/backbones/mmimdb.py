@@ -35,6 +35,8 @@ def build_mmimdb_backbones(num_outputs, *, weights, vgg_weights=None, image_cp=N
             "no weights for the text network: train it with `python main_unimodal_mmimdb.py --modality text` and pass "
             "--text_cp RUN_DIR, or pass --text_cp random (the originals' way) or --backbone_weights random"
         )
+    if text_cp not in (None, "random") and not Path(text_cp).exists():  # before a long download
+        raise UserError(f"--text_cp {text_cp} does not exist; pass a run folder, its backbone.pth, or random")
     return {
         "image": build_image_backbone(num_outputs, weights, vgg_weights, image_cp),
         "text": build_text_backbone(num_outputs, text_cp),
@@ -48,7 +50,7 @@ def build_image_backbone(num_outputs, weights, vgg_weights=None, checkpoint=None
     net = VGG19Taps(num_outputs)
     net.source = RANDOM
     if checkpoint not in (None, "random"):
-        load_backbone(net, checkpoint)
+        load_backbone(net, checkpoint, "image")
     elif vgg_weights is not None:
         _load_vgg(net, load_state_dict_file(vgg_weights), vgg_weights)
     elif weights == "pretrained" and checkpoint != "random":
@@ -61,15 +63,23 @@ def build_text_backbone(num_outputs, checkpoint=None):
     net = MaxOutMLP(num_outputs)
     net.source = RANDOM
     if checkpoint not in (None, "random"):
-        load_backbone(net, checkpoint)
+        load_backbone(net, checkpoint, "text")
     return net
 
 
-def load_backbone(net, path):
-    """Load a checkpoint file, or the ``backbone.pth`` of a run folder, strictly."""
+def load_backbone(net, path, modality):
+    """Load a checkpoint file, or the ``backbone.pth`` of a run folder, strictly.
+
+    Raises:
+        UserError: the file is missing or is not of this network.
+    """
     path = Path(path)
     path = path / "backbone.pth" if path.is_dir() else path
-    load_weights(net, load_state_dict_file(path), path)
+    try:
+        load_weights(net, load_state_dict_file(path), path)
+    except UserError as error:
+        command = f"python main_unimodal_mmimdb.py --modality {modality}"
+        raise UserError(f"--{modality}_cp: {error}; expected the run folder or backbone.pth of `{command}`") from None
     net.source = str(path)
 
 

@@ -238,6 +238,28 @@ def test_a_run_that_dies_leaves_no_file(tmp_path, monkeypatch):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+NEXT = (
+    "next: python main_darts_searchable_mmimdb.py --datadir made/dataset --num_outputs 23 --backbone_weights random"
+)
+
+
+def test_a_file_that_is_no_demo_is_not_replaced(tmp_path):
+    """The official file may lie where the demo would be written."""
+    official = tmp_path / "multimodal_imdb.hdf5"
+    with h5py.File(official, "w") as file:
+        file["features"] = [1.0]
+    before = official.read_bytes()
+    with pytest.raises(UserError, match="is no demo file"):
+        make_demo.main(["mmimdb", "--source", "synthetic", "--out", str(tmp_path), "--size", "10", "--image_size", "32", "32"])
+    assert official.read_bytes() == before
+
+
+def test_a_size_that_cannot_fit_is_refused(tmp_path):
+    with pytest.raises(UserError, match="do not fit on the disk"):
+        make_demo.main(["mmimdb", "--source", "synthetic", "--out", str(tmp_path / "x"), "--size", "1000000000000"])
+    assert not (tmp_path / "x").exists()
+
+
 def test_script_prints_what_comes_next(tmp_path):
     options = ["--train", "3", "--dev", "2", "--test", "2", "--image_size", "32", "32"]
     command = [sys.executable, SCRIPT, "mmimdb", "--source", "synthetic", "--out", "made", *options]
@@ -246,7 +268,7 @@ def test_script_prints_what_comes_next(tmp_path):
     lines = done.stdout.splitlines()
     assert lines[0].startswith("wrote made/multimodal_imdb.hdf5: synthetic ")
     assert "train 3 films" in lines
-    assert lines[-1] == "next: python main_darts_searchable_mmimdb.py --datadir made/dataset --num_outputs 23"
+    assert lines[-1] == NEXT
     assert len(open_mmimdb(tmp_path / "made" / "dataset", "train")) == 3
 
 

@@ -320,7 +320,8 @@ class TestDisk:
         net = small_net()
         kept = cache(net, "disk", tmp_path)(data)
         assert calls(net) == {"a": 2, "b": 41 + 2}
-        assert sorted(p.name.split("-")[1] for p in tmp_path.iterdir() if p.is_dir()) == ["a", "b"], "leftovers are cleared"
+        found = sorted(path.name.split("-")[1] for path in stores(tmp_path))
+        assert found == ["a", "b"], "leftovers are cleared"
         raw, cached = next(iter(batches(data))), next(iter(batches(kept)))
         assert torch.equal(net.eval()(raw), net(cached))
 

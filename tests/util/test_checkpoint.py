@@ -62,7 +62,7 @@ class Harm:
 def test_code_in_a_checkpoint_never_runs(tmp_path, zipped):
     path = tmp_path / "best.pth"
     torch.save({"net": Harm(tmp_path / "harm")}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(UserError, match=r"best\.pth is not a readable checkpoint: ") as error:
+    with pytest.raises(UserError, match=r"best\.pth is not a readable checkpoint") as error:
         load_checkpoint(path)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "harm").exists()
@@ -86,7 +86,7 @@ def test_damaged_files_give_one_line(tmp_path):
     damaged += [b"text\n", b"a line of text\n", b"<html>\n", b"PK\x03\x04", rng.randbytes(500)]
     for data in damaged:
         path.write_bytes(data)
-        with pytest.raises(UserError, match=r"last\.pth is not a readable checkpoint: .+") as error:
+        with pytest.raises(UserError, match=r"last\.pth is not a readable checkpoint .+") as error:
             load_checkpoint(path)
         assert "\n" not in str(error.value)
 
