@@ -250,7 +250,7 @@ def test_a_file_that_is_no_demo_is_not_replaced(tmp_path):
         file["features"] = [1.0]
     before = official.read_bytes()
     with pytest.raises(UserError, match="is no demo file"):
-        make_demo.main(["mmimdb", "--source", "synthetic", "--out", str(tmp_path), "--size", "10", "--image_size", "32", "32"])
+        make_demo.main(["mmimdb", "--source", "synthetic", "--out", str(tmp_path), "--size", "10"])
     assert official.read_bytes() == before
 
 
