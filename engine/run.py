@@ -225,9 +225,11 @@ def start_run(args, kind, parent):
     folder = from_rank_0(_run_folder(args, kind, parent) if rank() == 0 else None)
     run = Run(folder, args, device)
     handlers = _open_log(run)
+    finished = False
     try:
         logger.info("run folder: %s", run.folder)
         yield run
+        finished = True
     except KeyboardInterrupt:
         logger.info("interrupted; continue with --resume %s", run.folder)
         raise
@@ -241,7 +243,7 @@ def start_run(args, kind, parent):
         for handler in handlers:
             logger.removeHandler(handler)
             handler.close()
-        leave()
+        leave(together=finished)
 
 
 def _run_folder(args, kind, parent):

@@ -63,6 +63,7 @@ def main(kind, path):
             updater.step(batch, len(indices) * world_size() / size)
     if rank() == 0:
         torch.save(net.state_dict(), path)
+    del updaters, updater
     leave()
 
 

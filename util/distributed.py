@@ -1,6 +1,7 @@
 """One process or many: what torchrun starts is found by its environment; alone, everything here is a no-op."""
 
 import datetime
+import gc
 import os
 
 import torch
@@ -82,7 +83,15 @@ def share_buffers(module):
             distributed.broadcast(buffer, src=0)
 
 
-def leave():
-    """Leave the process group, if there is one."""
+def leave(together=True):
+    """Leave the process group, if there is one.
+
+    Args:
+        together: Wait for the other ranks first. One that goes while another still talks to it can
+            bring that one down; after an error nobody may be left to wait for.
+    """
     if distributed.is_initialized():
+        if together:
+            distributed.barrier()
+        gc.collect()  # wrappers around networks hold on to the group
         distributed.destroy_process_group()
