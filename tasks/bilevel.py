@@ -179,12 +179,13 @@ def build_found_net(task, args, frozen, weights=None, genotype=None):
     """
     from models.bilevel.cells import FusionCell, LateFusion
 
+    # What a typing mistake can spoil is checked before weights are fetched.
     task.pool(args)
+    genotype = None if args.fusion == "late" else genotype or find_genotype(task, args)
     backbones = task.build_backbones(args, weights)
-    if args.fusion == "late":
-        fusion, used, genotype = LateFusion(task.LAST_INPUTS, args.C, args.L), task.LAST_INPUTS, None
+    if genotype is None:
+        fusion, used = LateFusion(task.LAST_INPUTS, args.C, args.L), task.LAST_INPUTS
     else:
-        genotype = genotype or find_genotype(task, args)
         fusion, used = FusionCell.fixed(genotype, task.NUM_FEATURES, args.C, args.L, args.drpt), genotype.used_inputs()
     return build_net(task, args, backbones, fusion, used, frozen=frozen), genotype
 
@@ -215,8 +216,9 @@ def load_found_net(task, args):
     Raises:
         UserError: its files are missing or do not fit.
     """
+    from models.bilevel.operations import STEP_OPERATIONS
     from models.bilevel.published import from_published
-    from models.genotypes import FusionGenotype, load_genotype
+    from models.genotypes import FusionGenotype, check_genotype, load_genotype
     from util.checkpoint import load_checkpoint, load_state_dict_file, load_weights
 
     path = _first_existing(args.eval_exp_dir, "best.pth", "best/best_test_model.pt")
@@ -229,6 +231,8 @@ def load_found_net(task, args):
     else:
         genotype = load_genotype(_first_existing(args.eval_exp_dir, "best/best_test_genotype.pkl"))
         state = from_published(load_state_dict_file(path), task.PUBLISHED_NAMES, genotype)
+    if genotype is not None:
+        check_genotype(genotype, STEP_OPERATIONS, task.NUM_FEATURES, args.eval_exp_dir)
     net, _ = build_found_net(task, args, frozen=True, weights="random", genotype=genotype)
     load_weights(net, state, path)
     return net

@@ -144,6 +144,16 @@ def test_original_run_folder_is_tested(films, tmp_path):
     assert tested["metrics"]["test"] == pytest.approx(result["metrics"]["test"], rel=1e-5)
 
 
+def test_original_run_folder_with_a_genotype_that_does_not_fit(films, tmp_path):
+    genotype = load_genotype(EXAMPLE)
+    (tmp_path / "best").mkdir()
+    torch.save({"central_classifier.weight": torch.zeros(1)}, tmp_path / "best" / "best_test_model.pt")
+    wrong = FusionGenotype(genotype.edges, genotype.steps, (8, 9))
+    (tmp_path / "best" / "best_test_genotype.pkl").write_bytes(pickle_as_the_original(wrong))
+    with pytest.raises(UserError, match="made for 8 input features, the network has 6"):
+        found.main([*films.flags, *SIZES, "--eval_exp_dir", str(tmp_path)])
+
+
 def test_original_search_folder_is_trained(films, tmp_path):
     (tmp_path / "best").mkdir()
     (tmp_path / "best" / "best_genotype.pkl").write_bytes(pickle_as_the_original(load_genotype(EXAMPLE)))

@@ -27,7 +27,7 @@ class VGG19Taps(nn.Module):
         self.vgg = nn.ModuleList(_layers())
         self.bn4 = nn.BatchNorm1d(512)
         self.classifier = nn.Linear(512, num_outputs)
-        # About 1.4 times faster on a CPU and never slower on a GPU.
+        # The layout in which the convolution kernels work; contiguous tensors are converted to it and back.
         self.vgg.to(memory_format=torch.channels_last)
 
     def forward(self, images, count=None):
