@@ -91,7 +91,7 @@ def measure(args, folder, device, *, originals_way, cache):
     fusion = [p for p in fusion if all(p is not a for a in alpha)]
     # In the original everything asks for gradients in both phases, whatever the optimiser holds.
     everything = list(net.parameters())
-    loss = mmimdb.binary_cross_entropy
+    loss = mmimdb.criterion
     weights = Updater(
         net, everything if originals_way else fusion, loss, torch.optim.Adam(fusion, 1e-3), precision=precision
     )
@@ -118,13 +118,14 @@ def build_net(frozen):
     from argparse import Namespace
 
     from models.bilevel.cells import FusionCell
-    from tasks import bilevel, mmimdb
+    from tasks import mmimdb
+    from tasks.bilevel import networks
 
-    values = Namespace(**mmimdb.PUBLISHED)
+    values = Namespace(**mmimdb.PUBLISHED, backbone_batch=8)
     count = mmimdb.NUM_FEATURES
-    fusion = FusionCell.mixed(count, values.C, values.L, values.drpt, **bilevel.cell_sizes(values))
+    fusion = FusionCell.mixed(count, values.C, values.L, values.drpt, **networks.cell_sizes(values))
     backbones = mmimdb.build_backbones(values, weights="random")
-    return bilevel.build_net(mmimdb, values, backbones, fusion, range(count), frozen=frozen)
+    return networks.build_net(mmimdb, values, backbones, fusion, range(count), frozen=frozen)
 
 
 if __name__ == "__main__":

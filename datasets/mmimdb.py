@@ -106,13 +106,14 @@ class MMIMDB(Dataset):
     def __len__(self):
         return self._length
 
-    def read(self, indices, only=("image", "text"), without=()):
+    def read(self, indices, only=("image", "text"), without=(), epoch=0):
         """One batch without the inputs that nobody needs.
 
         Args:
             indices: Film numbers.
             only: Inputs to read.
             without: Inputs to leave out.
+            epoch: Without effect: nothing is augmented.
 
         Returns:
             dict of image (B, 3, H, W) in the stored dtype (normally uint8), text float32 (B, 300), as far
@@ -133,8 +134,9 @@ class MMIMDB(Dataset):
         return self.read(indices)
 
     def distinct(self, field):
-        """Which distinct input each film has in ``field``: int64 (N,)."""
-        return self.image_rows if field == "image" else np.arange(len(self), dtype=np.int64)
+        """Which distinct input each film has in ``field``: int64 (N, 1), one view of each."""
+        rows = self.image_rows if field == "image" else np.arange(len(self), dtype=np.int64)
+        return rows[:, None]
 
     def __getitem__(self, index):
         """One film: the dict of `read` without the batch axis."""

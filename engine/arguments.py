@@ -13,7 +13,16 @@ from util.cli import UserError
 from util.files import read_json
 
 # What may differ when a run is resumed, because the result does not depend on it.
-_FREE_ON_RESUME = {"resume", "epochs", "num_workers", "cache_features", "cache_dir", "device"}
+_FREE_ON_RESUME = {
+    "resume",
+    "epochs",
+    "num_workers",
+    "cache_features",
+    "cache_dir",
+    "device",
+    "backbone_batch",
+    "estimate",
+}
 
 
 class RecipeParser(argparse.ArgumentParser):
@@ -103,7 +112,12 @@ def add_run_flags(parser):
         help="torch DataParallel over all visible GPUs (torchrun needs no flag)",
     )
     group.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off", help="mixed precision")
-    group.add_argument("--num_workers", type=whole, default=32, help="data loading processes, at most one per core")
+    group.add_argument(
+        "--num_workers", "--j", type=whole, default=32, help="data loading processes, at most one per core"
+    )
+    group.add_argument(
+        "--estimate", action="store_true", help="print the memory and time that this would take, and do nothing"
+    )
 
 
 def add_data_flags(parser):
@@ -127,6 +141,13 @@ def add_training_flags(parser):
     group = parser.add_argument_group("training")
     group.add_argument("--epochs", type=positive_int, help="number of epochs")
     group.add_argument("--batchsize", type=number(int, 2), help="samples of a batch, over all devices")
+    group.add_argument(
+        "--micro_batch",
+        type=whole,
+        default=0,
+        help="samples of a forward and backward pass, gradients add up over --batchsize; batch norm then sees this "
+        "many samples at a time; 0: all at once",
+    )
     group.add_argument("--drpt", type=number(float, 0.0, 1.0, open_high=True), help="dropout rate")
     group.add_argument("--weight_decay", type=non_negative, help="L2 decay of the weights")
     group.add_argument("--eta_max", type=positive, help="largest learning rate")
@@ -141,75 +162,10 @@ def add_training_flags(parser):
     )
 
 
-def add_architecture_flags(parser):
-    """Sizes of the bilevel search space."""
-    group = parser.add_argument_group("architecture")
-    group.add_argument("--C", type=positive_int, help="channels of every state")
-    group.add_argument("--L", type=positive_int, help="length of every state")
-    group.add_argument("--num_input_nodes", type=positive_int, help="number of input features")
-    group.add_argument(
-        "--num_keep_edges", type=positive_int, default=2, help="edges kept per step; 2 is the only value"
-    )
-    group.add_argument("--steps", type=positive_int, help="cell steps")
-    group.add_argument("--multiplier", type=positive_int, help="cell states that are concatenated at the end")
-    group.add_argument("--node_steps", type=positive_int, help="inner steps of a cell step")
-    group.add_argument("--node_multiplier", type=positive_int, help="inner states that are concatenated")
-
-
-def add_alpha_flags(parser, used=True):
-    """Optimiser of the architecture parameters."""
-    group = parser.add_argument_group("architecture optimiser" if used else "accepted, without effect here")
-    group.add_argument(
-        "--arch_learning_rate", type=positive, default=3e-4, help="learning rate of alphas, betas, gammas"
-    )
-    group.add_argument("--arch_weight_decay", type=non_negative, default=1e-3, help="their L2 decay")
-
-
-def add_backbone_flags(parser, modalities, imagenet_flag):
-    """Where the backbones' weights come from.
-
-    Args:
-        parser: The recipe's parser.
-        modalities: Names of the backbones; each gets a flag ``--<name>_cp``.
-        imagenet_flag: Flag of a local file with torchvision's ImageNet weights.
-    """
-    group = parser.add_argument_group("backbones")
-    group.add_argument(
-        "--backbone_weights",
-        choices=("pretrained", "random"),
-        default="pretrained",
-        help="pretrained: ImageNet weights or a checkpoint for each; random: drawn where no file is named",
-    )
-    group.add_argument(imagenet_flag, metavar="FILE", help="torchvision's ImageNet state dict, instead of its cache")
-    for name in modalities:
-        group.add_argument(
-            f"--{name}_cp", metavar="FILE", help=f"checkpoint of the {name} network (or its run folder), or random"
-        )
-    return group
-
-
 def set_defaults_of(parser, values):
     """Make ``values`` the defaults of those flags that the parser has."""
     flags = {action.dest for action in parser._actions}
     parser.set_defaults(**{name: value for name, value in values.items() if name in flags})
-
-
-def check_architecture(args, num_features):
-    """Check the sizes of the search space against each other and the network.
-
-    Raises:
-        UserError: the flags in conflict.
-    """
-    if args.num_input_nodes != num_features:
-        raise UserError(
-            f"--num_input_nodes {args.num_input_nodes}: the network has {num_features} features; use {num_features}"
-        )
-    if args.num_keep_edges != 2:
-        raise UserError(f"--num_keep_edges {args.num_keep_edges}: every operation takes two inputs; use 2")
-    if args.multiplier > num_features + args.steps:
-        raise UserError(f"--multiplier {args.multiplier} is more than the {num_features + args.steps} states of a cell")
-    if args.node_multiplier > 2 + args.node_steps:
-        raise UserError(f"--node_multiplier {args.node_multiplier} is more than the {2 + args.node_steps} inner states")
 
 
 def earlier_arguments(folder):

@@ -38,9 +38,10 @@ class CachedFeatures(Dataset):
     """A data set whose batches carry backbone features instead of some raw inputs.
 
     Args:
-        dataset: The raw data set; has ``read(indices, without)``.
+        dataset: The raw data set; has ``read(indices, without, epoch)``.
         features: Backbone name -> feature index -> array (distinct inputs, ...), or None where not kept.
-        rows: Backbone name -> row of ``features`` for each sample.
+        rows: Backbone name -> row of ``features`` for each sample and view (samples, views); epoch e reads view
+            e modulo the number of views.
         in_memory: Whether reading costs no disk access.
     """
 
@@ -51,9 +52,10 @@ class CachedFeatures(Dataset):
         return len(self.dataset)
 
     def __getitems__(self, indices):
-        batch = self.dataset.read(indices, without=self.features)
+        epoch = getattr(indices, "epoch", 0)
+        batch = self.dataset.read(indices, without=self.features, epoch=epoch)
         for name, arrays in self.features.items():
-            rows = self.rows[name][indices]
+            rows = self.rows[name][indices, epoch % self.rows[name].shape[1]]
             batch[f"{name}_features"] = [None if a is None else torch.from_numpy(a[rows]) for a in arrays]
         return batch
 
@@ -82,40 +84,42 @@ class FeatureCache:
         features, rows, in_memory = {}, {}, True
         for name in names:
             distinct = dataset.distinct(name)
-            if distinct is None:  # drawn anew each time: augmentation
+            if distinct is None:  # drawn anew in each epoch
                 continue
-            _, first, rows[name] = np.unique(distinct, return_index=True, return_inverse=True)
-            features[name], where = self._features(dataset, name, first)
+            _, first, inverse = np.unique(distinct, return_index=True, return_inverse=True)
+            rows[name] = inverse.reshape(distinct.shape)
+            inputs = _Inputs(dataset, name, *np.unravel_index(first, distinct.shape))
+            features[name], where = self._features(inputs)
             if where == "off":
                 del features[name], rows[name]
             in_memory &= where == "ram"
         return CachedFeatures(dataset, features, rows, in_memory) if features else dataset
 
-    def _features(self, dataset, name, samples):
-        """Features of ``samples`` and where they are: ``ram``, ``disk`` or ``off``."""
-        shapes = self.net.feature_shapes(dataset.read(samples[:2], only=[name]), name)
+    def _features(self, inputs):
+        """Features of distinct inputs and where they are: ``ram``, ``disk`` or ``off``."""
+        name, split = inputs.name, inputs.dataset.split
+        shapes = self.net.feature_shapes(inputs.__getitems__(range(min(2, len(inputs)))), name)
         kept = set(range(len(shapes))) & {index % len(shapes) for index in self.net.needed(name)}
-        key = self._key(dataset, name, samples)
-        place = self.folder / f"{dataset.split}-{name}-{key}"
-        sizes = [4 * len(samples) * int(np.prod(shape)) for shape in shapes]
+        place = self.folder / f"{split}-{name}-{self._key(inputs)}"
+        sizes = [4 * len(inputs) * int(np.prod(shape)) for shape in shapes]
         where = self._choose(place, sum(sizes[index] for index in kept), sum(sizes))
         size = sum(sizes) if where == "disk" else sum(sizes[index] for index in kept)
         logger.info(
             "features of %s, %s: %s (%s bytes for %d distinct inputs)",
             name,
-            dataset.split,
+            split,
             where,
             f"{size:,}",
-            len(samples),
+            len(inputs),
         )
         if where == "off":
             return None, where
         if where == "ram":
-            arrays = [np.empty((len(samples), *s), np.float32) if i in kept else None for i, s in enumerate(shapes)]
-            self._fill(arrays, dataset, name, samples)
+            arrays = [np.empty((len(inputs), *s), np.float32) if i in kept else None for i, s in enumerate(shapes)]
+            self._fill(arrays, inputs)
             return arrays, where
         if not from_rank_0((place / _MANIFEST).exists()):
-            self._write(place, dataset, name, samples, shapes)
+            self._write(place, inputs, shapes)
         return [NpyFile(place / f"{i}.npy") if i in kept else None for i in range(len(shapes))], where
 
     def _choose(self, place, memory_size, disk_size):
@@ -131,19 +135,18 @@ class FeatureCache:
         return "disk" if from_rank_0(disk_size <= _SHARE * _free_disk(self.folder)) else "off"
 
     @torch.no_grad()
-    def _fill(self, arrays, dataset, name, samples):
+    def _fill(self, arrays, inputs):
         mode = self.net.training
         self.net.eval()
-        reader = _Inputs(dataset, samples, name)
         batch_size = _BATCH.get(self.device.type, 8)
         loader = build_loader(
-            reader, batch_size, shuffle=False, seed=0, num_workers=self.num_workers, device=self.device, all_ranks=True
+            inputs, batch_size, shuffle=False, seed=0, num_workers=self.num_workers, device=self.device, all_ranks=True
         )
         start = 0
-        for batch in progress(loader, f"{name} features, {dataset.split}", disable=rank() > 0):
+        for batch in progress(loader, f"{inputs.name} features, {inputs.dataset.split}", disable=rank() > 0):
             batch = to_device(batch, self.device)
             with self.precision.autocast():
-                found = self.net.extract(batch, name)
+                found = self.net.extract(batch, inputs.name)
             stop = start + len(found[0])
             for array, feature in zip(arrays, found, strict=True):
                 if array is not None:
@@ -151,7 +154,7 @@ class FeatureCache:
             start = stop
         self.net.train(mode)
 
-    def _write(self, place, dataset, name, samples, shapes):
+    def _write(self, place, inputs, shapes):
         """Fill ``place`` on rank 0; it appears under its name only when it is complete."""
         if rank() == 0:
             try:
@@ -160,7 +163,7 @@ class FeatureCache:
                 with open(self.folder / f".{place.name}.lock", "w") as lock:
                     fcntl.flock(lock, fcntl.LOCK_EX)
                     if not (place / _MANIFEST).exists():
-                        self._fill_folder(place, dataset, name, samples, shapes)
+                        self._fill_folder(place, inputs, shapes)
             except OSError as error:
                 raise UserError(
                     f"cannot keep features in {self.folder}: {error.strerror}; "
@@ -168,28 +171,29 @@ class FeatureCache:
                 ) from None
         barrier()
 
-    def _fill_folder(self, place, dataset, name, samples, shapes):
+    def _fill_folder(self, place, inputs, shapes):
         for left_over in self.folder.glob(f".{place.name}-*"):
             shutil.rmtree(left_over, ignore_errors=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=self.folder))
         arrays = [
-            np.lib.format.open_memmap(temporary / f"{i}.npy", "w+", np.float32, (len(samples), *shape))
+            np.lib.format.open_memmap(temporary / f"{i}.npy", "w+", np.float32, (len(inputs), *shape))
             for i, shape in enumerate(shapes)
         ]
-        self._fill(arrays, dataset, name, samples)
+        self._fill(arrays, inputs)
         for array in arrays:
             array.flush()
-        write_json(temporary / _MANIFEST, {"split": dataset.split, "backbone": name, "shapes": shapes})
+        facts = {"split": inputs.dataset.split, "backbone": inputs.name, "shapes": shapes}
+        write_json(temporary / _MANIFEST, facts)
         temporary.rename(place)
 
-    def _key(self, dataset, name, samples):
+    def _key(self, inputs):
         """Identifies content: data, backbone and its weights, pool, precision, library and device."""
-        backbone, digest = self.net.backbones[name], hashlib.sha256()
+        backbone, digest = self.net.backbones[inputs.name], hashlib.sha256()
         facts = [
             _VERSION,
             type(backbone).__name__,
-            dataset.fingerprint,
-            len(samples),
+            inputs.dataset.fingerprint,
+            len(inputs),
             self.net.pool,
             self.precision.amp,
             torch.__version__,
@@ -203,16 +207,23 @@ class FeatureCache:
 
 
 class _Inputs(Dataset):
-    """Raw inputs of one backbone for some samples, in order."""
+    """Distinct raw inputs of one backbone, in order.
 
-    def __init__(self, dataset, samples, name):
-        self.dataset, self.samples, self.name = dataset, samples, name
+    Args:
+        dataset: The raw data set.
+        name: The backbone, and the field that it reads.
+        samples, views: Sample and view (the epoch that draws it) of each input, int64 (D,).
+    """
+
+    def __init__(self, dataset, name, samples, views):
+        self.dataset, self.name, self.samples, self.views = dataset, name, samples, views
 
     def __len__(self):
         return len(self.samples)
 
     def __getitems__(self, indices):
-        return self.dataset.read(self.samples[indices], only=[self.name])
+        rows = list(indices)
+        return self.dataset.read(self.samples[rows], only=[self.name], epoch=self.views[rows])
 
 
 def _free_disk(folder):

@@ -1,5 +1,7 @@
 """Data loaders whose order depends on seed and epoch alone."""
 
+import itertools
+import math
 import os
 
 import torch
@@ -62,4 +64,33 @@ def _move(value, device):
         return value.to(device, non_blocking=True)
     if isinstance(value, list):
         return [_move(item, device) for item in value]
+    return value
+
+
+def split_batch(batch, size):
+    """Cut a batch dict into parts of about ``size`` samples, none of them with a single one (0: one part).
+
+    A last sample that would stand alone joins its neighbours: batch norm needs two.
+
+    Returns:
+        List of (number of samples, batch dict).
+    """
+    count = len(batch["label"])
+    parts = math.ceil(count / size) if size else 1
+    while parts > 1 and count // parts < 2:
+        parts -= 1
+    if parts == 1:
+        return [(count, batch)]
+    bounds = [count * i // parts for i in range(parts + 1)]
+    return [
+        (stop - start, {key: _cut(value, start, stop) for key, value in batch.items()})
+        for start, stop in itertools.pairwise(bounds)
+    ]
+
+
+def _cut(value, start, stop):
+    if isinstance(value, torch.Tensor):
+        return value[start:stop]
+    if isinstance(value, list):
+        return [_cut(item, start, stop) for item in value]
     return value

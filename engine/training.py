@@ -7,7 +7,7 @@ import time
 import torch
 from torch import nn
 
-from engine.loading import to_device
+from engine.loading import split_batch, to_device
 from util.cli import UserError
 from util.distributed import gather, rank, share_buffers, world_size
 from util.progress import progress
@@ -48,9 +48,13 @@ class Updater:
         precision: See `Precision`.
         parallel: Wraps the network (`DataParallel`, DDP); called while only ``parameters`` ask for
             gradients, so that DDP averages exactly those.
+        micro_batch: Samples of a forward and backward pass; gradients add up over the batch. Batch norm then
+            takes its statistics from this many samples. 0: the whole batch at once.
     """
 
-    def __init__(self, net, parameters, criterion, optimizer, *, schedule=None, precision=None, parallel=None):
+    def __init__(
+        self, net, parameters, criterion, optimizer, *, schedule=None, precision=None, parallel=None, micro_batch=0
+    ):
         self.net = net
         self.parameters = list(parameters)
         self.criterion = criterion
@@ -58,6 +62,7 @@ class Updater:
         self.schedule = schedule
         self.precision = precision or Precision()
         self.scaler = self.precision.scaler()
+        self.micro_batch = micro_batch
         self.activate()
         self.model = parallel(net) if parallel else net
 
@@ -82,13 +87,29 @@ class Updater:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
-        with self.precision.autocast():
-            outputs = self.model(batch)
-        loss = self.criterion(outputs.float(), batch)
-        self.scaler.scale(loss * weight).backward()
+        loss, outputs = self.backward(batch, weight)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return loss.detach(), outputs.detach().float()
+        return loss, outputs
+
+    def backward(self, batch, weight=1.0):
+        """Add the gradient of the mean loss over ``batch`` to that of the parameters; see `step`."""
+        parts, total, outputs = split_batch(batch, self.micro_batch), 0.0, []
+        for i, (size, part) in enumerate(parts):
+            share = size / len(batch["label"])
+            with self._communication(last=i + 1 == len(parts)):
+                with self.precision.autocast():
+                    found = self.model(part)
+                loss = self.criterion(found.float(), part)
+                self.scaler.scale(loss * (weight * share)).backward()
+            total = total + loss.detach() * share
+            outputs.append(found.detach().float())
+        return total, torch.cat(outputs)
+
+    def _communication(self, last):
+        """DDP averages gradients once, after the last micro-batch."""
+        parallel = isinstance(self.model, nn.parallel.DistributedDataParallel)
+        return contextlib.nullcontext() if last or not parallel else self.model.no_sync()
 
     @torch.no_grad()
     def predict(self, batch):
@@ -216,25 +237,32 @@ class LossMeter:
 
 
 class Selection:
-    """Keeps the best epoch by one metric of one split; equal scores keep the earlier epoch.
+    """Keeps the best epoch by one metric of one split.
 
     Args:
         split: Split whose score decides, or ``last`` for the last epoch.
         metric: Name of the score, the larger the better.
         explanation: What the choice means, in words, for logs and results.
+        later_wins_ties: Of epochs with equal scores the latest counts, instead of the first.
     """
 
-    def __init__(self, split, metric, explanation):
+    def __init__(self, split, metric, explanation, later_wins_ties=False):
         self.split, self.metric, self.explanation = split, metric, explanation
+        self.later_wins_ties = later_wins_ties
         self.epoch, self.score = None, None
 
     def update(self, epoch, record):
         """Look at an epoch's record (split -> values); return whether it is the best so far."""
         score = None if self.split == "last" else record[self.split][self.metric]
-        if self.split != "last" and self.epoch is not None and not _better(score, self.score):
+        if self.split != "last" and self.epoch is not None and not self._better(score):
             return False
         self.epoch, self.score = epoch, score
         return True
+
+    def _better(self, score):
+        if math.isnan(self.score):
+            return self.later_wins_ties or not math.isnan(score)
+        return score > self.score or (self.later_wins_ties and score == self.score)
 
     def state_dict(self):
         """Best epoch and score."""
@@ -243,10 +271,6 @@ class Selection:
     def load_state_dict(self, state):
         """Continue from `state_dict`."""
         self.epoch, self.score = state["epoch"], state["score"]
-
-
-def _better(score, best):
-    return score > best or (math.isnan(best) and not math.isnan(score))
 
 
 def fit(run, epochs, one_epoch, selection, best_state):

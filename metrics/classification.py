@@ -6,6 +6,31 @@ import torch
 from util.distributed import gather
 
 
+class Accuracy:
+    """Share of samples whose largest logit is that of their class."""
+
+    name = "accuracy"
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self):
+        """Forget all samples."""
+        self._correct, self._count = 0, 0
+
+    def update(self, outputs, batch):
+        """Add logits (N, K) and ``batch["label"]`` int64 (N,)."""
+        # A sum on the device: a copy to the CPU would make every step wait.
+        self._correct = self._correct + (outputs.argmax(dim=1) == batch["label"]).sum()
+        self._count += len(outputs)
+
+    def compute(self):
+        """``{"accuracy": value in 0..1}`` over all samples of all ranks; NaN without samples."""
+        parts = gather((int(self._correct), self._count))
+        count = sum(part[1] for part in parts)
+        return {self.name: sum(part[0] for part in parts) / count if count else float("nan")}
+
+
 class MultilabelF1:
     """F1 of ``sigmoid(logit) > threshold`` over a whole epoch, by scikit-learn.
 

@@ -23,21 +23,29 @@ class BackboneNet(nn.Module):
             keeping), a forward ``(input, count)``
             -> feature list, ``head(features)`` -> logits, and ``modules_of(count)``.
         pool: Output size of the reshape layers' pool.
+        backbone_batch: Samples that a backbone in evaluation mode computes at a time, which bounds its
+            memory and changes no number: nothing in it looks across samples. None: all at once.
     """
 
-    def __init__(self, backbones, pool):
+    def __init__(self, backbones, pool, backbone_batch=None):
         super().__init__()
         self.backbones = nn.ModuleDict(backbones)
         self.pool = pool
+        self.backbone_batch = backbone_batch
 
-    def extract(self, batch, name):
-        """Every feature of the frozen backbone ``name``, as a batch carries them under ``{name}_features``.
+    def extract(self, batch, name, count=None):
+        """The first ``count`` (None: all) features of a backbone in evaluation mode, a few samples at a time.
 
         Returns:
-            List of tensors (N, C, ...), pooled where that makes them smaller: the reshape layers'
-            pool has no weights, and pooling again changes nothing.
+            List of tensors (N, C, ...), as a batch carries them under ``{name}_features``: pooled where that
+            makes them smaller, for the reshape layers' pool has no weights, and pooling again changes nothing.
         """
-        return [self._compact(feature) for feature in self.backbones[name](batch[name])]
+        inputs = batch[name]
+        parts = [
+            [self._compact(feature) for feature in self.backbones[name](part, count)]
+            for part in inputs.split(self.backbone_batch or max(1, len(inputs)))
+        ]
+        return [torch.cat(same) for same in zip(*parts, strict=True)]
 
     def feature_shapes(self, batch, name):
         """Shapes, without the batch axis, of what `extract` would return for ``batch``; computes nothing."""
@@ -100,10 +108,11 @@ class UnimodalNet(BackboneNet):
         backbone: The network.
         pool: Pool of the feature store that this network may share with a `FusionNet`.
         frozen: Train the head alone, on features in evaluation mode.
+        backbone_batch: See `BackboneNet`.
     """
 
-    def __init__(self, name, backbone, pool, frozen=False):
-        super().__init__({name: backbone}, pool)
+    def __init__(self, name, backbone, pool, frozen=False, backbone_batch=None):
+        super().__init__({name: backbone}, pool, backbone_batch)
         self.name = name
         self.frozen = frozen
 
@@ -119,10 +128,10 @@ class UnimodalNet(BackboneNet):
 
     def _features(self, batch):
         if not self.frozen:
-            return self.backbone(batch[self.name])
+            return self.backbone(batch[self.name]) if self.training else self.extract(batch, self.name)
         mode = self.backbone.training
         self.backbone.eval()
-        features = self.backbone(batch[self.name])
+        features = self.extract(batch, self.name)
         self.backbone.train(mode)
         return features
 

@@ -1,19 +1,18 @@
-"""MM-IMDB (poster + plot -> genres): what its search, found and unimodal scripts share.
-
-Heavy imports stand inside the functions, so that `--help` answers at once.
-"""
-
-from pathlib import Path
+"""MM-IMDB (poster + plot -> genres): what `tasks.bilevel` asks of a task, and what its three scripts share."""
 
 from engine import arguments
+from tasks.bilevel import flags
 from util.cli import UserError
 
 NUM_FEATURES = 6
 INPUT_NAMES = ("Image_1", "Image_2", "Image_3", "Image_4", "Text_1", "Text_2")
-# The last feature of each modality, for late fusion.
 LAST_INPUTS = (3, 5)
-# Our backbone names -> the original's prefixes in a state dict.
+MODALITIES = {"image": True, "text": False}
 PUBLISHED_NAMES = {"image": "imagenet", "text": "textnet"}
+TRAINED = {"train": ("train",), "train+dev": ("train", "dev")}
+LATER_WINS_TIES = False
+MULTILABEL = True
+INHERITED = {"f1_type"}
 # Published values of both scripts (paper section 4.1 and the original flags).
 PUBLISHED = {
     "datadir": "BM-NAS_dataset/mmimdb/dataset",
@@ -36,6 +35,7 @@ PUBLISHED = {
     "num_outputs": 23,
 }
 # Small enough for two cores; the data are easy-VQA's pictures and questions.
+DEMO_DATA = ("mmimdb", "--source", "easy-vqa")
 DEMO = {
     "datadir": "demo/mmimdb/dataset",
     "out_dir": "demo/runs",
@@ -50,11 +50,7 @@ DEMO = {
 
 def recipe_parser(description):
     """Parser with the flags that all three scripts have, and its group of backbone flags, to be extended."""
-    parser = arguments.RecipeParser(description)
-    arguments.add_run_flags(parser)
-    arguments.add_data_flags(parser)
-    arguments.add_training_flags(parser)
-    backbones = arguments.add_backbone_flags(parser, ("image", "text"), "--vgg_weights")
+    parser, backbones = flags.recipe_parser(description, {"image": "image", "text": "text"}, "--vgg_weights")
     task = parser.add_argument_group("task")
     task.add_argument("--num_outputs", type=arguments.positive_int, help="number of genres")
     task.add_argument(
@@ -66,54 +62,30 @@ def recipe_parser(description):
     return parser, backbones
 
 
-def open_splits(args, splits):
-    """Open the named splits; the demo's data are made when missing.
+def search_splits(args):
+    """Splits of the weight steps and of the architecture steps."""
+    return "train", "dev"
 
-    Returns:
-        Split name -> `datasets.mmimdb.MMIMDB`.
 
-    Raises:
-        UserError: missing or unfit data.
-    """
+def open_split(args, split):
+    """One split, as `datasets.mmimdb.MMIMDB`."""
     from datasets.mmimdb import open_mmimdb
 
-    if args.demo and args.datadir == DEMO["datadir"]:
-        _make_demo_data(args)
-    opened = {split: open_mmimdb(args.datadir, split, args.small_dataset) for split in splits}
-    for data in opened.values():
-        if data.num_labels != args.num_outputs:
-            raise UserError(
-                f"{args.datadir} has {data.num_labels} labels, --num_outputs is {args.num_outputs}; "
-                f"pass --num_outputs {data.num_labels}"
-            )
-    return opened
+    return open_mmimdb(args.datadir, split, args.small_dataset)
 
 
-def _make_demo_data(args):
-    """Make the demo's data if they are missing: once, whatever the number of processes."""
-    from util.distributed import barrier, init_distributed, rank
+def criterion(outputs, batch):
+    """Binary cross entropy of the logits."""
+    from models.losses import binary_cross_entropy
 
-    init_distributed(args.device)
-    folder = Path(args.datadir)
-    if rank() == 0 and not (folder / "meta.json").exists():
-        from datasets.make_demo import main as make_demo
-
-        make_demo(["mmimdb", "--source", "easy-vqa", "--out", str(folder.parent)])
-    barrier()
+    return binary_cross_entropy(outputs, batch)
 
 
-def describe(args, data, net):
-    """What a result says of its data and of the weights that its backbones started from."""
-    first = next(iter(data.values()))
-    return {
-        "data": {
-            "folder": str(args.datadir),
-            "description": first.description,
-            "synthetic": first.synthetic,
-            "samples": {split: len(dataset) for split, dataset in data.items()},
-        },
-        "backbones_started_from": {name: backbone.source for name, backbone in net.backbones.items()},
-    }
+def metric(args):
+    """F1 over the epoch."""
+    from metrics.classification import MultilabelF1
+
+    return MultilabelF1(args.f1_type)
 
 
 def pool(args):
@@ -145,17 +117,10 @@ def build_backbones(args, weights=None):
     )
 
 
-def build_unimodal_backbone(args):
+def build_unimodal_backbone(args, weights=None):
     """The network of ``--modality``: the image network from its usual weights, the text network from scratch."""
     from models.backbones.mmimdb import build_image_backbone, build_text_backbone
 
     if args.modality == "image":
-        return build_image_backbone(args.num_outputs, args.backbone_weights, args.vgg_weights, args.image_cp)
+        return build_image_backbone(args.num_outputs, weights or args.backbone_weights, args.vgg_weights, args.image_cp)
     return build_text_backbone(args.num_outputs, args.text_cp)
-
-
-def binary_cross_entropy(outputs, batch):
-    """Binary cross entropy of logits (N, K) with ``batch["label"]``, mean over all elements."""
-    from torch.nn import functional as F
-
-    return F.binary_cross_entropy_with_logits(outputs, batch["label"])

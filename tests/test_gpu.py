@@ -25,11 +25,12 @@ def test_agrees_with_the_cpu(films):
     """Logits and weight gradients of the supernet, backbones included, in evaluation mode."""
     from datasets.mmimdb import open_mmimdb
     from engine.loading import to_device
-    from tasks import bilevel, mmimdb
+    from tasks import mmimdb
+    from tasks.bilevel.networks import build_search_net
 
     args = search.get_args_parser().parse_args([*films.flags, *SIZES])
     torch.manual_seed(0)
-    net = bilevel.build_search_net(mmimdb, args).eval()
+    net = build_search_net(mmimdb, args).eval()
     batch, found = open_mmimdb(films.folder, "train").read(range(8)), {}
     for name in ("cpu", "cuda"):
         device = torch.device(name)

@@ -3,11 +3,29 @@
 import torch
 
 
+class Indices(list):
+    """Sample numbers of one batch, with the epoch that they are drawn for.
+
+    A list, so that a data set without random augmentation takes it as it is; loader processes outlive an epoch
+    and have no other way to know it.
+
+    Attributes:
+        epoch: Number of the epoch, from 0.
+    """
+
+    def __init__(self, indices, epoch):
+        super().__init__(indices)
+        self.epoch = epoch
+
+    def __reduce__(self):
+        return Indices, (list(self), self.epoch)
+
+
 class EpochBatchSampler:
     """Batches of indices; each rank gets its share of every batch.
 
     A trailing batch too small for batch statistics (fewer than two samples per rank) joins the one
-    before it. NOTE: the original ends with an error there.
+    before it. NOTE: the original ends with an error there. Yields `Indices`.
 
     Args:
         num_samples: Size of the data set.
@@ -45,4 +63,4 @@ class EpochBatchSampler:
             torch.randperm(self.num_samples, generator=generator) if self.shuffle else torch.arange(self.num_samples)
         )
         for batch in order.split(self.sizes()):
-            yield batch[self.rank :: self.world_size].tolist()
+            yield Indices(batch[self.rank :: self.world_size].tolist(), self.epoch)

@@ -25,6 +25,9 @@ class FusionNet(BackboneNet):
         frozen: Backbones get no gradients.
         backbone_mode: ``eval``: frozen backbones stay in evaluation mode; ``train``: they follow the
             network's mode (dropout active, batch statistics used and moved), as in the originals' search.
+        backbone_batch: See `BackboneNet`.
+        train_reshape: Weight steps train the reshape layers; False leaves them random, as in the original's
+            NTU search.
     """
 
     def __init__(
@@ -40,9 +43,12 @@ class FusionNet(BackboneNet):
         input_names=(),
         frozen=True,
         backbone_mode="eval",
+        backbone_batch=None,
+        train_reshape=True,
     ):
-        super().__init__(backbones, pool)
+        super().__init__(backbones, pool, backbone_batch)
         self.frozen = frozen
+        self.train_reshape = train_reshape
         self.input_names = tuple(input_names)
         self.frozen_eval = frozen and backbone_mode == "eval"
         in_channels = [width for backbone in self.backbones.values() for width in backbone.channels]
@@ -80,8 +86,10 @@ class FusionNet(BackboneNet):
                 found = []
             elif f"{name}_features" in batch:
                 found = batch[f"{name}_features"][: len(backbone.channels)]
-            else:
+            elif backbone.training:
                 found = backbone(batch[name], self._counts[name])
+            else:
+                found = self.extract(batch, name, self._counts[name])
             features += [*found, *[None] * (len(backbone.channels) - len(found))]
         return features
 
@@ -111,7 +119,8 @@ class FusionNet(BackboneNet):
     def weights(self):
         """Parameters that weight steps train: all that the output depends on but architecture and frozen parts."""
         arch = {id(parameter) for parameter in self.arch_parameters().values()}
-        own = [p for m in (self.reshape, self.fusion, self.classifier) for p in m.parameters() if id(p) not in arch]
+        parts = [*([self.reshape] if self.train_reshape else []), self.fusion, self.classifier]
+        own = [p for part in parts for p in part.parameters() if id(p) not in arch]
         if self.frozen:
             return own
         return [p for name, b in self.backbones.items() for p in parameters_of(b, self._counts[name])] + own

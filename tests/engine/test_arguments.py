@@ -15,6 +15,7 @@ import main_darts_found_mmimdb as found
 import main_darts_searchable_mmimdb as search
 import main_unimodal_mmimdb as unimodal
 from engine import arguments
+from tasks.bilevel import flags
 from util.cli import UserError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -333,13 +334,13 @@ SIZES = {"num_input_nodes": 6, "num_keep_edges": 2, "steps": 2, "multiplier": 2,
 )
 def test_sizes_in_conflict_are_named(changes, message):
     with pytest.raises(UserError, match=message):
-        arguments.check_architecture(SimpleNamespace(**{**SIZES, **changes}), 6)
+        flags.check_architecture(SimpleNamespace(**{**SIZES, **changes}), 6)
 
 
 @pytest.mark.parametrize("changes", [{}, {"multiplier": 8}, {"node_multiplier": 3}, {"steps": 4, "multiplier": 10}])
 def test_sizes_up_to_the_limit_pass(changes):
     args = SimpleNamespace(**{**SIZES, **changes})
-    arguments.check_architecture(args, 6)
+    flags.check_architecture(args, 6)
     assert vars(args) == {**SIZES, **changes}
 
 

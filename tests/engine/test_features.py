@@ -53,7 +53,7 @@ class Data:
     def __len__(self):
         return len(self.labels)
 
-    def read(self, indices, only=None, without=()):
+    def read(self, indices, only=None, without=(), epoch=0):
         names = [name for name in (only or self.inputs) if name not in without]
         self.reads += names
         batch = {name: self.inputs[name][torch.from_numpy(self.rows[name][indices])] for name in names}
@@ -63,7 +63,7 @@ class Data:
         return self.read(indices)
 
     def distinct(self, name):
-        return self.rows[name]
+        return self.rows[name][:, None]
 
 
 def small_data(**options):

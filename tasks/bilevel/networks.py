@@ -1,130 +1,20 @@
-"""What the scripts of every BM-NAS task share: flags and choices of the found stage, networks, loaders, updaters.
-
-``task`` is the task's module (`tasks.mmimdb`, ...). It states ``NUM_FEATURES``, ``INPUT_NAMES``, ``LAST_INPUTS`` and
-``PUBLISHED_NAMES``, and has ``pool(args)`` and ``build_backbones(args, weights=None)``. Heavy imports stand inside the
-functions, so that `--help` answers at once.
-"""
+"""Networks of every BM-NAS task from the scripts' arguments: supernet, found networks, baselines, updaters."""
 
 import dataclasses
 import random
 from pathlib import Path
 
-from engine import arguments
 from util.cli import UserError
 
-# How the reported epoch is chosen: --select_on -> what the result says of it.
-PROTOCOLS = {
-    "dev": "epoch with the best dev score; test scored once, at the end",
-    "test": "epoch with the best TEST score (the originals' protocol: an optimistic estimate)",
-    "last": "last epoch; test scored once, at the end",
-}
-# What a found network takes over from the search unless told otherwise; checkpoints and weight files come with it.
-INHERITED = {
-    "demo",
-    "seed",
-    "device",
-    "amp",
-    "datadir",
-    "small_dataset",
-    "cache_dir",
-    "f1_type",
-    "C",
-    "L",
-    "drpt",
-    "num_outputs",
-}
-INHERITED_ENDINGS = ("_cp", "_weights")
 
-
-def add_selection_flags(parser):
-    """Which epoch counts."""
-    group = parser.add_argument_group("selection")
-    group.add_argument("--select_on", choices=tuple(PROTOCOLS), default="dev", help="split that chooses the epoch")
-    return group
-
-
-def add_found_flags(parser, backbones):
-    """What a found script trains, on what, and which epoch counts.
-
-    Args:
-        parser: The recipe's parser.
-        backbones: Its group of backbone flags.
-    """
-    backbones.add_argument(
-        "--freeze_backbones",
-        action="store_true",
-        help="train reshape layers, fusion and classifier alone, on kept features",
-    )
-    arguments.add_architecture_flags(parser)
-    arguments.add_alpha_flags(parser, used=False)
-    found = parser.add_argument_group("what to train")
-    found.add_argument("--search_exp_dir", metavar="DIR", help="run folder of a search (ours or the original's)")
-    found.add_argument("--eval_exp_dir", metavar="DIR", help="test only: run folder of a found training")
-    found.add_argument("--genotype", metavar="FILE", help="a genotype file, or random (drawn from --seed)")
-    found.add_argument(
-        "--fusion", choices=("genotype", "late"), default="genotype", help="late: the late-fusion baseline"
-    )
-    add_selection_flags(parser).add_argument(
-        "--train_on",
-        choices=("train", "train+dev"),
-        default="train",
-        help="train+dev: a pass over each, as in the original",
-    )
-
-
-def inherit(args):
-    """Defaults from the run folder that the flags name."""
-    if args.eval_exp_dir:
-        own = {"resume", "save", "eval_exp_dir", "search_exp_dir", "device", "num_workers", "parallel"}
-        return {k: v for k, v in arguments.earlier_arguments(args.eval_exp_dir).items() if k not in own}
-    if not args.search_exp_dir:
-        return {}
-    earlier = arguments.earlier_arguments(args.search_exp_dir)
-    return {k: v for k, v in earlier.items() if k in INHERITED or k.endswith(INHERITED_ENDINGS)}
-
-
-def check_found(task, args):
-    """Conflicting or missing choices.
-
-    Raises:
-        UserError: the flags in conflict.
-    """
-    if not (args.search_exp_dir or args.eval_exp_dir or args.genotype or args.fusion == "late"):
-        raise UserError(
-            "nothing to train: pass --search_exp_dir DIR, --genotype FILE.json, --genotype random or --fusion late "
-            "(or --eval_exp_dir DIR to test)"
-        )
-    if args.train_on == "train+dev" and args.select_on == "dev":
-        raise UserError(
-            "--train_on train+dev leaves no dev split to select on; add --select_on test or --select_on last"
-        )
-    arguments.check_architecture(args, task.NUM_FEATURES)
-
-
-def build_loaders(args, run, net, data, precision, mode=None):
-    """Loaders of the splits in ``data``, shuffled, with the features of frozen backbones kept.
-
-    ``mode`` stands in for ``--cache_features``: nothing is worth keeping for a single pass.
-
-    Returns:
-        Split name -> `DataLoader`.
-    """
-    from engine.features import FeatureCache
-    from engine.loading import build_loader
-
-    folder = args.cache_dir or Path(args.datadir) / "features"
-    cache = FeatureCache(net, mode or args.cache_features, folder, run.device, precision, args.num_workers)
-    shared = {"shuffle": True, "seed": args.seed, "num_workers": args.num_workers, "device": run.device}
-    return {split: build_loader(cache(dataset), args.batchsize, **shared) for split, dataset in data.items()}
-
-
-def build_search_net(task, args):
+def build_search_net(task, args, weights=None):
     """The supernet: frozen backbones and a fusion cell with every edge and operation."""
     from models.bilevel.cells import FusionCell
 
-    backbones = task.build_backbones(args)
+    backbones = task.build_backbones(args, weights)
     fusion = FusionCell.mixed(task.NUM_FEATURES, args.C, args.L, args.drpt, **cell_sizes(args))
-    return build_net(task, args, backbones, fusion, range(task.NUM_FEATURES), backbone_mode=args.backbone_mode)
+    options = {"backbone_mode": args.backbone_mode, "train_reshape": args.reshape_layers == "trained"}
+    return build_net(task, args, backbones, fusion, range(task.NUM_FEATURES), **options)
 
 
 def cell_sizes(args):
@@ -145,11 +35,21 @@ def build_net(task, args, backbones, fusion, used, **kwargs):
         dropout=args.drpt,
         num_outputs=args.num_outputs,
         input_names=task.INPUT_NAMES,
+        backbone_batch=args.backbone_batch,
         **kwargs,
     )
 
 
-def build_updater(args, run, net, criterion, precision, num_train):
+def build_unimodal_net(task, args, weights=None):
+    """One backbone with its own head."""
+    from models.backbone_net import UnimodalNet
+
+    backbone = task.build_unimodal_backbone(args, weights)
+    frozen = args.freeze_backbones and task.MODALITIES[args.modality]
+    return UnimodalNet(args.modality, backbone, task.pool(args), frozen=frozen, backbone_batch=args.backbone_batch)
+
+
+def build_updater(task, args, run, net, precision, num_train):
     """The updater of the network's weights: Adam under the cosine schedule."""
     import torch
 
@@ -162,7 +62,20 @@ def build_updater(args, run, net, criterion, precision, num_train):
         args.eta_max, args.eta_min, args.Ti, args.Tm, num_train / args.batchsize, restarts=args.lr_restarts
     )
     parallel = data_parallel(run, precision, find_unused=not net.uses_all_weights())
-    return Updater(net, parameters, criterion, optimizer, schedule=schedule, precision=precision, parallel=parallel)
+    options = {"schedule": schedule, "precision": precision, "parallel": parallel, "micro_batch": args.micro_batch}
+    return Updater(net, parameters, task.criterion, optimizer, **options)
+
+
+def build_alpha_updater(task, args, run, net, precision):
+    """The updater of the architecture parameters."""
+    from engine.search import alpha_optimizer
+    from engine.training import Updater, data_parallel
+
+    alpha = list(net.arch_parameters().values())
+    optimizer = alpha_optimizer(alpha, args.arch_learning_rate, args.arch_weight_decay)
+    parallel = data_parallel(run, precision)
+    options = {"precision": precision, "parallel": parallel, "micro_batch": args.micro_batch}
+    return Updater(net, alpha, task.criterion, optimizer, **options)
 
 
 def build_found_net(task, args, frozen, weights=None, genotype=None):

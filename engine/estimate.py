@@ -1,0 +1,207 @@
+"""What a run would need, before it needs anything: peak memory and arithmetic of a step, from shapes alone.
+
+The networks are built and run on tensors without storage (torch's `FakeTensorMode`), so that a network for which no
+memory is there can be measured too. Time is arithmetic divided by what a short convolution reaches on the device,
+or the time of reading samples, whichever is longer: good to a factor of about two.
+"""
+
+import contextlib
+import dataclasses
+import time
+import weakref
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+# A GPU's allocator hands out memory in pieces of this many bytes.
+_PIECE = 512
+_PROBE_SECONDS = 0.5
+_READS = 8
+
+
+@dataclasses.dataclass
+class Phase:
+    """One kind of work of a run.
+
+    Attributes:
+        name: What it is.
+        samples: Samples per epoch (or in all, for work that is done once).
+        flops: Floating-point operations of all of them.
+        peak_bytes: Largest sum of tensors alive at once, everything that stays included.
+        read_seconds: Time to read all the samples, over all reading processes.
+    """
+
+    name: str
+    samples: int
+    flops: float
+    peak_bytes: int
+    read_seconds: float
+
+
+class _Memory(TorchDispatchMode):
+    """Adds up the storages that are alive."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.peak = 0
+        self._live = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        outputs = function(*args, **(kwargs or {}))
+        for value in tree_leaves(outputs):
+            if isinstance(value, torch.Tensor):
+                self._add(value.untyped_storage())
+        return outputs
+
+    def _add(self, storage):
+        if id(storage) in self._live:
+            return
+        size = -(-storage.nbytes() // _PIECE) * _PIECE
+        self._live.add(id(storage))
+        weakref.finalize(storage, self._remove, id(storage), size)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+
+    def _remove(self, key, size):
+        self._live.discard(key)
+        self.now -= size
+
+
+class Simulation:
+    """A context in which tensors have shapes but no content, and are counted.
+
+    Args:
+        device: `torch.device` that the run would use.
+        precision: `engine.training.Precision` of the run.
+        batch_size: Samples of a batch.
+        num_workers: Reading processes.
+    """
+
+    def __init__(self, device, precision, batch_size, num_workers):
+        self.device, self.precision, self.batch_size = device, precision, batch_size
+        self.num_workers = max(1, num_workers)
+        self.memory = _Memory()
+        self.phases = []
+        self._held = []
+
+    def __enter__(self):
+        self._stack = contextlib.ExitStack()
+        self._fake = self._stack.enter_context(FakeTensorMode())
+        self._stack.enter_context(self.memory)
+        self._stack.enter_context(torch.device(self.device))
+        return self
+
+    def __exit__(self, *error):
+        self._held.clear()
+        return self._stack.__exit__(*error)
+
+    def adopt(self, net):
+        """Give the tensors of ``net`` up for ones without content, on the simulated device; returns ``net``."""
+        new = {}
+        for module in net.modules():
+            for tensors in (module._parameters, module._buffers):
+                for name, old in tensors.items():
+                    if old is not None:
+                        tensors[name] = new.setdefault(id(old), self._like(old))
+        return net
+
+    def _like(self, old):
+        tensor = torch.empty_strided(old.size(), old.stride(), dtype=old.dtype)
+        return torch.nn.Parameter(tensor, old.requires_grad) if isinstance(old, torch.nn.Parameter) else tensor
+
+    def hold_adam(self, parameters):
+        """Count the two moments that Adam keeps of each parameter."""
+        self._held += [torch.empty_like(parameter) for parameter in parameters for _ in range(2)]
+
+    def batch(self, like, batch_size=None):
+        """A batch of the shapes and types of ``like``, a real batch dict of a sample or more."""
+        size = batch_size or self.batch_size
+
+        def empty(value):
+            if isinstance(value, list):
+                return [empty(item) for item in value]
+            return torch.zeros((size, *value.shape[1:]), dtype=value.dtype)
+
+        return {key: None if value is None else empty(value) for key, value in like.items()}
+
+    def measure(self, name, work, samples, batch_size=None, read_seconds=0.0):
+        """Run ``work()``, one batch's worth, and note it as a `Phase` of ``samples`` samples."""
+        self.memory.peak = self.memory.now
+        # Counting is left to a mode of its own, so that it sees what autograd does as well.
+        with FlopCounterMode(display=False) as counter:
+            work()
+        share = samples / (batch_size or self.batch_size)
+        self.phases.append(
+            Phase(name, samples, counter.get_total_flops() * share, self.memory.peak, read_seconds / self.num_workers)
+        )
+
+
+def seconds_to_read(dataset, names):
+    """Seconds that one process takes to read a sample's inputs ``names``; 0 where none are read."""
+    if not names:
+        return 0.0
+    rows = [i % len(dataset) for i in range(_READS)]
+    dataset.read(rows[:1], only=names)  # opens files
+    started = time.perf_counter()
+    dataset.read(rows, only=names)
+    return (time.perf_counter() - started) / len(rows)
+
+
+def flops_per_second(device, precision):
+    """Arithmetic that ``device`` reaches in a convolution, in the run's precision."""
+    size = 32 if device.type == "cuda" else 2
+    images = torch.randn(size, 64, 56, 56, device=device)
+    convolution = torch.nn.Conv2d(64, 64, 3, padding=1).to(device)
+    work = size * 56 * 56 * 64 * 64 * 9 * 2
+
+    def run(times):
+        with torch.no_grad(), precision.autocast():
+            for _ in range(times):
+                convolution(images)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    run(3)
+    done, started = 0, time.perf_counter()
+    while time.perf_counter() - started < _PROBE_SECONDS:
+        run(10)
+        done += 10
+    return done * work / (time.perf_counter() - started)
+
+
+def report(simulation, rate):
+    """Print the phases as a table; returns them as plain data.
+
+    Args:
+        simulation: A `Simulation` that has run.
+        rate: Floating-point operations per second, see `flops_per_second`.
+    """
+    device = simulation.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(
+        f"estimate for {name}: batch {simulation.batch_size}, amp {simulation.precision.amp}, "
+        f"{rate / 1e12:.3g} TFLOP/s in a probe\n"
+    )
+    print("| phase | samples | peak memory | TFLOP | computing | reading |\n|---|---|---|---|---|---|")
+    rows = []
+    for phase in simulation.phases:
+        seconds = phase.flops / rate
+        print(
+            f"| {phase.name} | {phase.samples:,} | {phase.peak_bytes / 2**30:.2f} GiB | {phase.flops / 1e12:.4g} | "
+            f"{_duration(seconds)} | {_duration(phase.read_seconds)} |"
+        )
+        rows.append({**dataclasses.asdict(phase), "compute_seconds": seconds})
+    print(
+        "\nMemory: tensors alive at once, without the library's workspaces and the allocator's reserve. "
+        "Time: the longer of computing and reading, to a factor of about two."
+    )
+    return {"kind": "estimate", "device": name, "flops_per_second": rate, "phases": rows}
+
+
+def _duration(seconds):
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"

@@ -1,0 +1,13 @@
+"""Losses of classification: (outputs, batch) -> scalar."""
+
+from torch.nn import functional as F
+
+
+def binary_cross_entropy(outputs, batch):
+    """Binary cross entropy of logits (N, K) with ``batch["label"]`` (N, K), mean over all elements."""
+    return F.binary_cross_entropy_with_logits(outputs, batch["label"])
+
+
+def cross_entropy(outputs, batch):
+    """Cross entropy of logits (N, K) with the classes ``batch["label"]``, int64 (N,), mean over the samples."""
+    return F.cross_entropy(outputs, batch["label"])

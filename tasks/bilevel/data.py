@@ -1,0 +1,70 @@
+"""Data of every BM-NAS task from the scripts' arguments: splits, the demo's data, loaders."""
+
+from pathlib import Path
+
+from util.cli import UserError
+
+
+def open_splits(task, args, splits):
+    """Open the named splits; the demo's data are made when missing.
+
+    Returns:
+        Split name -> data set.
+
+    Raises:
+        UserError: missing or unfit data.
+    """
+    if args.demo and args.datadir == task.DEMO["datadir"]:
+        _make_demo_data(task, args)
+    opened = {split: task.open_split(args, split) for split in splits}
+    for data in opened.values():
+        found, expected = data.num_labels, args.num_outputs
+        if found > expected or (task.MULTILABEL and found < expected):
+            raise UserError(
+                f"{args.datadir} has {found} labels, --num_outputs is {expected}; pass --num_outputs {found}"
+            )
+    return opened
+
+
+def _make_demo_data(task, args):
+    """Make the demo's data if they are missing: once, whatever the number of processes."""
+    from util.distributed import barrier, init_distributed, rank
+
+    init_distributed(args.device)
+    folder = Path(args.datadir)
+    if rank() == 0 and not (folder / "meta.json").exists():
+        from datasets.make_demo import main as make_demo
+
+        make_demo([*task.DEMO_DATA, "--out", str(folder.parent)])
+    barrier()
+
+
+def build_loaders(args, run, net, data, precision, mode=None):
+    """Loaders of the splits in ``data``, shuffled, with the features of frozen backbones kept.
+
+    ``mode`` stands in for ``--cache_features``: nothing is worth keeping for a single pass.
+
+    Returns:
+        Split name -> `DataLoader`.
+    """
+    from engine.features import FeatureCache
+    from engine.loading import build_loader
+
+    folder = args.cache_dir or Path(args.datadir) / "features"
+    cache = FeatureCache(net, mode or args.cache_features, folder, run.device, precision, args.num_workers)
+    shared = {"shuffle": True, "seed": args.seed, "num_workers": args.num_workers, "device": run.device}
+    return {split: build_loader(cache(dataset), args.batchsize, **shared) for split, dataset in data.items()}
+
+
+def describe(args, data, net):
+    """What a result says of its data and of the weights that its backbones started from."""
+    first = next(iter(data.values()))
+    return {
+        "data": {
+            "folder": str(args.datadir),
+            "description": first.description,
+            "synthetic": first.synthetic,
+            "samples": {split: len(dataset) for split, dataset in data.items()},
+        },
+        "backbones_started_from": {name: backbone.source for name, backbone in net.backbones.items()},
+    }

@@ -1,0 +1,248 @@
+"""Flags that the scripts of every BM-NAS task share, and what must hold between them."""
+
+import argparse
+
+from engine import arguments
+from util.cli import UserError
+
+# How the reported epoch is chosen: --select_on -> what the result says of it.
+PROTOCOLS = {
+    "dev": "epoch with the best dev score; test scored once, at the end",
+    "test": "epoch with the best TEST score (the originals' protocol: an optimistic estimate)",
+    "last": "last epoch; test scored once, at the end",
+}
+# What a found network takes over from the search unless told otherwise; checkpoints and weight files come with it.
+INHERITED = {
+    "demo",
+    "seed",
+    "device",
+    "amp",
+    "datadir",
+    "small_dataset",
+    "cache_dir",
+    "backbone_batch",
+    "C",
+    "L",
+    "drpt",
+    "num_outputs",
+}
+INHERITED_ENDINGS = ("_cp", "_weights")
+
+
+def recipe_parser(description, modalities, imagenet_flag=None):
+    """Parser with the flags that all scripts of a task have, and its group of backbone flags, to be extended.
+
+    Args:
+        description: The script's docstring.
+        modalities: See `add_backbone_flags`.
+        imagenet_flag: Flag of a local file with torchvision's ImageNet weights, where a backbone starts from them.
+    """
+    parser = arguments.RecipeParser(description)
+    arguments.add_run_flags(parser)
+    arguments.add_data_flags(parser)
+    arguments.add_training_flags(parser)
+    return parser, add_backbone_flags(parser, modalities, imagenet_flag)
+
+
+def add_architecture_flags(parser):
+    """Sizes of the bilevel search space."""
+    group = parser.add_argument_group("architecture")
+    group.add_argument("--C", type=arguments.positive_int, help="channels of every state")
+    group.add_argument("--L", type=arguments.positive_int, help="length of every state")
+    group.add_argument("--num_input_nodes", type=arguments.positive_int, help="number of input features")
+    group.add_argument(
+        "--num_keep_edges", type=arguments.positive_int, default=2, help="edges kept per step; 2 is the only value"
+    )
+    group.add_argument("--steps", type=arguments.positive_int, help="cell steps")
+    group.add_argument("--multiplier", type=arguments.positive_int, help="cell states that are concatenated at the end")
+    group.add_argument("--node_steps", type=arguments.positive_int, help="inner steps of a cell step")
+    group.add_argument("--node_multiplier", type=arguments.positive_int, help="inner states that are concatenated")
+
+
+def add_alpha_flags(parser, used=True):
+    """Optimiser of the architecture parameters."""
+    group = parser.add_argument_group("architecture optimiser" if used else "accepted, without effect here")
+    group.add_argument(
+        "--arch_learning_rate", type=arguments.positive, default=3e-4, help="learning rate of alphas, betas, gammas"
+    )
+    group.add_argument("--arch_weight_decay", type=arguments.non_negative, default=1e-3, help="their L2 decay")
+
+
+def add_backbone_flags(parser, modalities, imagenet_flag):
+    """Where the backbones' weights come from.
+
+    Args:
+        parser: The recipe's parser.
+        modalities: Prefix of a backbone's flag ``--<prefix>_cp`` -> what the network reads, in a word.
+        imagenet_flag: Flag of a local file with torchvision's ImageNet weights; None: no backbone starts from them.
+    """
+    group = parser.add_argument_group("backbones")
+    group.add_argument(
+        "--backbone_weights",
+        choices=("pretrained", "random"),
+        default="pretrained",
+        help="pretrained: ImageNet weights or a checkpoint for each; random: drawn where no file is named",
+    )
+    group.add_argument(
+        "--backbone_batch",
+        type=arguments.positive_int,
+        default=8,
+        help="samples that a frozen backbone computes at a time: bounds its memory, changes no number",
+    )
+    if imagenet_flag:
+        text = "torchvision's ImageNet state dict, instead of its cache"
+        group.add_argument(imagenet_flag, metavar="FILE", help=text)
+    for prefix, name in modalities.items():
+        group.add_argument(
+            f"--{prefix}_cp", metavar="FILE", help=f"checkpoint of the {name} network (or its run folder), or random"
+        )
+    return group
+
+
+def add_checkpointdir_flag(group):
+    """Where the released checkpoints lie, for tasks that have some."""
+    group.add_argument(
+        "--checkpointdir", metavar="DIR", help="folder of the released checkpoints, used where no other is named"
+    )
+
+
+def add_view_flag(group):
+    """Random augmentation against kept features."""
+    group.add_argument(
+        "--augment_views",
+        type=arguments.whole,
+        default=0,
+        metavar="K",
+        help="K fixed random crops of each training sample, taken in turn, so that features can be kept; 0: new crops "
+        "in every epoch, computed each time",
+    )
+
+
+def add_search_flags(parser, backbones):
+    """Search space, architecture optimiser, and how the search is watched.
+
+    Args:
+        parser: The recipe's parser.
+        backbones: Its group of backbone flags.
+    """
+    backbones.add_argument(
+        "--backbone_mode",
+        choices=("eval", "train"),
+        default="eval",
+        help="train: frozen backbones use dropout and batch statistics, as the originals' do (MM-IMDB, NTU)",
+    )
+    add_architecture_flags(parser)
+    add_alpha_flags(parser)
+    search = parser.add_argument_group("search")
+    search.add_argument(
+        "--reshape_layers",
+        choices=("trained", "untrained"),
+        default="trained",
+        help="untrained: they stay random projections, as in the original's NTU search",
+    )
+    search.add_argument(
+        "--dev_metric",
+        choices=("step", "second_forward"),
+        default="step",
+        help="step: score the outputs of the architecture step; second_forward: those of another forward after it, as "
+        "the original does",
+    )
+    search.add_argument(
+        "--patience",
+        type=arguments.whole,
+        default=0,
+        help="stop once the genotype stands for this many epochs; 0: never",
+    )
+
+
+def add_selection_flags(parser):
+    """Which epoch counts."""
+    group = parser.add_argument_group("selection")
+    group.add_argument("--select_on", choices=tuple(PROTOCOLS), default="dev", help="split that chooses the epoch")
+    return group
+
+
+def add_found_flags(parser, backbones):
+    """What a found script trains, on what, and which epoch counts; arguments as in `add_search_flags`."""
+    backbones.add_argument(
+        "--freeze_backbones",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="train reshape layers, fusion and classifier alone, on kept features",
+    )
+    add_architecture_flags(parser)
+    add_alpha_flags(parser, used=False)
+    found = parser.add_argument_group("what to train")
+    found.add_argument("--search_exp_dir", metavar="DIR", help="run folder of a search (ours or the original's)")
+    found.add_argument("--eval_exp_dir", metavar="DIR", help="test only: run folder of a found training")
+    found.add_argument("--genotype", metavar="FILE", help="a genotype file, or random (drawn from --seed)")
+    found.add_argument(
+        "--fusion", choices=("genotype", "late"), default="genotype", help="late: the late-fusion baseline"
+    )
+    add_selection_flags(parser).add_argument(
+        "--train_on",
+        choices=("train", "train+dev"),
+        default="train",
+        help="train+dev: the dev data are trained on too, as in the original",
+    )
+
+
+def add_unimodal_flags(parser, backbones, modalities):
+    """Which network to train and how; ``modalities`` as `tasks.bilevel` says."""
+    parser.add_argument("--modality", choices=tuple(modalities), help="which network to train")
+    kept = ", ".join(name for name, may_stay in modalities.items() if may_stay)
+    backbones.add_argument(
+        "--freeze_backbones", action="store_true", help=f"{kept}: train the head alone, on kept features"
+    )
+    backbones.add_argument("--L", type=arguments.positive_int, help="as in the search, to share its kept features")
+    add_selection_flags(parser)
+
+
+def check_architecture(args, num_features):
+    """Check the sizes of the search space against each other and the network.
+
+    Raises:
+        UserError: the flags in conflict.
+    """
+    if args.num_input_nodes != num_features:
+        raise UserError(
+            f"--num_input_nodes {args.num_input_nodes}: the network has {num_features} features; use {num_features}"
+        )
+    if args.num_keep_edges != 2:
+        raise UserError(f"--num_keep_edges {args.num_keep_edges}: every operation takes two inputs; use 2")
+    if args.multiplier > num_features + args.steps:
+        raise UserError(f"--multiplier {args.multiplier} is more than the {num_features + args.steps} states of a cell")
+    if args.node_multiplier > 2 + args.node_steps:
+        raise UserError(f"--node_multiplier {args.node_multiplier} is more than the {2 + args.node_steps} inner states")
+
+
+def parse_found(task, parser, argv, demo):
+    """Parse a found script's command line, with defaults from the run folder that it names, and check it.
+
+    Raises:
+        UserError: the flags in conflict.
+    """
+    args = arguments.parse_args(parser, argv, demo=demo, inherit=lambda known: _inherited(task, known))
+    if not (args.search_exp_dir or args.eval_exp_dir or args.genotype or args.fusion == "late"):
+        raise UserError(
+            "nothing to train: pass --search_exp_dir DIR, --genotype FILE.json, --genotype random or --fusion late "
+            "(or --eval_exp_dir DIR to test)"
+        )
+    if args.train_on == "train+dev" and args.select_on == "dev":
+        raise UserError(
+            "--train_on train+dev leaves no dev split to select on; add --select_on test or --select_on last"
+        )
+    check_architecture(args, task.NUM_FEATURES)
+    return args
+
+
+def _inherited(task, args):
+    """Defaults from the run folder that the flags name."""
+    if args.eval_exp_dir:
+        own = {"resume", "save", "eval_exp_dir", "search_exp_dir", "device", "num_workers", "parallel", "estimate"}
+        return {k: v for k, v in arguments.earlier_arguments(args.eval_exp_dir).items() if k not in own}
+    if not args.search_exp_dir:
+        return {}
+    earlier = arguments.earlier_arguments(args.search_exp_dir)
+    names = INHERITED | task.INHERITED
+    return {k: v for k, v in earlier.items() if k in names or k.endswith(INHERITED_ENDINGS)}

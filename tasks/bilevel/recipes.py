@@ -1,0 +1,142 @@
+"""The recipes of BM-NAS, the same for every task: search, train what was found, test it, train one modality."""
+
+from tasks.bilevel.data import build_loaders, describe, open_splits
+from tasks.bilevel.flags import PROTOCOLS, check_architecture
+from util.cli import UserError
+
+
+def search(task, args):
+    """Search an architecture; returns the result that ``result.json`` holds."""
+    check_architecture(args, task.NUM_FEATURES)
+    train_split, dev_split = task.search_splits(args)
+    data = open_splits(task, args, (train_split, dev_split))
+    if args.estimate:
+        from tasks.bilevel.estimates import estimate_search
+
+        return estimate_search(task, args, data[train_split], data[dev_split])
+
+    from engine.run import start_run
+    from engine.search import Alternating, ArchitectureWatch, finish_search, save_architecture
+    from engine.training import Precision, Selection, fit
+    from models.bilevel.operations import has_weights
+    from tasks.bilevel.networks import build_alpha_updater, build_search_net, build_updater
+
+    with start_run(args, "search", args.out_dir) as run:
+        net = build_search_net(task, args).to(run.device)
+        precision, metric = Precision(args.amp, run.device), task.metric(args)
+        loaders = build_loaders(args, run, net, data, precision)
+        weights = build_updater(task, args, run, net, precision, len(data[train_split]))
+        alphas = build_alpha_updater(task, args, run, net, precision)
+        second_forward = args.dev_metric == "second_forward"
+        one_search_epoch = Alternating(
+            weights, alphas, loaders[train_split], loaders[dev_split], metric, run.device, second_forward
+        )
+        watch = ArchitectureWatch(net, has_weights, args.patience)
+        explanation = "genotype of the epoch with the best dev score during the search"
+        selection = Selection("dev", metric.name, explanation, task.LATER_WINS_TIES)
+        run.track(net=net.changing(), weights=weights, alphas=alphas, watch=watch, selection=selection)
+
+        def one_epoch(epoch):
+            record = {**one_search_epoch(epoch), **watch.look()}
+            save_architecture(run, watch.genotype, epoch)
+            return record
+
+        def best_state():
+            return {"net": net.state_dict(), "genotype": watch.genotype.to_dict()}
+
+        fit(run, args.epochs, one_epoch, selection, best_state)
+        return finish_search(run, selection, net, **describe(args, data, net))
+
+
+def found(task, args):
+    """Train a found network, or with ``--eval_exp_dir`` only test one; returns the result."""
+    if args.eval_exp_dir:
+        return test(task, args)
+    trained = task.TRAINED[args.train_on]
+    held_out = ["dev"] if args.train_on == "train" else []
+    data = open_splits(task, args, [*trained, *held_out, "test"])
+    if args.estimate:
+        from tasks.bilevel.estimates import estimate_found
+
+        return estimate_found(task, args, data, trained)
+
+    from engine.run import start_run
+    from engine.supervised import train_network
+    from engine.training import Precision
+    from tasks.bilevel.networks import build_found_net, build_updater
+
+    with start_run(args, "eval", args.search_exp_dir or args.out_dir) as run:
+        net, genotype = build_found_net(task, args, frozen=args.freeze_backbones)
+        net.to(run.device)
+        if genotype is not None:
+            run.write("genotype.svg", genotype.to_svg())
+        precision, metric = Precision(args.amp, run.device), task.metric(args)
+        loaders = build_loaders(args, run, net, data, precision)
+        updater = build_updater(task, args, run, net, precision, len(data[trained[0]]))
+        return train_network(
+            run,
+            net,
+            updater,
+            loaders,
+            metric,
+            _selection(task, args, metric),
+            trained=trained,
+            genotype=genotype.to_dict() if genotype else None,
+            fusion=args.fusion,
+            **describe(args, data, net),
+        )
+
+
+def test(task, args):
+    """Score the test split with the network of ``--eval_exp_dir``."""
+    data = open_splits(task, args, ("test",))
+
+    from engine.run import start_run
+    from engine.training import Precision, evaluate
+    from tasks.bilevel.networks import load_found_net
+
+    with start_run(args, "test", args.eval_exp_dir) as run:
+        net = load_found_net(task, args).to(run.device)
+        precision = Precision(args.amp, run.device)
+        loaders = build_loaders(args, run, net, data, precision, mode="off")
+        options = {"device": run.device, "precision": precision, "description": "test"}
+        scores = evaluate(net, loaders["test"], task.criterion, task.metric(args), **options)
+        run.log_scores("test", scores)
+        facts = {"data": describe(args, data, net)["data"]}
+        return run.write_result(
+            {"kind": "test", "metrics": {"test": scores}, "parameters": net.count_parameters(), **facts}
+        )
+
+
+def unimodal(task, args):
+    """Train one backbone, and keep it as ``backbone.pth``; returns the result."""
+    if args.modality is None:
+        raise UserError(f"which network? pass {' or '.join(f'--modality {name}' for name in task.MODALITIES)}")
+    data = open_splits(task, args, ("train", "dev", "test"))
+    if args.estimate:
+        from tasks.bilevel.estimates import estimate_unimodal
+
+        return estimate_unimodal(task, args, data)
+
+    from engine.run import start_run
+    from engine.supervised import train_network
+    from engine.training import Precision
+    from tasks.bilevel.networks import build_unimodal_net, build_updater
+    from util.checkpoint import save_checkpoint
+
+    with start_run(args, f"unimodal-{args.modality}", args.out_dir) as run:
+        net = build_unimodal_net(task, args).to(run.device)
+        precision, metric = Precision(args.amp, run.device), task.metric(args)
+        loaders = build_loaders(args, run, net, data, precision)
+        updater = build_updater(task, args, run, net, precision, len(data["train"]))
+        facts = {"modality": args.modality, **describe(args, data, net)}
+        result = train_network(run, net, updater, loaders, metric, _selection(task, args, metric), **facts)
+        if run.is_main:
+            save_checkpoint(run.folder / "backbone.pth", net.backbone.state_dict())
+        return result
+
+
+def _selection(task, args, metric):
+    from engine.training import Selection
+
+    return Selection(args.select_on, metric.name, PROTOCOLS[args.select_on], task.LATER_WINS_TIES)
