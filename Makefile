@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.runtime
-	$(RUN) benchmarks/mmimdb_table.py
+	$(RUN) benchmarks/bilevel_table.py
 
 test: $(VENV)/.dev
 	$(RUN) -m pytest

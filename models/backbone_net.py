@@ -1,6 +1,7 @@
 """Networks on backbones whose frozen features can be computed once, and the unimodal ones among them."""
 
 import hashlib
+import math
 
 import torch
 from torch import nn
@@ -41,11 +42,13 @@ class BackboneNet(nn.Module):
             makes them smaller, for the reshape layers' pool has no weights, and pooling again changes nothing.
         """
         inputs = batch[name]
-        parts = [
+        # No part of a single sample: torch computes that with other kernels on a CPU, to other last bits.
+        parts = max(1, min(math.ceil(len(inputs) / (self.backbone_batch or len(inputs))), len(inputs) // 2))
+        found = [
             [self._compact(feature) for feature in self.backbones[name](part, count)]
-            for part in inputs.split(self.backbone_batch or max(1, len(inputs)))
+            for part in inputs.tensor_split(parts)
         ]
-        return [torch.cat(same) for same in zip(*parts, strict=True)]
+        return [torch.cat(same) for same in zip(*found, strict=True)]
 
     def feature_shapes(self, batch, name):
         """Shapes, without the batch axis, of what `extract` would return for ``batch``; computes nothing."""

@@ -21,6 +21,7 @@ from models.bilevel.cells import FusionCell
 from models.bilevel.fusion_net import FusionNet
 from models.genotypes import FusionGenotype, StepGenotype
 from util.cli import UserError
+from util.samplers import Indices
 
 CPU = torch.device("cpu")
 SAMPLES = 41
@@ -485,3 +486,47 @@ def test_samples_find_their_own_row(tmp_path):
     for one, two in zip(batch["a_features"], expected, strict=True):
         torch.testing.assert_close(one, two)
     assert torch.equal(batch["label"], data.labels[order])
+
+
+class Augmented(Data):
+    """Two fixed views of each input ``a``: what is read in epoch e is the input plus e modulo 2."""
+
+    views = 2
+
+    def read(self, indices, only=None, without=(), epoch=0):
+        batch = super().read(indices, only, without)
+        if "a" in batch:
+            shift = torch.as_tensor(np.broadcast_to(epoch, len(batch["a"])) % self.views)
+            batch["a"] = batch["a"] + shift[:, None]
+        return batch
+
+    def __getitems__(self, indices):
+        return self.read(indices, epoch=indices.epoch)
+
+    def distinct(self, name):
+        if name == "a":
+            return None if not self.views else np.arange(len(self) * self.views).reshape(len(self), self.views)
+        return super().distinct(name)
+
+
+class TestViews:
+    @pytest.mark.parametrize("mode", ["ram", "disk"])
+    def test_an_epoch_reads_the_features_of_its_view(self, tmp_path, mode):
+        """As many features as samples and views, and in epoch e those of view e modulo their number."""
+        data = Augmented({"a": ((4,), "float"), "b": ((2, 5, 5), "float")}, {"a": SAMPLES, "b": SAMPLES})
+        net = small_net().eval()
+        kept = cache(net, mode, tmp_path)(data)
+        assert calls(net)["a"] == 2 * SAMPLES + 2
+        for epoch in (0, 1, 2, 5):
+            indices = Indices([3, 0, 40, 7], epoch)
+            raw = data.read(indices, epoch=epoch)
+            with torch.no_grad():
+                expected = net.backbones["a"](raw["a"])
+            for found, feature in zip(kept.__getitems__(indices)["a_features"], expected, strict=True):
+                torch.testing.assert_close(found, feature)
+
+    def test_endless_views_are_not_kept(self, tmp_path):
+        data = Augmented({"a": ((4,), "float"), "b": ((2, 5, 5), "float")}, {"a": SAMPLES, "b": SAMPLES})
+        data.views = 0
+        kept = cache(small_net(), "ram", tmp_path)(data)
+        assert set(kept.features) == {"b"}

@@ -1,12 +1,13 @@
 """F1 against the golden values and a count by hand."""
 
 import json
+import math
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from metrics.classification import MultilabelF1
+from metrics.classification import Accuracy, MultilabelF1
 from tests.golden import DATA, normal
 
 SPEC = json.loads((DATA / "metrics.json").read_text())
@@ -48,3 +49,14 @@ def test_by_hand():
     assert metric.compute()["f1"] == pytest.approx(2 * 1 / (2 * 1 + 1 + 1))
     metric.reset()
     assert metric.compute()["f1"] != metric.compute()["f1"]
+
+
+def test_accuracy_counts_samples_not_batches():
+    metric = Accuracy()
+    logits = torch.tensor([[0.0, 2, 1], [3, 0, 0], [0, 0, 1], [5, 4, 3], [0, 1, 0]])
+    labels = torch.tensor([1, 0, 1, 0, 2])
+    for part in (slice(0, 4), slice(4, 5)):
+        metric.update(logits[part], {"label": labels[part]})
+    assert metric.compute() == {"accuracy": 3 / 5}
+    metric.reset()
+    assert math.isnan(metric.compute()["accuracy"])

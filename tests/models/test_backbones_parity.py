@@ -6,12 +6,9 @@ import torch
 
 from models.backbones.maxout_mlp import MaxOutMLP
 from models.backbones.vgg import VGG19Taps
-from models.bilevel.cells import FusionCell
-from models.bilevel.fusion_net import FusionNet
-from models.bilevel.published import from_published, to_published
 from models.bilevel.reshape import ReshapeLayer, square_pool
-from models.genotypes import FusionGenotype
 from tests.golden import Golden
+from tests.networks import assert_is_the_original, build_network
 
 BACKBONES = {"image": "imagenet", "text": "textnet"}
 
@@ -74,54 +71,24 @@ def test_maxout():
     assert torch.equal(net(golden.inputs()[0], count=1)[0], features[0])
 
 
-def build(golden, genotype=None):
-    c = golden.spec["constructor"]
-    sizes = {name: c[name] for name in ("steps", "multiplier", "node_steps", "node_multiplier")}
-    if genotype is None:
-        fusion, used = FusionCell.mixed(6, c["C"], c["L"], c["drpt"], **sizes), range(6)
-    else:
-        fusion, used = FusionCell.fixed(genotype, 6, c["C"], c["L"], c["drpt"]), genotype.used_inputs()
-    backbones = {"image": VGG19Taps(c["num_outputs"]), "text": MaxOutMLP(c["num_outputs"])}
-    shape = {"channels": c["C"], "pool": square_pool(c["L"]), "dropout": c["drpt"], "num_outputs": c["num_outputs"]}
-    return FusionNet(backbones, fusion, used, **shape)
+def build(golden):
+    num_outputs = golden.spec["constructor"]["num_outputs"]
+    backbones = {"image": VGG19Taps(num_outputs), "text": MaxOutMLP(num_outputs)}
+    return build_network(golden, backbones, square_pool(golden.spec["constructor"]["L"]))
 
 
 @pytest.mark.parametrize("name", ["search_net_mmimdb", "found_net_mmimdb"])
 def test_complete_network(name):
     """Logits of a complete network whose published state dict went through our loader and back."""
     golden = Golden(name)
-    genotype = FusionGenotype.from_dict(golden.spec["genotype"]) if name.startswith("found") else None
-    net = build(golden, genotype)
-    ours = from_published(golden.state, BACKBONES, genotype)
-    arch = {
-        "fusion." + key: value for key, value in net.fusion.state_dict().items() if key.endswith(("logits", "gammas"))
-    }
-    net.load_state_dict({**ours, **arch})
-    for key, parameter in net.arch_parameters().items():
-        from tests.golden import arch_values
-
-        parameter.data.copy_(arch_values(key, parameter.shape))
     text, image = golden.inputs()
-    with torch.no_grad():
-        logits = net.eval()({"text": text, "image": image})
-    golden.assert_output("logits", logits)
-
-    back = to_published(net.state_dict(), BACKBONES, found=genotype is not None)
-    assert set(back) == set(golden.state)
-    assert all(torch.equal(back[key], golden.state[key]) for key in back)
-    if genotype is not None:
-        counts, expected = net.count_parameters(), golden.spec["num_parameters"]
-        assert counts["reshape"] == expected["reshape_layers"]
-        assert counts["fusion"] == expected["fusion_net"]
-        assert counts["classifier"] == expected["central_classifier"]
-        assert counts["backbones"] + counts["fusion_part"] + counts["classifier"] == expected["total"]
+    assert_is_the_original(build(golden), golden, BACKBONES, {"text": text, "image": image})
 
 
 def test_extracted_features_give_the_same_logits():
     """A network fed with what `extract` kept computes exactly what it computes from the raw inputs."""
     torch.manual_seed(0)
-    genotype = FusionGenotype.from_dict(Golden("found_net_mmimdb").spec["genotype"])
-    net = build(Golden("found_net_mmimdb"), genotype)
+    net = build(Golden("found_net_mmimdb"))
     batch = {"image": torch.randint(0, 256, (3, 3, 96, 64), dtype=torch.uint8), "text": torch.randn(3, 300)}
     with torch.no_grad():
         assert net.cacheable() == ["image"]  # the text network is cheaper to run than to keep
@@ -145,8 +112,7 @@ def test_frozen_backbones_keep_their_mode_and_get_no_gradient():
 
 def test_unfrozen_network_trains_what_the_genotype_reads():
     """The published found recipe trains the backbones, up to the last feature that is read."""
-    genotype = FusionGenotype.from_dict(Golden("found_net_mmimdb").spec["genotype"])
-    net = build(Golden("found_net_mmimdb"), genotype)
+    net = build(Golden("found_net_mmimdb"))
     net.frozen = net.frozen_eval = False
     net.train()
     batch = {"image": torch.rand(2, 3, 64, 64), "text": torch.randn(2, 300)}

@@ -1,5 +1,7 @@
 """Batches cover every sample once, repeat with seed and epoch, and are never too small for batch norm."""
 
+import pickle
+
 import pytest
 
 from util.samplers import EpochBatchSampler
@@ -30,3 +32,11 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert order(1, 3) == order(1, 3)
     assert order(1, 3) != order(1, 4) and order(1, 3) != order(2, 3)
     assert [i for b in EpochBatchSampler(50, 8, shuffle=False) for i in b] == list(range(50))
+
+
+def test_batches_carry_their_epoch_into_loader_processes():
+    sampler = EpochBatchSampler(10, 4, shuffle=True)
+    sampler.epoch = 7
+    for batch in sampler:
+        copy = pickle.loads(pickle.dumps(batch))
+        assert (list(copy), copy.epoch) == (list(batch), 7)

@@ -1,0 +1,46 @@
+"""The two backbones of EgoGesture and where their weights come from."""
+
+from models.backbones import weights as sources
+from models.backbones.resnext3d import ResNeXt101
+
+_COMMAND = "python main_unimodal_ego.py --modality "
+_SOURCES = {
+    "rgb": sources.Source("--rgb_cp", _COMMAND + "rgb", "egogesture_resnext_1.0x_RGB_32_acc_94.01245.pth"),
+    "depth": sources.Source("--depth_cp", _COMMAND + "depth", "egogesture_resnext_1.0x_Depth_32_acc_93.61060.pth"),
+}
+_IN_CHANNELS = {"rgb": 3, "depth": 1}
+
+
+def build_ego_backbones(num_outputs, *, weights, rgb_cp=None, depth_cp=None, checkpointdir):
+    """Make the colour and the depth network of a fusion.
+
+    Args:
+        num_outputs: Classes of their own heads.
+        weights: What holds for a network that no other argument names: ``pretrained``: the released
+            checkpoint in ``checkpointdir``; ``random``: as drawn.
+        rgb_cp, depth_cp: Checkpoint file or run folder, as given or in ``checkpointdir``; or ``random``.
+        checkpointdir: Folder of the released checkpoints.
+
+    Returns:
+        ``{"rgb": ResNeXt101, "depth": ResNeXt101}``.
+
+    Raises:
+        UserError: weights are missing or do not fit.
+    """
+    checkpoints = {"rgb": rgb_cp, "depth": depth_cp}
+    for name, source in _SOURCES.items():
+        if checkpoints[name] is None and weights == "pretrained":
+            checkpoints[name] = sources.find_released(source, checkpointdir)
+        # What a typing mistake can spoil is checked before networks are made.
+        sources.find_checkpoint(checkpoints[name], source, checkpointdir)
+    return {
+        name: build_ego_backbone(name, num_outputs, checkpoint, checkpointdir)
+        for name, checkpoint in checkpoints.items()
+    }
+
+
+def build_ego_backbone(modality, num_outputs, checkpoint=None, checkpointdir=None):
+    """The network of ``modality`` (``rgb`` or ``depth``) from a checkpoint or at random; see `build_ego_backbones`."""
+    return sources.build_from_checkpoint(
+        lambda: ResNeXt101(num_outputs, _IN_CHANNELS[modality]), _SOURCES[modality], checkpoint, checkpointdir
+    )

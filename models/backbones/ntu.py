@@ -1,0 +1,75 @@
+"""The two backbones of NTU RGB+D and where their weights come from."""
+
+from models.backbones import weights as sources
+from models.backbones.hcn import SkeletonHCN
+from models.backbones.inflated_resnet import InflatedResNet50
+
+_COMMAND = "python main_unimodal_ntu.py --modality "
+_RGB = sources.Source("--rgb_cp", _COMMAND + "rgb", "rgb_8frames_83.91.checkpoint")
+_SKELETON = sources.Source("--ske_cp", _COMMAND + "skeleton", "skeleton_32frames_85.24.checkpoint")
+
+
+def build_ntu_backbones(
+    num_outputs,
+    *,
+    weights,
+    resnet_weights=None,
+    rgb_cp=None,
+    skeleton_cp=None,
+    checkpointdir,
+    dropout,
+    pool="7x7",
+):
+    """Make the video and the skeleton network of a fusion.
+
+    Args:
+        num_outputs: Classes of their own heads.
+        weights: What holds for a network that no other argument names: ``pretrained``: the released
+            checkpoint in ``checkpointdir``; ``random``: as drawn.
+        resnet_weights: File with torchvision's ResNet-50 state dict, from which the video network is inflated.
+        rgb_cp, skeleton_cp: Checkpoint file or run folder, as given or in ``checkpointdir``; or ``random``.
+        checkpointdir: Folder of the released checkpoints.
+        dropout: Dropout rate of the skeleton network.
+        pool: See `InflatedResNet50`.
+
+    Returns:
+        ``{"rgb": InflatedResNet50, "skeleton": SkeletonHCN}``.
+
+    Raises:
+        UserError: weights are missing or do not fit.
+    """
+    if weights == "pretrained":
+        if rgb_cp is None and resnet_weights is None:
+            rgb_cp = sources.find_released(_RGB, checkpointdir)
+        if skeleton_cp is None:
+            skeleton_cp = sources.find_released(_SKELETON, checkpointdir)
+    # What a typing mistake can spoil is checked before networks are made.
+    sources.find_checkpoint(skeleton_cp, _SKELETON, checkpointdir)
+    return {
+        "rgb": build_rgb_backbone(num_outputs, weights, resnet_weights, rgb_cp, checkpointdir, pool),
+        "skeleton": build_skeleton_backbone(num_outputs, skeleton_cp, checkpointdir, dropout=dropout),
+    }
+
+
+def build_rgb_backbone(num_outputs, weights, resnet_weights=None, checkpoint=None, checkpointdir=None, pool="7x7"):
+    """The video network, as its own training starts: without a checkpoint, ``pretrained`` means ImageNet weights.
+
+    They come from ``resnet_weights``, torchvision's cache or a download. For the other arguments see
+    `build_ntu_backbones`.
+    """
+    return sources.build_from_imagenet(
+        lambda: InflatedResNet50(num_outputs, pool),
+        sources.RESNET50,
+        _RGB,
+        weights=weights,
+        imagenet_file=resnet_weights,
+        checkpoint=checkpoint,
+        folder=checkpointdir,
+    )
+
+
+def build_skeleton_backbone(num_outputs, checkpoint=None, checkpointdir=None, *, dropout):
+    """The skeleton network from a checkpoint or at random; see `build_ntu_backbones`."""
+    return sources.build_from_checkpoint(
+        lambda: SkeletonHCN(num_outputs, dropout), _SKELETON, checkpoint, checkpointdir
+    )

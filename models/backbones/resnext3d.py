@@ -1,0 +1,100 @@
+"""3-D ResNeXt-101 for colour and for depth clips (EgoGesture), after Hara et al. 2018."""
+
+import torch
+from torch import nn
+
+from models.backbones.resnet3d import build_stage, channels_last_3d, put_channels_last
+
+# Of the ActivityNet videos, on the scale 0..255; depth uses the first.
+MEAN = (114.7748, 107.7354, 99.475)
+_BLOCKS = (3, 4, 23, 3)
+_GROUPS = 32
+
+
+class ResNeXt101(nn.Module):
+    """Clip network with four features; parameter names are the originals'.
+
+    Convolutions are drawn by He's normal rule (fan-out), the colour stem by torch's default. A depth stem
+    is the channel mean of a colour stem, as in the original.
+
+    Args:
+        num_outputs: Classes of its own head.
+        in_channels: 3 (colour) or 1 (depth).
+    """
+
+    channels = (512, 1024, 2048, 2048)
+    stateless = False
+    kept = True
+
+    def __init__(self, num_outputs, in_channels=3):
+        super().__init__()
+        self.in_channels = in_channels
+        self.conv1 = _stem(in_channels)
+        self.bn1 = nn.BatchNorm3d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool3d(3, stride=2, padding=1)
+        channels = 64
+        for i, blocks in enumerate(_BLOCKS):
+            width, out_channels, stride = 128 * 2**i, 256 * 2**i, 1 if i == 0 else 2
+            self.add_module(f"layer{i + 1}", build_stage(channels, width, out_channels, blocks, stride, _GROUPS))
+            channels = out_channels
+        self.fc = nn.Linear(2048, num_outputs)
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv3d) and name != "conv1":
+                _he_normal(module.weight)
+        put_channels_last(self)
+
+    def forward(self, clips, count=None):
+        """Return the first ``count`` of four features (all when None).
+
+        Args:
+            clips: (N, in_channels, T, H, W): uint8, whose mean is subtracted here, or float, without its mean.
+            count: 1..3 stops behind that feature and computes nothing more.
+
+        Returns:
+            Maps of layers 2, 3 and 4, (N, 512 | 1024 | 2048, t, h, w), with t a 4th, an 8th and a 16th of T,
+            h and w an 8th, a 16th and a 32nd of H and W, rounded up; and the mean of the last over all of
+            its places, (N, 2048), which the head reads.
+        """
+        x = subtract_mean(clips) if clips.dtype == torch.uint8 else clips
+        x = self.conv1(channels_last_3d(x.to(self.fc.weight.dtype)))
+        # A stem with one input channel has no layout of its own to pass on.
+        x = self.maxpool(self.relu(self.bn1(channels_last_3d(x))))
+        features = []
+        for layer in self._layers(count):
+            x = layer(x)
+            features.append(x)
+        features = features[1:]
+        return features if len(features) == count else [*features, x.mean(dim=(2, 3, 4))]
+
+    def _layers(self, count=None):
+        """The stages that the first ``count`` features need; the fourth feature has none of its own."""
+        return [self.layer1, self.layer2, self.layer3, self.layer4][: None if count is None else count + 1]
+
+    def head(self, features):
+        """Class logits (N, num_outputs) from the list that `forward` returns."""
+        return self.fc(features[-1])
+
+    def modules_of(self, count):
+        """Modules that the first ``count`` features depend on."""
+        return [self.conv1, self.bn1, *self._layers(count)] if count else []
+
+
+def subtract_mean(clips):
+    """uint8 clips (N, C, T, H, W) as float32 minus the first C values of `MEAN`, one per channel."""
+    mean = torch.tensor(MEAN[: clips.shape[1]], device=clips.device)
+    return clips.to(torch.float32, memory_format=torch.channels_last_3d).sub_(mean.view(-1, 1, 1, 1))
+
+
+def _stem(in_channels):
+    size = {3: (3, 7, 7), 1: (7, 7, 7)}[in_channels]
+    conv = nn.Conv3d(in_channels, 64, size, stride=(1, 2, 2), padding=tuple(side // 2 for side in size), bias=False)
+    if in_channels == 1:
+        colour = torch.empty(64, 3, *size)
+        _he_normal(colour)
+        conv.weight.data.copy_(colour.mean(dim=1, keepdim=True))
+    return conv
+
+
+def _he_normal(weight):
+    nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")

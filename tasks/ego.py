@@ -1,0 +1,115 @@
+"""EgoGesture (RGB + depth -> gesture): what `tasks.bilevel` asks of a task, and what its three scripts share."""
+
+from engine import arguments
+from tasks.bilevel import classes, flags
+
+TRAINED, LATER_WINS_TIES, MULTILABEL = classes.TRAINED, classes.LATER_WINS_TIES, classes.MULTILABEL
+criterion, metric, pool = classes.criterion, classes.metric, classes.pool
+NUM_FEATURES = 8
+INPUT_NAMES = (*(f"RGB_{i}" for i in range(1, 5)), *(f"Depth_{i}" for i in range(1, 5)))
+LAST_INPUTS = (3, 7)
+MODALITIES = {"rgb": True, "depth": True}
+PUBLISHED_NAMES = {"rgb": "rgb_net", "depth": "depth_net"}
+INHERITED = {"checkpointdir", "annotation", "sample_size", "sample_duration", "augment_views", "skip_invalid"}
+# Published values (paper section 4.3 and the original flags): of all scripts, then of search and of found.
+PUBLISHED = {
+    "datadir": "EgoGesture",
+    "checkpointdir": "checkpoints/ego",
+    "out_dir": "final_exp/ego",
+    "num_workers": 16,
+    "batchsize": 96,
+    "weight_decay": 1e-4,
+    "eta_max": 3e-3,
+    "eta_min": 1e-6,
+    "Ti": 5,
+    "Tm": 2,
+    "C": 128,
+    "L": 8,
+    "num_input_nodes": NUM_FEATURES,
+    "steps": 2,
+    "multiplier": 2,
+    "node_steps": 3,
+    "node_multiplier": 3,
+    "num_outputs": 83,
+}
+PUBLISHED_SEARCH = {**PUBLISHED, "epochs": 30, "drpt": 0.0}
+# The original gives its backbones no gradients in the found stage either.
+PUBLISHED_FOUND = {**PUBLISHED, "epochs": 50, "drpt": 0.2, "freeze_backbones": True}
+# Small enough for two cores; the data are synthetic.
+DEMO_DATA = ("ego",)
+DEMO = {
+    "datadir": "demo/ego/dataset",
+    "out_dir": "demo/ego/runs",
+    "backbone_weights": "random",
+    "cache_features": "disk",
+    "num_outputs": 8,
+    "batchsize": 32,
+    "C": 32,
+    "sample_size": 32,
+    "sample_duration": 16,
+    "augment_views": 2,
+}
+
+
+def recipe_parser(description):
+    """Parser with the flags that all three scripts have, and its group of backbone flags, to be extended."""
+    parser, backbones = flags.recipe_parser(description, {"rgb": "colour", "depth": "depth"})
+    flags.add_checkpointdir_flag(backbones)
+    task = parser.add_argument_group("task")
+    task.add_argument("--num_outputs", type=arguments.positive_int, help="number of gestures")
+    task.add_argument(
+        "--annotation", metavar="FILE", help="annotation of a raw tree (default: egogestureall_but_None.json)"
+    )
+    task.add_argument(
+        "--sample_size", type=arguments.number(int, 16), default=112, help="height and width of a clip in pixels"
+    )
+    task.add_argument("--sample_duration", type=arguments.number(int, 2), default=32, help="frames of a clip")
+    task.add_argument("--skip_invalid", action="store_true", help="leave out clips whose frames are missing")
+    flags.add_view_flag(task)
+    return parser, backbones
+
+
+def search_splits(args):
+    """Splits of the weight steps and of the architecture steps."""
+    return "train", "dev"
+
+
+def open_split(args, split):
+    """One split, as `datasets.ego.EgoGesture`; what weights are trained on is cropped at random."""
+    from datasets.ego import open_ego
+
+    return open_ego(
+        args.datadir,
+        split,
+        annotation=args.annotation,
+        small=args.small_dataset,
+        augment=split.startswith("train"),
+        seed=args.seed,
+        views=args.augment_views,
+        sample_size=args.sample_size,
+        sample_duration=args.sample_duration,
+        skip_invalid=args.skip_invalid,
+    )
+
+
+def build_backbones(args, weights=None):
+    """The colour and the depth network; ``weights="random"`` where a checkpoint of everything follows."""
+    from models.backbones.ego import build_ego_backbones
+
+    if weights == "random":
+        return build_ego_backbones(args.num_outputs, weights="random", checkpointdir=args.checkpointdir)
+    return build_ego_backbones(
+        args.num_outputs,
+        weights=args.backbone_weights,
+        rgb_cp=args.rgb_cp,
+        depth_cp=args.depth_cp,
+        checkpointdir=args.checkpointdir,
+    )
+
+
+def build_unimodal_backbone(args, weights=None):
+    """The network of ``--modality``, from scratch unless a checkpoint is named."""
+    from models.backbones.ego import build_ego_backbone
+
+    checkpoint = args.rgb_cp if args.modality == "rgb" else args.depth_cp
+    return build_ego_backbone(args.modality, args.num_outputs, checkpoint, args.checkpointdir)

@@ -1,0 +1,99 @@
+"""Updates in micro-batches, and which epoch is selected."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from engine.loading import split_batch
+from engine.training import Selection, Updater
+
+
+class Net(nn.Module):
+    """Reads a tensor and a list of features, as a batch with kept features has them."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(2, 4)
+        self.norm = nn.BatchNorm1d(4) if norm else nn.Identity()
+        self.sizes = []
+
+    def forward(self, batch):
+        self.sizes.append(len(batch["x"]))
+        return self.norm(self.first(batch["x"]) + self.second(batch["y_features"][1]))
+
+
+def criterion(outputs, batch):
+    return F.cross_entropy(outputs, batch["label"])
+
+
+def make_batch(size):
+    generator = torch.Generator().manual_seed(1)
+    return {
+        "x": torch.randn(size, 3, generator=generator),
+        "y_features": [None, torch.randn(size, 2, generator=generator)],
+        "label": torch.randint(0, 4, (size,), generator=generator),
+    }
+
+
+def step(micro_batch, size, norm=False, weight=1.0):
+    torch.manual_seed(0)
+    net = Net(norm)
+    parameters = list(net.parameters())
+    updater = Updater(net, parameters, criterion, torch.optim.SGD(parameters, 0.5), micro_batch=micro_batch)
+    loss, outputs = updater.step(make_batch(size), weight)
+    return net, loss, outputs
+
+
+@pytest.mark.parametrize(("micro_batch", "sizes"), [(4, [3, 3, 3]), (2, [2, 2, 2, 3]), (9, [9]), (5, [4, 5]), (0, [9])])
+def test_micro_batches_give_the_gradient_of_the_whole_batch(micro_batch, sizes):
+    whole, loss, outputs = step(0, 9, weight=0.7)
+    net, micro_loss, micro_outputs = step(micro_batch, 9, weight=0.7)
+    assert net.sizes == sizes
+    torch.testing.assert_close(micro_loss, loss)
+    torch.testing.assert_close(micro_outputs, outputs)
+    for a, b in zip(net.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_batch_norm_sees_one_micro_batch_at_a_time():
+    net, _, _ = step(3, 6, norm=True)
+    batch = make_batch(6)
+    torch.manual_seed(0)
+    fresh = Net(norm=True)
+    for part in (slice(0, 3), slice(3, 6)):
+        fresh({"x": batch["x"][part], "y_features": [None, batch["y_features"][1][part]]})
+    torch.testing.assert_close(net.norm.running_mean, fresh.norm.running_mean)
+    assert int(net.norm.num_batches_tracked) == 2
+
+
+@pytest.mark.parametrize("count", range(1, 14))
+@pytest.mark.parametrize("size", range(5))
+def test_parts_cover_a_batch_and_none_has_a_single_sample(count, size):
+    batch = make_batch(count)
+    parts = split_batch(batch, size)
+    assert [n for n, _ in parts] == [len(part["label"]) for _, part in parts]
+    torch.testing.assert_close(torch.cat([part["x"] for _, part in parts]), batch["x"])
+    assert count == 1 or min(n for n, _ in parts) >= 2
+    assert size == 0 or max(n for n, _ in parts) <= size + 1 or len(parts) == 1 or size == 1
+    assert (len(parts) == 1) or size
+
+
+@pytest.mark.parametrize(
+    ("later", "scores", "epoch"),
+    [
+        (False, [0.1, 0.5, 0.5, 0.2], 1),
+        (True, [0.1, 0.5, 0.5, 0.2], 2),
+        (False, [0.0, 0.0], 0),
+        (True, [0.0, 0.0], 1),
+        (False, [math.nan, 0.1, math.nan], 1),
+        (True, [math.nan, math.nan, 0.1, 0.0], 2),
+    ],
+)
+def test_the_best_epoch(later, scores, epoch):
+    selection = Selection("dev", "accuracy", "", later_wins_ties=later)
+    for number, score in enumerate(scores):
+        selection.update(number, {"dev": {"accuracy": score}})
+    assert selection.epoch == epoch and selection.score == scores[epoch]
