@@ -13,7 +13,7 @@ from tasks import ego
 from tasks.bilevel import flags, recipes
 from util.cli import run_cli
 
-DEMO = {**ego.DEMO, "epochs": 10, "Ti": 10, "augment_views": 0}
+DEMO = {**ego.DEMO, "epochs": 12, "Ti": 12, "eta_max": 1e-3, "augment_views": 0}
 
 
 def get_args_parser():

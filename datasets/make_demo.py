@@ -3,6 +3,8 @@
 
 python datasets/make_demo.py mmimdb --source easy-vqa --out demo/easy_vqa
 python datasets/make_demo.py mmimdb --source synthetic --out demo/synthetic --size 1500
+python datasets/make_demo.py ego --out demo/ego
+python datasets/make_demo.py ntu --out demo/ntu
 """
 
 import argparse
@@ -17,6 +19,8 @@ from util.cli import run_cli
 # Each module has HELP, add_arguments(parser) and make(args).
 TASKS = {
     "mmimdb": "datasets.demo_mmimdb",
+    "ego": "datasets.demo_ego",
+    "ntu": "datasets.demo_ntu",
 }
 
 

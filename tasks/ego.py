@@ -1,5 +1,8 @@
 """EgoGesture (RGB + depth -> gesture): what `tasks.bilevel` asks of a task, and what its three scripts share."""
 
+from pathlib import Path
+
+from datasets.ego_annotation import ANNOTATION_FILE
 from engine import arguments
 from tasks.bilevel import classes, flags
 
@@ -58,7 +61,9 @@ def recipe_parser(description):
     task = parser.add_argument_group("task")
     task.add_argument("--num_outputs", type=arguments.positive_int, help="number of gestures")
     task.add_argument(
-        "--annotation", metavar="FILE", help="annotation of a raw tree (default: egogestureall_but_None.json)"
+        "--annotation",
+        metavar="FILE",
+        help=f"annotation of a raw tree (default: {ANNOTATION_FILE} there or in --checkpointdir)",
     )
     task.add_argument(
         "--sample_size", type=arguments.number(int, 16), default=112, help="height and width of a clip in pixels"
@@ -81,7 +86,7 @@ def open_split(args, split):
     return open_ego(
         args.datadir,
         split,
-        annotation=args.annotation,
+        annotation=_find_annotation(args),
         small=args.small_dataset,
         augment=split.startswith("train"),
         seed=args.seed,
@@ -90,6 +95,15 @@ def open_split(args, split):
         sample_duration=args.sample_duration,
         skip_invalid=args.skip_invalid,
     )
+
+
+def _find_annotation(args):
+    """The annotation as its flag names it; like the checkpoints, it may lie in ``--checkpointdir``."""
+    in_checkpoints = Path(args.checkpointdir) / (args.annotation or ANNOTATION_FILE)
+    if args.annotation:
+        return in_checkpoints if in_checkpoints.exists() and not Path(args.annotation).exists() else args.annotation
+    in_data = [Path(args.datadir) / name for name in (ANNOTATION_FILE, "meta.json")]
+    return in_checkpoints if in_checkpoints.exists() and not any(path.exists() for path in in_data) else None
 
 
 def build_backbones(args, weights=None):

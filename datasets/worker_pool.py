@@ -1,0 +1,87 @@
+"""Work divided over processes that end with their parent and cannot take it down."""
+
+import concurrent.futures
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures.process import BrokenProcessPool
+
+# Tasks under way per process: enough to keep it busy, few enough to hold their results in memory.
+AHEAD = 3
+
+
+def usable_processors():
+    """Number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_tasks(function, tasks, workers):
+    """Call ``function`` with every task, in ``workers`` processes (0 or 1: in this one).
+
+    Args:
+        function: A function of a module; it gets one task.
+        tasks: Iterable of picklable tasks.
+        workers: Number of processes.
+
+    Yields:
+        (task, result) as they finish; the result is None where the process died over the task, twice.
+    """
+    if workers <= 1:
+        for task in tasks:
+            yield task, function(task)
+        return
+    remaining = iter(tasks)
+    while True:
+        lost = []
+        yield from _run(function, remaining, workers, lost)
+        if not lost:
+            return
+        # One of these made its process die: one by one they show which.
+        for task in lost:
+            again = []
+            yield from _run(function, iter([task]), 1, again)
+            if again:
+                yield task, None
+
+
+def _run(function, tasks, workers, lost):
+    """Results until ``tasks`` end or a process dies; the tasks under way then go into ``lost``."""
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
+    running = {}
+    try:
+        while True:
+            while not lost and len(running) < AHEAD * workers:
+                try:
+                    task = next(tasks)
+                except StopIteration:
+                    break
+                try:
+                    running[pool.submit(function, task)] = task
+                except BrokenProcessPool:
+                    lost.append(task)
+            if not running:
+                return
+            done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+            for future in done:
+                task = running.pop(future)
+                try:
+                    result = future.result()
+                except BrokenProcessPool:
+                    lost.append(task)
+                    continue
+                yield task, result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _follow_parent():
+    # An interrupt is the parent's to handle, and a killed parent must not leave processes behind.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)
