@@ -16,7 +16,7 @@ from tasks import ego
 from tasks.bilevel import flags, recipes
 from util.cli import run_cli
 
-DEMO = {**ego.DEMO, "epochs": 8, "Ti": 8, "arch_learning_rate": 1e-2}
+DEMO = {**ego.DEMO, "epochs": 20, "Ti": 20, "arch_learning_rate": 3e-2}
 
 
 def get_args_parser():

@@ -18,9 +18,9 @@ from util.cli import run_cli
 
 DEMO = {
     **ntu.DEMO,
-    "epochs": 8,
-    "Ti": 8,
-    "arch_learning_rate": 1e-2,
+    "epochs": 20,
+    "Ti": 20,
+    "arch_learning_rate": 3e-2,
     "train_split": "train",
     "reshape_layers": "trained",
 }

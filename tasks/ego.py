@@ -46,7 +46,7 @@ DEMO = {
     "backbone_weights": "random",
     "cache_features": "disk",
     "num_outputs": 8,
-    "batchsize": 32,
+    "batchsize": 16,
     "C": 32,
     "sample_size": 32,
     "sample_duration": 16,

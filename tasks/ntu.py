@@ -56,7 +56,7 @@ DEMO = {
     "backbone_weights": "random",
     "cache_features": "disk",
     "num_outputs": 8,
-    "batchsize": 32,
+    "batchsize": 16,
     "C": 32,
     "eta_max": 3e-3,
     "augment_views": 2,
