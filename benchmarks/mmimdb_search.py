@@ -79,7 +79,7 @@ def measure(args, folder, device, *, originals_way, cache):
     from engine.features import FeatureCache
     from engine.loading import build_loader
     from engine.search import Alternating, alpha_optimizer
-    from engine.training import Precision, Updater
+    from engine.updates import Precision, Updater
     from metrics.classification import MultilabelF1
     from tasks import mmimdb
 

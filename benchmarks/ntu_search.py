@@ -87,7 +87,7 @@ def measure(args, side, sender):
 
     from engine.loading import to_device
     from engine.report import peak_memory_mb
-    from engine.training import Precision
+    from engine.updates import Precision
     from tasks import ntu
     from util.distributed import init_distributed
 
@@ -130,7 +130,7 @@ def build_updaters(net, criterion, precision, originals_way):
     import torch
 
     from engine.search import alpha_optimizer
-    from engine.training import Updater
+    from engine.updates import Updater
 
     alpha = list(net.arch_parameters().values())
     trained, everything = net.weights(), list(net.parameters())

@@ -75,7 +75,7 @@ class Simulation:
 
     Args:
         device: `torch.device` that the run would use.
-        precision: `engine.training.Precision` of the run.
+        precision: `engine.updates.Precision` of the run.
         batch_size: Samples of a batch.
         num_workers: Reading processes.
     """

@@ -68,7 +68,7 @@ class FeatureCache:
         mode: ``auto``, ``ram``, ``disk`` or ``off``.
         folder: Where ``disk`` keeps features, one sub-folder per content.
         device: Where the network runs.
-        precision: See `engine.training.Precision`; the same as in training.
+        precision: See `engine.updates.Precision`; the same as in training.
         num_workers: Reading processes.
     """
 

@@ -1,160 +1,15 @@
-"""Updates, epochs and the loop around them, for every task: networks map a batch dict to outputs."""
+"""Passes over data, the choice of an epoch, and the loop around epochs, for every task."""
 
-import contextlib
 import math
 import time
 
 import torch
-from torch import nn
 
-from engine.loading import split_batch, to_device
+from engine.loading import to_device
+from engine.updates import Precision, in_float32
 from util.cli import UserError
-from util.distributed import gather, rank, share_buffers, world_size
+from util.distributed import gather, rank, share_buffers
 from util.progress import progress
-
-
-class Precision:
-    """Autocast and, for float16, gradient scaling.
-
-    Args:
-        amp: ``off``, ``bf16`` or ``fp16``.
-        device: Where the network runs.
-    """
-
-    def __init__(self, amp="off", device=torch.device("cpu")):  # noqa: B008 - a constant
-        self.amp, self.device = amp, device
-        self.dtype = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
-
-    def autocast(self):
-        """Context of a forward pass."""
-        if self.dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self.dtype)
-
-    def scaler(self):
-        """A gradient scaler, idle unless float16 is used."""
-        return torch.amp.GradScaler(self.device.type, enabled=self.amp == "fp16")
-
-
-class Updater:
-    """One optimiser and the parameters it moves: everything else in the network gets no gradient.
-
-    Args:
-        net: The network; batch dict -> outputs.
-        parameters: Parameters that the optimiser moves.
-        criterion: (outputs, batch) -> scalar loss, a mean over the batch.
-        optimizer: Optimiser over ``parameters``.
-        schedule: Gives a learning rate per step; None leaves the optimiser's own.
-        precision: See `Precision`.
-        parallel: Wraps the network (`DataParallel`, DDP); called while only ``parameters`` ask for
-            gradients, so that DDP averages exactly those.
-        micro_batch: Samples of a forward and backward pass; gradients add up over the batch. Batch norm then
-            takes its statistics from this many samples. 0: the whole batch at once.
-    """
-
-    def __init__(
-        self, net, parameters, criterion, optimizer, *, schedule=None, precision=None, parallel=None, micro_batch=0
-    ):
-        self.net = net
-        self.parameters = list(parameters)
-        self.criterion = criterion
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self.precision = precision or Precision()
-        self.scaler = self.precision.scaler()
-        self.micro_batch = micro_batch
-        self.activate()
-        self.model = parallel(net) if parallel else net
-
-    def activate(self):
-        """Let exactly this updater's parameters ask for gradients."""
-        own = {id(parameter) for parameter in self.parameters}
-        for parameter in self.net.parameters():
-            parameter.requires_grad_(id(parameter) in own)
-
-    def step(self, batch, weight=1.0):
-        """One update.
-
-        Args:
-            batch: Batch dict on the device.
-            weight: Factor on the loss (a rank's share of an uneven batch).
-
-        Returns:
-            (loss, outputs), both detached, from before the update.
-        """
-        if self.schedule is not None:
-            learning_rate = self.schedule.step()
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss, outputs = self.backward(batch, weight)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return loss, outputs
-
-    def backward(self, batch, weight=1.0):
-        """Add the gradient of the mean loss over ``batch`` to that of the parameters; see `step`."""
-        parts, total, outputs = split_batch(batch, self.micro_batch), 0.0, []
-        for i, (size, part) in enumerate(parts):
-            share = size / len(batch["label"])
-            with self._communication(last=i + 1 == len(parts)):
-                with self.precision.autocast():
-                    found = self.model(part)
-                loss = self.criterion(found.float(), part)
-                self.scaler.scale(loss * (weight * share)).backward()
-            total = total + loss.detach() * share
-            outputs.append(found.detach().float())
-        return total, torch.cat(outputs)
-
-    def _communication(self, last):
-        """DDP averages gradients once, after the last micro-batch."""
-        parallel = isinstance(self.model, nn.parallel.DistributedDataParallel)
-        return contextlib.nullcontext() if last or not parallel else self.model.no_sync()
-
-    @torch.no_grad()
-    def predict(self, batch):
-        """Outputs without an update, in the network's present mode."""
-        with self.precision.autocast():
-            return self.net(batch).float()
-
-    def state_dict(self):
-        """State of optimiser, schedule and scaler."""
-        return {
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict() if self.schedule else None,
-            "scaler": self.scaler.state_dict(),
-        }
-
-    def load_state_dict(self, state):
-        """Continue from `state_dict`."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.schedule:
-            self.schedule.load_state_dict(state["schedule"])
-        self.scaler.load_state_dict(state["scaler"])
-
-
-class _InAutocast(nn.Module):
-    """DataParallel runs replicas in threads, which do not inherit the autocast type."""
-
-    def __init__(self, net, precision):
-        super().__init__()
-        self.net, self.precision = net, precision
-
-    def forward(self, batch):
-        with self.precision.autocast():
-            return self.net(batch)
-
-
-def data_parallel(run, precision, find_unused=False):
-    """Return what an `Updater` wraps a network in: DDP under torchrun, DataParallel if asked, or None."""
-    if world_size() > 1:
-        devices = [run.device.index] if run.device.type == "cuda" else None
-        return lambda net: nn.parallel.DistributedDataParallel(net, devices, find_unused_parameters=find_unused)
-    if run.args.parallel and run.device.type == "cuda" and torch.cuda.device_count() > 1:
-        first = run.device.index or 0
-        devices = [first, *(index for index in range(torch.cuda.device_count()) if index != first)]
-        return lambda net: nn.DataParallel(_InAutocast(net, precision), devices)
-    return None
 
 
 def train_one_epoch(updater, loader, metric, *, epoch, device, description="train", second_forward=False):
@@ -183,7 +38,7 @@ def train_one_epoch(updater, loader, metric, *, epoch, device, description="trai
     sizes, losses = loader.batch_sampler.sizes(), LossMeter()
     for size, batch in zip(sizes, progress(loader, f"epoch {epoch} {description}", disable=rank() > 0), strict=True):
         batch = to_device(batch, device)
-        loss, outputs = updater.step(batch, len(batch["label"]) * world_size() / size)
+        loss, outputs = updater.step(batch, size)
         if second_forward:
             outputs = updater.predict(batch)
             loss = updater.criterion(outputs, batch)
@@ -211,8 +66,7 @@ def evaluate(net, loader, criterion, metric, *, device, precision=None, descript
             continue
         batch = to_device(batch, device)
         with precision.autocast():
-            outputs = net(batch)
-        outputs = outputs.float()
+            outputs = in_float32(net(batch))
         losses.update(criterion(outputs, batch), len(batch["label"]))
         metric.update(outputs, batch)
     return {"loss": losses.compute(), **metric.compute()}

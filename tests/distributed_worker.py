@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from engine.training import Precision, Updater, data_parallel
+from engine.updates import Precision, Updater, data_parallel
 from models.bilevel.cells import FusionCell
 from models.genotypes import FusionGenotype
 from util.distributed import init_distributed, leave, rank, world_size
@@ -60,7 +60,7 @@ def main(kind, path):
         updater.activate()
         for size, indices in zip(sampler.sizes(), sampler, strict=True):
             batch = {key: value[indices] for key, value in data.items()}
-            updater.step(batch, len(indices) * world_size() / size)
+            updater.step(batch, size)
     if rank() == 0:
         torch.save(net.state_dict(), path)
     del updaters, updater

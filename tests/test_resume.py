@@ -15,7 +15,7 @@ import torch
 import engine.run
 import main_darts_found_mmimdb as found
 import main_darts_searchable_mmimdb as search
-from engine.training import Updater
+from engine.updates import Updater
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
 from util.files import read_json

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from engine.training import Updater
+from engine.updates import Updater
 from models.bilevel.published import to_published
 from models.genotypes import FusionGenotype, load_genotype
 from tests.test_resume import Killed, assert_same, comparable

@@ -50,3 +50,40 @@ class CosineRestarts:
     def load_state_dict(self, state):
         """Continue at a saved position."""
         self.counter, self.Ti = state["counter"], state["Ti"]
+
+
+class WarmUp:
+    """Three quarters on the way up, one per epoch, then the full rate, cut by a factor at given epochs (MMNas).
+
+    Args:
+        rate: The full learning rate.
+        batches_per_epoch: Steps of an epoch, a whole number.
+        decay_epochs: Epochs, from 0, at whose beginning the rate is multiplied by ``factor``.
+        factor: See ``decay_epochs``.
+        warm_up: False starts with the full rate.
+    """
+
+    def __init__(self, rate, batches_per_epoch, decay_epochs=(), factor=0.2, warm_up=True):
+        self.rate = rate
+        self.batches_per_epoch = batches_per_epoch
+        self.decay_epochs = tuple(decay_epochs)
+        self.factor = factor
+        self.warm_up = warm_up
+        self.counter = 0
+
+    def step(self):
+        """Return the learning rate of the next optimiser step and advance."""
+        epoch = self.counter // self.batches_per_epoch
+        self.counter += 1
+        rate = self.rate
+        for decay_epoch in self.decay_epochs:
+            rate *= self.factor if epoch >= decay_epoch else 1
+        return rate * min(1.0, 0.25 * (epoch + 1)) if self.warm_up else rate
+
+    def state_dict(self):
+        """Position in the schedule."""
+        return {"counter": self.counter}
+
+    def load_state_dict(self, state):
+        """Continue at a saved position."""
+        self.counter = state["counter"]

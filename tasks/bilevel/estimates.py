@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import torch
 
 from engine.estimate import Simulation, flops_per_second, report, seconds_to_read
-from engine.training import Precision
+from engine.updates import Precision
 from tasks.bilevel import networks
 from util.distributed import init_distributed
 

@@ -53,7 +53,7 @@ def build_updater(task, args, run, net, precision, num_train):
     """The updater of the network's weights: Adam under the cosine schedule."""
     import torch
 
-    from engine.training import Updater, data_parallel
+    from engine.updates import Updater, data_parallel
     from util.schedules import CosineRestarts
 
     parameters = net.weights()
@@ -69,7 +69,7 @@ def build_updater(task, args, run, net, precision, num_train):
 def build_alpha_updater(task, args, run, net, precision):
     """The updater of the architecture parameters."""
     from engine.search import alpha_optimizer
-    from engine.training import Updater, data_parallel
+    from engine.updates import Updater, data_parallel
 
     alpha = list(net.arch_parameters().values())
     optimizer = alpha_optimizer(alpha, args.arch_learning_rate, args.arch_weight_decay)

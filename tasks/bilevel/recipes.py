@@ -17,7 +17,8 @@ def search(task, args):
 
     from engine.run import start_run
     from engine.search import Alternating, ArchitectureWatch, finish_search, save_architecture
-    from engine.training import Precision, Selection, fit
+    from engine.training import Selection, fit
+    from engine.updates import Precision
     from models.bilevel.operations import has_weights
     from tasks.bilevel.networks import build_alpha_updater, build_search_net, build_updater
 
@@ -62,7 +63,7 @@ def found(task, args):
 
     from engine.run import start_run
     from engine.supervised import train_network
-    from engine.training import Precision
+    from engine.updates import Precision
     from tasks.bilevel.networks import build_found_net, build_updater
 
     with start_run(args, "eval", args.search_exp_dir or args.out_dir) as run:
@@ -92,7 +93,8 @@ def test(task, args):
     data = open_splits(task, args, ("test",))
 
     from engine.run import start_run
-    from engine.training import Precision, evaluate
+    from engine.training import evaluate
+    from engine.updates import Precision
     from tasks.bilevel.networks import load_found_net
 
     with start_run(args, "test", args.eval_exp_dir) as run:
@@ -120,7 +122,7 @@ def unimodal(task, args):
 
     from engine.run import start_run
     from engine.supervised import train_network
-    from engine.training import Precision
+    from engine.updates import Precision
     from tasks.bilevel.networks import build_unimodal_net, build_updater
     from util.checkpoint import save_checkpoint
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from engine.estimate import Simulation, flops_per_second, report, seconds_to_read
-from engine.training import Precision
+from engine.updates import Precision
 
 CPU = torch.device("cpu")
 

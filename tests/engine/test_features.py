@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import engine.features
 from engine.features import CachedFeatures, FeatureCache
 from engine.loading import build_loader
-from engine.training import Precision, Updater
+from engine.updates import Precision, Updater
 from models.backbone_net import UnimodalNet
 from models.backbones.maxout_mlp import MaxOutMLP
 from models.backbones.vgg import VGG19Taps

@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from engine.loading import split_batch
-from engine.training import Selection, Updater
+from engine.training import Selection
+from engine.updates import Updater
 
 
 class Net(nn.Module):
@@ -38,24 +39,64 @@ def make_batch(size):
     }
 
 
-def step(micro_batch, size, norm=False, weight=1.0):
+def step(micro_batch, size, norm=False, **options):
     torch.manual_seed(0)
     net = Net(norm)
     parameters = list(net.parameters())
-    updater = Updater(net, parameters, criterion, torch.optim.SGD(parameters, 0.5), micro_batch=micro_batch)
-    loss, outputs = updater.step(make_batch(size), weight)
+    optimizer = torch.optim.SGD(parameters, 0.5)
+    updater = Updater(net, parameters, criterion, optimizer, micro_batch=micro_batch, **options)
+    loss, outputs = updater.step(make_batch(size))
     return net, loss, outputs
 
 
 @pytest.mark.parametrize(("micro_batch", "sizes"), [(4, [3, 3, 3]), (2, [2, 2, 2, 3]), (9, [9]), (5, [4, 5]), (0, [9])])
-def test_micro_batches_give_the_gradient_of_the_whole_batch(micro_batch, sizes):
-    whole, loss, outputs = step(0, 9, weight=0.7)
-    net, micro_loss, micro_outputs = step(micro_batch, 9, weight=0.7)
+@pytest.mark.parametrize("summed", [False, True])
+def test_micro_batches_give_the_gradient_of_the_whole_batch(micro_batch, sizes, summed):
+    whole, loss, outputs = step(0, 9, summed=summed)
+    net, micro_loss, micro_outputs = step(micro_batch, 9, summed=summed)
     assert net.sizes == sizes
     torch.testing.assert_close(micro_loss, loss)
     torch.testing.assert_close(micro_outputs, outputs)
     for a, b in zip(net.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_a_sum_has_as_many_times_the_gradient_as_there_are_samples():
+    mean, summed = (step(0, 8, summed=flag)[0] for flag in (False, True))
+    torch.manual_seed(0)
+    start = Net(norm=False)
+    for a, b, c in zip(start.parameters(), mean.parameters(), summed.parameters(), strict=True):
+        torch.testing.assert_close(c - a, 8 * (b - a), rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_are_clipped_together():
+    net, _, _ = step(0, 8, summed=True, clip=0.01)
+    torch.manual_seed(0)
+    moved = [(a - b).flatten() for a, b in zip(net.parameters(), Net(norm=False).parameters(), strict=True)]
+    torch.testing.assert_close(torch.cat(moved).norm(), torch.tensor(0.5 * 0.01), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("idle_move", [False, True])
+def test_what_a_step_does_not_reach_moves_on_only_if_asked(idle_move):
+    """Adam's momentum moves an idle parameter that has a gradient of zero; one without a gradient it leaves alone."""
+
+    class Paths(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.paths, self.active = nn.ModuleList([nn.Linear(3, 4), nn.Linear(3, 4)]), 0
+
+        def forward(self, batch):
+            return self.paths[self.active](batch["x"])
+
+    net, batch = Paths(), make_batch(6)
+    optimizer = torch.optim.Adam(net.parameters(), 0.1)
+    updater = Updater(net, net.parameters(), criterion, optimizer, idle_move=idle_move)
+    updater.step(batch)
+    net.active = 1
+    before = [parameter.clone() for parameter in net.paths[0].parameters()]
+    updater.step(batch)
+    moved = [not torch.equal(a, b) for a, b in zip(before, net.paths[0].parameters(), strict=True)]
+    assert moved == [idle_move] * 2
 
 
 def test_batch_norm_sees_one_micro_batch_at_a_time():

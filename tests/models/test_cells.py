@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from engine.search import alpha_optimizer
-from engine.training import Updater
+from engine.updates import Updater
 from models.bilevel.cells import FixedEdges, FusionCell, LateFusion, MixedEdges
 from models.bilevel.fusion_net import FusionNet
 from models.bilevel.operations import STEP_OPERATIONS

@@ -151,7 +151,7 @@ def _no_dropout(module):
 def test_search_trajectory(second_forward):
     """15 real search steps through the engine: learning rates, losses, final weights and architecture."""
     from engine.search import alpha_optimizer
-    from engine.training import Updater
+    from engine.updates import Updater
     from util.schedules import CosineRestarts
 
     golden = Golden("search_steps_small")

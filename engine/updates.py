@@ -1,0 +1,208 @@
+"""Updates: one optimiser's step on one batch, in any precision and on any number of devices."""
+
+import contextlib
+
+import torch
+from torch import nn
+
+from engine.loading import split_batch
+from util.distributed import world_size
+
+
+class Precision:
+    """Autocast and, for float16, gradient scaling.
+
+    Args:
+        amp: ``off``, ``bf16`` or ``fp16``.
+        device: Where the network runs.
+    """
+
+    def __init__(self, amp="off", device=torch.device("cpu")):  # noqa: B008 - a constant
+        self.amp, self.device = amp, device
+        self.dtype = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
+
+    def autocast(self):
+        """Context of a forward pass."""
+        if self.dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def scaler(self):
+        """A gradient scaler, idle unless float16 is used."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.amp == "fp16")
+
+
+class Updater:
+    """One optimiser and the parameters whose gradients it needs: nothing else in the network gets one.
+
+    Args:
+        net: The network; batch dict -> outputs, a tensor or a tuple of tensors with a batch axis.
+        parameters: Parameters that get gradients.
+        criterion: (outputs, batch) -> scalar loss, a mean over the samples of the batch.
+        optimizer: Optimiser, normally over ``parameters``.
+        schedule: Gives a learning rate per step; None leaves the optimiser's own.
+        precision: See `Precision`.
+        parallel: Wraps the network (`DataParallel`, DDP); called while only ``parameters`` ask for
+            gradients, so that DDP averages exactly those.
+        micro_batch: Samples of a forward and backward pass; gradients add up over the batch. Batch norm then
+            takes its statistics from this many samples. 0: the whole batch at once.
+        summed: Take the gradient of the sum over the samples (of all ranks) instead of their mean.
+        clip: Largest L2 norm of all gradients together; None: no limit.
+        idle_move: Parameters that a step does not reach get a gradient of zero, so that an optimiser with
+            moments goes on moving them; otherwise they stay as they are.
+    """
+
+    def __init__(
+        self,
+        net,
+        parameters,
+        criterion,
+        optimizer,
+        *,
+        schedule=None,
+        precision=None,
+        parallel=None,
+        micro_batch=0,
+        summed=False,
+        clip=None,
+        idle_move=False,
+    ):
+        self.net = net
+        self.parameters = list(parameters)
+        self.criterion = criterion
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.precision = precision or Precision()
+        self.scaler = self.precision.scaler()
+        self.micro_batch = micro_batch
+        self.summed, self.clip, self.idle_move = summed, clip, idle_move
+        self.activate()
+        self.model = parallel(net) if parallel else net
+
+    def activate(self):
+        """Let exactly this updater's parameters ask for gradients."""
+        own = {id(parameter) for parameter in self.parameters}
+        for parameter in self.net.parameters():
+            parameter.requires_grad_(id(parameter) in own)
+
+    def step(self, batch, size=None):
+        """One update.
+
+        Args:
+            batch: Batch dict on the device: this rank's share.
+            size: Samples of the whole batch, over all ranks; None: those of ``batch``, times the ranks.
+
+        Returns:
+            (loss, outputs), both detached, from before the update.
+        """
+        self.begin()
+        loss, outputs = self.backward(batch, size)
+        self.apply()
+        return loss, outputs
+
+    def begin(self):
+        """Set the learning rate and forget old gradients."""
+        if self.schedule is not None:
+            learning_rate = self.schedule.step()
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate
+        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def apply(self):
+        """Move the parameters by the gradients that they have."""
+        self.scaler.unscale_(self.optimizer)
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        if self.idle_move:
+            for parameter in self.parameters:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def backward(self, batch, size=None):
+        """Add the gradient of the loss over ``batch`` to that of the parameters; see `step`."""
+        count = len(batch["label"])
+        # DDP takes the mean over ranks: of uneven shares it has to be the mean over samples.
+        weight = count * world_size() / (size or count * world_size())
+        weight *= (size or count * world_size()) if self.summed else 1
+        parts, total, outputs = split_batch(batch, self.micro_batch), 0.0, []
+        for i, (part_size, part) in enumerate(parts):
+            share = part_size / count
+            with self._communication(last=i + 1 == len(parts)):
+                with self.precision.autocast():
+                    found = self.model(part)
+                found = in_float32(found)
+                loss = self.criterion(found, part)
+                self.scaler.scale(loss * (weight * share)).backward()
+            total = total + loss.detach() * share
+            outputs.append(_for_each(found, torch.Tensor.detach))
+        return total, _join(outputs)
+
+    def _communication(self, last):
+        """DDP averages gradients once, after the last micro-batch."""
+        parallel = isinstance(self.model, nn.parallel.DistributedDataParallel)
+        return contextlib.nullcontext() if last or not parallel else self.model.no_sync()
+
+    @torch.no_grad()
+    def predict(self, batch):
+        """Outputs without an update, in the network's present mode."""
+        with self.precision.autocast():
+            return in_float32(self.net(batch))
+
+    def state_dict(self):
+        """State of optimiser, schedule and scaler."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state):
+        """Continue from `state_dict`."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule:
+            self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+def in_float32(outputs):
+    """A tensor, or a tuple of tensors, in float32: losses are computed there."""
+    return _for_each(outputs, torch.Tensor.float)
+
+
+def _for_each(outputs, function):
+    return tuple(map(function, outputs)) if isinstance(outputs, tuple) else function(outputs)
+
+
+def _join(parts):
+    """Outputs of micro-batches as those of the batch."""
+    if isinstance(parts[0], tuple):
+        return tuple(torch.cat(same) for same in zip(*parts, strict=True))
+    return torch.cat(parts)
+
+
+class _InAutocast(nn.Module):
+    """DataParallel runs replicas in threads, which do not inherit the autocast type."""
+
+    def __init__(self, net, precision):
+        super().__init__()
+        self.net, self.precision = net, precision
+
+    def forward(self, batch):
+        with self.precision.autocast():
+            return self.net(batch)
+
+
+def data_parallel(run, precision, find_unused=False):
+    """Return what an `Updater` wraps a network in: DDP under torchrun, DataParallel if asked, or None."""
+    if world_size() > 1:
+        devices = [run.device.index] if run.device.type == "cuda" else None
+        return lambda net: nn.parallel.DistributedDataParallel(net, devices, find_unused_parameters=find_unused)
+    if run.args.parallel and run.device.type == "cuda" and torch.cuda.device_count() > 1:
+        first = run.device.index or 0
+        devices = [first, *(index for index in range(torch.cuda.device_count()) if index != first)]
+        return lambda net: nn.DataParallel(_InAutocast(net, precision), devices)
+    return None
