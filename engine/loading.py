@@ -12,7 +12,7 @@ from util.distributed import rank, world_size
 from util.samplers import EpochBatchSampler
 
 
-def build_loader(dataset, batch_size, *, shuffle, seed, num_workers, device, all_ranks=False):
+def build_loader(dataset, batch_size, *, shuffle, seed, num_workers, device, all_ranks=False, drop_last=False):
     """Return a `DataLoader` of batch dicts.
 
     Args:
@@ -23,6 +23,7 @@ def build_loader(dataset, batch_size, *, shuffle, seed, num_workers, device, all
         num_workers: Upper limit of reading processes; never more than cores.
         device: Where the batches will go; pinned memory is used for a GPU.
         all_ranks: Every rank reads everything, instead of its share of every batch.
+        drop_last: See `EpochBatchSampler`.
     """
     if not all_ranks and batch_size < 2 * world_size():
         raise UserError(
@@ -30,7 +31,7 @@ def build_loader(dataset, batch_size, *, shuffle, seed, num_workers, device, all
             f"use at least {2 * world_size()}"
         )
     share = {} if all_ranks else {"rank": rank(), "world_size": world_size()}
-    sampler = EpochBatchSampler(len(dataset), batch_size, shuffle=shuffle, seed=seed, **share)
+    sampler = EpochBatchSampler(len(dataset), batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last, **share)
     workers = 0 if getattr(dataset, "in_memory", False) else min(num_workers, _cores())
     return DataLoader(
         dataset,

@@ -1,7 +1,8 @@
-"""Bilevel architecture search: weight steps on train, architecture steps on dev, and a watch over the architecture.
+"""Architecture search: how weight steps and architecture steps take turns, and a watch over the architecture.
 
-First-order DARTS (Liu et al., ICLR 2019, section 2.3 with xi = 0), as BM-NAS uses it:
+`Alternating`: first-order DARTS (Liu et al., ICLR 2019, section 2.3 with xi = 0), as BM-NAS uses it:
 weights  w  <- w - lr * dL_train(w, alpha)/dw,  architecture  alpha  <- alpha - lr_a * dL_dev(w, alpha)/dalpha.
+`Interleaved`: sampled paths with gates (Cai et al., ICLR 2019, section 3.2), as MMNas uses it.
 """
 
 import logging
@@ -9,13 +10,13 @@ import math
 
 import torch
 
-from engine.training import train_one_epoch
+from engine.loading import to_device
+from engine.training import LossMeter, check_finite, train_one_epoch
+from util.distributed import check_same_on_all_ranks, rank
 from util.plots import plot_probabilities
+from util.progress import progress
 
 logger = logging.getLogger("mdarts")
-
-# Below this probability of `skip` an edge is as good as cut; undecided edges stand at 0.5.
-NONE_DOMINATES = 0.25
 
 
 def alpha_optimizer(parameters, learning_rate, weight_decay):
@@ -52,17 +53,86 @@ class Alternating:
         return {"train": train, "dev": dev}
 
 
+class Interleaved:
+    """One search epoch: weight steps on sampled paths, with an architecture step on held-out data now and then.
+
+    Args:
+        net: Has ``sample(mode, generator)``, which draws what the next forward runs, ``set_alpha_gradients()``,
+            which turns gradients of gates into those of the architecture parameters, and ``rescale()``.
+        weights, alphas: `Updater` of the weights (of the paths that are sampled) and of the architecture
+            parameters (through their gates).
+        train_loader, held_out_loader: Their data; the latter begins anew where it ends within an epoch.
+        device: Where the batches go.
+        generator: `torch.Generator` of the paths, the same on every rank.
+        start: First epoch, from 0, with architecture steps.
+        every: An architecture step follows every so many weight steps.
+        mode: How architecture steps sample: ``full`` or ``two``.
+    """
+
+    def __init__(
+        self, net, weights, alphas, train_loader, held_out_loader, device, generator, *, start=0, every=1, mode="full"
+    ):
+        self.net, self.weights, self.alphas = net, weights, alphas
+        self.train_loader, self.held_out_loader = train_loader, held_out_loader
+        self.device, self.generator = device, generator
+        self.start, self.every, self.mode = start, every, mode
+
+    def __call__(self, epoch):
+        """Run epoch number ``epoch``; returns the losses of ``train`` and, if it has such steps, of ``alphas``.
+
+        Raises:
+            UserError: a loss is not finite.
+        """
+        self.net.train()
+        losses = {"train": LossMeter(), "alphas": LossMeter()}
+        held_out = self._held_out(epoch) if epoch >= self.start else None
+        self.train_loader.batch_sampler.epoch = epoch
+        sizes = self.train_loader.batch_sampler.sizes()
+        batches = progress(self.train_loader, f"epoch {epoch} search", disable=rank() > 0)
+        for i, (size, batch) in enumerate(zip(sizes, batches, strict=True)):
+            self.weights.activate()
+            self.net.sample("single", self.generator)
+            batch = to_device(batch, self.device)
+            losses["train"].update(self.weights.step(batch, size)[0], len(batch["label"]))
+            if held_out is not None and (i + 1) % self.every == 0:
+                size, batch = next(held_out)
+                losses["alphas"].update(self._architecture_step(batch, size), len(batch["label"]))
+        check_same_on_all_ranks(self.generator.get_state().numpy().tobytes(), "sampled paths")
+        means = {name: meter.compute() for name, meter in losses.items()}
+        if held_out is None:
+            del means["alphas"]
+        return {name: {"loss": check_finite(mean, name, epoch)} for name, mean in means.items()}
+
+    def _held_out(self, epoch):
+        while True:
+            self.held_out_loader.batch_sampler.epoch = epoch
+            sizes = self.held_out_loader.batch_sampler.sizes()
+            for size, batch in zip(sizes, self.held_out_loader, strict=True):
+                yield size, to_device(batch, self.device)
+
+    def _architecture_step(self, batch, size):
+        self.alphas.activate()
+        self.net.sample(self.mode, self.generator)
+        self.alphas.begin()
+        loss, _ = self.alphas.backward(batch, size)
+        self.net.set_alpha_gradients()
+        self.alphas.apply()
+        if self.mode == "two":
+            self.net.rescale()
+        return loss
+
+
 class ArchitectureWatch:
     """What the search is doing: genotype, probabilities, entropies, collapse, and when to stop.
 
     Args:
         net: Has ``genotype()`` and ``probabilities()`` (title -> row -> operation -> probability).
-        has_weights: Operation name -> whether it learns anything.
+        collapse: (genotype, probabilities) -> list of warnings, in words.
         patience: Stop after this many epochs without a change of the genotype; 0 never stops.
     """
 
-    def __init__(self, net, has_weights, patience=0):
-        self.net, self.has_weights, self.patience = net, has_weights, patience
+    def __init__(self, net, collapse, patience=0):
+        self.net, self.collapse, self.patience = net, collapse, patience
         self.genotype, self.unchanged = None, 0
 
     def look(self):
@@ -76,22 +146,10 @@ class ArchitectureWatch:
             "genotype": genotype.to_dict(),
             "probabilities": probabilities,
             "entropy": {title: mean_entropy(rows) for title, rows in probabilities.items()},
-            "warnings": self.warnings(genotype, probabilities),
+            "warnings": self.collapse(genotype, probabilities),
             "stable_epochs": self.unchanged,
             "stop": bool(self.patience) and self.unchanged >= self.patience,
         }
-
-    def warnings(self, genotype, probabilities):
-        """Signs of a collapsed search, in words."""
-        found = []
-        names = [name for step in genotype.steps for name in step.inner_steps]
-        if not any(self.has_weights(name) for name in names):
-            found.append(f"the cell has collapsed onto operations without weights ({', '.join(names)})")
-        for title, rows in probabilities.items():
-            skips = [row["skip"] for row in rows.values() if "skip" in row]
-            if skips and max(skips) < NONE_DOMINATES:
-                found.append(f"every edge of {title} clearly prefers `none`")
-        return found
 
     def state_dict(self):
         """Last genotype and how long it has stood."""

@@ -44,13 +44,21 @@ def train_one_epoch(updater, loader, metric, *, epoch, device, description="trai
             loss = updater.criterion(outputs, batch)
         losses.update(loss, len(batch["label"]))
         metric.update(outputs, batch)
-    result = {"loss": losses.compute(), **metric.compute()}
-    if not math.isfinite(result["loss"]):
+    return {"loss": check_finite(losses.compute(), description, epoch), **metric.compute()}
+
+
+def check_finite(loss, description, epoch):
+    """Return the mean loss of a pass.
+
+    Raises:
+        UserError: it is not finite.
+    """
+    if not math.isfinite(loss):
         raise UserError(
-            f"the {description} loss of epoch {epoch} is {result['loss']}; what was saved before this epoch is "
-            "kept; a smaller --eta_max, --amp off, or data without NaN usually mends it"
+            f"the {description} loss of epoch {epoch} is {loss}; what was saved before this epoch is "
+            "kept; a smaller learning rate, --amp off, or data without NaN usually mends it"
         )
-    return result
+    return loss
 
 
 @torch.no_grad()

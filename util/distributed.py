@@ -76,6 +76,16 @@ def gather(value):
     return values
 
 
+def check_same_on_all_ranks(value, name):
+    """Make sure that every rank has come to the same ``value`` (anything that can be compared).
+
+    Raises:
+        RuntimeError: they differ: what follows would mix up different networks.
+    """
+    if any(other != value for other in gather(value)):
+        raise RuntimeError(f"the {name} differ between the processes")
+
+
 def share_buffers(module):
     """Give every rank rank 0's buffers (running batch statistics), so that all evaluate the same network."""
     if world_size() > 1:

@@ -33,34 +33,36 @@ class EpochBatchSampler:
         shuffle: Draw a new order every epoch; otherwise 0, 1, 2, ...
         seed: Seed of the order.
         rank, world_size: This process and their number.
+        drop_last: Leave out what does not fill a batch, unless there is no other batch.
     """
 
-    def __init__(self, num_samples, batch_size, *, shuffle, seed=0, rank=0, world_size=1):
+    def __init__(self, num_samples, batch_size, *, shuffle, seed=0, rank=0, world_size=1, drop_last=False):
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
         self.rank, self.world_size = rank, world_size
+        self.drop_last = drop_last
         self.epoch = 0
 
-    def _starts(self):
-        starts = list(range(0, self.num_samples, self.batch_size))
-        if len(starts) > 1 and self.num_samples - starts[-1] < 2 * self.world_size:
-            starts.pop()
-        return starts
-
     def __len__(self):
-        return len(self._starts())
+        return len(self.sizes())
 
     def sizes(self):
         """Number of samples of each batch, over all ranks."""
-        starts = self._starts()
-        return [stop - start for start, stop in zip(starts, [*starts[1:], self.num_samples], strict=True)]
+        full, rest = divmod(self.num_samples, self.batch_size)
+        if self.drop_last and full:
+            return [self.batch_size] * full
+        sizes = [self.batch_size] * full + ([rest] if rest else [])
+        if len(sizes) > 1 and sizes[-1] < 2 * self.world_size:
+            sizes[-2:] = [sum(sizes[-2:])]
+        return sizes
 
     def __iter__(self):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = (
             torch.randperm(self.num_samples, generator=generator) if self.shuffle else torch.arange(self.num_samples)
         )
-        for batch in order.split(self.sizes()):
+        sizes = self.sizes()
+        for batch in order[: sum(sizes)].split(sizes):
             yield Indices(batch[self.rank :: self.world_size].tolist(), self.epoch)

@@ -19,7 +19,7 @@ def search(task, args):
     from engine.search import Alternating, ArchitectureWatch, finish_search, save_architecture
     from engine.training import Selection, fit
     from engine.updates import Precision
-    from models.bilevel.operations import has_weights
+    from models.bilevel.collapse import collapse
     from tasks.bilevel.networks import build_alpha_updater, build_search_net, build_updater
 
     with start_run(args, "search", args.out_dir) as run:
@@ -32,7 +32,7 @@ def search(task, args):
         one_search_epoch = Alternating(
             weights, alphas, loaders[train_split], loaders[dev_split], metric, run.device, second_forward
         )
-        watch = ArchitectureWatch(net, has_weights, args.patience)
+        watch = ArchitectureWatch(net, collapse, args.patience)
         explanation = "genotype of the epoch with the best dev score during the search"
         selection = Selection("dev", metric.name, explanation, task.LATER_WINS_TIES)
         run.track(net=net.changing(), weights=weights, alphas=alphas, watch=watch, selection=selection)

@@ -23,6 +23,14 @@ def test_trailing_single_sample_joins_the_batch_before():
     assert EpochBatchSampler(19, 8, shuffle=False, world_size=2).sizes() == [8, 11]
 
 
+def test_what_does_not_fill_a_batch_can_be_left_out():
+    assert EpochBatchSampler(23, 8, shuffle=False, drop_last=True).sizes() == [8, 8]
+    assert EpochBatchSampler(24, 8, shuffle=False, drop_last=True).sizes() == [8, 8, 8]
+    assert EpochBatchSampler(5, 8, shuffle=False, drop_last=True).sizes() == [5], "the only batch there is"
+    sampler = EpochBatchSampler(23, 8, shuffle=True, drop_last=True)
+    assert len(sampler) == 2 and len({i for batch in sampler for i in batch}) == 16
+
+
 def test_order_depends_on_seed_and_epoch_alone():
     def order(seed, epoch):
         sampler = EpochBatchSampler(50, 8, shuffle=True, seed=seed)
