@@ -26,9 +26,19 @@ class Accuracy:
 
     def compute(self):
         """``{"accuracy": value in 0..1}`` over all samples of all ranks; NaN without samples."""
-        parts = gather((int(self._correct), self._count))
+        parts = gather((float(self._correct), self._count))
         count = sum(part[1] for part in parts)
         return {self.name: sum(part[0] for part in parts) / count if count else float("nan")}
+
+
+class SoftAccuracy(Accuracy):
+    """Mean of the soft score (0..1) of each sample's largest logit; cheap enough for every training step."""
+
+    def update(self, outputs, batch):
+        """Add logits (N, A) and ``batch["label"]`` (N, A) of soft scores."""
+        chosen = batch["label"].gather(1, outputs.argmax(dim=1, keepdim=True))
+        self._correct = self._correct + chosen.double().sum()
+        self._count += len(outputs)
 
 
 class MultilabelF1:

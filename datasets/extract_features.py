@@ -1,0 +1,256 @@
+#!/usr/bin/env python
+"""Make region features of raw images: one .npz file per image, in the form of the published bottom-up features.
+
+Photographs, with the networks and weights of torchvision (a GPU helps much):
+
+    python datasets/extract_features.py --images data/vqa/images --out data/vqa/features --backbone fasterrcnn
+    python datasets/extract_features.py --images data/vqa/images --out data/vqa/features --backbone resnet101-grid
+
+Drawn objects on a plain background, without any network:
+
+    python datasets/extract_features.py --images data/easy_vqa/images --out data/easy_vqa/features --backbone pixels
+
+Subfolders of --images return in --out. A run that was interrupted goes on where it stopped when the same command is
+given again.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from util.cli import UserError, run_cli
+
+META_FILE = "meta.json"
+INVALID_FILE = "invalid.txt"
+BACKBONES = ("resnet101-grid", "fasterrcnn", "pixels")
+# Below this number of images, starting processes takes longer than they save.
+FEW = 256
+
+
+def get_args_parser():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument("--images", required=True, help="folder of the images, with or without subfolders")
+    data.add_argument("--out", required=True, help="folder of the features: NAME.jpg.npz for every NAME.jpg")
+    regions = parser.add_argument_group("regions")
+    regions.add_argument(
+        "--backbone",
+        required=True,
+        choices=BACKBONES,
+        help="cells of a grid, boxes of a detector, or (drawn pictures) connected foreground parts as pixels",
+    )
+    regions.add_argument("--grid", type=int, help="resnet101-grid: cells along each side (default: 7)")
+    regions.add_argument("--boxes", type=int, help="fasterrcnn, pixels: most regions per image (default: 100)")
+    regions.add_argument("--feature_size", type=int, help="pixels: numbers per region (default: 512)")
+    regions.add_argument(
+        "--short_side", type=int, help="pixels of the resized image's shorter side (default: grid 448, fasterrcnn 600)"
+    )
+    weights = parser.add_argument_group("weights (default: torchvision's cache or a download)")
+    weights.add_argument("--weights", help="torchvision's ResNet-101 state dict, or random (tests)")
+    weights.add_argument("--detector_weights", help="torchvision's Faster R-CNN state dict, or random (tests)")
+    work = parser.add_argument_group("work")
+    work.add_argument("--device", help="of the networks: auto (default), cpu, cuda or cuda:N")
+    work.add_argument("--batch_size", type=int, help="images that go through a network together (default: 8)")
+    work.add_argument("--workers", type=int, help="processes that read images (default: one per processor)")
+    work.add_argument("--skip_invalid", action="store_true", help="leave out unreadable images, do not end in error")
+    return parser
+
+
+def main(argv=None):
+    args = get_args_parser().parse_args(argv)
+    check_workers(args.workers)
+    from datasets.extractor_files import list_images
+    from datasets.extractors import accepted, build_extractor
+
+    # Before weights are fetched.
+    list_images(args.images)
+    settings = ("grid", "boxes", "feature_size", "short_side", "weights", "detector_weights", "device", "batch_size")
+    given = {name: getattr(args, name) for name in settings}
+    if "device" in accepted(args.backbone):
+        given["device"] = args.device or "auto"
+    extractor = build_extractor(args.backbone, **given)
+    extract(args.images, args.out, extractor, workers=args.workers, skip_invalid=args.skip_invalid)
+
+
+def check_workers(workers):
+    """Raise UserError where ``--workers`` cannot be."""
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers {workers}: must be 1 or more")
+
+
+def extract(images, out, extractor, *, workers=None, skip_invalid=False):
+    """Write or complete the features of a folder of images.
+
+    Args:
+        images: Folder of the images.
+        out: Folder of the features; see `datasets.extractor_files.write_regions`, and meta.json.
+        extractor: See `datasets.extractors`.
+        workers: Number of processes that read; None for one per processor.
+        skip_invalid: Leave out unreadable images instead of ending with an error.
+
+    Returns:
+        dict: the content of meta.json.
+
+    Raises:
+        UserError: there are no images, some cannot be read, or ``out`` cannot be written or was made otherwise.
+    """
+    from datasets.extractor_files import list_images, stored_shape, write_regions
+    from datasets.region_files import ENDING
+    from util.progress import progress
+
+    images, out = Path(images), Path(out)
+    names = list_images(images)
+    meta = _begin(out, extractor)
+    counts = {}
+    for name in progress(names, "checking", unit="image"):
+        shape = _fresh_shape(images / name, out / f"{name}{ENDING}", stored_shape)
+        if shape and shape[1] == extractor.feature_size:
+            counts[name] = shape[0]
+    remaining = [name for name in names if name not in counts]
+    if counts:
+        print(f"{len(counts):,} images are done already, {len(remaining):,} to go")
+    invalid = {}
+    work = _regions(images, remaining, extractor, workers, invalid)
+    for name, x, boxes, size in progress(work, "extracting", total=len(remaining), unit="image"):
+        write_regions(out / f"{name}{ENDING}", x, boxes, *size)
+        counts[name] = len(x)
+    _check_invalid(images, out, invalid, skip_invalid)
+    return _finish(out, meta, counts, invalid)
+
+
+def _begin(out, extractor):
+    """The content of meta.json while the work is under way, written; what killed runs left is removed.
+
+    Raises:
+        UserError: the folder holds features that were made otherwise.
+    """
+    from datasets.region_files import ENDING
+    from util.files import read_json, write_json
+
+    path = out / META_FILE
+    present = list(out.rglob(f"*{ENDING}*"))
+    if path.exists():
+        found = read_json(path)
+        if _making(found.get("extractor") if isinstance(found, dict) else None) != _making(extractor.settings):
+            raise UserError(f"{out} holds features made with other settings ({path}); choose another --out")
+    elif present:
+        raise UserError(f"{out} holds {ENDING} files but no {META_FILE}; choose another --out")
+    for left in present:
+        if left.name.startswith("."):
+            left.unlink()
+    meta = {"extractor": extractor.settings, "feature_size": extractor.feature_size, "versions": _versions()}
+    write_json(path, meta | {"complete": False})
+    return meta
+
+
+def _making(settings):
+    """Settings that decide over the numbers: of weights their digest, not the place they came from."""
+    if not isinstance(settings, dict):
+        return None
+    return {name: value for name, value in settings.items() if name not in ("weights", "detector_weights")}
+
+
+def _versions():
+    import importlib.metadata
+    import platform
+
+    names = ("numpy", "pillow", "opencv-python-headless", "opencv-python", "torch", "torchvision")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _fresh_shape(image, features, stored_shape):
+    """(n, D) of a whole file of features that is not older than its image, else None."""
+    try:
+        fresh = features.stat().st_mtime_ns >= image.stat().st_mtime_ns
+    except OSError:
+        return None
+    return stored_shape(features) if fresh else None
+
+
+def _regions(images, names, extractor, workers, invalid):
+    """Yield (name, features, boxes, (height, width)) of the readable images; the others go into ``invalid``."""
+    from datasets.worker_pool import map_tasks, usable_processors
+
+    workers = workers or (usable_processors() if len(names) >= FEW else 1)
+    tasks = ((str(images / name), name, extractor.prepare) for name in names)
+    waiting = []
+    for (_, name, _), outcome in map_tasks(_read, tasks, workers):
+        if outcome is None:
+            invalid[name] = "makes its process die (decoder at fault, or out of memory)"
+        elif isinstance(outcome, str):
+            invalid[name] = outcome
+        else:
+            waiting.append((name, *outcome))
+        if len(waiting) == extractor.window:
+            yield from _finished(waiting, extractor)
+            waiting = []
+    yield from _finished(waiting, extractor)
+
+
+def _read(task):
+    """The prepared image and its (height, width), or the reason why it cannot be read."""
+    from datasets.extractor_files import BadImage, read_image
+
+    path, _, prepare = task
+    try:
+        image = read_image(path)
+    except BadImage as reason:
+        return str(reason)
+    return prepare(image), image.shape[:2]
+
+
+def _finished(waiting, extractor):
+    regions = extractor.finish([item for _, item, _ in waiting])
+    for (name, _, size), (x, boxes) in zip(waiting, regions, strict=True):
+        yield name, x, boxes, size
+
+
+def _check_invalid(images, out, invalid, skip_invalid):
+    """List the unreadable images in ``invalid.txt``; stop there unless they are to be left out."""
+    from util.files import write_text
+
+    path = out / INVALID_FILE
+    path.unlink(missing_ok=True)
+    if not invalid:
+        return
+    write_text(path, "".join(f"{name}\t{reason}\n" for name, reason in sorted(invalid.items())))
+    name, reason = min(invalid.items())
+    count = f"{len(invalid):,} image{'s' * (len(invalid) > 1)} cannot be used"
+    if not skip_invalid:
+        raise UserError(
+            f"{images / name} {reason}; {count} (all of them: {path}), the features of all others are kept: mend them,"
+            " or add --skip_invalid to leave them out, and run the same command again"
+        )
+    print(f"note: {count} and left out, first {images / name}: {reason} (all of them: {path})")
+
+
+def _finish(out, meta, counts, invalid):
+    """Write the final meta.json, and say what there is."""
+    from util.files import write_json
+
+    if not counts:
+        raise UserError(f"none of the images can be read (see {out / INVALID_FILE})")
+    numbers = counts.values()
+    meta |= {"images": len(counts), "regions": sum(numbers), "regions_per_image": [min(numbers), max(numbers)]}
+    meta |= {"skipped": dict(sorted(invalid.items())), "complete": True}
+    write_json(out / META_FILE, meta)
+    regions = f"{meta['regions']:,} regions of {meta['feature_size']:,} numbers each"
+    print(f"wrote {out}: {len(counts):,} images, {regions} ({min(numbers)} to {max(numbers)} per image)")
+    if "random" in meta["extractor"].values():
+        print("note: made with random weights, which only tests of the road are good for")
+    return meta
+
+
+if __name__ == "__main__":
+    run_cli(main)

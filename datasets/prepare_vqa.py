@@ -1,0 +1,203 @@
+#!/usr/bin/env python
+"""Prepare VQA v2: check the official files, pack the region features into one store, and build the vocabulary.
+
+    python datasets/prepare_vqa.py --data data/vqa --out data/vqa/store
+
+expects data/vqa/annotations/v2_*.json and the features in data/vqa/bua-r101-max100/{train2014,val2014,test2015}/*.npz
+(or in --features DIR). With the official files it should print: train 443,757 questions, val 214,354 questions,
+test 447,793 questions. Training finds the store by itself where it lies in data/vqa/store.
+
+A run that was interrupted goes on where it stopped when the same command is given again.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from util.cli import UserError, run_cli
+
+
+def get_args_parser():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", required=True, help="folder with annotations/ and normally the features")
+    data.add_argument("--features", help="folder of the .npz files (default: bua-r101-max100 or features in --data)")
+    data.add_argument("--out", help="folder of the store (default: store in --data)")
+    data.add_argument(
+        "--visual_genome",
+        help="folder of VG_questions.json and VG_annotations.json, which are copied into annotations/"
+        " (for the split train+val+vg)",
+    )
+    data.add_argument(
+        "--min_answer_count",
+        type=int,
+        default=9,
+        help="least number of occurrences of an answer in train and val (default: %(default)s, as the originals)",
+    )
+    work = parser.add_argument_group("work")
+    work.add_argument("--float32", action="store_true", help="keep features as float32: twice the size, no rounding")
+    work.add_argument("--workers", type=int, help="processes (default: one per processor)")
+    work.add_argument("--skip_invalid", action="store_true", help="leave out faulty files instead of stopping at last")
+    work.add_argument("--verify", action="store_true", help="only check what an earlier run made")
+    return parser
+
+
+def main(argv=None):
+    args = get_args_parser().parse_args(argv)
+    for name, value in (("workers", args.workers), ("min_answer_count", args.min_answer_count)):
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: must be 1 or more")
+    out = args.out or Path(args.data) / "store"
+    if args.verify:
+        verify(out)
+        return
+    prepare(
+        args.data,
+        out,
+        features=args.features,
+        visual_genome=args.visual_genome,
+        min_answer_count=args.min_answer_count,
+        dtype="float32" if args.float32 else "float16",
+        workers=args.workers,
+        skip_invalid=args.skip_invalid,
+    )
+
+
+def prepare(
+    data,
+    out,
+    *,
+    features=None,
+    visual_genome=None,
+    min_answer_count=9,
+    dtype="float16",
+    workers=None,
+    skip_invalid=False,
+):
+    """Check the official files in ``data``, pack the features into ``out``, build vocabulary and answer table.
+
+    Args:
+        data, out: Folder with ``annotations/``, folder of the store.
+        features: Folder of the ``.npz`` files; None to find it in ``data``.
+        visual_genome: Folder of the two Visual Genome files to copy into ``annotations/``, or None.
+        min_answer_count: Least number of occurrences of an answer in train and val.
+        dtype: ``float16`` or ``float32``.
+        workers: Number of processes; None for one per processor.
+        skip_invalid: Leave out faulty files instead of ending with an error.
+
+    Returns:
+        Number of images in the store.
+
+    Raises:
+        UserError: files are missing, faulty or do not fit together, or ``out`` cannot be written.
+    """
+    from datasets.region_packing import pack_regions
+    from datasets.vqa_files import VQAFolder
+    from datasets.vqa_tables import build_answers, build_vocabulary, write_tables
+
+    if visual_genome:
+        _copy_visual_genome(Path(visual_genome), Path(data))
+    folder = VQAFolder(data)
+    tree = Path(features) if features else _find_tree(data)
+    image_ids = _check_questions(folder)
+    vocabulary, answers = build_vocabulary(folder), build_answers(folder, min_answer_count)
+    print(f"vocabulary {len(vocabulary):,} words, {len(answers):,} answers")
+    store = pack_regions(tree, out, dtype=dtype, workers=workers, skip_invalid=skip_invalid)
+    write_tables(out, folder, vocabulary, answers, min_answer_count)
+    _tell_regions(store, image_ids)
+    return len(store.ids)
+
+
+def _find_tree(data):
+    from datasets.vqa_files import FEATURE_FOLDERS
+
+    for name in FEATURE_FOLDERS:
+        if (Path(data) / name).is_dir():
+            return Path(data) / name
+    raise UserError(
+        f"{data} has no {' or '.join(FEATURE_FOLDERS)}: give --features DIR, the folder of the .npz features (or of"
+        " folders of them); from raw images: `python datasets/extract_features.py --help`"
+    )
+
+
+def _copy_visual_genome(source, data):
+    """Put the two Visual Genome files into ``annotations/``, checked and whole."""
+    import shutil
+
+    from datasets.vqa_files import ANNOTATION_FILES, ANNOTATION_FOLDER, QUESTION_FILES
+    from util.files import atomic_path
+
+    for name in (QUESTION_FILES["vg"], ANNOTATION_FILES["vg"]):
+        path, target = source / name, data / ANNOTATION_FOLDER / name
+        if not path.is_file():
+            raise UserError(f"--visual_genome {source} has no {name}; give the folder of both Visual Genome files")
+        if not target.exists() or not target.samefile(path):
+            with atomic_path(target) as temporary:
+                shutil.copyfile(path, temporary)
+            print(f"copied {path} to {target}")
+
+
+def _check_questions(folder):
+    """Check every official file, print what there is, and return {part: image ids of its questions}."""
+    from datasets.vqa_files import OFFICIAL_COUNTS, QUESTION_FILES, is_official, match_annotations
+
+    image_ids, official = {}, False
+    for part in QUESTION_FILES:
+        if not folder.has_questions(part):
+            continue
+        questions = folder.questions(part)
+        image_ids[part], count = questions.image_ids, len(questions.ids)
+        answered, differs = "", ""
+        if folder.has_annotations(part):
+            annotations = folder.annotations(part)
+            paths = folder.questions_path(part), folder.annotations_path(part)
+            match_annotations(questions, annotations, *paths)
+            answered = f", {len(annotations.question_ids):,} with answers"
+        if is_official(questions.info):
+            official = True
+            expected = OFFICIAL_COUNTS.get(part, count)
+            differs = "" if expected == count else f" (the official VQA v2 has {expected:,})"
+        print(f"{part} {count:,} questions{answered}{differs}")
+    for name in folder.missing() if official else ():
+        print(f"note: {folder.folder / name} is not there; published networks use the words of all official files")
+    return image_ids
+
+
+def _tell_regions(store, image_ids):
+    """Print how many regions images have, and for which images of each part there are none."""
+    import numpy as np
+
+    from datasets.regions import rows_of
+
+    counts = store.counts()
+    print(
+        f"{len(counts):,} images with {counts.min()} to {counts.max()} regions (mean {counts.mean():.1f}) of width"
+        f" {store.feature_size}"
+    )
+    for part, ids in image_ids.items():
+        images = np.unique(ids)
+        absent = images[rows_of(store, images) < 0]
+        if len(absent):
+            print(f"note: {part}: {len(absent):,} of {len(images):,} images have no features, first {absent[0]}")
+
+
+def verify(out):
+    """Check a finished store byte by byte.
+
+    Raises:
+        UserError: naming what is damaged or unfinished.
+    """
+    from datasets.region_store import RegionStore
+
+    store = RegionStore(out, "python datasets/prepare_vqa.py --data data/vqa --out STORE")
+    store.verify()
+    print(f"{out}: {len(store.ids):,} images are intact")
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,135 @@
+"""Word vectors for a vocabulary: a GloVe text file, an ``.npz`` file, a spaCy package, or none."""
+
+import importlib
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from util.cli import UserError
+from util.progress import progress
+
+NONE = "none"
+REMEDY = "give a GloVe .txt file, an .npz file with words and vectors, an installed spaCy package, or none"
+
+
+class WordVectors(NamedTuple):
+    """Vectors of a vocabulary's V words.
+
+    matrix: float32 (V, E); rows of words without a vector are zeros, as the originals' are.
+    found: bool (V,), which words have a vector.
+    description: Where they come from and how many were found.
+    """
+
+    matrix: np.ndarray
+    found: np.ndarray
+    description: str
+
+
+def load_word_vectors(source, words):
+    """Vectors of ``words``.
+
+    Args:
+        source: Path of a GloVe text file (a word and E numbers per line), path of an ``.npz`` file (``words`` (W,)
+            of text and ``vectors`` (W, E)), name of a spaCy package with vectors, or ``none``.
+        words: The V words of a vocabulary, the special ones first; words are looked up as they are spelt.
+
+    Returns:
+        `WordVectors`, or None for ``none``: the network then starts with random vectors.
+
+    Raises:
+        UserError: there is no such file or package, it is damaged, or it has no vector of any of the words.
+    """
+    if source == NONE:
+        return None
+    path = Path(source)
+    if path.is_file():
+        read = _read_npz if path.suffix == ".npz" else _read_text
+        vectors = read(path, words)
+    elif not source.isidentifier():
+        raise UserError(f"word vectors {source}: there is no such file; {REMEDY}")
+    else:
+        vectors = _read_spacy(source, words)
+    size = len(next(iter(vectors.values()), ()))
+    if not size:
+        raise UserError(f"word vectors {source}: none of the {len(words):,} words has a vector; {REMEDY}")
+    matrix, found = np.zeros((len(words), size), dtype=np.float32), np.zeros(len(words), dtype=bool)
+    for row, word in enumerate(words):
+        if word in vectors:
+            matrix[row], found[row] = vectors[word], True
+    name = path.name if path.is_file() else source
+    return WordVectors(matrix, found, f"{name} ({int(found.sum()):,} of {len(words):,} words)")
+
+
+def _read_text(path, words):
+    """dict word -> float32 (E,) out of a GloVe text file; the first line of a word counts."""
+    wanted = {word.encode() for word in words}
+    vectors, size = {}, None
+    with path.open("rb") as file:
+        for number, line in enumerate(progress(file, f"reading {path.name}", unit="line"), start=1):
+            size = size or _width(path, number, line)
+            # Only wanted lines are taken apart: a file has millions.
+            if size and line.split(b" ", 1)[0] in wanted:
+                # From the right, since some words of GloVe hold spaces.
+                word, *values = line.rstrip().rsplit(b" ", size)
+                if word in wanted and word not in vectors:
+                    vectors[word] = _parse(path, number, values, size)
+    return {word.decode(): vector for word, vector in vectors.items()}
+
+
+def _width(path, number, line):
+    """Numbers per line, told by the first; None for the heading of a word2vec file."""
+    values = line.split()
+    if number == 1 and len(values) == 2 and all(value.isdigit() for value in values):
+        return None
+    if len(values) < 2:
+        raise UserError(f"word vectors {path}: line {number} is no word with numbers; {REMEDY}")
+    return len(_parse(path, number, values[1:], len(values) - 1))
+
+
+def _parse(path, number, values, size):
+    try:
+        vector = np.array([float(value) for value in values], dtype=np.float32)
+    except ValueError:
+        vector = np.zeros(0)
+    if len(vector) != size or not np.isfinite(vector).all():
+        raise UserError(f"word vectors {path}: line {number} has not {size} finite numbers; fetch the file again")
+    return vector
+
+
+def _read_npz(path, words):
+    """dict word -> float32 (E,) out of an ``.npz`` file."""
+    expected = "expected arrays words (W,) of text and vectors (W, E) of numbers"
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            names, vectors = file["words"], file["vectors"]
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile):
+        raise UserError(f"word vectors {path} are damaged or of another form: {expected}") from None
+    good = names.ndim == 1 and names.dtype.kind == "U" and vectors.ndim == 2 and vectors.dtype.kind == "f"
+    if not good or len(names) != len(vectors):
+        found = f"words {names.dtype} {names.shape} and vectors {vectors.dtype} {vectors.shape}"
+        raise UserError(f"word vectors {path} hold {found}; {expected}")
+    rows = {name: row for row, name in reversed(list(enumerate(names.tolist())))}
+    chosen = {word: vectors[rows[word]].astype(np.float32) for word in words if word in rows}
+    if not all(np.isfinite(vector).all() for vector in chosen.values()):
+        raise UserError(f"word vectors {path} hold NaN or infinite values; make the file again")
+    return chosen
+
+
+def _read_spacy(name, words):
+    """dict word -> float32 (E,) of the words for which the spaCy package ``name`` has a vector."""
+    try:
+        pipeline = importlib.import_module(name).load()
+    except ModuleNotFoundError as error:
+        missing = "is neither a file nor an installed package" if error.name == name else f"needs {error.name}"
+        raise UserError(f"word vectors {name} {missing}; {REMEDY}") from None
+    except (AttributeError, OSError) as error:
+        raise UserError(f"word vectors {name}: the package cannot be loaded ({error}); {REMEDY}") from None
+    vectors = {}
+    for word in progress(words, f"reading {name}", unit="word"):
+        # A word such as 2+2= falls into several tokens, whose mean counts, as in the original.
+        vector = np.asarray(pipeline(word).vector, dtype=np.float32)
+        if vector.any():
+            vectors[word] = vector
+    return vectors

@@ -1,0 +1,248 @@
+"""Accuracy of visual question answering: the share of annotators, of ten, who gave the answer, capped at three.
+
+Two protocols of the VQA toolkit (GT-Vision-Lab/VQA), both with line breaks and tabs as spaces and both ends stripped
+in a predicted answer:
+
+original   What the originals' copy does. A predicted answer goes through the punctuation pass and the digit and
+           article pass. The annotators' answers go through the punctuation pass alone, and only if they are not all
+           the same; "two" of annotators therefore never equals a predicted "2".
+official   What the toolkit's own later version does. The annotators' answers are stripped as well. If they are not
+           all the same, predicted and annotators' answers go through both passes; else nobody's do, and the
+           predicted answer must equal the one answer letter by letter.
+"""
+
+import functools
+import json
+from collections import Counter
+
+import numpy as np
+import torch
+
+from util.answers import normalise_words, strip_punctuation
+from util.cli import UserError
+from util.distributed import gather
+from util.files import write_text
+
+PROTOCOLS = ("original", "official")
+# As many equal answers make a full score.
+ENOUGH = 3
+DECIMALS = 2
+
+
+def _plain(text):
+    return text.replace("\n", " ").replace("\t", " ").strip()
+
+
+def _normalised(text):
+    return normalise_words(strip_punctuation(text))
+
+
+class AnswerScores:
+    """The accuracy of any answer to each of N questions, few bytes each.
+
+    Args:
+        annotations: Iterable of official annotation records with ``answers: [{"answer": text}, ...]``.
+        protocol: ``original`` or ``official``, see the module.
+
+    Raises:
+        UserError: unknown protocol.
+    """
+
+    def __init__(self, annotations, protocol="original"):
+        if protocol not in PROTOCOLS:
+            raise UserError(f"--metric {protocol}: choose one of {', '.join(PROTOCOLS)}")
+        self.protocol = protocol
+        self._codes, self._normal = {}, {}
+        codes, values, starts, unanimous = [], [], [0], []
+        for record in annotations:
+            given = [answer["answer"] for answer in record["answers"]]
+            same, texts = self._annotators(given)
+            unanimous.append(same)
+            for text, accuracy in _accuracies(texts).items():
+                codes.append(self._codes.setdefault(text, len(self._codes)))
+                values.append(accuracy)
+            starts.append(len(codes))
+        self._answers, self._values = np.array(codes, dtype=np.int32), np.array(values, dtype=np.float64)
+        self._starts, self._unanimous = np.array(starts, dtype=np.int64), np.array(unanimous, dtype=bool)
+
+    def _annotators(self, given):
+        """Whether all annotators' answers are the same, and the answers as they are compared."""
+        if self.protocol == "official":
+            given = [_plain(text) for text in given]
+        if len(set(given)) == 1:
+            return True, given
+        apply = strip_punctuation if self.protocol == "original" else _normalised
+        return False, [self._once(apply, text) for text in given]
+
+    def _once(self, apply, text):
+        # Few spellings make up millions of answers.
+        key = (apply, text)
+        if key not in self._normal:
+            self._normal[key] = apply(text)
+        return self._normal[key]
+
+    def __len__(self):
+        return len(self._unanimous)
+
+    def score(self, row, answer):
+        """Accuracy in 0..1 of the text ``answer`` to question number ``row``."""
+        answer = _plain(answer)
+        if self.protocol == "original" or not self._unanimous[row]:
+            answer = self._once(_normalised, answer)
+        code = self._codes.get(answer)
+        if code is None:
+            return 0.0
+        piece = slice(self._starts[row], self._starts[row + 1])
+        found = np.flatnonzero(self._answers[piece] == code)
+        return float(self._values[piece][found[0]]) if len(found) else 0.0
+
+
+def _accuracies(texts):
+    """dict answer -> its accuracy: the mean over annotators of min(1, equal answers of the others / 3).
+
+    Annotators are told apart by their place. NOTE: the toolkit tells them apart by their whole records, which
+    comes to the same as long as every ``answer_id`` is another.
+    """
+    return {
+        text: _accuracy(tuple(other == text for other in texts)) if count <= ENOUGH else 1.0
+        for text, count in Counter(texts).items()
+    }
+
+
+@functools.cache
+def _accuracy(own):
+    """Accuracy of an answer, from whether each annotator gave it (tuple of bool)."""
+    count = sum(own)
+    # Summed in the annotators' order, as the toolkit does, so that rounded percentages agree.
+    return sum(min(1, (count - one) / ENOUGH) for one in own) / len(own)
+
+
+class VQAAccuracy:
+    """Accuracy of the answers with the largest logit, overall and by type of answer.
+
+    With several processes `compute` and `results` are to be called by all of them.
+
+    Args:
+        names: The A answers in the order of the classes.
+        question_ids: int64 (N,) ids of the data set's questions.
+        annotations: Their N official annotation records, or None where the answers are secret.
+        protocol: ``original`` or ``official``.
+    """
+
+    name = "accuracy"
+
+    def __init__(self, names, question_ids, annotations=None, protocol="original"):
+        self.names, self.question_ids = list(names), np.asarray(question_ids)
+        self._scores = self._types = None
+        if annotations is not None:
+            self._scores = AnswerScores(annotations, protocol)
+            self._types = np.array([str(record.get("answer_type", "")) for record in annotations])
+        self.reset()
+
+    def reset(self):
+        """Forget all answers."""
+        self._rows, self._classes = [], []
+
+    def update(self, outputs, batch):
+        """Add logits (B, A) for the questions ``batch["index"]`` int64 (B,)."""
+        # Kept on the device: a copy to the CPU would make every step wait.
+        self._classes.append(outputs.argmax(dim=1))
+        self._rows.append(batch["index"])
+
+    def _gathered(self):
+        """Numbers of the questions seen on any rank, ascending, and the class of each."""
+        own = [
+            torch.cat(parts).cpu().numpy() if parts else np.zeros(0, np.int64) for parts in (self._rows, self._classes)
+        ]
+        rows, classes = (np.concatenate(parts) for parts in zip(*gather(own), strict=True))
+        rows, firsts = np.unique(rows, return_index=True)
+        return rows, classes[firsts]
+
+    def compute(self):
+        """``{"accuracy": value in 0..1}``, and the same for each answer type (``yes/no``, ``number``, ``other``).
+
+        Over the questions seen on any rank, each counted once; NaN without questions or without annotations.
+        """
+        rows, classes = self._gathered()
+        if self._scores is None or not len(rows):
+            return {self.name: float("nan")}
+        scores = np.array(
+            [self._scores.score(row, self.names[one]) for row, one in zip(rows.tolist(), classes.tolist(), strict=True)]
+        )
+        types = self._types[rows]
+        by_type = {str(kind): float(scores[types == kind].mean()) for kind in np.unique(types) if kind}
+        return {self.name: float(scores.mean())} | by_type
+
+    def results(self):
+        """What was answered, on any rank: question ids int64 (n,) in the order of the data set, and n answers (str)."""
+        rows, classes = self._gathered()
+        return self.question_ids[rows], [self.names[one] for one in classes.tolist()]
+
+
+def official_scores(results, annotations, protocol="original"):
+    """Score a result set as the toolkit does.
+
+    Args:
+        results: List of ``{"question_id": int, "answer": str}``.
+        annotations: Content of an official annotation file, or its list of records.
+        protocol: ``original`` or ``official``.
+
+    Returns:
+        dict of overall, per_answer_type and per_question_type (dicts by type), in % rounded to 2 decimals.
+
+    Raises:
+        UserError: results are of another form, or not of exactly the annotated questions.
+    """
+    records = annotations["annotations"] if isinstance(annotations, dict) else annotations
+    _check_results(results, [record["question_id"] for record in records])
+    answers = {result["question_id"]: result["answer"] for result in results}
+    scorer = AnswerScores(records, protocol)
+    scores, kinds = [], {"per_answer_type": {}, "per_question_type": {}}
+    for row, record in enumerate(records):
+        score = scorer.score(row, answers[record["question_id"]])
+        scores.append(score)
+        for name, field in (("per_answer_type", "answer_type"), ("per_question_type", "question_type")):
+            kinds[name].setdefault(str(record.get(field, "")), []).append(score)
+    by_type = {name: {kind: _percent(part) for kind, part in parts.items()} for name, parts in kinds.items()}
+    return {"overall": _percent(scores)} | by_type
+
+
+def _percent(scores):
+    return round(100 * sum(scores) / len(scores), DECIMALS)
+
+
+def _check_results(results, wanted):
+    for result in results:
+        answer = result.get("answer") if isinstance(result, dict) else None
+        if not isinstance(answer, str) or not isinstance(result.get("question_id"), int):
+            raise UserError(
+                f'the result set holds {str(result)[:60]}; expected entries {{"question_id": number, "answer": text}}'
+            )
+    expected, counts = set(wanted), Counter(result["question_id"] for result in results)
+    kinds = {
+        "missing": [number for number in wanted if number not in counts],
+        "not annotated": [number for number in counts if number not in expected],
+        "given more than once": [number for number, count in counts.items() if count > 1],
+    }
+    faults = [f"{len(ids):,} {what} (first {ids[0]})" for what, ids in kinds.items() if ids]
+    if faults or not wanted:
+        raise UserError(
+            f"the result set does not fit the {len(wanted):,} annotated questions:"
+            f" {', '.join(faults) or 'there are none'}; answer every question of the split once"
+        )
+
+
+def write_results(path, question_ids, answers):
+    """Write answers in the evaluation server's form, ``[{"answer": text, "question_id": number}, ...]``, atomically.
+
+    Args:
+        path: The file.
+        question_ids: n ids.
+        answers: n texts.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    pairs = zip(question_ids, answers, strict=True)
+    entries = (json.dumps({"answer": answer, "question_id": int(number)}) for number, answer in pairs)
+    write_text(path, "[" + ",\n".join(entries) + "]\n")

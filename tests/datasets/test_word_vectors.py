@@ -1,0 +1,90 @@
+"""Word vectors from every source, and one clear line for every fault."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from datasets.word_vectors import load_word_vectors
+from tests.datasets.vqa_files import refusal
+
+WORDS = ["PAD", "UNK", "CLS", "what", "émile", "2+2=", "absent"]
+ROWS = {"what": [1.0, -2.5, 0.25], "émile": [0.5, 0.0, 3.0], "other": [9.0, 9.0, 9.0]}
+
+
+def check(vectors, found=("what", "émile")):
+    assert vectors.matrix.dtype == np.float32 and vectors.matrix.shape == (len(WORDS), 3)
+    assert vectors.found.tolist() == [word in found for word in WORDS]
+    for word, row in zip(WORDS, vectors.matrix.tolist(), strict=True):
+        assert row == (ROWS[word] if word in found else [0.0, 0.0, 0.0])
+    assert f"{len(found)} of 7 words" in vectors.description
+
+
+def lines(rows=ROWS):
+    return "".join(f"{word} {' '.join(map(str, values))}\n" for word, values in rows.items())
+
+
+@pytest.mark.parametrize("heading", ["", "4 3\n"])
+def test_text_file(tmp_path, heading):
+    """With or without word2vec's heading; words with spaces and repeated words as in the published files."""
+    path = tmp_path / "glove.3d.txt"
+    text = heading + lines() + "what . 5 5 5\n" + "what 7 7 7\n"
+    path.write_text(text, encoding="utf-8")
+    check(load_word_vectors(str(path), WORDS))
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("", "none of the 7 words"),
+    ("other 1 2 3\n", "none of the 7 words"),
+    ("other 1 2 3\nwhat 1 2\n", "line 2 has not 3"),
+    ("other 1 2 3\nwhat 1 2 x\n", "line 2 has not 3 finite"),
+    ("other 1 2 3\nwhat 1 2 nan\n", "line 2 has not 3 finite"),
+    ("alone\n", "line 1 is no word with numbers"),
+    ("a b c\n", "line 1 has not 2 finite"),
+])  # fmt: skip
+def test_damaged_text_file(tmp_path, text, words):
+    path = tmp_path / "glove.txt"
+    path.write_text(text)
+    refusal(lambda: load_word_vectors(str(path), WORDS), path, words)
+
+
+def test_npz_file(tmp_path):
+    path = tmp_path / "vectors.npz"
+    names, vectors = np.array([*ROWS, "what"]), np.array([*ROWS.values(), [7, 7, 7]], dtype=np.float64)
+    np.savez(path, words=names, vectors=vectors)
+    check(load_word_vectors(str(path), WORDS))
+    np.savez(path, words=names[:2], vectors=vectors)
+    refusal(lambda: load_word_vectors(str(path), WORDS), path, "expected arrays words")
+    np.savez(path, words=names.astype(object), vectors=vectors)
+    refusal(lambda: load_word_vectors(str(path), WORDS), path, "damaged or of another form")
+    np.savez(path, words=names, vectors=vectors + np.inf)
+    refusal(lambda: load_word_vectors(str(path), WORDS), path, "NaN or infinite")
+    path.write_bytes(b"PK\x03\x04")
+    refusal(lambda: load_word_vectors(str(path), WORDS), path, "damaged")
+
+
+def test_package(monkeypatch):
+    def pipeline(text):
+        return types.SimpleNamespace(vector=np.array(ROWS.get(text, [0, 0, 0]), dtype=np.float32))
+
+    package = types.ModuleType("xx_vectors_web")
+    package.load = lambda: pipeline
+    monkeypatch.setitem(sys.modules, "xx_vectors_web", package)
+    check(load_word_vectors("xx_vectors_web", WORDS))
+    monkeypatch.setitem(sys.modules, "xx_other", types.ModuleType("xx_other"))
+    refusal(lambda: load_word_vectors("xx_other", WORDS), "cannot be loaded")
+
+
+def test_none():
+    assert load_word_vectors("none", WORDS) is None
+
+
+@pytest.mark.parametrize(("source", "words"), [
+    ("glove.6B.300d.txt", "there is no such file"),
+    ("folder/glove", "there is no such file"),
+    ("en_vectors_web_lg", "neither a file nor an installed package"),
+    ("", "there is no such file"),
+])  # fmt: skip
+def test_nothing_there(source, words):
+    refusal(lambda: load_word_vectors(source, WORDS), source, words, "GloVe")
