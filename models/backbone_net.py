@@ -1,7 +1,6 @@
 """Networks on backbones whose frozen features can be computed once, and the unimodal ones among them."""
 
 import hashlib
-import math
 
 import torch
 from torch import nn
@@ -21,11 +20,11 @@ class BackboneNet(nn.Module):
     Args:
         backbones: Name -> network with ``channels`` (of the features that a fusion reads),
             ``stateless`` (no dropout or batch norm before its features), ``kept`` (its features are worth
-            keeping), a forward ``(input, count)``
-            -> feature list, ``head(features)`` -> logits, and ``modules_of(count)``.
+            keeping), if there are any ``settings`` beside its weights that its features depend on, a
+            forward ``(input, count)`` -> feature list, ``head(features)`` -> logits, and ``modules_of(count)``.
         pool: Output size of the reshape layers' pool.
         backbone_batch: Samples that a backbone in evaluation mode computes at a time, which bounds its
-            memory and changes no number: nothing in it looks across samples. None: all at once.
+            memory: nothing in it looks across samples. None: all at once.
     """
 
     def __init__(self, backbones, pool, backbone_batch=None):
@@ -42,13 +41,11 @@ class BackboneNet(nn.Module):
             makes them smaller, for the reshape layers' pool has no weights, and pooling again changes nothing.
         """
         inputs = batch[name]
-        # No part of a single sample: torch computes that with other kernels on a CPU, to other last bits.
-        parts = max(1, min(math.ceil(len(inputs) / (self.backbone_batch or len(inputs))), len(inputs) // 2))
-        found = [
-            [self._compact(feature) for feature in self.backbones[name](part, count)]
-            for part in inputs.tensor_split(parts)
-        ]
-        return [torch.cat(same) for same in zip(*found, strict=True)]
+        size = self.backbone_batch or len(inputs)
+        # Parts of one size: with another number of rows a matrix product may use other kernels, to other last bits.
+        filled = torch.cat([inputs, inputs[-1:].expand(-len(inputs) % size, *inputs.shape[1:])])
+        found = [[self._compact(f) for f in self.backbones[name](part, count)] for part in filled.split(size)]
+        return [torch.cat(same)[: len(inputs)] for same in zip(*found, strict=True)]
 
     def feature_shapes(self, batch, name):
         """Shapes, without the batch axis, of what `extract` would return for ``batch``; computes nothing."""

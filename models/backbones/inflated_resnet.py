@@ -34,7 +34,7 @@ class InflatedResNet50(nn.Module):
         super().__init__()
         if pool not in ("7x7", "full"):
             raise ValueError(f"pool {pool!r}: expected 7x7 or full")
-        self.pool = pool
+        self.pool = self.settings = pool
         self.cnn = _Body()
         self.classifier = nn.Linear(2048, num_outputs)
         put_channels_last(self)

@@ -28,7 +28,6 @@ class ResNeXt101(nn.Module):
 
     def __init__(self, num_outputs, in_channels=3):
         super().__init__()
-        self.in_channels = in_channels
         self.conv1 = _stem(in_channels)
         self.bn1 = nn.BatchNorm3d(64)
         self.relu = nn.ReLU(inplace=True)

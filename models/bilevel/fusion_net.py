@@ -52,7 +52,6 @@ class FusionNet(BackboneNet):
         self.input_names = tuple(input_names)
         self.frozen_eval = frozen and backbone_mode == "eval"
         in_channels = [width for backbone in self.backbones.values() for width in backbone.channels]
-        self.num_features = len(in_channels)
         self.reshape = nn.ModuleDict(
             {str(i): ReshapeLayer(in_channels[i], channels, pool, dropout) for i in sorted(used)}
         )

@@ -1,0 +1,99 @@
+"""What follows the encoder-decoder in each task of MMNas (specification section 3, item 7)."""
+
+from torch import nn
+
+from models.supernet.layers import AttentionPooling, LayerNorm
+from models.supernet.rows import Rows
+
+
+class PoolingHead(nn.Module):
+    """Both sides pooled by attention, added, normalised and projected.
+
+    Args:
+        hsize: H.
+        dropout: Dropout rate of the poolings.
+        outputs: Width of the projection.
+        pooled_width: Width of the pooled vectors; 2 H if None.
+        pooling: ``hidden`` and ``glimpses`` of `AttentionPooling`.
+    """
+
+    reads_padding = False
+
+    def __init__(self, hsize, dropout, outputs, pooled_width=None, **pooling):
+        super().__init__()
+        width = pooled_width or 2 * hsize
+        self.attflat_x = AttentionPooling(hsize, width, dropout, **pooling)
+        self.attflat_y = AttentionPooling(hsize, width, dropout, **pooling)
+        self.proj_norm = LayerNorm(width)
+        self.proj = nn.Linear(width, outputs)
+
+    def forward(self, x, y, x_mask=None, y_mask=None):
+        """Project the sum of both sides.
+
+        Args:
+            x, y: Words and regions, float (B, L, H) or packed (R, H).
+            x_mask, y_mask: Boolean (B, 1, 1, L), True = padding, or their `Rows`.
+
+        Returns:
+            float (B, outputs).
+        """
+        return self.proj(self.proj_norm(self.attflat_x(x, x_mask) + self.attflat_y(y, y_mask)))
+
+    def weights(self, x, y, x_mask=None, y_mask=None):
+        """What the poolings look at: weights of the words (B, T, G) and of the regions (B, N, G)."""
+        return self.attflat_x.weights(x, x_mask), self.attflat_y.weights(y, y_mask)
+
+
+class AnswerHead(PoolingHead):
+    """Visual question answering: logits of the answers, float32 (B, A)."""
+
+    def forward(self, x, y, x_mask=None, y_mask=None):
+        return super().forward(x, y, x_mask, y_mask).float()
+
+
+class MatchingHead(PoolingHead):
+    """Image-text matching: the score of each pair, float32 (B,) in 0..1, the sigmoid taken."""
+
+    def __init__(self, hsize, dropout, pooled_width=None, **pooling):
+        super().__init__(hsize, dropout, 1, pooled_width, **pooling)
+
+    def forward(self, x, y, x_mask=None, y_mask=None):
+        return super().forward(x, y, x_mask, y_mask).squeeze(1).float().sigmoid()
+
+
+class GroundingHead(nn.Module):
+    """Visual grounding: a score and a box offset for every region.
+
+    NOTE: as in the original padded regions have scores too, and share in the softmax over regions.
+
+    Args:
+        hsize, dropout, pooled_width, pooling: See `PoolingHead`.
+        scores_loss: ``kld`` makes the scores log probabilities, ``bce`` leaves them logits.
+    """
+
+    reads_padding = True
+
+    def __init__(self, hsize, dropout, pooled_width=None, scores_loss="kld", **pooling):
+        super().__init__()
+        width = pooled_width or 2 * hsize
+        self.scores_loss = scores_loss
+        self.attflat_x = AttentionPooling(hsize, width, dropout, **pooling)
+        self.attfc_y = nn.Linear(hsize, width)
+        self.proj_norm = LayerNorm(width)
+        self.proj_scores = nn.Linear(width, 1)
+        self.proj_reg = nn.Linear(width, 4)
+
+    def forward(self, x, y, x_mask=None, y_mask=None):
+        """Score and place every region.
+
+        Args:
+            x, y, x_mask, y_mask: See `PoolingHead`; ``y`` is not packed.
+
+        Returns:
+            Scores (B, N) and transformed boxes (B, N, 4), float32.
+        """
+        both = self.proj_norm(self.attflat_x(x, x_mask)[:, None] + Rows.of(y_mask).pad(self.attfc_y(y)))
+        scores = self.proj_scores(both).squeeze(-1).float()
+        if self.scores_loss == "kld":
+            scores = scores.log_softmax(-1)
+        return scores, self.proj_reg(both).float()
