@@ -18,9 +18,9 @@ DEMO = {**ego.DEMO, "epochs": 12, "Ti": 12, "eta_max": 1e-3, "augment_views": 0}
 
 def get_args_parser():
     """Flags of this recipe, with the values of the found recipe."""
-    parser, backbones = ego.recipe_parser(__doc__)
+    parser, backbones = ego.recipe_parser(__doc__, choice=False)
     flags.add_unimodal_flags(parser, backbones, ego.MODALITIES)
-    arguments.set_defaults_of(parser, ego.PUBLISHED_FOUND)
+    arguments.set_defaults_of(parser, {**ego.PUBLISHED_FOUND, "freeze_backbones": False})
     return parser
 
 

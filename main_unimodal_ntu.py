@@ -20,6 +20,7 @@ def get_args_parser():
     """Flags of this recipe, with the values of the found recipe."""
     parser, backbones = ntu.recipe_parser(__doc__)
     flags.add_unimodal_flags(parser, backbones, ntu.MODALITIES)
+    flags.add_dropout_flag(backbones)
     arguments.set_defaults_of(parser, ntu.PUBLISHED_FOUND)
     return parser
 

@@ -20,15 +20,19 @@ _FREE_ON_RESUME = {
     "cache_features",
     "cache_dir",
     "device",
-    "backbone_batch",
     "estimate",
 }
 
 
 class RecipeParser(argparse.ArgumentParser):
-    """Shows defaults, keeps the layout of the docstring, and reports a usage error in one line."""
+    """Shows defaults, keeps the layout of the docstring, and reports a usage error in one line.
 
-    def __init__(self, description, **kwargs):
+    Args:
+        description: The script's docstring.
+        spellings: Other spelling of a flag -> the flag, e.g. ``{"--BS": "--batchsize"}``.
+    """
+
+    def __init__(self, description, spellings=None, **kwargs):
         super().__init__(
             usage="%(prog)s [flags]",
             description=description,
@@ -36,6 +40,19 @@ class RecipeParser(argparse.ArgumentParser):
             allow_abbrev=False,
             **kwargs,
         )
+        self.spellings = spellings or {}
+        if self.spellings:
+            pairs = ", ".join(f"{other} = {flag}" for other, flag in self.spellings.items())
+            self.epilog = f"other spellings: {pairs}"
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Parse, with other spellings taken for the flags that they mean."""
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args([self._spell(word) for word in words], namespace)
+
+    def _spell(self, word):
+        flag, sign, value = word.partition("=")
+        return self.spellings.get(flag, flag) + sign + value
 
     def error(self, message):
         """Exit with 2 and one line."""
@@ -92,8 +109,13 @@ positive = number(float, 1e-300)
 non_negative = number(float, 0.0)
 
 
-def add_run_flags(parser):
-    """Seed, folders, device, precision."""
+def add_run_flags(parser, data_parallel=True):
+    """Seed, folders, device, precision.
+
+    Args:
+        parser: The recipe's parser.
+        data_parallel: Whether torch's DataParallel is offered.
+    """
     group = parser.add_argument_group("run")
     group.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=2, help="seed of every random source")
     group.add_argument(
@@ -105,12 +127,13 @@ def add_run_flags(parser):
     )
     group.add_argument("--demo", action="store_true", help="small settings on embedded data, made when missing")
     group.add_argument("--device", type=device_name, metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N")
-    group.add_argument(
-        "--parallel",
-        "--use_dataparallel",
-        action="store_true",
-        help="torch DataParallel over all visible GPUs (torchrun needs no flag)",
-    )
+    if data_parallel:
+        group.add_argument(
+            "--parallel",
+            "--use_dataparallel",
+            action="store_true",
+            help="torch DataParallel over all visible GPUs (torchrun needs no flag)",
+        )
     group.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off", help="mixed precision")
     group.add_argument(
         "--num_workers", "--j", type=whole, default=32, help="data loading processes, at most one per core"
@@ -148,7 +171,6 @@ def add_training_flags(parser):
         help="samples of a forward and backward pass, gradients add up over --batchsize; batch norm then sees this "
         "many samples at a time; 0: all at once",
     )
-    group.add_argument("--drpt", type=number(float, 0.0, 1.0, open_high=True), help="dropout rate")
     group.add_argument("--weight_decay", type=non_negative, help="L2 decay of the weights")
     group.add_argument("--eta_max", type=positive, help="largest learning rate")
     group.add_argument("--eta_min", type=non_negative, help="smallest learning rate")
@@ -216,10 +238,7 @@ def parse_args(parser, argv=None, *, demo=None, inherit=None):
     if demo and (args.demo or inherited.get("demo")):
         set_defaults_of(parser, demo)
     set_defaults_of(parser, inherited)
-    args = parser.parse_args(argv)
-    if args.eta_min > args.eta_max:
-        raise UserError(f"--eta_min {args.eta_min} is above --eta_max {args.eta_max}")
-    return args
+    return parser.parse_args(argv)
 
 
 def _check_saved(parser, saved, path):
@@ -228,7 +247,8 @@ def _check_saved(parser, saved, path):
         value = saved.get(action.dest)
         try:
             if value is not None and action.type is not None:
-                action.type(str(value))
+                for item in value if isinstance(value, list) else [value]:
+                    action.type(str(item))
         except (ValueError, argparse.ArgumentTypeError) as error:
             raise UserError(f"{path}: {action.dest} is {value!r} ({error}); restore the file") from None
 

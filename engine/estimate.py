@@ -77,19 +77,19 @@ class Simulation:
         device: `torch.device` that the run would use.
         precision: `engine.updates.Precision` of the run.
         batch_size: Samples of a batch.
-        num_workers: Reading processes.
+        num_readers: Processes that read.
     """
 
-    def __init__(self, device, precision, batch_size, num_workers):
+    def __init__(self, device, precision, batch_size, num_readers):
         self.device, self.precision, self.batch_size = device, precision, batch_size
-        self.num_workers = max(1, num_workers)
+        self.num_readers = max(1, num_readers)
         self.memory = _Memory()
         self.phases = []
         self._held = []
 
     def __enter__(self):
         self._stack = contextlib.ExitStack()
-        self._fake = self._stack.enter_context(FakeTensorMode())
+        self._stack.enter_context(FakeTensorMode())
         self._stack.enter_context(self.memory)
         self._stack.enter_context(torch.device(self.device))
         return self
@@ -135,7 +135,7 @@ class Simulation:
             work()
         share = samples / (batch_size or self.batch_size)
         self.phases.append(
-            Phase(name, samples, counter.get_total_flops() * share, self.memory.peak, read_seconds / self.num_workers)
+            Phase(name, samples, counter.get_total_flops() * share, self.memory.peak, read_seconds / self.num_readers)
         )
 
 

@@ -1,7 +1,7 @@
 """What a frozen backbone computes for a sample is computed once and kept, in memory or on disk.
 
-The same network and precision on the same inputs; only the moment and the batch size differ. Convolutions on a
-CPU do not notice (the tests ask for equal bits); a GPU may choose another algorithm and round differently.
+The same network and precision on the same inputs, as many samples at a time as without the cache: on a CPU the tests
+ask for equal bits; a GPU may choose another algorithm and round differently.
 """
 
 import fcntl
@@ -29,7 +29,7 @@ logger = logging.getLogger("mdarts")
 _SHARE = 0.5
 _MANIFEST = "manifest.json"
 # Goes into the key of kept features: raise it when a backbone computes something else than before.
-_VERSION = 1
+_VERSION = 2
 # Samples of a forward pass by device type; a CPU's caches like small batches.
 _BATCH = {"cpu": 8, "cuda": 64}
 
@@ -192,6 +192,7 @@ class FeatureCache:
         facts = [
             _VERSION,
             type(backbone).__name__,
+            getattr(backbone, "settings", None),
             inputs.dataset.fingerprint,
             len(inputs),
             self.net.pool,

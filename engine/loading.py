@@ -32,7 +32,7 @@ def build_loader(dataset, batch_size, *, shuffle, seed, num_workers, device, all
         )
     share = {} if all_ranks else {"rank": rank(), "world_size": world_size()}
     sampler = EpochBatchSampler(len(dataset), batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last, **share)
-    workers = 0 if getattr(dataset, "in_memory", False) else min(num_workers, _cores())
+    workers = 0 if getattr(dataset, "in_memory", False) else reading_processes(num_workers)
     return DataLoader(
         dataset,
         batch_sampler=sampler,
@@ -45,10 +45,10 @@ def build_loader(dataset, batch_size, *, shuffle, seed, num_workers, device, all
     )
 
 
-def _cores():
-    """Cores that this process may use, shared with the other processes of this machine."""
+def reading_processes(num_workers):
+    """``num_workers``, or as many cores as this process has a share in, if those are fewer."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return min(num_workers, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
 def _identity(batch):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import shutil
 import time
 from pathlib import Path
@@ -144,11 +145,12 @@ class Run:
         """Draw ``curves.svg``: every scalar of the logged epochs, a panel per name, a line per split."""
         records = self.records() if self.is_main else []
         panels = {}
-        for record in records:
+        for row, record in enumerate(records):
             for split, values in record.items():
                 for name, value in values.items() if isinstance(values, dict) and "loss" in values else ():
                     panel = panels.setdefault(name, {"epochs": [r["epoch"] for r in records], "series": {}})
-                    panel["series"].setdefault(split, []).append(value)
+                    # Not every epoch has every pass.
+                    panel["series"].setdefault(split, [math.nan] * len(records))[row] = value
         if panels:
             plot_curves(panels, self.folder / "curves.svg")
 

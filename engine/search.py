@@ -18,6 +18,9 @@ from util.progress import progress
 
 logger = logging.getLogger("mdarts")
 
+# More lines than this in one panel of probabilities cannot be told apart.
+MOST_LINES = 16
+
 
 def alpha_optimizer(parameters, learning_rate, weight_decay):
     """The published optimiser of architecture parameters: Adam with betas (0.5, 0.999)."""
@@ -57,8 +60,8 @@ class Interleaved:
     """One search epoch: weight steps on sampled paths, with an architecture step on held-out data now and then.
 
     Args:
-        net: Has ``sample(mode, generator)``, which draws what the next forward runs, ``set_alpha_gradients()``,
-            which turns gradients of gates into those of the architecture parameters, and ``rescale()``.
+        paths: Has ``sample(mode, generator)``, which draws what the next forward runs, ``set_alpha_gradients()``,
+            which turns gradients of gates into those of the architecture parameters, and ``rescale_alphas()``.
         weights, alphas: `Updater` of the weights (of the paths that are sampled) and of the architecture
             parameters (through their gates).
         train_loader, held_out_loader: Their data; the latter begins anew where it ends within an epoch.
@@ -70,9 +73,9 @@ class Interleaved:
     """
 
     def __init__(
-        self, net, weights, alphas, train_loader, held_out_loader, device, generator, *, start=0, every=1, mode="full"
+        self, paths, weights, alphas, train_loader, held_out_loader, device, generator, *, start=0, every=1, mode="full"
     ):
-        self.net, self.weights, self.alphas = net, weights, alphas
+        self.paths, self.weights, self.alphas = paths, weights, alphas
         self.train_loader, self.held_out_loader = train_loader, held_out_loader
         self.device, self.generator = device, generator
         self.start, self.every, self.mode = start, every, mode
@@ -83,7 +86,7 @@ class Interleaved:
         Raises:
             UserError: a loss is not finite.
         """
-        self.net.train()
+        self.weights.net.train()
         losses = {"train": LossMeter(), "alphas": LossMeter()}
         held_out = self._held_out(epoch) if epoch >= self.start else None
         self.train_loader.batch_sampler.epoch = epoch
@@ -91,17 +94,15 @@ class Interleaved:
         batches = progress(self.train_loader, f"epoch {epoch} search", disable=rank() > 0)
         for i, (size, batch) in enumerate(zip(sizes, batches, strict=True)):
             self.weights.activate()
-            self.net.sample("single", self.generator)
+            self.paths.sample("single", self.generator)
             batch = to_device(batch, self.device)
             losses["train"].update(self.weights.step(batch, size)[0], len(batch["label"]))
             if held_out is not None and (i + 1) % self.every == 0:
                 size, batch = next(held_out)
                 losses["alphas"].update(self._architecture_step(batch, size), len(batch["label"]))
         check_same_on_all_ranks(self.generator.get_state().numpy().tobytes(), "sampled paths")
-        means = {name: meter.compute() for name, meter in losses.items()}
-        if held_out is None:
-            del means["alphas"]
-        return {name: {"loss": check_finite(mean, name, epoch)} for name, mean in means.items()}
+        done = {name: meter for name, meter in losses.items() if meter.count}
+        return {name: {"loss": check_finite(meter.compute(), name, epoch)} for name, meter in done.items()}
 
     def _held_out(self, epoch):
         while True:
@@ -112,13 +113,13 @@ class Interleaved:
 
     def _architecture_step(self, batch, size):
         self.alphas.activate()
-        self.net.sample(self.mode, self.generator)
+        self.paths.sample(self.mode, self.generator)
         self.alphas.begin()
         loss, _ = self.alphas.backward(batch, size)
-        self.net.set_alpha_gradients()
+        self.paths.set_alpha_gradients()
         self.alphas.apply()
         if self.mode == "two":
-            self.net.rescale()
+            self.paths.rescale_alphas()
         return loss
 
 
@@ -182,7 +183,7 @@ def finish_search(run, selection, net, **facts):
             "protocol": selection.explanation,
             "selected_epoch": best["epoch"],
             "epochs": run.epoch,
-            "metrics": {split: record[split] for split in ("train", "dev")},
+            "metrics": {k: values for k, values in record.items() if isinstance(values, dict) and "loss" in values},
             "genotype": genotype.to_dict(),
             "parameters": net.count_parameters(),
             **facts,
@@ -197,17 +198,23 @@ def mean_entropy(rows):
 
 
 def probability_panels(records):
-    """Arrange the probabilities of logged epochs for `util.plots.plot_probabilities`."""
+    """Arrange the probabilities of logged epochs for `util.plots.plot_probabilities`.
+
+    A title whose rows would give more than `MOST_LINES` lines gets a panel for each row.
+    """
     panels, epochs = {}, [record["epoch"] for record in records]
+
+    def add(panel, label, title, row, name):
+        series = panels.setdefault(panel, {"epochs": epochs, "series": {}})["series"]
+        series[label] = [record["probabilities"][title][row][name] for record in records]
+
     for title, rows in records[-1]["probabilities"].items() if records else ():
-        series = {}
+        crowded = sum(map(len, rows.values())) > MOST_LINES
         for row, operations in rows.items():
-            shown = ["skip"] if "skip" in operations else list(operations)
-            for name in shown:
-                label = row if "skip" in operations else name if len(rows) == 1 else f"{row} {name}"
-                series[label] = [record["probabilities"][title][row][name] for record in records]
-        panels[title + (" (skip)" if title.startswith(("alphas", "betas")) else "")] = {
-            "epochs": epochs,
-            "series": series,
-        }
+            if "skip" in operations:
+                add(f"{title} (skip)", row, title, row, "skip")
+                continue
+            for name in operations:
+                whole = f"{row} {name}" if len(rows) > 1 else name
+                add(f"{title}, {row}" if crowded else title, name if crowded else whole, title, row, name)
     return panels

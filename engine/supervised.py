@@ -7,7 +7,9 @@ from engine.training import evaluate, fit, train_one_epoch
 logger = logging.getLogger("mdarts")
 
 
-def train_network(run, net, updater, loaders, metric, selection, *, trained=("train",), genotype=None, **facts):
+def train_network(
+    run, net, updater, loaders, metric, selection, *, trained=("train",), genotype=None, kept=None, **facts
+):
     """Train for ``run.args.epochs`` epochs, then score the selected epoch's network once.
 
     Args:
@@ -15,32 +17,37 @@ def train_network(run, net, updater, loaders, metric, selection, *, trained=("tr
         net: The network.
         updater: `Updater` of its weights.
         loaders: Split name -> loader; ``train``, ``dev`` and ``test``.
-        metric: See `train_one_epoch`.
+        metric: See `train_one_epoch`; or a dict with one for each split.
         selection: The `Selection` that chooses the epoch.
         trained: Splits to update on, one pass each per epoch, in this order.
         genotype: The genotype's dict, for ``best.pth`` and the result.
+        kept: Further entries of ``best.pth``.
         **facts: Further entries of the result.
 
     Returns:
         The result, as ``result.json`` holds it.
     """
-    shared = {"metric": metric, "device": run.device}
+    metrics = metric if isinstance(metric, dict) else dict.fromkeys(loaders, metric)
 
     def score(split):
-        precision = updater.precision
-        return evaluate(net, loaders[split], updater.criterion, precision=precision, description=split, **shared)
+        options = {"device": run.device, "precision": updater.precision, "description": split}
+        return evaluate(net, loaders[split], updater.criterion, metrics[split], **options)
 
     def one_epoch(epoch):
+        options = {"epoch": epoch, "device": run.device}
         record = {
-            split: train_one_epoch(updater, loaders[split], epoch=epoch, description=split, **shared)
+            split: train_one_epoch(updater, loaders[split], metrics[split], description=split, **options)
             for split in trained
         }
-        if selection.split in loaders and selection.split not in trained:
-            record[selection.split] = score(selection.split)
+        watched = {selection.split, *(["val"] if "val" in loaders else [])}
+        record |= {split: score(split) for split in loaders if split in watched and split not in trained}
         return record
 
+    def best_state():
+        return {"net": net.state_dict(), "genotype": genotype, **(kept or {})}
+
     run.track(net=net.changing(), weights=updater, selection=selection)
-    fit(run, run.args.epochs, one_epoch, selection, lambda: {"net": net.state_dict(), "genotype": genotype})
+    fit(run, run.args.epochs, one_epoch, selection, best_state)
     best = run.load_best()
     net.load_state_dict(best["net"])
     metrics = {split: score(split) for split in loaders if split not in trained}

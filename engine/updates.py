@@ -148,9 +148,12 @@ class Updater:
 
     @torch.no_grad()
     def predict(self, batch):
-        """Outputs without an update, in the network's present mode."""
-        with self.precision.autocast():
-            return in_float32(self.net(batch))
+        """Outputs without an update, in the network's present mode, in micro-batches like an update's."""
+        outputs = []
+        for _, part in split_batch(batch, self.micro_batch):
+            with self.precision.autocast():
+                outputs.append(in_float32(self.net(part)))
+        return _join(outputs)
 
     def state_dict(self):
         """State of optimiser, schedule and scaler."""
@@ -201,7 +204,7 @@ def data_parallel(run, precision, find_unused=False):
     if world_size() > 1:
         devices = [run.device.index] if run.device.type == "cuda" else None
         return lambda net: nn.parallel.DistributedDataParallel(net, devices, find_unused_parameters=find_unused)
-    if run.args.parallel and run.device.type == "cuda" and torch.cuda.device_count() > 1:
+    if getattr(run.args, "parallel", False) and run.device.type == "cuda" and torch.cuda.device_count() > 1:
         first = run.device.index or 0
         devices = [first, *(index for index in range(torch.cuda.device_count()) if index != first)]
         return lambda net: nn.DataParallel(_InAutocast(net, precision), devices)

@@ -54,9 +54,12 @@ DEMO = {
 }
 
 
-def recipe_parser(description):
-    """Parser with the flags that all three scripts have, and its group of backbone flags, to be extended."""
-    parser, backbones = flags.recipe_parser(description, {"rgb": "colour", "depth": "depth"})
+def recipe_parser(description, choice=True):
+    """Parser with the flags that all three scripts have, and its group of backbone flags, to be extended.
+
+    ``choice`` as in `flags.add_backbone_flags`.
+    """
+    parser, backbones = flags.recipe_parser(description, {"rgb": "colour", "depth": "depth"}, choice=choice)
     flags.add_checkpointdir_flag(backbones)
     task = parser.add_argument_group("task")
     task.add_argument("--num_outputs", type=arguments.positive_int, help="number of gestures")
@@ -122,8 +125,8 @@ def build_backbones(args, weights=None):
 
 
 def build_unimodal_backbone(args, weights=None):
-    """The network of ``--modality``, from scratch unless a checkpoint is named."""
+    """The network of ``--modality``: from scratch unless a checkpoint is named, or if ``weights`` is random."""
     from models.backbones.ego import build_ego_backbone
 
-    checkpoint = args.rgb_cp if args.modality == "rgb" else args.depth_cp
+    checkpoint = None if weights == "random" else args.rgb_cp if args.modality == "rgb" else args.depth_cp
     return build_ego_backbone(args.modality, args.num_outputs, checkpoint, args.checkpointdir)

@@ -12,7 +12,7 @@ PUBLISHED_NAMES = {"image": "imagenet", "text": "textnet"}
 TRAINED = {"train": ("train",), "train+dev": ("train", "dev")}
 LATER_WINS_TIES = False
 MULTILABEL = True
-INHERITED = {"f1_type"}
+INHERITED = {"f1_type", "drpt"}
 # Published values of both scripts (paper section 4.1 and the original flags).
 PUBLISHED = {
     "datadir": "BM-NAS_dataset/mmimdb/dataset",

@@ -11,6 +11,7 @@ LAST_INPUTS = (3, 7)
 MODALITIES = {"rgb": True, "skeleton": False}
 PUBLISHED_NAMES = {"rgb": "rgbnet", "skeleton": "skenet"}
 INHERITED = {
+    "drpt",
     "checkpointdir",
     "visual_pool",
     "frame_sampling",

@@ -110,7 +110,7 @@ def test_kill_9(films, whole, tmp_path):
     log = tmp_path / "log.txt"
     command = [sys.executable, str(ROOT / "main_darts_searchable_mmimdb.py")]
     flags = [*films.flags, *SIZES, "--out_dir", str(tmp_path / "runs")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     kills = 0
     for _ in range(2):
         with open(log, "w") as output:

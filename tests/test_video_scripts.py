@@ -15,11 +15,12 @@ from tests.test_resume import Killed, assert_same, comparable
 from tests.test_scripts import pickle_as_the_original
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
+from util.files import read_json
 
 MADE = {"ntu": ["--subjects", "5", "--repetitions", "1"], "ego": ["--clips_per_subject", "1"]}
 SMALL = {"ntu": "--batchsize 8", "ego": "--batchsize 8 --sample_size 32 --sample_duration 8"}
 CELL = ["--C", "8"]
-SIZES = "--L 4 --num_outputs 8 --backbone_weights random --num_workers 0 --cache_features ram --device cpu"
+SIZES = "--L 4 --num_outputs 8 --num_workers 0 --cache_features ram --device cpu"
 CHECKPOINT_FLAGS = {
     "ntu": {"rgb": "--rgb_cp", "skeleton": "--ske_cp"},
     "ego": {"rgb": "--rgb_cp", "depth": "--depth_cp"},
@@ -36,10 +37,15 @@ def clips(request, tmp_path_factory):
     names = ("darts_searchable", "darts_found", "unimodal")
     search, found, unimodal = (importlib.import_module(f"main_{kind}_{name}") for kind in names)
     flags = [*SIZES.split(), *SMALL[name].split(), "--datadir", str(out / "dataset")]
+    random = ["--backbone_weights", "random"]
     task = importlib.import_module(f"tasks.{name}")
-    result = search.main([*flags, *CELL, "--epochs", "2", "--augment_views", "1", "--out_dir", str(out / "runs")])
+    result = search.main(
+        [*flags, *random, *CELL, "--epochs", "2", "--augment_views", "1", "--out_dir", str(out / "runs")]
+    )
     scripts = {"search": search, "found": found, "unimodal": unimodal}
-    facts = {"name": name, "task": task, "flags": [*flags, *CELL], "unimodal_flags": flags}
+    # EgoGesture's networks start from scratch, or from a file.
+    own = flags if name == "ego" else [*flags, *random]
+    facts = {"name": name, "task": task, "flags": [*flags, *random, *CELL], "unimodal_flags": own}
     return SimpleNamespace(**scripts, **facts, out=out, result=result, folder=Path(result["folder"]))
 
 
@@ -86,6 +92,14 @@ def test_unimodal_networks_start_a_search(clips, tmp_path):
         folder = clips.unimodal.main([*clips.unimodal_flags, *options])["folder"]
         flags += [flag, folder]
     result = clips.search.main([*clips.flags, *flags, "--epochs", "1", "--out_dir", str(tmp_path)])
+    for folder in flags[1::2]:
+        modality = read_json(Path(folder) / "args.json")["modality"]
+        args = clips.unimodal.get_args_parser().parse_args([*clips.unimodal_flags, "--modality", modality])
+        torch.manual_seed(2)
+        start = clips.task.build_unimodal_backbone(args).state_dict()
+        trained = load_checkpoint(f"{folder}/backbone.pth")
+        still = [key for key in start if key.endswith("weight") and torch.equal(trained[key], start[key])]
+        assert not still, modality
     started = result["backbones_started_from"]
     assert all(str(tmp_path) in source for source in started.values()) and len(set(started.values())) == 2
     swapped = [flags[0], flags[3], flags[2], flags[1]]
@@ -150,6 +164,8 @@ def test_estimates_leave_nothing(clips, tmp_path, capsys):
         result = script.main([*flags, "--estimate", "--out_dir", str(tmp_path / "runs")])
         assert all(phase["flops"] > 0 and phase["peak_bytes"] > 2**20 for phase in result["phases"])
     assert not (tmp_path / "runs").exists() and "peak memory" in capsys.readouterr().out
+    with pytest.raises(UserError, match="--eval_exp_dir only tests"):
+        clips.found.main([*clips.flags, "--eval_exp_dir", str(tmp_path), "--estimate"])
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 """``--estimate``: what a search, a found training or a unimodal one would need, from the real shapes."""
 
 import argparse
+import os
 from types import SimpleNamespace
 
 import torch
 
 from engine.estimate import Simulation, flops_per_second, report, seconds_to_read
+from engine.loading import reading_processes
 from engine.updates import Precision
 from tasks.bilevel import networks
+from util.cli import UserError
 from util.distributed import init_distributed
 
 
@@ -65,12 +68,15 @@ class _Estimate:
     """The phases of a run on some data sets, with what can only be asked of real data asked beforehand."""
 
     def __init__(self, task, args, datasets):
+        if "RANK" in os.environ:
+            raise UserError("--estimate is for one process: run it without torchrun, with --batchsize of one process")
         device = init_distributed(args.device)
         copies = torch.cuda.device_count() if args.parallel and device.type == "cuda" else 1
         batch_size = max(1, args.batchsize // copies)
         self.args = args
         self.run = SimpleNamespace(args=argparse.Namespace(parallel=False), device=device)
-        self.simulation = Simulation(device, Precision(args.amp, device), batch_size, args.num_workers)
+        readers = reading_processes(args.num_workers)
+        self.simulation = Simulation(device, Precision(args.amp, device), batch_size, readers)
         self.like, self.seconds = {}, {}
         for dataset in datasets:
             batch = dataset.read([0, len(dataset) - 1])

@@ -23,25 +23,24 @@ INHERITED = {
     "backbone_batch",
     "C",
     "L",
-    "drpt",
     "num_outputs",
 }
 INHERITED_ENDINGS = ("_cp", "_weights")
 
 
-def recipe_parser(description, modalities, imagenet_flag=None):
+def recipe_parser(description, modalities, imagenet_flag=None, choice=True):
     """Parser with the flags that all scripts of a task have, and its group of backbone flags, to be extended.
 
     Args:
         description: The script's docstring.
         modalities: See `add_backbone_flags`.
-        imagenet_flag: Flag of a local file with torchvision's ImageNet weights, where a backbone starts from them.
+        imagenet_flag, choice: See `add_backbone_flags`.
     """
     parser = arguments.RecipeParser(description)
     arguments.add_run_flags(parser)
     arguments.add_data_flags(parser)
     arguments.add_training_flags(parser)
-    return parser, add_backbone_flags(parser, modalities, imagenet_flag)
+    return parser, add_backbone_flags(parser, modalities, imagenet_flag, choice)
 
 
 def add_architecture_flags(parser):
@@ -49,6 +48,7 @@ def add_architecture_flags(parser):
     group = parser.add_argument_group("architecture")
     group.add_argument("--C", type=arguments.positive_int, help="channels of every state")
     group.add_argument("--L", type=arguments.positive_int, help="length of every state")
+    add_dropout_flag(group)
     group.add_argument("--num_input_nodes", type=arguments.positive_int, help="number of input features")
     group.add_argument(
         "--num_keep_edges", type=arguments.positive_int, default=2, help="edges kept per step; 2 is the only value"
@@ -57,6 +57,11 @@ def add_architecture_flags(parser):
     group.add_argument("--multiplier", type=arguments.positive_int, help="cell states that are concatenated at the end")
     group.add_argument("--node_steps", type=arguments.positive_int, help="inner steps of a cell step")
     group.add_argument("--node_multiplier", type=arguments.positive_int, help="inner states that are concatenated")
+
+
+def add_dropout_flag(group):
+    """Dropout, where something has it."""
+    group.add_argument("--drpt", type=arguments.number(float, 0.0, 1.0, open_high=True), help="dropout rate")
 
 
 def add_alpha_flags(parser, used=True):
@@ -68,26 +73,28 @@ def add_alpha_flags(parser, used=True):
     group.add_argument("--arch_weight_decay", type=arguments.non_negative, default=1e-3, help="their L2 decay")
 
 
-def add_backbone_flags(parser, modalities, imagenet_flag):
+def add_backbone_flags(parser, modalities, imagenet_flag, choice=True):
     """Where the backbones' weights come from.
 
     Args:
         parser: The recipe's parser.
         modalities: Prefix of a backbone's flag ``--<prefix>_cp`` -> what the network reads, in a word.
         imagenet_flag: Flag of a local file with torchvision's ImageNet weights; None: no backbone starts from them.
+        choice: Whether there is a choice between pretrained and random weights where no file is named.
     """
     group = parser.add_argument_group("backbones")
-    group.add_argument(
-        "--backbone_weights",
-        choices=("pretrained", "random"),
-        default="pretrained",
-        help="pretrained: ImageNet weights or a checkpoint for each; random: drawn where no file is named",
-    )
+    if choice:
+        group.add_argument(
+            "--backbone_weights",
+            choices=("pretrained", "random"),
+            default="pretrained",
+            help="pretrained: ImageNet weights or a checkpoint for each; random: drawn where no file is named",
+        )
     group.add_argument(
         "--backbone_batch",
         type=arguments.positive_int,
         default=8,
-        help="samples that a frozen backbone computes at a time: bounds its memory, changes no number",
+        help="samples that a frozen backbone computes at a time: bounds its memory",
     )
     if imagenet_flag:
         text = "torchvision's ImageNet state dict, instead of its cache"
@@ -192,10 +199,23 @@ def add_unimodal_flags(parser, backbones, modalities):
     parser.add_argument("--modality", choices=tuple(modalities), help="which network to train")
     kept = ", ".join(name for name, may_stay in modalities.items() if may_stay)
     backbones.add_argument(
-        "--freeze_backbones", action="store_true", help=f"{kept}: train the head alone, on kept features"
+        "--freeze_backbones",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help=f"{kept}: train the head alone, on kept features",
     )
     backbones.add_argument("--L", type=arguments.positive_int, help="as in the search, to share its kept features")
     add_selection_flags(parser)
+
+
+def check_schedule(args):
+    """Check the learning rates against each other.
+
+    Raises:
+        UserError: the flags in conflict.
+    """
+    if args.eta_min > args.eta_max:
+        raise UserError(f"--eta_min {args.eta_min} is above --eta_max {args.eta_max}")
 
 
 def check_architecture(args, num_features):
@@ -233,6 +253,7 @@ def parse_found(task, parser, argv, demo):
             "--train_on train+dev leaves no dev split to select on; add --select_on test or --select_on last"
         )
     check_architecture(args, task.NUM_FEATURES)
+    check_schedule(args)
     return args
 
 

@@ -35,9 +35,14 @@ def build_net(task, args, backbones, fusion, used, **kwargs):
         dropout=args.drpt,
         num_outputs=args.num_outputs,
         input_names=task.INPUT_NAMES,
-        backbone_batch=args.backbone_batch,
+        backbone_batch=_part(args),
         **kwargs,
     )
+
+
+def _part(args):
+    """Samples that a backbone in evaluation mode computes at a time: never more than there are in a batch."""
+    return min(args.backbone_batch, args.batchsize)
 
 
 def build_unimodal_net(task, args, weights=None):
@@ -46,7 +51,7 @@ def build_unimodal_net(task, args, weights=None):
 
     backbone = task.build_unimodal_backbone(args, weights)
     frozen = args.freeze_backbones and task.MODALITIES[args.modality]
-    return UnimodalNet(args.modality, backbone, task.pool(args), frozen=frozen, backbone_batch=args.backbone_batch)
+    return UnimodalNet(args.modality, backbone, task.pool(args), frozen=frozen, backbone_batch=_part(args))
 
 
 def build_updater(task, args, run, net, precision, num_train):

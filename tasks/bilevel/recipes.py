@@ -1,13 +1,14 @@
 """The recipes of BM-NAS, the same for every task: search, train what was found, test it, train one modality."""
 
 from tasks.bilevel.data import build_loaders, describe, open_splits
-from tasks.bilevel.flags import PROTOCOLS, check_architecture
+from tasks.bilevel.flags import PROTOCOLS, check_architecture, check_schedule
 from util.cli import UserError
 
 
 def search(task, args):
     """Search an architecture; returns the result that ``result.json`` holds."""
     check_architecture(args, task.NUM_FEATURES)
+    check_schedule(args)
     train_split, dev_split = task.search_splits(args)
     data = open_splits(task, args, (train_split, dev_split))
     if args.estimate:
@@ -52,6 +53,8 @@ def search(task, args):
 def found(task, args):
     """Train a found network, or with ``--eval_exp_dir`` only test one; returns the result."""
     if args.eval_exp_dir:
+        if args.estimate:
+            raise UserError("--estimate is for trainings, --eval_exp_dir only tests; leave one of them out")
         return test(task, args)
     trained = task.TRAINED[args.train_on]
     held_out = ["dev"] if args.train_on == "train" else []
@@ -114,6 +117,7 @@ def unimodal(task, args):
     """Train one backbone, and keep it as ``backbone.pth``; returns the result."""
     if args.modality is None:
         raise UserError(f"which network? pass {' or '.join(f'--modality {name}' for name in task.MODALITIES)}")
+    check_schedule(args)
     data = open_splits(task, args, ("train", "dev", "test"))
     if args.estimate:
         from tasks.bilevel.estimates import estimate_unimodal

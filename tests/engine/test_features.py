@@ -530,3 +530,13 @@ class TestViews:
         data.views = 0
         kept = cache(small_net(), "ram", tmp_path)(data)
         assert set(kept.features) == {"b"}
+
+
+def test_settings_of_a_backbone_are_part_of_the_key(tmp_path):
+    """A choice that no weight shows, such as a pool, must not read another choice's features."""
+    for settings in ("7x7", "full"):
+        net = small_net()
+        for backbone in net.backbones.values():
+            backbone.settings = settings
+        cache(net, "disk", tmp_path)(small_data())
+    assert len(stores(tmp_path)) == 4

@@ -75,6 +75,27 @@ def test_demo_values_are_flags_and_pass_their_own_check(kind, task):
             assert value in actions[name].choices
 
 
+def test_a_found_run_of_gestures_has_its_own_dropout(tmp_path):
+    """The search's published rate is 0, the found network's 0.2."""
+    import json
+
+    import main_darts_found_ego as found
+    import main_darts_searchable_ego as search
+    from tasks import ego
+    from tasks.bilevel import flags
+
+    (tmp_path / "args.json").write_text(json.dumps(vars(search.get_args_parser().parse_args([]))))
+    taken = flags.parse_found(ego, found.get_args_parser(), ["--search_exp_dir", str(tmp_path)], found.DEMO)
+    assert taken.drpt == 0.2 and taken.freeze_backbones
+
+
+def test_unimodal_scripts_train_the_whole_network_unless_told_otherwise():
+    for task in ("mmimdb", "ntu", "ego"):
+        parser = importlib.import_module(f"main_unimodal_{task}").get_args_parser()
+        assert parser.parse_args([]).freeze_backbones is False
+        assert parser.parse_args(["--freeze_backbones"]).freeze_backbones is True
+
+
 def test_a_found_run_takes_over_how_the_search_read_its_data(tmp_path):
     import json
 
