@@ -215,7 +215,7 @@ def read_arguments(path):
     return saved
 
 
-def parse_args(parser, argv=None, *, demo=None, inherit=None):
+def parse_args(parser, argv=None, *, demo=None, inherit=None, free=()):
     """Parse the command line of a recipe.
 
     Explicit flags always win. Behind them stand, in this order: the arguments of the run that
@@ -227,13 +227,14 @@ def parse_args(parser, argv=None, *, demo=None, inherit=None):
         argv: Arguments; None takes the process's.
         demo: Values that ``--demo`` changes.
         inherit: Arguments -> dict of further defaults (from a search run), or None.
+        free: Further arguments that may differ when a run is resumed.
 
     Raises:
         UserError: a resumed run is given other settings.
     """
     args = parser.parse_args(argv)
     if args.resume:
-        return _resumed(parser, argv, args.resume)
+        return _resumed(parser, argv, args.resume, _FREE_ON_RESUME | set(free))
     inherited = inherit(args) if inherit is not None else {}
     if demo and (args.demo or inherited.get("demo")):
         set_defaults_of(parser, demo)
@@ -253,7 +254,7 @@ def _check_saved(parser, saved, path):
             raise UserError(f"{path}: {action.dest} is {value!r} ({error}); restore the file") from None
 
 
-def _resumed(parser, argv, folder):
+def _resumed(parser, argv, folder, free):
     path = Path(folder) / "args.json"
     if not path.exists():
         raise UserError(f"--resume {folder}: no args.json there; name the folder that the run printed at its start")
@@ -264,7 +265,7 @@ def _resumed(parser, argv, folder):
     _check_saved(parser, saved, path)
     parser.set_defaults(**saved)
     args = parser.parse_args(argv)
-    changed = [name for name, value in saved.items() if getattr(args, name) != value and name not in _FREE_ON_RESUME]
+    changed = [name for name, value in saved.items() if getattr(args, name) != value and name not in free]
     if changed:
         flags = ", ".join(f"--{name} {getattr(args, name)} (was {saved[name]})" for name in changed)
         raise UserError(f"--resume {folder} continues with the run's own settings, but got {flags}; drop these flags")

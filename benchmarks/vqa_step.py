@@ -1,0 +1,268 @@
+"""Seconds of a step of MMNas on VQA, the originals' way of working against ours, in one run.
+
+  python benchmarks/vqa_step.py                                       # batch 16, for two cores
+  python benchmarks/vqa_step.py --batchsize 64 --device cuda          # as published
+
+Three steps: training of arch/mmnas_vqa.json at width 512; of the search at width 256, a network step on one sampled
+path and an architecture step in mode full. Each is forward pass, loss, backward pass, clipping (of weights) and
+optimiser. Synthetic batches of VQA v2's shapes: 10 to 100 regions of width 2048 (mean about 40), 3 to 14 words, 3129
+answers, already on the device. The originals' way, see `original_way`: padded to 100 regions and 14 words in float32,
+relations between boxes ready-made in the batch, which spares this side what it costs to make and move them. Ours: as
+long as the batch's longest member, features in float16, relations computed within the step. Both sides take turns on
+the same batches and paths, after a first step that does not count; the median counts. Before that both get the same
+weights, and their logits and gradients are compared, in float32 without dropout.
+"""
+
+import datetime
+import statistics
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from engine.arguments import RecipeParser, number, positive_int  # noqa: E402
+from util.cli import UserError, run_cli  # noqa: E402
+
+TRAIN, NETWORK, ARCHITECTURE = "training step", "search, network step", "search, architecture step"
+REGIONS, TOKENS, FEATURES, ANSWERS, WORDS = 100, 14, 2048, 3129, 20000
+# Largest difference of logits, and of gradients as a share of their norm.
+TOLERANCE = 1e-3
+
+
+def get_args_parser():
+    """Flags of the benchmark."""
+    parser = RecipeParser(__doc__)
+    parser.add_argument("--batchsize", type=number(int, 2), default=16, help="questions of a batch")
+    parser.add_argument("--repeats", type=positive_int, default=5, help="counted steps of each kind; the median counts")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off", help="mixed precision of both sides")
+    return parser
+
+
+def main(argv=None):
+    """Measure every step and print the table."""
+    args = get_args_parser().parse_args(argv)
+    import torch
+
+    from benchmarks.ntu_data import processor
+    from engine.report import git_commit
+    from util.distributed import init_distributed
+
+    device = init_distributed(args.device)
+    if args.amp == "fp16" and device.type == "cpu":
+        raise UserError("--amp fp16: torch runs no LSTM in float16 on most processors; use --amp bf16 or a GPU")
+    rows = {kind: measure(args, kind, device) for kind in (TRAIN, NETWORK, ARCHITECTURE)}
+    cuda, cores = device.type == "cuda", f"{processor()}, {torch.get_num_threads()} threads"
+    print(
+        f"\n{torch.cuda.get_device_name(device) if cuda else cores}; torch {torch.__version__}; synthetic batches of "
+        f"{args.batchsize} questions with {region_counts(args).mean():.1f} regions on average, amp {args.amp}; "
+        f"median of {args.repeats}; {datetime.date.today()}; commit {git_commit()}\n"
+    )
+    print("Same weights on both sides; differences before timing, in evaluation mode on two questions in float32.\n")
+    print("| step | originals' way | ours | times faster | logits differ by | gradients differ by |")
+    print("|---|---|---|---|---|---|")
+    for kind, row in rows.items():
+        faster = row["originals"] / row["ours"]
+        print(
+            f"| {kind} | {row['originals']:.3f} s | {row['ours']:.3f} s | {faster:.2f} | {row['logits']:.1e} | "
+            f"{row['gradients']:.1e} of their norm |"
+        )
+    return rows
+
+
+def measure(args, kind, device):
+    """Median seconds of both sides, and how far they differ before."""
+    import numpy as np
+
+    from engine.loading import to_device
+    from engine.updates import Precision
+    from util.progress import progress
+
+    draw = np.random.default_rng(0)
+    differences = compare(*build_sides(args, kind, device, Precision("off", device)), draw, device)
+    sides = dict(zip(("originals", "ours"), build_sides(args, kind, device, Precision(args.amp, device)), strict=True))
+    paths = sides["ours"].draw_paths(args.repeats + 1)
+    seconds = {name: [] for name in sides}
+    for path, counts in zip(progress(paths, kind, unit="step"), region_counts(args), strict=True):
+        for (name, side), batch in zip(sides.items(), draw_batch(draw, counts), strict=True):
+            batch = to_device(batch, device)
+            side.net.train()
+            side.choose(path)
+            started = now(device)
+            side.step(batch)
+            seconds[name].append(now(device) - started)
+    return {name: statistics.median(values[1:]) for name, values in seconds.items()} | differences
+
+
+def now(device):
+    """Seconds, once the device has done all that it was given."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def build_sides(args, kind, device, precision):
+    """Both sides with the same weights, in the published settings."""
+    import torch
+
+    import search_vqa
+    import train_vqa
+    from benchmarks.original_way import OriginalNet, OriginalSteps
+    from models.architectures import load_architecture
+    from models.supernet.heads import AnswerHead
+    from models.supernet.published import from_published
+    from tasks import vqa
+    from tasks.supernet import networks
+
+    torch.manual_seed(0)
+    values = (train_vqa if kind == TRAIN else search_vqa).get_args_parser().parse_args([])
+    architecture = load_architecture(ROOT / "arch" / "mmnas_vqa.json") if kind == TRAIN else None
+    names = None if architecture is None else [[n for (n,) in side] for side in (architecture.enc, architecture.dec)]
+    theirs = OriginalNet(values.hsize, WORDS, ANSWERS, FEATURES, names)
+    head = AnswerHead(values.hsize, values.drpt, ANSWERS)
+    ours = networks.build_net(values, architecture, head, (WORDS, vqa.WORD_SIZE), FEATURES)
+    ours.load_state_dict(from_published(theirs.state_dict()))
+    theirs, ours, run = theirs.to(device), ours.to(device), Namespace(args=values, device=device)
+    if kind == ARCHITECTURE:
+        original = OriginalSteps(theirs, precision, values.alpha_lr, architecture=True)
+        updater = networks.build_alpha_updater(vqa, values, run, ours, precision)
+    else:
+        original = OriginalSteps(theirs, precision, values.lr)
+        drift, steps = kind == NETWORK and values.unsampled == "drift", args.repeats + 1
+        updater = networks.build_updater(vqa, values, run, ours, precision, steps, idle_move=drift)
+    return original, OurSteps(ours, updater, "full" if kind == ARCHITECTURE else "single")
+
+
+class OurSteps:
+    """Steps as `engine.search.Interleaved` and training do them.
+
+    Args:
+        net: `MultimodalNet`.
+        updater: Of its weights, or with ``mode`` full of its architecture parameters.
+        mode: How blocks run: ``single`` or ``full``.
+    """
+
+    def __init__(self, net, updater, mode):
+        self.net, self.updater, self.mode = net, updater, mode
+
+    def draw_paths(self, count):
+        """``count`` lists of the active candidate of every block, by the present probabilities."""
+        import torch
+
+        generator, found = torch.Generator().manual_seed(0), []
+        for _ in range(count):
+            self.net.backbone.sample(self.mode, generator)
+            found.append([active for _, active, _ in self.net.backbone.path()])
+        return found
+
+    def choose(self, path):
+        """Set the active candidate of every block; none in a fixed network."""
+        for gated, active in zip(self.net.backbone.gated(), path, strict=True):
+            gated.set_path(self.mode, active)
+
+    def outputs(self, batch):
+        """Logits of a batch dict."""
+        return self.net(batch)
+
+    def step(self, batch):
+        """One step; see `Updater.step`."""
+        self.updater.activate()
+        if self.mode == "single":
+            self.updater.step(batch)
+            return
+        self.updater.begin()
+        self.updater.backward(batch)
+        self.net.backbone.set_alpha_gradients()
+        self.updater.apply()
+
+
+def compare(original, ours, draw, device):
+    """Largest differences of logits and gradients on one path.
+
+    Raises:
+        RuntimeError: they are larger than rounding explains.
+    """
+    import torch
+
+    from engine.loading import to_device
+    from models.supernet.published import from_published
+
+    (path,), logits = ours.draw_paths(1), []
+    # Reduced precision would differ between lengths of padding.
+    with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
+        for side, batch in zip((original, ours), draw_batch(draw, [30, 60]), strict=True):
+            batch = to_device(batch, device)
+            side.net.eval()
+            side.net.lstm.train()  # has no dropout, and cuDNN computes its gradients in this mode alone
+            side.choose(path)
+            with torch.no_grad():
+                logits.append(side.outputs(batch))
+            side.step(batch)
+    theirs = from_published({name: value.grad for name, value in original.net.named_parameters()})
+    gradients = {name: value.grad for name, value in ours.net.named_parameters()}
+    if original.architecture:  # the originals compute the others in vain
+        theirs = {name: value for name, value in theirs.items() if name.endswith("alpha_prob")}
+    squares = [
+        torch.stack([(value if gradients[name] is None else value - gradients[name]).norm(), value.norm()]).square()
+        for name, value in theirs.items()
+    ]
+    difference, whole = torch.stack(squares).sum(0).sqrt().tolist()
+    found = {"logits": (logits[0] - logits[1]).abs().max().item(), "gradients": difference / whole}
+    if not max(found.values()) <= TOLERANCE:
+        raise RuntimeError(f"the two sides do not compute the same: {found}")
+    return found
+
+
+def region_counts(args):
+    """int (repeats + 1, batchsize): regions of each image of each step."""
+    from benchmarks.vqa_data import region_counts
+
+    return region_counts((args.repeats + 1) * args.batchsize).reshape(-1, args.batchsize)
+
+
+def draw_batch(draw, counts):
+    """The same synthetic batch for the originals' way and for ours.
+
+    Args:
+        draw: numpy generator.
+        counts: Regions of each image.
+
+    Returns:
+        Two batch dicts: ``features``, ``relations``, ``tokens``, ``label`` fully padded; and that of `MultimodalNet`.
+    """
+    import numpy as np
+    import torch
+
+    from benchmarks.vqa_data import box_relations, padded
+
+    size, counts = len(counts), np.array(counts)
+    lengths = np.ceil(draw.gamma(6, 1, size)).clip(3, TOKENS).astype(int)
+    padding = np.arange(REGIONS) >= counts[:, None]
+    features = draw.standard_normal((size, REGIONS, FEATURES), dtype=np.float32).astype(np.float16)
+    corners = draw.uniform(0, 300, (size, REGIONS, 2))
+    boxes = np.concatenate([corners, corners + draw.uniform(1, 180, (size, REGIONS, 2))], axis=2).astype(np.float32)
+    features[padding], boxes[padding] = 0, 0
+    tokens = draw.integers(1, WORDS, (size, TOKENS))
+    tokens[np.arange(TOKENS) >= lengths[:, None]] = 0
+    label = np.zeros((size, ANSWERS), dtype=np.float32)
+    np.put_along_axis(label, draw.integers(0, ANSWERS, (size, 3)), np.float32([[1, 0.3, 0.3]]), axis=1)
+    pairs = [
+        padded(box_relations(rows[:count]), (REGIONS, REGIONS, 4)) for rows, count in zip(boxes, counts, strict=True)
+    ]
+    longest, words = counts.max(), lengths.max()
+    original = {"features": features.astype(np.float32), "relations": np.stack(pairs), "tokens": tokens, "label": label}
+    ours = {"regions": features[:, :longest], "boxes": boxes[:, :longest], "counts": counts}
+    ours |= {"tokens": tokens[:, :words], "label": label}
+    return [
+        {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in batch.items()}
+        for batch in (original, ours)
+    ]
+
+
+if __name__ == "__main__":
+    run_cli(main)

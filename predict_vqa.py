@@ -1,0 +1,60 @@
+"""Answer one question about one image with a trained network.
+
+  python predict_vqa.py --CKPT_PATH <run folder> --image photo.jpg --question "what color is the shape?"
+
+The checkpoint knows its words, its answers and how the features of its images were made; the same is done to this
+image. --save_picture draws what the attention pooling looked at. Features of the official files (bottom-up
+attention) cannot be made here: train on features of datasets/extract_features.py to ask about your own images.
+"""
+
+from engine.arguments import RecipeParser, device_name, positive_int
+from util.cli import UserError, run_cli
+
+
+def get_args_parser():
+    """Flags of the prediction."""
+    parser = RecipeParser(__doc__)
+    parser.add_argument("--CKPT_PATH", required=True, metavar="FILE", help="run folder of a training, or its best.pth")
+    parser.add_argument("--image", required=True, metavar="FILE", help="the picture")
+    parser.add_argument("--question", required=True, help="the question, in words")
+    parser.add_argument("--top", type=positive_int, default=5, help="answers to print")
+    parser.add_argument("--save_picture", metavar="FILE", help="where to draw the regions that were looked at")
+    parser.add_argument("--device", type=device_name, metavar="NAME", default="auto", help="auto, cpu or cuda")
+    return parser
+
+
+def main(argv=None):
+    """Print the best answers; returns them as a list of (answer, probability)."""
+    args = get_args_parser().parse_args(argv)
+    import torch
+
+    from tasks import vqa
+    from tasks.supernet import networks
+    from util.distributed import init_distributed
+
+    checkpoint = networks.read_checkpoint(args)
+    if not checkpoint.tables or not checkpoint.tables.get("extraction"):
+        raise UserError(
+            f"{checkpoint.path} does not say how features are made of an image; train on features of "
+            "`python datasets/extract_features.py`"
+        )
+    device = init_distributed(args.device)
+    net = networks.load_net(vqa, args, checkpoint, None).to(device).eval()
+    batch, answers, regions = vqa.read_one(args.image, args.question, checkpoint.tables, device)
+    with torch.no_grad():
+        probabilities = net(batch)[0].sigmoid().cpu()
+        looked_at = net.pooling_weights(batch)[1][0, :, 0].cpu()
+    best = probabilities.topk(min(args.top, len(answers)))
+    found = [(answers[i], float(p)) for p, i in zip(best.values, best.indices, strict=True)]
+    for answer, probability in found:
+        print(f"{100 * probability:5.1f} %  {answer}")
+    if args.save_picture:
+        from datasets.region_picture import draw_regions
+
+        draw_regions(args.image, regions["boxes"], looked_at.numpy(), args.save_picture)
+        print(f"picture: {args.save_picture}")
+    return found
+
+
+if __name__ == "__main__":
+    run_cli(main)

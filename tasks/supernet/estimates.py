@@ -1,0 +1,94 @@
+"""``--estimate``: what a search or a training of MMNas would need, from the real shapes."""
+
+import argparse
+import os
+from types import SimpleNamespace
+
+import torch
+
+from engine.estimate import Simulation, flops_per_second, report, seconds_to_read
+from engine.loading import reading_processes
+from engine.updates import Precision
+from tasks.supernet import networks
+from util.cli import UserError
+from util.distributed import init_distributed
+
+
+def estimate_search(task, args, train, held_out):
+    """Memory and time of a search's epochs; prints a table and returns it as plain data."""
+    estimate = _Estimate(task, args, {"train": train, "held out": held_out}, None)
+    net, steps = estimate.net, max(1, len(train) // args.batchsize)
+    with estimate.simulation as simulation:
+        simulation.adopt(net)
+        weights = networks.build_updater(task, args, estimate.run, net, simulation.precision, steps)
+        alphas = networks.build_alpha_updater(task, args, estimate.run, net, simulation.precision)
+        simulation.hold_adam(weights.parameters)
+        estimate.updates("weight steps, an epoch", weights, "train", len(train))
+        for gated in net.backbone.gated():
+            other = next(k for k in range(len(gated.names)) if k != gated.active or len(gated.names) == 1)
+            gated.set_path(args.alpha_mode, gated.active, [other])
+        title = f"architecture steps, an epoch from epoch {args.alpha_start} on"
+        estimate.updates(title, alphas, "held out", steps // args.alpha_every * args.batchsize)
+        for gated in net.backbone.gated():
+            gated.set_path("single", gated.active)
+        estimate.evaluation("evaluation on held-out data", "held out")
+    return estimate.report()
+
+
+def estimate_training(task, args, data):
+    """Memory and time of a training's epochs; as `estimate_search`."""
+    estimate = _Estimate(task, args, data, networks.find_architecture(args))
+    with estimate.simulation as simulation:
+        simulation.adopt(estimate.net)
+        steps = max(1, len(data["train"]) // args.batchsize)
+        updater = networks.build_updater(task, args, estimate.run, estimate.net, simulation.precision, steps)
+        simulation.hold_adam(updater.parameters)
+        estimate.updates("training, an epoch", updater, "train", len(data["train"]))
+        for split in data:
+            if split != "train":
+                estimate.evaluation(f"evaluation on {split}", split)
+    return estimate.report()
+
+
+class _Estimate:
+    """The phases of a run, with what can only be asked of real data asked beforehand."""
+
+    def __init__(self, task, args, data, architecture):
+        if "RANK" in os.environ or args.GPU:
+            raise UserError("--estimate is for one process: run it without torchrun and without --GPU")
+        device = init_distributed(args.device)
+        self.data = data
+        self.run = SimpleNamespace(args=argparse.Namespace(), device=device)
+        readers = reading_processes(args.num_workers)
+        self.simulation = Simulation(device, Precision(args.amp, device), args.batchsize, readers)
+        self.net = task.build_net(args, task.tables(next(iter(data.values()))), architecture, trained=True)
+        # What is left out of a packed batch depends on its content.
+        self.net.pack = False
+        size = {split: min(args.batchsize, len(dataset)) for split, dataset in data.items()}
+        self.like = {split: dataset.read(range(size[split])) for split, dataset in data.items()}
+        self.seconds = {split: seconds_to_read(dataset, ["regions", "tokens"]) for split, dataset in data.items()}
+
+    def updates(self, title, updater, split, samples):
+        """Steps of ``updater`` on ``samples`` samples of a split."""
+        updater.activate()
+        self.net.train()
+        batch = self.simulation.batch(self.like[split])
+        read = self.seconds[split] * samples
+        self.simulation.measure(title, lambda: updater.backward(batch), samples, read_seconds=read)
+        for parameter in self.net.parameters():
+            parameter.grad = None
+
+    def evaluation(self, title, split):
+        """A pass of forwards over a split."""
+        self.net.eval()
+        batch, samples = self.simulation.batch(self.like[split]), len(self.data[split])
+
+        def forward():
+            with torch.no_grad(), self.simulation.precision.autocast():
+                self.net(batch)
+
+        self.simulation.measure(title, forward, samples, read_seconds=self.seconds[split] * samples)
+
+    def report(self):
+        """Print the table."""
+        return report(self.simulation, flops_per_second(self.simulation.device, self.simulation.precision))

@@ -1,0 +1,205 @@
+"""Networks, loaders and updaters of every MMNas task from the scripts' arguments, and what a checkpoint carries."""
+
+import random
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from engine.loading import build_loader
+from engine.updates import Updater, data_parallel
+from models.architectures import Architecture, add_epoch, load_architecture, random_architecture
+from models.supernet.encoder_decoder import EncoderDecoder
+from models.supernet.net import MultimodalNet
+from models.supernet.operations import DECODER_CANDIDATES, ENCODER_CANDIDATES
+from models.supernet.published import from_published
+from util.checkpoint import load_checkpoint, load_weights
+from util.cli import UserError
+from util.distributed import world_size
+from util.schedules import WarmUp
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+# Adam of the weights and of the alphas, as published.
+BETAS, EPS = (0.9, 0.98), 1e-9
+ALPHA_BETAS = (0.0, 0.999)
+# An architecture of which less than this share of the blocks attends across modalities hardly reads the regions.
+LEAST_GUIDED = 0.05
+
+
+class PathGenerator:
+    """Random numbers of the sampled paths: a stream of its own, equal on every rank and kept in checkpoints."""
+
+    def __init__(self, seed):
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def state_dict(self):
+        """Position in the stream."""
+        return {"state": self.generator.get_state()}
+
+    def load_state_dict(self, state):
+        """Continue at a saved position."""
+        self.generator.set_state(state["state"])
+
+
+class Checkpoint(NamedTuple):
+    """A trained network's file, ours or the original's.
+
+    state: State dict in our names.
+    architecture: `Architecture`, or None where the file has none (the original's).
+    sizes: ``hsize`` and ``drpt`` it was built with, or {}.
+    tables: What the task keeps with it, or None.
+    path: The file.
+    """
+
+    state: dict
+    architecture: Architecture | None
+    sizes: dict
+    tables: dict | None
+    path: Path
+
+
+def build_backbone(args, architecture):
+    """The encoder-decoder of an architecture, or with None the supernet of the flags."""
+    if architecture is not None:
+        return EncoderDecoder.fixed(architecture, args.hsize, args.drpt)
+    return EncoderDecoder.searched(
+        args.hsize,
+        args.drpt,
+        num_enc=args.enc_blocks,
+        num_dec=args.dec_blocks,
+        enc_candidates=tuple(args.enc_ops or ENCODER_CANDIDATES),
+        dec_candidates=tuple(args.dec_ops or DECODER_CANDIDATES),
+        start=args.alpha_init,
+    )
+
+
+def build_net(args, architecture, head, embedding, region_size):
+    """The complete network around ``head``; see `MultimodalNet`."""
+    return MultimodalNet(build_backbone(args, architecture), head, embedding, region_size)
+
+
+def build_loaders(args, run, data, *, shuffle=True, drop_last=False):
+    """Loaders of the splits in ``data``; ``--batchsize`` counts for each process."""
+    size = args.batchsize * world_size()
+    shared = {"seed": args.seed, "num_workers": args.num_workers, "device": run.device, "drop_last": drop_last}
+    return {split: build_loader(dataset, size, shuffle=shuffle, **shared) for split, dataset in data.items()}
+
+
+def build_updater(task, args, run, net, precision, steps, idle_move=False):
+    """The updater of the weights: Adam with warm-up, summed loss, clipped gradient.
+
+    Args:
+        task, args, run, net, precision: As everywhere.
+        steps: Batches of an epoch.
+        idle_move: See `Updater`.
+    """
+    parameters = net.weights()
+    optimizer = torch.optim.Adam(parameters, lr=args.lr, betas=BETAS, eps=EPS)
+    schedule = WarmUp(args.lr, steps, args.lr_decay_epochs, args.lr_decay)
+    parallel = data_parallel(run, precision, find_unused=not net.uses_all_weights())
+    options = {"summed": True, "clip": args.clip, "idle_move": idle_move, "micro_batch": args.micro_batch}
+    return Updater(
+        net, parameters, task.criterion, optimizer, schedule=schedule, precision=precision, parallel=parallel, **options
+    )
+
+
+def build_alpha_updater(task, args, run, net, precision):
+    """The updater of the architecture parameters, which get their gradients through the gates."""
+    gates = [gated.alpha_gate for gated in net.backbone.gated()]
+    optimizer = torch.optim.Adam(net.backbone.alphas(), lr=args.alpha_lr, betas=ALPHA_BETAS)
+    options = {"summed": True, "micro_batch": args.micro_batch, "parallel": data_parallel(run, precision)}
+    return Updater(net, gates, task.criterion, optimizer, precision=precision, **options)
+
+
+def find_architecture(args):
+    """The architecture that ``--ARCH_PATH`` and ``--ARCH_EPOCH`` name.
+
+    Raises:
+        UserError: there is none, or it cannot be built.
+    """
+    if args.ARCH_PATH == "random":
+        rng = random.Random(args.seed)
+        return random_architecture(rng, ENCODER_CANDIDATES, DECODER_CANDIDATES, args.enc_blocks, args.dec_blocks)
+    if args.ARCH_PATH == "mcan":
+        whole = load_architecture(ROOT / "arch" / "mcan.json")
+        return Architecture(whole.enc[: args.enc_blocks], whole.dec[: args.dec_blocks])
+    return load_architecture(args.ARCH_PATH, args.ARCH_EPOCH)
+
+
+def save_history(run, architecture, epoch):
+    """Add the architecture of ``epoch`` (from 0) to the run's ``arch.json``, where the first is ``epoch1``."""
+    if run.is_main:
+        path = run.folder / "arch.json"
+        if epoch == 0 and path.exists():  # begun, and killed before its first epoch counted
+            path.unlink()
+        add_epoch(path, epoch + 1, architecture)
+
+
+def collapse(architecture, probabilities):
+    """Warnings, in words, about an architecture that reads little of its inputs."""
+    names = [name for block in architecture.dec for name in block]
+    guided = sum(name.startswith(("guided_att", "uniimg_att")) for name in names)
+    if guided <= LEAST_GUIDED * len(names):
+        return ["hardly any decoder block reads the words: the search may have collapsed"]
+    return []
+
+
+def describe(args, data):
+    """What a result says of its data."""
+    first = next(iter(data.values()))
+    return {
+        "data": {
+            "folder": str(args.data),
+            "description": first.description,
+            "synthetic": first.synthetic,
+            "samples": {split: len(dataset) for split, dataset in data.items()},
+        }
+    }
+
+
+def kept(args, tables):
+    """What ``best.pth`` holds beside the weights, so that it can be used by itself."""
+    return {"sizes": {"hsize": args.hsize, "drpt": args.drpt}, "tables": tables}
+
+
+def read_checkpoint(args):
+    """The network of ``--CKPT_PATH``: a run folder or checkpoint of ours, or a file of the original.
+
+    Raises:
+        UserError: it is none of these, or the original's comes without ``--ARCH_PATH``.
+    """
+    path = Path(args.CKPT_PATH)
+    path = path / "best.pth" if path.is_dir() else path
+    content = load_checkpoint(path)
+    if isinstance(content, dict) and {"net", "genotype", "tables"} <= set(content):
+        architecture = Architecture.from_dict(content["genotype"])
+        return Checkpoint(content["net"], architecture, content["sizes"], content["tables"], path)
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise UserError(
+            f"--CKPT_PATH {path} is no checkpoint of a training; expected a run folder of the training script, its "
+            "best.pth, or a file of the original code with state_dict"
+        )
+    if not args.ARCH_PATH:
+        raise UserError(f"--CKPT_PATH {path} is the original's and holds no architecture; pass --ARCH_PATH as well")
+    return Checkpoint(from_published(content["state_dict"]), find_architecture(args), {}, None, path)
+
+
+def load_net(task, args, checkpoint, data):
+    """The network of a `Checkpoint`, for ``data``.
+
+    Raises:
+        UserError: the weights do not fit.
+    """
+    for name, value in checkpoint.sizes.items():
+        setattr(args, name, value)
+    net = task.build_net(args, checkpoint.tables or task.tables(data), checkpoint.architecture, trained=True)
+    load_weights(net, checkpoint.state, checkpoint.path)
+    return net
+
+
+def prediction_files(args, run):
+    """Where predictions go: the run folder, and for test the documented place."""
+    places = [run.folder / "predictions.json"]
+    if args.RUN == "test":
+        places.append(Path("logs/ckpts/result_test") / f"result_train_{args.save}.json")
+    return places

@@ -1,0 +1,203 @@
+"""Visual question answering (VQA v2): what `tasks.supernet` asks of a task, and what its scripts share."""
+
+from engine import arguments
+from tasks.supernet import flags
+
+# Published values (specification section 9): of both scripts, then of search and of training.
+PUBLISHED = {**flags.CONSTANTS, "data": "data/vqa", "out_dir": "final_exp/vqa", "batchsize": 64}
+PUBLISHED_SEARCH = {**PUBLISHED, "save": "vqa", "seed": 888, "hsize": 256, "lr": 4e-4, "epochs": 100}
+PUBLISHED_TRAIN = {
+    **PUBLISHED,
+    "save": "vqa",
+    "hsize": 512,
+    "lr": 1.2e-4,
+    "lr_decay_epochs": (10, 12),
+    "epochs": 13,
+}
+WORD_SIZE = 300
+# Share of the training data, from its beginning, on which weights are trained in the search.
+WEIGHT_SHARE = 0.8
+DEMO = {
+    "data": "demo/vqa",
+    "out_dir": "demo/vqa/runs",
+    "hsize": 128,
+    "batchsize": 64,
+    "enc_blocks": 4,
+    "dec_blocks": 6,
+    "lr": 5e-4,
+    "word_vectors": "none",
+}
+
+
+def recipe_parser(description):
+    """Parser with the flags that both scripts have."""
+    parser, data = flags.recipe_parser(description)
+    data.add_argument("--data", metavar="DIR", help="folder with annotations/ and store/ or .npz features")
+    data.add_argument("--features", metavar="DIR", help="features elsewhere: a store or a tree of .npz files")
+    data.add_argument("--skip_missing", action="store_true", help="leave out questions about images without features")
+    data.add_argument(
+        "--min_answer_count",
+        type=arguments.positive_int,
+        help="least occurrences of an answer that can be given (default: that of the store, or 9)",
+    )
+    data.add_argument(
+        "--word_vectors",
+        default="none",
+        metavar="SOURCE",
+        help="a GloVe text file, an .npz file, a spaCy package with vectors, or none: random, trained with the rest",
+    )
+    data.add_argument(
+        "--metric",
+        choices=("original", "official"),
+        default="original",
+        help="original: the evaluator that the published numbers come from; official: the present one, which also "
+        "normalises the annotators' answers",
+    )
+    return parser
+
+
+def open_search(args):
+    """Data of the weight steps and of the architecture steps: the first 80 % and the rest of train."""
+    return tuple(_open(args, "train", part=part) for part in (("first", WEIGHT_SHARE), ("last", 1 - WEIGHT_SHARE)))
+
+
+def open_training(args):
+    """``train`` (the splits of --SPLIT), and what can be scored: ``val`` unless trained on, ``test`` if annotated."""
+    data = {"train": _open(args, args.SPLIT)}
+    known = tables(data["train"])
+    if "val" not in args.SPLIT:
+        data["val"] = _open(args, "val", known)
+    if _has_test_answers(args):
+        data["test"] = _open(args, "test", known)
+    return data
+
+
+def open_checked(args, tables):
+    """The split of ``--RUN``, in the words and answers of a checkpoint."""
+    return _open(args, args.RUN, tables)
+
+
+def _has_test_answers(args):
+    from datasets.vqa_files import VQAFolder
+
+    return VQAFolder(args.data).has_annotations("test")
+
+
+def _open(args, split, tables=None, part=None):
+    from datasets.vqa import open_vqa
+    from datasets.vqa_answers import AnswerTable
+    from datasets.vqa_text import Vocabulary
+
+    if args.demo and args.data == DEMO["data"]:
+        make_demo_data(args)
+    known = {}
+    if tables is not None:
+        known["vocabulary"] = Vocabulary.from_dict(tables["vocabulary"])
+        known["answers"] = AnswerTable.from_dict(tables["answers"])
+        known["feature_size"] = tables["feature_size"]
+    options = {"features": args.features, "small": args.small_dataset, "skip_missing": args.skip_missing}
+    options["min_answer_count"] = args.min_answer_count
+    return open_vqa(args.data, split, part=part, **options, **known)
+
+
+def make_demo_data(args):
+    """Make the demo's data (easy-VQA, real) if they are missing: once, whatever the number of processes."""
+    from pathlib import Path
+
+    from util.distributed import barrier, init_distributed, rank
+
+    init_distributed(args.device)
+    if rank() == 0 and not (Path(args.data) / "store" / "meta.json").exists():
+        from datasets.prepare_easy_vqa import main as prepare_easy_vqa
+        from datasets.prepare_vqa import main as prepare_vqa
+
+        prepare_easy_vqa(["--out", args.data])
+        prepare_vqa(["--data", args.data, "--out", str(Path(args.data) / "store")])
+    barrier()
+
+
+def tables(data):
+    """What a checkpoint carries: words, answers, feature width and how features were made; plain data."""
+    return {
+        "vocabulary": data.vocabulary.to_dict(),
+        "answers": data.answers.to_dict(),
+        "feature_size": data.feature_size,
+        "extraction": data.extraction,
+    }
+
+
+def build_net(args, tables, architecture, trained=False):
+    """The network; ``trained``: a checkpoint follows, so that no word vectors are looked up."""
+    import torch
+
+    from datasets.vqa_answers import AnswerTable
+    from datasets.vqa_text import Vocabulary
+    from datasets.word_vectors import load_word_vectors
+    from models.supernet.heads import AnswerHead
+    from tasks.supernet import networks
+
+    words = Vocabulary.from_dict(tables["vocabulary"])
+    vectors = None if trained else load_word_vectors(args.word_vectors, words.words)
+    embedding = (len(words), WORD_SIZE) if vectors is None else torch.from_numpy(vectors.matrix)
+    head = AnswerHead(args.hsize, args.drpt, len(AnswerTable.from_dict(tables["answers"])))
+    return networks.build_net(args, architecture, head, embedding, tables["feature_size"])
+
+
+def criterion(outputs, batch):
+    """Binary cross entropy of the logits, summed over the answers, mean over the questions."""
+    from torch.nn import functional as F
+
+    return F.binary_cross_entropy_with_logits(outputs, batch["label"], reduction="sum") / len(outputs)
+
+
+def metric(args, data):
+    """VQA accuracy on one split."""
+    from metrics.vqa_accuracy import VQAAccuracy
+
+    return VQAAccuracy(data.answers.names, data.question_ids, data.ground_truth(), args.metric)
+
+
+def write_predictions(args, run, data, metric):
+    """Write the answers of the split in the evaluation server's form; returns the paths."""
+    from metrics.vqa_accuracy import write_results
+    from tasks.supernet.networks import prediction_files
+
+    ids, answers = metric.results()
+    places = prediction_files(args, run)
+    if run.is_main:
+        for place in places:
+            write_results(place, ids, answers)
+    return [str(place) for place in places]
+
+
+def read_one(image, question, known, device):
+    """A batch of one image and one question, for a network whose ``tables`` are known.
+
+    Returns:
+        (batch dict on ``device``, names of the answers, what `regions_of_image` found).
+
+    Raises:
+        UserError: the image cannot be read, or the question has no word that the network knows.
+    """
+    import torch
+
+    from datasets.extractors import extractor_from_meta, regions_of_image
+    from datasets.vqa import MAX_TOKENS
+    from datasets.vqa_answers import AnswerTable
+    from datasets.vqa_text import Vocabulary
+    from util.cli import UserError
+
+    tokens = Vocabulary.from_dict(known["vocabulary"]).encode([question], MAX_TOKENS)
+    words = tokens[0][tokens[0] != 0]
+    if not len(words) or (words == 1).all():
+        raise UserError(f"--question {question!r}: the network knows none of these words; ask in the words of its data")
+    found = regions_of_image(image, extractor_from_meta(known["extraction"], str(device)))
+    batch = {
+        "regions": torch.from_numpy(found["x"])[None],
+        "boxes": torch.from_numpy(found["boxes"])[None].float(),
+        "image_size": torch.tensor([[found["height"], found["width"]]], dtype=torch.float32),
+        "counts": torch.tensor([len(found["x"])]),
+        "tokens": torch.from_numpy(words.astype("int64"))[None],
+    }
+    names = AnswerTable.from_dict(known["answers"]).names
+    return {name: value.to(device) for name, value in batch.items()}, names, found

@@ -1,0 +1,142 @@
+"""MMNas on a little real VQA data (easy-VQA): search, train, score, predict, resume, several processes."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import predict_vqa
+import search_vqa
+import train_vqa
+from engine.updates import Updater
+from models.architectures import load_architecture
+from models.supernet.published import to_published
+from tests.test_resume import Killed, assert_same, comparable
+from util.checkpoint import load_checkpoint
+from util.cli import UserError
+
+SIZES = "--hsize 64 --enc_blocks 2 --dec_blocks 3 --batchsize 16 --epochs 2 --num_workers 0 --device cpu"
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory):
+    """easy-VQA's first pictures, packed; ``.flags`` is what every script needs, ``.folder`` a finished search."""
+    from datasets.prepare_easy_vqa import main as prepare_easy_vqa
+    from datasets.prepare_vqa import main as prepare_vqa
+
+    out = tmp_path_factory.mktemp("vqa")
+    data = out / "data"
+    prepare_easy_vqa(["--out", str(data), "--small", "12"])
+    prepare_vqa(["--data", str(data), "--out", str(data / "store"), "--workers", "1"])
+    flags = [*SIZES.split(), "--data", str(data), "--min_answer_count", "1", "--out_dir", str(out / "runs")]
+    result = search_vqa.main([*flags, "--alpha_start", "1", "--alpha_every", "2"])
+    return SimpleNamespace(data=data, out=out, flags=flags, result=result, folder=Path(result["folder"]))
+
+
+@pytest.fixture(scope="module")
+def trained(questions):
+    """A short training of what the search found."""
+    return train_vqa.main([*questions.flags, "--RUN", "train", "--ARCH_PATH", str(questions.folder)])
+
+
+def test_search_keeps_every_epochs_architecture(questions):
+    epochs = json.loads((questions.folder / "arch.json").read_text())
+    assert list(epochs) == ["epoch1", "epoch2"]
+    records = [json.loads(line) for line in (questions.folder / "log.jsonl").read_text().splitlines()]
+    assert "alphas" not in records[0] and records[1]["alphas"]["loss"] > 0
+    assert all(0 <= record["held out"]["accuracy"] <= 1 for record in records)
+    files = {path.name for path in questions.folder.iterdir()}
+    assert files >= {"genotype.svg", "probabilities.svg", "result.json", "best.pth", "last.pth"}
+    assert records[1]["probabilities"] != records[0]["probabilities"]
+
+
+def test_an_epoch_of_a_search_is_trained_and_scored_alone(questions, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = load_architecture(questions.folder, 2)
+    assert trained["genotype"] == found.to_dict()
+    assert set(trained["metrics"]) == {"val", "test"} and "yes/no" in trained["metrics"]["val"]
+    for split in ("val", "test"):
+        flags = ["--RUN", split, "--CKPT_PATH", trained["folder"], "--VERSION", "mine"]
+        # No size, no architecture, no vocabulary: the checkpoint knows.
+        alone = train_vqa.main([*flags, "--data", str(questions.data), "--num_workers", "0", "--out_dir", "runs"])
+        assert alone["metrics"][split] == pytest.approx(trained["metrics"][split], rel=1e-5)
+        assert all(Path(path).exists() for path in alone["predictions"])
+    rows = json.loads((tmp_path / "logs/ckpts/result_test/result_train_mine.json").read_text())
+    asked = json.loads((questions.data / "annotations/v2_OpenEnded_mscoco_test2015_questions.json").read_text())
+    assert [row["question_id"] for row in rows] == [row["question_id"] for row in asked["questions"]]
+
+
+def test_a_checkpoint_of_the_original_is_scored(questions, trained, tmp_path):
+    state = to_published(load_checkpoint(Path(trained["folder"]) / "best.pth")["net"])
+    torch.save({"state_dict": state, "net_optim": {}, "epoch": 2}, tmp_path / "train_vqa-full_epoch2.pkl")
+    flags = [*questions.flags, "--RUN", "val", "--CKPT_PATH", str(tmp_path / "train_vqa-full_epoch2.pkl")]
+    with pytest.raises(UserError, match="pass --ARCH_PATH as well"):
+        train_vqa.main(flags)
+    scored = train_vqa.main([*flags, "--ARCH_PATH", str(questions.folder), "--ARCH_EPOCH", "2"])
+    assert scored["metrics"]["val"] == pytest.approx(trained["metrics"]["val"], rel=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["full", "two"])
+def test_a_killed_search_resumes_to_the_same_end(questions, tmp_path, monkeypatch, mode):
+    flags = [*questions.flags, "--alpha_start", "0", "--alpha_every", "2", "--alpha_mode", mode, "--small_dataset"]
+    whole = Path(search_vqa.main([*flags, "--out_dir", str(tmp_path / "whole")])["folder"])
+    original, calls = Updater.apply, []
+
+    def apply_or_die(self):
+        calls.append(1)
+        if len(calls) == 9:
+            raise Killed
+        return original(self)
+
+    monkeypatch.setattr(Updater, "apply", apply_or_die)
+    with pytest.raises(Killed):
+        search_vqa.main([*flags, "--out_dir", str(tmp_path / "killed")])
+    monkeypatch.undo()
+    (folder,) = (tmp_path / "killed").iterdir()
+    torch.manual_seed(999)
+    search_vqa.main(["--resume", str(folder)])
+    assert_same(comparable(folder), comparable(whole))
+    assert (folder / "arch.json").read_text() == (whole / "arch.json").read_text()
+
+
+def test_resume_as_the_original_spells_it(questions, trained):
+    longer = train_vqa.main(["--RUN", "train", "--RESUME", "--CKPT_PATH", trained["folder"], "--epochs", "3"])
+    assert longer["epochs"] == 3 and longer["folder"] == trained["folder"]
+
+
+def test_one_question_about_one_picture(questions, trained, tmp_path, capsys):
+    picture = next((questions.data / "images" / "test2015").iterdir())
+    flags = ["--CKPT_PATH", trained["folder"], "--image", str(picture), "--save_picture", str(tmp_path / "seen.png")]
+    answers = predict_vqa.main([*flags, "--question", "what color is the shape?"])
+    assert len(answers) == 5 and all(0 <= probability <= 1 for _, probability in answers)
+    assert answers[0][0] in capsys.readouterr().out and (tmp_path / "seen.png").stat().st_size > 0
+    with pytest.raises(UserError, match="knows none of these words"):
+        predict_vqa.main([*flags, "--question", "wherefore?"])
+
+
+def test_estimates(questions, tmp_path, capsys):
+    for script, flags in ((search_vqa, []), (train_vqa, ["--ARCH_PATH", "mcan"])):
+        result = script.main([*questions.flags, *flags, "--estimate", "--out_dir", str(tmp_path / "runs")])
+        assert all(phase["flops"] > 0 and phase["peak_bytes"] > 2**16 for phase in result["phases"])
+    assert not (tmp_path / "runs").exists() and "architecture steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], r"which architecture\? pass --ARCH_PATH"),
+        (["--ARCH_PATH", "nowhere.json"], r"nowhere\.json"),
+        (["--ARCH_PATH", "arch/mmnas_vqa.json", "--ARCH_EPOCH", "7"], r"no epoch 7"),
+        (["--RUN", "val"], r"--RUN val needs --CKPT_PATH"),
+        (["--RESUME", "--ARCH_PATH", "mcan"], r"--RESUME needs --CKPT_PATH"),
+        (["--ARCH_PATH", "mcan", "--data", "nowhere"], r"nowhere"),
+        (["--ARCH_PATH", "mcan", "--SPLIT", "train+val", "--select_on", "val"], r"trains on val"),
+        (["--ARCH_PATH", "mcan", "--GPU", "one"], r"--GPU 'one' is no list"),
+    ],
+)
+def test_bad_input_is_one_line(questions, tmp_path, flags, message):
+    with pytest.raises(UserError, match=message) as error:
+        train_vqa.main([*questions.flags, *flags, "--out_dir", str(tmp_path)])
+    assert "\n" not in str(error.value)

@@ -1,0 +1,45 @@
+"""MMNas on VQA: train an architecture, score val, predict test (Yu et al., ACM MM 2020, section 4).
+
+  python train_vqa.py --RUN='train' --ARCH_PATH='arch/mmnas_vqa.json'
+  python train_vqa.py --RUN='train' --ARCH_PATH='<search run>' --ARCH_EPOCH=50
+  python train_vqa.py --RUN='val' --CKPT_PATH=<run folder>
+  python train_vqa.py --RUN='test' --CKPT_PATH=<run folder>   # predictions for the evaluation server
+  python train_vqa.py --RUN='train' --RESUME --CKPT_PATH=<run folder>
+
+Checkpoints of the original code are read with --ARCH_PATH beside --CKPT_PATH. Results:
+<out_dir>/train-<VERSION>-<time>/result.json; predictions of test also in
+logs/ckpts/result_test/result_train_<VERSION>.json. Paper: 71.24 on test-dev (trained on train+val+vg).
+"""
+
+from engine import arguments
+from engine.launch import launch
+from tasks import vqa
+from tasks.supernet import flags
+from util.cli import run_cli
+
+DEMO = {**vqa.DEMO, "epochs": 5, "ARCH_PATH": "mcan"}
+
+
+def get_args_parser():
+    """Flags of this recipe, with their published values."""
+    parser = vqa.recipe_parser(__doc__)
+    flags.add_train_flags(parser)
+    parser.add_argument(
+        "--SPLIT", choices=("train", "train+val", "train+val+vg"), default="train", help="what to train on"
+    )
+    arguments.set_defaults_of(parser, vqa.PUBLISHED_TRAIN)
+    return parser
+
+
+def main(argv=None):
+    """Train, score or predict; returns the result that ``result.json`` holds, or None where other processes did it."""
+    args = flags.parse_train(get_args_parser(), argv, DEMO)
+    if launch(main, argv, args.GPU, args.device):
+        return None
+    from tasks.supernet import recipes
+
+    return recipes.train(vqa, args)
+
+
+if __name__ == "__main__":
+    run_cli(main)
