@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from engine.updates import Precision, Updater, data_parallel
 from models.bilevel.cells import FusionCell
 from models.genotypes import FusionGenotype
-from util.distributed import init_distributed, leave, rank, world_size
+from util.distributed import check_same_on_all_ranks, init_distributed, leave, rank, world_size
 from util.samplers import EpochBatchSampler
 
 # Step 0 reaches nothing: DDP has to look for idle parameters.
@@ -67,5 +67,67 @@ def main(kind, path):
     leave()
 
 
+def questions(count):
+    """A batch of random questions about random regions, images of 2 to 5 regions, questions of 1 to 4 words."""
+    generator = torch.Generator().manual_seed(3)
+    counts = torch.arange(count) % 4 + 2
+    shown = (torch.arange(5) < counts[:, None])[..., None]
+    corners = 50 * torch.rand(count, 5, 2, generator=generator)
+    sides = 5 + 20 * torch.rand(count, 5, 2, generator=generator)
+    words = torch.randint(1, 9, (count, 4), generator=generator)
+    return {
+        "regions": torch.randn(count, 5, 7, generator=generator) * shown,
+        "boxes": torch.cat([corners, corners + sides], dim=-1) * shown,
+        "counts": counts,
+        "tokens": words * (torch.arange(4) <= torch.arange(count)[:, None] % 4),
+        "label": torch.rand(count, 3, generator=generator),
+    }
+
+
+def answer_loss(outputs, batch):
+    return F.binary_cross_entropy_with_logits(outputs, batch["label"], reduction="sum") / len(outputs)
+
+
+def supernet(path):
+    """Interleaved weight and architecture steps of a gated network; rank 0 saves the outcome and the sampled paths."""
+    from models.supernet.encoder_decoder import EncoderDecoder
+    from models.supernet.heads import AnswerHead
+    from models.supernet.net import MultimodalNet
+
+    device = init_distributed("cpu")
+    torch.manual_seed(0)
+    backbone = EncoderDecoder.searched(64, 0.0, num_enc=2, num_dec=3)
+    # Evaluation mode: no dropout, which every process would draw for itself.
+    net = MultimodalNet(backbone, AnswerHead(64, 0.0, 3), (9, 6), region_size=7).eval()
+    run = SimpleNamespace(args=Namespace(parallel=False), device=device)
+    weights, gates = net.weights(), [gated.alpha_gate for gated in backbone.gated()]
+    parallel = data_parallel(run, Precision(), find_unused=True)
+    options = {"summed": True, "clip": 1.0, "parallel": parallel}
+    of_weights = Updater(net, weights, answer_loss, torch.optim.SGD(weights, 0.1), **options)
+    parallel = data_parallel(run, Precision())
+    of_alphas = Updater(
+        net, gates, answer_loss, torch.optim.SGD(backbone.alphas(), 0.1), summed=True, parallel=parallel
+    )
+    generator, paths, data = torch.Generator().manual_seed(5), [], questions(23)
+    sampler = EpochBatchSampler(23, 6, shuffle=True, seed=1, rank=rank(), world_size=world_size())
+    for size, indices in zip(sampler.sizes(), sampler, strict=True):
+        batch = {key: value[indices] for key, value in data.items()}
+        of_weights.activate()
+        backbone.sample("single", generator)
+        of_weights.step(batch, size)
+        of_alphas.activate()
+        backbone.sample("full", generator)
+        of_alphas.begin()
+        of_alphas.backward(batch, size)
+        backbone.set_alpha_gradients()
+        of_alphas.apply()
+        paths += [active for _, active, _ in backbone.path()]
+    check_same_on_all_ranks(paths, "sampled paths")
+    if rank() == 0:
+        torch.save({**net.state_dict(), "paths": torch.tensor(paths)}, path)
+    del of_weights, of_alphas
+    leave()
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    supernet(sys.argv[2]) if sys.argv[1] == "supernet" else main(*sys.argv[1:])
