@@ -16,7 +16,6 @@ picture's id times 1000, plus j. Region features (`extract_features.py --backbon
 """
 
 import argparse
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -31,9 +30,6 @@ META_FILE = "meta.json"
 VAL_EVERY = 10
 # Added to the package's number of a picture.
 TRAIN_IDS, TEST_IDS = 10_000, 20_000
-# Question ids per picture.
-QUESTION_IDS = 1000
-ANNOTATORS = 10
 LICENSE = {"url": "https://github.com/vzhou842/easy-VQA/blob/master/LICENSE", "name": "MIT License"}
 DESCRIPTION = (
     "easy-VQA (real; by Victor Zhou, MIT licence): the pictures, questions and answers of the Python package easy-vqa"
@@ -183,42 +179,18 @@ def _write_images(out, split, pictures):
 
 
 def _write_questions(out, split, pictures):
-    """The question file and the annotation file of a split, both in the order of the pictures."""
-    from util.files import write_text
+    from datasets.vqa_writing import OFFICIAL_SPLITS, write_questions
 
-    questions, annotations = [], []
-    for image_id, _, pairs in pictures:
-        for number, (text, answer) in enumerate(pairs):
-            key = {"image_id": image_id, "question_id": QUESTION_IDS * image_id + number}
-            questions.append(key | {"question": text})
-            annotations.append(key | _annotation(text, answer))
-    about = {
-        "info": {
-            "description": f"{DESCRIPTION}. {SPLIT_RULE}.",
-            "url": "https://github.com/vzhou842/easy-VQA",
-            "version": "1.0",
-            "year": 2019,
-            "contributor": "Victor Zhou",
-        },
-        "license": LICENSE,
-        "data_type": "mscoco",
-        "data_subtype": split,
+    info = {
+        "description": f"{DESCRIPTION}. {SPLIT_RULE}.",
+        "url": "https://github.com/vzhou842/easy-VQA",
+        "version": "1.0",
+        "year": 2019,
+        "contributor": "Victor Zhou",
     }
-    folder = out / "annotations"
-    asked = about | {"task_type": "Open-Ended", "questions": questions}
-    write_text(folder / f"v2_OpenEnded_mscoco_{split}_questions.json", json.dumps(asked))
-    write_text(folder / f"v2_mscoco_{split}_annotations.json", json.dumps(about | {"annotations": annotations}))
-
-
-def _annotation(question, answer):
-    """The package has one answer per question: all ten annotators give it."""
-    answers = [{"answer": answer, "answer_confidence": "yes", "answer_id": n} for n in range(1, ANNOTATORS + 1)]
-    return {
-        "question_type": " ".join(question.split()[:2]),
-        "answer_type": "yes/no" if answer in ("yes", "no") else "other",
-        "multiple_choice_answer": answer,
-        "answers": answers,
-    }
+    short = next(name for name, official in OFFICIAL_SPLITS.items() if official == split)
+    asked = ((image_id, pairs) for image_id, _, pairs in pictures)
+    write_questions(out, short, asked, {"info": info, "license": LICENSE})
 
 
 def _make_features(out, workers):

@@ -107,7 +107,8 @@ def prepare(
     image_ids = _check_questions(folder)
     vocabulary, answers = build_vocabulary(folder), build_answers(folder, min_answer_count)
     print(f"vocabulary {len(vocabulary):,} words, {len(answers):,} answers")
-    store = pack_regions(tree, out, dtype=dtype, workers=workers, skip_invalid=skip_invalid)
+    remedy = f"python datasets/prepare_vqa.py --data {data} --features {tree} --out {out}"
+    store = pack_regions(tree, out, remedy=remedy, dtype=dtype, workers=workers, skip_invalid=skip_invalid)
     write_tables(out, folder, vocabulary, answers, min_answer_count)
     _tell_regions(store, image_ids)
     return len(store.ids)

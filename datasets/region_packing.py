@@ -46,12 +46,13 @@ def pack_file(task):
     return Packed("", blob, len(regions.boxes), regions.features.shape[1], (regions.height, regions.width))
 
 
-def pack_regions(tree, out, *, dtype="float16", workers=None, skip_invalid=False):
+def pack_regions(tree, out, *, remedy, dtype="float16", workers=None, skip_invalid=False):
     """Write or complete the store of all ``.npz`` files of ``tree``.
 
     Args:
         tree: Folder of the files, or of folders of them.
         out: Folder of the store.
+        remedy: Command that makes the store, for messages.
         dtype: ``float16`` or ``float32``.
         workers: Number of processes; None for one per processor.
         skip_invalid: Leave out faulty files instead of ending with an error.
@@ -66,7 +67,6 @@ def pack_regions(tree, out, *, dtype="float16", workers=None, skip_invalid=False
     tree, out = Path(tree), Path(out)
     tasks, invalid = _tasks(tree, dtype)
     request = {"files": _digest(tasks), "dtype": dtype, "skip_invalid": skip_invalid}
-    remedy = f"python datasets/prepare_vqa.py --features {tree} --out {out}"
     if (out / META_FILE).is_file() and request == _request_of(out):
         print(f"already up to date: {out}")
         return RegionStore(out, remedy)

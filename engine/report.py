@@ -8,6 +8,9 @@ from pathlib import Path
 
 import torch
 
+# Entries of an epoch's record that `ArchitectureWatch` makes.
+ABOUT_ARCHITECTURE = ("genotype", "probabilities", "entropy")
+
 
 def environment(device):
     """Versions, device and git commit of this run."""
@@ -21,6 +24,19 @@ def environment(device):
         "threads": torch.get_num_threads(),
         "git_commit": git_commit(),
     }
+
+
+def scores_of(record):
+    """The passes of a logged epoch: name -> {score: float}; what it says of the architecture is left out."""
+    return {
+        name: values
+        for name, values in record.items()
+        if name not in ABOUT_ARCHITECTURE and isinstance(values, dict) and all(map(_is_number, values.values()))
+    }
+
+
+def _is_number(value):
+    return isinstance(value, float)
 
 
 def git_commit():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from engine.report import environment, peak_memory_mb
+from engine.report import environment, peak_memory_mb, scores_of
 from util.checkpoint import load_checkpoint, save_checkpoint
 from util.cli import UserError
 from util.distributed import barrier, from_rank_0, gather, init_distributed, leave, rank, world_size
@@ -146,8 +146,8 @@ class Run:
         records = self.records() if self.is_main else []
         panels = {}
         for row, record in enumerate(records):
-            for split, values in record.items():
-                for name, value in values.items() if isinstance(values, dict) and "loss" in values else ():
+            for split, values in scores_of(record).items():
+                for name, value in values.items():
                     panel = panels.setdefault(name, {"epochs": [r["epoch"] for r in records], "series": {}})
                     # Not every epoch has every pass.
                     panel["series"].setdefault(split, [math.nan] * len(records))[row] = value
@@ -287,9 +287,8 @@ def _open_log(run):
 
 def _summary(record):
     parts = [f"epoch {record['epoch']}"]
-    for split, values in record.items():
-        if isinstance(values, dict) and "loss" in values:
-            parts.append(f"{split} " + " ".join(f"{name} {value:.4f}" for name, value in values.items()))
+    for split, values in scores_of(record).items():
+        parts.append(f"{split} " + " ".join(f"{name} {value:.4f}" for name, value in values.items()))
     if record["best"]:
         parts.append("best so far")
     return " | ".join([*parts, f"{record['seconds']:.1f} s"])

@@ -11,6 +11,7 @@ import math
 import torch
 
 from engine.loading import to_device
+from engine.report import scores_of
 from engine.training import LossMeter, check_finite, train_one_epoch
 from util.distributed import check_same_on_all_ranks, rank
 from util.plots import plot_probabilities
@@ -183,7 +184,7 @@ def finish_search(run, selection, net, **facts):
             "protocol": selection.explanation,
             "selected_epoch": best["epoch"],
             "epochs": run.epoch,
-            "metrics": {k: values for k, values in record.items() if isinstance(values, dict) and "loss" in values},
+            "metrics": scores_of(record),
             "genotype": genotype.to_dict(),
             "parameters": net.count_parameters(),
             **facts,

@@ -2,13 +2,26 @@
 
 import logging
 
-from engine.training import evaluate, fit, train_one_epoch
+from engine.training import Evaluation, fit, train_one_epoch
 
 logger = logging.getLogger("mdarts")
 
 
 def train_network(
-    run, net, updater, loaders, metric, selection, *, trained=("train",), genotype=None, kept=None, **facts
+    run,
+    net,
+    updater,
+    loaders,
+    metric,
+    selection,
+    *,
+    scorers=None,
+    watched=(),
+    before_epoch=None,
+    trained=("train",),
+    genotype=None,
+    kept=None,
+    **facts,
 ):
     """Train for ``run.args.epochs`` epochs, then score the selected epoch's network once.
 
@@ -17,52 +30,63 @@ def train_network(
         net: The network.
         updater: `Updater` of its weights.
         loaders: Split name -> loader; ``train``, ``dev`` and ``test``.
-        metric: See `train_one_epoch`; or a dict with one for each split.
+        metric: See `train_one_epoch`.
         selection: The `Selection` that chooses the epoch.
+        scorers: Split name -> function net -> scores; None: an `Evaluation` of every loader that is not trained on.
+        watched: Splits to score in every epoch besides the one that ``selection`` asks for.
+        before_epoch: Called with the number of each epoch before its updates; returns further entries of its record.
+            What it has to keep over a resume it has as ``state_dict``.
         trained: Splits to update on, one pass each per epoch, in this order.
         genotype: The genotype's dict, for ``best.pth`` and the result.
         kept: Further entries of ``best.pth``.
         **facts: Further entries of the result.
 
-    Returns:
-        The result, as ``result.json`` holds it.
+    Returns the result, as ``result.json`` holds it.
     """
-    metrics = metric if isinstance(metric, dict) else dict.fromkeys(loaders, metric)
-
-    def score(split):
-        options = {"device": run.device, "precision": updater.precision, "description": split}
-        return evaluate(net, loaders[split], updater.criterion, metrics[split], **options)
+    if scorers is None:
+        scorers = _evaluations(loaders, trained, updater, metric, run.device)
 
     def one_epoch(epoch):
+        record = before_epoch(epoch) if before_epoch else {}
         options = {"epoch": epoch, "device": run.device}
-        record = {
-            split: train_one_epoch(updater, loaders[split], metrics[split], description=split, **options)
-            for split in trained
-        }
-        watched = {selection.split, *(["val"] if "val" in loaders else [])}
-        record |= {split: score(split) for split in loaders if split in watched and split not in trained}
-        return record
+        for split in trained:
+            record[split] = train_one_epoch(updater, loaders[split], metric, description=split, **options)
+        return record | {split: s(net) for split, s in scorers.items() if split in {selection.split, *watched}}
 
-    def best_state():
-        return {"net": net.state_dict(), "genotype": genotype, **(kept or {})}
+    run.track(net=net.changing(), weights=updater, selection=selection, **with_state(before_epoch=before_epoch))
+    about = {"genotype": genotype, **(kept or {})}
+    fit(run, run.args.epochs, one_epoch, selection, lambda: {"net": net.state_dict(), **about})
+    return _score_selected(run, net, selection, scorers, trained, {"genotype": genotype, **facts})
 
-    run.track(net=net.changing(), weights=updater, selection=selection)
-    fit(run, run.args.epochs, one_epoch, selection, best_state)
+
+def _evaluations(loaders, trained, updater, metric, device):
+    options = {"device": device, "precision": updater.precision}
+    return {
+        split: Evaluation(loader, updater.criterion, metric, description=split, **options)
+        for split, loader in loaders.items()
+        if split not in trained
+    }
+
+
+def with_state(**objects):
+    """Those of the named objects that have a ``state_dict``."""
+    return {name: value for name, value in objects.items() if hasattr(value, "state_dict")}
+
+
+def _score_selected(run, net, selection, scorers, trained, facts):
+    """Score the selected epoch's network, and write the result."""
     best = run.load_best()
     net.load_state_dict(best["net"])
-    metrics = {split: score(split) for split in loaders if split not in trained}
-    facts = {"trained_on": "+".join(trained), "genotype": genotype, **facts}
-    return _report(run, net, selection, best["epoch"], metrics, trained, facts)
-
-
-def _report(run, net, selection, epoch, metrics, trained, facts):
+    metrics = {split: scorer(net) for split, scorer in scorers.items()}
     for split, values in metrics.items():
         run.log_scores(split, values)
+    epoch = best["epoch"]
     logger.info("selected epoch %d: %s", epoch, selection.explanation)
     record = run.record_of(epoch)
     return run.write_result(
         {
             "kind": "training",
+            "trained_on": "+".join(trained),
             "protocol": selection.explanation,
             "selected_epoch": epoch,
             "epochs": run.epoch,

@@ -80,6 +80,21 @@ def evaluate(net, loader, criterion, metric, *, device, precision=None, descript
     return {"loss": losses.compute(), **metric.compute()}
 
 
+class Evaluation:
+    """Scores of a network on one split: net -> what `evaluate` returns.
+
+    Args:
+        loader, criterion, metric, device, precision, description: See `evaluate`.
+    """
+
+    def __init__(self, loader, criterion, metric, *, device, precision, description):
+        self.loader, self.criterion, self.metric = loader, criterion, metric
+        self.options = {"device": device, "precision": precision, "description": description}
+
+    def __call__(self, net):
+        return evaluate(net, self.loader, self.criterion, self.metric, **self.options)
+
+
 class LossMeter:
     """Mean of per-batch means, weighted by batch size, over all ranks; stays on the device until asked."""
 

@@ -38,7 +38,9 @@ class Updater:
     Args:
         net: The network; batch dict -> outputs, a tensor or a tuple of tensors with a batch axis.
         parameters: Parameters that get gradients.
-        criterion: (outputs, batch) -> scalar loss, a mean over the samples of the batch.
+        criterion: (outputs, batch) -> scalar loss, a mean over the samples of the batch. If it has a method
+            ``prepare``, that is given this rank's whole batch before it is cut into micro-batches, and returns it
+            with what belongs to the whole: weights of its samples, for example.
         optimizer: Optimiser, normally over ``parameters``.
         schedule: Gives a learning rate per step; None leaves the optimiser's own.
         precision: See `Precision`.
@@ -124,6 +126,8 @@ class Updater:
 
     def backward(self, batch, size=None):
         """Add the gradient of the loss over ``batch`` to that of the parameters; see `step`."""
+        if hasattr(self.criterion, "prepare"):
+            batch = self.criterion.prepare(batch)
         count = len(batch["label"])
         # DDP takes the mean over ranks: of uneven shares it has to be the mean over samples.
         weight = count * world_size() / (size or count * world_size())

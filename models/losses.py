@@ -8,6 +8,11 @@ def binary_cross_entropy(outputs, batch):
     return F.binary_cross_entropy_with_logits(outputs, batch["label"])
 
 
+def summed_binary_cross_entropy(outputs, batch):
+    """Binary cross entropy of logits (N, K) with ``batch["label"]`` (N, K), summed over K, mean over the samples."""
+    return F.binary_cross_entropy_with_logits(outputs, batch["label"], reduction="sum") / len(outputs)
+
+
 def cross_entropy(outputs, batch):
     """Cross entropy of logits (N, K) with the classes ``batch["label"]``, int64 (N,), mean over the samples."""
     return F.cross_entropy(outputs, batch["label"])

@@ -14,6 +14,8 @@ PUBLISHED_TRAIN = {
     "lr_decay_epochs": (10, 12),
     "epochs": 13,
 }
+SUMMED = True
+VALIDATION = ("val", "accuracy")
 WORD_SIZE = 300
 # Share of the training data, from its beginning, on which weights are trained in the search.
 WEIGHT_SHARE = 0.8
@@ -58,7 +60,8 @@ def recipe_parser(description):
 
 def open_search(args):
     """Data of the weight steps and of the architecture steps: the first 80 % and the rest of train."""
-    return tuple(_open(args, "train", part=part) for part in (("first", WEIGHT_SHARE), ("last", 1 - WEIGHT_SHARE)))
+    parts = {"train": ("first", WEIGHT_SHARE), "held out": ("last", 1 - WEIGHT_SHARE)}
+    return {name: _open(args, "train", part=part) for name, part in parts.items()}
 
 
 def open_training(args):
@@ -73,8 +76,8 @@ def open_training(args):
 
 
 def open_checked(args, tables):
-    """The split of ``--RUN``, in the words and answers of a checkpoint."""
-    return _open(args, args.RUN, tables)
+    """Name and data of the split of ``--RUN``, in the words and answers of a checkpoint."""
+    return args.RUN, _open(args, args.RUN, tables)
 
 
 def _has_test_answers(args):
@@ -143,11 +146,11 @@ def build_net(args, tables, architecture, trained=False):
     return networks.build_net(args, architecture, head, embedding, tables["feature_size"])
 
 
-def criterion(outputs, batch):
+def criterion(args):
     """Binary cross entropy of the logits, summed over the answers, mean over the questions."""
-    from torch.nn import functional as F
+    from models.losses import summed_binary_cross_entropy
 
-    return F.binary_cross_entropy_with_logits(outputs, batch["label"], reduction="sum") / len(outputs)
+    return summed_binary_cross_entropy
 
 
 def metric(args, data):
@@ -157,12 +160,30 @@ def metric(args, data):
     return VQAAccuracy(data.answers.names, data.question_ids, data.ground_truth(), args.metric)
 
 
-def write_predictions(args, run, data, metric):
+def training_metric(args, data):
+    """Soft score of the best answers."""
+    from metrics.classification import SoftAccuracy
+
+    return SoftAccuracy()
+
+
+def scorer(args, run, data, precision, title):
+    """VQA accuracy of a network on one split."""
+    from tasks.supernet import networks
+
+    return networks.scorer(args, run, data, precision, title, criterion(args), metric(args, data))
+
+
+def before_epoch(args, run, net, data, precision):
+    """Nothing is done before an epoch."""
+
+
+def write_predictions(args, run, data, scorer):
     """Write the answers of the split in the evaluation server's form; returns the paths."""
     from metrics.vqa_accuracy import write_results
     from tasks.supernet.networks import prediction_files
 
-    ids, answers = metric.results()
+    ids, answers = scorer.metric.results()
     places = prediction_files(args, run)
     if run.is_main:
         for place in places:

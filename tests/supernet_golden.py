@@ -5,6 +5,7 @@ Compared with the originals' files some large gradients of `ops` are kept as sum
 
 import json
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def build_net(spec, task="vqa", architecture=None, pack=None):
         backbone = EncoderDecoder.searched(width, dropout)
     else:
         backbone = EncoderDecoder.fixed(architecture, width, dropout)
-    heads = {"vgd": GroundingHead, "itm": MatchingHead}
+    heads = {"vgd": partial(GroundingHead, padded_regions="score"), "itm": MatchingHead}
     head = AnswerHead(width, dropout, 50) if task == "vqa" else heads[task](width, dropout)
     return MultimodalNet(backbone, head, (40, 300), pack=pack)
 

@@ -76,6 +76,15 @@ def gather(value):
     return values
 
 
+def sum_over_ranks(tensor):
+    """The sum of every rank's ``tensor``, on every rank; ``tensor`` itself stays as it is."""
+    if world_size() == 1:
+        return tensor
+    total = tensor.clone()
+    distributed.all_reduce(total)
+    return total
+
+
 def check_same_on_all_ranks(value, name):
     """Make sure that every rank has come to the same ``value`` (anything that can be compared).
 

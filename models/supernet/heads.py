@@ -3,7 +3,7 @@
 from torch import nn
 
 from models.supernet.layers import AttentionPooling, LayerNorm
-from models.supernet.rows import Rows
+from models.supernet.rows import FLOOR, Rows
 
 
 class PoolingHead(nn.Module):
@@ -64,19 +64,20 @@ class MatchingHead(PoolingHead):
 class GroundingHead(nn.Module):
     """Visual grounding: a score and a box offset for every region.
 
-    NOTE: as in the original padded regions have scores too, and share in the softmax over regions.
-
     Args:
         hsize, dropout, pooled_width, pooling: See `PoolingHead`.
         scores_loss: ``kld`` makes the scores log probabilities, ``bce`` leaves them logits.
+        padded_regions: ``ignore`` gives padding a score of -1e9 before the softmax, and offsets of 0, so that
+            nothing depends on how far a batch is padded; ``score`` does as the original: padding is scored like any
+            region, and shares in the softmax over regions, so that batches need the official length. Where every
+            image has that many regions, as in the official features, both are the same.
     """
 
-    reads_padding = True
-
-    def __init__(self, hsize, dropout, pooled_width=None, scores_loss="kld", **pooling):
+    def __init__(self, hsize, dropout, pooled_width=None, scores_loss="kld", padded_regions="ignore", **pooling):
         super().__init__()
         width = pooled_width or 2 * hsize
         self.scores_loss = scores_loss
+        self.reads_padding = padded_regions == "score"
         self.attflat_x = AttentionPooling(hsize, width, dropout, **pooling)
         self.attfc_y = nn.Linear(hsize, width)
         self.proj_norm = LayerNorm(width)
@@ -87,13 +88,15 @@ class GroundingHead(nn.Module):
         """Score and place every region.
 
         Args:
-            x, y, x_mask, y_mask: See `PoolingHead`; ``y`` is not packed.
+            x, y, x_mask, y_mask: See `PoolingHead`; ``y`` is not packed if padding is scored.
 
         Returns:
-            Scores (B, N) and transformed boxes (B, N, 4), float32.
+            Scores (B, N) and offsets of the boxes (B, N, 4) as of `util.boxes.encode_boxes`, float32.
         """
-        both = self.proj_norm(self.attflat_x(x, x_mask)[:, None] + Rows.of(y_mask).pad(self.attfc_y(y)))
-        scores = self.proj_scores(both).squeeze(-1).float()
-        if self.scores_loss == "kld":
-            scores = scores.log_softmax(-1)
-        return scores, self.proj_reg(both).float()
+        rows = Rows.of(y_mask)
+        both = self.proj_norm(self.attflat_x(x, x_mask)[:, None] + rows.pad(self.attfc_y(y)))
+        scores, offsets = self.proj_scores(both).squeeze(-1).float(), self.proj_reg(both).float()
+        if not self.reads_padding and rows.bias is not None:
+            padding = rows.bias[:, 0, 0] < 0
+            scores, offsets = scores.masked_fill(padding, FLOOR), offsets.masked_fill(padding[..., None], 0.0)
+        return scores.log_softmax(-1) if self.scores_loss == "kld" else scores, offsets

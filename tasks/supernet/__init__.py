@@ -2,12 +2,20 @@
 
 A task is a module (`tasks.vqa`, ...) that has
 
-- ``open_search(args)`` -> (data of the weight steps, held-out data of the architecture steps);
-- ``open_training(args)`` -> split name -> data: ``train``, and those that can be scored, ``val`` and ``test``;
-- ``open_checked(args, tables)`` -> the split of ``--RUN val`` or ``--RUN test``;
+- ``SUMMED``: whether a gradient is that of the loss's sum over the samples, instead of its mean;
+- ``VALIDATION``: the split that is scored in every epoch, and the score of it that ``--select_on val`` goes by;
+- ``open_search(args)`` -> {"train": data of the weight steps, "held out": data of the architecture steps}, and a
+  further entry if the derived architecture is scored on other data: the last entry is what it is scored on;
+- ``open_training(args)`` -> split name -> data: ``train``, and those that can be scored;
+- ``open_checked(args, tables)`` -> (name, data) of the split of ``--RUN val`` or ``--RUN test``;
 - ``tables(data)`` -> what a network is built for and a checkpoint must carry (vocabulary, answers, ...), plain data;
-- ``build_net(args, tables, architecture, trained=False)``, ``criterion(outputs, batch)`` and ``metric(args, data)``;
-- ``write_predictions(args, run, data, metric)``.
+- ``build_net(args, tables, architecture, trained=False)``;
+- ``criterion(args)`` -> loss, see `engine.updates.Updater`;
+- ``training_metric(args, data)`` -> metric of what training steps put out, see `engine.training.train_one_epoch`;
+- ``scorer(args, run, data, precision, title)`` -> function net -> scores, `networks.scorer` where a metric will do;
+- ``before_epoch(args, run, net, data, precision)`` -> None, or what is done before the updates of every epoch, see
+  `engine.supervised.train_network`; ``data`` is what ``open_search`` or ``open_training`` returned;
+- ``write_predictions(args, run, data, scorer)`` -> the paths, after ``scorer`` has been called.
 
 Heavy imports stand inside the functions, so that `--help` answers at once.
 """

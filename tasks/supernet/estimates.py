@@ -14,9 +14,9 @@ from util.cli import UserError
 from util.distributed import init_distributed
 
 
-def estimate_search(task, args, train, held_out):
+def estimate_search(task, args, data):
     """Memory and time of a search's epochs; prints a table and returns it as plain data."""
-    estimate = _Estimate(task, args, {"train": train, "held out": held_out}, None)
+    estimate, train = _Estimate(task, args, data, None), data["train"]
     net, steps = estimate.net, max(1, len(train) // args.batchsize)
     with estimate.simulation as simulation:
         simulation.adopt(net)
@@ -31,7 +31,8 @@ def estimate_search(task, args, train, held_out):
         estimate.updates(title, alphas, "held out", steps // args.alpha_every * args.batchsize)
         for gated in net.backbone.gated():
             gated.set_path("single", gated.active)
-        estimate.evaluation("evaluation on held-out data", "held out")
+        scored = list(data)[-1]
+        estimate.evaluation(f"evaluation on {scored}", scored)
     return estimate.report()
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 from engine.loading import build_loader
+from engine.training import Evaluation
 from engine.updates import Updater, data_parallel
 from models.architectures import Architecture, add_epoch, load_architecture, random_architecture
 from models.supernet.encoder_decoder import EncoderDecoder
@@ -85,8 +86,15 @@ def build_loaders(args, run, data, *, shuffle=True, drop_last=False):
     return {split: build_loader(dataset, size, shuffle=shuffle, **shared) for split, dataset in data.items()}
 
 
+def scorer(args, run, data, precision, title, criterion, metric):
+    """An `Evaluation` of one split."""
+    loader = build_loaders(args, run, {title: data}, shuffle=False)[title]
+    options = {"device": run.device, "precision": precision, "description": title}
+    return Evaluation(loader, criterion, metric, **options)
+
+
 def build_updater(task, args, run, net, precision, steps, idle_move=False):
-    """The updater of the weights: Adam with warm-up, summed loss, clipped gradient.
+    """The updater of the weights: Adam with warm-up, clipped gradient.
 
     Args:
         task, args, run, net, precision: As everywhere.
@@ -97,18 +105,17 @@ def build_updater(task, args, run, net, precision, steps, idle_move=False):
     optimizer = torch.optim.Adam(parameters, lr=args.lr, betas=BETAS, eps=EPS)
     schedule = WarmUp(args.lr, steps, args.lr_decay_epochs, args.lr_decay)
     parallel = data_parallel(run, precision, find_unused=not net.uses_all_weights())
-    options = {"summed": True, "clip": args.clip, "idle_move": idle_move, "micro_batch": args.micro_batch}
-    return Updater(
-        net, parameters, task.criterion, optimizer, schedule=schedule, precision=precision, parallel=parallel, **options
-    )
+    options = {"summed": task.SUMMED, "clip": args.clip, "idle_move": idle_move, "micro_batch": args.micro_batch}
+    options |= {"schedule": schedule, "precision": precision, "parallel": parallel}
+    return Updater(net, parameters, task.criterion(args), optimizer, **options)
 
 
 def build_alpha_updater(task, args, run, net, precision):
     """The updater of the architecture parameters, which get their gradients through the gates."""
     gates = [gated.alpha_gate for gated in net.backbone.gated()]
     optimizer = torch.optim.Adam(net.backbone.alphas(), lr=args.alpha_lr, betas=ALPHA_BETAS)
-    options = {"summed": True, "micro_batch": args.micro_batch, "parallel": data_parallel(run, precision)}
-    return Updater(net, gates, task.criterion, optimizer, precision=precision, **options)
+    options = {"summed": task.SUMMED, "micro_batch": args.micro_batch, "parallel": data_parallel(run, precision)}
+    return Updater(net, gates, task.criterion(args), optimizer, precision=precision, **options)
 
 
 def find_architecture(args):

@@ -11,24 +11,24 @@ logger = logging.getLogger("mdarts")
 
 def search(task, args):
     """Search an architecture; returns the result that ``result.json`` holds."""
-    train, held_out = task.open_search(args)
+    data = task.open_search(args)
     if args.estimate:
         from tasks.supernet.estimates import estimate_search
 
-        return estimate_search(task, args, train, held_out)
+        return estimate_search(task, args, data)
 
     from engine.run import start_run
     from engine.search import ArchitectureWatch, Interleaved, finish_search, save_architecture
-    from engine.training import Selection, evaluate, fit
+    from engine.supervised import with_state
+    from engine.training import Selection, fit
     from engine.updates import Precision
 
     with start_run(args, "search", args.out_dir) as run:
-        tables = task.tables(train)
-        net = task.build_net(args, tables, architecture=None).to(run.device)
+        net = task.build_net(args, task.tables(data["train"]), architecture=None).to(run.device)
         paths, backbone = networks.PathGenerator(args.seed), net.backbone
-        precision, metric = Precision(args.amp, run.device), task.metric(args, held_out)
-        loaders = networks.build_loaders(args, run, {"train": train, "held out": held_out}, drop_last=True)
-        scored = networks.build_loaders(args, run, {"held out": held_out}, shuffle=False)["held out"]
+        precision, scored = Precision(args.amp, run.device), list(data)[-1]
+        loaders = networks.build_loaders(args, run, {k: data[k] for k in ("train", "held out")}, drop_last=True)
+        score = task.scorer(args, run, data[scored], precision, scored)
         steps = len(loaders["train"].batch_sampler)
         weights = networks.build_updater(task, args, run, net, precision, steps, idle_move=args.unsampled == "drift")
         alphas = networks.build_alpha_updater(task, args, run, net, precision)
@@ -36,15 +36,17 @@ def search(task, args):
         search_epoch = Interleaved(
             backbone, weights, alphas, loaders["train"], loaders["held out"], run.device, paths.generator, **turns
         )
+        before_epoch = task.before_epoch(args, run, net, data, precision)
         watch = ArchitectureWatch(net, networks.collapse, args.patience)
-        selection = Selection("last", metric.name, "architecture of the last epoch")
-        run.track(net=net, weights=weights, alphas=alphas, watch=watch, selection=selection, paths=paths)
+        selection = Selection("last", None, "architecture of the last epoch")
+        tracked = {"net": net, "weights": weights, "alphas": alphas, "watch": watch, "selection": selection}
+        run.track(**tracked, paths=paths, **with_state(before_epoch=before_epoch))
 
         def one_epoch(epoch):
-            record = search_epoch(epoch)
+            record = before_epoch(epoch) if before_epoch else {}
+            record |= search_epoch(epoch)
             backbone.use_chosen()
-            options = {"device": run.device, "precision": precision, "description": "held out"}
-            record["held out"] = evaluate(net, scored, task.criterion, metric, **options)
+            record[scored] = score(net)
             looked = watch.look()
             # Before the architecture steps begin, standing still says nothing.
             looked["stop"] = looked["stop"] and epoch >= args.alpha_start + args.patience
@@ -56,7 +58,7 @@ def search(task, args):
             return {"net": net.state_dict(), "genotype": watch.genotype.to_dict()}
 
         fit(run, args.epochs, one_epoch, selection, best_state)
-        return finish_search(run, selection, net, **networks.describe(args, {"train": train, "held out": held_out}))
+        return finish_search(run, selection, net, **networks.describe(args, data))
 
 
 def train(task, args):
@@ -73,30 +75,27 @@ def train(task, args):
     from engine.supervised import train_network
     from engine.training import Selection
     from engine.updates import Precision
-    from metrics.classification import SoftAccuracy
 
-    if args.select_on == "val" and "val" not in data:
-        raise UserError(f"--select_on val: --SPLIT {args.SPLIT} trains on val; use --select_on last")
+    validation, score = task.VALIDATION
+    if args.select_on == "val" and validation not in data:
+        raise UserError(f"--select_on val: --SPLIT {args.SPLIT} trains on {validation}; use --select_on last")
     architecture = networks.find_architecture(args)
     with start_run(args, "train", args.out_dir) as run:
         tables = task.tables(data["train"])
         net = task.build_net(args, tables, architecture).to(run.device)
         run.write("architecture.svg", architecture.to_svg())
         precision = Precision(args.amp, run.device)
-        metrics = {split: task.metric(args, dataset) for split, dataset in data.items() if split != "train"}
-        metrics["train"] = SoftAccuracy()
-        loaders = {
-            **networks.build_loaders(args, run, {"train": data["train"]}, drop_last=True),
-            **networks.build_loaders(args, run, {k: v for k, v in data.items() if k != "train"}, shuffle=False),
-        }
-        updater = networks.build_updater(task, args, run, net, precision, len(loaders["train"].batch_sampler))
+        loaders = networks.build_loaders(args, run, {"train": data["train"]}, drop_last=True)
         return train_network(
             run,
             net,
-            updater,
+            networks.build_updater(task, args, run, net, precision, len(loaders["train"].batch_sampler)),
             loaders,
-            metrics,
-            Selection(args.select_on, SoftAccuracy.name, PROTOCOLS[args.select_on]),
+            task.training_metric(args, data["train"]),
+            Selection("last" if args.select_on == "last" else validation, score, PROTOCOLS[args.select_on]),
+            scorers={k: task.scorer(args, run, data[k], precision, k) for k in data if k != "train"},
+            watched=(validation,),
+            before_epoch=task.before_epoch(args, run, net, data, precision),
             genotype=architecture.to_dict(),
             kept=networks.kept(args, tables),
             **networks.describe(args, data),
@@ -106,20 +105,17 @@ def train(task, args):
 def check(task, args):
     """Score the network of ``--CKPT_PATH`` on val, or write its predictions for test; returns the result."""
     from engine.run import start_run
-    from engine.training import evaluate
     from engine.updates import Precision
 
     checkpoint = networks.read_checkpoint(args)
-    data = task.open_checked(args, checkpoint.tables)
+    split, data = task.open_checked(args, checkpoint.tables)
     with start_run(args, args.RUN, args.out_dir) as run:
         net = networks.load_net(task, args, checkpoint, data).to(run.device)
-        metric, precision = task.metric(args, data), Precision(args.amp, run.device)
-        loader = networks.build_loaders(args, run, {args.RUN: data}, shuffle=False)[args.RUN]
-        options = {"device": run.device, "precision": precision, "description": args.RUN}
-        scores = evaluate(net, loader, task.criterion, metric, **options)
-        written = task.write_predictions(args, run, data, metric)
+        scorer = task.scorer(args, run, data, Precision(args.amp, run.device), split)
+        scores = scorer(net)
+        written = task.write_predictions(args, run, data, scorer)
         if data.has_answers:
-            run.log_scores(args.RUN, scores)
-        facts = {"predictions": written, **networks.describe(args, {args.RUN: data})}
-        metrics = {args.RUN: scores} if data.has_answers else {}
+            run.log_scores(split, scores)
+        facts = {"predictions": written, **networks.describe(args, {split: data})}
+        metrics = {split: scores} if data.has_answers else {}
         return run.write_result({"kind": args.RUN, "metrics": metrics, "parameters": net.count_parameters(), **facts})

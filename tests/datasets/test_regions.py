@@ -7,20 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from datasets import region_packing
 from datasets.region_files import BadRegions, list_region_files, read_regions
-from datasets.region_packing import pack_regions
 from datasets.region_store import RegionStore, encode_regions
 from datasets.regions import open_regions, read_batch, rows_of
 from tests.datasets.vqa_files import FEATURE_SIZE, npz_path, refusal, region_arrays, write_npz
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = (7, 3, 12, 5)
+pack_regions = partial(region_packing.pack_regions, remedy="python datasets/prepare_vqa.py")
 
 
 @pytest.fixture
