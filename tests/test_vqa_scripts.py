@@ -1,6 +1,9 @@
 """MMNas on a little real VQA data (easy-VQA): search, train, score, predict, resume, several processes."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +16,7 @@ import train_vqa
 from engine.updates import Updater
 from models.architectures import load_architecture
 from models.supernet.published import to_published
+from tests.test_distributed import ROOT, torchrun
 from tests.test_resume import Killed, assert_same, comparable
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
@@ -106,6 +110,36 @@ def test_resume_as_the_original_spells_it(questions, trained):
     assert longer["epochs"] == 3 and longer["folder"] == trained["folder"]
 
 
+def script(*words):
+    """The training script in a process of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "train_vqa.py", *words], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("way", ["--GPU", "torchrun"])
+def test_two_processes_train_like_one(questions, tmp_path, way):
+    flags = [*questions.flags, "--ARCH_PATH", "mcan", "--drpt", "0", "--epochs", "1"]
+    alone = train_vqa.main([*flags, "--out_dir", str(tmp_path / "one")])
+    # --batchsize counts for each process.
+    words = [*flags, "--batchsize", "8", "--out_dir", str(tmp_path / "two")]
+    if way == "torchrun":
+        torchrun(2, ROOT / "train_vqa.py", *words)
+    else:
+        assert script(*words, "--GPU", "0, 1").returncode == 0
+    (folder,) = (tmp_path / "two").iterdir()
+    result = json.loads((folder / "result.json").read_text())
+    assert result["metrics"]["val"] == pytest.approx(alone["metrics"]["val"], rel=1e-4)
+    assert result["training_mode_metrics"]["train"] == pytest.approx(alone["training_mode_metrics"]["train"], rel=1e-4)
+
+
+def test_a_user_error_in_every_process_is_told_once(questions, tmp_path):
+    words = [*questions.flags, "--ARCH_PATH", "nowhere.json", "--GPU", "0, 1", "--out_dir", str(tmp_path)]
+    done = script(*words)
+    assert done.returncode != 0 and "nowhere.json" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_one_question_about_one_picture(questions, trained, tmp_path, capsys):
     picture = next((questions.data / "images" / "test2015").iterdir())
     flags = ["--CKPT_PATH", trained["folder"], "--image", str(picture), "--save_picture", str(tmp_path / "seen.png")]
@@ -134,6 +168,9 @@ def test_estimates(questions, tmp_path, capsys):
         (["--ARCH_PATH", "mcan", "--data", "nowhere"], r"nowhere"),
         (["--ARCH_PATH", "mcan", "--SPLIT", "train+val", "--select_on", "val"], r"trains on val"),
         (["--ARCH_PATH", "mcan", "--GPU", "one"], r"--GPU 'one' is no list"),
+        (["--ARCH_PATH", "mcan", "--device", "auto", "--GPU", "0, 7"], r"--GPU 0, 7: this torch sees no GPUs"),
+        (["--ARCH_PATH", "mcan", "--amp", "fp16"], r"--amp fp16: .* no float16 on a CPU"),
+        (["--RESUME", "--CKPT_PATH", "elsewhere/train_vqa-full_epoch2.pkl"], r"elsewhere is no run folder"),
     ],
 )
 def test_bad_input_is_one_line(questions, tmp_path, flags, message):

@@ -8,7 +8,6 @@ import torch
 
 from engine.estimate import Simulation, flops_per_second, report, seconds_to_read
 from engine.loading import reading_processes
-from engine.updates import Precision
 from tasks.supernet import networks
 from util.cli import UserError
 from util.distributed import init_distributed
@@ -61,7 +60,7 @@ class _Estimate:
         self.data = data
         self.run = SimpleNamespace(args=argparse.Namespace(), device=device)
         readers = reading_processes(args.num_workers)
-        self.simulation = Simulation(device, Precision(args.amp, device), args.batchsize, readers)
+        self.simulation = Simulation(device, networks.build_precision(args, device), args.batchsize, readers)
         self.net = task.build_net(args, task.tables(next(iter(data.values()))), architecture, trained=True)
         # What is left out of a packed batch depends on its content.
         self.net.pack = False

@@ -123,6 +123,9 @@ def add_train_flags(parser):
         "--CKPT_PATH", metavar="FILE", help="checkpoint, or run folder of a training: for val, test, and with --RESUME"
     )
     group.add_argument("--RESUME", action="store_true", help="continue the run of --CKPT_PATH")
+    group.add_argument(
+        "--compile", action="store_true", help="compile the network's training step (torch.compile; for GPUs)"
+    )
     group.add_argument("--select_on", choices=tuple(PROTOCOLS), default="last", help="what chooses the epoch")
 
 
@@ -140,6 +143,11 @@ def parse_train(parser, argv, demo):
         path = Path(args.CKPT_PATH)
         words = sys.argv[1:] if argv is None else argv
         folder = path if path.is_dir() else path.parent
+        if not (folder / "args.json").exists():
+            raise UserError(
+                f"--RESUME: {folder} is no run folder of this script; checkpoints of the original code can be scored "
+                "(--RUN val), not continued"
+            )
         return arguments.parse_args(parser, [*words, "--resume", str(folder)], demo=demo, free=free)
     if args.RUN == "train" and not args.ARCH_PATH:
         raise UserError(

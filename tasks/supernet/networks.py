@@ -8,7 +8,7 @@ import torch
 
 from engine.loading import build_loader
 from engine.training import Evaluation
-from engine.updates import Updater, data_parallel
+from engine.updates import Precision, Updater, data_parallel
 from models.architectures import Architecture, add_epoch, load_architecture, random_architecture
 from models.supernet.encoder_decoder import EncoderDecoder
 from models.supernet.net import MultimodalNet
@@ -79,6 +79,17 @@ def build_net(args, architecture, head, embedding, region_size):
     return MultimodalNet(build_backbone(args, architecture), head, embedding, region_size)
 
 
+def build_precision(args, device):
+    """The `Precision` of ``--amp``.
+
+    Raises:
+        UserError: float16 on a CPU, which torch's LSTM does not have.
+    """
+    if args.amp == "fp16" and device.type == "cpu":
+        raise UserError("--amp fp16: torch's LSTM has no float16 on a CPU; use --amp bf16 or off, or a GPU")
+    return Precision(args.amp, device)
+
+
 def build_loaders(args, run, data, *, shuffle=True, drop_last=False):
     """Loaders of the splits in ``data``; ``--batchsize`` counts for each process."""
     size = args.batchsize * world_size()
@@ -105,9 +116,23 @@ def build_updater(task, args, run, net, precision, steps, idle_move=False):
     optimizer = torch.optim.Adam(parameters, lr=args.lr, betas=BETAS, eps=EPS)
     schedule = WarmUp(args.lr, steps, args.lr_decay_epochs, args.lr_decay)
     parallel = data_parallel(run, precision, find_unused=not net.uses_all_weights())
+    if getattr(args, "compile", False):
+        parallel = _compiled(net, parallel)
     options = {"summed": task.SUMMED, "clip": args.clip, "idle_move": idle_move, "micro_batch": args.micro_batch}
     options |= {"schedule": schedule, "precision": precision, "parallel": parallel}
     return Updater(net, parameters, task.criterion(args), optimizer, **options)
+
+
+def _compiled(net, parallel):
+    """What an `Updater` wraps a network in to run it compiled, within ``parallel`` if there is one."""
+    # Which rows are padding is data: leaving them out would cut the graph in pieces.
+    net.pack = False
+
+    def wrap(net):
+        compiled = torch.compile(net, dynamic=True)
+        return parallel(compiled) if parallel else compiled
+
+    return wrap
 
 
 def build_alpha_updater(task, args, run, net, precision):

@@ -21,12 +21,11 @@ def search(task, args):
     from engine.search import ArchitectureWatch, Interleaved, finish_search, save_architecture
     from engine.supervised import with_state
     from engine.training import Selection, fit
-    from engine.updates import Precision
 
     with start_run(args, "search", args.out_dir) as run:
         net = task.build_net(args, task.tables(data["train"]), architecture=None).to(run.device)
         paths, backbone = networks.PathGenerator(args.seed), net.backbone
-        precision, scored = Precision(args.amp, run.device), list(data)[-1]
+        precision, scored = networks.build_precision(args, run.device), list(data)[-1]
         loaders = networks.build_loaders(args, run, {k: data[k] for k in ("train", "held out")}, drop_last=True)
         score = task.scorer(args, run, data[scored], precision, scored)
         steps = len(loaders["train"].batch_sampler)
@@ -74,7 +73,6 @@ def train(task, args):
     from engine.run import start_run
     from engine.supervised import train_network
     from engine.training import Selection
-    from engine.updates import Precision
 
     validation, score = task.VALIDATION
     if args.select_on == "val" and validation not in data:
@@ -84,7 +82,7 @@ def train(task, args):
         tables = task.tables(data["train"])
         net = task.build_net(args, tables, architecture).to(run.device)
         run.write("architecture.svg", architecture.to_svg())
-        precision = Precision(args.amp, run.device)
+        precision = networks.build_precision(args, run.device)
         loaders = networks.build_loaders(args, run, {"train": data["train"]}, drop_last=True)
         return train_network(
             run,
@@ -105,13 +103,12 @@ def train(task, args):
 def check(task, args):
     """Score the network of ``--CKPT_PATH`` on val, or write its predictions for test; returns the result."""
     from engine.run import start_run
-    from engine.updates import Precision
 
     checkpoint = networks.read_checkpoint(args)
     split, data = task.open_checked(args, checkpoint.tables)
     with start_run(args, args.RUN, args.out_dir) as run:
         net = networks.load_net(task, args, checkpoint, data).to(run.device)
-        scorer = task.scorer(args, run, data, Precision(args.amp, run.device), split)
+        scorer = task.scorer(args, run, data, networks.build_precision(args, run.device), split)
         scores = scorer(net)
         written = task.write_predictions(args, run, data, scorer)
         if data.has_answers:
