@@ -15,7 +15,7 @@ from tasks import vqa
 from tasks.supernet import flags
 from util.cli import run_cli
 
-DEMO = {**vqa.DEMO, "epochs": 8, "alpha_start": 2, "alpha_every": 2, "alpha_lr": 0.1}
+DEMO = {**vqa.DEMO, "epochs": 6, "alpha_start": 4}
 
 
 def get_args_parser():

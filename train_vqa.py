@@ -17,7 +17,7 @@ from tasks import vqa
 from tasks.supernet import flags
 from util.cli import run_cli
 
-DEMO = {**vqa.DEMO, "epochs": 5, "ARCH_PATH": "mcan"}
+DEMO = {**vqa.DEMO, "epochs": 8, "ARCH_PATH": "mcan"}
 
 
 def get_args_parser():

@@ -19,15 +19,15 @@ VALIDATION = ("val", "accuracy")
 WORD_SIZE = 300
 # Share of the training data, from its beginning, on which weights are trained in the search.
 WEIGHT_SHARE = 0.8
+# Small enough for a CPU. The pictures and questions are without noise, so that dropout only delays.
 DEMO = {
     "data": "demo/vqa",
     "out_dir": "demo/vqa/runs",
     "hsize": 128,
-    "batchsize": 64,
-    "enc_blocks": 4,
-    "dec_blocks": 6,
-    "lr": 5e-4,
-    "word_vectors": "none",
+    "enc_blocks": 2,
+    "dec_blocks": 4,
+    "drpt": 0.0,
+    "lr": 1e-3,
 }
 
 

@@ -80,6 +80,11 @@ def test_a_checkpoint_of_the_original_is_scored(questions, trained, tmp_path):
         train_vqa.main(flags)
     scored = train_vqa.main([*flags, "--ARCH_PATH", str(questions.folder), "--ARCH_EPOCH", "2"])
     assert scored["metrics"]["val"] == pytest.approx(trained["metrics"]["val"], rel=1e-5)
+    state["module.embedding.weight"] = state["module.embedding.weight"][:-2]
+    torch.save({"state_dict": state}, tmp_path / "train_vqa-full_epoch2.pkl")
+    words = len(state["module.embedding.weight"])
+    with pytest.raises(UserError, match=f"knows {words} words, but the data have {words + 2}"):
+        train_vqa.main([*flags, "--ARCH_PATH", str(questions.folder), "--ARCH_EPOCH", "2"])
 
 
 @pytest.mark.parametrize("mode", ["full", "two"])

@@ -225,6 +225,12 @@ def load_net(task, args, checkpoint, data):
     for name, value in checkpoint.sizes.items():
         setattr(args, name, value)
     net = task.build_net(args, checkpoint.tables or task.tables(data), checkpoint.architecture, trained=True)
+    known, words = len(checkpoint.state.get("embedding.weight", ())), net.embedding.num_embeddings
+    if known != words:
+        raise UserError(
+            f"{checkpoint.path} knows {known:,} words, but the data have {words:,}; the originals' checkpoints hold no "
+            "vocabulary: score them on the very files that they were trained with, all official ones"
+        )
     load_weights(net, checkpoint.state, checkpoint.path)
     return net
 
