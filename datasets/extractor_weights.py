@@ -1,16 +1,15 @@
 """Weights of the networks that make region features: torchvision's, a file's, or drawn by chance for tests."""
 
 import hashlib
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from util.cli import UserError
+from util.torchvision_weights import fetch
 
 RANDOM = "random"
 # How a network's `source` begins that has torchvision's own weights.
 TORCHVISION = "torchvision "
-_DOWNLOAD_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True)
@@ -73,18 +72,8 @@ class Weights:
         return models.get_weight(self.entry)
 
     def _fetch(self):
-        before = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT)
-        try:
-            return self._entry().get_state_dict(progress=True, check_hash=True)
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"torchvision's weights of {self.name} are not in its cache and cannot be downloaded "
-                f"({getattr(error, 'reason', error)}): get {self._entry().url} elsewhere and pass {self.flag} FILE, "
-                "or use --backbone pixels, which needs none"
-            ) from None
-        finally:
-            socket.setdefaulttimeout(before)
+        otherwise = f"get {{url}} elsewhere and pass {self.flag} FILE, or use --backbone pixels, which needs none"
+        return fetch(self._entry(), self.name, otherwise)
 
 
 # The first version of ImageNet weights, as in the rest of the project.

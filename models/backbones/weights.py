@@ -1,16 +1,15 @@
 """Where backbones get their weights: checkpoints, released files, torchvision's ImageNet weights, or chance."""
 
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from util.checkpoint import load_state_dict_file, load_weights
 from util.cli import UserError
+from util.torchvision_weights import fetch
 
 # What a flag is set to, and what a result says of weights that no file gave.
 RANDOM_FLAG = "random"
 RANDOM = "random, drawn from the seed"
-_DOWNLOAD_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True)
@@ -185,15 +184,5 @@ def _download(imagenet):
     from torchvision import models
 
     version = getattr(models, imagenet.weights).IMAGENET1K_V1
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT)
-    try:
-        return version.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "reason", error)
-        raise UserError(
-            f"torchvision's ImageNet {imagenet.name} is not in its cache and cannot be downloaded ({reason}): get "
-            f"{version.url} elsewhere and pass {imagenet.flag} FILE, or pass --backbone_weights random"
-        ) from None
-    finally:
-        socket.setdefaulttimeout(before)
+    otherwise = f"get {{url}} elsewhere and pass {imagenet.flag} FILE, or pass --backbone_weights random"
+    return fetch(version, f"ImageNet {imagenet.name}", otherwise)

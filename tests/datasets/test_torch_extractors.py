@@ -222,7 +222,7 @@ def test_weights_that_cannot_be_downloaded(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
     message = error_of()
-    assert "ResNet-101 are not in its cache and cannot be downloaded (no network here)" in message
+    assert "ResNet-101 is not in its cache and cannot be downloaded (no network here)" in message
     assert "https://download.pytorch.org/models/resnet101-63fe2227.pth" in message
     assert "--weights FILE" in message
 

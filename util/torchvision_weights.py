@@ -1,0 +1,31 @@
+"""torchvision's published weights, from its cache or by a download that gives up after a while."""
+
+import socket
+
+from util.cli import UserError
+
+_DOWNLOAD_TIMEOUT = 30.0
+
+
+def fetch(entry, name, otherwise):
+    """State dict of published weights.
+
+    Args:
+        entry: Member of a torchvision weights enumeration.
+        name: What the weights are, in a sentence.
+        otherwise: What to do without them, in a sentence; ``{url}`` in it becomes their address.
+
+    Raises:
+        UserError: they are neither in the cache nor to be had.
+    """
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT)
+    try:
+        return entry.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"torchvision's {name} is not in its cache and cannot be downloaded ({getattr(error, 'reason', error)}): "
+            f"{otherwise.format(url=entry.url)}"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(before)
