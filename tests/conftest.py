@@ -34,3 +34,15 @@ def searched(films, tmp_path_factory):
     out = tmp_path_factory.mktemp("search")
     result = search.main([*films.flags, *SIZES, "--epochs", "2", "--out_dir", str(out)])
     return SimpleNamespace(result=result, folder=Path(result["folder"]))
+
+
+@pytest.fixture(scope="session")
+def easy_vqa(tmp_path_factory):
+    """easy-VQA's first pictures, packed: ``.data``, and ``.flags`` that every script needs."""
+    from datasets.prepare_easy_vqa import main as prepare_easy_vqa
+    from datasets.prepare_vqa import main as prepare_vqa
+
+    data = tmp_path_factory.mktemp("vqa") / "data"
+    prepare_easy_vqa(["--out", str(data), "--small", "12"])
+    prepare_vqa(["--data", str(data), "--out", str(data / "store"), "--workers", "1"])
+    return SimpleNamespace(data=data, flags=["--data", str(data), "--min_answer_count", "1", "--num_workers", "0"])

@@ -5,6 +5,8 @@ import torch
 
 import main_darts_found_mmimdb as found
 import main_darts_searchable_mmimdb as search
+import search_vqa
+import train_vqa
 
 pytestmark = [
     pytest.mark.gpu,
@@ -40,6 +42,16 @@ def test_agrees_with_the_cpu(films):
         found[name] = [logits.detach().cpu(), *(p.grad.cpu() for p in net.weights())]
     for on_cpu, on_gpu in zip(found["cpu"], found["cuda"], strict=True):
         torch.testing.assert_close(on_gpu, on_cpu, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("more", [["--amp", "off"], ["--amp", "bf16"], ["--amp", "fp16"], ["--compile"]])
+def test_mmnas_searches_and_trains(easy_vqa, tmp_path, more):
+    sizes = "--hsize 64 --enc_blocks 2 --dec_blocks 3 --batchsize 16 --epochs 2 --device cuda".split()
+    flags = [*easy_vqa.flags, *sizes, "--out_dir", str(tmp_path)]
+    searching = more if more != ["--compile"] else []
+    found = search_vqa.main([*flags, *searching, "--alpha_start", "1", "--alpha_every", "2"])
+    trained = train_vqa.main([*flags, *more, "--RUN", "train", "--ARCH_PATH", found["folder"]])
+    assert trained["device"].startswith("cuda") and 0 <= trained["metrics"]["val"]["accuracy"] <= 1
 
 
 def test_dataparallel_is_harmless_on_one_gpu(films, tmp_path):

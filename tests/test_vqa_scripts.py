@@ -25,18 +25,12 @@ SIZES = "--hsize 64 --enc_blocks 2 --dec_blocks 3 --batchsize 16 --epochs 2 --nu
 
 
 @pytest.fixture(scope="module")
-def questions(tmp_path_factory):
-    """easy-VQA's first pictures, packed; ``.flags`` is what every script needs, ``.folder`` a finished search."""
-    from datasets.prepare_easy_vqa import main as prepare_easy_vqa
-    from datasets.prepare_vqa import main as prepare_vqa
-
-    out = tmp_path_factory.mktemp("vqa")
-    data = out / "data"
-    prepare_easy_vqa(["--out", str(data), "--small", "12"])
-    prepare_vqa(["--data", str(data), "--out", str(data / "store"), "--workers", "1"])
-    flags = [*SIZES.split(), "--data", str(data), "--min_answer_count", "1", "--out_dir", str(out / "runs")]
+def questions(easy_vqa, tmp_path_factory):
+    """`easy_vqa` with ``.out``, ``.folder`` and ``.result`` of a finished search."""
+    out = tmp_path_factory.mktemp("runs")
+    flags = [*easy_vqa.flags, *SIZES.split(), "--out_dir", str(out / "runs")]
     result = search_vqa.main([*flags, "--alpha_start", "1", "--alpha_every", "2"])
-    return SimpleNamespace(data=data, out=out, flags=flags, result=result, folder=Path(result["folder"]))
+    return SimpleNamespace(data=easy_vqa.data, out=out, flags=flags, result=result, folder=Path(result["folder"]))
 
 
 @pytest.fixture(scope="module")
