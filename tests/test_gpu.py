@@ -46,8 +46,8 @@ def test_agrees_with_the_cpu(films):
 
 @pytest.mark.parametrize("more", [["--amp", "off"], ["--amp", "bf16"], ["--amp", "fp16"], ["--compile"]])
 def test_mmnas_searches_and_trains(easy_vqa, tmp_path, more):
-    sizes = "--hsize 64 --enc_blocks 2 --dec_blocks 3 --batchsize 16 --epochs 2 --device cuda".split()
-    flags = [*easy_vqa.flags, *sizes, "--out_dir", str(tmp_path)]
+    sizes = ["--hsize", "64", "--enc_blocks", "2", "--dec_blocks", "3", "--batchsize", "16", "--epochs", "2"]
+    flags = [*easy_vqa.flags, *sizes, "--device", "cuda", "--out_dir", str(tmp_path)]
     searching = more if more != ["--compile"] else []
     found = search_vqa.main([*flags, *searching, "--alpha_start", "1", "--alpha_every", "2"])
     trained = train_vqa.main([*flags, *more, "--RUN", "train", "--ARCH_PATH", found["folder"]])
