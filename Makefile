@@ -7,6 +7,7 @@ RUN := $(VENV)/bin/python
 
 demo: $(VENV)/.runtime
 	$(RUN) benchmarks/bilevel_table.py
+	$(RUN) benchmarks/supernet_table.py --rows searched
 
 test: $(VENV)/.dev
 	$(RUN) -m pytest
