@@ -1,4 +1,4 @@
-"""A picture of an image's regions, each as strong as the weight that a network gave it."""
+"""Pictures of an image's regions, and of boxes that a network found in it."""
 
 from util.files import atomic_path
 
@@ -6,10 +6,11 @@ from util.files import atomic_path
 FAINT = 0.05
 COLOUR = (213, 94, 0)
 LARGEST_SIDE, SMALLEST_SIDE = 1200, 400
+LINE = 3
 
 
 def draw_regions(image, boxes, weights, path):
-    """Draw boxes over an image and write it atomically.
+    """Draw boxes over an image, each as strong as its weight, and write it atomically.
 
     Args:
         image: Path of the image.
@@ -20,20 +21,30 @@ def draw_regions(image, boxes, weights, path):
     Raises:
         UserError: the picture cannot be written.
     """
+    largest = max(float(weights.max()), 1e-12)
+    marks = sorted(zip(boxes.tolist(), weights.tolist(), strict=True), key=lambda pair: pair[1])
+    marks = [(box, f"{100 * weight:.0f} %", weight / largest) for box, weight in marks if weight >= FAINT * largest]
+    _draw(image, marks, path)
+
+
+def draw_box(image, box, text, path):
+    """Draw one box (x1, y1, x2, y2 in pixels) with a text; otherwise as `draw_regions`."""
+    _draw(image, [(box, text, 1.0)], path)
+
+
+def _draw(image, marks, path):
+    """Draw ``marks``, tuples of box, text and strength in 0..1, the last one on top."""
     from PIL import Image, ImageDraw
 
     picture = Image.open(image).convert("RGB")
     scale = max(1, round(SMALLEST_SIDE / min(picture.size)))
     scale = min(scale, LARGEST_SIDE / max(picture.size))
     picture = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.NEAREST).convert("RGBA")
-    largest = max(float(weights.max()), 1e-12)
-    for box, weight in sorted(zip(boxes.tolist(), weights.tolist(), strict=True), key=lambda pair: pair[1]):
-        if weight < FAINT * largest:
-            continue
+    for box, text, strength in marks:
         layer = Image.new("RGBA", picture.size)
         draw, corners = ImageDraw.Draw(layer), [scale * edge for edge in box]
-        draw.rectangle(corners, outline=(*COLOUR, round(255 * weight / largest)), width=3)
-        draw.text((corners[0] + 5, corners[1] + 3), f"{100 * weight:.0f} %", fill=(*COLOUR, 255))
+        draw.rectangle(corners, outline=(*COLOUR, round(255 * strength)), width=LINE)
+        draw.text((corners[0] + 5, corners[1] + 3), text, fill=(*COLOUR, 255))
         picture = Image.alpha_composite(picture, layer)
     with atomic_path(path) as temporary:
         form = Image.registered_extensions().get(f".{str(path).rsplit('.', 1)[-1].lower()}", "PNG")

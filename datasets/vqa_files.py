@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from datasets.region_samples import STORE_FOLDER
 from util.cli import UserError
 from util.files import read_json
 
@@ -29,7 +30,6 @@ SPLITS = {**TRAIN_SPLITS, "val": ("val",), "test": ("test",)}
 ANNOTATION_FOLDER = "annotations"
 # Of .npz files: the published ones, and those of extract_features.py.
 FEATURE_FOLDERS = ("bua-r101-max100", "features")
-STORE_FOLDER = "store"
 
 log = logging.getLogger("mdarts")
 

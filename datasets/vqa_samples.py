@@ -1,16 +1,12 @@
 """Which questions a VQA split consists of, in which order, and where their answers stand."""
 
 import logging
-import math
 from typing import NamedTuple
 
 import numpy as np
 
 from datasets.vqa_answers import SoftTargets
 from datasets.vqa_files import SPLITS, TRAIN_SPLITS, answers_of, match_annotations
-from util.cli import UserError
-
-ENDS = ("first", "last")
 
 log = logging.getLogger("mdarts")
 
@@ -68,30 +64,6 @@ def read_split(folder, split):
         pairs.append(Pair(questions, annotations))
         samples.append(Samples(np.full(len(rows), number, dtype=np.uint8), rows, records[rows]))
     return pairs, Samples(*(np.concatenate(arrays) for arrays in zip(*samples, strict=True)))
-
-
-def cut(count, part):
-    """The piece of ``count`` samples that ``part`` names.
-
-    Args:
-        count: Number of samples n.
-        part: ``("first", f)``: the first floor(f n); ``("last", f)``: what ``("first", 1 - f)`` leaves.
-
-    Returns:
-        A slice.
-
-    Raises:
-        UserError: another form of ``part``, or an empty piece.
-    """
-    end, share = part
-    if end not in ENDS or not 0 < share < 1:
-        raise UserError(f"part {end} {share}: expected first or last, and a share between 0 and 1")
-    # Rounded first, so that 1 - 0.7 and 0.3 mean the same place.
-    border = math.floor(round((share if end == "first" else 1 - share) * count, 6))
-    piece = slice(0, border) if end == "first" else slice(border, count)
-    if piece.start == piece.stop:
-        raise UserError(f"the {end} {share:.0%} of {count} questions are none; use more questions or another share")
-    return piece
 
 
 def column(pairs, samples, values):

@@ -39,8 +39,12 @@ class Vocabulary:
     @classmethod
     def of_texts(cls, texts):
         """The vocabulary of an iterable of texts."""
-        seen = dict.fromkeys(word for text in texts for word in tokenise(text))
-        return cls(seen)
+        return cls.of_words(map(tokenise, texts))
+
+    @classmethod
+    def of_words(cls, lists):
+        """The vocabulary of an iterable of lists of words."""
+        return cls(dict.fromkeys(word for words in lists for word in words))
 
     def __len__(self):
         return len(self.words)
@@ -60,9 +64,13 @@ class Vocabulary:
         Returns:
             int32 (B, T), 0 after the last word (everywhere for a text without words), 1 for unknown words.
         """
-        numbers = np.zeros((len(texts), max_tokens), dtype=np.int32)
-        for row, text in enumerate(texts):
-            words = tokenise(text)[:max_tokens]
+        return self.encode_words(map(tokenise, texts), len(texts), max_tokens)
+
+    def encode_words(self, lists, count, max_tokens):
+        """As `encode`, of ``count`` texts that are lists of words already."""
+        numbers = np.zeros((count, max_tokens), dtype=np.int32)
+        for row, words in enumerate(lists):
+            words = words[:max_tokens]
             numbers[row, : len(words)] = [self._numbers.get(word, UNK) for word in words]
         return numbers
 

@@ -88,27 +88,37 @@ def answer_loss(outputs, batch):
     return F.binary_cross_entropy_with_logits(outputs, batch["label"], reduction="sum") / len(outputs)
 
 
-def supernet(path):
+def expressions(count):
+    """As `questions`, with a box that two thirds of the images have a region at."""
+    batch = questions(count)
+    inside = (torch.arange(count) % 3 > 0)[:, None]
+    return batch | {"label": torch.where(inside, batch["boxes"][:, 1] + 1, batch["boxes"][:, 1] + 400)}
+
+
+def supernet(kind, path):
     """Interleaved weight and architecture steps of a gated network; rank 0 saves the outcome and the sampled paths."""
     from models.supernet.encoder_decoder import EncoderDecoder
-    from models.supernet.heads import AnswerHead
+    from models.supernet.grounding_loss import GroundingLoss
+    from models.supernet.heads import AnswerHead, GroundingHead
     from models.supernet.net import MultimodalNet
 
     device = init_distributed("cpu")
     torch.manual_seed(0)
     backbone = EncoderDecoder.searched(64, 0.0, num_enc=2, num_dec=3)
     # Evaluation mode: no dropout, which every process would draw for itself.
-    net = MultimodalNet(backbone, AnswerHead(64, 0.0, 3), (9, 6), region_size=7).eval()
+    grounding = kind == "grounding"
+    head, loss = (GroundingHead(64, 0.0), GroundingLoss()) if grounding else (AnswerHead(64, 0.0, 3), answer_loss)
+    net = MultimodalNet(backbone, head, (9, 6), region_size=7).eval()
     run = SimpleNamespace(args=Namespace(parallel=False), device=device)
     weights, gates = net.weights(), [gated.alpha_gate for gated in backbone.gated()]
     parallel = data_parallel(run, Precision(), find_unused=True)
-    options = {"summed": True, "clip": 1.0, "parallel": parallel}
-    of_weights = Updater(net, weights, answer_loss, torch.optim.SGD(weights, 0.1), **options)
+    options = {"summed": not grounding, "clip": 1.0, "parallel": parallel}
+    of_weights = Updater(net, weights, loss, torch.optim.SGD(weights, 0.1), **options)
     parallel = data_parallel(run, Precision())
-    of_alphas = Updater(
-        net, gates, answer_loss, torch.optim.SGD(backbone.alphas(), 0.1), summed=True, parallel=parallel
-    )
-    generator, paths, data = torch.Generator().manual_seed(5), [], questions(23)
+    options = {"summed": not grounding, "parallel": parallel}
+    of_alphas = Updater(net, gates, loss, torch.optim.SGD(backbone.alphas(), 0.1), **options)
+    generator, paths = torch.Generator().manual_seed(5), []
+    data = expressions(23) if grounding else questions(23)
     sampler = EpochBatchSampler(23, 6, shuffle=True, seed=1, rank=rank(), world_size=world_size())
     for size, indices in zip(sampler.sizes(), sampler, strict=True):
         batch = {key: value[indices] for key, value in data.items()}
@@ -130,4 +140,4 @@ def supernet(path):
 
 
 if __name__ == "__main__":
-    supernet(sys.argv[2]) if sys.argv[1] == "supernet" else main(*sys.argv[1:])
+    main(*sys.argv[1:]) if sys.argv[1] in ("search", "idle") else supernet(*sys.argv[1:])

@@ -22,7 +22,7 @@ def torchrun(processes, *command):
     return outcome
 
 
-@pytest.mark.parametrize("kind", ["search", "idle", "supernet"])
+@pytest.mark.parametrize("kind", ["search", "idle", "supernet", "grounding"])
 def test_two_processes_equal_one(tmp_path, kind):
     """Weights and architecture parameters (and sampled paths) after steps on uneven shares agree to 1e-6."""
     for processes in (1, 2):

@@ -58,7 +58,11 @@ class MatchingHead(PoolingHead):
         super().__init__(hsize, dropout, 1, pooled_width, **pooling)
 
     def forward(self, x, y, x_mask=None, y_mask=None):
-        return super().forward(x, y, x_mask, y_mask).squeeze(1).float().sigmoid()
+        return self.score(self.attflat_x(x, x_mask) + self.attflat_y(y, y_mask))
+
+    def score(self, pooled):
+        """Scores float32 (B,) of pairs, from the sums (B, W) of their pooled words and regions."""
+        return self.proj(self.proj_norm(pooled)).squeeze(1).float().sigmoid()
 
 
 class GroundingHead(nn.Module):

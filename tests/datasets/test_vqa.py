@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.region_samples import SMALL_SIZE, cut
 from datasets.regions import open_regions, read_batch, rows_of
-from datasets.vqa import SMALL_SIZE, open_vqa
+from datasets.vqa import open_vqa
 from datasets.vqa_answers import AnswerTable
 from datasets.vqa_files import ANNOTATION_FILES, QUESTION_FILES
-from datasets.vqa_samples import cut
 from datasets.vqa_text import Vocabulary, tokenise
 from tests.datasets.vqa_files import (
     FEATURE_SIZE,
@@ -195,7 +195,7 @@ def test_tables_of_a_checkpoint(shared, caplog):
     assert dataset.read([0])["tokens"][0].tolist() == [3, 4, 1, 1, 1, 1, 1, 1, *[0] * 6]
     with caplog.at_level("INFO"):
         open_small(shared.data, "val", vocabulary=Vocabulary(), answers=AnswerTable(["blue"]))
-    assert f"{len(dataset)} questions have words outside the vocabulary" in caplog.text
+    assert f"{len(dataset)} samples have words outside the vocabulary" in caplog.text
 
 
 def test_empty_questions_are_padding(made, caplog):
@@ -204,7 +204,7 @@ def test_empty_questions_are_padding(made, caplog):
     write_questions(made.data / "annotations" / QUESTION_FILES["val"], made.questions["val"])
     with caplog.at_level("INFO"):
         dataset = open_small(made.data, "val")
-    assert "6 questions have no words" in caplog.text
+    assert "6 samples have no words" in caplog.text
     assert dataset.read([0, 1])["tokens"].tolist() == [[0], [0]]
 
 

@@ -31,7 +31,7 @@ def test_impossible_parts(made, part):
 
 def test_images_without_features(made, caplog):
     npz_path(made.tree, "train", 2).unlink()
-    refusal(lambda: open_small(made.data, "train"), "1 images", "2 of 6 questions", "first image 2", "--skip_missing")
+    refusal(lambda: open_small(made.data, "train"), "1 images", "2 of 6 samples", "first image 2", "--skip_missing")
     dataset = open_small(made.data, "train", skip_missing=True)
     assert 2 not in dataset.image_ids and len(dataset) == 4 and "are left out" in caplog.text
     assert ids_of(dataset.ground_truth()) == dataset.question_ids.tolist()

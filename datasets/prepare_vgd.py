@@ -1,0 +1,158 @@
+#!/usr/bin/env python
+"""Prepare RefCOCO, RefCOCO+ or RefCOCOg: split files of the official annotations, and packed region features.
+
+    python datasets/prepare_vgd.py --dataset refcoco --refer data/refer --out data/vgd
+
+expects data/refer/refcoco/instances.json and refs(unc).p (RefCOCO and RefCOCO+) or refs(umd).p (RefCOCOg), and
+writes data/vgd/refcoco/{train,val,testA,testB}.json, one record per expression. Features are packed into
+data/vgd/store, for all three data sets, from --features DIR or data/vgd/bua-r101-fix100/*.npz. With the official
+files RefCOCO has 120,624 / 10,834 / 5,657 / 5,095 expressions, RefCOCO+ 120,191 / 10,758 / 5,726 / 4,889, and
+RefCOCOg (train, val, test) 80,512 / 4,896 / 9,602.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from util.cli import UserError, run_cli
+
+INVALID_FILE = "invalid.txt"
+LISTED = 20
+
+
+def get_args_parser():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = parser.add_argument_group("data")
+    data.add_argument("--dataset", required=True, choices=("refcoco", "refcoco+", "refcocog"), help="which one")
+    data.add_argument(
+        "--refer", required=True, metavar="DIR", help="folder of <dataset>/instances.json and refs(...).p"
+    )
+    data.add_argument("--out", default="data/vgd", metavar="DIR", help="data folder to fill (default: %(default)s)")
+    data.add_argument(
+        "--features", metavar="DIR", help="folder of the .npz features (default: bua-r101-fix100 or features in --out)"
+    )
+    work = parser.add_argument_group("work")
+    work.add_argument("--float32", action="store_true", help="keep features as float32: twice the size, no rounding")
+    work.add_argument("--workers", type=int, help="processes (default: one per processor)")
+    work.add_argument(
+        "--skip_invalid", action="store_true", help="leave out faulty expressions and feature files instead of stopping"
+    )
+    return parser
+
+
+def main(argv=None):
+    args = get_args_parser().parse_args(argv)
+    if args.workers is not None and args.workers < 1:
+        raise UserError(f"--workers {args.workers}: must be 1 or more")
+    prepare(
+        args.dataset,
+        args.refer,
+        args.out,
+        features=args.features,
+        dtype="float32" if args.float32 else "float16",
+        workers=args.workers,
+        skip_invalid=args.skip_invalid,
+    )
+
+
+def prepare(dataset, refer, out, *, features=None, dtype="float16", workers=None, skip_invalid=False):
+    """Write the split files of a data set and pack the features.
+
+    Args:
+        dataset: ``refcoco``, ``refcoco+`` or ``refcocog``.
+        refer: Folder of ``<dataset>/instances.json`` and ``refs(...).p``, or of these files themselves.
+        out: Data folder: split files go to ``out/<dataset>``, features to ``out/store``.
+        features: Folder of the ``.npz`` files; None to look for them in ``out``, and go without where there are none.
+        dtype: ``float16`` or ``float32``.
+        workers: Number of processes; None for one per processor.
+        skip_invalid: Leave out faulty expressions and feature files instead of ending with an error.
+
+    Returns:
+        dict split -> number of expressions.
+
+    Raises:
+        UserError: files are missing, faulty, of another data set or split, or ``out`` cannot be written.
+    """
+    from datasets.refer_files import read_instances, read_refs, refer_folder
+    from datasets.vgd_files import FEATURE_FOLDERS
+
+    out, folder = Path(out), refer_folder(refer, dataset)
+    places = [Path(features)] if features else [out / name for name in FEATURE_FOLDERS["vg_woref"]]
+    tree = next((place for place in places if place.is_dir()), None)
+    if features and tree is None:
+        raise UserError(f"--features {features} is no folder; give the folder of the .npz features")
+    path, refs = read_refs(folder, dataset)
+    instances = read_instances(folder)
+    records = _write_splits(dataset, path, refs, instances, out, skip_invalid)
+    if tree is not None:
+        from datasets.region_packing import pack_regions
+
+        remedy = f"python datasets/prepare_vgd.py --dataset {dataset} --refer {refer} --out {out} --features {tree}"
+        pack_regions(tree, out / "store", remedy=remedy, dtype=dtype, workers=workers, skip_invalid=skip_invalid)
+    _tell_features(dataset, records, out)
+    return {split: len(rows) for split, rows in records.items()}
+
+
+def _write_splits(dataset, path, refs, instances, out, skip_invalid):
+    """Check and write the records of all splits; returns them."""
+    from datasets.refer_files import DATASETS, records_of
+    from datasets.vgd_files import TITLES, write_splits
+    from util.files import write_text
+
+    records, faults = records_of(refs, instances, dataset)
+    if faults and not skip_invalid:
+        count = f"{len(faults):,} expressions" if len(faults) > 1 else "1 expression"
+        raise UserError(
+            f"{path}: {count} cannot be used, first {faults[0]}; fetch both official files again, or add"
+            " --skip_invalid to leave such expressions out"
+        )
+    empty = [split for split, rows in records.items() if not rows]
+    if empty:
+        raise UserError(f"{path} leaves no expression in split {empty[0]}; fetch both official files again")
+    synthetic = bool(instances.info.get("synthetic", False))
+    about = str(instances.info.get("description", "")) if synthetic else TITLES[dataset]
+    counts = {split: len(rows) for split, rows in records.items()}
+    meta = {"description": about, "synthetic": synthetic, "expressions": counts, "left out": len(faults)}
+    write_splits(out / dataset, records, meta)
+    for split, count in counts.items():
+        official = DATASETS[dataset].counts[split]
+        differs = "" if synthetic or count == official else f" (note: the official {TITLES[dataset]} has {official:,})"
+        print(f"{split} {count:,} expressions{differs}")
+    (out / dataset / INVALID_FILE).unlink(missing_ok=True)
+    if faults:
+        write_text(out / dataset / INVALID_FILE, "".join(f"{fault}\n" for fault in faults))
+        print(f"note: {len(faults):,} expressions left out (all of them: {out / dataset / INVALID_FILE}):")
+        for fault in faults[:LISTED]:
+            print(f"  {fault}")
+    return records
+
+
+def _tell_features(dataset, records, out):
+    """Print for how many images of each split there are no features in the store."""
+    import numpy as np
+
+    from datasets.region_store import META_FILE, RegionStore
+    from datasets.regions import rows_of
+    from datasets.vgd_files import FEATURE_FOLDERS, prepare_command
+
+    remedy = f"{prepare_command(out, dataset)} --features NPZ_DIR"
+    if not (out / "store" / META_FILE).is_file():
+        print(f"note: no features yet: put .npz files into {out / FEATURE_FOLDERS['vg_woref'][0]}, or `{remedy}`")
+        return
+    store = RegionStore(out / "store", remedy)
+    counts = store.counts()
+    print(
+        f"{len(counts):,} images with {counts.min()} to {counts.max()} regions (mean {counts.mean():.1f}) of width"
+        f" {store.feature_size}"
+    )
+    for split, rows in records.items():
+        images = np.unique([record["image_id"] for record in rows])
+        absent = images[rows_of(store, images) < 0]
+        if len(absent):
+            print(f"note: {split}: {len(absent):,} of {len(images):,} images have no features, first {absent[0]}")
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,66 @@
+"""Find what an expression means in an image with a trained network, and draw the box.
+
+  python predict_vgd.py --CKPT_PATH <run folder> --image photo.jpg --expression "the left red cube" --out box.png
+
+The checkpoint knows its words and how the features of its images were made; the same is done to this image. Features
+of the official files (bottom-up attention) cannot be made here: train on features of datasets/extract_features.py to
+ask about your own images.
+"""
+
+from engine.arguments import RecipeParser, device_name
+from util.cli import UserError, run_cli
+
+
+def get_args_parser():
+    """Flags of the prediction."""
+    parser = RecipeParser(__doc__)
+    parser.add_argument("--CKPT_PATH", required=True, metavar="FILE", help="run folder of a training, or its best.pth")
+    parser.add_argument("--image", required=True, metavar="FILE", help="the picture")
+    parser.add_argument("--expression", required=True, help="what to find, in words")
+    parser.add_argument("--out", metavar="FILE", help="where to draw the box (.png, .jpg)")
+    parser.add_argument("--device", type=device_name, metavar="NAME", default="auto", help="auto, cpu or cuda")
+    # What scores are in the loss does not change which is the largest.
+    parser.set_defaults(scores_loss="kld")
+    return parser
+
+
+def main(argv=None):
+    """Print the box; returns it as (x1, y1, x2, y2) in pixels, and the share of the region's score in the softmax."""
+    args = get_args_parser().parse_args(argv)
+    import torch
+
+    from datasets.one_sample import read_sample
+    from datasets.vgd import MAX_TOKENS
+    from datasets.vqa_text import Vocabulary
+    from metrics.grounding import best_boxes
+    from tasks import vgd
+    from tasks.supernet import networks
+    from util.distributed import init_distributed
+
+    checkpoint = networks.read_checkpoint(args)
+    known = checkpoint.tables
+    if not known or not known.get("extraction"):
+        raise UserError(
+            f"{checkpoint.path} does not say how features are made of an image; train on features of "
+            "`python datasets/extract_features.py`"
+        )
+    device = init_distributed(args.device)
+    words = {"vocabulary": Vocabulary.from_dict(known["vocabulary"]), "max_tokens": MAX_TOKENS}
+    options = {"flag": "--expression", "extraction": known["extraction"], "device": device}
+    batch = read_sample(args.image, args.expression, **words, **options)
+    net = networks.load_net(vgd, args, checkpoint, None).to(device).eval()
+    with torch.no_grad():
+        outputs = net(batch)
+    x1, y1, x2, y2 = box = best_boxes(outputs, batch)[0].tolist()
+    share = float(outputs[0].exp().max())
+    print(f"x {x1:.0f} to {x2:.0f}, y {y1:.0f} to {y2:.0f}  ({100 * share:.0f} % of the regions' scores)")
+    if args.out:
+        from datasets.region_picture import draw_box
+
+        draw_box(args.image, box, args.expression, args.out)
+        print(f"picture: {args.out}")
+    return tuple(box), share
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,210 @@
+"""Visual grounding (RefCOCO, RefCOCO+, RefCOCOg): what `tasks.supernet` asks of a task, and what its scripts share."""
+
+from engine import arguments
+from tasks.supernet import flags
+from tasks.vqa import WEIGHT_SHARE, WORD_SIZE
+
+# Published values (specification section 9): of both scripts, then of search and of training.
+PUBLISHED = {**flags.CONSTANTS, "data": "data/vgd", "out_dir": "final_exp/vgd", "batchsize": 64}
+PUBLISHED_SEARCH = {**PUBLISHED, "save": "vgd", "seed": 888, "hsize": 256, "lr": 4e-4, "epochs": 100}
+PUBLISHED_TRAIN = {
+    **PUBLISHED,
+    "save": "vgd",
+    "hsize": 512,
+    "lr": 1.4e-4,
+    "lr_decay_epochs": (10, 12),
+    "epochs": 13,
+}
+# The original's loss is an average already.
+SUMMED = False
+VALIDATION = ("val", "accuracy")
+DATASETS = ("refcoco", "refcoco+", "refcocog")
+TEST_SPLITS = ("testA", "testB", "test")
+# Small enough for a CPU. The scenes are without noise, so that dropout only delays.
+DEMO = {
+    "data": "demo/scenes/vgd",
+    "out_dir": "demo/scenes/runs",
+    "hsize": 128,
+    "enc_blocks": 2,
+    "dec_blocks": 4,
+    "drpt": 0.0,
+    "lr": 1e-3,
+}
+
+
+def recipe_parser(description):
+    """Parser with the flags that both scripts have."""
+    parser, data = flags.recipe_parser(description)
+    data.add_argument("--data", metavar="DIR", help="folder of <dataset>/*.json, and store/ or .npz features")
+    data.add_argument(
+        "--DATASET", choices=DATASETS, help="which data set (default: that of the checkpoint, or refcoco)"
+    )
+    data.add_argument(
+        "--FEAT",
+        choices=("vg_woref", "coco_mrcn"),
+        default="vg_woref",
+        help="which published features to look for in --data; of coco_mrcn the original names no files",
+    )
+    data.add_argument("--features", metavar="DIR", help="features elsewhere: a store or a tree of .npz files")
+    data.add_argument("--skip_missing", action="store_true", help="leave out expressions about images without features")
+    data.add_argument(
+        "--word_vectors",
+        default="none",
+        metavar="SOURCE",
+        help="a GloVe text file, an .npz file, a spaCy package with vectors, or none: random, trained with the rest",
+    )
+    loss = parser.add_argument_group("loss")
+    loss.add_argument(
+        "--scores_loss",
+        choices=("kld", "bce"),
+        default="kld",
+        help="of the regions' scores: divergence from the overlaps, or cross entropy of every region",
+    )
+    loss.add_argument(
+        "--loss_lambda", type=arguments.number(float, 0.0), default=0.5, help="weight of the boxes' loss beside it"
+    )
+    loss.add_argument(
+        "--overlap_threshold",
+        type=arguments.number(float, 0.0, 1.0),
+        default=0.5,
+        help="overlap with the true box from which a region is right",
+    )
+    loss.add_argument(
+        "--iou",
+        choices=("pixels", "continuous"),
+        default="pixels",
+        help="overlaps of boxes of whole pixels (+ 1), as published, or of edges, as in torchvision",
+    )
+    loss.add_argument(
+        "--padded_regions",
+        choices=("ignore", "score"),
+        default="ignore",
+        help="score: padding to 100 regions is scored as well, as in the original; the same where there are 100",
+    )
+    return parser
+
+
+def open_search(args):
+    """Data of the weight steps and of the architecture steps: the first 80 % and the rest of train."""
+    parts = {"train": ("first", WEIGHT_SHARE), "held out": ("last", 1 - WEIGHT_SHARE)}
+    return {name: _open(args, "train", part=part) for name, part in parts.items()}
+
+
+def open_training(args):
+    """``train`` (the splits of --SPLIT), ``val`` unless trained on, and the test splits of the data set."""
+    data = {"train": _open(args, args.SPLIT)}
+    known = tables(data["train"])
+    scored = [split for split in (VALIDATION[0], *TEST_SPLITS) if split in data["train"].splits]
+    return data | {split: _open(args, split, known) for split in scored if split not in args.SPLIT.split("+")}
+
+
+def open_checked(args, tables):
+    """Name and data of the split of ``--RUN`` and ``--TEST_SPLIT``, in the words of a checkpoint."""
+    if args.RUN == "val":
+        return "val", _open(args, "val", tables)
+    dataset = args.DATASET or (tables or {}).get("dataset")
+    split = args.TEST_SPLIT or ("test" if dataset == "refcocog" else "testA")
+    return split, _open(args, split, tables)
+
+
+def _open(args, split, tables=None, part=None):
+    from datasets.vgd import open_vgd
+    from datasets.vqa_text import Vocabulary
+
+    if args.demo and args.data == DEMO["data"]:
+        make_demo_data(args)
+    tables = tables or {}
+    known = {"feature_size": tables.get("feature_size")}
+    if tables:
+        known["vocabulary"] = Vocabulary.from_dict(tables["vocabulary"])
+    dataset = args.DATASET or tables.get("dataset", DATASETS[0])
+    padded = tables.get("padded_regions", args.padded_regions)
+    options = {"features": args.features, "feature_kind": args.FEAT, "small": args.small_dataset}
+    options |= {"skip_missing": args.skip_missing, "padding": "full" if padded == "score" else "batch"}
+    return open_vgd(args.data, dataset, split, part=part, **options, **known)
+
+
+def make_demo_data(args):
+    """Make the demo's data (synthetic scenes) if they are missing: once, whatever the number of processes."""
+    from pathlib import Path
+
+    from util.distributed import barrier, init_distributed, rank
+
+    init_distributed(args.device)
+    data = Path(args.data)
+    if rank() == 0 and not (data / "store" / "meta.json").exists():
+        from datasets.demo_scenes import make
+
+        make(data.parent, tasks=("vgd",))
+    barrier()
+
+
+def tables(data):
+    """What a checkpoint carries: words, feature width, how features were made, and of which data; plain data."""
+    return {
+        "vocabulary": data.vocabulary.to_dict(),
+        "feature_size": data.feature_size,
+        "extraction": data.extraction,
+        "dataset": data.options["dataset"],
+        # Data are padded to the official length exactly where padding is scored.
+        "padded_regions": "score" if data.options["padding"] == "full" else "ignore",
+    }
+
+
+def build_net(args, tables, architecture, trained=False):
+    """The network; ``trained``: a checkpoint follows, so that no word vectors are looked up."""
+    import torch
+
+    from datasets.vqa_text import Vocabulary
+    from datasets.word_vectors import load_word_vectors
+    from models.supernet.heads import GroundingHead
+    from tasks.supernet import networks
+
+    words = Vocabulary.from_dict(tables["vocabulary"])
+    vectors = None if trained else load_word_vectors(args.word_vectors, words.words)
+    embedding = (len(words), WORD_SIZE) if vectors is None else torch.from_numpy(vectors.matrix)
+    choices = {"scores_loss": args.scores_loss, "padded_regions": tables["padded_regions"]}
+    head = GroundingHead(args.hsize, args.drpt, **choices)
+    return networks.build_net(args, architecture, head, embedding, tables["feature_size"])
+
+
+def criterion(args):
+    """The `GroundingLoss` of the flags."""
+    from models.supernet.grounding_loss import GroundingLoss
+
+    return GroundingLoss(args.scores_loss, args.loss_lambda, args.overlap_threshold, args.iou)
+
+
+def metric(args, data):
+    """Share of the expressions whose box overlaps the true one by half or more."""
+    from metrics.grounding import GroundingAccuracy
+
+    return GroundingAccuracy(args.iou)
+
+
+# The same for the outputs of training steps.
+training_metric = metric
+
+
+def scorer(args, run, data, precision, title):
+    """Accuracy of a network on one split."""
+    from tasks.supernet import networks
+
+    return networks.scorer(args, run, data, precision, title, criterion(args), metric(args, data))
+
+
+def before_epoch(args, run, net, data, precision):
+    """Nothing is done before an epoch."""
+
+
+def write_predictions(args, run, data, scorer):
+    """Write the box of every expression beside the expression and the overlap with the true box; returns the paths."""
+    from metrics.grounding import write_boxes
+    from tasks.supernet.networks import prediction_files
+
+    found = scorer.metric.results()
+    places = prediction_files(args, run)
+    if run.is_main:
+        for place in places:
+            write_boxes(place, found, data.image_ids, data.expressions())
+    return [str(place) for place in places]

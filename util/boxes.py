@@ -1,0 +1,98 @@
+"""Boxes of an image: overlaps in two conventions, and the offsets that turn one box into another.
+
+A box is x1, y1, x2, y2 in pixels. Everything is computed in float64: a proposal that overlaps by just the threshold
+must fall on the same side of it everywhere. Formulas: MMNas, specification section 7.
+"""
+
+import torch
+
+# pixels: x2 and y2 are the last pixels that a box covers, so that its width is x2 - x1 + 1 (the published numbers);
+# continuous: they are its edges (torchvision).
+CONVENTIONS = ("pixels", "continuous")
+# What offsets are divided by so that networks regress numbers of about the same size.
+STDS = (0.1, 0.1, 0.2, 0.2)
+
+
+def overlaps(boxes, others, convention="pixels"):
+    """Intersection over union of every box with every other one.
+
+    Args:
+        boxes: float (..., N, 4).
+        others: float (..., M, 4), of the same leading axes.
+        convention: One of `CONVENTIONS`.
+
+    Returns:
+        float64 (..., N, M) in 0..1.
+
+    Raises:
+        ValueError: unknown convention.
+    """
+    # Imported here: torchvision takes seconds, and most of what imports this module draws or decodes.
+    from torchvision.ops import box_iou
+
+    if convention not in CONVENTIONS:
+        raise ValueError(f"convention {convention!r}: expected one of {', '.join(CONVENTIONS)}")
+    # A box that ends with its last pixel has its edge one further.
+    edges = torch.tensor([0.0, 0.0, 1.0, 1.0] if convention == "pixels" else [0.0] * 4, dtype=torch.float64)
+    boxes, others = boxes.double() + edges.to(boxes.device), others.double() + edges.to(others.device)
+    function = box_iou
+    for _ in range(boxes.dim() - 2):
+        function = torch.vmap(function)
+    return function(boxes, others)
+
+
+def _centres_and_sizes(boxes):
+    boxes = boxes.double()
+    sizes = boxes[..., 2:] - boxes[..., :2] + 1
+    return boxes[..., :2] + 0.5 * sizes, sizes
+
+
+def encode_boxes(boxes, goals):
+    """The offsets that lead from ``boxes`` to ``goals``: what a network regresses.
+
+    With centres c and sizes s (both with the + 1 of `CONVENTIONS`' pixels): (c_goal - c) / s and log(s_goal / s),
+    divided by `STDS`.
+
+    Args:
+        boxes, goals: float (..., 4), broadcast against each other.
+
+    Returns:
+        float64 (..., 4): dx, dy, dw, dh.
+    """
+    centres, sizes = _centres_and_sizes(boxes)
+    goal_centres, goal_sizes = _centres_and_sizes(goals)
+    offsets = torch.cat([(goal_centres - centres) / sizes, (goal_sizes / sizes).log()], dim=-1)
+    return offsets / offsets.new_tensor(STDS)
+
+
+def decode_boxes(boxes, offsets):
+    """The boxes that ``offsets`` lead to from ``boxes``.
+
+    NOTE: as in the original the + 1 of the sizes is not taken back, so that encoding and decoding a box gives it
+    with x2 and y2 greater by one.
+
+    Args:
+        boxes, offsets: float (..., 4), broadcast against each other; offsets as of `encode_boxes`.
+
+    Returns:
+        float64 (..., 4).
+    """
+    centres, sizes = _centres_and_sizes(boxes)
+    offsets = offsets.double() * offsets.new_tensor(STDS, dtype=torch.float64)
+    centres = offsets[..., :2] * sizes + centres
+    sizes = offsets[..., 2:].exp() * sizes
+    return torch.cat([centres - 0.5 * sizes, centres + 0.5 * sizes], dim=-1)
+
+
+def clip_boxes(boxes, image_size):
+    """``boxes`` within their images: x in 0..W - 1 and y in 0..H - 1.
+
+    Args:
+        boxes: float (..., 4).
+        image_size: float (..., 2), height and width in pixels, broadcast against the boxes' leading axes.
+
+    Returns:
+        float64 (..., 4).
+    """
+    last = image_size.double().flip(-1) - 1
+    return boxes.double().clamp(min=0).minimum(torch.cat([last, last], dim=-1))
