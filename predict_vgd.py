@@ -8,7 +8,7 @@ ask about your own images.
 """
 
 from engine.arguments import RecipeParser, device_name
-from util.cli import UserError, run_cli
+from util.cli import run_cli
 
 
 def get_args_parser():
@@ -19,8 +19,6 @@ def get_args_parser():
     parser.add_argument("--expression", required=True, help="what to find, in words")
     parser.add_argument("--out", metavar="FILE", help="where to draw the box (.png, .jpg)")
     parser.add_argument("--device", type=device_name, metavar="NAME", default="auto", help="auto, cpu or cuda")
-    # What scores are in the loss does not change which is the largest.
-    parser.set_defaults(scores_loss="kld")
     return parser
 
 
@@ -37,14 +35,8 @@ def main(argv=None):
     from tasks.supernet import networks
     from util.distributed import init_distributed
 
-    checkpoint = networks.read_checkpoint(args)
+    checkpoint, device = networks.read_own_checkpoint(args), init_distributed(args.device)
     known = checkpoint.tables
-    if not known or not known.get("extraction"):
-        raise UserError(
-            f"{checkpoint.path} does not say how features are made of an image; train on features of "
-            "`python datasets/extract_features.py`"
-        )
-    device = init_distributed(args.device)
     words = {"vocabulary": Vocabulary.from_dict(known["vocabulary"]), "max_tokens": MAX_TOKENS}
     options = {"flag": "--expression", "extraction": known["extraction"], "device": device}
     batch = read_sample(args.image, args.expression, **words, **options)

@@ -8,7 +8,7 @@ attention) cannot be made here: train on features of datasets/extract_features.p
 """
 
 from engine.arguments import RecipeParser, device_name, positive_int
-from util.cli import UserError, run_cli
+from util.cli import run_cli
 
 
 def get_args_parser():
@@ -28,19 +28,21 @@ def main(argv=None):
     args = get_args_parser().parse_args(argv)
     import torch
 
+    from datasets.one_sample import read_sample
+    from datasets.vqa import MAX_TOKENS
+    from datasets.vqa_answers import AnswerTable
+    from datasets.vqa_text import Vocabulary
     from tasks import vqa
     from tasks.supernet import networks
     from util.distributed import init_distributed
 
-    checkpoint = networks.read_checkpoint(args)
-    if not checkpoint.tables or not checkpoint.tables.get("extraction"):
-        raise UserError(
-            f"{checkpoint.path} does not say how features are made of an image; train on features of "
-            "`python datasets/extract_features.py`"
-        )
-    device = init_distributed(args.device)
+    checkpoint, device = networks.read_own_checkpoint(args), init_distributed(args.device)
+    known = checkpoint.tables
+    words = {"vocabulary": Vocabulary.from_dict(known["vocabulary"]), "max_tokens": MAX_TOKENS}
+    options = {"flag": "--question", "extraction": known["extraction"], "device": device}
+    batch = read_sample(args.image, args.question, **words, **options)
     net = networks.load_net(vqa, args, checkpoint, None).to(device).eval()
-    batch, answers, regions = vqa.read_one(args.image, args.question, checkpoint.tables, device)
+    answers = AnswerTable.from_dict(known["answers"]).names
     with torch.no_grad():
         probabilities = net(batch)[0].sigmoid().cpu()
         looked_at = net.pooling_weights(batch)[1][0, :, 0].cpu()
@@ -51,7 +53,7 @@ def main(argv=None):
     if args.save_picture:
         from datasets.region_picture import draw_regions
 
-        draw_regions(args.image, regions["boxes"], looked_at.numpy(), args.save_picture)
+        draw_regions(args.image, batch["boxes"][0].cpu().numpy(), looked_at.numpy(), args.save_picture)
         print(f"picture: {args.save_picture}")
     return found
 

@@ -10,9 +10,8 @@ Weight steps on the first 80 % of the training questions, architecture steps on 
 """
 
 from engine import arguments
-from engine.launch import launch
 from tasks import vqa
-from tasks.supernet import flags
+from tasks.supernet import flags, start
 from util.cli import run_cli
 
 DEMO = {**vqa.DEMO, "epochs": 6, "alpha_start": 4}
@@ -28,12 +27,7 @@ def get_args_parser():
 
 def main(argv=None):
     """Search; returns the result that ``result.json`` holds, or None where other processes did it."""
-    args = arguments.parse_args(get_args_parser(), argv, demo=DEMO)
-    if launch(main, argv, args.GPU, args.device):
-        return None
-    from tasks.supernet import recipes
-
-    return recipes.search(vqa, args)
+    return start.search(vqa, main, get_args_parser(), argv, DEMO)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,8 @@ RefCOCO 83.66 / 87.25 / 78.78, RefCOCO+ 74.48 / 81.00 / 65.15; RefCOCOg (val / t
 """
 
 from engine import arguments
-from engine.launch import launch
 from tasks import vgd
-from tasks.supernet import flags
+from tasks.supernet import flags, start
 from util.cli import run_cli
 
 DEMO = {**vgd.DEMO, "epochs": 8, "ARCH_PATH": "mcan"}
@@ -37,12 +36,7 @@ def get_args_parser():
 
 def main(argv=None):
     """Train, score or predict; returns the result that ``result.json`` holds, or None where other processes did it."""
-    args = flags.parse_train(get_args_parser(), argv, DEMO)
-    if launch(main, argv, args.GPU, args.device):
-        return None
-    from tasks.supernet import recipes
-
-    return recipes.train(vgd, args)
+    return start.train(vgd, main, get_args_parser(), argv, DEMO)
 
 
 if __name__ == "__main__":

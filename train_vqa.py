@@ -12,9 +12,8 @@ logs/ckpts/result_test/result_train_<VERSION>.json. Paper: 71.24 on test-dev (tr
 """
 
 from engine import arguments
-from engine.launch import launch
 from tasks import vqa
-from tasks.supernet import flags
+from tasks.supernet import flags, start
 from util.cli import run_cli
 
 DEMO = {**vqa.DEMO, "epochs": 8, "ARCH_PATH": "mcan"}
@@ -33,12 +32,7 @@ def get_args_parser():
 
 def main(argv=None):
     """Train, score or predict; returns the result that ``result.json`` holds, or None where other processes did it."""
-    args = flags.parse_train(get_args_parser(), argv, DEMO)
-    if launch(main, argv, args.GPU, args.device):
-        return None
-    from tasks.supernet import recipes
-
-    return recipes.train(vqa, args)
+    return start.train(vqa, main, get_args_parser(), argv, DEMO)
 
 
 if __name__ == "__main__":

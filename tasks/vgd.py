@@ -1,8 +1,10 @@
 """Visual grounding (RefCOCO, RefCOCO+, RefCOCOg): what `tasks.supernet` asks of a task, and what its scripts share."""
 
+from pathlib import Path
+
 from engine import arguments
 from tasks.supernet import flags
-from tasks.vqa import WEIGHT_SHARE, WORD_SIZE
+from tasks.supernet.data import SEARCH_PARTS, common_tables, known, make_once
 
 # Published values (specification section 9): of both scripts, then of search and of training.
 PUBLISHED = {**flags.CONSTANTS, "data": "data/vgd", "out_dir": "final_exp/vgd", "batchsize": 64}
@@ -18,6 +20,8 @@ PUBLISHED_TRAIN = {
 # The original's loss is an average already.
 SUMMED = False
 VALIDATION = ("val", "accuracy")
+# Arguments besides the network's sizes that a checkpoint brings along.
+KEPT = ("scores_loss", "loss_lambda", "overlap_threshold", "iou")
 DATASETS = ("refcoco", "refcoco+", "refcocog")
 TEST_SPLITS = ("testA", "testB", "test")
 # Small enough for a CPU. The scenes are without noise, so that dropout only delays.
@@ -44,14 +48,6 @@ def recipe_parser(description):
         choices=("vg_woref", "coco_mrcn"),
         default="vg_woref",
         help="which published features to look for in --data; of coco_mrcn the original names no files",
-    )
-    data.add_argument("--features", metavar="DIR", help="features elsewhere: a store or a tree of .npz files")
-    data.add_argument("--skip_missing", action="store_true", help="leave out expressions about images without features")
-    data.add_argument(
-        "--word_vectors",
-        default="none",
-        metavar="SOURCE",
-        help="a GloVe text file, an .npz file, a spaCy package with vectors, or none: random, trained with the rest",
     )
     loss = parser.add_argument_group("loss")
     loss.add_argument(
@@ -86,8 +82,7 @@ def recipe_parser(description):
 
 def open_search(args):
     """Data of the weight steps and of the architecture steps: the first 80 % and the rest of train."""
-    parts = {"train": ("first", WEIGHT_SHARE), "held out": ("last", 1 - WEIGHT_SHARE)}
-    return {name: _open(args, "train", part=part) for name, part in parts.items()}
+    return {name: _open(args, "train", part=part) for name, part in SEARCH_PARTS.items()}
 
 
 def open_training(args):
@@ -109,63 +104,39 @@ def open_checked(args, tables):
 
 def _open(args, split, tables=None, part=None):
     from datasets.vgd import open_vgd
-    from datasets.vqa_text import Vocabulary
 
     if args.demo and args.data == DEMO["data"]:
-        make_demo_data(args)
-    tables = tables or {}
-    known = {"feature_size": tables.get("feature_size")}
-    if tables:
-        known["vocabulary"] = Vocabulary.from_dict(tables["vocabulary"])
-    dataset = args.DATASET or tables.get("dataset", DATASETS[0])
-    padded = tables.get("padded_regions", args.padded_regions)
+        make_once(args, "store/meta.json", lambda: make_demo_data(Path(args.data)))
+    fixed = tables or {}
+    dataset = args.DATASET or fixed.get("dataset", DATASETS[0])
+    padded = fixed.get("padded_regions", args.padded_regions)
     options = {"features": args.features, "feature_kind": args.FEAT, "small": args.small_dataset}
     options |= {"skip_missing": args.skip_missing, "padding": "full" if padded == "score" else "batch"}
-    return open_vgd(args.data, dataset, split, part=part, **options, **known)
+    return open_vgd(args.data, dataset, split, part=part, **options, **known(tables))
 
 
-def make_demo_data(args):
-    """Make the demo's data (synthetic scenes) if they are missing: once, whatever the number of processes."""
-    from pathlib import Path
+def make_demo_data(folder):
+    """Make the demo's data: synthetic scenes of coloured shapes."""
+    from datasets.demo_scenes import make
 
-    from util.distributed import barrier, init_distributed, rank
-
-    init_distributed(args.device)
-    data = Path(args.data)
-    if rank() == 0 and not (data / "store" / "meta.json").exists():
-        from datasets.demo_scenes import make
-
-        make(data.parent, tasks=("vgd",))
-    barrier()
+    make(folder.parent, tasks=("vgd",))
 
 
 def tables(data):
-    """What a checkpoint carries: words, feature width, how features were made, and of which data; plain data."""
-    return {
-        "vocabulary": data.vocabulary.to_dict(),
-        "feature_size": data.feature_size,
-        "extraction": data.extraction,
-        "dataset": data.options["dataset"],
-        # Data are padded to the official length exactly where padding is scored.
-        "padded_regions": "score" if data.options["padding"] == "full" else "ignore",
-    }
+    """What a checkpoint carries: `common_tables`, of which data they are, and whether padding is scored."""
+    # Data are padded to the official length exactly where padding is scored.
+    padded = "score" if data.options["padding"] == "full" else "ignore"
+    return common_tables(data) | {"dataset": data.options["dataset"], "padded_regions": padded}
 
 
 def build_net(args, tables, architecture, trained=False):
     """The network; ``trained``: a checkpoint follows, so that no word vectors are looked up."""
-    import torch
-
-    from datasets.vqa_text import Vocabulary
-    from datasets.word_vectors import load_word_vectors
     from models.supernet.heads import GroundingHead
     from tasks.supernet import networks
 
-    words = Vocabulary.from_dict(tables["vocabulary"])
-    vectors = None if trained else load_word_vectors(args.word_vectors, words.words)
-    embedding = (len(words), WORD_SIZE) if vectors is None else torch.from_numpy(vectors.matrix)
     choices = {"scores_loss": args.scores_loss, "padded_regions": tables["padded_regions"]}
     head = GroundingHead(args.hsize, args.drpt, **choices)
-    return networks.build_net(args, architecture, head, embedding, tables["feature_size"])
+    return networks.build_net(args, architecture, head, tables, trained)
 
 
 def criterion(args):

@@ -1,7 +1,10 @@
 """Visual question answering (VQA v2): what `tasks.supernet` asks of a task, and what its scripts share."""
 
+from pathlib import Path
+
 from engine import arguments
 from tasks.supernet import flags
+from tasks.supernet.data import SEARCH_PARTS, common_tables, known, make_once
 
 # Published values (specification section 9): of both scripts, then of search and of training.
 PUBLISHED = {**flags.CONSTANTS, "data": "data/vqa", "out_dir": "final_exp/vqa", "batchsize": 64}
@@ -16,9 +19,8 @@ PUBLISHED_TRAIN = {
 }
 SUMMED = True
 VALIDATION = ("val", "accuracy")
-WORD_SIZE = 300
-# Share of the training data, from its beginning, on which weights are trained in the search.
-WEIGHT_SHARE = 0.8
+# Arguments besides the network's sizes that a checkpoint brings along.
+KEPT = ()
 # Small enough for a CPU. The pictures and questions are without noise, so that dropout only delays.
 DEMO = {
     "data": "demo/vqa",
@@ -35,18 +37,10 @@ def recipe_parser(description):
     """Parser with the flags that both scripts have."""
     parser, data = flags.recipe_parser(description)
     data.add_argument("--data", metavar="DIR", help="folder with annotations/ and store/ or .npz features")
-    data.add_argument("--features", metavar="DIR", help="features elsewhere: a store or a tree of .npz files")
-    data.add_argument("--skip_missing", action="store_true", help="leave out questions about images without features")
     data.add_argument(
         "--min_answer_count",
         type=arguments.positive_int,
         help="least occurrences of an answer that can be given (default: that of the store, or 9)",
-    )
-    data.add_argument(
-        "--word_vectors",
-        default="none",
-        metavar="SOURCE",
-        help="a GloVe text file, an .npz file, a spaCy package with vectors, or none: random, trained with the rest",
     )
     data.add_argument(
         "--metric",
@@ -60,8 +54,7 @@ def recipe_parser(description):
 
 def open_search(args):
     """Data of the weight steps and of the architecture steps: the first 80 % and the rest of train."""
-    parts = {"train": ("first", WEIGHT_SHARE), "held out": ("last", 1 - WEIGHT_SHARE)}
-    return {name: _open(args, "train", part=part) for name, part in parts.items()}
+    return {name: _open(args, "train", part=part) for name, part in SEARCH_PARTS.items()}
 
 
 def open_training(args):
@@ -89,61 +82,38 @@ def _has_test_answers(args):
 def _open(args, split, tables=None, part=None):
     from datasets.vqa import open_vqa
     from datasets.vqa_answers import AnswerTable
-    from datasets.vqa_text import Vocabulary
 
     if args.demo and args.data == DEMO["data"]:
-        make_demo_data(args)
-    known = {}
-    if tables is not None:
-        known["vocabulary"] = Vocabulary.from_dict(tables["vocabulary"])
-        known["answers"] = AnswerTable.from_dict(tables["answers"])
-        known["feature_size"] = tables["feature_size"]
+        make_once(args, "store/meta.json", lambda: make_demo_data(Path(args.data)))
     options = {"features": args.features, "small": args.small_dataset, "skip_missing": args.skip_missing}
-    options["min_answer_count"] = args.min_answer_count
-    return open_vqa(args.data, split, part=part, **options, **known)
+    options |= {"min_answer_count": args.min_answer_count, **known(tables)}
+    if tables is not None:
+        options["answers"] = AnswerTable.from_dict(tables["answers"])
+    return open_vqa(args.data, split, part=part, **options)
 
 
-def make_demo_data(args):
-    """Make the demo's data (easy-VQA, real) if they are missing: once, whatever the number of processes."""
-    from pathlib import Path
+def make_demo_data(folder):
+    """Make the demo's data: easy-VQA, real pictures and questions."""
+    from datasets.prepare_easy_vqa import main as prepare_easy_vqa
+    from datasets.prepare_vqa import main as prepare_vqa
 
-    from util.distributed import barrier, init_distributed, rank
-
-    init_distributed(args.device)
-    if rank() == 0 and not (Path(args.data) / "store" / "meta.json").exists():
-        from datasets.prepare_easy_vqa import main as prepare_easy_vqa
-        from datasets.prepare_vqa import main as prepare_vqa
-
-        prepare_easy_vqa(["--out", args.data])
-        prepare_vqa(["--data", args.data, "--out", str(Path(args.data) / "store")])
-    barrier()
+    prepare_easy_vqa(["--out", str(folder)])
+    prepare_vqa(["--data", str(folder), "--out", str(folder / "store")])
 
 
 def tables(data):
-    """What a checkpoint carries: words, answers, feature width and how features were made; plain data."""
-    return {
-        "vocabulary": data.vocabulary.to_dict(),
-        "answers": data.answers.to_dict(),
-        "feature_size": data.feature_size,
-        "extraction": data.extraction,
-    }
+    """What a checkpoint carries: `common_tables` and the answers."""
+    return common_tables(data) | {"answers": data.answers.to_dict()}
 
 
 def build_net(args, tables, architecture, trained=False):
     """The network; ``trained``: a checkpoint follows, so that no word vectors are looked up."""
-    import torch
-
     from datasets.vqa_answers import AnswerTable
-    from datasets.vqa_text import Vocabulary
-    from datasets.word_vectors import load_word_vectors
     from models.supernet.heads import AnswerHead
     from tasks.supernet import networks
 
-    words = Vocabulary.from_dict(tables["vocabulary"])
-    vectors = None if trained else load_word_vectors(args.word_vectors, words.words)
-    embedding = (len(words), WORD_SIZE) if vectors is None else torch.from_numpy(vectors.matrix)
     head = AnswerHead(args.hsize, args.drpt, len(AnswerTable.from_dict(tables["answers"])))
-    return networks.build_net(args, architecture, head, embedding, tables["feature_size"])
+    return networks.build_net(args, architecture, head, tables, trained)
 
 
 def criterion(args):
@@ -189,36 +159,3 @@ def write_predictions(args, run, data, scorer):
         for place in places:
             write_results(place, ids, answers)
     return [str(place) for place in places]
-
-
-def read_one(image, question, known, device):
-    """A batch of one image and one question, for a network whose ``tables`` are known.
-
-    Returns:
-        (batch dict on ``device``, names of the answers, what `regions_of_image` found).
-
-    Raises:
-        UserError: the image cannot be read, or the question has no word that the network knows.
-    """
-    import torch
-
-    from datasets.extractors import extractor_from_meta, regions_of_image
-    from datasets.vqa import MAX_TOKENS
-    from datasets.vqa_answers import AnswerTable
-    from datasets.vqa_text import Vocabulary
-    from util.cli import UserError
-
-    tokens = Vocabulary.from_dict(known["vocabulary"]).encode([question], MAX_TOKENS)
-    words = tokens[0][tokens[0] != 0]
-    if not len(words) or (words == 1).all():
-        raise UserError(f"--question {question!r}: the network knows none of these words; ask in the words of its data")
-    found = regions_of_image(image, extractor_from_meta(known["extraction"], str(device)))
-    batch = {
-        "regions": torch.from_numpy(found["x"])[None],
-        "boxes": torch.from_numpy(found["boxes"])[None].float(),
-        "image_size": torch.tensor([[found["height"], found["width"]]], dtype=torch.float32),
-        "counts": torch.tensor([len(found["x"])]),
-        "tokens": torch.from_numpy(words.astype("int64"))[None],
-    }
-    names = AnswerTable.from_dict(known["answers"]).names
-    return {name: value.to(device) for name, value in batch.items()}, names, found

@@ -149,6 +149,20 @@ def test_one_question_about_one_picture(questions, trained, tmp_path, capsys):
         predict_vqa.main([*flags, "--question", "wherefore?"])
 
 
+def test_operations_that_depend_on_padding_get_the_official_lengths(questions, trained, tmp_path):
+    operations = {"enc": [["self_att_64"]], "dec": [["sep_conv_3"], ["guided_att_64"]]}
+    (tmp_path / "arch.json").write_text(json.dumps({"epoch0": operations}))
+    flags = [*questions.flags, "--ARCH_PATH", str(tmp_path / "arch.json"), "--small_dataset", "--epochs", "1"]
+    runs = [train_vqa.main([*flags, "--out_dir", str(tmp_path / "runs")])]
+    # The same score with batches of other companions: what a question is padded to does not depend on them.
+    again = ["--RUN", "val", "--CKPT_PATH", runs[0]["folder"], "--data", str(questions.data), "--small_dataset"]
+    scored = train_vqa.main([*again, "--batchsize", "2", "--out_dir", str(tmp_path / "runs")])
+    assert scored["metrics"]["val"] == pytest.approx(runs[0]["metrics"]["val"], rel=1e-5)
+    picture = next((questions.data / "images" / "test2015").iterdir())
+    with pytest.raises(UserError, match="results of sep_conv_3 depend on padding"):
+        predict_vqa.main(["--CKPT_PATH", runs[0]["folder"], "--image", str(picture), "--question", "what color?"])
+
+
 def test_estimates(questions, tmp_path, capsys):
     for script, flags in ((search_vqa, []), (train_vqa, ["--ARCH_PATH", "mcan"])):
         result = script.main([*questions.flags, *flags, "--estimate", "--out_dir", str(tmp_path / "runs")])

@@ -62,6 +62,7 @@ class _Estimate:
         readers = reading_processes(args.num_workers)
         self.simulation = Simulation(device, networks.build_precision(args, device), args.batchsize, readers)
         self.net = task.build_net(args, task.tables(next(iter(data.values()))), architecture, trained=True)
+        networks.set_padding(self.net, data)
         # What is left out of a packed batch depends on its content.
         self.net.pack = False
         size = {split: min(args.batchsize, len(dataset)) for split, dataset in data.items()}

@@ -35,7 +35,15 @@ def recipe_parser(description):
         "--GPU", metavar="LIST", help="GPUs to use, e.g. '0, 1, 2, 3': starts one process for each by itself"
     )
     data = parser.add_argument_group("data")
+    data.add_argument("--features", metavar="DIR", help="features elsewhere: a store or a tree of .npz files")
+    data.add_argument("--skip_missing", action="store_true", help="leave out samples about images without features")
     data.add_argument("--small_dataset", action="store_true", help="the first samples of every split")
+    data.add_argument(
+        "--word_vectors",
+        default="none",
+        metavar="SOURCE",
+        help="a GloVe text file, an .npz file, a spaCy package with vectors, or none: random, trained with the rest",
+    )
     network = parser.add_argument_group("network")
     network.add_argument("--hsize", type=arguments.positive_int, help="width")
     network.add_argument(
@@ -151,8 +159,8 @@ def parse_train(parser, argv, demo):
         return arguments.parse_args(parser, [*words, "--resume", str(folder)], demo=demo, free=free)
     if args.RUN == "train" and not args.ARCH_PATH:
         raise UserError(
-            "which architecture? pass --ARCH_PATH with a JSON file (arch/mmnas_vqa.json), the run folder of a search, "
-            "mcan, or random"
+            "which architecture? pass --ARCH_PATH with a JSON file (those in arch/), the run folder of a search, mcan, "
+            "or random"
         )
     if args.RUN != "train" and not args.CKPT_PATH:
         raise UserError(f"--RUN {args.RUN} needs --CKPT_PATH with the run folder or a checkpoint of a training")

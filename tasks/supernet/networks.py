@@ -6,19 +6,23 @@ from typing import NamedTuple
 
 import torch
 
+from datasets.vqa_text import Vocabulary
+from datasets.word_vectors import load_word_vectors
 from engine.loading import build_loader
 from engine.training import Evaluation
 from engine.updates import Precision, Updater, data_parallel
 from models.architectures import Architecture, add_epoch, load_architecture, random_architecture
 from models.supernet.encoder_decoder import EncoderDecoder
 from models.supernet.net import MultimodalNet
-from models.supernet.operations import DECODER_CANDIDATES, ENCODER_CANDIDATES
+from models.supernet.operations import DECODER_CANDIDATES, ENCODER_CANDIDATES, operation_class
 from models.supernet.published import from_published
 from util.checkpoint import load_checkpoint, load_weights
 from util.cli import UserError
 from util.distributed import world_size
 from util.schedules import WarmUp
 
+# Width of word vectors where none are given.
+WORD_SIZE = 300
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Adam of the weights and of the alphas, as published.
 BETAS, EPS = (0.9, 0.98), 1e-9
@@ -47,14 +51,12 @@ class Checkpoint(NamedTuple):
 
     state: State dict in our names.
     architecture: `Architecture`, or None where the file has none (the original's).
-    sizes: ``hsize`` and ``drpt`` it was built with, or {}.
     tables: What the task keeps with it, or None.
     path: The file.
     """
 
     state: dict
     architecture: Architecture | None
-    sizes: dict
     tables: dict | None
     path: Path
 
@@ -74,9 +76,25 @@ def build_backbone(args, architecture):
     )
 
 
-def build_net(args, architecture, head, embedding, region_size):
-    """The complete network around ``head``; see `MultimodalNet`."""
-    return MultimodalNet(build_backbone(args, architecture), head, embedding, region_size)
+def build_net(args, architecture, head, tables, trained, kind=MultimodalNet):
+    """The complete network around ``head``.
+
+    Args:
+        args, architecture, tables, trained: See ``build_net`` of a task.
+        head: One of `models.supernet.heads`.
+        kind: `MultimodalNet` or a class derived from it.
+    """
+    words = Vocabulary.from_dict(tables["vocabulary"])
+    vectors = None if trained else load_word_vectors(args.word_vectors, words.words)
+    embedding = (len(words), WORD_SIZE) if vectors is None else torch.from_numpy(vectors.matrix)
+    return kind(build_backbone(args, architecture), head, embedding, tables["feature_size"])
+
+
+def set_padding(net, data):
+    """Pad batches of the data sets (name -> data) to the official lengths where results of ``net`` depend on them."""
+    if net.needs_full_padding:
+        for dataset in data.values():
+            dataset.options["padding"] = "full"
 
 
 def build_precision(args, device):
@@ -189,13 +207,15 @@ def describe(args, data):
     }
 
 
-def kept(args, tables):
+def kept(task, args, tables):
     """What ``best.pth`` holds beside the weights, so that it can be used by itself."""
-    return {"sizes": {"hsize": args.hsize, "drpt": args.drpt}, "tables": tables}
+    return {"sizes": {name: getattr(args, name) for name in ("hsize", "drpt", *task.KEPT)}, "tables": tables}
 
 
 def read_checkpoint(args):
     """The network of ``--CKPT_PATH``: a run folder or checkpoint of ours, or a file of the original.
+
+    The arguments that ours was built with are put into ``args``.
 
     Raises:
         UserError: it is none of these, or the original's comes without ``--ARCH_PATH``.
@@ -205,7 +225,9 @@ def read_checkpoint(args):
     content = load_checkpoint(path)
     if isinstance(content, dict) and {"net", "genotype", "tables"} <= set(content):
         architecture = Architecture.from_dict(content["genotype"])
-        return Checkpoint(content["net"], architecture, content["sizes"], content["tables"], path)
+        for name, value in content["sizes"].items():
+            setattr(args, name, value)
+        return Checkpoint(content["net"], architecture, content["tables"], path)
     if not isinstance(content, dict) or "state_dict" not in content:
         raise UserError(
             f"--CKPT_PATH {path} is no checkpoint of a training; expected a run folder of the training script, its "
@@ -213,7 +235,29 @@ def read_checkpoint(args):
         )
     if not args.ARCH_PATH:
         raise UserError(f"--CKPT_PATH {path} is the original's and holds no architecture; pass --ARCH_PATH as well")
-    return Checkpoint(from_published(content["state_dict"]), find_architecture(args), {}, None, path)
+    return Checkpoint(from_published(content["state_dict"]), find_architecture(args), None, path)
+
+
+def read_own_checkpoint(args):
+    """A `Checkpoint` to be asked about a user's own images; its arguments are put into ``args``.
+
+    Raises:
+        UserError: it does not say how features are made of an image, or has operations that need padding.
+    """
+    checkpoint = read_checkpoint(args)
+    found = checkpoint.architecture
+    names = [name for block in (*found.enc, *found.dec) for name in block]
+    if needy := [name for name in names if operation_class(name).depends_on_padding]:
+        raise UserError(
+            f"{checkpoint.path}: results of {needy[0]} depend on padding, which a single question does not have; ask a "
+            "network without such operations, or score a data set"
+        )
+    if not checkpoint.tables or not checkpoint.tables.get("extraction"):
+        raise UserError(
+            f"{checkpoint.path} does not say how features are made of an image; train on features of "
+            "`python datasets/extract_features.py`"
+        )
+    return checkpoint
 
 
 def load_net(task, args, checkpoint, data):
@@ -222,8 +266,6 @@ def load_net(task, args, checkpoint, data):
     Raises:
         UserError: the weights do not fit.
     """
-    for name, value in checkpoint.sizes.items():
-        setattr(args, name, value)
     net = task.build_net(args, checkpoint.tables or task.tables(data), checkpoint.architecture, trained=True)
     known, words = len(checkpoint.state.get("embedding.weight", ())), net.embedding.num_embeddings
     if known != words:

@@ -24,6 +24,7 @@ def search(task, args):
 
     with start_run(args, "search", args.out_dir) as run:
         net = task.build_net(args, task.tables(data["train"]), architecture=None).to(run.device)
+        networks.set_padding(net, data)
         paths, backbone = networks.PathGenerator(args.seed), net.backbone
         precision, scored = networks.build_precision(args, run.device), list(data)[-1]
         loaders = networks.build_loaders(args, run, {k: data[k] for k in ("train", "held out")}, drop_last=True)
@@ -81,6 +82,7 @@ def train(task, args):
     with start_run(args, "train", args.out_dir) as run:
         tables = task.tables(data["train"])
         net = task.build_net(args, tables, architecture).to(run.device)
+        networks.set_padding(net, data)
         run.write("architecture.svg", architecture.to_svg())
         precision = networks.build_precision(args, run.device)
         loaders = networks.build_loaders(args, run, {"train": data["train"]}, drop_last=True)
@@ -95,7 +97,7 @@ def train(task, args):
             watched=(validation,),
             before_epoch=task.before_epoch(args, run, net, data, precision),
             genotype=architecture.to_dict(),
-            kept=networks.kept(args, tables),
+            kept=networks.kept(task, args, tables),
             **networks.describe(args, data),
         )
 
@@ -108,6 +110,7 @@ def check(task, args):
     split, data = task.open_checked(args, checkpoint.tables)
     with start_run(args, args.RUN, args.out_dir) as run:
         net = networks.load_net(task, args, checkpoint, data).to(run.device)
+        networks.set_padding(net, {split: data})
         scorer = task.scorer(args, run, data, networks.build_precision(args, run.device), split)
         scores = scorer(net)
         written = task.write_predictions(args, run, data, scorer)
