@@ -27,7 +27,7 @@ class Task(NamedTuple):
 
     test: Split that is scored.
     scores: Name of a score in a result -> the column's title; fractions, shown in %.
-    full: Flags of the long search and of the long training.
+    full: Flags of the long search and of the long training, where there are any.
     """
 
     test: str
@@ -41,6 +41,8 @@ TASKS = {
         {"accuracy": "accuracy", "yes/no": "yes/no", "other": "other"},
         (("--epochs", "16", "--alpha_start", "8"), ("--epochs", "25", "--lr_decay_epochs", "18", "22")),
     ),
+    "vgd": Task("testA", {"accuracy": "IoU >= 0.5", "mean_iou": "mean IoU"}),
+    "itm": Task("test", {f"{way} R@{k}": f"{way} R@{k}" for way in ("i2t", "t2i") for k in (1, 10)}),
 }
 ROWS = {"mcan": "MCAN", "random": "random architecture", "searched": "searched architecture"}
 
