@@ -14,7 +14,7 @@ from tasks import vgd
 from tasks.supernet import flags, start
 from util.cli import run_cli
 
-DEMO = {**vgd.DEMO, "epochs": 6, "alpha_start": 4}
+DEMO = {**vgd.DEMO, "epochs": 6, "alpha_start": 3}
 
 
 def get_args_parser():

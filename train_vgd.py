@@ -17,7 +17,7 @@ from tasks import vgd
 from tasks.supernet import flags, start
 from util.cli import run_cli
 
-DEMO = {**vgd.DEMO, "epochs": 8, "ARCH_PATH": "mcan"}
+DEMO = {**vgd.DEMO, "epochs": 11, "lr_decay_epochs": (8, 10), "ARCH_PATH": "mcan"}
 
 
 def get_args_parser():

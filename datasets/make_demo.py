@@ -5,6 +5,7 @@ python datasets/make_demo.py mmimdb --source easy-vqa --out demo/easy_vqa
 python datasets/make_demo.py mmimdb --source synthetic --out demo/synthetic --size 1500
 python datasets/make_demo.py ego --out demo/ego
 python datasets/make_demo.py ntu --out demo/ntu
+python datasets/make_demo.py scenes --out demo/scenes
 """
 
 import argparse
@@ -21,6 +22,7 @@ TASKS = {
     "mmimdb": "datasets.demo_mmimdb",
     "ego": "datasets.demo_ego",
     "ntu": "datasets.demo_ntu",
+    "scenes": "datasets.demo_scenes_flags",
 }
 
 
