@@ -1,4 +1,4 @@
-"""MMNas on VQA the originals' way: the other side of `vqa_step.py`.
+"""MMNas on VQA and matching the originals' way: the other side of `vqa_step.py` and `itm_eval.py`.
 
 A plain implementation of the description of network and search, which shares nothing with `models.supernet`. What is
 costly about it is meant: everything padded to 100 regions and 14 words, attention written out with masks filled in,
@@ -175,6 +175,17 @@ class OriginalNet(nn.Module):
         for block in self.backnone["cells_dec"][0]["dag"]:
             y = block[0](y, x, y_mask, x_mask, relation)
         return self.proj(self.proj_norm(self.attflat_x(x, x_mask) + self.attflat_y(y, y_mask)))
+
+
+class OriginalMatchingNet(OriginalNet):
+    """The network of image-text matching; arguments as of `OriginalNet`, without ``answers``."""
+
+    def __init__(self, width, words, features, architecture=None):
+        super().__init__(width, words, 1, features, architecture)
+
+    def forward(self, features, relations, tokens):
+        """Scores (B,) in 0..1 of pairs, each with its own copy of image and caption."""
+        return super().forward(features, relations, tokens).squeeze(1).sigmoid()
 
 
 def _cells(blocks):

@@ -157,7 +157,7 @@ def fit(run, epochs, one_epoch, selection, best_state):
         run: The `Run`; it knows the epoch to start with and what to save.
         epochs: Number of epochs.
         one_epoch: epoch -> record: split -> dict of floats, other entries as they are; a true
-            ``record["stop"]`` ends the run.
+            ``record["stop"]`` ends the run. What tells its ``seconds`` gets its ``share of epoch``.
         selection: See `Selection`.
         best_state: () -> dict that is saved as ``best.pth`` when an epoch is the best so far.
     """
@@ -165,6 +165,9 @@ def fit(run, epochs, one_epoch, selection, best_state):
         epoch, started = run.epoch, time.perf_counter()
         record = one_epoch(epoch)
         run.stopped = bool(record.pop("stop", False))
-        best = selection.update(epoch, record)
-        record = {"epoch": epoch, **record, "best": best, "seconds": round(time.perf_counter() - started, 3)}
+        best, seconds = selection.update(epoch, record), time.perf_counter() - started
+        for part in record.values():
+            if isinstance(part, dict) and "seconds" in part:
+                part["share of epoch"] = part["seconds"] / seconds
+        record = {"epoch": epoch, **record, "best": best, "seconds": round(seconds, 3)}
         run.finish_epoch(record, {**best_state(), **selection.state_dict()} if best else None)

@@ -126,11 +126,25 @@ class EncoderDecoder(nn.Module):
         Returns:
             x and y, like the inputs.
         """
+        x = self.encode(x, x_mask)
+        return x, self.decode(y, x, y_mask, x_mask, relation)
+
+    def encode(self, x, x_mask=None):
+        """Words after the encoder blocks; arguments and result as in `forward`."""
         for block in self.enc:
             x = block(x, x_mask=x_mask)
-        for block in self.dec:
+        return x
+
+    def decode(self, y, x, y_mask=None, x_mask=None, relation=None, blocks=slice(None)):
+        """Regions after the decoder ``blocks`` (a slice of them); ``x`` are encoded words, else as in `forward`."""
+        for block in list(self.dec)[blocks]:
             y = block(y, x, y_mask, x_mask, relation)
-        return x, y
+        return y
+
+    def blocks_without_words(self):
+        """How many decoder blocks come before the first that reads the words in the next forward."""
+        readers = [any(operation.reads_other for operation in block.running()) for block in self.dec]
+        return [*readers, True].index(True)
 
     def gated(self):
         """The gated operations in the order of the blocks; none in a fixed network."""

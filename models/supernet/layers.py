@@ -151,6 +151,8 @@ class MultiHeadAttention(nn.Module):
             x_rows, key_rows: Their `Rows`.
             relation: `Relation` between the positions of ``x``, if there is a ``linear_r``.
         """
+        if key_rows.sharing and not self.training and self.heads * key_rows.bias.shape[-1] < x.shape[-1]:
+            return self._attend_shared(x, keys, x_rows, key_rows)
         bias = key_rows.bias if self.linear_r is None else self._relation_bias(relation, key_rows)
         queries = x_rows.split(self.linear_q(x), self.heads)
         values = key_rows.split(self.linear_v(keys), self.heads)
@@ -163,6 +165,22 @@ class MultiHeadAttention(nn.Module):
             self.training,
         )
         return self.linear_merge(x_rows.merge(attended))
+
+    def _attend_shared(self, x, keys, x_rows, key_rows):
+        """The same where several samples of ``x`` in a row share their keys.
+
+        The query projection goes into the keys, and the merging one into the values: both are then done once per
+        key, and each of the many queries meets heads * T columns instead of H.
+        """
+        heads, inner = self.heads, self.linear_q.out_features
+        keys, values = (key_rows.split_shared(linear(keys), heads) for linear in (self.linear_k, self.linear_v))
+        into_keys = self.linear_q.weight.unflatten(0, (heads, -1))
+        into_values = self.linear_merge.weight.unflatten(1, (heads, -1)).permute(1, 2, 0)
+        keys = (keys * (inner // heads) ** -0.5 @ into_keys).flatten(1, 2)
+        values, padded = (values @ into_values).flatten(1, 2), x_rows.pad(x)
+        queries = padded.reshape(len(keys), -1, padded.shape[-1])
+        scores = (queries @ keys.transpose(1, 2)).unflatten(-1, (heads, -1)) + key_rows.shared_bias
+        return x_rows.pack((scores.softmax(-1).flatten(2) @ values).view(padded.shape))
 
     def _relation_bias(self, relation, rows):
         # The logarithm is steep near zero: it wants full precision also where products do without.

@@ -23,7 +23,10 @@ class Rows:
     Attributes:
         bias: (B, 1, 1, L), what is added to attention scores: 0, or about -1e9 for padding; None without a mask.
         index: int64 (R,), the kept rows among B * L; None where all are kept.
+        sharing: Whether several samples in a row of the other side share one of these (`matching`).
     """
+
+    sharing = False
 
     def __init__(self, mask=None, pack=False, dtype=torch.float32):
         self.bias = self.index = None

@@ -238,9 +238,7 @@ def test_a_run_that_dies_leaves_no_file(tmp_path, monkeypatch):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-NEXT = (
-    "next: python main_darts_searchable_mmimdb.py --datadir made/dataset --num_outputs 23 --backbone_weights random"
-)
+NEXT = "next: python main_darts_searchable_mmimdb.py --datadir made/dataset --num_outputs 23 --backbone_weights random"
 
 
 def test_a_file_that_is_no_demo_is_not_replaced(tmp_path):

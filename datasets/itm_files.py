@@ -1,0 +1,210 @@
+"""Captions of images in the form of SCAN's precomp folders, and the tables that preparation makes of them.
+
+``<split>_caps.txt`` holds one caption per line, five in a row for each image, ``<split>_ids.txt`` one id per image
+or, five times the same, one per caption. Of Flickr30K the id is the ``imgid`` of ``dataset_flickr30k.json``, whose
+``filename`` gives the photo's id; of COCO it is the image's id.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from datasets.region_files import image_id_of
+from datasets.vqa_text import Vocabulary, tokenise
+from util.cli import UserError
+from util.files import read_json, write_json
+
+CAPTIONS_PER_IMAGE = 5
+SPLITS = {"flickr": ("train", "dev", "test"), "coco": ("train", "dev", "test", "testall")}
+PRECOMP = {"flickr": "f30k_precomp", "coco": "coco_precomp"}
+# Of the published files: images of each split.
+OFFICIAL_COUNTS = {
+    "flickr": {"train": 29000, "dev": 1014, "test": 1000},
+    "coco": {"train": 113287, "dev": 5000, "test": 1000, "testall": 5000},
+}
+STORE_FOLDER, META_FILE, VOCABULARY_FILE = "store", "meta.json", "vocabulary.json"
+FORMAT, VERSION = "image-captions", 1
+
+
+class Split(NamedTuple):
+    """The captions of n images: image_ids int64 (n,), captions list of 5 n str, those of an image in a row."""
+
+    image_ids: np.ndarray
+    captions: list
+
+    def taken(self, rows):
+        """The images ``rows``, bool or int (m,), with their captions."""
+        rows = np.arange(len(self.image_ids))[rows]
+        each = (CAPTIONS_PER_IMAGE * rows[:, None] + np.arange(CAPTIONS_PER_IMAGE)).ravel()
+        return Split(self.image_ids[rows], [self.captions[row] for row in each.tolist()])
+
+
+def read_precomp(folder, split):
+    """The captions and ids of a split as they stand in its two files.
+
+    Args:
+        folder: Folder of the files.
+        split: Name of the split.
+
+    Returns:
+        `Split`; its ids are those of the file.
+
+    Raises:
+        UserError: a file is missing or no text, captions are not five per image, one has no words, or an id is no
+            number.
+    """
+    paths = [Path(folder) / f"{split}_{kind}.txt" for kind in ("caps", "ids")]
+    captions, ids = (_lines(path) for path in paths)
+    if not captions or len(captions) % CAPTIONS_PER_IMAGE:
+        raise UserError(
+            f"{paths[0]} has {len(captions):,} lines: captions have to be five per image, in a row; complete the file"
+        )
+    for number, caption in enumerate(captions, start=1):
+        if not tokenise(caption):
+            raise UserError(f"{paths[0]} line {number} is a caption without words: {caption!r}; write one there")
+    for number, text in enumerate(ids, start=1):
+        if not (text.isascii() and text.isdigit() and len(text) < 19):
+            raise UserError(f"{paths[1]} line {number} is {text[:40]!r}, no image id; expected a number per line")
+    return Split(_per_image(np.array(ids, dtype=np.int64), len(captions), paths[1]), captions)
+
+
+def _lines(path):
+    try:
+        # Not splitlines(): a caption may hold characters that it takes for line ends.
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; give --captions the folder of the *_caps.txt and *_ids.txt") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no readable text (UTF-8): {error}; fetch the file again") from None
+    return [line.strip() for line in (lines[:-1] if lines[-1] == "" else lines)]
+
+
+def _per_image(ids, captions, path):
+    """One id per image of ids per image or per caption."""
+    images = captions // CAPTIONS_PER_IMAGE
+    if len(ids) == images:
+        return ids
+    if len(ids) != captions:
+        raise UserError(
+            f"{path} has {len(ids):,} lines for {captions:,} captions; expected {images:,} (one per image) or"
+            f" {captions:,} (one per caption): captions have to be five per image"
+        )
+    groups = ids.reshape(images, CAPTIONS_PER_IMAGE)
+    mixed = np.flatnonzero((groups != groups[:, :1]).any(axis=1))
+    if len(mixed):
+        line = CAPTIONS_PER_IMAGE * int(mixed[0]) + 1
+        raise UserError(
+            f"{path} lines {line} to {line + CAPTIONS_PER_IMAGE - 1} are not the same id: captions have to be five per"
+            " image, in a row; mend the file"
+        )
+    return groups[:, 0]
+
+
+class PhotoNames(NamedTuple):
+    """What ``dataset_flickr30k.json`` says: imgid -> id of the photo, and the file's ``info``."""
+
+    photos: dict
+    info: dict
+
+
+def read_photo_names(path):
+    """`PhotoNames` of a ``dataset_flickr30k.json``.
+
+    Raises:
+        UserError: it is missing or of another form, or a file name holds no id.
+    """
+    content = read_json(path)
+    images = content.get("images") if isinstance(content, dict) else None
+    photos = {}
+    for image in images if isinstance(images, list) else ():
+        name, imgid = (image.get(key) for key in ("filename", "imgid")) if isinstance(image, dict) else (None, None)
+        photo = image_id_of(name) if isinstance(name, str) else None
+        if photo is None or not isinstance(imgid, int) or photos.setdefault(imgid, photo) != photo:
+            raise UserError(
+                f"{path} has the image {str(image)[:60]}; expected a number imgid of its own and a filename like"
+                " 1000092795.jpg"
+            )
+    if not photos:
+        raise UserError(f'{path} is no dataset_flickr30k.json; expected {{"images": [{{"filename", "imgid"}}, ...]}}')
+    info = content.get("info")
+    return PhotoNames(photos, info if isinstance(info, dict) else {})
+
+
+def to_photos(split, names, ids_file, json_file, skip_missing):
+    """A `Split` with the ids of photos in place of imgids.
+
+    Args:
+        split: `Split` as read.
+        names: `PhotoNames`.
+        ids_file, json_file: The files, for messages.
+        skip_missing: Leave out images that the JSON lacks.
+
+    Returns:
+        `Split`, and the number of images left out.
+
+    Raises:
+        UserError: the JSON lacks an id, and images are not to be left out.
+    """
+    known = np.array([imgid in names.photos for imgid in split.image_ids.tolist()], dtype=bool)
+    if not known.all() and (not skip_missing or not known.any()):
+        first = split.image_ids[~known][0]
+        raise UserError(
+            f"{ids_file}: {json_file} has no image with the imgid {first} (nor {int((~known).sum()) - 1:,} others);"
+            " give the JSON that belongs to these captions" + (", or --skip_missing" if known.any() else "")
+        )
+    split = split.taken(known)
+    photos = np.array([names.photos[imgid] for imgid in split.image_ids.tolist()], dtype=np.int64)
+    return Split(photos, split.captions), int((~known).sum())
+
+
+def write_tables(folder, splits, meta):
+    """Write ``<split>.json`` and ``vocabulary.json``, and ``meta.json`` last: without it nothing is finished.
+
+    Args:
+        folder: Folder of the data set.
+        splits: dict split -> `Split`; the vocabulary has their words in this order.
+        meta: dict with dataset, description and synthetic.
+    """
+    folder = Path(folder)
+    (folder / META_FILE).unlink(missing_ok=True)
+    for name, split in splits.items():
+        content = {"image_ids": split.image_ids.tolist(), "captions": split.captions}
+        write_json(folder / f"{name}.json", content)
+    words = Vocabulary.of_texts(caption for split in splits.values() for caption in split.captions)
+    write_json(folder / VOCABULARY_FILE, words.to_dict())
+    counts = {name: len(split.image_ids) for name, split in splits.items()}
+    write_json(folder / META_FILE, {"format": FORMAT, "version": VERSION, "images": counts, **meta})
+
+
+def read_meta(folder, remedy):
+    """``meta.json`` of a prepared data set.
+
+    Raises:
+        UserError: it is missing or of something else; ``remedy`` is the command that makes it.
+    """
+    path = Path(folder) / META_FILE
+    if not path.is_file():
+        raise UserError(f"{path} is missing: no captions are prepared there; make them with `{remedy}`")
+    meta = read_json(path)
+    found = meta if isinstance(meta, dict) else {}
+    if (found.get("format"), found.get("version")) != (FORMAT, VERSION):
+        raise UserError(f"{path} is no {FORMAT} of version {VERSION}; make it with `{remedy}`")
+    return meta
+
+
+def read_split(folder, name, remedy):
+    """The `Split` that `write_tables` wrote.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = Path(folder) / f"{name}.json"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: the split {name} is not prepared; make it with `{remedy}`")
+    content = read_json(path)
+    ids, captions = (content.get(key) if isinstance(content, dict) else None for key in ("image_ids", "captions"))
+    good = isinstance(ids, list) and isinstance(captions, list) and all(isinstance(one, int) for one in ids)
+    if not good or len(captions) != CAPTIONS_PER_IMAGE * len(ids) or not all(isinstance(one, str) for one in captions):
+        raise UserError(f"{path} is damaged: expected image_ids and five captions of each; make it with `{remedy}`")
+    return Split(np.array(ids, dtype=np.int64), captions)

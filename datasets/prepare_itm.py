@@ -1,0 +1,170 @@
+#!/usr/bin/env python
+"""Prepare image-text matching: check captions and ids, pack the region features, and build the vocabulary.
+
+    python datasets/prepare_itm.py --captions f30k_precomp --json dataset_flickr30k.json --features DIR --out data/itm
+    python datasets/prepare_itm.py --dataset coco --captions coco_precomp --features DIR --out data/itm
+
+expects {train,dev,test}_caps.txt and _ids.txt (of COCO testall as well), five captions per image. DIR holds an .npz
+file per image, named by its photo or image id (directly, or in folders), or SCAN's {train,dev,test}_ims.npy, which
+have no boxes. Writes <out>/<dataset>/ with the captions, the vocabulary and the features (store/). With the official
+files it should print: flickr train 29,000, dev 1,014, test 1,000 images.
+
+A run that was interrupted goes on where it stopped when the same command is given again.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from util.cli import UserError, run_cli
+
+
+def get_args_parser():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = parser.add_argument_group("data")
+    data.add_argument("--captions", required=True, help="folder of *_caps.txt and *_ids.txt")
+    data.add_argument("--dataset", choices=("flickr", "coco"), default="flickr")
+    data.add_argument("--json", help="dataset_flickr30k.json, which names the photos of Flickr30K's ids")
+    data.add_argument("--features", required=True, help="folder of .npz files, or of SCAN's *_ims.npy")
+    data.add_argument("--out", required=True, help="folder of the prepared data, e.g. data/itm")
+    work = parser.add_argument_group("work")
+    work.add_argument("--float32", action="store_true", help="keep features as float32: twice the size, no rounding")
+    work.add_argument("--workers", type=int, help="processes (default: one per processor)")
+    work.add_argument("--skip_missing", action="store_true", help="leave out images without features or not in --json")
+    work.add_argument("--skip_invalid", action="store_true", help="leave out faulty .npz files")
+    return parser
+
+
+def main(argv=None):
+    args = get_args_parser().parse_args(argv)
+    if args.workers is not None and args.workers < 1:
+        raise UserError(f"--workers {args.workers}: must be 1 or more")
+    prepare(
+        args.captions,
+        args.features,
+        args.out,
+        dataset=args.dataset,
+        names=args.json,
+        dtype="float32" if args.float32 else "float16",
+        workers=args.workers,
+        skip_missing=args.skip_missing,
+        skip_invalid=args.skip_invalid,
+    )
+
+
+def prepare(
+    captions,
+    features,
+    out,
+    *,
+    dataset="flickr",
+    names=None,
+    dtype="float16",
+    workers=None,
+    skip_missing=False,
+    skip_invalid=False,
+):
+    """Check the captions, pack the features, and write captions and vocabulary.
+
+    Args:
+        captions: Folder of ``*_caps.txt`` and ``*_ids.txt``.
+        features: Folder of ``.npz`` files or of SCAN's ``*_ims.npy``.
+        out: Folder of the prepared data sets; this one goes into its folder ``dataset``.
+        dataset, names: ``flickr`` with its ``dataset_flickr30k.json``, or ``coco`` and None.
+        dtype: ``float16`` or ``float32``, of the packed features.
+        workers: Number of processes; None for one per processor.
+        skip_missing: Leave out images without features or not in ``names``.
+        skip_invalid: Leave out faulty ``.npz`` files instead of ending with an error.
+
+    Returns:
+        dict split -> number of images.
+
+    Raises:
+        UserError: files are missing, faulty or do not fit together, or ``out`` cannot be written.
+    """
+    from datasets.itm_files import SPLITS, STORE_FOLDER, write_tables
+    from datasets.itm_scan import pack_scan, scan_files
+    from datasets.region_packing import pack_regions
+
+    folder = Path(out) / dataset
+    splits, about = _read_splits(captions, dataset, names, skip_missing)
+    given = f"--captions {captions}{f' --json {names}' if names else ''} --features {features} --out {out}"
+    remedy = f"python datasets/prepare_itm.py --dataset {dataset} {given}"
+    published = scan_files(features, SPLITS[dataset])
+    if published:
+        store = pack_scan(published, splits, folder / STORE_FOLDER, remedy=remedy, dtype=dtype)
+        print("note: SCAN's features have no boxes; operations on the relations of regions learn nothing from them")
+    else:
+        options = {"remedy": remedy, "dtype": dtype, "workers": workers, "skip_invalid": skip_invalid}
+        store = pack_regions(features, folder / STORE_FOLDER, **options)
+    splits = {name: _with_features(store, name, split, features, skip_missing) for name, split in splits.items()}
+    write_tables(folder, splits, about)
+    _tell(folder, dataset, splits, store)
+    return {name: len(split.image_ids) for name, split in splits.items()}
+
+
+def _read_splits(captions, dataset, names, skip_missing):
+    """dict split -> `Split` with the ids that features are named by, and what meta.json says of the data."""
+    from datasets.itm_files import SPLITS, read_photo_names, read_precomp, to_photos
+
+    if (dataset == "flickr") != bool(names):
+        raise UserError(
+            "--dataset flickr needs --json dataset_flickr30k.json, which names the photos"
+            if dataset == "flickr"
+            else "--json belongs to --dataset flickr: ids of COCO are image ids already; leave it out"
+        )
+    splits = {name: read_precomp(captions, name) for name in SPLITS[dataset]}
+    official = {"flickr": "Flickr30K", "coco": "COCO"}[dataset]
+    about = {"dataset": dataset, "description": f"captions of {official}", "synthetic": False}
+    if not names:
+        return splits, about
+    photos = read_photo_names(names)
+    for name, split in splits.items():
+        splits[name], absent = to_photos(split, photos, Path(captions) / f"{name}_ids.txt", names, skip_missing)
+        if absent:
+            print(f"note: {name}: {absent:,} images are not in {names} and left out")
+    if photos.info.get("synthetic"):
+        about |= {"description": str(photos.info.get("description", "synthetic")), "synthetic": True}
+    return splits, about
+
+
+def _with_features(store, name, split, features, skip_missing):
+    """The images of a split that have features."""
+    from datasets.regions import rows_of
+
+    present = rows_of(store, split.image_ids) >= 0
+    if present.all():
+        return split
+    first, count = split.image_ids[~present][0], int((~present).sum())
+    if not skip_missing or not present.any():
+        raise UserError(
+            f"--features {features} has none of image {first} of {name} ({count:,} of {len(present):,} images lack"
+            " them); add them" + (", or --skip_missing to leave these images out" if present.any() else "")
+        )
+    print(f"note: {name}: {count:,} of {len(present):,} images have no features and are left out, first {first}")
+    return split.taken(present)
+
+
+def _tell(folder, dataset, splits, store):
+    """Print what there is, and where it differs from the published files."""
+    import numpy as np
+
+    from datasets.itm_files import OFFICIAL_COUNTS, VOCABULARY_FILE
+    from util.files import read_json
+
+    for name, split in splits.items():
+        images, expected = len(split.image_ids), OFFICIAL_COUNTS[dataset][name]
+        differs = "" if images == expected else f" (the published split has {expected:,})"
+        print(f"{name} {images:,} images, {len(split.captions):,} captions{differs}")
+        double = images - len(np.unique(split.image_ids))
+        if double:
+            print(f"note: {name}: {double:,} images come twice; each counts as a wrong answer to the other's captions")
+    words, counts = len(read_json(folder / VOCABULARY_FILE)["words"]), store.counts()
+    print(f"vocabulary {words:,} words; images with {counts.min()} to {counts.max()} regions of {store.feature_size}")
+    print(f"wrote {folder}")
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,121 @@
+"""Retrieval by scores of all pairs of images and captions: recall at 1, 5 and 10, median and mean rank.
+
+Image 0 has captions 0..4, image 1 captions 5..9, and so on. The rank of an image (i2t) is the best place of its own
+captions among all captions in descending order of its scores; that of a caption (t2i) is the place of its image.
+Of equal scores the lower index comes first, so that a constant score gives the results of chance. The originals
+reverse an unstable sort, which leaves ties to the implementation. NaN counts as lower than any number.
+"""
+
+import numpy as np
+
+from metrics.classification import Accuracy
+from util.cli import UserError
+
+CAPTIONS_PER_IMAGE = 5
+RECALLS = (1, 5, 10)
+DIRECTIONS = ("i2t", "t2i")
+MEAN_RECALL = "mean recall"
+# Rows that are compared at once: bounds the memory besides the scores.
+_BLOCK = 256
+
+
+def retrieval_ranks(scores):
+    """Ranks, from 0, in both directions.
+
+    Args:
+        scores: float (n, 5 n), a row per image, a column per caption.
+
+    Returns:
+        int64 (n,) of the images and int64 (5 n,) of the captions.
+
+    Raises:
+        UserError: there are not five captions per image.
+    """
+    scores = np.asarray(scores)
+    images = len(scores)
+    if scores.shape != (images, CAPTIONS_PER_IMAGE * images) or not images:
+        raise UserError(f"scores of shape {scores.shape}: retrieval needs n images and five captions of each, (n, 5 n)")
+    captions = np.arange(scores.shape[1])
+    right = captions // CAPTIONS_PER_IMAGE
+    own = _finite(scores[right, captions])
+    image_ranks, caption_ranks = np.zeros(images, dtype=np.int64), np.zeros(len(captions), dtype=np.int64)
+    for start in range(0, images, _BLOCK):
+        rows, block = np.arange(start, min(start + _BLOCK, images)), _finite(scores[start : start + _BLOCK])
+        caption_ranks += _ahead(block, own, rows[:, None] < right).sum(axis=0)
+        mine = own[CAPTIONS_PER_IMAGE * start :][: CAPTIONS_PER_IMAGE * len(rows)].reshape(-1, CAPTIONS_PER_IMAGE)
+        best = CAPTIONS_PER_IMAGE * rows + mine.argmax(axis=1)
+        image_ranks[rows] = _ahead(block, mine.max(axis=1)[:, None], captions < best[:, None]).sum(axis=1)
+    return image_ranks, caption_ranks
+
+
+def _finite(scores):
+    return np.where(np.isnan(scores), -np.inf, scores)
+
+
+def _ahead(scores, own, earlier):
+    return (scores > own) | ((scores == own) & earlier)
+
+
+def retrieval_scores(scores, fold_size=None):
+    """Recalls in 0..1 and ranks from 1, in both directions.
+
+    Args:
+        scores: float (n, 5 n).
+        fold_size: Images of a fold: the means over folds of so many images in a row (COCO's 1K protocol: 5 of
+            1,000); None: all images together. What does not fill a fold is left out.
+
+    Returns:
+        dict of ``i2t R@1``, ``i2t R@5``, ``i2t R@10``, ``i2t medr`` (floor of the median, + 1), ``i2t meanr``, the
+        same of ``t2i``, and ``mean recall``, the mean of the six recalls.
+
+    Raises:
+        UserError: there are not five captions per image, or fewer images than a fold has.
+    """
+    size = fold_size or len(scores)
+    folds = len(scores) // size if size else 0
+    if not folds:
+        raise UserError(f"folds of {size:,} images need as many; there are {len(scores):,}")
+    found = [
+        _of_fold(scores[n * size : (n + 1) * size, n * size * CAPTIONS_PER_IMAGE : (n + 1) * size * CAPTIONS_PER_IMAGE])
+        for n in range(folds)
+    ]
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+
+def _of_fold(scores):
+    found = {}
+    for direction, ranks in zip(DIRECTIONS, retrieval_ranks(scores), strict=True):
+        found |= {f"{direction} R@{k}": float((ranks < k).mean()) for k in RECALLS}
+        found |= {f"{direction} medr": float(np.floor(np.median(ranks)) + 1), f"{direction} meanr": ranks.mean() + 1.0}
+    recalls = [found[f"{direction} R@{k}"] for direction in DIRECTIONS for k in RECALLS]
+    return {MEAN_RECALL: float(np.mean(recalls))} | found
+
+
+def retrieval_table(scores):
+    """The lines in which the originals report: recalls in %, median and mean rank, with two decimals.
+
+    Args:
+        scores: dict of `retrieval_scores`.
+    """
+    names = [f"R@{k}" for k in RECALLS]
+    values = {
+        direction: [100 * scores[f"{direction} {name}"] for name in names]
+        + [scores[f"{direction} {name}"] for name in ("medr", "meanr")]
+        for direction in DIRECTIONS
+    }
+    return [f"{direction} results: {' '.join(f'{value:.2f}' for value in row)}" for direction, row in values.items()]
+
+
+def best_of_rows(scores, count):
+    """Columns with the largest scores of each row of (m, k), best first, of equal ones the lower: (m, count)."""
+    rows = (np.argsort(-_finite(row), kind="stable")[:count] for row in scores)
+    return np.stack(list(rows))
+
+
+class TripleAccuracy(Accuracy):
+    """Share of training samples whose own pair scores above both hard negatives."""
+
+    def update(self, outputs, batch):
+        """Add scores (B, 3): the sample's own pair first."""
+        self._correct = self._correct + (outputs[:, :1] > outputs[:, 1:]).all(dim=1).sum()
+        self._count += len(outputs)

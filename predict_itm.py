@@ -1,0 +1,74 @@
+"""Rank the images of a folder by how well they match a text, with a trained network.
+
+  python predict_itm.py --CKPT_PATH <run folder> --images DIR --query "a dog on a beach"
+
+The checkpoint knows its words and how the features of its images were made; the same is done to these images. The
+text is encoded once. Features of the official files (bottom-up attention) cannot be made here: train on features of
+datasets/extract_features.py to search your own images. --save_picture draws the best images side by side.
+"""
+
+from pathlib import Path
+
+from engine.arguments import RecipeParser, device_name, positive_int
+from util.cli import run_cli
+
+
+def get_args_parser():
+    """Flags of the prediction."""
+    parser = RecipeParser(__doc__)
+    parser.add_argument("--CKPT_PATH", required=True, metavar="FILE", help="run folder of a training, or its best.pth")
+    parser.add_argument("--images", required=True, metavar="DIR", help="folder of pictures, also in folders inside it")
+    parser.add_argument("--query", required=True, help="what they should show, in words")
+    parser.add_argument("--top", type=positive_int, default=5, help="images to print")
+    parser.add_argument("--save_picture", metavar="FILE", help="where to draw the best images (.png, .jpg)")
+    parser.add_argument("--device", type=device_name, metavar="NAME", default="auto", help="auto, cpu or cuda")
+    return parser
+
+
+def main(argv=None):
+    """Print the best images; returns them as a list of (name in the folder, score in 0..1)."""
+    args = get_args_parser().parse_args(argv)
+    import torch
+
+    from datasets.extractor_files import list_images
+    from datasets.extractors import extractor_from_meta
+    from datasets.itm import MAX_TOKENS
+    from datasets.one_sample import read_regions, read_text
+    from datasets.vqa_text import Vocabulary
+    from engine.loading import to_device
+    from tasks import itm
+    from tasks.supernet import networks
+    from util.distributed import init_distributed
+    from util.progress import progress
+
+    checkpoint = networks.read_own_checkpoint(args)
+    known = checkpoint.tables
+    words = Vocabulary.from_dict(known["vocabulary"])
+    tokens = read_text(args.query, flag="--query", vocabulary=words, max_tokens=MAX_TOKENS)
+    names, device = list_images(args.images), init_distributed(args.device)
+    extractor = extractor_from_meta(known["extraction"], str(device))
+    net = networks.load_net(itm, args, checkpoint, None).to(device).eval()
+    scores, one = [], torch.zeros(1, dtype=torch.int64, device=device)
+    with torch.no_grad():
+        caption = net.encode(tokens.to(device))
+        for name in progress(names, "images", unit="image"):
+            image = net.project(to_device(read_regions(Path(args.images) / name, extractor), device))
+            scores.append(net.match(image, caption, one, one))
+    best = torch.cat(scores).cpu().topk(min(args.top, len(names)))
+    found = [(names[i], float(score)) for score, i in zip(best.values, best.indices, strict=True)]
+    for name, score in found:
+        print(f"{score:.3f}  {name}")
+    if args.save_picture:
+        from datasets.contact_sheet import draw_sheet
+
+        places, texts = (
+            [Path(args.images) / name for name, _ in found],
+            [f"{s:.3f}  {Path(n).name}" for n, s in found],
+        )
+        draw_sheet(places, texts, args.save_picture, args.query)
+        print(f"picture: {args.save_picture}")
+    return found
+
+
+if __name__ == "__main__":
+    run_cli(main)

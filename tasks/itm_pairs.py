@@ -1,0 +1,159 @@
+"""Scoring pairs of images and captions of a whole split: each caption encoded once, memory bounded by two numbers."""
+
+import contextlib
+
+import numpy as np
+import torch
+
+from engine.loading import to_device
+from util.distributed import gather, rank, world_size
+from util.progress import progress
+
+# Images that are projected together; more where more pairs are scored at once.
+_IMAGES = 64
+# Images per caption of a block from which on captions are better taken one by one, each with all its images.
+_TOGETHER = 4
+# Entries of the lists of pairs that are made at once.
+_LISTED = 2**21
+
+
+def own_share(count):
+    """Numbers of ``count`` items that this process works on: int64 (m,), in a row."""
+    return np.array_split(np.arange(count), world_size())[rank()]
+
+
+class PairScorer:
+    """Scores of pairs by a network as it stands, in evaluation mode; of a searched one its present path.
+
+    Captions are encoded in blocks of ``hold``, sorted by length, and each is encoded once. Images pass by in order
+    for each block, so that none is held: with up to ``hold`` captions each is projected once as well.
+
+    Args:
+        net: `MatchingNet`.
+        data: `datasets.itm.ITM`.
+        device: Where the network is.
+        precision: `engine.updates.Precision`.
+        pairs: Pairs that are scored at once. Memory: about 10 regions x 4 H numbers for each, 3 MB at H = 512.
+        hold: Captions that are kept encoded. Memory: words x H numbers for each, 25 KB at H = 512.
+    """
+
+    def __init__(self, net, data, device, precision, *, pairs, hold):
+        self.net, self.data, self.device, self.precision = net, data, device, precision
+        self.pairs, self.hold = pairs, hold
+
+    @contextlib.contextmanager
+    def scoring(self):
+        """Evaluation mode without gradients; afterwards the mode is what it was."""
+        training = self.net.training
+        self.net.eval()
+        try:
+            with torch.no_grad(), self.precision.autocast():
+                yield self
+        finally:
+            self.net.train(training)
+
+    def blocks(self, captions):
+        """Go through ``captions`` int64 (m,) in blocks; yields numbers of captions (sorted by length), `Captions`."""
+        from models.supernet.matching import Captions
+
+        ordered = captions[np.argsort(self.data.lengths()[captions], kind="stable")]
+        for start in range(0, len(ordered), self.hold):
+            held = ordered[start : start + self.hold]
+            parts = range(0, len(held), self.pairs)
+            title = f"captions {start:,} to {start + len(held):,}"
+            tokens = (
+                self.data.captions(held[at : at + self.pairs]) for at in progress(parts, title, disable=rank() > 0)
+            )
+            yield held, Captions.joined([self.net.encode(part.to(self.device)) for part in tokens])
+
+    def score(self, captions, image, place, title=None):
+        """Scores of P pairs.
+
+        Args:
+            captions: `Captions` of `blocks`.
+            image: int64 (P,), number of the image in the data set.
+            place: int64 (P,), place of the caption in the block.
+            title: Text of a progress bar; None: no bar.
+
+        Returns:
+            float32 (P,).
+        """
+        # By image, then by caption, that is by length: little padding, and what is shared is together.
+        width = len(captions.lengths)
+        wanted, inverse = np.unique(image * width + place, return_inverse=True)
+        image, place = np.divmod(wanted, width)
+        scores = np.empty(len(wanted), dtype=np.float32)
+        distinct, firsts = np.unique(image, return_index=True)
+        borders, size = [*firsts, len(image)], max(min(_IMAGES, self.pairs), self.pairs // 8)
+        blocks = range(0, len(distinct), size)
+        for start in progress(blocks, title, unit="block", disable=title is None or rank() > 0):
+            images = distinct[start : start + size]
+            piece = slice(borders[start], borders[start + len(images)])
+            scores[piece] = self._block(captions, images, np.searchsorted(images, image[piece]), place[piece])
+        return scores[inverse]
+
+    def _block(self, captions, images, member, place):
+        """Scores of pairs of some images, ``member`` of which is meant, with captions."""
+        projected = self.net.project(to_device(self.data.images(images), self.device))
+        order = np.lexsort((member, place))
+        which, firsts, counts = np.unique(place[order], return_index=True, return_counts=True)
+        scores = np.empty(len(order), dtype=np.float32)
+        if len(order) < _TOGETHER * len(which):
+            parts = torch.from_numpy(np.stack([member, place])[:, order]).to(self.device).split(self.pairs, dim=1)
+            found = [self.net.match(projected, captions, *part) for part in parts]
+            scores[order] = torch.cat(found).cpu().numpy()
+            return scores
+        longest = int(counts.max())
+        step = max(1, self.pairs // longest)
+        # As many images for every caption of a batch; those that there are too few of are filled up.
+        column = np.arange(longest)
+        real = column < counts[:, None]
+        slots = member[order][firsts[:, None] + np.minimum(column, counts[:, None] - 1)]
+        batches = [torch.from_numpy(part).to(self.device).split(step) for part in (slots, which)]
+        found = [self.net.match(projected, captions, *batch) for batch in zip(*batches, strict=True)]
+        scores[order] = torch.cat(found).cpu().numpy()[real]
+        return scores
+
+    def matrix(self, images, title):
+        """Scores of the images ``images`` int64 (m,) with every caption: float32 (m, 5 n)."""
+        found = np.empty((len(images), len(self.data.lengths())), dtype=np.float32)
+        with self.scoring():
+            for held, captions in self.blocks(np.arange(found.shape[1])):
+                parts = range(0, len(images), max(1, _LISTED // len(held)))
+                for start in progress(parts, title, unit="part", disable=rank() > 0):
+                    rows = images[start : start + parts.step]
+                    image, place = (grid.ravel() for grid in np.meshgrid(rows, np.arange(len(held)), indexing="ij"))
+                    part = self.score(captions, image, place).reshape(len(rows), len(held))
+                    found[start : start + len(rows), held] = part
+        return found
+
+
+class Retrieval:
+    """Retrieval scores of a network on one split; every process scores a share of the images.
+
+    Args:
+        build: Function net -> `PairScorer`.
+        title: Name of the split in progress bars.
+        fold: Images of a fold, whose mean scores are added with ``1K`` in front (COCO); None: none.
+
+    Attributes:
+        matrix: float32 (n, 5 n), scores of all pairs at the last call.
+        scores: What the last call returned.
+    """
+
+    def __init__(self, build, title, fold=None):
+        self._build, self._title, self._fold = build, title, fold
+        self.matrix = self.scores = None
+
+    def __call__(self, net):
+        """Scores of the network: dict of `metrics.retrieval.retrieval_scores`."""
+        from metrics.retrieval import retrieval_scores
+
+        scorer = self._build(net)
+        own = scorer.matrix(own_share(scorer.data.num_images), self._title)
+        self.matrix = np.concatenate(gather(own))
+        self.scores = retrieval_scores(self.matrix)
+        if self._fold:
+            folds = retrieval_scores(self.matrix, self._fold)
+            self.scores |= {f"{self._fold // 1000}K {name}": value for name, value in folds.items()}
+        return self.scores

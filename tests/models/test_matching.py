@@ -1,0 +1,133 @@
+"""Matching: pairs scored from captions encoded once and images projected once, against whole forwards."""
+
+import pytest
+import torch
+
+from models.architectures import load_architecture
+from models.supernet.encoder_decoder import EncoderDecoder
+from models.supernet.heads import MatchingHead
+from models.supernet.matching import Captions, MatchingNet
+from models.supernet.net import MultimodalNet
+from models.supernet.published import from_published
+from tests.supernet_golden import ARCHITECTURES, Golden, filled
+
+CONVOLUTION = ("sep_conv_3", "self_att_64")
+UNIFIED = ("uniimg_att_64", "rel_self_att_64", "guided_att_64")
+
+
+def build(architecture="mmnas_itm", pack=None, dropout=0.0, **searched):
+    torch.manual_seed(1)
+    if searched or architecture is None:
+        backbone = EncoderDecoder.searched(64, dropout, num_enc=2, num_dec=4, start="uniform", **searched)
+    else:
+        backbone = EncoderDecoder.fixed(load_architecture(ARCHITECTURES / f"{architecture}.json"), 64, dropout)
+    return MatchingNet(backbone, MatchingHead(64, dropout), (30, 16), region_size=12, pack=pack)
+
+
+def triples(size=3, regions=5, words=7):
+    """A batch of training samples with uneven numbers of regions and words."""
+    g = torch.Generator().manual_seed(3)
+    counts = torch.randint(1, regions + 1, (size, 2), generator=g)
+    counts[0, 0] = regions
+    real = torch.arange(regions) < counts[..., None]
+    corners = torch.rand(size, 2, regions, 2, generator=g) * 50
+    boxes = torch.cat([corners, corners + 1 + torch.rand(size, 2, regions, 2, generator=g) * 50], -1) * real[..., None]
+    lengths = torch.randint(1, words + 1, (size, 2), generator=g)
+    lengths[0, 1] = words
+    tokens = torch.randint(1, 30, (size, 2, words), generator=g) * (torch.arange(words) < lengths[..., None])
+    features = torch.randn(size, 2, regions, 12, generator=g) * real[..., None]
+    batch = {"regions": features, "boxes": boxes, "counts": counts, "tokens": tokens}
+    return batch | {"label": torch.ones(size), "index": torch.arange(size)}
+
+
+def pairs_of(batch, image, caption):
+    """The batch of pairs that the original passes through its whole network."""
+    found = {name: batch[name][:, image] for name in ("regions", "boxes", "counts")}
+    return found | {"tokens": batch["tokens"][:, caption], "label": batch["label"]}
+
+
+def whole(net, batch):
+    """The three scores by three passes of the plain network."""
+    passes = [MultimodalNet.forward(net, pairs_of(batch, *pair)) for pair in ((0, 0), (0, 1), (1, 0))]
+    return torch.stack(passes, dim=1)
+
+
+@pytest.mark.parametrize("pack", [True, False])
+@pytest.mark.parametrize("name", ["mmnas_itm", "mcan", "mmnas_vgd"])
+def test_three_scores_and_gradients_are_those_of_three_passes(name, pack):
+    net, batch = build(name, pack), triples()
+    scores, expected = net(batch), whole(net, batch)
+    torch.testing.assert_close(scores, expected, rtol=0, atol=1e-6)
+    assert scores.std() > 1e-3
+    weights, parameters = torch.rand(3, 3, generator=torch.Generator().manual_seed(2)), list(net.path_weights())
+    ours, theirs = (torch.autograd.grad((value * weights).sum(), parameters) for value in (scores, expected))
+    for parameter, one, other in zip(parameters, ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6 * (1 + float(parameter.numel()) ** 0.5))
+
+
+@pytest.mark.parametrize("mode", ["single", "full", "two"])
+def test_a_searched_network_gives_the_same_scores_and_gate_gradients(mode):
+    net, batch = build(None), triples()
+    net.backbone.sample(mode, torch.Generator().manual_seed(5))
+    scores, expected = net(batch), whole(net, batch)
+    torch.testing.assert_close(scores, expected, rtol=0, atol=1e-6)
+    if mode != "single":
+        gates = [gated.alpha_gate for gated in net.backbone.gated()]
+        for one, other in zip(*(torch.autograd.grad(value.sum(), gates) for value in (scores, expected)), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pack", [True, False])
+@pytest.mark.parametrize("candidates", [{}, {"enc_candidates": CONVOLUTION, "dec_candidates": UNIFIED}])
+def test_pairs_of_parts_encoded_at_different_times(candidates, pack):
+    net = build(None, pack, **candidates).eval()
+    net.backbone.sample("single", torch.Generator().manual_seed(8))
+    batch = {name: value.flatten(0, 1) for name, value in triples().items() if name not in ("label", "index")}
+    first, last = net.encode(batch["tokens"][:2]), net.encode(batch["tokens"][2:])
+    captions, images = Captions.joined([first, last]), net.project(batch)
+    image, caption = torch.tensor([5, 0, 0, 3, 3]), torch.tensor([1, 1, 5, 0, 2])
+    found = net.match(images, captions, image, caption)
+    chosen = {name: value[image] for name, value in batch.items() if name != "tokens"}
+    expected = MultimodalNet.forward(net, chosen | {"tokens": batch["tokens"][caption]})
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("pack", [True, False])
+@pytest.mark.parametrize("name", ["mmnas_itm", "mcan"])
+def test_several_images_of_each_caption(name, pack):
+    net = build(name, pack).eval()
+    batch = {key: value.flatten(0, 1) for key, value in triples().items() if key not in ("label", "index")}
+    images, captions = net.project(batch), net.encode(batch["tokens"])
+    image, caption = torch.tensor([[0, 3, 3], [5, 1, 0]]), torch.tensor([4, 1])
+    expected = net.match(images, captions, image.flatten(), caption.repeat_interleave(3)).view(2, 3)
+    torch.testing.assert_close(net.match(images, captions, image, caption), expected, rtol=0, atol=1e-6)
+    net.train()  # without dropout the same, by the way that training takes
+    torch.testing.assert_close(net.match(images, captions, image, caption), expected, rtol=0, atol=1e-6)
+
+
+def test_a_caption_without_words_is_scored_as_in_a_whole_forward():
+    net, batch = build().eval(), pairs_of(triples(), 0, 0)
+    batch["tokens"][1] = 0
+    found = net.match(net.project(batch), net.encode(batch["tokens"]), torch.arange(3), torch.arange(3))
+    torch.testing.assert_close(found, net(batch), rtol=0, atol=1e-6)
+
+
+def test_the_released_network_by_its_fixture():
+    golden = Golden("full_itm_mmnas_h128")
+    plain, batch = golden.network(), golden.batch()
+    net = MatchingNet(plain.backbone, plain.head, (40, 300))
+    net.load_state_dict(from_published(filled(golden.spec["state_dict"])))
+    net.eval()
+    rows = torch.arange(len(batch["tokens"]))
+    with torch.no_grad():
+        golden.assert_output("out", net.match(net.project(batch), net.encode(batch["tokens"]), rows, rows))
+
+
+def test_reduced_precision_keeps_less_and_scores_the_same():
+    net, batch = build().eval(), pairs_of(triples(), 0, 0)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        captions = net.encode(batch["tokens"])
+        found = net.match(net.project(batch), captions, torch.arange(3), torch.arange(3))
+        expected = net(batch)
+    assert captions.states.dtype == torch.bfloat16 and found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-3)

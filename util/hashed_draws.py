@@ -1,0 +1,32 @@
+"""Random numbers that depend on a key and a position alone: the same in every process, whatever was drawn before."""
+
+import numpy as np
+
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+def hashed_integers(key, rows, count, high):
+    """Uniform integers by the output function of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+
+    Args:
+        key: Tuple of ints of 0 or more, such as a seed and an epoch; another key gives other numbers.
+        rows: int64 (n,), of 0 or more.
+        count: Numbers of each row.
+        high: They are below it; 1 or more.
+
+    Returns:
+        int64 (n, count) in 0..high-1.
+    """
+    state = np.zeros(1, dtype=np.uint64)
+    for number in key:
+        state = _mixed((state ^ np.uint64(number)) + _STEP)
+    places = np.asarray(rows, dtype=np.uint64)[:, None] * np.uint64(count) + np.arange(count, dtype=np.uint64)
+    # The remainder favours small numbers by less than high / 2**64.
+    return (_mixed(_mixed(places + _STEP) ^ state) % np.uint64(high)).astype(np.int64)
+
+
+def _mixed(values):
+    values = (values ^ (values >> np.uint64(30))) * _FIRST
+    values = (values ^ (values >> np.uint64(27))) * _SECOND
+    return values ^ (values >> np.uint64(31))
