@@ -9,19 +9,18 @@ datasets/extract_features.py to search your own images. --save_picture draws the
 
 from pathlib import Path
 
-from engine.arguments import RecipeParser, device_name, positive_int
+from engine.arguments import positive_int
+from tasks.supernet.flags import prediction_parser
 from util.cli import run_cli
 
 
 def get_args_parser():
     """Flags of the prediction."""
-    parser = RecipeParser(__doc__)
-    parser.add_argument("--CKPT_PATH", required=True, metavar="FILE", help="run folder of a training, or its best.pth")
+    parser = prediction_parser(__doc__)
     parser.add_argument("--images", required=True, metavar="DIR", help="folder of pictures, also in folders inside it")
     parser.add_argument("--query", required=True, help="what they should show, in words")
     parser.add_argument("--top", type=positive_int, default=5, help="images to print")
     parser.add_argument("--save_picture", metavar="FILE", help="where to draw the best images (.png, .jpg)")
-    parser.add_argument("--device", type=device_name, metavar="NAME", default="auto", help="auto, cpu or cuda")
     return parser
 
 

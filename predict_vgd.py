@@ -7,18 +7,16 @@ of the official files (bottom-up attention) cannot be made here: train on featur
 ask about your own images.
 """
 
-from engine.arguments import RecipeParser, device_name
+from tasks.supernet.flags import prediction_parser
 from util.cli import run_cli
 
 
 def get_args_parser():
     """Flags of the prediction."""
-    parser = RecipeParser(__doc__)
-    parser.add_argument("--CKPT_PATH", required=True, metavar="FILE", help="run folder of a training, or its best.pth")
+    parser = prediction_parser(__doc__)
     parser.add_argument("--image", required=True, metavar="FILE", help="the picture")
     parser.add_argument("--expression", required=True, help="what to find, in words")
     parser.add_argument("--out", metavar="FILE", help="where to draw the box (.png, .jpg)")
-    parser.add_argument("--device", type=device_name, metavar="NAME", default="auto", help="auto, cpu or cuda")
     return parser
 
 

@@ -7,19 +7,18 @@ image. --save_picture draws what the attention pooling looked at. Features of th
 attention) cannot be made here: train on features of datasets/extract_features.py to ask about your own images.
 """
 
-from engine.arguments import RecipeParser, device_name, positive_int
+from engine.arguments import positive_int
+from tasks.supernet.flags import prediction_parser
 from util.cli import run_cli
 
 
 def get_args_parser():
     """Flags of the prediction."""
-    parser = RecipeParser(__doc__)
-    parser.add_argument("--CKPT_PATH", required=True, metavar="FILE", help="run folder of a training, or its best.pth")
+    parser = prediction_parser(__doc__)
     parser.add_argument("--image", required=True, metavar="FILE", help="the picture")
     parser.add_argument("--question", required=True, help="the question, in words")
     parser.add_argument("--top", type=positive_int, default=5, help="answers to print")
     parser.add_argument("--save_picture", metavar="FILE", help="where to draw the regions that were looked at")
-    parser.add_argument("--device", type=device_name, metavar="NAME", default="auto", help="auto, cpu or cuda")
     return parser
 
 

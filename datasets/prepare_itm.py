@@ -18,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from datasets.packing_flags import add_packing_flags, packing_options
 from util.cli import UserError, run_cli
 
 
@@ -29,28 +30,21 @@ def get_args_parser():
     data.add_argument("--json", help="dataset_flickr30k.json, which names the photos of Flickr30K's ids")
     data.add_argument("--features", required=True, help="folder of .npz files, or of SCAN's *_ims.npy")
     data.add_argument("--out", required=True, help="folder of the prepared data, e.g. data/itm")
-    work = parser.add_argument_group("work")
-    work.add_argument("--float32", action="store_true", help="keep features as float32: twice the size, no rounding")
-    work.add_argument("--workers", type=int, help="processes (default: one per processor)")
+    work = add_packing_flags(parser)
     work.add_argument("--skip_missing", action="store_true", help="leave out images without features or not in --json")
-    work.add_argument("--skip_invalid", action="store_true", help="leave out faulty .npz files")
     return parser
 
 
 def main(argv=None):
     args = get_args_parser().parse_args(argv)
-    if args.workers is not None and args.workers < 1:
-        raise UserError(f"--workers {args.workers}: must be 1 or more")
     prepare(
         args.captions,
         args.features,
         args.out,
         dataset=args.dataset,
         names=args.json,
-        dtype="float32" if args.float32 else "float16",
-        workers=args.workers,
         skip_missing=args.skip_missing,
-        skip_invalid=args.skip_invalid,
+        **packing_options(args),
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from datasets.packing_flags import add_packing_flags, packing_options
 from util.cli import UserError, run_cli
 
 INVALID_FILE = "invalid.txt"
@@ -33,28 +34,13 @@ def get_args_parser():
     data.add_argument(
         "--features", metavar="DIR", help="folder of the .npz features (default: bua-r101-fix100 or features in --out)"
     )
-    work = parser.add_argument_group("work")
-    work.add_argument("--float32", action="store_true", help="keep features as float32: twice the size, no rounding")
-    work.add_argument("--workers", type=int, help="processes (default: one per processor)")
-    work.add_argument(
-        "--skip_invalid", action="store_true", help="leave out faulty expressions and feature files instead of stopping"
-    )
+    add_packing_flags(parser, "expressions and feature files")
     return parser
 
 
 def main(argv=None):
     args = get_args_parser().parse_args(argv)
-    if args.workers is not None and args.workers < 1:
-        raise UserError(f"--workers {args.workers}: must be 1 or more")
-    prepare(
-        args.dataset,
-        args.refer,
-        args.out,
-        features=args.features,
-        dtype="float32" if args.float32 else "float16",
-        workers=args.workers,
-        skip_invalid=args.skip_invalid,
-    )
+    prepare(args.dataset, args.refer, args.out, features=args.features, **packing_options(args))
 
 
 def prepare(dataset, refer, out, *, features=None, dtype="float16", workers=None, skip_invalid=False):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from datasets.packing_flags import add_packing_flags, packing_options
 from util.cli import UserError, run_cli
 
 
@@ -39,19 +40,16 @@ def get_args_parser():
         default=9,
         help="least number of occurrences of an answer in train and val (default: %(default)s, as the originals)",
     )
-    work = parser.add_argument_group("work")
-    work.add_argument("--float32", action="store_true", help="keep features as float32: twice the size, no rounding")
-    work.add_argument("--workers", type=int, help="processes (default: one per processor)")
-    work.add_argument("--skip_invalid", action="store_true", help="leave out faulty files instead of stopping at last")
+    work = add_packing_flags(parser)
     work.add_argument("--verify", action="store_true", help="only check what an earlier run made")
     return parser
 
 
 def main(argv=None):
     args = get_args_parser().parse_args(argv)
-    for name, value in (("workers", args.workers), ("min_answer_count", args.min_answer_count)):
-        if value is not None and value < 1:
-            raise UserError(f"--{name} {value}: must be 1 or more")
+    if args.min_answer_count < 1:
+        raise UserError(f"--min_answer_count {args.min_answer_count}: must be 1 or more")
+    options = packing_options(args)
     out = args.out or Path(args.data) / "store"
     if args.verify:
         verify(out)
@@ -62,9 +60,7 @@ def main(argv=None):
         features=args.features,
         visual_genome=args.visual_genome,
         min_answer_count=args.min_answer_count,
-        dtype="float32" if args.float32 else "float16",
-        workers=args.workers,
-        skip_invalid=args.skip_invalid,
+        **options,
     )
 
 

@@ -55,6 +55,14 @@ def recipe_parser(description):
     return parser, data
 
 
+def prediction_parser(description):
+    """Parser with the flags that every prediction script has."""
+    parser = arguments.RecipeParser(description)
+    parser.add_argument("--CKPT_PATH", required=True, metavar="FILE", help="run folder of a training, or its best.pth")
+    parser.add_argument("--device", type=arguments.device_name, metavar="NAME", default="auto", help="auto, cpu, cuda")
+    return parser
+
+
 def add_training_flags(parser):
     """Epochs, batches, schedule and clipping."""
     group = parser.add_argument_group("training")
