@@ -36,17 +36,17 @@ def main(argv=None):
     from datasets.vqa_text import Vocabulary
     from engine.loading import to_device
     from tasks import itm
-    from tasks.supernet import networks
+    from tasks.supernet import checkpoints
     from util.distributed import init_distributed
     from util.progress import progress
 
-    checkpoint = networks.read_own_checkpoint(args)
+    checkpoint = checkpoints.read_own_checkpoint(args)
     known = checkpoint.tables
     words = Vocabulary.from_dict(known["vocabulary"])
     tokens = read_text(args.query, flag="--query", vocabulary=words, max_tokens=MAX_TOKENS)
     names, device = list_images(args.images), init_distributed(args.device)
     extractor = extractor_from_meta(known["extraction"], str(device))
-    net = networks.load_net(itm, args, checkpoint, None).to(device).eval()
+    net = checkpoints.load_net(itm, args, checkpoint, None).to(device).eval()
     scores, one = [], torch.zeros(1, dtype=torch.int64, device=device)
     with torch.no_grad():
         caption = net.encode(tokens.to(device))

@@ -30,15 +30,15 @@ def main(argv=None):
     from datasets.vqa_text import Vocabulary
     from metrics.grounding import best_boxes
     from tasks import vgd
-    from tasks.supernet import networks
+    from tasks.supernet import checkpoints
     from util.distributed import init_distributed
 
-    checkpoint, device = networks.read_own_checkpoint(args), init_distributed(args.device)
+    checkpoint, device = checkpoints.read_own_checkpoint(args), init_distributed(args.device)
     known = checkpoint.tables
     words = {"vocabulary": Vocabulary.from_dict(known["vocabulary"]), "max_tokens": MAX_TOKENS}
     options = {"flag": "--expression", "extraction": known["extraction"], "device": device}
     batch = read_sample(args.image, args.expression, **words, **options)
-    net = networks.load_net(vgd, args, checkpoint, None).to(device).eval()
+    net = checkpoints.load_net(vgd, args, checkpoint, None).to(device).eval()
     with torch.no_grad():
         outputs = net(batch)
     x1, y1, x2, y2 = box = best_boxes(outputs, batch)[0].tolist()

@@ -32,15 +32,15 @@ def main(argv=None):
     from datasets.vqa_answers import AnswerTable
     from datasets.vqa_text import Vocabulary
     from tasks import vqa
-    from tasks.supernet import networks
+    from tasks.supernet import checkpoints
     from util.distributed import init_distributed
 
-    checkpoint, device = networks.read_own_checkpoint(args), init_distributed(args.device)
+    checkpoint, device = checkpoints.read_own_checkpoint(args), init_distributed(args.device)
     known = checkpoint.tables
     words = {"vocabulary": Vocabulary.from_dict(known["vocabulary"]), "max_tokens": MAX_TOKENS}
     options = {"flag": "--question", "extraction": known["extraction"], "device": device}
     batch = read_sample(args.image, args.question, **words, **options)
-    net = networks.load_net(vqa, args, checkpoint, None).to(device).eval()
+    net = checkpoints.load_net(vqa, args, checkpoint, None).to(device).eval()
     answers = AnswerTable.from_dict(known["answers"]).names
     with torch.no_grad():
         probabilities = net(batch)[0].sigmoid().cpu()

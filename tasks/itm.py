@@ -171,6 +171,21 @@ def scorer(args, run, data, precision, title):
     return Retrieval(lambda net: _pair_scorer(args, run, net, data, precision), title, fold)
 
 
+def passes(args, data, scored):
+    """Scoring of all pairs of the splits, and mining.
+
+    As if every pair were a forward of its own: more than it is, as captions are encoded and images projected once.
+    """
+    from tasks.supernet.networks import Pass
+
+    size, train = args.eval_pairs, data["train"]
+    whole = train.read(range(min(size, len(train))))
+    like = {name: value if name in ("label", "index") else value[:, 0] for name, value in whole.items()}
+    pairs = {f"evaluation on {split}, at most": 5 * data[split].num_images ** 2 for split in scored}
+    pairs["mining, at most"] = 6 * train.num_images * args.neg_rand
+    return [Pass(title, like, size, count, 0.0) for title, count in pairs.items()]
+
+
 def before_epoch(args, run, net, data, precision):
     """`Mining` of the training split's hard negatives."""
     from tasks.itm_mining import Mining

@@ -164,6 +164,13 @@ def scorer(args, run, data, precision, title):
     return networks.scorer(args, run, data, precision, title, criterion(args), metric(args, data))
 
 
+def passes(args, data, scored):
+    """Passes of forwards of an epoch."""
+    from tasks.supernet import networks
+
+    return networks.passes(args, data, scored)
+
+
 def before_epoch(args, run, net, data, precision):
     """Nothing is done before an epoch."""
 
@@ -171,7 +178,7 @@ def before_epoch(args, run, net, data, precision):
 def write_predictions(args, run, data, scorer):
     """Write the box of every expression beside the expression and the overlap with the true box; returns the paths."""
     from metrics.grounding import write_boxes
-    from tasks.supernet.networks import prediction_files
+    from tasks.supernet.checkpoints import prediction_files
 
     found = scorer.metric.results()
     places = prediction_files(args, run)

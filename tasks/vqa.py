@@ -144,6 +144,13 @@ def scorer(args, run, data, precision, title):
     return networks.scorer(args, run, data, precision, title, criterion(args), metric(args, data))
 
 
+def passes(args, data, scored):
+    """Passes of forwards of an epoch."""
+    from tasks.supernet import networks
+
+    return networks.passes(args, data, scored)
+
+
 def before_epoch(args, run, net, data, precision):
     """Nothing is done before an epoch."""
 
@@ -151,7 +158,7 @@ def before_epoch(args, run, net, data, precision):
 def write_predictions(args, run, data, scorer):
     """Write the answers of the split in the evaluation server's form; returns the paths."""
     from metrics.vqa_accuracy import write_results
-    from tasks.supernet.networks import prediction_files
+    from tasks.supernet.checkpoints import prediction_files
 
     ids, answers = scorer.metric.results()
     places = prediction_files(args, run)

@@ -1,6 +1,7 @@
 """``--estimate``: what a search or a training of MMNas would need, from the real shapes."""
 
 import argparse
+import functools
 import os
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ def estimate_search(task, args, data):
     """Memory and time of a search's epochs; prints a table and returns it as plain data."""
     estimate, train = _Estimate(task, args, data, None), data["train"]
     net, steps = estimate.net, max(1, len(train) // args.batchsize)
+    passes = task.passes(args, data, list(data)[-1:])
     with estimate.simulation as simulation:
         simulation.adopt(net)
         weights = networks.build_updater(task, args, estimate.run, net, simulation.precision, steps)
@@ -30,23 +32,21 @@ def estimate_search(task, args, data):
         estimate.updates(title, alphas, "held out", steps // args.alpha_every * args.batchsize)
         for gated in net.backbone.gated():
             gated.set_path("single", gated.active)
-        scored = list(data)[-1]
-        estimate.evaluation(f"evaluation on {scored}", scored)
+        estimate.passes(passes)
     return estimate.report()
 
 
 def estimate_training(task, args, data):
     """Memory and time of a training's epochs; as `estimate_search`."""
     estimate = _Estimate(task, args, data, networks.find_architecture(args))
+    passes = task.passes(args, data, [split for split in data if split != "train"])
     with estimate.simulation as simulation:
         simulation.adopt(estimate.net)
         steps = max(1, len(data["train"]) // args.batchsize)
         updater = networks.build_updater(task, args, estimate.run, estimate.net, simulation.precision, steps)
         simulation.hold_adam(updater.parameters)
         estimate.updates("training, an epoch", updater, "train", len(data["train"]))
-        for split in data:
-            if split != "train":
-                estimate.evaluation(f"evaluation on {split}", split)
+        estimate.passes(passes)
     return estimate.report()
 
 
@@ -79,16 +79,16 @@ class _Estimate:
         for parameter in self.net.parameters():
             parameter.grad = None
 
-    def evaluation(self, title, split):
-        """A pass of forwards over a split."""
+    def passes(self, passes):
+        """Passes of forwards, `networks.Pass`."""
         self.net.eval()
-        batch, samples = self.simulation.batch(self.like[split]), len(self.data[split])
+        for title, like, size, samples, seconds in passes:
+            batch = self.simulation.batch(like, size)
+            self.simulation.measure(title, functools.partial(self._forward, batch), samples, size, seconds)
 
-        def forward():
-            with torch.no_grad(), self.simulation.precision.autocast():
-                self.net(batch)
-
-        self.simulation.measure(title, forward, samples, read_seconds=self.seconds[split] * samples)
+    def _forward(self, batch):
+        with torch.no_grad(), self.simulation.precision.autocast():
+            self.net(batch)
 
     def report(self):
         """Print the table."""

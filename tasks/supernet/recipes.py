@@ -2,7 +2,7 @@
 
 import logging
 
-from tasks.supernet import networks
+from tasks.supernet import checkpoints, networks
 from tasks.supernet.flags import PROTOCOLS
 from util.cli import UserError
 
@@ -97,7 +97,7 @@ def train(task, args):
             watched=(validation,),
             before_epoch=task.before_epoch(args, run, net, data, precision),
             genotype=architecture.to_dict(),
-            kept=networks.kept(task, args, tables),
+            kept=checkpoints.kept(task, args, tables),
             **networks.describe(args, data),
         )
 
@@ -106,10 +106,10 @@ def check(task, args):
     """Score the network of ``--CKPT_PATH`` on val, or write its predictions for test; returns the result."""
     from engine.run import start_run
 
-    checkpoint = networks.read_checkpoint(args)
+    checkpoint = checkpoints.read_checkpoint(args)
     split, data = task.open_checked(args, checkpoint.tables)
     with start_run(args, args.RUN, args.out_dir) as run:
-        net = networks.load_net(task, args, checkpoint, data).to(run.device)
+        net = checkpoints.load_net(task, args, checkpoint, data).to(run.device)
         networks.set_padding(net, {split: data})
         scorer = task.scorer(args, run, data, networks.build_precision(args, run.device), split)
         scores = scorer(net)

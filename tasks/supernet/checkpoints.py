@@ -1,0 +1,104 @@
+"""Checkpoints of every MMNas task: what ours hold, reading them and the originals', and where predictions go."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from models.architectures import Architecture
+from models.supernet.operations import operation_class
+from models.supernet.published import from_published
+from tasks.supernet.networks import find_architecture
+from util.checkpoint import load_checkpoint, load_weights
+from util.cli import UserError
+
+
+class Checkpoint(NamedTuple):
+    """A trained network's file, ours or the original's.
+
+    state: State dict in our names.
+    architecture: `Architecture`, or None where the file has none (the original's).
+    tables: What the task keeps with it, or None.
+    path: The file.
+    """
+
+    state: dict
+    architecture: Architecture | None
+    tables: dict | None
+    path: Path
+
+
+def kept(task, args, tables):
+    """What ``best.pth`` holds beside the weights, so that it can be used by itself."""
+    return {"sizes": {name: getattr(args, name) for name in ("hsize", "drpt", *task.KEPT)}, "tables": tables}
+
+
+def read_checkpoint(args):
+    """The network of ``--CKPT_PATH``: a run folder or checkpoint of ours, or a file of the original.
+
+    The arguments that ours was built with are put into ``args``.
+
+    Raises:
+        UserError: it is none of these, or the original's comes without ``--ARCH_PATH``.
+    """
+    path = Path(args.CKPT_PATH)
+    path = path / "best.pth" if path.is_dir() else path
+    content = load_checkpoint(path)
+    if isinstance(content, dict) and {"net", "genotype", "tables"} <= set(content):
+        architecture = Architecture.from_dict(content["genotype"])
+        for name, value in content["sizes"].items():
+            setattr(args, name, value)
+        return Checkpoint(content["net"], architecture, content["tables"], path)
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise UserError(
+            f"--CKPT_PATH {path} is no checkpoint of a training; expected a run folder of the training script, its "
+            "best.pth, or a file of the original code with state_dict"
+        )
+    if not args.ARCH_PATH:
+        raise UserError(f"--CKPT_PATH {path} is the original's and holds no architecture; pass --ARCH_PATH as well")
+    return Checkpoint(from_published(content["state_dict"]), find_architecture(args), None, path)
+
+
+def read_own_checkpoint(args):
+    """A `Checkpoint` to be asked about a user's own images; its arguments are put into ``args``.
+
+    Raises:
+        UserError: it does not say how features are made of an image, or has operations that need padding.
+    """
+    checkpoint = read_checkpoint(args)
+    found = checkpoint.architecture
+    names = [name for block in (*found.enc, *found.dec) for name in block]
+    if needy := [name for name in names if operation_class(name).depends_on_padding]:
+        raise UserError(
+            f"{checkpoint.path}: results of {needy[0]} depend on padding, which a single question does not have; ask a "
+            "network without such operations, or score a data set"
+        )
+    if not checkpoint.tables or not checkpoint.tables.get("extraction"):
+        raise UserError(
+            f"{checkpoint.path} does not say how features are made of an image; train on features of "
+            "`python datasets/extract_features.py`"
+        )
+    return checkpoint
+
+
+def load_net(task, args, checkpoint, data):
+    """The network of a `Checkpoint`, for ``data``.
+
+    Raises:
+        UserError: the weights do not fit.
+    """
+    net = task.build_net(args, checkpoint.tables or task.tables(data), checkpoint.architecture, trained=True)
+    known, words = len(checkpoint.state.get("embedding.weight", ())), net.embedding.num_embeddings
+    if known != words:
+        raise UserError(
+            f"{checkpoint.path} knows {known:,} words, but the data have {words:,}; the originals' checkpoints hold no "
+            "vocabulary: score them on the very files that they were trained with, all official ones"
+        )
+    load_weights(net, checkpoint.state, checkpoint.path)
+    return net
+
+
+def prediction_files(args, run):
+    """Where predictions go: the run folder, and for test the documented place."""
+    places = [run.folder / "predictions.json"]
+    if args.RUN == "test":
+        places.append(Path("logs/ckpts/result_test") / f"result_train_{args.save}.json")
+    return places
