@@ -95,7 +95,7 @@ def prepare(
         store = pack_regions(features, folder / STORE_FOLDER, **options)
     splits = {name: _with_features(store, name, split, features, skip_missing) for name, split in splits.items()}
     write_tables(folder, splits, about)
-    _tell(folder, dataset, splits, store)
+    _tell(folder, about, splits, store)
     return {name: len(split.image_ids) for name, split in splits.items()}
 
 
@@ -141,7 +141,7 @@ def _with_features(store, name, split, features, skip_missing):
     return split.taken(present)
 
 
-def _tell(folder, dataset, splits, store):
+def _tell(folder, about, splits, store):
     """Print what there is, and where it differs from the published files."""
     import numpy as np
 
@@ -149,8 +149,8 @@ def _tell(folder, dataset, splits, store):
     from util.files import read_json
 
     for name, split in splits.items():
-        images, expected = len(split.image_ids), OFFICIAL_COUNTS[dataset][name]
-        differs = "" if images == expected else f" (the published split has {expected:,})"
+        images, expected = len(split.image_ids), OFFICIAL_COUNTS[about["dataset"]][name]
+        differs = "" if images == expected or about["synthetic"] else f" (the published split has {expected:,})"
         print(f"{name} {images:,} images, {len(split.captions):,} captions{differs}")
         double = images - len(np.unique(split.image_ids))
         if double:
