@@ -40,7 +40,7 @@ def main(argv=None):
     from util.distributed import init_distributed
     from util.progress import progress
 
-    checkpoint = checkpoints.read_own_checkpoint(args)
+    checkpoint = checkpoints.read_own_checkpoint(itm, args)
     known = checkpoint.tables
     words = Vocabulary.from_dict(known["vocabulary"])
     tokens = read_text(args.query, flag="--query", vocabulary=words, max_tokens=MAX_TOKENS)

@@ -33,7 +33,7 @@ def main(argv=None):
     from tasks.supernet import checkpoints
     from util.distributed import init_distributed
 
-    checkpoint, device = checkpoints.read_own_checkpoint(args), init_distributed(args.device)
+    checkpoint, device = checkpoints.read_own_checkpoint(vgd, args), init_distributed(args.device)
     known = checkpoint.tables
     words = {"vocabulary": Vocabulary.from_dict(known["vocabulary"]), "max_tokens": MAX_TOKENS}
     options = {"flag": "--expression", "extraction": known["extraction"], "device": device}
@@ -42,7 +42,7 @@ def main(argv=None):
     with torch.no_grad():
         outputs = net(batch)
     x1, y1, x2, y2 = box = best_boxes(outputs, batch)[0].tolist()
-    share = float(outputs[0].exp().max())
+    share = float(outputs[0].softmax(1).max())
     print(f"x {x1:.0f} to {x2:.0f}, y {y1:.0f} to {y2:.0f}  ({100 * share:.0f} % of the regions' scores)")
     if args.out:
         from datasets.region_picture import draw_box

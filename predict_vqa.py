@@ -35,7 +35,7 @@ def main(argv=None):
     from tasks.supernet import checkpoints
     from util.distributed import init_distributed
 
-    checkpoint, device = checkpoints.read_own_checkpoint(args), init_distributed(args.device)
+    checkpoint, device = checkpoints.read_own_checkpoint(vqa, args), init_distributed(args.device)
     known = checkpoint.tables
     words = {"vocabulary": Vocabulary.from_dict(known["vocabulary"]), "max_tokens": MAX_TOKENS}
     options = {"flag": "--question", "extraction": known["extraction"], "device": device}

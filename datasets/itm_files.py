@@ -28,16 +28,25 @@ FORMAT, VERSION = "image-captions", 1
 
 
 class Split(NamedTuple):
-    """The captions of n images: image_ids int64 (n,), captions list of 5 n str, those of an image in a row."""
+    """The captions of n images.
+
+    image_ids: int64 (n,).
+    captions: List of 5 n str, those of an image in a row.
+    rows: int64 (n,), place of each image among all that the files list.
+    total: Number of all images that the files list.
+    """
 
     image_ids: np.ndarray
     captions: list
+    rows: np.ndarray
+    total: int
 
     def taken(self, rows):
         """The images ``rows``, bool or int (m,), with their captions."""
         rows = np.arange(len(self.image_ids))[rows]
         each = (CAPTIONS_PER_IMAGE * rows[:, None] + np.arange(CAPTIONS_PER_IMAGE)).ravel()
-        return Split(self.image_ids[rows], [self.captions[row] for row in each.tolist()])
+        captions = [self.captions[row] for row in each.tolist()]
+        return Split(self.image_ids[rows], captions, self.rows[rows], self.total)
 
 
 def read_precomp(folder, split):
@@ -66,7 +75,9 @@ def read_precomp(folder, split):
     for number, text in enumerate(ids, start=1):
         if not (text.isascii() and text.isdigit() and len(text) < 19):
             raise UserError(f"{paths[1]} line {number} is {text[:40]!r}, no image id; expected a number per line")
-    return Split(_per_image(np.array(ids, dtype=np.int64), len(captions), paths[1]), captions)
+    images = len(captions) // CAPTIONS_PER_IMAGE
+    found = _per_image(np.array(ids, dtype=np.int64), len(captions), paths[1])
+    return Split(found, captions, np.arange(images), images)
 
 
 def _lines(path):
@@ -155,7 +166,7 @@ def to_photos(split, names, ids_file, json_file, skip_missing):
         )
     split = split.taken(known)
     photos = np.array([names.photos[imgid] for imgid in split.image_ids.tolist()], dtype=np.int64)
-    return Split(photos, split.captions), int((~known).sum())
+    return split._replace(image_ids=photos), int((~known).sum())
 
 
 def write_tables(folder, splits, meta):
@@ -207,4 +218,4 @@ def read_split(folder, name, remedy):
     good = isinstance(ids, list) and isinstance(captions, list) and all(isinstance(one, int) for one in ids)
     if not good or len(captions) != CAPTIONS_PER_IMAGE * len(ids) or not all(isinstance(one, str) for one in captions):
         raise UserError(f"{path} is damaged: expected image_ids and five captions of each; make it with `{remedy}`")
-    return Split(np.array(ids, dtype=np.int64), captions)
+    return Split(np.array(ids, dtype=np.int64), captions, np.arange(len(ids)), len(ids))

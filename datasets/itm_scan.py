@@ -37,14 +37,14 @@ def pack_scan(files, splits, out, *, remedy, dtype="float16"):
     Raises:
         UserError: a file is missing or of another form or width, or has another number of images than captions.
     """
-    arrays = {split: _open(files, split, len(splits[split].image_ids)) for split in splits}
+    arrays = {split: _open(files, split, splits[split].total) for split in splits}
     ids = set()
     with RegionStoreWriter(out, dtype) as writer:
         stamps = writer.stamps()
         for split, (array, step) in arrays.items():
             status = os.stat(files[split])
-            images = progress(splits[split].image_ids.tolist(), f"packing {split}", unit="image")
-            for row, image_id in enumerate(images):
+            numbered = list(zip(splits[split].rows.tolist(), splits[split].image_ids.tolist(), strict=True))
+            for row, image_id in progress(numbered, f"packing {split}", unit="image"):
                 stamp = f"{files[split].name} {status.st_size} {status.st_mtime_ns} {row}"
                 # An image can be in two splits (COCO's test and testall); its first row counts.
                 if image_id in ids:

@@ -14,6 +14,8 @@ from util.cli import UserError
 
 MAX_REGIONS = 100
 PADDING = ("batch", "full")
+# What packs region features where nobody knows better.
+PACK = "python datasets/prepare_vqa.py --data data/vqa --out STORE"
 
 log = logging.getLogger("mdarts")
 
@@ -25,6 +27,7 @@ class RegionTree:
 
     Args:
         folder: The folder.
+        remedy: Command that makes a store of it, for messages.
 
     Attributes:
         ids: Image ids, ascending: int64 (M,).
@@ -34,8 +37,8 @@ class RegionTree:
         UserError: there are no such files, two are of one image, or the first one is damaged.
     """
 
-    def __init__(self, folder):
-        self.folder = Path(folder)
+    def __init__(self, folder, remedy=PACK):
+        self.folder, self._remedy = Path(folder), remedy
         self.ids, self._paths, others = list_region_files(self.folder)
         if others:
             log.warning("%s: %s files end with no image id, first %s", folder, f"{len(others):,}", others[0])
@@ -62,7 +65,7 @@ class RegionTree:
         except BadRegions as reason:
             raise UserError(
                 f"{path} {reason}; fetch the file again, or pack the features without faulty files"
-                " (prepare_vqa.py --skip_invalid)"
+                f" (`{self._remedy} --skip_invalid`)"
             ) from None
         width = regions.features.shape[1]
         if self.feature_size not in (None, width):
@@ -93,7 +96,7 @@ def open_regions(
     feature_size=None,
     max_regions=MAX_REGIONS,
     *,
-    remedy="python datasets/prepare_vqa.py --data data/vqa --out STORE",
+    remedy=PACK,
 ):
     """Open the region features in ``folder``.
 
@@ -115,7 +118,7 @@ def open_regions(
             f"{folder} is no folder; give a store of region features (`{remedy}`) or a folder of .npz files"
         )
     stored = any((folder / name).is_file() for name in (JOURNAL_FILE, DATA_FILE))
-    source = RegionStore(folder, remedy) if stored else RegionTree(folder)
+    source = RegionStore(folder, remedy) if stored else RegionTree(folder, remedy)
     if feature_size not in (None, source.feature_size):
         raise UserError(
             f"{folder} holds features of width {source.feature_size}, but the network expects {feature_size}:"

@@ -7,6 +7,7 @@ A record holds ``tokens`` (list of words), ``file_name``, ``image_id``, ``split`
 import contextlib
 import itertools
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +111,8 @@ class VGDFolder:
         for number, record in enumerate(records):
             if not _is_record(record):
                 raise UserError(
-                    f"{path}: entry {number} has no tokens, image_id, bbox [x, y, w, h], height and width; make the"
-                    f" file again with `{command}`"
+                    f"{path}: entry {number} has no tokens, image_id, bbox [x, y, w, h] with an area, height and"
+                    f" width; make the file again with `{command}`"
                 )
         return records
 
@@ -128,11 +129,14 @@ def _is_record(record):
     box = record.get("bbox")
     numbers = [*(box if isinstance(box, list) else []), record.get("height"), record.get("width")]
     image_id = record.get("image_id")
+    # NaN is no number that is at least 0, and a box without area overlaps nothing.
+    sized = all(isinstance(one, (int, float)) and 0 <= abs(one) < math.inf for one in numbers)
     return (
         isinstance(image_id, int)
         and abs(image_id) < 2**63
         and len(numbers) == 6
-        and all(isinstance(one, (int, float)) for one in numbers)
+        and sized
+        and min(numbers[2:]) > 0
         and all(isinstance(word, str) for word in record["tokens"])
     )
 

@@ -44,7 +44,8 @@ class Vocabulary:
     @classmethod
     def of_words(cls, lists):
         """The vocabulary of an iterable of lists of words."""
-        return cls(dict.fromkeys(word for words in lists for word in words))
+        # A text may hold a word that looks like a special one: it has that one's number.
+        return cls(dict.fromkeys(word for words in lists for word in words if word not in SPECIAL_WORDS))
 
     def __len__(self):
         return len(self.words)

@@ -21,7 +21,7 @@ PUBLISHED_TRAIN = {
 SUMMED = False
 VALIDATION = ("val", "accuracy")
 # Arguments besides the network's sizes that a checkpoint brings along.
-KEPT = ("scores_loss", "loss_lambda", "overlap_threshold", "iou")
+KEPT = ("scores_loss", "loss_lambda", "overlap_threshold", "iou", "padded_regions")
 DATASETS = ("refcoco", "refcoco+", "refcocog")
 TEST_SPLITS = ("testA", "testB", "test")
 # Small enough for a CPU. The scenes are without noise, so that dropout only delays.
@@ -109,9 +109,8 @@ def _open(args, split, tables=None, part=None):
         make_once(args, "store/meta.json", lambda: make_demo_data(Path(args.data)))
     fixed = tables or {}
     dataset = args.DATASET or fixed.get("dataset", DATASETS[0])
-    padded = fixed.get("padded_regions", args.padded_regions)
     options = {"features": args.features, "feature_kind": args.FEAT, "small": args.small_dataset}
-    options |= {"skip_missing": args.skip_missing, "padding": "full" if padded == "score" else "batch"}
+    options |= {"skip_missing": args.skip_missing, "padding": "full" if args.padded_regions == "score" else "batch"}
     return open_vgd(args.data, dataset, split, part=part, **options, **known(tables))
 
 
@@ -123,10 +122,8 @@ def make_demo_data(folder):
 
 
 def tables(data):
-    """What a checkpoint carries: `common_tables`, of which data they are, and whether padding is scored."""
-    # Data are padded to the official length exactly where padding is scored.
-    padded = "score" if data.options["padding"] == "full" else "ignore"
-    return common_tables(data) | {"dataset": data.options["dataset"], "padded_regions": padded}
+    """What a checkpoint carries: `common_tables`, and of which data they are."""
+    return common_tables(data) | {"dataset": data.options["dataset"]}
 
 
 def build_net(args, tables, architecture, trained=False):
@@ -134,7 +131,7 @@ def build_net(args, tables, architecture, trained=False):
     from models.supernet.heads import GroundingHead
     from tasks.supernet import networks
 
-    choices = {"scores_loss": args.scores_loss, "padded_regions": tables["padded_regions"]}
+    choices = {"scores_loss": args.scores_loss, "padded_regions": args.padded_regions}
     head = GroundingHead(args.hsize, args.drpt, **choices)
     return networks.build_net(args, architecture, head, tables, trained)
 

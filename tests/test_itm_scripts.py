@@ -14,6 +14,7 @@ from benchmarks import itm_eval
 from engine.updates import Updater
 from models.architectures import load_architecture
 from models.supernet.published import to_published
+from tests.test_distributed import ROOT, torchrun
 from tests.test_resume import Killed, assert_same, comparable
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
@@ -107,6 +108,19 @@ def test_a_killed_search_resumes_to_the_same_end(scenes, tmp_path, monkeypatch):
     torch.manual_seed(999)
     search_itm.main(["--resume", str(folder)])
     assert_same(same_but_time(folder), same_but_time(whole))
+
+
+def test_two_processes_mine_and_train_like_one(scenes, tmp_path):
+    flags = [*scenes.flags, "--ARCH_PATH", "mcan", "--drpt", "0", "--epochs", "2"]
+    alone = train_itm.main([*flags, "--out_dir", str(tmp_path / "one")])
+    # --batchsize counts for each process.
+    torchrun(2, ROOT / "train_itm.py", *flags, "--batchsize", "8", "--out_dir", str(tmp_path / "two"))
+    (folder,) = (tmp_path / "two").iterdir()
+    one, two = (records_of(path) for path in (alone["folder"], folder))
+    for first, second in zip(one, two, strict=True):
+        assert second["mining"]["pairs"] == first["mining"]["pairs"]
+        assert second["train"] == pytest.approx(first["train"], rel=1e-4)
+        assert second["dev"] == pytest.approx(first["dev"], rel=1e-4)
 
 
 def test_a_training_with_the_margin_loss(scenes, tmp_path):

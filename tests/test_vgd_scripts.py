@@ -10,6 +10,7 @@ import torch
 
 import predict_vgd
 import search_vgd
+import train_itm
 import train_vgd
 from engine.updates import Updater
 from models.supernet.published import to_published
@@ -105,6 +106,14 @@ def test_a_checkpoint_of_the_original_is_scored(scenes, trained, tmp_path):
     flags = [*scenes.flags, "--RUN", "test", "--CKPT_PATH", str(tmp_path / "train_vgd-full_epoch2.pkl")]
     scored = train_vgd.main([*flags, "--ARCH_PATH", str(scenes.folder), "--ARCH_EPOCH", "2"])
     assert scored["metrics"]["testA"] == pytest.approx(trained["metrics"]["testA"], rel=1e-5)
+    picture = str(next(scenes.images.glob("*.png")))
+    with pytest.raises(UserError, match="does not say how features are made"):
+        predict_vgd.main([*flags[-2:], "--image", picture, "--expression", "the red circle"])
+
+
+def test_a_checkpoint_of_another_task(scenes, trained):
+    with pytest.raises(UserError, match="is a network of vgd, not of itm"):
+        train_itm.main(["--RUN", "test", "--CKPT_PATH", trained["folder"], "--data", str(scenes.data)])
 
 
 def test_other_losses_and_splits(scenes, tmp_path):
@@ -114,10 +123,17 @@ def test_other_losses_and_splits(scenes, tmp_path):
     result = train_vgd.main([*flags, *chosen, "--padded_regions", "score", "--micro_batch", "7"])
     assert list(result["metrics"]) == ["testA", "testB"] and result["metrics"]["testA"]["loss"] > 0
     assert result["data"]["samples"]["train"] == len(records_of(scenes, "train") + records_of(scenes, "val"))
-    again = ["--RUN", "test", "--scores_loss", "bce", "--loss_lambda", "1", "--overlap_threshold", "0.6"]
-    # That padding is scored stands in the checkpoint.
-    flags = [*scenes.flags, *again, "--iou", "continuous", "--CKPT_PATH", result["folder"]]
-    assert train_vgd.main(flags)["metrics"]["testA"] == pytest.approx(result["metrics"]["testA"], rel=1e-5)
+    # What was chosen stands in the checkpoint, and an explicit flag wins over it.
+    flags = [*scenes.flags, "--RUN", "test", "--CKPT_PATH", result["folder"], "--out_dir", str(tmp_path)]
+    again = train_vgd.main(flags)
+    assert again["metrics"]["testA"] == pytest.approx(result["metrics"]["testA"], rel=1e-5)
+    assert again["arguments"]["padded_regions"] == "score"
+    pixels = train_vgd.main([*flags, "--iou", "pixels"])
+    assert pixels["arguments"]["iou"] == "pixels"
+    assert pixels["metrics"]["testA"]["mean_iou"] != pytest.approx(again["metrics"]["testA"]["mean_iou"], rel=1e-5)
+    picture = str(next(scenes.images.glob("*.png")))
+    _, share = predict_vgd.main(["--CKPT_PATH", result["folder"], "--image", picture, "--expression", "the red circle"])
+    assert 0 < share <= 1
 
 
 def test_micro_batches_change_nothing(scenes, tmp_path):

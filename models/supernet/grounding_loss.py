@@ -32,7 +32,8 @@ def grounding_targets(batch, scores_loss="kld", threshold=0.5, convention="pixel
     found = overlaps(boxes, goals, convention).squeeze(-1)
     positive = (found >= threshold) & real
     if scores_loss == "kld":
-        scores = found * positive
+        # Not a product: two boxes without area overlap by NaN.
+        scores = found.masked_fill(~positive, 0.0)
         scores = scores / (scores.sum(1, keepdim=True) + 1e-8)
     else:
         scores = positive.double()

@@ -16,66 +16,87 @@ class Checkpoint(NamedTuple):
 
     state: State dict in our names.
     architecture: `Architecture`, or None where the file has none (the original's).
+    arguments: Arguments of the network that it was trained with; {} where the file has none.
     tables: What the task keeps with it, or None.
     path: The file.
     """
 
     state: dict
     architecture: Architecture | None
+    arguments: dict
     tables: dict | None
     path: Path
 
 
 def kept(task, args, tables):
     """What ``best.pth`` holds beside the weights, so that it can be used by itself."""
-    return {"sizes": {name: getattr(args, name) for name in ("hsize", "drpt", *task.KEPT)}, "tables": tables}
+    arguments = {name: getattr(args, name) for name in ("hsize", "drpt", *task.KEPT)}
+    return {"task": task.__name__, "arguments": arguments, "tables": tables}
 
 
-def read_checkpoint(args):
+def read_checkpoint(task, args):
     """The network of ``--CKPT_PATH``: a run folder or checkpoint of ours, or a file of the original.
 
-    The arguments that ours was built with are put into ``args``.
-
     Raises:
-        UserError: it is none of these, or the original's comes without ``--ARCH_PATH``.
+        UserError: it is none of these, or of another task, or the original's comes without ``--ARCH_PATH``.
     """
-    path = Path(args.CKPT_PATH)
+    path, content = _content(args.CKPT_PATH)
+    if "state_dict" in content:
+        if not getattr(args, "ARCH_PATH", None):
+            raise UserError(f"--CKPT_PATH {path} is the original's and holds no architecture; pass --ARCH_PATH as well")
+        return Checkpoint(from_published(content["state_dict"]), find_architecture(args), {}, None, path)
+    if content["task"] != task.__name__:
+        raise UserError(f"--CKPT_PATH {path} is a network of {_name(content['task'])}, not of {_name(task.__name__)}")
+    architecture = Architecture.from_dict(content["genotype"])
+    return Checkpoint(content["net"], architecture, content["arguments"], content["tables"], path)
+
+
+def arguments_of(args):
+    """The arguments that the checkpoint ``--CKPT_PATH`` brings along, where ``--RUN`` only uses it; else none."""
+    if args.RUN == "train" or not args.CKPT_PATH:
+        return {}
+    return _content(args.CKPT_PATH)[1].get("arguments", {})
+
+
+def _content(name):
+    path = Path(name)
     path = path / "best.pth" if path.is_dir() else path
     content = load_checkpoint(path)
-    if isinstance(content, dict) and {"net", "genotype", "tables"} <= set(content):
-        architecture = Architecture.from_dict(content["genotype"])
-        for name, value in content["sizes"].items():
-            setattr(args, name, value)
-        return Checkpoint(content["net"], architecture, content["tables"], path)
-    if not isinstance(content, dict) or "state_dict" not in content:
+    ours = {"net", "genotype", "task", "arguments", "tables"}
+    if not isinstance(content, dict) or not (ours <= set(content) or "state_dict" in content):
         raise UserError(
             f"--CKPT_PATH {path} is no checkpoint of a training; expected a run folder of the training script, its "
             "best.pth, or a file of the original code with state_dict"
         )
-    if not args.ARCH_PATH:
-        raise UserError(f"--CKPT_PATH {path} is the original's and holds no architecture; pass --ARCH_PATH as well")
-    return Checkpoint(from_published(content["state_dict"]), find_architecture(args), None, path)
+    return path, content
 
 
-def read_own_checkpoint(args):
+def _name(module):
+    return module.rsplit(".", 1)[-1]
+
+
+def read_own_checkpoint(task, args):
     """A `Checkpoint` to be asked about a user's own images; its arguments are put into ``args``.
 
     Raises:
         UserError: it does not say how features are made of an image, or has operations that need padding.
     """
-    checkpoint = read_checkpoint(args)
+    path, content = _content(args.CKPT_PATH)
+    if not (content.get("tables") or {}).get("extraction"):
+        raise UserError(
+            f"{path} does not say how features are made of an image; train on features of "
+            "`python datasets/extract_features.py`"
+        )
+    checkpoint = read_checkpoint(task, args)
     found = checkpoint.architecture
     names = [name for block in (*found.enc, *found.dec) for name in block]
     if needy := [name for name in names if operation_class(name).depends_on_padding]:
         raise UserError(
-            f"{checkpoint.path}: results of {needy[0]} depend on padding, which a single question does not have; ask a "
-            "network without such operations, or score a data set"
+            f"{path}: results of {needy[0]} depend on padding, which a single text does not have; ask a network without"
+            " such operations, or score a data set"
         )
-    if not checkpoint.tables or not checkpoint.tables.get("extraction"):
-        raise UserError(
-            f"{checkpoint.path} does not say how features are made of an image; train on features of "
-            "`python datasets/extract_features.py`"
-        )
+    for name, value in checkpoint.arguments.items():
+        setattr(args, name, value)
     return checkpoint
 
 

@@ -145,14 +145,20 @@ def add_train_flags(parser):
     group.add_argument("--select_on", choices=tuple(PROTOCOLS), default="last", help="what chooses the epoch")
 
 
+def _of_checkpoint(args):
+    from tasks.supernet.checkpoints import arguments_of
+
+    return arguments_of(args)
+
+
 def parse_train(parser, argv, demo):
-    """Parse a training script's command line and check it.
+    """Parse a training script's command line and check it; what is not given comes from the checkpoint to use.
 
     Raises:
         UserError: the flags in conflict.
     """
     free = ("RESUME", "CKPT_PATH", "GPU")
-    args = arguments.parse_args(parser, argv, demo=demo, free=free)
+    args = arguments.parse_args(parser, argv, demo=demo, inherit=_of_checkpoint, free=free)
     if args.RESUME and not args.resume:
         if not args.CKPT_PATH:
             raise UserError("--RESUME needs --CKPT_PATH with the run folder to continue")

@@ -106,7 +106,7 @@ def check(task, args):
     """Score the network of ``--CKPT_PATH`` on val, or write its predictions for test; returns the result."""
     from engine.run import start_run
 
-    checkpoint = checkpoints.read_checkpoint(args)
+    checkpoint = checkpoints.read_checkpoint(task, args)
     split, data = task.open_checked(args, checkpoint.tables)
     with start_run(args, args.RUN, args.out_dir) as run:
         net = checkpoints.load_net(task, args, checkpoint, data).to(run.device)

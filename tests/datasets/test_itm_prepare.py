@@ -80,6 +80,17 @@ def test_scans_features(raw, each):
     refusal(lambda: main([*raw.flags, "--float32"]), "dev_ims.npy", "(3 images, regions, width)")
 
 
+def test_scans_rows_stay_with_their_images(raw, capsys):
+    arrays = {split: np.random.default_rng(FIRST[split]).random((IMAGES[split], 2, 8)) for split in FIRST}
+    for split in ("train", "dev", "test"):
+        np.save(raw.features / f"{split}_ims.npy", arrays[split])
+    write_json(raw.json, [imgid for imgid in imgids() if imgid != FIRST["dev"] + 1], synthetic=True)
+    main([*raw.flags, "--float32", "--skip_missing"])
+    assert "dev: 1 images are not in" in capsys.readouterr().out
+    batch = open_itm(raw.out, "flickr", "dev").images(np.array([0, 1]))
+    np.testing.assert_array_equal(batch["regions"].numpy(), arrays["dev"][[0, 2]].astype(np.float32))
+
+
 def test_scans_features_of_another_width(raw):
     for split in ("train", "dev", "test"):
         np.save(raw.features / f"{split}_ims.npy", np.ones((IMAGES[split], 6, 9 if split == "test" else 8), np.float32))

@@ -45,6 +45,12 @@ def test_golden_vocabulary_and_tokens():
     assert numbers.tolist() == [case["ix"] for case in questions]
 
 
+def test_words_that_look_special_have_the_special_numbers():
+    words = Vocabulary.of_words([["UNK", "cat"], ["cat", "PAD"]])
+    assert words.words == ("PAD", "UNK", "CLS", "cat")
+    assert words.encode_words([["UNK", "cat"]], 1, 3).tolist() == [[1, 3, 0]]
+
+
 def test_golden_image_ids():
     for path, number in SPEC["tokens"]["image_ids"].items():
         assert image_id_of(path.rsplit("/", 1)[-1]) == int(number)

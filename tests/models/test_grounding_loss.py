@@ -109,6 +109,12 @@ def test_no_positive_region_is_no_loss(prepared):
     assert float(value.detach()) == 0 and all(not one.grad.any() and one.grad.isfinite().all() for one in outputs)
 
 
+def test_boxes_without_area_do_not_spoil_the_targets():
+    batch = {"boxes": torch.tensor([[[5.0, 5, 5, 5], [0, 0, 0, 0]]]), "counts": torch.tensor([1])}
+    scores, _, positive = grounding_targets(batch | {"label": torch.tensor([[5.0, 5, 5, 5]])}, "kld", 0.5, "continuous")
+    assert scores.tolist() == [[0, 0]] and not positive.any()
+
+
 def test_evaluation_does_not_depend_on_the_batches():
     loss, outputs = GroundingLoss(), outputs_of()
     whole = float(loss(outputs, batch_of(0, 2, 3)))
