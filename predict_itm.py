@@ -7,11 +7,12 @@ text is encoded once. Features of the official files (bottom-up attention) canno
 datasets/extract_features.py to search your own images. --save_picture draws the best images side by side.
 """
 
+import sys
 from pathlib import Path
 
 from engine.arguments import positive_int
 from tasks.supernet.flags import prediction_parser
-from util.cli import run_cli
+from util.cli import UserError, run_cli
 
 
 def get_args_parser():
@@ -32,13 +33,11 @@ def main(argv=None):
     from datasets.extractor_files import list_images
     from datasets.extractors import extractor_from_meta
     from datasets.itm import MAX_TOKENS
-    from datasets.one_sample import read_regions, read_text
+    from datasets.one_sample import read_text
     from datasets.vqa_text import Vocabulary
-    from engine.loading import to_device
     from tasks import itm
     from tasks.supernet import checkpoints
     from util.distributed import init_distributed
-    from util.progress import progress
 
     checkpoint = checkpoints.read_own_checkpoint(itm, args)
     known = checkpoint.tables
@@ -47,14 +46,11 @@ def main(argv=None):
     names, device = list_images(args.images), init_distributed(args.device)
     extractor = extractor_from_meta(known["extraction"], str(device))
     net = checkpoints.load_net(itm, args, checkpoint, None).to(device).eval()
-    scores, one = [], torch.zeros(1, dtype=torch.int64, device=device)
     with torch.no_grad():
         caption = net.encode(tokens.to(device))
-        for name in progress(names, "images", unit="image"):
-            image = net.project(to_device(read_regions(Path(args.images) / name, extractor), device))
-            scores.append(net.match(image, caption, one, one))
-    best = torch.cat(scores).cpu().topk(min(args.top, len(names)))
-    found = [(names[i], float(score)) for score, i in zip(best.values, best.indices, strict=True)]
+        read, scores = score_images(net, caption, args.images, names, extractor, device)
+    best = torch.cat(scores).cpu().topk(min(args.top, len(read)))
+    found = [(read[i], float(score)) for score, i in zip(best.values, best.indices, strict=True)]
     for name, score in found:
         print(f"{score:.3f}  {name}")
     if args.save_picture:
@@ -67,6 +63,35 @@ def main(argv=None):
         draw_sheet(places, texts, args.save_picture, args.query)
         print(f"picture: {args.save_picture}")
     return found
+
+
+def score_images(net, caption, folder, names, extractor, device):
+    """Scores of the pictures ``names`` of ``folder`` with one encoded caption; those that cannot be read are told.
+
+    Returns:
+        Names of the pictures that could be read, and their scores, a list of tensors (1,).
+
+    Raises:
+        UserError: none can be read.
+    """
+    import torch
+
+    from datasets.one_sample import read_regions
+    from engine.loading import to_device
+    from util.progress import progress
+
+    read, scores, first = [], [], torch.zeros(1, dtype=torch.int64, device=device)
+    for name in progress(names, "images", unit="image"):
+        try:
+            regions = read_regions(Path(folder) / name, extractor)
+        except UserError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        scores.append(net.match(net.project(to_device(regions, device)), caption, first, first))
+        read.append(name)
+    if not read:
+        raise UserError(f"--images {folder}: none of the {len(names)} pictures can be read; give others")
+    return read, scores
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
 """One image and one text of a user as a batch, for a network that is asked instead of trained."""
 
+import logging
+
 import torch
 
 from datasets.extractors import extractor_from_meta, regions_of_image
-from datasets.vqa_text import UNK
+from datasets.vqa_text import UNK, tokenise
 from util.cli import UserError
+
+log = logging.getLogger("mdarts")
 
 
 def read_sample(image, text, *, flag, vocabulary, max_tokens, extraction, device):
@@ -37,6 +41,12 @@ def read_text(text, *, flag, vocabulary, max_tokens):
     words = tokens[0][tokens[0] != 0]
     if not len(words) or (words == UNK).all():
         raise UserError(f"{flag} {text!r}: the network knows none of these words; use the words of its data")
+    said = tokenise(text)
+    unknown = [word for word, number in zip(said, words.tolist(), strict=False) if number == UNK]
+    if unknown:
+        log.warning("%s: the network does not know %s", flag, ", ".join(unknown))
+    if len(said) > max_tokens:
+        log.warning("%s: the network reads %d words; the rest is left out", flag, max_tokens)
     return torch.from_numpy(words.astype("int64"))[None]
 
 

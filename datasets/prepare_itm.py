@@ -101,7 +101,7 @@ def prepare(
 
 def _read_splits(captions, dataset, names, skip_missing):
     """dict split -> `Split` with the ids that features are named by, and what meta.json says of the data."""
-    from datasets.itm_files import SPLITS, read_photo_names, read_precomp, to_photos
+    from datasets.itm_files import OFFICIAL_COUNTS, SPLITS, read_photo_names, read_precomp, to_photos
 
     if (dataset == "flickr") != bool(names):
         raise UserError(
@@ -110,8 +110,10 @@ def _read_splits(captions, dataset, names, skip_missing):
             else "--json belongs to --dataset flickr: ids of COCO are image ids already; leave it out"
         )
     splits = {name: read_precomp(captions, name) for name in SPLITS[dataset]}
+    counts = {name: len(split.image_ids) for name, split in splits.items()}
+    source = "" if counts == OFFICIAL_COUNTS[dataset] else "in the form "
     official = {"flickr": "Flickr30K", "coco": "COCO"}[dataset]
-    about = {"dataset": dataset, "description": f"captions of {official}", "synthetic": False}
+    about = {"dataset": dataset, "description": f"captions {source}of {official}", "synthetic": False}
     if not names:
         return splits, about
     photos = read_photo_names(names)

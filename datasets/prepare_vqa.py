@@ -150,6 +150,11 @@ def _check_questions(folder):
         questions = folder.questions(part)
         image_ids[part], count = questions.image_ids, len(questions.ids)
         answered, differs = "", ""
+        if part in ("train", "val") and not folder.has_annotations(part):
+            raise UserError(
+                f"{folder.annotations_path(part)} is missing: the answers that can be given come from it; put the "
+                "official file there"
+            )
         if folder.has_annotations(part):
             annotations = folder.annotations(part)
             paths = folder.questions_path(part), folder.annotations_path(part)

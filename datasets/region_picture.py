@@ -44,7 +44,10 @@ def _draw(image, marks, path):
         layer = Image.new("RGBA", picture.size)
         draw, corners = ImageDraw.Draw(layer), [scale * edge for edge in box]
         draw.rectangle(corners, outline=(*COLOUR, round(255 * strength)), width=LINE)
-        draw.text((corners[0] + 5, corners[1] + 3), text, fill=(*COLOUR, 255))
+        # On a plate of its own, so that it can be read on any picture.
+        place = (corners[0] + LINE + 2, corners[1] + LINE)
+        draw.rectangle(draw.textbbox(place, text), fill=(255, 255, 255, 200))
+        draw.text(place, text, fill=(*COLOUR, 255))
         picture = Image.alpha_composite(picture, layer)
     with atomic_path(path) as temporary:
         form = Image.registered_extensions().get(f".{str(path).rsplit('.', 1)[-1].lower()}", "PNG")

@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 
+from util import early_log
 from util.cli import UserError
 from util.files import read_json
 
@@ -232,6 +233,7 @@ def parse_args(parser, argv=None, *, demo=None, inherit=None, free=()):
     Raises:
         UserError: a resumed run is given other settings.
     """
+    early_log.hold()
     args = parser.parse_args(argv)
     if args.resume:
         return _resumed(parser, argv, args.resume, _FREE_ON_RESUME | set(free))

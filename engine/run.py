@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from engine.report import environment, peak_memory_mb, scores_of
+from util import early_log
 from util.checkpoint import load_checkpoint, save_checkpoint
 from util.cli import UserError
 from util.distributed import barrier, from_rank_0, gather, init_distributed, leave, rank, world_size
@@ -282,6 +283,8 @@ def _open_log(run):
     logger.propagate = False
     for handler in handlers:
         logger.addHandler(handler)
+    for record in early_log.release():
+        handlers[-1].handle(record)  # the terminal has it already
     return handlers
 
 

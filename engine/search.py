@@ -164,9 +164,9 @@ class ArchitectureWatch:
         self.unchanged = state["unchanged"]
 
 
-def save_architecture(run, genotype, epoch):
+def save_architecture(run, genotype, epoch, title=None):
     """Draw the genotype of ``epoch`` into the run folder."""
-    run.write(f"architectures/epoch_{epoch}.svg", genotype.to_svg(title=f"epoch {epoch}"))
+    run.write(f"architectures/epoch_{epoch}.svg", genotype.to_svg(title=title or f"epoch {epoch}"))
 
 
 def finish_search(run, selection, net, **facts):
@@ -184,6 +184,7 @@ def finish_search(run, selection, net, **facts):
             "protocol": selection.explanation,
             "selected_epoch": best["epoch"],
             "epochs": run.epoch,
+            "stopped early": run.stopped,
             "metrics": scores_of(record),
             "genotype": genotype.to_dict(),
             "parameters": net.count_parameters(),

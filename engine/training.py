@@ -1,5 +1,6 @@
 """Passes over data, the choice of an epoch, and the loop around epochs, for every task."""
 
+import logging
 import math
 import time
 
@@ -10,6 +11,8 @@ from engine.updates import Precision, in_float32
 from util.cli import UserError
 from util.distributed import gather, rank, share_buffers
 from util.progress import progress
+
+logger = logging.getLogger("mdarts")
 
 
 def train_one_epoch(updater, loader, metric, *, epoch, device, description="train", second_forward=False):
@@ -171,3 +174,5 @@ def fit(run, epochs, one_epoch, selection, best_state):
                 part["share of epoch"] = part["seconds"] / seconds
         record = {"epoch": epoch, **record, "best": best, "seconds": round(seconds, 3)}
         run.finish_epoch(record, {**best_state(), **selection.state_dict()} if best else None)
+        if run.stopped:
+            logger.info("stopped after %d of %d epochs", run.epoch, epochs)

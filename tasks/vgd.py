@@ -95,10 +95,16 @@ def open_training(args):
 
 def open_checked(args, tables):
     """Name and data of the split of ``--RUN`` and ``--TEST_SPLIT``, in the words of a checkpoint."""
+    from datasets.vgd_files import splits_of
+    from util.cli import UserError
+
     if args.RUN == "val":
         return "val", _open(args, "val", tables)
-    dataset = args.DATASET or (tables or {}).get("dataset")
-    split = args.TEST_SPLIT or ("test" if dataset == "refcocog" else "testA")
+    dataset = args.DATASET or (tables or {}).get("dataset", DATASETS[0])
+    known = [split for split in (*TEST_SPLITS, VALIDATION[0]) if split in splits_of(dataset)]
+    split = args.TEST_SPLIT or known[0]
+    if split not in known:
+        raise UserError(f"--TEST_SPLIT {split}: {dataset} has {', '.join(known)}")
     return split, _open(args, split, tables)
 
 

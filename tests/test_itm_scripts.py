@@ -1,6 +1,7 @@
 """MMNas on image-text matching, on a few synthetic scenes: search, train, score, predict, resume."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -137,6 +138,14 @@ def test_images_ranked_by_a_query(scenes, trained, tmp_path, capsys):
     assert best[0][0] in said and (tmp_path / "sheet.png").stat().st_size > 0
     with pytest.raises(UserError, match="knows none of these words"):
         predict_itm.main([*flags, "--query", "wherefore?"])
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    shutil.copy(next(scenes.images.iterdir()), mixed / "good.png")
+    (mixed / "bad.png").write_text("no picture")
+    flags[3] = str(mixed)
+    assert [name for name, _ in predict_itm.main([*flags, "--query", "a red zebra"])] == ["good.png"]
+    said = capsys.readouterr().err
+    assert "left out: " in said and "bad.png" in said
     with pytest.raises(UserError, match="is no folder"):
         predict_itm.main([*flags[:3], str(tmp_path / "nowhere"), "--query", "a red circle"])
 

@@ -202,7 +202,7 @@ def test_bad_input_is_one_line(scenes, tmp_path, flags, message):
 
 
 def test_a_split_that_the_data_set_lacks(scenes, trained):
-    with pytest.raises(UserError, match=r"refcoco has no split test: choose one of train\+val, train, val, testA"):
+    with pytest.raises(UserError, match=r"--TEST_SPLIT test: refcoco has testA, testB, val"):
         train_vgd.main([*scenes.flags, "--RUN", "test", "--TEST_SPLIT", "test", "--CKPT_PATH", trained["folder"]])
 
 

@@ -163,6 +163,29 @@ def test_operations_that_depend_on_padding_get_the_official_lengths(questions, t
         predict_vqa.main(["--CKPT_PATH", runs[0]["folder"], "--image", str(picture), "--question", "what color?"])
 
 
+def test_a_training_takes_the_data_of_its_search(questions, tmp_path):
+    # Nor --data nor --min_answer_count: the search run, then the checkpoint, say them.
+    words = [*SIZES.split(), "--epochs", "1", "--small_dataset", "--VERSION", "mine"]
+    result = train_vqa.main([*words, "--ARCH_PATH", str(questions.folder), "--out_dir", str(tmp_path)])
+    assert result["data"]["folder"] == str(questions.data)
+    scored = train_vqa.main(["--RUN", "val", "--CKPT_PATH", result["folder"], "--out_dir", str(tmp_path)])
+    assert scored["data"]["folder"] == str(questions.data) and Path(scored["folder"]).name.startswith("val-mine-")
+    other = ["--RUN", "val", "--CKPT_PATH", result["folder"], "--ARCH_PATH", "arch/mcan.json"]
+    with pytest.raises(UserError, match=r"arch/mcan.json is not the architecture of"):
+        train_vqa.main(other)
+
+
+def test_what_is_said_of_the_data_and_of_the_steps_is_in_the_log(questions, tmp_path):
+    few = search_vqa.main([*questions.flags, "--small_dataset", "--alpha_start", "2", "--out_dir", str(tmp_path)])
+    said = (Path(few["folder"]) / "log.txt").read_text()
+    assert "no architecture step: 2 epochs of" in said and "words and answers come from the others" in said
+    flags = ["--small_dataset", "--epochs", "9", "--alpha_start", "0", "--alpha_every", "3", "--alpha_lr", "1e-9"]
+    early = search_vqa.main([*questions.flags, *flags, "--patience", "1", "--out_dir", str(tmp_path)])
+    said = (Path(early["folder"]) / "log.txt").read_text()
+    assert early["stopped early"] and f"stopped after {early['epochs']} of 9 epochs" in said
+    assert "36 weight steps, 9 architecture steps" in said and early["epochs"] == 2
+
+
 def test_estimates(questions, tmp_path, capsys):
     for script, flags in ((search_vqa, []), (train_vqa, ["--ARCH_PATH", "mcan"])):
         result = script.main([*questions.flags, *flags, "--estimate", "--out_dir", str(tmp_path / "runs")])
@@ -182,6 +205,7 @@ def test_estimates(questions, tmp_path, capsys):
         (["--ARCH_PATH", "mcan", "--SPLIT", "train+val", "--select_on", "val"], r"trains on val"),
         (["--ARCH_PATH", "mcan", "--GPU", "one"], r"--GPU 'one' is no list"),
         (["--ARCH_PATH", "mcan", "--device", "auto", "--GPU", "0, 7"], r"--GPU 0, 7: this torch sees no GPUs"),
+        (["--ARCH_PATH", "mcan", "--hsize", "100"], r"does not fit a width of 100 .* another --hsize"),
         (["--ARCH_PATH", "mcan", "--amp", "fp16"], r"--amp fp16: .* no float16 on a CPU"),
         (["--RESUME", "--CKPT_PATH", "elsewhere/train_vqa-full_epoch2.pkl"], r"elsewhere is no run folder"),
     ],

@@ -269,7 +269,7 @@ def make_operation(name, hsize, dropout, relation_size=64, residual=True, norm=T
         return OPERATIONS[name](hsize, dropout, relation_size, residual=residual, norm=norm)
     except ValueError as error:
         raise UserError(
-            f"the operation {name} does not fit a width of {hsize} ({error}); choose another --HSIZE or operation"
+            f"the operation {name} does not fit a width of {hsize} ({error}); choose another --hsize or operation"
         ) from None
 
 

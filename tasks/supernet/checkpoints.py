@@ -6,6 +6,7 @@ from typing import NamedTuple
 from models.architectures import Architecture
 from models.supernet.operations import operation_class
 from models.supernet.published import from_published
+from tasks.supernet.flags import DATA
 from tasks.supernet.networks import find_architecture
 from util.checkpoint import load_checkpoint, load_weights
 from util.cli import UserError
@@ -30,7 +31,8 @@ class Checkpoint(NamedTuple):
 
 def kept(task, args, tables):
     """What ``best.pth`` holds beside the weights, so that it can be used by itself."""
-    arguments = {name: getattr(args, name) for name in ("hsize", "drpt", *task.KEPT)}
+    names = ("hsize", "drpt", "save", *DATA, *task.KEPT)
+    arguments = {name: getattr(args, name) for name in names if hasattr(args, name)}
     return {"task": task.__name__, "arguments": arguments, "tables": tables}
 
 
@@ -48,6 +50,10 @@ def read_checkpoint(task, args):
     if content["task"] != task.__name__:
         raise UserError(f"--CKPT_PATH {path} is a network of {_name(content['task'])}, not of {_name(task.__name__)}")
     architecture = Architecture.from_dict(content["genotype"])
+    if getattr(args, "ARCH_PATH", None) and find_architecture(args) != architecture:
+        raise UserError(
+            f"--ARCH_PATH {args.ARCH_PATH} is not the architecture of {path}, {architecture}; leave the flag out"
+        )
     return Checkpoint(content["net"], architecture, content["arguments"], content["tables"], path)
 
 

@@ -19,6 +19,8 @@ PROTOCOLS = {
     "last": "last epoch, as in the original",
     "val": "epoch with the best val score",
 }
+# Arguments that say which data a run used.
+DATA = ("data", "features", "DATASET", "FEAT", "min_answer_count", "skip_missing")
 # What the original's search and training scripts hold as constants, the same for every task.
 CONSTANTS = {"num_workers": 4, "drpt": 0.1, "clip": 1.0, "enc_blocks": 12, "dec_blocks": 18}
 
@@ -134,7 +136,11 @@ def add_train_flags(parser):
     group.add_argument(
         "--ARCH_PATH", metavar="FILE", help="architecture: a JSON file, the run folder of a search, mcan, or random"
     )
-    group.add_argument("--ARCH_EPOCH", type=arguments.whole, help="which epoch of --ARCH_PATH (default: the last)")
+    group.add_argument(
+        "--ARCH_EPOCH",
+        type=arguments.whole,
+        help="which epoch of --ARCH_PATH (default: the last), by its key in arch.json: the log's epoch + 1",
+    )
     group.add_argument(
         "--CKPT_PATH", metavar="FILE", help="checkpoint, or run folder of a training: for val, test, and with --RESUME"
     )
@@ -145,10 +151,17 @@ def add_train_flags(parser):
     group.add_argument("--select_on", choices=tuple(PROTOCOLS), default="last", help="what chooses the epoch")
 
 
-def _of_checkpoint(args):
-    from tasks.supernet.checkpoints import arguments_of
+def _inherited(args):
+    """What a checkpoint to use, or the search run whose architecture is trained, says of data and network."""
+    if args.RUN != "train":
+        from tasks.supernet.checkpoints import arguments_of
 
-    return arguments_of(args)
+        return arguments_of(args)
+    folder = Path(args.ARCH_PATH or "")
+    folder = folder if folder.is_dir() else folder.parent
+    path = folder / "args.json"
+    saved = arguments.read_arguments(path) if args.ARCH_PATH and path.is_file() else {}
+    return {name: saved[name] for name in DATA if name in saved}
 
 
 def parse_train(parser, argv, demo):
@@ -158,7 +171,7 @@ def parse_train(parser, argv, demo):
         UserError: the flags in conflict.
     """
     free = ("RESUME", "CKPT_PATH", "GPU")
-    args = arguments.parse_args(parser, argv, demo=demo, inherit=_of_checkpoint, free=free)
+    args = arguments.parse_args(parser, argv, demo=demo, inherit=_inherited, free=free)
     if args.RESUME and not args.resume:
         if not args.CKPT_PATH:
             raise UserError("--RESUME needs --CKPT_PATH with the run folder to continue")

@@ -1,5 +1,6 @@
 """Networks, loaders and updaters of every MMNas task from the scripts' arguments, and what a checkpoint carries."""
 
+import logging
 import random
 from pathlib import Path
 from typing import NamedTuple
@@ -10,15 +11,18 @@ from datasets.vqa_text import Vocabulary
 from datasets.word_vectors import load_word_vectors
 from engine.estimate import seconds_to_read
 from engine.loading import build_loader
+from engine.search import save_architecture
 from engine.training import Evaluation
 from engine.updates import Precision, Updater, data_parallel
 from models.architectures import Architecture, add_epoch, load_architecture, random_architecture
 from models.supernet.encoder_decoder import EncoderDecoder
 from models.supernet.net import MultimodalNet
-from models.supernet.operations import DECODER_CANDIDATES, ENCODER_CANDIDATES
+from models.supernet.operations import DECODER_CANDIDATES, ENCODER_CANDIDATES, OPERATIONS
 from util.cli import UserError
 from util.distributed import world_size
 from util.schedules import WarmUp
+
+logger = logging.getLogger("mdarts")
 
 # Width of word vectors where none are given.
 WORD_SIZE = 300
@@ -80,15 +84,12 @@ def build_backbone(args, architecture):
     """The encoder-decoder of an architecture, or with None the supernet of the flags."""
     if architecture is not None:
         return EncoderDecoder.fixed(architecture, args.hsize, args.drpt)
-    return EncoderDecoder.searched(
-        args.hsize,
-        args.drpt,
-        num_enc=args.enc_blocks,
-        num_dec=args.dec_blocks,
-        enc_candidates=tuple(args.enc_ops or ENCODER_CANDIDATES),
-        dec_candidates=tuple(args.dec_ops or DECODER_CANDIDATES),
-        start=args.alpha_init,
-    )
+    sizes = {"num_enc": args.enc_blocks, "num_dec": args.dec_blocks, "start": args.alpha_init}
+    names = {"enc_candidates": args.enc_ops or ENCODER_CANDIDATES, "dec_candidates": args.dec_ops or DECODER_CANDIDATES}
+    for flag, candidates in zip(("--enc_ops", "--dec_ops"), names.values(), strict=True):
+        if unknown := [name for name in candidates if name not in OPERATIONS]:
+            raise UserError(f"{flag}: there is no operation {unknown[0]!r}; known: {', '.join(OPERATIONS)}")
+    return EncoderDecoder.searched(args.hsize, args.drpt, **sizes, **{k: tuple(v) for k, v in names.items()})
 
 
 def build_net(args, architecture, head, tables, trained, kind=MultimodalNet):
@@ -103,6 +104,27 @@ def build_net(args, architecture, head, tables, trained, kind=MultimodalNet):
     vectors = None if trained else load_word_vectors(args.word_vectors, words.words)
     embedding = (len(words), WORD_SIZE) if vectors is None else torch.from_numpy(vectors.matrix)
     return kind(build_backbone(args, architecture), head, embedding, tables["feature_size"])
+
+
+def tell_turns(args, steps):
+    """Say how many architecture steps a search has; a warning where there are none.
+
+    Args:
+        args: Arguments of the search.
+        steps: Weight steps of an epoch.
+    """
+    count = max(0, args.epochs - args.alpha_start) * (steps // args.alpha_every)
+    if count:
+        logger.info("%s weight steps, %s architecture steps", f"{args.epochs * steps:,}", f"{count:,}")
+        return
+    logger.warning(
+        "no architecture step: %d epochs of %d weight steps, --alpha_start %d, --alpha_every %d; the result is the "
+        "architecture that the search starts with",
+        args.epochs,
+        steps,
+        args.alpha_start,
+        args.alpha_every,
+    )
 
 
 def set_padding(net, data):
@@ -191,8 +213,9 @@ def find_architecture(args):
     return load_architecture(args.ARCH_PATH, args.ARCH_EPOCH)
 
 
-def save_history(run, architecture, epoch):
-    """Add the architecture of ``epoch`` (from 0) to the run's ``arch.json``, where the first is ``epoch1``."""
+def keep_architecture(run, architecture, epoch):
+    """Draw the architecture of ``epoch`` (from 0), and add it to ``arch.json``, where the first is ``epoch1``."""
+    save_architecture(run, architecture, epoch, f"epoch {epoch} (--ARCH_EPOCH {epoch + 1})")
     if run.is_main:
         path = run.folder / "arch.json"
         if epoch == 0 and path.exists():  # begun, and killed before its first epoch counted

@@ -18,7 +18,7 @@ def search(task, args):
         return estimate_search(task, args, data)
 
     from engine.run import start_run
-    from engine.search import ArchitectureWatch, Interleaved, finish_search, save_architecture
+    from engine.search import ArchitectureWatch, Interleaved, finish_search
     from engine.supervised import with_state
     from engine.training import Selection, fit
 
@@ -30,6 +30,7 @@ def search(task, args):
         loaders = networks.build_loaders(args, run, {k: data[k] for k in ("train", "held out")}, drop_last=True)
         score = task.scorer(args, run, data[scored], precision, scored)
         steps = len(loaders["train"].batch_sampler)
+        networks.tell_turns(args, steps)
         weights = networks.build_updater(task, args, run, net, precision, steps, idle_move=args.unsampled == "drift")
         alphas = networks.build_alpha_updater(task, args, run, net, precision)
         turns = {"start": args.alpha_start, "every": args.alpha_every, "mode": args.alpha_mode}
@@ -50,8 +51,7 @@ def search(task, args):
             looked = watch.look()
             # Before the architecture steps begin, standing still says nothing.
             looked["stop"] = looked["stop"] and epoch >= args.alpha_start + args.patience
-            save_architecture(run, watch.genotype, epoch)
-            networks.save_history(run, watch.genotype, epoch)
+            networks.keep_architecture(run, watch.genotype, epoch)
             return {**record, **looked}
 
         def best_state():
