@@ -88,9 +88,9 @@ def open_search(args):
 def open_training(args):
     """``train`` (the splits of --SPLIT), ``val`` unless trained on, and the test splits of the data set."""
     data = {"train": _open(args, args.SPLIT)}
-    known = tables(data["train"])
+    fixed = tables(data["train"])
     scored = [split for split in (VALIDATION[0], *TEST_SPLITS) if split in data["train"].splits]
-    return data | {split: _open(args, split, known) for split in scored if split not in args.SPLIT.split("+")}
+    return data | {split: _open(args, split, fixed) for split in scored if split not in args.SPLIT.split("+")}
 
 
 def open_checked(args, tables):

@@ -60,11 +60,11 @@ def open_search(args):
 def open_training(args):
     """``train`` (the splits of --SPLIT), and what can be scored: ``val`` unless trained on, ``test`` if annotated."""
     data = {"train": _open(args, args.SPLIT)}
-    known = tables(data["train"])
+    fixed = tables(data["train"])
     if "val" not in args.SPLIT:
-        data["val"] = _open(args, "val", known)
+        data["val"] = _open(args, "val", fixed)
     if _has_test_answers(args):
-        data["test"] = _open(args, "test", known)
+        data["test"] = _open(args, "test", fixed)
     return data
 
 
