@@ -15,7 +15,7 @@ from tasks import itm
 from tasks.supernet import flags, start
 from util.cli import run_cli
 
-DEMO = {**itm.DEMO, "epochs": 4, "alpha_start": 2, "alpha_every": 3, "neg_start_epoch": 3}
+DEMO = {**itm.DEMO, "epochs": 8, "alpha_start": 5, "neg_start_epoch": 6}
 
 
 def get_args_parser():
