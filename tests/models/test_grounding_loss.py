@@ -135,7 +135,7 @@ def test_padding_changes_no_loss():
         for scores_loss in ("kld", "bce"):
             head.scores_loss, loss = scores_loss, GroundingLoss(scores_loss)
             batch, outputs = batch_of(2, length=length), head(x, padded, None, mask)
-            values.setdefault(scores_loss, []).append(float(loss(outputs, loss.prepare(batch))))
+            values.setdefault(scores_loss, []).append(loss(outputs, loss.prepare(batch)).item())
             torch.testing.assert_close(outputs[0][:, :40], head(x, y)[0])
     for short, long in values.values():
         assert short == pytest.approx(long, rel=1e-5) and np.isfinite(short)
