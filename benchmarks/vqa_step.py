@@ -125,7 +125,9 @@ def build_sides(args, kind, device, precision):
     names = None if architecture is None else [[n for (n,) in side] for side in (architecture.enc, architecture.dec)]
     theirs = OriginalNet(values.hsize, WORDS, ANSWERS, FEATURES, names)
     head = AnswerHead(values.hsize, values.drpt, ANSWERS)
-    ours = networks.build_net(values, architecture, head, (WORDS, vqa.WORD_SIZE), FEATURES)
+    words = {"words": ["PAD", "UNK", "CLS", *map(str, range(WORDS - 3))]}
+    tables = {"vocabulary": words, "feature_size": FEATURES}
+    ours = networks.build_net(values, architecture, head, tables, trained=True)
     ours.load_state_dict(from_published(theirs.state_dict()))
     theirs, ours, run = theirs.to(device), ours.to(device), Namespace(args=values, device=device)
     if kind == ARCHITECTURE:

@@ -117,6 +117,8 @@ def _check_out(out, small):
     """Raise UserError where the folder holds another selection, or none of this script."""
     from util.files import read_json
 
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file; name a folder")
     path = out / META_FILE
     if path.exists():
         found = read_json(path)

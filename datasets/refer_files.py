@@ -54,10 +54,11 @@ def read_refs(folder, dataset):
     official = DATASETS[dataset]
     path = Path(folder) / f"refs({official.split_by}).p"
     if not path.is_file():
-        others = sorted(one.name for one in Path(folder).glob("refs(*).p")) if Path(folder).is_dir() else []
+        others = sorted(one.name for one in Path(folder).glob("refs(*).p") if one.is_file() and one != path)
         there = f" (there is {', '.join(others)}, which is split otherwise)" if others else ""
+        fault = "is no file" if path.exists() else "is missing"
         raise UserError(
-            f"{path} is missing{there}; the splits of {dataset} are those of {path.name}: give --refer the folder with"
+            f"{path} {fault}{there}; the splits of {dataset} are those of {path.name}: give --refer the folder with"
             f" {dataset}/{path.name} and {dataset}/{INSTANCES_FILE}"
         )
     refs = read_plain_pickle(path)

@@ -13,6 +13,7 @@ import torch
 import predict_vqa
 import search_vqa
 import train_vqa
+from benchmarks import vqa_step
 from engine.updates import Updater
 from models.architectures import load_architecture
 from models.supernet.published import to_published
@@ -184,6 +185,11 @@ def test_what_is_said_of_the_data_and_of_the_steps_is_in_the_log(questions, tmp_
     said = (Path(early["folder"]) / "log.txt").read_text()
     assert early["stopped early"] and f"stopped after {early['epochs']} of 9 epochs" in said
     assert "36 weight steps, 9 architecture steps" in said and early["epochs"] == 2
+
+
+def test_the_benchmark_of_a_step_runs(capsys):
+    rows = vqa_step.main(["--batchsize", "2", "--repeats", "1", "--device", "cpu"])
+    assert len(rows) == 3 and all(row["logits"] <= 1e-4 and row["gradients"] <= 1e-4 for row in rows.values())
 
 
 def test_estimates(questions, tmp_path, capsys):

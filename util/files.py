@@ -59,7 +59,7 @@ def read_json(path):
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{path} is not a readable JSON file: {error}") from None
+        raise UserError(f"{path} is not a readable JSON file ({error}): restore or fetch it, or name another") from None
 
 
 class NpyFile:
