@@ -129,8 +129,8 @@ def _is_record(record):
     box = record.get("bbox")
     numbers = [*(box if isinstance(box, list) else []), record.get("height"), record.get("width")]
     image_id = record.get("image_id")
-    # NaN is no number that is at least 0, and a box without area overlaps nothing.
-    sized = all(isinstance(one, (int, float)) and 0 <= abs(one) < math.inf for one in numbers)
+    # NaN is not below anything, and a box without area overlaps nothing.
+    sized = all(isinstance(one, (int, float)) and abs(one) < math.inf for one in numbers)
     return (
         isinstance(image_id, int)
         and abs(image_id) < 2**63

@@ -5,6 +5,7 @@ from pathlib import Path
 from engine import arguments
 from tasks.supernet import flags
 from tasks.supernet.data import SEARCH_PARTS, common_tables, known, make_once
+from tasks.supernet.defaults import before_epoch, passes  # noqa: F401 - what a task has
 
 # Published values (specification section 9): of both scripts, then of search and of training.
 PUBLISHED = {**flags.CONSTANTS, "data": "data/vqa", "out_dir": "final_exp/vqa", "batchsize": 64}
@@ -144,25 +145,10 @@ def scorer(args, run, data, precision, title):
     return networks.scorer(args, run, data, precision, title, criterion(args), metric(args, data))
 
 
-def passes(args, data, scored):
-    """Passes of forwards of an epoch."""
-    from tasks.supernet import networks
-
-    return networks.passes(args, data, scored)
-
-
-def before_epoch(args, run, net, data, precision):
-    """Nothing is done before an epoch."""
-
-
 def write_predictions(args, run, data, scorer):
     """Write the answers of the split in the evaluation server's form; returns the paths."""
     from metrics.vqa_accuracy import write_results
-    from tasks.supernet.checkpoints import prediction_files
+    from tasks.supernet.checkpoints import write_predicted
 
     ids, answers = scorer.metric.results()
-    places = prediction_files(args, run)
-    if run.is_main:
-        for place in places:
-            write_results(place, ids, answers)
-    return [str(place) for place in places]
+    return write_predicted(args, run, lambda place: write_results(place, ids, answers))

@@ -16,14 +16,14 @@ class Checkpoint(NamedTuple):
     """A trained network's file, ours or the original's.
 
     state: State dict in our names.
-    architecture: `Architecture`, or None where the file has none (the original's).
+    architecture: `Architecture`: the file's, or for the original's that of ``--ARCH_PATH``.
     arguments: Arguments of the network that it was trained with; {} where the file has none.
     tables: What the task keeps with it, or None.
     path: The file.
     """
 
     state: dict
-    architecture: Architecture | None
+    architecture: Architecture
     arguments: dict
     tables: dict | None
     path: Path
@@ -42,7 +42,10 @@ def read_checkpoint(task, args):
     Raises:
         UserError: it is none of these, or of another task, or the original's comes without ``--ARCH_PATH``.
     """
-    path, content = _content(args.CKPT_PATH)
+    return _checkpoint(task, args, *_content(args.CKPT_PATH))
+
+
+def _checkpoint(task, args, path, content):
     if "state_dict" in content:
         if not getattr(args, "ARCH_PATH", None):
             raise UserError(f"--CKPT_PATH {path} is the original's and holds no architecture; pass --ARCH_PATH as well")
@@ -93,7 +96,7 @@ def read_own_checkpoint(task, args):
             f"{path} does not say how features are made of an image; train on features of "
             "`python datasets/extract_features.py`"
         )
-    checkpoint = read_checkpoint(task, args)
+    checkpoint = _checkpoint(task, args, path, content)
     found = checkpoint.architecture
     names = [name for block in (*found.enc, *found.dec) for name in block]
     if needy := [name for name in names if operation_class(name).depends_on_padding]:
@@ -123,9 +126,11 @@ def load_net(task, args, checkpoint, data):
     return net
 
 
-def prediction_files(args, run):
-    """Where predictions go: the run folder, and for test the documented place."""
+def write_predicted(args, run, write):
+    """Call ``write(path)`` for a file in the run folder, and for test for the documented place; returns the paths."""
     places = [run.folder / "predictions.json"]
     if args.RUN == "test":
         places.append(Path("logs/ckpts/result_test") / f"result_train_{args.save}.json")
-    return places
+    for place in places if run.is_main else ():
+        write(place)
+    return [str(place) for place in places]

@@ -1,4 +1,4 @@
-"""Networks, loaders and updaters of every MMNas task from the scripts' arguments, and what a checkpoint carries."""
+"""Networks, loaders and updaters of every MMNas task from the scripts' arguments."""
 
 import logging
 import random
