@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import util  # noqa: F401 - before torch: sets how OpenMP's threads wait
+
 # Two threads on a busy machine wait for each other in every small operation; results must not depend on their number.
 torch.set_num_threads(1)
 
