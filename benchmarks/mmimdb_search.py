@@ -78,9 +78,10 @@ def measure(args, folder, device, *, originals_way, cache):
     from datasets.mmimdb import open_mmimdb
     from engine.features import FeatureCache
     from engine.loading import build_loader
-    from engine.search import Alternating, alpha_optimizer
     from engine.updates import Precision, Updater
     from metrics.classification import MultilabelF1
+    from search.loops import EpochwiseSearch, alpha_optimizer
+    from search.mixture import SoftmaxMixture
     from tasks import mmimdb
 
     torch.manual_seed(0)
@@ -107,7 +108,9 @@ def measure(args, folder, device, *, originals_way, cache):
             data = {split: keep(open_mmimdb(folder / "dataset", split)) for split in ("train", "dev")}
             loaders = {split: build_loader(dataset, args.batchsize, **shared) for split, dataset in data.items()}
             metric = MultilabelF1()
-            search = Alternating(weights, alphas, loaders["train"], loaders["dev"], metric, device, originals_way)
+            mixture, pair = SoftmaxMixture().attach(net), (loaders["train"], loaders["dev"])
+            scored = {"metric": metric, "second_forward": originals_way}
+            search = EpochwiseSearch(mixture, weights, alphas, pair, device, epochs=1, **scored)
         search(epoch)
         times.append(time.perf_counter() - started)
     return times

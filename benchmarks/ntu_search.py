@@ -129,8 +129,8 @@ def build_updaters(net, criterion, precision, originals_way):
     """Updaters of weights and architecture; in the original everything asks for gradients in both phases."""
     import torch
 
-    from engine.search import alpha_optimizer
     from engine.updates import Updater
+    from search.loops import alpha_optimizer
 
     alpha = list(net.arch_parameters().values())
     trained, everything = net.weights(), list(net.parameters())

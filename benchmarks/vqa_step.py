@@ -116,6 +116,7 @@ def build_sides(args, kind, device, precision):
     from models.architectures import load_architecture
     from models.supernet.heads import AnswerHead
     from models.supernet.published import from_published
+    from search.gates import SampledGates
     from tasks import vqa
     from tasks.supernet import networks
 
@@ -130,42 +131,49 @@ def build_sides(args, kind, device, precision):
     ours = networks.build_net(values, architecture, head, tables, trained=True)
     ours.load_state_dict(from_published(theirs.state_dict()))
     theirs, ours, run = theirs.to(device), ours.to(device), Namespace(args=values, device=device)
+    gates = None
     if kind == ARCHITECTURE:
         original = OriginalSteps(theirs, precision, values.alpha_lr, architecture=True)
-        updater = networks.build_alpha_updater(vqa, values, run, ours, precision)
+        gates = SampledGates(torch.Generator()).attach(ours)
+        updater = networks.build_alpha_updater(vqa, values, run, ours, precision, gates)
     else:
         original = OriginalSteps(theirs, precision, values.lr)
         drift, steps = kind == NETWORK and values.unsampled == "drift", args.repeats + 1
         updater = networks.build_updater(vqa, values, run, ours, precision, steps, idle_move=drift)
-    return original, OurSteps(ours, updater, "full" if kind == ARCHITECTURE else "single")
+    return original, OurSteps(ours, updater, gates)
 
 
 class OurSteps:
-    """Steps as `engine.search.Interleaved` and training do them.
+    """Steps as `search.loops.InterleavedSearch` and training do them.
 
     Args:
         net: `MultimodalNet`.
-        updater: Of its weights, or with ``mode`` full of its architecture parameters.
-        mode: How blocks run: ``single`` or ``full``.
+        updater: Of its weights, or of its architecture parameters.
+        gates: `SampledGates` of the net for architecture steps; None for steps of the weights.
     """
 
-    def __init__(self, net, updater, mode):
-        self.net, self.updater, self.mode = net, updater, mode
+    def __init__(self, net, updater, gates=None):
+        self.net, self.updater, self.gates = net, updater, gates
 
     def draw_paths(self, count):
         """``count`` lists of the active candidate of every block, by the present probabilities."""
         import torch
 
+        from search.gates import draw_path
+
         generator, found = torch.Generator().manual_seed(0), []
         for _ in range(count):
-            self.net.backbone.sample(self.mode, generator)
-            found.append([active for _, active, _ in self.net.backbone.path()])
+            draw_path(self.net.choices(), generator)
+            found.append([choice.running()[0] for choice in self.net.choices()])
         return found
 
     def choose(self, path):
         """Set the active candidate of every block; none in a fixed network."""
-        for gated, active in zip(self.net.backbone.gated(), path, strict=True):
-            gated.set_path(self.mode, active)
+        from search.choice import Draw
+
+        for choice, active in zip(self.net.choices(), path, strict=True):
+            others = tuple(k for k in range(len(choice.candidates)) if k != active)
+            choice.drawn = Draw((active,), (others,), gated=True) if self.gates else Draw((active,))
 
     def outputs(self, batch):
         """Logits of a batch dict."""
@@ -174,12 +182,12 @@ class OurSteps:
     def step(self, batch):
         """One step; see `Updater.step`."""
         self.updater.activate()
-        if self.mode == "single":
+        if self.gates is None:
             self.updater.step(batch)
             return
         self.updater.begin()
         self.updater.backward(batch)
-        self.net.backbone.set_alpha_gradients()
+        self.gates.finish_backward()
         self.updater.apply()
 
 

@@ -15,7 +15,7 @@ from util.progress import progress
 logger = logging.getLogger("mdarts")
 
 
-def train_one_epoch(updater, loader, metric, *, epoch, device, description="train", second_forward=False):
+def train_one_epoch(updater, loader, metric, *, epoch, device, description="train", second_forward=False, step=None):
     """One pass of updates in training mode.
 
     Args:
@@ -27,6 +27,7 @@ def train_one_epoch(updater, loader, metric, *, epoch, device, description="trai
         description: Name of the pass in the progress bar and in errors.
         second_forward: Measure loss and metric by another forward after each update, as the original
             search does, instead of from the outputs that the update has anyway.
+        step: Called instead of `Updater.step`, with the same arguments and result.
 
     Returns:
         dict of "loss" and the metric's values.
@@ -41,7 +42,7 @@ def train_one_epoch(updater, loader, metric, *, epoch, device, description="trai
     sizes, losses = loader.batch_sampler.sizes(), LossMeter()
     for size, batch in zip(sizes, progress(loader, f"epoch {epoch} {description}", disable=rank() > 0), strict=True):
         batch = to_device(batch, device)
-        loss, outputs = updater.step(batch, size)
+        loss, outputs = (step or updater.step)(batch, size)
         if second_forward:
             outputs = updater.predict(batch)
             loss = updater.criterion(outputs, batch)

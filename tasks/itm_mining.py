@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from datasets.itm_negatives import hardest, other_captions, other_images
+from search.gates import draw_path
 from tasks.itm_pairs import own_share
 from util.distributed import gather
 
@@ -76,12 +77,12 @@ class Mining:
             return {}
         if epoch % self.every:
             return {}
-        started, backbone = time.perf_counter(), self.scorer.net.backbone
-        path = backbone.path()
-        backbone.sample("single", torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
+        started, choices = time.perf_counter(), self.scorer.net.choices()
+        drawn = [choice.drawn for choice in choices]
+        draw_path(choices, torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
         tables, count = mine(self.scorer, (self.seed, epoch), candidates=self.candidates)
-        for gated, state in zip(backbone.gated(), path, strict=True):
-            gated.set_path(*state)
+        for choice, before in zip(choices, drawn, strict=True):
+            choice.drawn = before
         negatives.set(*tables)
         pairs, seconds = sum(gather(count)), time.perf_counter() - started
         logger.info("epoch %d: hard negatives of %s pairs in %.1f s", epoch, f"{pairs:,}", seconds)

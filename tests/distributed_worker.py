@@ -101,6 +101,8 @@ def supernet(kind, path):
     from models.supernet.grounding_loss import GroundingLoss
     from models.supernet.heads import AnswerHead, GroundingHead
     from models.supernet.net import MultimodalNet
+    from search.gates import SampledGates
+    from search.relaxation import ARCHITECTURE, WEIGHTS
 
     device = init_distributed("cpu")
     torch.manual_seed(0)
@@ -110,28 +112,29 @@ def supernet(kind, path):
     head, loss = (GroundingHead(64, 0.0), GroundingLoss()) if grounding else (AnswerHead(64, 0.0, 3), answer_loss)
     net = MultimodalNet(backbone, head, (9, 6), region_size=7).eval()
     run = SimpleNamespace(args=Namespace(parallel=False), device=device)
-    weights, gates = net.weights(), [gated.alpha_gate for gated in backbone.gated()]
+    weights = net.weights()
     parallel = data_parallel(run, Precision(), find_unused=True)
     options = {"summed": not grounding, "clip": 1.0, "parallel": parallel}
     of_weights = Updater(net, weights, loss, torch.optim.SGD(weights, 0.1), **options)
     parallel = data_parallel(run, Precision())
     options = {"summed": not grounding, "parallel": parallel}
-    of_alphas = Updater(net, gates, loss, torch.optim.SGD(backbone.alphas(), 0.1), **options)
-    generator, paths = torch.Generator().manual_seed(5), []
+    gates, paths = SampledGates(torch.Generator().manual_seed(5)).attach(net), []
+    alphas = torch.optim.SGD([choice.logits for choice in net.choices()], 0.1)
+    of_alphas = Updater(net, gates.gradient_parameters(), loss, alphas, **options)
     data = expressions(23) if grounding else questions(23)
     sampler = EpochBatchSampler(23, 6, shuffle=True, seed=1, rank=rank(), world_size=world_size())
     for size, indices in zip(sampler.sizes(), sampler, strict=True):
         batch = {key: value[indices] for key, value in data.items()}
         of_weights.activate()
-        backbone.sample("single", generator)
+        gates.draw(WEIGHTS)
         of_weights.step(batch, size)
         of_alphas.activate()
-        backbone.sample("full", generator)
+        gates.draw(ARCHITECTURE)
         of_alphas.begin()
         of_alphas.backward(batch, size)
-        backbone.set_alpha_gradients()
+        gates.finish_backward()
         of_alphas.apply()
-        paths += [active for _, active, _ in backbone.path()]
+        paths += [choice.running()[0] for choice in net.choices()]
     check_same_on_all_ranks(paths, "sampled paths")
     if rank() == 0:
         torch.save({**net.state_dict(), "paths": torch.tensor(paths)}, path)

@@ -5,12 +5,16 @@ In the search, edges and operations are mixtures weighted by a softmax over arch
 network the same classes hold the one edge pair and the one operation that a genotype names.
 """
 
+import functools
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.bilevel.operations import STEP_OPERATIONS
+from models.bilevel.operations import PUBLISHED_STEP_OPERATIONS, STEP_OPERATIONS
 from models.genotypes import EDGE_OPERATIONS, FusionGenotype, StepGenotype, eligible_pairs, tail_indices
+from search.choice import Choice
+from search.mixture import SoftmaxMixture
 
 ALPHA_SCALE = 1e-3
 SKIP = EDGE_OPERATIONS.index("skip")
@@ -27,21 +31,25 @@ class MixedEdges(nn.Module):
     Args:
         num_sources: Number of states before the first step.
         steps: Number of steps.
+        key: Key of the choice between the edges' operations.
     """
 
-    def __init__(self, num_sources, steps):
+    def __init__(self, num_sources, steps, key="edges"):
         super().__init__()
         self.counts = [num_sources + k for k in range(steps)]
         self.logits = alpha_parameter(sum(self.counts), len(EDGE_OPERATIONS))
+        self.choice = Choice(key, EDGE_OPERATIONS, self, "logits")
+        self.relaxation = SoftmaxMixture()
 
-    def weights(self):
-        """Return the softmax over each edge's operations, (edges, 2), split by step."""
-        return F.softmax(self.logits, dim=-1).split(self.counts)
+    def probabilities(self):
+        """The softmax over each edge's operations, (edges, 2), split by step."""
+        return self.choice.probabilities().split(self.counts)
 
     def forward(self, states, step):
         """Return the mixed input of ``step``, twice: in the search both arguments are the same tensor."""
         # `none` yields x * 0 and so adds nothing to the sum; only `skip` is computed.
-        skip = self.weights()[step][:, SKIP].to(states[0].dtype)
+        weights = self.relaxation.weights(self.choice, self.logits).split(self.counts)[step]
+        skip = weights[:, SKIP].to(states[0].dtype)
         mixed = sum(weight * state for weight, state in zip(skip, states, strict=False))
         return mixed, mixed
 
@@ -82,15 +90,16 @@ class StepNode(nn.Module):
     """One cell step: inner steps on x and y, merged, plus the residual x, layer-normalised.
 
     Args:
-        candidates: For each inner step the names of its operations: all of them in the search, one
-            in a found network.
+        candidates: For each inner step the names of its operations: the same ones for every step in the search, one
+            for each in a found network.
         channels, length: C and L of every state (N, C, L).
         dropout: Dropout rate of the operations and of the merge.
         multiplier: Number m of inner states that are concatenated.
         edges: Inner wiring of a found network; None makes mixed edges and operations.
+        key: Prefix of the keys of the node's choices.
     """
 
-    def __init__(self, candidates, channels, length, dropout, multiplier, edges=None):
+    def __init__(self, candidates, channels, length, dropout, multiplier, edges=None, key="step"):
         super().__init__()
         self.multiplier = multiplier
         self.ops = nn.ModuleList(
@@ -99,35 +108,42 @@ class StepNode(nn.Module):
         )
         self.merge = Merge(channels, multiplier, dropout) if multiplier != 1 else None
         self.norm = nn.LayerNorm((channels, length))
-        self.edges = MixedEdges(2, len(candidates)) if edges is None else FixedEdges(edges)
-        self.gammas = alpha_parameter(len(candidates), len(STEP_OPERATIONS)) if edges is None else None
+        self.edges = MixedEdges(2, len(candidates), f"{key}.betas") if edges is None else FixedEdges(edges)
+        self.gammas = alpha_parameter(len(candidates), len(candidates[0])) if edges is None else None
+        self.choice = Choice(f"{key}.gammas", candidates[0], self, "gammas") if edges is None else None
+        self.relaxation = SoftmaxMixture()
 
     def forward(self, x, y):
         """Fuse x and y, both (N, C, L), into one (N, C, L)."""
         states = [x, y]
-        for step, candidates in enumerate(self.ops):
+        for step, operations in enumerate(self.ops):
             first, second = self.edges(states, step)
-            outputs = [operation(first, second) for operation in candidates.values()]
-            states.append(outputs[0] if self.gammas is None else self._mix(step, outputs))
+            candidates = [functools.partial(operation, first, second) for operation in operations.values()]
+            if self.choice is None:
+                states.append(candidates[0]())
+            else:
+                states.append(self.relaxation.combine(self.choice, candidates, self.gammas, row=step))
         merged = states[-1] if self.merge is None else self.merge(states[-self.multiplier :])
         # NOTE: out of place; the original adds in place, which breaks its backward without dropout.
         return self.norm(merged + x)
 
-    def _mix(self, step, outputs):
-        weights = F.softmax(self.gammas[step], dim=-1).to(outputs[0].dtype)
-        return sum(weight * output for weight, output in zip(weights, outputs, strict=True))
+    def choices(self):
+        """The choices of the inner edges and of the operations; none in a found network."""
+        return [] if self.choice is None else [self.edges.choice, self.choice]
 
-    @torch.no_grad()
-    def genotype(self):
-        """Derive the node's `StepGenotype`: the two strongest edges and the strongest operation of each inner step."""
+    def discretise(self, scores):
+        """The `StepGenotype` of the two best edges and the best operation of each inner step.
+
+        Args:
+            scores: See `search.choice.SearchSpace`.
+        """
         inner_edges = []
-        for weights in self.edges.weights():
+        for row in scores[self.edges.choice.key].split(self.edges.counts):
             # The order is by weight, not by index: the first edge is the operation's first argument.
-            strongest = sorted(range(len(weights)), key=lambda state, w=weights: -w[state, SKIP].item())[:2]
+            strongest = sorted(range(len(row)), key=lambda state, row=row: -row[state, SKIP].item())[:2]
             inner_edges += [("skip", state) for state in strongest]
-        names = list(STEP_OPERATIONS)
-        probabilities = F.softmax(self.gammas, dim=-1).tolist()
-        inner_steps = tuple(names[row.index(max(row))] for row in probabilities)
+        rows = scores[self.choice.key].tolist()
+        inner_steps = tuple(self.choice.candidates[row.index(max(row))] for row in rows)
         return StepGenotype(tuple(inner_edges), inner_steps, tail_indices(2 + len(self.ops), self.multiplier))
 
 
@@ -160,7 +176,19 @@ class FusionCell(nn.Module):
         self.edges = edges
 
     @classmethod
-    def mixed(cls, num_inputs, channels, length, dropout, *, steps, multiplier, node_steps, node_multiplier):
+    def mixed(
+        cls,
+        num_inputs,
+        channels,
+        length,
+        dropout,
+        *,
+        steps,
+        multiplier,
+        node_steps,
+        node_multiplier,
+        step_ops=PUBLISHED_STEP_OPERATIONS,
+    ):
         """The supernet: every edge and operation, weighted by architecture parameters.
 
         Args:
@@ -169,10 +197,11 @@ class FusionCell(nn.Module):
             dropout: Dropout rate.
             steps, multiplier: Cell steps S and concatenated states M.
             node_steps, node_multiplier: Inner steps s and concatenated inner states m.
+            step_ops: Names of the candidate operations.
         """
-        candidates = [tuple(STEP_OPERATIONS)] * node_steps
-        nodes = [StepNode(candidates, channels, length, dropout, node_multiplier) for _ in range(steps)]
-        return cls(nodes, MixedEdges(num_inputs, steps), num_inputs, channels, length, multiplier)
+        sizes = ([tuple(step_ops)] * node_steps, channels, length, dropout, node_multiplier)
+        nodes = [StepNode(*sizes, key=f"step{i}") for i in range(steps)]
+        return cls(nodes, MixedEdges(num_inputs, steps, "alphas_edges"), num_inputs, channels, length, multiplier)
 
     @classmethod
     def fixed(cls, genotype, num_inputs, channels, length, dropout):
@@ -203,17 +232,23 @@ class FusionCell(nn.Module):
         output = self.norm(torch.cat(states[-self.multiplier :], dim=1))
         return F.relu(output).flatten(1)
 
-    def arch_parameters(self):
-        """Architecture parameters by the originals' names, in their order; empty for a found network."""
+    def choices(self):
+        """The choices of edges and operations, in the originals' order and by their names; none in a found network."""
         if isinstance(self.edges, FixedEdges):
-            return {}
-        parameters = {"alphas_edges": self.edges.logits}
-        for i, node in enumerate(self.nodes):
-            parameters[f"step{i}.betas"] = node.edges.logits
-            parameters[f"step{i}.gammas"] = node.gammas
-        return parameters
+            return []
+        return [self.edges.choice, *(choice for node in self.nodes for choice in node.choices())]
 
-    @torch.no_grad()
+    def relax(self, relaxation):
+        """Combine candidates by a `search.relaxation.Relaxation`."""
+        for part in (self, *self.nodes):
+            part.edges.relaxation = relaxation
+        for node in self.nodes:
+            node.relaxation = relaxation
+
+    def arch_parameters(self):
+        """Architecture parameters: key of a choice -> logits; empty for a found network."""
+        return {choice.key: choice.logits for choice in self.choices()}
+
     def probabilities(self, inputs=()):
         """Softmax of every architecture parameter: title -> {row name: {operation: probability}}."""
         names = list(inputs) or [f"Input_{j + 1}" for j in range(self.num_inputs)]
@@ -222,17 +257,17 @@ class FusionCell(nn.Module):
         for i, node in enumerate(self.nodes, start=1):
             inner = ["x", "y", *(f"C{i}_S{k + 1}" for k in range(len(node.ops)))]
             result |= _edge_probabilities(f"betas, step {i}.{{}}", node.edges, inner)
-            rows = F.softmax(node.gammas, dim=-1).tolist()
+            rows = node.choice.probabilities().tolist()
             result[f"gammas, step {i}"] = {
-                f"C{i}_S{k}": dict(zip(STEP_OPERATIONS, row, strict=True)) for k, row in enumerate(rows, start=1)
+                f"C{i}_S{k}": dict(zip(node.choice.candidates, row, strict=True)) for k, row in enumerate(rows, start=1)
             }
         return result
 
     def uses_all_weights(self):
         """Whether every step, inner step and input feature that is read reaches the output."""
         if isinstance(self.edges, MixedEdges):
-            # A mixed step reads all earlier ones, and the last step is always concatenated.
-            return True
+            # A mixed step reads all earlier ones, and the last step is always concatenated; a drawn one may not.
+            return self.edges.relaxation.generator is None
         inner = [node.edges.live_states(2, node.multiplier) for node in self.nodes]
         if not all(live >= set(range(2, 2 + len(node.ops))) for live, node in zip(inner, self.nodes, strict=True)):
             return False
@@ -241,22 +276,29 @@ class FusionCell(nn.Module):
         steps = set(range(self.num_inputs, self.num_inputs + len(self.nodes)))
         return live >= steps | {index for pair in self.edges.pairs for _, index in pair}
 
-    @torch.no_grad()
     def genotype(self, inputs=()):
-        """Derive the genotype from the architecture parameters (paper section 3.4).
+        """The genotype of the largest probabilities (paper section 3.4)."""
+        return self.discretise({choice.key: choice.probabilities() for choice in self.choices()}, inputs)
 
-        Each step takes the pair of input features with the largest product of skip weights among
+    def discretise(self, scores, inputs=()):
+        """The genotype for scores of the candidates.
+
+        Each step takes the pair of input features with the largest product of skip scores among
         the pairs that are not both taken already. NOTE: as in the original, edges from earlier
         steps are trained but never selected.
+
+        Args:
+            scores: See `search.choice.SearchSpace`.
+            inputs: Names of the input features.
         """
         selected, edges = set(), []
-        for weights in self.edges.weights():
+        for weights in scores[self.edges.choice.key].split(self.edges.counts):
             skip = weights[:, SKIP]
             pairs = eligible_pairs(self.num_inputs, selected)
             pair = max(pairs, key=lambda jk, w=skip: (w[jk[0]] * w[jk[1]]).item())  # the first of equals
             selected.update(pair)
             edges += [("skip", index) for index in pair]
-        steps = tuple(node.genotype() for node in self.nodes)
+        steps = tuple(node.discretise(scores) for node in self.nodes)
         concat = tail_indices(self.num_inputs + len(self.nodes), self.multiplier)
         return FusionGenotype(tuple(edges), steps, concat, tuple(inputs))
 
@@ -267,7 +309,7 @@ def _edge_probabilities(title, edges, states):
             state: dict(zip(EDGE_OPERATIONS, row, strict=True))
             for state, row in zip(states, weights.tolist(), strict=False)
         }
-        for k, weights in enumerate(edges.weights(), start=1)
+        for k, weights in enumerate(edges.probabilities(), start=1)
     }
 
 
@@ -288,8 +330,12 @@ class LateFusion(nn.Module):
         """Concatenate the chosen features (N, C, L) into (N, len(last)*C*L)."""
         return torch.cat([features[index] for index in self.last], dim=1).flatten(1)
 
+    def choices(self):
+        """A late fusion has nothing to choose."""
+        return []
+
     def arch_parameters(self):
-        """A late fusion has no architecture parameters."""
+        """Nor architecture parameters."""
         return {}
 
     def uses_all_weights(self):

@@ -8,6 +8,7 @@ from torch import nn
 
 from models.backbone_net import BackboneNet, count_weights, parameters_of
 from models.bilevel.reshape import ReshapeLayer
+from search.derive import argmax
 
 
 class FusionNet(BackboneNet):
@@ -124,9 +125,21 @@ class FusionNet(BackboneNet):
             return own
         return [p for name, b in self.backbones.items() for p in parameters_of(b, self._counts[name])] + own
 
+    def choices(self):
+        """The choices of the fusion, see `search.choice.SearchSpace`."""
+        return self.fusion.choices()
+
+    def relax(self, relaxation):
+        """See `search.choice.SearchSpace`."""
+        self.fusion.relax(relaxation)
+
+    def discretise(self, scores):
+        """The genotype for scores of the candidates, see `search.choice.SearchSpace`."""
+        return self.fusion.discretise(scores, self.input_names)
+
     def genotype(self):
-        """The architecture as it would be discretised now."""
-        return self.fusion.genotype(self.input_names)
+        """The genotype of the largest probabilities."""
+        return argmax(self)
 
     def probabilities(self):
         """Softmax of every architecture parameter: title -> {row name: {operation: probability}}."""

@@ -65,13 +65,15 @@ class ConcatFC(nn.Module):
         return self.dropout(F.relu(self.bn(self.conv(torch.cat([x, y], dim=1)))))
 
 
-# The order is that of the columns of gammas.
+# Every operation that a genotype may name. A new one is a class and a line here; a search takes it with --step_ops.
 STEP_OPERATIONS = {
     "Sum": Sum,
     "ScaleDotAttn": ScaleDotAttn,
     "LinearGLU": LinearGLU,
     "ConcatFC": ConcatFC,
 }
+# The published candidates; the order is that of the columns of gammas.
+PUBLISHED_STEP_OPERATIONS = ("Sum", "ScaleDotAttn", "LinearGLU", "ConcatFC")
 
 
 def has_weights(name):

@@ -7,10 +7,10 @@ translate a found network.
 
 import re
 
-from models.bilevel.operations import STEP_OPERATIONS
+from models.bilevel.operations import PUBLISHED_STEP_OPERATIONS
 from util.cli import UserError
 
-_NAMES = tuple(STEP_OPERATIONS)
+_NAMES = PUBLISHED_STEP_OPERATIONS
 _NODE = "fusion_net.cell._step_nodes.{i}.node_cell."
 _PUBLISHED_NODE = re.compile(r"fusion_net\.cell\._step_nodes\.(\d+)\.node_cell\.(.+)")
 _PUBLISHED_SEARCH_OP = re.compile(r"node_ops\.(\d+)\._ops\.(\d+)\.(.+)")

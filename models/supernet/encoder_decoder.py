@@ -12,6 +12,7 @@ from models.supernet.operations import (
     make_operation,
     operation_class,
 )
+from search.gates import SampledGates
 
 START = 1.0
 # Families of the operations that an MCAN-like network repeats; the first family that has a candidate counts.
@@ -25,20 +26,25 @@ class Block(nn.ModuleList):
     Args:
         members: Names of fixed operations, or tuples of candidates.
         hsize, dropout, relation_size: See `operations.Operation`.
+        key: Name of the block, the beginning of the keys of its choices.
     """
 
-    def __init__(self, members, hsize, dropout, relation_size=64):
+    def __init__(self, members, hsize, dropout, relation_size=64, key="block"):
         sizes = (hsize, dropout, relation_size)
         super().__init__(
-            make_operation(member, *sizes) if isinstance(member, str) else GatedOperation(member, *sizes)
-            for member in members
+            make_operation(member, *sizes)
+            if isinstance(member, str)
+            else GatedOperation(member, *sizes, key=f"{key}.{i}")
+            for i, member in enumerate(members)
         )
         self.members = tuple(members)
 
-    def chosen(self):
-        """Names of the operations, of gated ones the strongest candidate."""
+    def discretise(self, scores):
+        """Names of the operations, of gated ones the best candidate; ``scores`` as in `EncoderDecoder.discretise`."""
         return tuple(
-            member if isinstance(member, str) else operation.chosen
+            operation.names[int(scores[operation.choice.key].argmax())]
+            if isinstance(operation, GatedOperation)
+            else member
             for member, operation in zip(self.members, self, strict=True)
         )
 
@@ -70,8 +76,9 @@ class EncoderDecoder(nn.Module):
     def __init__(self, enc, dec, hsize, dropout, relation_size=64):
         super().__init__()
         self.hsize, self.relation_size = hsize, relation_size
-        self.enc = nn.ModuleList(Block(members, hsize, dropout, relation_size) for members in enc)
-        self.dec = nn.ModuleList(Block(members, hsize, dropout, relation_size) for members in dec)
+        sizes = (hsize, dropout, relation_size)
+        self.enc = nn.ModuleList(Block(members, *sizes, f"enc.{i}") for i, members in enumerate(enc))
+        self.dec = nn.ModuleList(Block(members, *sizes, f"dec.{i}") for i, members in enumerate(dec))
         check_encoder(name for members in enc for name in _names(members))
         kinds = [operation_class(name) for members in (*enc, *dec) for name in _names(members)]
         self.depends_on_padding = any(kind.depends_on_padding for kind in kinds)
@@ -106,7 +113,7 @@ class EncoderDecoder(nn.Module):
             _prefer(net.dec, DECODER_START)
         elif start != "uniform":
             raise ValueError(f"the start {start!r} is neither mcan nor uniform")
-        net.use_chosen()
+        SampledGates().attach(net).decide()
         return net
 
     @classmethod
@@ -163,37 +170,22 @@ class EncoderDecoder(nn.Module):
         """Whether an operation that runs next needs the relation of regions."""
         return any(operation.needs_relation for operation in self.running())
 
-    def alphas(self):
-        """Architecture parameters in the order of the blocks."""
-        return [gated.alpha_prob for gated in self.gated()]
+    def choices(self):
+        """The choices in the order of the blocks; none in a fixed network."""
+        return [gated.choice for gated in self.gated()]
 
-    def sample(self, mode, generator):
-        """Draw every block's path, see `GatedOperation.sample`."""
-        for gated, alphas in zip(self.gated(), self._alphas_on_cpu(), strict=True):
-            gated.sample(mode, generator, alphas)
-
-    def use_chosen(self):
-        """Make every block's strongest candidate the only one that runs."""
-        for gated, alphas in zip(self.gated(), self._alphas_on_cpu(), strict=True):
-            gated.use_chosen(alphas)
-
-    def path(self):
-        """(mode, active, inactive) of every gated operation."""
-        return [(gated.mode, gated.active, gated.inactive) for gated in self.gated()]
-
-    def set_alpha_gradients(self):
-        """Turn the gates' gradients into gradients of the architecture parameters."""
+    def relax(self, relaxation):
+        """Combine candidates by a `search.relaxation.Relaxation`."""
         for gated in self.gated():
-            gated.set_alpha_gradient()
+            gated.relaxation = relaxation
 
-    def rescale_alphas(self):
-        """See `GatedOperation.rescale`."""
-        for gated in self.gated():
-            gated.rescale()
+    def discretise(self, scores):
+        """The `Architecture` of the best candidate of every block.
 
-    def architecture(self):
-        """The strongest candidate of every block as an `Architecture`."""
-        return Architecture(*(tuple(block.chosen() for block in side) for side in (self.enc, self.dec)))
+        Args:
+            scores: See `search.choice.SearchSpace`.
+        """
+        return Architecture(*(tuple(block.discretise(scores) for block in side) for side in (self.enc, self.dec)))
 
     def probabilities(self):
         """Of the candidates: "encoder" and "decoder" -> {block: {operation: probability}}; {} in a fixed network."""
@@ -202,14 +194,9 @@ class EncoderDecoder(nn.Module):
             for number, block in enumerate(side, start=1):
                 for member in block:
                     if isinstance(member, GatedOperation):
-                        row = dict(zip(member.names, member.probabilities().tolist(), strict=True))
+                        row = dict(zip(member.names, member.choice.probabilities().tolist(), strict=True))
                         found.setdefault(title, {})[f"block {number}"] = row
         return found
-
-    def _alphas_on_cpu(self):
-        alphas = [alpha.detach() for alpha in self.alphas()]
-        # One transfer for all blocks: each one waits for the device.
-        return torch.cat(alphas).cpu().split([len(alpha) for alpha in alphas]) if alphas else []
 
 
 def _names(members):

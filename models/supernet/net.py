@@ -20,6 +20,7 @@ from models.supernet.relations import (
     given_relations,
 )
 from models.supernet.rows import Rows
+from search.derive import argmax
 
 
 class MultimodalNet(nn.Module):
@@ -135,9 +136,21 @@ class MultimodalNet(nn.Module):
         """What resuming needs: everything."""
         return self
 
+    def choices(self):
+        """The choices of the encoder-decoder, see `search.choice.SearchSpace`."""
+        return self.backbone.choices()
+
+    def relax(self, relaxation):
+        """See `search.choice.SearchSpace`."""
+        self.backbone.relax(relaxation)
+
+    def discretise(self, scores):
+        """The `Architecture` for scores of the candidates, see `search.choice.SearchSpace`."""
+        return self.backbone.discretise(scores)
+
     def genotype(self):
         """The strongest candidate of every block, or the fixed operations, as an `Architecture`."""
-        return self.backbone.architecture()
+        return argmax(self)
 
     def probabilities(self):
         """Probabilities of the candidates: title -> {row name: {operation: probability}}."""
@@ -146,6 +159,6 @@ class MultimodalNet(nn.Module):
     def count_parameters(self):
         """Numbers of weights by part."""
         sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in self.named_children()}
-        architecture = sum(len(alpha) for alpha in self.backbone.alphas())
+        architecture = sum(len(choice.candidates) for choice in self.choices())
         sizes["backbone"] -= 2 * architecture
         return {**sizes, "architecture": architecture}

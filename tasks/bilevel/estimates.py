@@ -9,6 +9,7 @@ import torch
 from engine.estimate import Simulation, flops_per_second, report, seconds_to_read
 from engine.loading import reading_processes
 from engine.updates import Precision
+from search.relaxation import ARCHITECTURE
 from tasks.bilevel import networks
 from util.cli import UserError
 from util.distributed import init_distributed
@@ -18,10 +19,12 @@ def estimate_search(task, args, train, dev):
     """Memory and time of a search's epochs; prints a table and returns it as plain data."""
     estimate = _Estimate(task, args, (train, dev))
     net = networks.build_search_net(task, args, weights="random")
+    relaxation = networks.build_relaxation(args).attach(net)
+    relaxation.draw(ARCHITECTURE)
     with estimate.simulation as simulation:
         simulation.adopt(net)
         weights = networks.build_updater(task, args, estimate.run, net, simulation.precision, len(train))
-        alphas = networks.build_alpha_updater(task, args, estimate.run, net, simulation.precision)
+        alphas = networks.build_alpha_updater(task, args, estimate.run, net, simulation.precision, relaxation)
         simulation.hold_adam([*weights.parameters, *alphas.parameters])
         for data in (train, dev):
             estimate.features(net, data)

@@ -3,6 +3,7 @@
 import argparse
 
 from engine import arguments
+from search.strategies import add_strategy_flags
 from util.cli import UserError
 
 # How the reported epoch is chosen: --select_on -> what the result says of it.
@@ -24,6 +25,7 @@ INHERITED = {
     "C",
     "L",
     "num_outputs",
+    "step_ops",
 }
 INHERITED_ENDINGS = ("_cp", "_weights")
 
@@ -57,6 +59,9 @@ def add_architecture_flags(parser):
     group.add_argument("--multiplier", type=arguments.positive_int, help="cell states that are concatenated at the end")
     group.add_argument("--node_steps", type=arguments.positive_int, help="inner steps of a cell step")
     group.add_argument("--node_multiplier", type=arguments.positive_int, help="inner states that are concatenated")
+    group.add_argument(
+        "--step_ops", nargs="+", metavar="OP", help="candidate operations of inner steps (default: the published ones)"
+    )
 
 
 def add_dropout_flag(group):
@@ -141,6 +146,7 @@ def add_search_flags(parser, backbones):
     add_architecture_flags(parser)
     add_alpha_flags(parser)
     search = parser.add_argument_group("search")
+    add_strategy_flags(search)
     search.add_argument(
         "--reshape_layers",
         choices=("trained", "untrained"),

@@ -12,7 +12,8 @@ def build_search_net(task, args, weights=None):
     from models.bilevel.cells import FusionCell
 
     backbones = task.build_backbones(args, weights)
-    fusion = FusionCell.mixed(task.NUM_FEATURES, args.C, args.L, args.drpt, **cell_sizes(args))
+    operations = {"step_ops": step_operations(args)}
+    fusion = FusionCell.mixed(task.NUM_FEATURES, args.C, args.L, args.drpt, **cell_sizes(args), **operations)
     options = {"backbone_mode": args.backbone_mode, "train_reshape": args.reshape_layers == "trained"}
     return build_net(task, args, backbones, fusion, range(task.NUM_FEATURES), **options)
 
@@ -71,16 +72,39 @@ def build_updater(task, args, run, net, precision, num_train):
     return Updater(net, parameters, task.criterion, optimizer, **options)
 
 
-def build_alpha_updater(task, args, run, net, precision):
-    """The updater of the architecture parameters."""
-    from engine.search import alpha_optimizer
-    from engine.updates import Updater, data_parallel
+def step_operations(args):
+    """Names of the candidate operations of ``--step_ops``.
 
-    alpha = list(net.arch_parameters().values())
-    optimizer = alpha_optimizer(alpha, args.arch_learning_rate, args.arch_weight_decay)
+    Raises:
+        UserError: one of them is unknown, or named twice.
+    """
+    from models.bilevel.operations import PUBLISHED_STEP_OPERATIONS, STEP_OPERATIONS
+
+    names = tuple(args.step_ops or PUBLISHED_STEP_OPERATIONS)
+    if unknown := [name for name in names if name not in STEP_OPERATIONS]:
+        raise UserError(f"--step_ops: there is no operation {unknown[0]!r}; known: {', '.join(STEP_OPERATIONS)}")
+    if len(set(names)) < len(names):
+        raise UserError(f"--step_ops {' '.join(names)}: an operation is named twice; name each once")
+    return names
+
+
+def build_relaxation(args):
+    """The search strategy of ``--strategy``; published: a softmax mixture."""
+    from search.mixture import SoftmaxMixture
+    from search.strategies import build_strategy
+
+    return build_strategy(args.strategy, lambda generator: SoftmaxMixture(), args.seed, args.strategy_option)
+
+
+def build_alpha_updater(task, args, run, net, precision, relaxation):
+    """The updater of the architecture parameters, by the gradients that ``relaxation`` gives them."""
+    from engine.updates import Updater, data_parallel
+    from search.loops import alpha_optimizer
+
+    optimizer = alpha_optimizer(net.arch_parameters().values(), args.arch_learning_rate, args.arch_weight_decay)
     parallel = data_parallel(run, precision)
     options = {"precision": precision, "parallel": parallel, "micro_batch": args.micro_batch}
-    return Updater(net, alpha, task.criterion, optimizer, **options)
+    return Updater(net, relaxation.gradient_parameters(), task.criterion, optimizer, **options)
 
 
 def build_found_net(task, args, frozen, weights=None, genotype=None):
@@ -120,7 +144,7 @@ def find_genotype(task, args):
     if args.genotype == "random":
         rng = random.Random(args.seed)
         return random_genotype(
-            rng, list(STEP_OPERATIONS), num_inputs=task.NUM_FEATURES, inputs=task.INPUT_NAMES, **cell_sizes(args)
+            rng, step_operations(args), num_inputs=task.NUM_FEATURES, inputs=task.INPUT_NAMES, **cell_sizes(args)
         )
     path = args.genotype or _first_existing(args.search_exp_dir, "genotype.json", "best/best_genotype.pkl")
     genotype = dataclasses.replace(load_genotype(path), inputs=task.INPUT_NAMES)

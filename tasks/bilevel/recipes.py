@@ -17,26 +17,29 @@ def search(task, args):
         return estimate_search(task, args, data[train_split], data[dev_split])
 
     from engine.run import start_run
-    from engine.search import Alternating, ArchitectureWatch, finish_search, save_architecture
     from engine.training import Selection, fit
     from engine.updates import Precision
     from models.bilevel.collapse import collapse
-    from tasks.bilevel.networks import build_alpha_updater, build_search_net, build_updater
+    from search.loops import EpochwiseSearch
+    from search.monitor import ArchitectureWatch, finish_search, save_architecture
+    from tasks.bilevel.networks import build_alpha_updater, build_relaxation, build_search_net, build_updater
 
     with start_run(args, "search", args.out_dir) as run:
         net = build_search_net(task, args).to(run.device)
+        relaxation = build_relaxation(args).attach(net)
         precision, metric = Precision(args.amp, run.device), task.metric(args)
         loaders = build_loaders(args, run, net, data, precision)
         weights = build_updater(task, args, run, net, precision, len(data[train_split]))
-        alphas = build_alpha_updater(task, args, run, net, precision)
-        second_forward = args.dev_metric == "second_forward"
-        one_search_epoch = Alternating(
-            weights, alphas, loaders[train_split], loaders[dev_split], metric, run.device, second_forward
+        alphas = build_alpha_updater(task, args, run, net, precision, relaxation)
+        scored = {"metric": metric, "second_forward": args.dev_metric == "second_forward"}
+        one_search_epoch = EpochwiseSearch(
+            relaxation, weights, alphas, (loaders[train_split], loaders[dev_split]), run.device, args.epochs, **scored
         )
         watch = ArchitectureWatch(net, collapse, args.patience)
         explanation = "genotype of the epoch with the best dev score during the search"
         selection = Selection("dev", metric.name, explanation, task.LATER_WINS_TIES)
-        run.track(net=net.changing(), weights=weights, alphas=alphas, watch=watch, selection=selection)
+        tracked = {"net": net.changing(), "weights": weights, "alphas": alphas, "watch": watch, "selection": selection}
+        run.track(**tracked, **({"paths": relaxation} if relaxation.generator else {}))
 
         def one_epoch(epoch):
             record = {**one_search_epoch(epoch), **watch.look()}

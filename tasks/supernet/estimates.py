@@ -9,6 +9,7 @@ import torch
 
 from engine.estimate import Simulation, flops_per_second, report, seconds_to_read
 from engine.loading import reading_processes
+from search.relaxation import ARCHITECTURE
 from tasks.supernet import networks
 from util.cli import UserError
 from util.distributed import init_distributed
@@ -18,22 +19,29 @@ def estimate_search(task, args, data):
     """Memory and time of a search's epochs; prints a table and returns it as plain data."""
     estimate, train = _Estimate(task, args, data, None), data["train"]
     net, steps = estimate.net, max(1, len(train) // args.batchsize)
+    relaxation = networks.build_relaxation(args).attach(net)
+    relaxation.draw(ARCHITECTURE)
+    drawn = [choice.drawn for choice in net.choices()]
+    relaxation.decide()
     passes = task.passes(args, data, list(data)[-1:])
     with estimate.simulation as simulation:
         simulation.adopt(net)
         weights = networks.build_updater(task, args, estimate.run, net, simulation.precision, steps)
-        alphas = networks.build_alpha_updater(task, args, estimate.run, net, simulation.precision)
+        alphas = networks.build_alpha_updater(task, args, estimate.run, net, simulation.precision, relaxation)
         simulation.hold_adam(weights.parameters)
         estimate.updates("weight steps, an epoch", weights, "train", len(train))
-        for gated in net.backbone.gated():
-            other = next(k for k in range(len(gated.names)) if k != gated.active or len(gated.names) == 1)
-            gated.set_path(args.alpha_mode, gated.active, [other])
+        chosen = [choice.drawn for choice in net.choices()]
+        _set_drawn(net, drawn)
         title = f"architecture steps, an epoch from epoch {args.alpha_start} on"
         estimate.updates(title, alphas, "held out", steps // args.alpha_every * args.batchsize)
-        for gated in net.backbone.gated():
-            gated.set_path("single", gated.active)
+        _set_drawn(net, chosen)
         estimate.passes(passes)
     return estimate.report()
+
+
+def _set_drawn(net, drawn):
+    for choice, value in zip(net.choices(), drawn, strict=True):
+        choice.drawn = value
 
 
 def estimate_training(task, args, data):

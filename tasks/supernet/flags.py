@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from engine import arguments
+from search.strategies import add_strategy_flags
 from util.cli import UserError
 
 # Spelling of the original scripts -> ours.
@@ -93,6 +94,7 @@ def add_search_flags(parser):
         text = f"candidates of {name} blocks (default: the published ones)"
         space.add_argument(f"--{side}_ops", nargs="+", metavar="OP", help=text)
     search = parser.add_argument_group("search")
+    add_strategy_flags(search)
     search.add_argument("--alpha_start", type=arguments.whole, default=20, help="first epoch with architecture steps")
     search.add_argument(
         "--alpha_every", type=arguments.positive_int, default=5, help="weight steps between two architecture steps"

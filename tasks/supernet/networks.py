@@ -1,5 +1,6 @@
 """Networks, loaders and updaters of every MMNas task from the scripts' arguments."""
 
+import functools
 import logging
 import random
 from pathlib import Path
@@ -11,13 +12,15 @@ from datasets.vqa_text import Vocabulary
 from datasets.word_vectors import load_word_vectors
 from engine.estimate import seconds_to_read
 from engine.loading import build_loader
-from engine.search import save_architecture
 from engine.training import Evaluation
 from engine.updates import Precision, Updater, data_parallel
 from models.architectures import Architecture, add_epoch, load_architecture, random_architecture
 from models.supernet.encoder_decoder import EncoderDecoder
 from models.supernet.net import MultimodalNet
 from models.supernet.operations import DECODER_CANDIDATES, ENCODER_CANDIDATES, OPERATIONS
+from search.gates import SampledGates
+from search.monitor import save_architecture
+from search.strategies import build_strategy
 from util.cli import UserError
 from util.distributed import world_size
 from util.schedules import WarmUp
@@ -34,19 +37,10 @@ ALPHA_BETAS = (0.0, 0.999)
 LEAST_GUIDED = 0.05
 
 
-class PathGenerator:
-    """Random numbers of the sampled paths: a stream of its own, equal on every rank and kept in checkpoints."""
-
-    def __init__(self, seed):
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def state_dict(self):
-        """Position in the stream."""
-        return {"state": self.generator.get_state()}
-
-    def load_state_dict(self, state):
-        """Continue at a saved position."""
-        self.generator.set_state(state["state"])
+def build_relaxation(args):
+    """The search strategy of ``--strategy``; published: sampled gates."""
+    published = functools.partial(SampledGates, mode=args.alpha_mode)
+    return build_strategy(args.strategy, published, args.seed, args.strategy_option)
 
 
 class Pass(NamedTuple):
@@ -190,12 +184,12 @@ def _compiled(net, parallel):
     return wrap
 
 
-def build_alpha_updater(task, args, run, net, precision):
-    """The updater of the architecture parameters, which get their gradients through the gates."""
-    gates = [gated.alpha_gate for gated in net.backbone.gated()]
-    optimizer = torch.optim.Adam(net.backbone.alphas(), lr=args.alpha_lr, betas=ALPHA_BETAS)
+def build_alpha_updater(task, args, run, net, precision, relaxation):
+    """The updater of the architecture parameters, by the gradients that ``relaxation`` gives them."""
+    optimizer = torch.optim.Adam([choice.logits for choice in net.choices()], lr=args.alpha_lr, betas=ALPHA_BETAS)
     options = {"summed": task.SUMMED, "micro_batch": args.micro_batch, "parallel": data_parallel(run, precision)}
-    return Updater(net, gates, task.criterion(args), optimizer, precision=precision, **options)
+    parameters = relaxation.gradient_parameters()
+    return Updater(net, parameters, task.criterion(args), optimizer, precision=precision, **options)
 
 
 def find_architecture(args):

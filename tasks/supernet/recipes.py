@@ -18,24 +18,25 @@ def search(task, args):
         return estimate_search(task, args, data)
 
     from engine.run import start_run
-    from engine.search import ArchitectureWatch, Interleaved, finish_search
     from engine.supervised import with_state
     from engine.training import Selection, fit
+    from search.loops import InterleavedSearch
+    from search.monitor import ArchitectureWatch, finish_search
 
     with start_run(args, "search", args.out_dir) as run:
         net = task.build_net(args, task.tables(data["train"]), architecture=None).to(run.device)
         networks.set_padding(net, data)
-        paths, backbone = networks.PathGenerator(args.seed), net.backbone
+        paths = networks.build_relaxation(args).attach(net)
         precision, scored = networks.build_precision(args, run.device), list(data)[-1]
         loaders = networks.build_loaders(args, run, {k: data[k] for k in ("train", "held out")}, drop_last=True)
         score = task.scorer(args, run, data[scored], precision, scored)
         steps = len(loaders["train"].batch_sampler)
         networks.tell_turns(args, steps)
         weights = networks.build_updater(task, args, run, net, precision, steps, idle_move=args.unsampled == "drift")
-        alphas = networks.build_alpha_updater(task, args, run, net, precision)
-        turns = {"start": args.alpha_start, "every": args.alpha_every, "mode": args.alpha_mode}
-        search_epoch = Interleaved(
-            backbone, weights, alphas, loaders["train"], loaders["held out"], run.device, paths.generator, **turns
+        alphas = networks.build_alpha_updater(task, args, run, net, precision, paths)
+        turns = {"start": args.alpha_start, "every": args.alpha_every}
+        search_epoch = InterleavedSearch(
+            paths, weights, alphas, (loaders["train"], loaders["held out"]), run.device, args.epochs, **turns
         )
         before_epoch = task.before_epoch(args, run, net, data, precision)
         watch = ArchitectureWatch(net, networks.collapse, args.patience)
@@ -46,7 +47,7 @@ def search(task, args):
         def one_epoch(epoch):
             record = before_epoch(epoch) if before_epoch else {}
             record |= search_epoch(epoch)
-            backbone.use_chosen()
+            paths.decide()
             record[scored] = score(net)
             looked = watch.look()
             # Before the architecture steps begin, standing still says nothing.

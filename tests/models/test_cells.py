@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from engine.search import alpha_optimizer
 from engine.updates import Updater
 from models.bilevel.cells import FixedEdges, FusionCell, LateFusion, MixedEdges
 from models.bilevel.fusion_net import FusionNet
 from models.bilevel.operations import STEP_OPERATIONS
 from models.genotypes import FusionGenotype, StepGenotype, random_genotype
+from search.loops import alpha_optimizer
 
 C, L = 6, 4
 

@@ -150,8 +150,8 @@ def _no_dropout(module):
 @pytest.mark.parametrize("second_forward", [False, True])
 def test_search_trajectory(second_forward):
     """15 real search steps through the engine: learning rates, losses, final weights and architecture."""
-    from engine.search import alpha_optimizer
     from engine.updates import Updater
+    from search.loops import alpha_optimizer
     from util.schedules import CosineRestarts
 
     golden = Golden("search_steps_small")

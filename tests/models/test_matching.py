@@ -9,6 +9,7 @@ from models.supernet.heads import MatchingHead
 from models.supernet.matching import Captions, MatchingNet
 from models.supernet.net import MultimodalNet
 from models.supernet.published import from_published
+from tests.paths import draw
 from tests.supernet_golden import ARCHITECTURES, Golden, filled
 
 CONVOLUTION = ("sep_conv_3", "self_att_64")
@@ -68,7 +69,7 @@ def test_three_scores_and_gradients_are_those_of_three_passes(name, pack):
 @pytest.mark.parametrize("mode", ["single", "full", "two"])
 def test_a_searched_network_gives_the_same_scores_and_gate_gradients(mode):
     net, batch = build(None), triples()
-    net.backbone.sample(mode, torch.Generator().manual_seed(5))
+    draw(net, mode, torch.Generator().manual_seed(5))
     scores, expected = net(batch), whole(net, batch)
     torch.testing.assert_close(scores, expected, rtol=0, atol=1e-6)
     if mode != "single":
@@ -81,7 +82,7 @@ def test_a_searched_network_gives_the_same_scores_and_gate_gradients(mode):
 @pytest.mark.parametrize("candidates", [{}, {"enc_candidates": CONVOLUTION, "dec_candidates": UNIFIED}])
 def test_pairs_of_parts_encoded_at_different_times(candidates, pack):
     net = build(None, pack, **candidates).eval()
-    net.backbone.sample("single", torch.Generator().manual_seed(8))
+    draw(net, "single", torch.Generator().manual_seed(8))
     batch = {name: value.flatten(0, 1) for name, value in triples().items() if name not in ("label", "index")}
     first, last = net.encode(batch["tokens"][:2]), net.encode(batch["tokens"][2:])
     captions, images = Captions.joined([first, last]), net.project(batch)

@@ -9,7 +9,7 @@ from torch import nn
 
 from models.bilevel import operations
 from models.bilevel.cells import FusionCell
-from models.bilevel.operations import STEP_OPERATIONS, has_weights
+from models.bilevel.operations import PUBLISHED_STEP_OPERATIONS, STEP_OPERATIONS, has_weights
 
 N, C, L = 5, 6, 4
 SIZES = {"steps": 1, "multiplier": 1, "node_steps": 1, "node_multiplier": 1}
@@ -87,7 +87,8 @@ def test_formula(name, training):
 
 def test_order_of_the_operations():
     """The columns of gammas: the original's order."""
-    assert list(STEP_OPERATIONS) == list(FORMULAS) == ["Sum", "ScaleDotAttn", "LinearGLU", "ConcatFC"]
+    assert list(PUBLISHED_STEP_OPERATIONS) == list(FORMULAS) == ["Sum", "ScaleDotAttn", "LinearGLU", "ConcatFC"]
+    assert set(FORMULAS) <= set(STEP_OPERATIONS)
 
 
 @pytest.mark.parametrize("name", STEP_OPERATIONS)
@@ -121,7 +122,7 @@ class TestRegistry:
         torch.manual_seed(0)
         cell = FusionCell.mixed(3, C, L, 0.0, **SIZES)
         with torch.no_grad():
-            cell.nodes[0].gammas[0, list(STEP_OPERATIONS).index(name)] += 1.0
+            cell.nodes[0].gammas[0, PUBLISHED_STEP_OPERATIONS.index(name)] += 1.0
         genotype = cell.genotype()
         assert genotype.steps[0].inner_steps == (name,)
         found = FusionCell.fixed(genotype, 3, C, L, 0.0)
@@ -179,14 +180,15 @@ class Product(nn.Module):
 
 
 def test_an_added_operation_is_picked_up_everywhere(monkeypatch):
-    """One entry in the registry: mixed cell, derived genotype, probabilities, found cell, random genotypes."""
+    """One entry in the registry and a name among the candidates: mixed cell, genotype, found cell, random genotypes."""
     import random
 
     from models.genotypes import FusionGenotype, random_genotype
 
     monkeypatch.setitem(operations.STEP_OPERATIONS, "Product", Product)
     torch.manual_seed(0)
-    cell = FusionCell.mixed(3, C, L, 0.0, **SIZES)
+    assert FusionCell.mixed(3, C, L, 0.0, **SIZES).arch_parameters()["step0.gammas"].shape == (1, 4)
+    cell = FusionCell.mixed(3, C, L, 0.0, **SIZES, step_ops=(*PUBLISHED_STEP_OPERATIONS, "Product"))
     assert cell.arch_parameters()["step0.gammas"].shape == (1, 5)
     features = [torch.randn(2, C, L) for _ in range(3)]
     cell(features).sum().backward()

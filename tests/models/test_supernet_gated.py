@@ -9,6 +9,9 @@ from models.architectures import Architecture
 from models.supernet.encoder_decoder import EncoderDecoder
 from models.supernet.gated import GatedOperation
 from models.supernet.operations import DECODER_CANDIDATES, ENCODER_CANDIDATES
+from search.derive import argmax
+from search.gates import SampledGates
+from tests.paths import active_of, draw, gates_of, set_path
 from util.cli import UserError
 
 torch.set_num_threads(1)
@@ -46,7 +49,7 @@ def test_only_involved_candidates_run_and_the_active_one_gives_the_value(mode, i
     called = []
     for k, name in enumerate(NAMES):
         operation.operations[name].register_forward_hook(lambda *args, k=k: called.append((k, torch.is_grad_enabled())))
-    operation.set_path(mode, 2, inactive)
+    set_path(operation.choice, mode, 2, inactive)
     out = operation(x, y)
     assert sorted(k for k, _ in called) == involved
     # The others leave no graph behind.
@@ -59,9 +62,9 @@ def test_gate_gradients_are_those_of_the_weighted_sum(mode, inactive):
     """The definition by autograd: sum_k gate_k o_k with gate = 1 for the active one, inactive outputs detached."""
     operation, (x, y) = gated(), inputs()
     x.requires_grad_()
-    operation.set_path(mode, 1, inactive)
+    set_path(operation.choice, mode, 1, inactive)
     operation(x, y).pow(3).sum().backward()
-    involved = [1, *operation.inactive]
+    involved = [1, *operation.choice.running()[1:]]
     gates = torch.zeros(4).index_fill(0, torch.tensor([1]), 1.0).requires_grad_()
     other = x.detach().clone().requires_grad_()
     outputs = {k: operation.operations[NAMES[k]](other, y) for k in involved}
@@ -81,45 +84,45 @@ def test_gate_gradients_are_those_of_the_weighted_sum(mode, inactive):
 def test_alpha_gradient_is_that_of_gates_drawn_from_a_softmax(mode, inactive):
     """d/dalpha of sum_j g_j p_j(alpha) by autograd, over the involved candidates; added to what is there."""
     operation = gated(alphas=[0.3, -1.0, 0.8, 0.1])
-    operation.set_path(mode, 1, inactive)
+    set_path(operation.choice, mode, 1, inactive)
     gates = torch.tensor([2.0, -3.0, 0.5, 4.0])
     operation.alpha_gate.grad = gates.clone()
-    involved = sorted([1, *operation.inactive])
+    involved = sorted([1, *operation.choice.running()[1:]])
     alphas = operation.alpha_prob.detach().clone().requires_grad_()
     (alphas[involved].softmax(0) * gates[involved]).sum().backward()
-    operation.set_alpha_gradient()
+    gates_of(operation.choice).finish_backward()
     torch.testing.assert_close(operation.alpha_prob.grad, alphas.grad)
-    operation.set_alpha_gradient()
+    gates_of(operation.choice).finish_backward()
     torch.testing.assert_close(operation.alpha_prob.grad, 2 * alphas.grad)
 
 
 def test_alpha_gradient_needs_gate_gradients():
     with pytest.raises(RuntimeError, match="run backward"):
-        gated().set_alpha_gradient()
+        gates_of(gated().choice).finish_backward()
 
 
 def test_rescale_keeps_the_others_probabilities():
     operation = gated(alphas=[0.3, -1.0, 0.8, 0.1])
-    before = operation.probabilities()
-    operation.set_path("two", 1, (3,))
+    before, gates = operation.choice.probabilities(), gates_of(operation.choice, mode="two")
+    set_path(operation.choice, "two", 1, (3,))
     operation.alpha_gate.grad = torch.ones(4)
-    operation.set_alpha_gradient()
+    gates.finish_backward()
     operation.alpha_prob.data[[1, 3]] += torch.tensor([0.4, -0.2])
-    operation.rescale()
-    after = operation.probabilities()
+    gates.finish_step()
+    after = operation.choice.probabilities()
     torch.testing.assert_close(after[[0, 2]], before[[0, 2]])
     torch.testing.assert_close(after[1] / after[3], before[1] / before[3] * math.exp(0.6))
-    operation.rescale()
-    torch.testing.assert_close(operation.probabilities(), after)
+    gates.finish_step()
+    torch.testing.assert_close(operation.choice.probabilities(), after)
 
 
 def test_full_needs_no_rescale():
     operation = gated(alphas=[0.3, -1.0, 0.8, 0.1])
-    operation.set_path("full", 1)
-    operation.alpha_gate.grad = torch.ones(4)
-    operation.set_alpha_gradient()
+    set_path(operation.choice, "full", 1)
+    operation.alpha_gate.grad, gates = torch.ones(4), gates_of(operation.choice)
+    gates.finish_backward()
     operation.alpha_prob.data += 1.0
-    operation.rescale()
+    gates.finish_step()
     torch.testing.assert_close(operation.alpha_prob.data, torch.tensor([1.3, 0.0, 1.8, 1.1]))
 
 
@@ -131,20 +134,21 @@ class TestSampling:
         operation, g, draws = gated(alphas=self.ALPHAS), generator(), 4000
         counts = torch.zeros(4)
         for _ in range(draws):
-            operation.sample(mode, g)
-            counts[operation.active] += 1
-            assert operation.inactive == (() if mode == "single" else tuple({0, 1, 2, 3} - {operation.active}))
+            draw(operation.choice, mode, g)
+            active, *inactive = operation.choice.running()
+            counts[active] += 1
+            assert inactive == ([] if mode == "single" else sorted({0, 1, 2, 3} - {active}))
         # Five standard deviations of a share.
-        assert (counts / draws - operation.probabilities()).abs().max() < 5 * 0.5 / draws**0.5
+        assert (counts / draws - operation.choice.probabilities()).abs().max() < 5 * 0.5 / draws**0.5
 
     def test_two_draws_a_pair_then_the_active_one_of_it(self):
         operation, g, draws = gated(alphas=self.ALPHAS), generator(), 4000
-        p = operation.probabilities().tolist()
+        p = operation.choice.probabilities().tolist()
         counts = torch.zeros(4, 4)
         for _ in range(draws):
-            operation.sample("two", g)
-            (other,) = operation.inactive
-            counts[operation.active, other] += 1
+            draw(operation.choice, "two", g)
+            active, other = operation.choice.running()
+            counts[active, other] += 1
         expected = torch.zeros(4, 4)
         for a in range(4):
             for b in set(range(4)) - {a}:
@@ -154,13 +158,14 @@ class TestSampling:
 
     def test_extreme_alphas(self):
         operation = gated(alphas=[300.0, 0.0, -300.0, 0.0])
-        operation.sample("two", generator())
-        assert operation.active == 0 and operation.inactive[0] in (1, 3)
+        draw(operation.choice, "two", generator())
+        active, other = operation.choice.running()
+        assert active == 0 and other in (1, 3)
 
     def test_a_single_candidate(self):
         operation, (x, y) = gated(("feed_forward",)), inputs()
         for mode in ("single", "full", "two"):
-            operation.sample(mode, generator())
+            draw(operation.choice, mode, generator())
             assert torch.equal(operation(x, y), operation.operations["feed_forward"](x, y))
 
     def test_equal_generators_draw_equal_paths_whatever_else_is_drawn(self):
@@ -169,22 +174,22 @@ class TestSampling:
         seen = set()
         for step in range(20):
             mode = ("single", "full", "two")[step % 3]
-            first.sample(mode, a)
+            draw(first, mode, a)
             torch.rand(step)
-            second.sample(mode, b)
-            assert first.path() == second.path()
-            seen.add(tuple(active for _, active, _ in first.path()))
+            draw(second, mode, b)
+            assert [choice.drawn for choice in first.choices()] == [choice.drawn for choice in second.choices()]
+            seen.add(tuple(active_of(first)))
         assert len(seen) > 10
 
     def test_state_is_that_of_the_instance(self):
         first, second = gated(), gated()
-        first.set_path("full", 3)
-        assert (second.mode, second.active, second.inactive) == ("single", 0, ())
+        set_path(first.choice, "full", 3)
+        assert second.choice.running() == (0,) and not second.choice.drawn.gated
 
 
 def test_unknown_mode_and_candidates_named_twice():
-    with pytest.raises(ValueError, match="'full_v2' is none of single, full, two"):
-        gated().set_path("full_v2", 0)
+    with pytest.raises(ValueError, match="'full_v2' is none of full, two"):
+        SampledGates(mode="full_v2")
     with pytest.raises(ValueError, match="named twice"):
         gated(("feed_forward", "feed_forward"))
 
@@ -200,21 +205,22 @@ class TestEncoderDecoder:
         assert dec["block 2"]["guided_att_16"] == pytest.approx(e / (e + 3 / e))
 
     def test_uniform_start(self):
-        assert not any(alpha.any() for alpha in small(start="uniform").alphas())
+        assert not any(choice.logits.any() for choice in small(start="uniform").choices())
         with pytest.raises(ValueError, match="neither mcan nor uniform"):
             small(start="normal")
 
     def test_a_family_without_candidates_starts_undecided(self):
         net = small(dec_candidates=("feed_forward", "skip_connect"))
-        assert [bool(alpha.any()) for alpha in net.alphas()] == [True, True, False, False, True]
+        assert [bool(choice.logits.any()) for choice in net.choices()] == [True, True, False, False, True]
 
     def test_searched_and_fixed_agree(self):
         """The chosen path computes what the fixed network of its architecture does, weights carried over."""
         net = small()
-        for alpha in net.alphas():
-            alpha.data = torch.randn(len(alpha), generator=generator(len(alpha)))
-        net.use_chosen()
-        architecture = net.architecture()
+        for choice in net.choices():
+            size = len(choice.candidates)
+            choice.logits.data = torch.randn(size, generator=generator(size))
+        gates_of(*net.choices()).decide()
+        architecture = argmax(net)
         fixed = EncoderDecoder.fixed(architecture, 32, 0.0)
         state = {}
         for key, value in net.state_dict().items():
@@ -225,7 +231,7 @@ class TestEncoderDecoder:
         x, y = inputs()
         for ours, theirs in zip(net(x, y), fixed(x, y), strict=True):
             assert torch.equal(ours, theirs)
-        assert fixed.gated() == [] and fixed.probabilities() == {} and fixed.architecture() == architecture
+        assert fixed.gated() == [] and fixed.probabilities() == {} and argmax(fixed) == architecture
 
     def test_operations_of_a_block_are_summed(self):
         block = ("self_att_16", "feed_forward")
@@ -234,7 +240,7 @@ class TestEncoderDecoder:
         encoded, decoded = net(x, y)
         torch.testing.assert_close(encoded, net.enc[0][0](x) + net.enc[0][1](x))
         torch.testing.assert_close(decoded, net.dec[0][0](y, encoded))
-        assert net.architecture().enc == (block,)
+        assert argmax(net).enc == (block,)
 
     def test_the_decoder_sees_the_final_words(self):
         net = small(start="uniform")
@@ -247,12 +253,12 @@ class TestEncoderDecoder:
 
     def test_gradients_of_all_blocks(self):
         net, (x, y) = small(), inputs()
-        net.sample("full", generator(3))
+        gates = draw(net, "full", generator(3))
         out = net(x, y)
         (out[0].pow(3).sum() + out[1].pow(3).sum()).backward()
-        net.set_alpha_gradients()
-        assert all(alpha.grad.any() for alpha in net.alphas())
-        assert len(net.alphas()) == 5 and len(net.running()) == 2 * 2 + 3 * 4 and len(net.active()) == 5
+        gates.finish_backward()
+        assert all(choice.logits.grad.any() for choice in gates.choices)
+        assert len(gates.choices) == 5 and len(net.running()) == 2 * 2 + 3 * 4 and len(net.active()) == 5
 
     @pytest.mark.parametrize("name", ["guided_att_16", "rel_self_att_16"])
     def test_the_encoder_takes_no_operation_that_needs_regions(self, name):

@@ -13,6 +13,7 @@ from models.supernet.encoder_decoder import EncoderDecoder
 from models.supernet.heads import AnswerHead, GroundingHead
 from models.supernet.net import MultimodalNet
 from models.supernet.published import from_published, to_published
+from tests.paths import active_of, draw, gates_of, set_path
 from tests.supernet_golden import ARCHITECTURES, Golden, batch_of, build_net, filled, target_of
 from util.cli import UserError
 
@@ -120,8 +121,8 @@ class TestSupernet:
         for title, key in (("encoder", "w_enc"), ("decoder", "w_dec")):
             rows = [list(row.values()) for row in found[title].values()]
             torch.testing.assert_close(torch.tensor(rows), torch.tensor(weights[key]))
-        net.backbone.use_chosen()
-        assert [[active] for _, active, _ in net.backbone.path()] == SUPERNET.spec["set_chosen_op_active"]
+        gates_of(*net.choices()).decide()
+        assert [[active] for active in active_of(net)] == SUPERNET.spec["set_chosen_op_active"]
         with torch.no_grad():
             SUPERNET.assert_output("chosen", net(SUPERNET.batch()))
 
@@ -133,7 +134,7 @@ class TestSupernet:
         for i, gated in enumerate(net.backbone.gated()):
             n = len(gated.names)
             active = (7 * i + 3) % n
-            gated.set_path(mode, active, [(active + 1 + i % (n - 1)) % n] if mode == "two" else ())
+            set_path(gated.choice, mode, active, [(active + 1 + i % (n - 1)) % n] if mode == "two" else ())
         batch = SUPERNET.batch()
         with torch.no_grad():
             SUPERNET.assert_output(f"{mode}.out", net(batch))
@@ -144,7 +145,7 @@ class TestSupernet:
         assert norm.item() == pytest.approx(expected["net_grad_norm"], rel=1e-4)
         self.check_idle(net, expected["net_params_with_zero_grad"])
         if mode != "single":
-            self.check_alphas(net, expected)
+            self.check_alphas(net, expected, mode)
 
     def check_idle(self, net, theirs):
         """What has a zero gradient in the original has none here, and `path_weights` is the rest."""
@@ -154,17 +155,18 @@ class TestSupernet:
         used = {id(p) for key, p in net.named_parameters() if key not in idle and ".alpha_" not in key}
         assert used == {id(p) for p in net.path_weights()}
 
-    def check_alphas(self, net, expected):
-        backbone = net.backbone
-        optimizer = torch.optim.Adam(backbone.alphas(), lr=0.1, betas=(0.0, 0.999), eps=1e-8)
-        self.compare(expected["alpha_gate_grad"], "alpha_gate", [g.alpha_gate.grad for g in backbone.gated()])
-        backbone.set_alpha_gradients()
-        self.compare(expected["alpha_prob_grad"], "alpha_prob", [alpha.grad for alpha in backbone.alphas()])
+    def check_alphas(self, net, expected, mode):
+        gates = gates_of(*net.choices(), mode=mode)
+        alphas = [choice.logits for choice in gates.choices]
+        optimizer = torch.optim.Adam(alphas, lr=0.1, betas=(0.0, 0.999), eps=1e-8)
+        self.compare(expected["alpha_gate_grad"], "alpha_gate", [choice.gates.grad for choice in gates.choices])
+        gates.finish_backward()
+        self.compare(expected["alpha_prob_grad"], "alpha_prob", [alpha.grad for alpha in alphas])
         optimizer.step()
-        self.compare(expected["alpha_prob_after_one_adam_step"], "alpha_prob", backbone.alphas())
-        backbone.rescale_alphas()
+        self.compare(expected["alpha_prob_after_one_adam_step"], "alpha_prob", alphas)
+        gates.finish_step()
         if "alpha_prob_after_rescale" in expected:
-            self.compare(expected["alpha_prob_after_rescale"], "alpha_prob", backbone.alphas())
+            self.compare(expected["alpha_prob_after_rescale"], "alpha_prob", alphas)
 
     def compare(self, expected, name, tensors):
         for i, value in enumerate(tensors):
@@ -224,7 +226,7 @@ class TestTrajectory:
         }
         for step, expected in enumerate(self.spec["search_net_steps"]["steps"]):
             for gated, active in zip(net.backbone.gated(), expected["active"], strict=True):
-                gated.set_path("single", active)
+                set_path(gated.choice, "single", active)
             rate = self.warm_up(4e-3, step + 1)
             loss, norm = self.train(net, net.weights(), 300 + step, step, rate, optimizer)
             assert loss == pytest.approx(expected["loss"], rel=1e-4)
@@ -274,7 +276,7 @@ def test_padding_to_the_longest_changes_nothing(sizes, pack, seed):
     for longest in (False, True):
         net = small_net()
         net.pack = pack if longest else False
-        net.backbone.sample("full", torch.Generator().manual_seed(seed))
+        draw(net, "full", torch.Generator().manual_seed(seed))
         shape = (max(counts), max(lengths)) if longest else (12, 14)
         logits = net(random_batch(counts, lengths, *shape))
         logits.square().sum().backward()
@@ -311,10 +313,10 @@ def test_relations_are_computed_only_for_operations_that_run(monkeypatch):
     original = net.relation
     monkeypatch.setattr(net, "relation", lambda *args: calls.append(args) or original(*args))
     for gated in net.backbone.gated():
-        gated.set_path("single", 0)
+        set_path(gated.choice, "single", 0)
     net(batch)
     assert not calls
-    net.backbone.gated()[-1].set_path("full", 0)
+    set_path(net.choices()[-1], "full", 0)
     net(batch)
     assert len(calls) == 1
 
@@ -332,7 +334,7 @@ def test_bfloat16_autocast(pack, dropout):
     net, batch = small_net(dropout=dropout), random_batch([5, 7, 0], [4, 6, 3], 7, 6)
     net.pack = pack
     for mode in ("single", "full", "two"):
-        net.backbone.sample(mode, torch.Generator().manual_seed(1))
+        draw(net, mode, torch.Generator().manual_seed(1))
         expected = net(batch)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = net(batch)

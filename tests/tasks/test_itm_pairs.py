@@ -17,6 +17,7 @@ from tasks.itm_mining import Mining
 from tasks.itm_pairs import PairScorer, Retrieval
 from tests.datasets.itm_files import write_flickr
 from tests.datasets.vqa_files import FEATURE_SIZE
+from tests.paths import draw
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def data(folder):
 def net(data):
     torch.manual_seed(0)
     backbone = EncoderDecoder.searched(64, 0.5, num_enc=2, num_dec=4, start="uniform")
-    backbone.sample("single", torch.Generator().manual_seed(5))
+    draw(backbone, "single", torch.Generator().manual_seed(5))
     # So that scores of different pairs are well apart.
     found = MatchingNet(backbone, MatchingHead(64, 0.5), (len(data.vocabulary), 16), FEATURE_SIZE)
     with torch.no_grad():
@@ -90,11 +91,12 @@ def test_retrieval_of_a_split(net, data):
 @pytest.mark.parametrize("hold", [1000, 12])
 def test_mining_keeps_the_hardest_of_what_was_drawn(net, data, hold):
     mining = Mining(build(net, data, hold=hold), 5, candidates=9)
-    path, state = net.backbone.path(), torch.get_rng_state()
+    path, state = [choice.drawn for choice in net.choices()], torch.get_rng_state()
     facts = mining(3)
-    assert net.backbone.path() == path and net.training and torch.equal(torch.get_rng_state(), state)
+    assert [choice.drawn for choice in net.choices()] == path
+    assert net.training and torch.equal(torch.get_rng_state(), state)
     assert facts["mining"]["pairs"] == 9 * 42 and facts["mining"]["seconds"] > 0
-    net.backbone.sample("single", torch.Generator().manual_seed(5 * 1_000_003 + 3))
+    draw(net, "single", torch.Generator().manual_seed(5 * 1_000_003 + 3))
     scores = every_pair(net, data)
     captions, images = other_captions((5, 3), np.arange(7), 9, 7), other_images((5, 3), np.arange(35), 9, 7)
     of_images = hardest(np.take_along_axis(scores, captions, 1), captions, 5)

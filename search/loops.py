@@ -1,0 +1,142 @@
+"""How weight steps and architecture steps take turns.
+
+`EpochwiseSearch`: first-order DARTS (Liu et al., ICLR 2019, section 2.3 with xi = 0), as BM-NAS uses it:
+weights  w  <- w - lr * dL_train(w, alpha)/dw,  architecture  alpha  <- alpha - lr_a * dL_dev(w, alpha)/dalpha.
+`InterleavedSearch`: an architecture step after every few weight steps, as MMNas uses it.
+Either runs any `search.relaxation.Relaxation`.
+"""
+
+import torch
+
+from engine.loading import to_device
+from engine.training import LossMeter, check_finite, train_one_epoch
+from search.relaxation import ARCHITECTURE, WEIGHTS
+from util.distributed import check_same_on_all_ranks, rank
+from util.progress import progress
+
+
+def alpha_optimizer(parameters, learning_rate, weight_decay):
+    """The published optimiser of BM-NAS's architecture parameters: Adam with betas (0.5, 0.999)."""
+    return torch.optim.Adam(parameters, lr=learning_rate, betas=(0.5, 0.999), weight_decay=weight_decay)
+
+
+class _Search:
+    """One epoch of a search when called: epoch number, from 0 -> pass name -> scores.
+
+    Args:
+        relaxation: The `Relaxation`, attached to the network.
+        weights: `Updater` of the weights.
+        alphas: `Updater` of the relaxation's gradient parameters; its optimiser moves the logits.
+        loaders: Loader of the weight steps and loader of the architecture steps.
+        device: Where the batches go.
+        epochs: Epochs of the whole search.
+    """
+
+    def __init__(self, relaxation, weights, alphas, loaders, device, epochs):
+        self.relaxation, self.weights, self.alphas = relaxation, weights, alphas
+        self.weight_loader, self.architecture_loader = loaders
+        self.device, self.epochs = device, epochs
+
+    def __call__(self, epoch):
+        self.relaxation.begin_epoch(epoch, self.epochs)
+        record = self.run_epoch(epoch)
+        if self.relaxation.generator is not None:
+            check_same_on_all_ranks(self.relaxation.generator.get_state().numpy().tobytes(), "sampled paths")
+        return record
+
+    def run_epoch(self, epoch):
+        """The steps of an epoch; returns its record."""
+        raise NotImplementedError
+
+    def weight_step(self, batch, size=None):
+        """Draw what runs, then update the weights; see `Updater.step`."""
+        self.relaxation.draw(WEIGHTS)
+        return self.weights.step(batch, size)
+
+    def architecture_step(self, batch, size=None):
+        """Draw what runs, then update the logits; see `Updater.step`."""
+        self.relaxation.draw(ARCHITECTURE)
+        self.alphas.begin()
+        loss, outputs = self.alphas.backward(batch, size)
+        self.relaxation.finish_backward()
+        self.alphas.apply()
+        self.relaxation.finish_step()
+        return loss, outputs
+
+
+class EpochwiseSearch(_Search):
+    """A pass of weight steps over train, then a pass of architecture steps over dev.
+
+    The dev score comes from the outputs that each architecture step has anyway.
+
+    Args:
+        relaxation, weights, alphas, loaders, device, epochs: See `_Search`.
+        metric: See `train_one_epoch`.
+        second_forward: See `train_one_epoch`; for the dev pass.
+    """
+
+    def __init__(self, relaxation, weights, alphas, loaders, device, epochs, *, metric, second_forward=False):
+        super().__init__(relaxation, weights, alphas, loaders, device, epochs)
+        self.metric, self.second_forward = metric, second_forward
+
+    def run_epoch(self, epoch):
+        """Both passes; returns ``{"train": {...}, "dev": {...}}``."""
+        shared = {"metric": self.metric, "epoch": epoch, "device": self.device}
+        train = train_one_epoch(
+            self.weights, self.weight_loader, description="train", step=self.weight_step, **shared
+        )
+        dev = train_one_epoch(
+            self.alphas,
+            self.architecture_loader,
+            description="dev (alphas)",
+            step=self.architecture_step,
+            second_forward=self.second_forward,
+            **shared,
+        )
+        return {"train": train, "dev": dev}
+
+
+class InterleavedSearch(_Search):
+    """Weight steps, with an architecture step on held-out data now and then.
+
+    The held-out data begin anew where they end within an epoch.
+
+    Args:
+        relaxation, weights, alphas, loaders, device, epochs: See `_Search`.
+        start: First epoch, from 0, with architecture steps.
+        every: An architecture step follows every so many weight steps.
+    """
+
+    def __init__(self, relaxation, weights, alphas, loaders, device, epochs, *, start=0, every=1):
+        super().__init__(relaxation, weights, alphas, loaders, device, epochs)
+        self.start, self.every = start, every
+
+    def run_epoch(self, epoch):
+        """The steps; returns the losses of ``train`` and, if there are architecture steps, of ``alphas``.
+
+        Raises:
+            UserError: a loss is not finite.
+        """
+        self.weights.net.train()
+        losses = {"train": LossMeter(), "alphas": LossMeter()}
+        held_out = self._held_out(epoch) if epoch >= self.start else None
+        self.weight_loader.batch_sampler.epoch = epoch
+        sizes = self.weight_loader.batch_sampler.sizes()
+        batches = progress(self.weight_loader, f"epoch {epoch} search", disable=rank() > 0)
+        for i, (size, batch) in enumerate(zip(sizes, batches, strict=True)):
+            self.weights.activate()
+            batch = to_device(batch, self.device)
+            losses["train"].update(self.weight_step(batch, size)[0], len(batch["label"]))
+            if held_out is not None and (i + 1) % self.every == 0:
+                size, batch = next(held_out)
+                self.alphas.activate()
+                losses["alphas"].update(self.architecture_step(batch, size)[0], len(batch["label"]))
+        done = {name: meter for name, meter in losses.items() if meter.count}
+        return {name: {"loss": check_finite(meter.compute(), name, epoch)} for name, meter in done.items()}
+
+    def _held_out(self, epoch):
+        while True:
+            self.architecture_loader.batch_sampler.epoch = epoch
+            sizes = self.architecture_loader.batch_sampler.sizes()
+            for size, batch in zip(sizes, self.architecture_loader, strict=True):
+                yield size, to_device(batch, self.device)

@@ -1,0 +1,110 @@
+"""What a search reports of every epoch, when it may stop, and its result."""
+
+import logging
+import math
+
+from engine.report import scores_of
+from util.plots import plot_probabilities
+
+logger = logging.getLogger("mdarts")
+
+# More lines than this in one panel of probabilities cannot be told apart.
+MOST_LINES = 16
+
+
+class ArchitectureWatch:
+    """What the search is doing: genotype, probabilities, entropies, collapse, and when to stop.
+
+    Args:
+        net: Has ``genotype()`` and ``probabilities()`` (title -> row -> operation -> probability).
+        collapse: (genotype, probabilities) -> list of warnings, in words.
+        patience: Stop after this many epochs without a change of the genotype; 0 never stops.
+    """
+
+    def __init__(self, net, collapse, patience=0):
+        self.net, self.collapse, self.patience = net, collapse, patience
+        self.genotype, self.unchanged = None, 0
+
+    def look(self):
+        """Return an epoch's record: genotype, probabilities, entropies, warnings, ``stable_epochs`` and ``stop``."""
+        genotype = self.net.genotype()
+        self.unchanged = self.unchanged + 1 if genotype == self.genotype else 0
+        logger.info("genotype%s: %s", " (unchanged)" if self.unchanged else "", genotype)
+        self.genotype = genotype
+        probabilities = self.net.probabilities()
+        return {
+            "genotype": genotype.to_dict(),
+            "probabilities": probabilities,
+            "entropy": {title: mean_entropy(rows) for title, rows in probabilities.items()},
+            "warnings": self.collapse(genotype, probabilities),
+            "stable_epochs": self.unchanged,
+            "stop": bool(self.patience) and self.unchanged >= self.patience,
+        }
+
+    def state_dict(self):
+        """Last genotype and how long it has stood."""
+        return {"genotype": self.genotype.to_dict() if self.genotype else None, "unchanged": self.unchanged}
+
+    def load_state_dict(self, state):
+        """Continue from `state_dict`."""
+        kind = type(self.net.genotype())
+        self.genotype = kind.from_dict(state["genotype"]) if state["genotype"] else None
+        self.unchanged = state["unchanged"]
+
+
+def save_architecture(run, genotype, epoch, title=None):
+    """Draw the genotype of ``epoch`` into the run folder."""
+    run.write(f"architectures/epoch_{epoch}.svg", genotype.to_svg(title=title or f"epoch {epoch}"))
+
+
+def finish_search(run, selection, net, **facts):
+    """Draw the best genotype, plot the probabilities and write the result; return the result."""
+    best = run.load_best()
+    genotype = type(net.genotype()).from_dict(best["genotype"])
+    record = run.record_of(best["epoch"])
+    run.write("genotype.svg", genotype.to_svg(title=f"found in epoch {best['epoch']}"))
+    if run.is_main:
+        plot_probabilities(probability_panels(run.records()), run.folder / "probabilities.svg")
+    logger.info("genotype of epoch %d: %s", best["epoch"], genotype)
+    return run.write_result(
+        {
+            "kind": "search",
+            "protocol": selection.explanation,
+            "selected_epoch": best["epoch"],
+            "epochs": run.epoch,
+            "stopped early": run.stopped,
+            "metrics": scores_of(record),
+            "genotype": genotype.to_dict(),
+            "parameters": net.count_parameters(),
+            **facts,
+        }
+    )
+
+
+def mean_entropy(rows):
+    """Mean entropy of the rows' distributions, in nats (log 2 for two undecided operations)."""
+    entropies = [-sum(p * math.log(p) for p in row.values() if p > 0) for row in rows.values()]
+    return sum(entropies) / len(entropies)
+
+
+def probability_panels(records):
+    """Arrange the probabilities of logged epochs for `util.plots.plot_probabilities`.
+
+    A title whose rows would give more than `MOST_LINES` lines gets a panel for each row.
+    """
+    panels, epochs = {}, [record["epoch"] for record in records]
+
+    def add(panel, label, title, row, name):
+        series = panels.setdefault(panel, {"epochs": epochs, "series": {}})["series"]
+        series[label] = [record["probabilities"][title][row][name] for record in records]
+
+    for title, rows in records[-1]["probabilities"].items() if records else ():
+        crowded = sum(map(len, rows.values())) > MOST_LINES
+        for row, operations in rows.items():
+            if "skip" in operations:
+                add(f"{title} (skip)", row, title, row, "skip")
+                continue
+            for name in operations:
+                whole = f"{row} {name}" if len(rows) > 1 else name
+                add(f"{title}, {row}" if crowded else title, name if crowded else whole, title, row, name)
+    return panels

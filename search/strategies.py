@@ -1,0 +1,73 @@
+"""The search strategies by name. A new one is a file with a `search.relaxation.Relaxation` and a line here."""
+
+import ast
+import importlib
+import inspect
+
+from util.cli import UserError
+
+# Beside ``published``, which is the family's own: `SoftmaxMixture` or `SampledGates`. Name -> module and class; the
+# module is imported when it is used, so that `--help` answers at once.
+STRATEGIES = {"gdas": "search.gdas:GDAS"}
+
+
+def add_strategy_flags(group):
+    """``--strategy`` and its options."""
+    group.add_argument(
+        "--strategy",
+        choices=("published", *STRATEGIES),
+        default="published",
+        help="how undecided candidates act together and learn; gdas: one of them is drawn in every step",
+    )
+    group.add_argument(
+        "--strategy_option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the strategy, may be repeated; gdas: temperature=(10.0,0.1), of the first and last epoch",
+    )
+
+
+def build_strategy(name, published, seed, options=()):
+    """The relaxation that ``--strategy`` names.
+
+    Args:
+        name: ``published``, or a key of `STRATEGIES`.
+        published: The family's own: generator -> relaxation.
+        seed: Seed of what is drawn.
+        options: ``NAME=VALUE`` texts for keyword arguments of the strategy's class.
+
+    Raises:
+        UserError: the strategy has no such option, or its value is none.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    if name == "published":
+        if options:
+            raise UserError(f"--strategy_option {options[0]}: the published strategy has no options; leave it out")
+        return published(generator)
+    module, _, kind = STRATEGIES[name].partition(":")
+    kind = getattr(importlib.import_module(module), kind)
+    known = {
+        key: parameter.default
+        for key, parameter in inspect.signature(kind).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    return kind(generator, **dict(_parse(option, name, known) for option in options))
+
+
+def _parse(option, strategy, known):
+    key, _, text = option.partition("=")
+    if key not in known:
+        listed = ", ".join(f"{name}={value}" for name, value in known.items()) or "none"
+        raise UserError(f"--strategy_option {option}: {strategy} has no {key!r}; its options and defaults: {listed}")
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if type(value) is not type(known[key]) and not (isinstance(known[key], float) and isinstance(value, int)):
+        raise UserError(f"--strategy_option {option}: expected a value like {key}={known[key]}")
+    if isinstance(value, tuple) and len(value) != len(known[key]):
+        raise UserError(f"--strategy_option {option}: expected {len(known[key])} numbers, like {key}={known[key]}")
+    return key, value
