@@ -11,7 +11,7 @@ Paper: accuracy 94.96 on test (selected on test, as --select_on test --train_on 
 
 from engine import arguments
 from tasks import ego
-from tasks.bilevel import flags, recipes
+from tasks.bilevel import flags, paper_recipes, recipes
 from util.cli import run_cli
 
 DEMO = {**ego.DEMO, "epochs": 12, "Ti": 12}
@@ -21,6 +21,7 @@ def get_args_parser():
     """Flags of this recipe, with their published values."""
     parser, backbones = ego.recipe_parser(__doc__)
     flags.add_found_flags(parser, backbones)
+    arguments.add_recipe_flag(parser, paper_recipes.found_recipes("ego"))
     arguments.set_defaults_of(parser, ego.PUBLISHED_FOUND)
     return parser
 

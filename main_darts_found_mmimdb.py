@@ -12,7 +12,7 @@ Paper: weighted F1 62.92 on test (selected on test, as --select_on test --train_
 
 from engine import arguments
 from tasks import mmimdb
-from tasks.bilevel import flags, recipes
+from tasks.bilevel import flags, paper_recipes, recipes
 from util.cli import run_cli
 
 DEMO = {**mmimdb.DEMO, "epochs": 8, "Ti": 8, "freeze_backbones": True}
@@ -22,6 +22,7 @@ def get_args_parser():
     """Flags of this recipe, with their published values."""
     parser, backbones = mmimdb.recipe_parser(__doc__)
     flags.add_found_flags(parser, backbones)
+    arguments.add_recipe_flag(parser, paper_recipes.found_recipes("mmimdb"))
     arguments.set_defaults_of(parser, mmimdb.PUBLISHED)
     return parser
 

@@ -12,7 +12,7 @@ Paper: accuracy 90.48 on test (selected on test, as --select_on test --train_on 
 
 from engine import arguments
 from tasks import ntu
-from tasks.bilevel import flags, recipes
+from tasks.bilevel import flags, paper_recipes, recipes
 from util.cli import run_cli
 
 DEMO = {**ntu.DEMO, "epochs": 12, "Ti": 12, "freeze_backbones": True}
@@ -22,6 +22,7 @@ def get_args_parser():
     """Flags of this recipe, with their published values."""
     parser, backbones = ntu.recipe_parser(__doc__)
     flags.add_found_flags(parser, backbones)
+    arguments.add_recipe_flag(parser, paper_recipes.found_recipes("ntu"))
     arguments.set_defaults_of(parser, ntu.PUBLISHED_FOUND)
     return parser
 

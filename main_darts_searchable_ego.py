@@ -13,7 +13,7 @@ epoch's (architectures/), the probabilities (probabilities.svg) and result.json.
 
 from engine import arguments
 from tasks import ego
-from tasks.bilevel import flags, recipes
+from tasks.bilevel import flags, paper_recipes, recipes
 from util.cli import run_cli
 
 DEMO = {**ego.DEMO, "epochs": 20, "Ti": 20, "arch_learning_rate": 3e-2}
@@ -23,6 +23,7 @@ def get_args_parser():
     """Flags of this recipe, with their published values."""
     parser, backbones = ego.recipe_parser(__doc__)
     flags.add_search_flags(parser, backbones)
+    arguments.add_recipe_flag(parser, paper_recipes.search_recipes("ego"))
     arguments.set_defaults_of(parser, ego.PUBLISHED_SEARCH)
     return parser
 

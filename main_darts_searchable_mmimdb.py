@@ -11,7 +11,7 @@ of every epoch's (architectures/), the probabilities (probabilities.svg) and res
 
 from engine import arguments
 from tasks import mmimdb
-from tasks.bilevel import flags, recipes
+from tasks.bilevel import flags, paper_recipes, recipes
 from util.cli import run_cli
 
 DEMO = {**mmimdb.DEMO, "epochs": 6, "Ti": 6, "arch_learning_rate": 1e-2}
@@ -21,6 +21,7 @@ def get_args_parser():
     """Flags of this recipe, with their published values."""
     parser, backbones = mmimdb.recipe_parser(__doc__)
     flags.add_search_flags(parser, backbones)
+    arguments.add_recipe_flag(parser, paper_recipes.search_recipes("mmimdb"))
     arguments.set_defaults_of(parser, mmimdb.PUBLISHED)
     return parser
 

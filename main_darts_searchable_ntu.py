@@ -13,7 +13,7 @@ every epoch's (architectures/), the probabilities (probabilities.svg) and result
 
 from engine import arguments
 from tasks import ntu
-from tasks.bilevel import flags, recipes
+from tasks.bilevel import flags, paper_recipes, recipes
 from util.cli import run_cli
 
 DEMO = {
@@ -30,6 +30,7 @@ def get_args_parser():
     """Flags of this recipe, with their published values."""
     parser, backbones = ntu.recipe_parser(__doc__)
     flags.add_search_flags(parser, backbones)
+    arguments.add_recipe_flag(parser, paper_recipes.search_recipes("ntu"))
     ntu.add_search_split_flag(parser)
     arguments.set_defaults_of(parser, ntu.PUBLISHED_SEARCH)
     return parser
