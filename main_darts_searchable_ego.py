@@ -7,7 +7,8 @@
 Weight steps on the training clips, architecture steps on the validation clips; the backbones are frozen.
 --estimate says what it needs; --amp bf16 and --augment_views 4 make it faster.
 <out_dir>/search-<save>-<time>/ gets the genotype of the best dev epoch (genotype.json), a picture of every
-epoch's (architectures/), the probabilities (probabilities.svg) and result.json. Then:
+epoch's (architectures/), the probabilities (probabilities.svg) and result.json. --recipe ego-1 to ego-4 take
+the paper's configurations (Table 8; ego-1: accuracy 98.87 on dev, 20.67 GPU hours). Then:
   python main_darts_found_ego.py --search_exp_dir <that folder>
 """
 

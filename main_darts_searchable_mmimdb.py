@@ -5,7 +5,8 @@
 
 Weight steps on train, architecture steps on dev; the backbones are frozen and computed once.
 <out_dir>/search-<save>-<time>/ gets the genotype of the best dev epoch (genotype.json), a picture
-of every epoch's (architectures/), the probabilities (probabilities.svg) and result.json. Then:
+of every epoch's (architectures/), the probabilities (probabilities.svg) and result.json. --recipe
+mmimdb-1 takes the paper's configuration (Table 8: weighted F1 53.44 on dev, 1.24 GPU hours). Then:
   python main_darts_found_mmimdb.py --search_exp_dir <that folder>
 """
 
