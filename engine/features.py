@@ -158,11 +158,12 @@ class FeatureCache:
     def _write(self, place, inputs, shapes):
         """Fill ``place`` on rank 0; it appears under its name only when it is complete."""
         if rank() == 0:
+            path = self.folder / f".{place.name}.lock"
             with self._keeping():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                lock = open(self.folder / f".{place.name}.lock", "w")
+                path.touch()
             # One run fills, others that want the same features wait; the lock goes with its process.
-            with lock:
+            with open(path, "w") as lock:
                 with self._keeping():
                     fcntl.flock(lock, fcntl.LOCK_EX)
                 if not (place / _MANIFEST).exists():

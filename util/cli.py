@@ -37,7 +37,7 @@ def run_cli(main):
         sys.exit(2)
     except KeyboardInterrupt as interrupt:
         if os.environ.get("RANK", "0") == "0":
-            print(f"\ninterrupted; {interrupt or 'what was saved so far is kept'}", file=sys.stderr)
+            print(f"\ninterrupted; {str(interrupt) or 'what was saved so far is kept'}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone: not a fault, and nothing left to say.
