@@ -10,7 +10,6 @@ Scores on embedded data say nothing about the data sets of the papers.
 """
 
 import importlib
-import json
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.closing import print_closing  # noqa: E402
 from engine.arguments import RecipeParser, whole  # noqa: E402
 from util.cli import run_cli  # noqa: E402
+from util.files import json_text  # noqa: E402
 
 
 class Task(NamedTuple):
@@ -91,7 +91,7 @@ def main(argv=None):
     runs = run_rows(args.task, args.rows, [*shared, *flags[0]], [*shared, *flags[1]])
     table = format_table(args.task, task, runs)
     (out / "table.md").write_text(table)
-    (out / "table.json").write_text(json.dumps(runs, indent=2, default=str) + "\n")
+    (out / "table.json").write_text(json_text(runs, indent=2, default=str) + "\n")
     print(table)
     print_closing(out / "table.md", runs["search"]["folder"] if "search" in runs else None, task.own)
     return runs

@@ -11,6 +11,7 @@ from datasets.ego_annotation import ANNOTATION_FILE, Fault
 from datasets.frame_store import FrameStore
 from util.cli import UserError
 from util.files import read_json
+from util.hashes import files_hash
 
 FIELDS = ("rgb", "depth")
 PREPARED_FORMAT = "ego-store"
@@ -112,6 +113,12 @@ class FrameFolders:
                     digest.update(f" {status.st_size} {status.st_mtime_ns}".encode())
         return digest.hexdigest()
 
+    def identity(self, clips):
+        """Short hex string from names, and sizes and content of first frames: the same for a copy elsewhere."""
+        first = [(clip, field) for clip in clips for field in FIELDS]
+        files = [(f"{clip.name} {clip.start} {clip.end} {field}", self.path(clip, field, 0)) for clip, field in first]
+        return files_hash(files)
+
     def remedy(self):
         """What a user can do about a frame that cannot be read."""
         return f"fetch it again, or leave its clip out with `{self._prepare()} --skip_invalid`"
@@ -180,6 +187,9 @@ class PreparedFrames:
             store = self._stores[field]
             digest.update(store.fingerprint([store.row(clip.name) for clip in clips]).encode())
         return digest.hexdigest()
+
+    # The content alone decides it already.
+    identity = fingerprint
 
     def remedy(self):
         """What a user can do about a frame that cannot be read."""

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from util.cli import UserError
 from util.files import read_json
+from util.hashes import files_hash
 
 SPLITS = ("train", "dev", "test")
 OFFICIAL_COUNTS = {"train": 15552, "dev": 2608, "test": 7799}
@@ -79,6 +80,7 @@ class MMIMDB(Dataset):
         ids: numpy array of str (N,), or None where the data has no ids.
         image_rows: numpy int64 (N,), which distinct image each film uses: 0..D-1.
         fingerprint: Short hex string that changes with the content of the split.
+        identity: As ``fingerprint``, but the same for a copy of the data elsewhere, and whatever the options.
         description: What the data are, in words.
         synthetic: Whether they are made up.
     """
@@ -98,6 +100,11 @@ class MMIMDB(Dataset):
         self.fingerprint = fingerprint
         if self._length < count:
             self.fingerprint = hashlib.blake2b(f"{fingerprint} {self._length}".encode(), digest_size=8).hexdigest()
+
+    @property
+    def identity(self):
+        """See the class."""
+        return self.fingerprint
 
     def _read(self, field, rows):
         """Stored array of ``image``, ``text`` or ``label`` for the films ``rows`` (int64 array)."""
@@ -266,6 +273,13 @@ class TreeMMIMDB(MMIMDB):
                     f" again, or make a store in a new folder with `{prepare_command('NEW_DIR')}`"
                 )
         return count, hashlib.blake2b("\n".join(sorted(seen)).encode(), digest_size=8).hexdigest()
+
+    @cached_property
+    def identity(self):
+        """See the class."""
+        kinds = ("image", "text", "label")
+        paths = [self._path(kind, number) for kind in kinds for number in range(len(self))]
+        return files_hash([(path.name, path) for path in paths])
 
     @cached_property
     def image_rows(self):

@@ -13,6 +13,7 @@ from datasets.ntu_store import DATASET, PREPARE
 from datasets.ntu_video import read_avi
 from util.cli import UserError
 from util.files import read_json
+from util.hashes import files_hash
 
 SKELETON_FOLDER = "nturgb+d_skeletons"
 VIDEO_FOLDER = "nturgb+d_rgb_256x256_30"
@@ -100,6 +101,11 @@ class TreeSource:
                 status = path.stat()
                 digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
         return digest.hexdigest()
+
+    def identity(self, rows):
+        """Short hex string that changes with names, sizes and content of the files of ``rows``, not their place."""
+        paths = [path for row in rows for path in (self.video_path(row), self.skeleton_path(row))]
+        return files_hash([(path.name, path) for path in paths])
 
     def __getstate__(self):
         return {name: value for name, value in self.__dict__.items() if name != "names"}

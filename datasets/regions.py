@@ -11,6 +11,7 @@ import torch
 from datasets.region_files import BadRegions, describe, extraction_of, list_region_files, read_regions
 from datasets.region_store import DATA_FILE, JOURNAL_FILE, RegionStore
 from util.cli import UserError
+from util.hashes import files_hash
 
 MAX_REGIONS = 100
 PADDING = ("batch", "full")
@@ -89,6 +90,11 @@ class RegionTree:
             status = os.stat(self.folder / os.fsdecode(name))
             digest.update(b"%s %d %d\n" % (name, status.st_size, status.st_mtime_ns))
         return digest.hexdigest()
+
+    def identity(self):
+        """Short hex string that changes with names, sizes and content of the files, but not with their place."""
+        names = map(os.fsdecode, self._paths.tolist())
+        return files_hash([(name, self.folder / name) for name in names])
 
 
 def open_regions(

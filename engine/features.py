@@ -4,6 +4,7 @@ The same network and precision on the same inputs, as many samples at a time as 
 ask for equal bits; a GPU may choose another algorithm and round differently.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -157,34 +158,45 @@ class FeatureCache:
     def _write(self, place, inputs, shapes):
         """Fill ``place`` on rank 0; it appears under its name only when it is complete."""
         if rank() == 0:
-            try:
+            path = self.folder / f".{place.name}.lock"
+            with self._keeping():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                # One run fills, others that want the same features wait; the lock goes with its process.
-                with open(self.folder / f".{place.name}.lock", "w") as lock:
+                path.touch()
+            # One run fills, others that want the same features wait; the lock goes with its process.
+            with open(path, "w") as lock:
+                with self._keeping():
                     fcntl.flock(lock, fcntl.LOCK_EX)
-                    if not (place / _MANIFEST).exists():
-                        self._fill_folder(place, inputs, shapes)
-            except OSError as error:
-                raise UserError(
-                    f"cannot keep features in {self.folder}: {error.strerror}; "
-                    "use --cache_dir DIR or --cache_features off"
-                ) from None
+                if not (place / _MANIFEST).exists():
+                    self._fill_folder(place, inputs, shapes)
         barrier()
+
+    @contextlib.contextmanager
+    def _keeping(self):
+        """Say what to do where features cannot be kept; around what writes them, not what computes them."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"cannot keep features in {self.folder}: {error.strerror or error}; "
+                "use --cache_dir DIR or --cache_features off"
+            ) from None
 
     def _fill_folder(self, place, inputs, shapes):
         for left_over in self.folder.glob(f".{place.name}-*"):
             shutil.rmtree(left_over, ignore_errors=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=self.folder))
-        arrays = [
-            np.lib.format.open_memmap(temporary / f"{i}.npy", "w+", np.float32, (len(inputs), *shape))
-            for i, shape in enumerate(shapes)
-        ]
+        with self._keeping():
+            temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=self.folder))
+            arrays = [
+                np.lib.format.open_memmap(temporary / f"{i}.npy", "w+", np.float32, (len(inputs), *shape))
+                for i, shape in enumerate(shapes)
+            ]
         self._fill(arrays, inputs)
-        for array in arrays:
-            array.flush()
-        facts = {"split": inputs.dataset.split, "backbone": inputs.name, "shapes": shapes}
-        write_json(temporary / _MANIFEST, facts)
-        temporary.rename(place)
+        with self._keeping():
+            for array in arrays:
+                array.flush()
+            facts = {"split": inputs.dataset.split, "backbone": inputs.name, "shapes": shapes}
+            write_json(temporary / _MANIFEST, facts)
+            temporary.rename(place)
 
     def _key(self, inputs):
         """Identifies content: data, backbone and its weights, pool, precision, library and device."""

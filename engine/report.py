@@ -1,5 +1,6 @@
 """What a result must say to be believed: versions, commit, machine, memory, arguments."""
 
+import math
 import platform
 import resource
 import subprocess
@@ -37,6 +38,17 @@ def scores_of(record):
 
 def _is_number(value):
     return isinstance(value, float)
+
+
+def with_missing_scores(record):
+    """A logged epoch with NaN where the file says null: JSON has no NaN (see `util.files.json_text`)."""
+    return {name: value if name == "genotype" else _with_nan(value) for name, value in record.items()}
+
+
+def _with_nan(value):
+    if isinstance(value, dict):
+        return {name: math.nan if inner is None else _with_nan(inner) for name, inner in value.items()}
+    return value
 
 
 def git_commit():

@@ -1,6 +1,13 @@
 """How a script ends: a user's mistake is one clear line and a non-zero exit, never a traceback."""
 
+import errno
+import os
 import sys
+
+# How torch and the system say that memory has run out; torch has no exception of its own for a CPU's.
+_MEMORY_SIGNS = ("out of memory", "allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+# What is wrong with a disk or its permissions, and not with the program.
+_DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 
 
 class UserError(Exception):
@@ -11,25 +18,49 @@ class UserError(Exception):
     """
 
 
+def is_out_of_memory(error):
+    """Whether an exception says that memory has run out: by its type or in words, never by saying nothing."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _MEMORY_SIGNS)
+
+
 def run_cli(main):
-    """Run ``main()`` as a script: user errors exit with 2, an interrupt with 130."""
+    """Run ``main()`` as a script: user errors exit with 2, an interrupt with 130; other errors keep their traceback.
+
+    Of several processes that were started together only the first reports an interrupt, which reaches all of them.
+    """
     try:
         main()
     except UserError as error:
         print(f"error: {_message(error)}", file=sys.stderr)
         sys.exit(2)
-    except (MemoryError, RuntimeError) as error:
-        if not any(sign in str(error) for sign in ("allocate memory", "out of memory")) and str(error):
-            raise
-        print(f"error: not enough memory: {' '.join(str(error).split())[:200]}; use smaller sizes", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("\ninterrupted; what was saved so far is kept", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"\ninterrupted; {str(interrupt) or 'what was saved so far is kept'}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone: not a fault, and nothing left to say.
         sys.stderr.close()
         sys.exit(141)
+    except (MemoryError, RuntimeError, OSError) as error:
+        text = _known(error)
+        if text is None:
+            raise
+        print(f"error: {text}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _known(error):
+    """One line on what the machine, and not the program, lacks; None for any other error."""
+    if is_out_of_memory(error):
+        # A data loading process puts a traceback in front.
+        lines = [line for line in str(error).splitlines() if any(sign in line for sign in _MEMORY_SIGNS)]
+        reason = " ".join((lines[-1] if lines else str(error)).split())[:200]
+        return f"not enough memory{f': {reason}' if reason else ''}; use smaller sizes"
+    if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
+        return f"{error.filename or 'a file'}: {error.strerror}"
+    return None
 
 
 def _message(error):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -43,9 +44,25 @@ def write_text(path, text):
         temporary.write_text(text, encoding="utf-8")
 
 
+def json_text(value, **options):
+    """``value`` as JSON text; a number that is not finite, which JSON does not have, becomes null.
+
+    ``options`` go to `json.dumps`.
+    """
+    return json.dumps(_finite(value), allow_nan=False, **options)
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_json(path, value):
-    """Write ``value`` as indented JSON atomically."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Write ``value`` as indented JSON atomically; see `json_text`."""
+    write_text(path, json_text(value, indent=2) + "\n")
 
 
 def read_json(path):

@@ -127,10 +127,19 @@ def load_net(task, args, checkpoint, data):
 
 
 def write_predicted(args, run, write):
-    """Call ``write(path)`` for a file in the run folder, and for test for the documented place; returns the paths."""
+    """Call ``write(path)`` for a file in the run folder, and for test for the documented place; returns the paths.
+
+    Where only the latter cannot be written, the run still ends as it should, and then says so.
+    """
     places = [run.folder / "predictions.json"]
+    if run.is_main:
+        write(places[0])
     if args.RUN == "test":
-        places.append(Path("logs/ckpts/result_test") / f"result_train_{args.save}.json")
-    for place in places if run.is_main else ():
-        write(place)
+        second = Path("logs/ckpts/result_test") / f"result_train_{args.save}.json"
+        try:
+            if run.is_main:
+                write(second)
+            places.append(second)
+        except UserError as error:
+            run.fail_later(f"{error}; the predictions are in {places[0]}")
     return [str(place) for place in places]

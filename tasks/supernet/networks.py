@@ -232,6 +232,12 @@ def collapse(architecture, probabilities):
     return []
 
 
+def note_data(run, data):
+    """Note of which data a run is."""
+    for split, dataset in data.items():
+        run.depends_on(f"{split} data", dataset.identity, "--data or --features")
+
+
 def describe(args, data):
     """What a result says of its data."""
     first = next(iter(data.values()))
@@ -241,5 +247,6 @@ def describe(args, data):
             "description": first.description,
             "synthetic": first.synthetic,
             "samples": {split: len(dataset) for split, dataset in data.items()},
+            "identity": {split: dataset.identity for split, dataset in data.items()},
         }
     }
