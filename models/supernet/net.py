@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from models.supernet.recurrent import run_lstm
 from models.supernet.relations import (
     BOX_FEATURES,
     RELATION_FEATURES,
@@ -78,8 +79,7 @@ class MultimodalNet(nn.Module):
     def embed_words(self, tokens):
         """LSTM states of int64 (B, T) tokens, padding included as in the original, and their `Rows`."""
         rows = self._rows(tokens == 0)
-        states, _ = self.lstm(self.embedding(tokens))
-        return rows.pack(states), rows
+        return rows.pack(run_lstm(self.lstm, self.embedding(tokens))), rows
 
     def embed_regions(self, batch):
         """Projected regions and their `Rows`; a region that is all zeros is padding."""
