@@ -81,9 +81,11 @@ class MMIMDB(Dataset):
         fingerprint: Short hex string that changes with the content of the split.
         description: What the data are, in words.
         synthetic: Whether they are made up.
+        quick: Inputs that are read faster than another process could hand them over.
     """
 
     ids = None
+    quick = ("text",)
     description = "MM-IMDB in the originals' .npy tree"
     synthetic = False
 
