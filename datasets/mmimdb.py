@@ -83,9 +83,11 @@ class MMIMDB(Dataset):
         identity: As ``fingerprint``, but the same for a copy of the data elsewhere, and whatever the options.
         description: What the data are, in words.
         synthetic: Whether they are made up.
+        quick: Inputs that are read faster than another process could hand them over.
     """
 
     ids = None
+    quick = ("text",)
     description = "MM-IMDB in the originals' .npy tree"
     synthetic = False
 

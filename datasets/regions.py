@@ -143,6 +143,17 @@ def rows_of(source, image_ids):
     return np.where(source.ids[near] == image_ids, near, -1)
 
 
+def own_regions(image, max_regions=MAX_REGIONS):
+    """How many of the first ``max_regions`` of a `Regions` are regions of the image.
+
+    Some files are padded to a fixed number already. Rows at the end that are zeros, features and box, do not count.
+    """
+    count = min(len(image.boxes), max_regions)
+    while count and not image.boxes[count - 1].any() and not image.features[count - 1].any():
+        count -= 1
+    return count
+
+
 def read_batch(source, rows, *, padding="batch", max_regions=MAX_REGIONS):
     """Regions of a batch of images, in their order in the files; no more than ``max_regions`` of each.
 
@@ -155,19 +166,19 @@ def read_batch(source, rows, *, padding="batch", max_regions=MAX_REGIONS):
     Returns:
         dict of regions (B, N, D) in the stored dtype, boxes float32 (B, N, 4) as x1, y1, x2, y2 in pixels, both
         zero beyond an image's own regions, image_size float32 (B, 2) as height and width in pixels, and counts
-        int64 (B,).
+        int64 (B,), the numbers of `own_regions`.
 
     Raises:
         UserError: a file is damaged.
     """
     images = [source.load(row) for row in rows]
-    counts = [min(len(image.boxes), max_regions) for image in images]
-    length = max_regions if padding == "full" else max(counts, default=1)
+    counts = [own_regions(image, max_regions) for image in images]
+    length = max_regions if padding == "full" else max([1, *counts])
     # Fresh zero pages cost nothing until they are touched; only real rows are written.
     regions = np.zeros((len(images), length, source.feature_size), dtype=source.dtype)
     boxes = np.zeros((len(images), length, 4), dtype=np.float32)
     for position, (image, count) in enumerate(zip(images, counts, strict=True)):
-        if count < len(image.boxes) and isinstance(source, RegionTree):
+        if len(image.boxes) > max_regions and isinstance(source, RegionTree):
             source.tell_cut(rows[position], max_regions)
         regions[position, :count] = image.features[:count]
         boxes[position, :count] = image.boxes[:count]

@@ -18,6 +18,7 @@ from models.architectures import Architecture, add_epoch, load_architecture, ran
 from models.supernet.encoder_decoder import EncoderDecoder
 from models.supernet.net import MultimodalNet
 from models.supernet.operations import DECODER_CANDIDATES, ENCODER_CANDIDATES, OPERATIONS
+from models.supernet.recurrent import lstm_runs
 from util.cli import UserError
 from util.distributed import world_size
 from util.schedules import WarmUp
@@ -135,14 +136,15 @@ def set_padding(net, data):
 
 
 def build_precision(args, device):
-    """The `Precision` of ``--amp``.
-
-    Raises:
-        UserError: float16 on a CPU, which torch's LSTM does not have.
-    """
-    if args.amp == "fp16" and device.type == "cpu":
-        raise UserError("--amp fp16: torch's LSTM has no float16 on a CPU; use --amp bf16 or off, or a GPU")
-    return Precision(args.amp, device)
+    """The `Precision` of ``--amp``; the log says if the LSTM has to stay in float32 on this machine."""
+    precision = Precision(args.amp, device)
+    if precision.dtype is not None and not lstm_runs(device.type, precision.dtype):
+        logger.warning(
+            "--amp %s: torch has no such LSTM on this %s; the LSTM runs in float32, everything else as asked",
+            args.amp,
+            "processor" if device.type == "cpu" else "device",
+        )
+    return precision
 
 
 def build_loaders(args, run, data, *, shuffle=True, drop_last=False):

@@ -72,6 +72,23 @@ def test_batches_by_definition(tree, tmp_path, form, padding, most):
     assert_batches_equal(batch, expected_batch(ids, length, dtype))
 
 
+@pytest.mark.parametrize("form", ["tree", "store"])
+def test_rows_of_zeros_that_fill_up_a_file_are_no_regions(tree, tmp_path, form):
+    """They would be attended to; a region in between whose features are zeros counts, as does one that has a box."""
+    padded, none = region_arrays(3, count=6), region_arrays(3, count=2)
+    padded["x"][:, 4:], padded["bbox"][4:], padded["x"][:, 3] = 0, 0, 0
+    none["x"][:], none["bbox"][:] = 0, 0
+    write_npz(tree, "val", 50, **padded)
+    write_npz(tree, "val", 51, **none)
+    if form == "store":
+        pack_regions(tree, tmp_path / "store", workers=1)
+    source = open_regions(tree if form == "tree" else tmp_path / "store")
+    batch = read_batch(source, rows_of(source, np.array([50, 51])))
+    assert batch["counts"].tolist() == [4, 0] and batch["regions"].shape[1] == 4
+    assert read_batch(source, rows_of(source, np.array([51])))["regions"].shape[:2] == (1, 1)
+    assert read_batch(source, rows_of(source, np.array([50])), max_regions=3)["counts"].tolist() == [3]
+
+
 def test_unknown_images_have_no_row(tree):
     source = open_regions(tree)
     assert rows_of(source, np.array([0, 3, 4, 12, 13])).tolist() == [-1, 0, -1, 3, -1]
