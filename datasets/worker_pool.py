@@ -11,11 +11,6 @@ from concurrent.futures.process import BrokenProcessPool
 AHEAD = 3
 
 
-def usable_processors():
-    """Number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def map_tasks(function, tasks, workers):
     """Call ``function`` with every task, in ``workers`` processes (0 or 1: in this one).
 

@@ -19,6 +19,9 @@ def run_cli(main):
         print(f"error: {_message(error)}", file=sys.stderr)
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
+        if died := dead_worker(error):
+            print(f"error: {died}", file=sys.stderr)
+            sys.exit(2)
         if not any(sign in str(error) for sign in ("allocate memory", "out of memory")) and str(error):
             raise
         print(f"error: not enough memory: {' '.join(str(error).split())[:200]}; use smaller sizes", file=sys.stderr)
@@ -30,6 +33,30 @@ def run_cli(main):
         # The reader of our output (`| head`) has gone: not a fault, and nothing left to say.
         sys.stderr.close()
         sys.exit(141)
+
+
+def dead_worker(error):
+    """One line about the `RuntimeError` by which torch reports that a data worker died; None for any other error.
+
+    torch raises it from a signal handler, so it can come out of any line of the main process.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error.__cause__, RuntimeError):  # torch's first word, which names the signal
+        text += " ".join(str(error.__cause__).split())
+    signal = text.partition("killed by signal: ")[2].split(".")[0]
+    if "Communication with the workers" in text:
+        reason = "too many open files for so many data workers (`ulimit -n 65536` raises the limit)"
+    elif not text.startswith("DataLoader worker (pid"):
+        return None
+    elif signal == "Killed":
+        reason = "a data worker was killed, most likely because memory ran out"
+    elif signal == "Bus error":
+        reason = "a data worker died of a bus error: a data file was cut short while it was read, or /dev/shm is full"
+    elif signal:
+        reason = f"a data worker died ({signal})"
+    else:
+        reason = "a data worker ended (its own message, if any, is above)"
+    return f"{reason}; use a smaller --num_workers (0 reads in the main process), and --resume to go on"
 
 
 def _message(error):
