@@ -35,7 +35,8 @@ def use_one_thread():
     """Make this process compute in one thread: for processes of which there is already one per processor."""
     import sys
 
-    os.environ["OPENCV_FOR_THREADS_NUM"] = "1"  # for an OpenCV that is imported later
+    # For libraries that are imported later.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
     if "cv2" in sys.modules:
         sys.modules["cv2"].setNumThreads(1)
     if "torch" in sys.modules:
