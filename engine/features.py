@@ -4,7 +4,7 @@ The same network and precision on the same inputs, as many samples at a time as 
 ask for equal bits; a GPU may choose another algorithm and round differently.
 """
 
-import fcntl
+import contextlib
 import hashlib
 import json
 import logging
@@ -20,7 +20,8 @@ from torch.utils.data import Dataset
 from engine.loading import build_loader, to_device
 from util.cli import UserError
 from util.distributed import barrier, from_rank_0, rank
-from util.files import NpyFile, write_json
+from util.files import NpyFile, NpyWriter, make_public, write_fault, write_json
+from util.locks import locked
 from util.progress import progress
 
 logger = logging.getLogger("mdarts")
@@ -159,32 +160,32 @@ class FeatureCache:
         if rank() == 0:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                # One run fills, others that want the same features wait; the lock goes with its process.
-                with open(self.folder / f".{place.name}.lock", "w") as lock:
-                    fcntl.flock(lock, fcntl.LOCK_EX)
+                # One run fills, others that want the same features wait.
+                waiting = f"another run computes the features of {place.name}: waiting for it"
+                with locked(self.folder / f".{place.name}.lock", waiting=waiting):
                     if not (place / _MANIFEST).exists():
                         self._fill_folder(place, inputs, shapes)
             except OSError as error:
-                raise UserError(
-                    f"cannot keep features in {self.folder}: {error.strerror}; "
-                    "use --cache_dir DIR or --cache_features off"
-                ) from None
+                remedy = "use --cache_dir DIR or --cache_features off"
+                raise UserError(f"cannot keep features in {self.folder}: {write_fault(error, remedy)}") from None
         barrier()
 
     def _fill_folder(self, place, inputs, shapes):
-        for left_over in self.folder.glob(f".{place.name}-*"):
+        for left_over in (place, *self.folder.glob(f".{place.name}-*")):
             shutil.rmtree(left_over, ignore_errors=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=self.folder))
-        arrays = [
-            np.lib.format.open_memmap(temporary / f"{i}.npy", "w+", np.float32, (len(inputs), *shape))
-            for i, shape in enumerate(shapes)
-        ]
-        self._fill(arrays, inputs)
-        for array in arrays:
-            array.flush()
-        facts = {"split": inputs.dataset.split, "backbone": inputs.name, "shapes": shapes}
-        write_json(temporary / _MANIFEST, facts)
-        temporary.rename(place)
+        try:
+            make_public(temporary)
+            with contextlib.ExitStack() as files:
+                paths = (temporary / f"{i}.npy" for i in range(len(shapes)))
+                made = [NpyWriter(path, (len(inputs), *shape)) for path, shape in zip(paths, shapes, strict=True)]
+                self._fill([files.enter_context(file) for file in made], inputs)
+            facts = {"split": inputs.dataset.split, "backbone": inputs.name, "shapes": shapes}
+            write_json(temporary / _MANIFEST, facts)
+            temporary.rename(place)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
 
     def _key(self, inputs):
         """Identifies content: data, backbone and its weights, pool, precision, library and device."""
