@@ -18,9 +18,10 @@ import torch
 from torch.utils.data import Dataset
 
 from engine.loading import build_loader, to_device
+from util.arrays import NpyFile, NpyWriter
 from util.cli import UserError
 from util.distributed import barrier, from_rank_0, rank
-from util.files import NpyFile, NpyWriter, make_public, write_fault, write_json
+from util.files import make_public, write_fault, write_json
 from util.locks import locked
 from util.progress import progress
 

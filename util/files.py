@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import json
-import math
 import os
 import re
 import tempfile
@@ -81,77 +80,3 @@ def read_json(path):
         raise UserError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not a readable JSON file ({error}): restore or fetch it, or name another") from None
-
-
-class NpyFile:
-    """A ``.npy`` file read by memory map, opened anew in every process that receives it.
-
-    Args:
-        path: The file.
-    """
-
-    def __init__(self, path):
-        self.path = Path(path)
-        self._array = None
-
-    @property
-    def array(self):
-        """The memory map (read only).
-
-        Raises:
-            UserError: the file is missing or damaged.
-        """
-        if self._array is None:
-            import numpy as np
-
-            try:
-                self._array = np.load(self.path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
-                raise UserError(
-                    f"{self.path} is missing or damaged ({error}); delete its folder, so that it is made again"
-                ) from None
-        return self._array
-
-    def __getitem__(self, rows):
-        return self.array[rows]
-
-    def __len__(self):
-        return len(self.array)
-
-    def __getstate__(self):
-        # A pickled memory map would carry the whole file.
-        return {"path": self.path, "_array": None}
-
-
-class NpyWriter:
-    """A float32 ``.npy`` file that is filled by rows; a context manager.
-
-    Unlike a memory map it reports a full disk as an `OSError`; a map would end the process by a bus error.
-
-    Args:
-        path: The file.
-        shape: Shape of the whole array, rows first.
-    """
-
-    def __init__(self, path, shape):
-        self._path, self._shape = Path(path), tuple(map(int, shape))
-        self._file, self._start = None, 0
-
-    def __enter__(self):
-        import numpy as np
-
-        self._file = open(self._path, "wb")
-        header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": self._shape}
-        np.lib.format.write_array_header_1_0(self._file, header)
-        self._start = self._file.tell()
-        return self
-
-    def __exit__(self, *_):
-        self._file.close()
-
-    def __setitem__(self, rows, values):
-        """Write the rows ``rows``, a slice, from an array of their shape."""
-        if values.shape != (rows.stop - rows.start, *self._shape[1:]):
-            raise ValueError(f"{values.shape} does not fit {rows.stop - rows.start} rows of {self._shape}")
-        self._file.seek(self._start + 4 * rows.start * math.prod(self._shape[1:]))
-        self._file.write(values.astype("float32", copy=False).tobytes())

@@ -88,7 +88,7 @@ def test_the_lease_of_a_dead_run_on_another_machine_is_taken_over(tmp_path, monk
 
 def test_other_faults_are_not_hidden(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="exists|Not a directory"), locked(tmp_path / "file" / "a.lock"):
+    with pytest.raises(OSError, match=r"exists|Not a directory"), locked(tmp_path / "file" / "a.lock"):
         pass
     no_locks(monkeypatch, errno.EIO)
     with pytest.raises(OSError, match="Input/output"), locked(tmp_path / "a.lock"):
