@@ -180,7 +180,8 @@ def _fresh_shape(image, features, stored_shape):
 
 def _regions(images, names, extractor, workers, invalid):
     """Yield (name, features, boxes, (height, width)) of the readable images; the others go into ``invalid``."""
-    from datasets.worker_pool import map_tasks, usable_processors
+    from datasets.worker_pool import map_tasks
+    from util.processors import usable_processors
 
     workers = workers or (usable_processors() if len(names) >= FEW else 1)
     tasks = ((str(images / name), name, extractor.prepare) for name in names)

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from datasets.region_files import BadRegions, describe, extraction_of, list_region_files, read_regions
 from datasets.region_store import META_FILE, RegionStore, RegionStoreWriter, encode_regions
-from datasets.worker_pool import map_tasks, usable_processors
+from datasets.worker_pool import map_tasks
 from util.cli import UserError
 from util.files import read_json, write_text
+from util.processors import usable_processors
 from util.progress import progress
 
 INVALID_FILE = "invalid.txt"

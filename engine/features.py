@@ -5,7 +5,6 @@ ask for equal bits; a GPU may choose another algorithm and round differently.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -19,11 +18,12 @@ import torch
 from torch.utils.data import Dataset
 
 from engine.loading import build_loader, to_device
-from models.backbone_net import BackboneNet
+from util.arrays import NpyFile, NpyWriter
 from util.cli import UserError
 from util.code import code_digest, versions
 from util.distributed import barrier, from_rank_0, rank
-from util.files import NpyFile, write_json
+from util.files import make_public, write_fault, write_json
+from util.locks import locked
 from util.memory import available_memory
 from util.progress import progress
 
@@ -165,21 +165,20 @@ class FeatureCache:
             stop = start + len(found[0])
             for array, feature in zip(arrays, found, strict=True):
                 if array is not None:
-                    array[start:stop] = feature.float().cpu().numpy()
+                    with self._keeping():
+                        array[start:stop] = feature.float().cpu().numpy()
             start = stop
         self.net.train(mode)
 
     def _write(self, place, inputs, shapes):
         """Fill ``place`` on rank 0; it appears under its name only when it is complete."""
         if rank() == 0:
-            path = self.folder / f".{place.name}.lock"
-            with self._keeping():
-                self.folder.mkdir(parents=True, exist_ok=True)
-                path.touch()
-            # One run fills, others that want the same features wait; the lock goes with its process.
-            with open(path, "w") as lock:
+            # One run fills, others that want the same features wait.
+            waiting = f"another run computes the features of {place.name}: waiting for it"
+            with contextlib.ExitStack() as lock:
                 with self._keeping():
-                    fcntl.flock(lock, fcntl.LOCK_EX)
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    lock.enter_context(locked(self.folder / f".{place.name}.lock", waiting=waiting))
                 if not (place / _MANIFEST).exists():
                     self._fill_folder(place, inputs, shapes)
         barrier()
@@ -190,27 +189,29 @@ class FeatureCache:
         try:
             yield
         except OSError as error:
-            raise UserError(
-                f"cannot keep features in {self.folder}: {error.strerror or error}; "
-                "use --cache_dir DIR or --cache_features off"
-            ) from None
+            remedy = "use --cache_dir DIR or --cache_features off"
+            raise UserError(f"cannot keep features in {self.folder}: {write_fault(error, remedy)}") from None
 
     def _fill_folder(self, place, inputs, shapes):
-        for left_over in self.folder.glob(f".{place.name}-*"):
+        for left_over in (place, *self.folder.glob(f".{place.name}-*")):
             shutil.rmtree(left_over, ignore_errors=True)
         with self._keeping():
             temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=self.folder))
-            arrays = [
-                np.lib.format.open_memmap(temporary / f"{i}.npy", "w+", np.float32, (len(inputs), *shape))
-                for i, shape in enumerate(shapes)
-            ]
-        self._fill(arrays, inputs)
-        with self._keeping():
-            for array in arrays:
-                array.flush()
-            facts = {"split": inputs.dataset.split, "backbone": inputs.name, "shapes": shapes}
-            write_json(temporary / _MANIFEST, facts)
-            temporary.rename(place)
+            make_public(temporary)
+        try:
+            with contextlib.ExitStack() as files:
+                paths = (temporary / f"{i}.npy" for i in range(len(shapes)))
+                with self._keeping():
+                    made = [NpyWriter(path, (len(inputs), *shape)) for path, shape in zip(paths, shapes, strict=True)]
+                    arrays = [files.enter_context(file) for file in made]
+                self._fill(arrays, inputs)
+            with self._keeping():
+                facts = {"split": inputs.dataset.split, "backbone": inputs.name, "shapes": shapes}
+                write_json(temporary / _MANIFEST, facts)
+                temporary.rename(place)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
 
     def _key(self, inputs):
         """Identifies content: data, backbone with its weights and code, pool, precision, libraries and device."""
@@ -221,7 +222,7 @@ class FeatureCache:
             getattr(backbone, "settings", None),
             _choices(backbone),
             code_digest([type(module) for module in (*backbone.modules(), inputs.dataset)]),
-            code_digest([BackboneNet]),
+            code_digest([next(kind for kind in type(self.net).__mro__ if "extract" in vars(kind))]),
             inputs.dataset.fingerprint,
             len(inputs),
             self.net.pool,

@@ -218,7 +218,7 @@ class Run:
             **result,
             "folder": str(self.folder),
             "seconds": round(self.seconds, 1),
-            "peak_memory_mb": max(gather(peak_memory_mb(self.device))),
+            "peak_memory_mb": max(gather(peak_memory_mb(self.device)), key=lambda found: found or 0.0),
             **environment(self.device),
             "arguments": vars(self.args),
         }

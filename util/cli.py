@@ -53,6 +53,8 @@ def run_cli(main):
 
 def _known(error):
     """One line on what the machine, and not the program, lacks; None for any other error."""
+    if died := dead_worker(error):
+        return died
     if is_out_of_memory(error):
         # A data loading process puts a traceback in front.
         lines = [line for line in str(error).splitlines() if any(sign in line for sign in _MEMORY_SIGNS)]
@@ -61,6 +63,30 @@ def _known(error):
     if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
         return f"{error.filename or 'a file'}: {error.strerror}"
     return None
+
+
+def dead_worker(error):
+    """One line about the `RuntimeError` by which torch reports that a data worker died; None for any other error.
+
+    torch raises it from a signal handler, so it can come out of any line of the main process.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error.__cause__, RuntimeError):  # torch's first word, which names the signal
+        text += " ".join(str(error.__cause__).split())
+    signal = text.partition("killed by signal: ")[2].split(".")[0]
+    if "Communication with the workers" in text:
+        reason = "too many open files for so many data workers (`ulimit -n 65536` raises the limit)"
+    elif not text.startswith("DataLoader worker (pid"):
+        return None
+    elif signal == "Killed":
+        reason = "a data worker was killed, most likely because memory ran out"
+    elif signal == "Bus error":
+        reason = "a data worker died of a bus error: a data file was cut short while it was read, or /dev/shm is full"
+    elif signal:
+        reason = f"a data worker died ({signal})"
+    else:
+        reason = "a data worker ended (its own message, if any, is above)"
+    return f"{reason}; use a smaller --num_workers (0 reads in the main process), and --resume to go on"
 
 
 def _message(error):

@@ -202,6 +202,15 @@ def test_damaged_frames_are_named(tmp_path):
     assert "frames.bin is missing" in error_of(lambda: FrameStore(tmp_path, ""))
 
 
+@pytest.mark.parametrize("name", ["frames.bin", "starts.npy", "offsets.npy"])
+def test_a_store_cut_short_while_it_is_open_is_no_bus_error(tmp_path, name):
+    store = FrameStore(fill(tmp_path), "make it")
+    assert store.jpeg(1, 0).size
+    os.truncate(tmp_path / name, 0)
+    message = error_of(lambda: store.jpeg(1, 0))
+    assert f"{name} was cut short while it was open" in message and "`make it`" in message
+
+
 def test_foreign_meta(tmp_path):
     path = fill(tmp_path) / "meta.json"
     path.write_text(json.dumps({"format": "other"}))

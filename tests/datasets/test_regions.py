@@ -270,6 +270,15 @@ def test_damage_to_a_store_is_found(tree, tmp_path):
     refusal(lambda: open_regions(out), "is not a region-store")
 
 
+def test_a_store_cut_short_while_it_is_open_is_named(tree, tmp_path):
+    store = pack_regions(tree, tmp_path / "store", workers=1)
+    store.load(0)
+    os.truncate(tmp_path / "store" / "regions.bin", 1000)
+    refusal(lambda: store.load(0), "regions.bin was cut short while it was open")
+    fresh = pickle.loads(pickle.dumps(store))
+    refusal(lambda: fresh.load(0), "regions.bin has fewer than")
+
+
 def test_extraction_travels_with_the_store(tree, tmp_path):
     extraction = {"extractor": {"backbone": "pixels"}}
     (tree / "train2014" / "meta.json").write_text(json.dumps(extraction))
