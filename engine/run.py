@@ -274,7 +274,7 @@ def _open_log(run):
     handlers = [logging.NullHandler()]
     if run.is_main:
         try:
-            handlers = [logging.StreamHandler(), logging.FileHandler(run.folder / "log.txt")]
+            handlers = [logging.StreamHandler(), early_log.LogFile(run.folder / "log.txt")]
         except OSError as error:
             raise UserError(f"cannot write {run.folder / 'log.txt'}: {error.strerror}") from None
         handlers[0].setLevel(logging.INFO)

@@ -1,6 +1,14 @@
 """How a script ends: a user's mistake is one clear line and a non-zero exit, never a traceback."""
 
+import errno
 import sys
+
+# Faults of the machine, and not of the program: no space, no rights, a broken disk or file server, too many files.
+SYSTEM_FAULTS = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "ESTALE", "EMFILE", "ENFILE", "ENAMETOOLONG")
+    if hasattr(errno, name)
+}
 
 
 class UserError(Exception):
@@ -33,6 +41,12 @@ def run_cli(main):
         # The reader of our output (`| head`) has gone: not a fault, and nothing left to say.
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        if error.errno not in SYSTEM_FAULTS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror}; what was saved so far is kept", file=sys.stderr)
+        sys.exit(2)
 
 
 def dead_worker(error):
