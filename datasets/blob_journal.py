@@ -128,11 +128,12 @@ class BlobJournal:
         """Sync and close; a second call does nothing."""
         if not self._lines.closed:
             try:
-                self.sync()
+                try:
+                    self.sync()
+                finally:
+                    self._files.close()  # writes what is left in buffers
             except OSError as error:
                 raise self._cannot_write(error) from error
-            finally:
-                self._files.close()
 
 
 def _parse(line):

@@ -6,8 +6,12 @@ import sys
 
 # How torch and the system say that memory has run out; torch has no exception of its own for a CPU's.
 _MEMORY_SIGNS = ("out of memory", "allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
-# What is wrong with a disk or its permissions, and not with the program.
-_DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+# Faults of the machine, and not of the program: no space, no rights, a broken disk or file server, too many files.
+SYSTEM_FAULTS = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "ESTALE", "EMFILE", "ENFILE", "ENAMETOOLONG")
+    if hasattr(errno, name)
+}
 
 
 class UserError(Exception):
@@ -60,8 +64,9 @@ def _known(error):
         lines = [line for line in str(error).splitlines() if any(sign in line for sign in _MEMORY_SIGNS)]
         reason = " ".join((lines[-1] if lines else str(error)).split())[:200]
         return f"not enough memory{f': {reason}' if reason else ''}; use smaller sizes"
-    if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
-        return f"{error.filename or 'a file'}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in SYSTEM_FAULTS:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror}; what was saved so far is kept"
     return None
 
 

@@ -226,11 +226,13 @@ def test_offsets_outside_the_data(tmp_path):
 def test_full_disk_is_one_line(tmp_path):
     journal = BlobJournal(tmp_path / "data", tmp_path / "journal")
     journal.append("a", b"12345")
-    with open("/dev/full", "ab", buffering=0) as full:
-        journal._blobs, blobs = full, journal._blobs
+    journal.sync()
+    with open("/dev/full", "ab") as full:
+        blobs, journal._blobs = journal._blobs, journal._files.enter_context(full)
         assert "run the same command again" in error_of(lambda: journal.append("b", b"12345"))
-    journal._blobs = blobs
-    journal.close()
+        # What could not be written is still in the buffer.
+        assert "No space left" in error_of(journal.close)
+    assert blobs.closed and journal._lines.closed
     again = BlobJournal(tmp_path / "data", tmp_path / "journal")
     assert set(again.entries) == {"a"}
     again.close()
