@@ -126,8 +126,8 @@ class MMIMDB(Dataset):
             epoch: Without effect: nothing is augmented.
 
         Returns:
-            dict of image (B, 3, H, W) in the stored dtype (uint8, or int16 for signed values), text float32 (B, 300),
-            as far as wanted, label float32 (B, G) and index int64 (B,).
+            dict of image (B, 3, H, W) in the stored dtype (uint8, int16 or float32, whichever holds the file's
+            values), text float32 (B, 300), as far as wanted, label float32 (B, G) and index int64 (B,).
         """
         rows = np.asarray(indices, dtype=np.int64)
         if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
