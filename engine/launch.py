@@ -22,7 +22,7 @@ def launch(main, argv, gpus, device="auto"):
         Whether the work has been done by others.
 
     Raises:
-        UserError: the list is no list, or names a GPU that is not there.
+        UserError: the list is no list, or names a GPU that is not there, or a process was killed.
         SystemExit: a process failed; its own message is on stderr.
     """
     if gpus is None or "RANK" in os.environ:
@@ -43,6 +43,11 @@ def launch(main, argv, gpus, device="auto"):
     try:
         torch.multiprocessing.spawn(_work, (main, words, len(numbers), _free_port()), nprocs=len(numbers))
     except torch.multiprocessing.ProcessExitedException as error:
+        if error.signal_name:  # it could not say anything itself
+            reason = ", most likely because memory ran out" if error.signal_name == "SIGKILL" else ""
+            raise UserError(
+                f"process {error.error_index} was killed by {error.signal_name}{reason}; --resume RUN_DIR goes on"
+            ) from None
         sys.exit(error.exit_code)
     return True
 
