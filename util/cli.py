@@ -91,7 +91,7 @@ def dead_worker(error):
         reason = f"a data worker died ({signal})"
     else:
         reason = "a data worker ended (its own message, if any, is above)"
-    return f"{reason}; use a smaller --num_workers (0 reads in the main process), and --resume to go on"
+    return f"{reason}; use a smaller --num_workers (0 reads in the main process), and --resume RUN_DIR to go on"
 
 
 def _message(error):

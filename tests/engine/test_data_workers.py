@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from engine import data_workers
+from engine.launch import launch
 from engine.loading import build_loader, reading_processes
 from util.cli import UserError, dead_worker, run_cli
 
@@ -222,6 +223,19 @@ def test_a_batch_that_cannot_be_sent_ends_its_worker():
 
     with pytest.raises(UserError, match="a data worker ended"):
         list(loader(Unsendable()))
+
+
+@pytest.mark.parametrize(("signal_name", "reason"), [("SIGKILL", "memory ran out"), ("SIGTERM", "SIGTERM; --resume")])
+def test_a_process_of_several_that_is_killed_is_named(monkeypatch, signal_name, reason):
+    def spawn(*_, **__):
+        raise torch.multiprocessing.ProcessExitedException("", 1, 0, -9, signal_name)
+
+    monkeypatch.setattr(torch.multiprocessing, "spawn", spawn)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UserError, match=f"process 1 was killed by {signal_name}") as error:
+        launch(print, [], "0, 1", "cpu")
+    assert reason in str(error.value)
 
 
 def test_other_errors_are_not_taken_for_a_dead_worker():
