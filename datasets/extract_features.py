@@ -131,9 +131,10 @@ def _begin(out, extractor):
     """
     from datasets.region_files import ENDING
     from util.files import read_json, write_json
+    from util.trees import list_files
 
     path = out / META_FILE
-    present = list(out.rglob(f"*{ENDING}*"))
+    present = [out / name for name in (list_files(out) if out.is_dir() else ()) if ENDING in name.rsplit("/", 1)[-1]]
     if path.exists():
         found = read_json(path)
         if _making(found.get("extractor") if isinstance(found, dict) else None) != _making(extractor.settings):

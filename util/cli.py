@@ -13,6 +13,7 @@ class UserError(Exception):
 
 def run_cli(main):
     """Run ``main()`` as a script: user errors exit with 2, an interrupt with 130."""
+    _print_any_name()
     try:
         main()
     except UserError as error:
@@ -30,6 +31,13 @@ def run_cli(main):
         # The reader of our output (`| head`) has gone: not a fault, and nothing left to say.
         sys.stderr.close()
         sys.exit(141)
+
+
+def _print_any_name():
+    """Let a file name be printed whatever its bytes and the terminal's encoding are, as ``\\udcd5`` where need be."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _message(error):

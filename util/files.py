@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from util.cli import UserError
+from util.text_files import NotText, decode_text
 
 
 @contextlib.contextmanager
@@ -38,9 +39,9 @@ def atomic_path(path):
 
 
 def write_text(path, text):
-    """Write ``text`` (UTF-8) atomically."""
+    """Write ``text`` (UTF-8) atomically; bytes of file names that are not UTF-8 are written as ``\\udcd5``."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path, value):
@@ -49,17 +50,20 @@ def write_json(path, value):
 
 
 def read_json(path):
-    """Read a JSON file.
+    """Read a JSON file, with or without a byte order mark.
 
     Raises:
-        UserError: the file is missing or is not JSON.
+        UserError: the file is missing, is not UTF-8, or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(decode_text(Path(path).read_bytes()))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{path} is not a readable JSON file ({error}): restore or fetch it, or name another") from None
+    except NotText as reason:
+        raise UserError(f"{path} is not a readable JSON file ({reason})") from None
+    except (OSError, ValueError, RecursionError) as error:  # also a number of more digits than Python reads
+        text = " ".join(str(error).split())
+        raise UserError(f"{path} is not a readable JSON file ({text}): restore or fetch it, or name another") from None
 
 
 class NpyFile:
