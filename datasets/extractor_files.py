@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.region_files import ARRAYS, DAMAGE
+from datasets.region_files import ARRAYS, DAMAGE, LAYOUT
 from util.cli import UserError
 from util.files import atomic_path
 from util.trees import list_files
@@ -74,9 +74,12 @@ def write_regions(path, x, boxes, height, width):
         boxes: x1, y1, x2, y2 in pixels, (n, 4) float32.
         height, width: Of the image, in pixels.
     """
-    columns = np.ascontiguousarray(x.T, dtype=np.float32)
+    arrays = {"x": np.ascontiguousarray(x.T, dtype=np.float32), "bbox": boxes.astype(np.float32)}
+    arrays |= {"image_h": np.int64(height), "image_w": np.int64(width)}
+    if x.shape[0] == x.shape[1]:
+        arrays[LAYOUT] = np.array("columns")
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, x=columns, bbox=boxes.astype(np.float32), image_h=np.int64(height), image_w=np.int64(width))
+        np.savez(file, **arrays)
 
 
 def stored_shape(path):
