@@ -140,7 +140,7 @@ def _parse(line):
     """The entry of a journal line, or None for a torn or foreign one."""
     try:
         entry = json.loads(line) if line.endswith(b"\n") else None
-    except (UnicodeDecodeError, json.JSONDecodeError):
+    except (ValueError, RecursionError):
         return None
     if not isinstance(entry, dict) or not all(isinstance(entry.get(key), int) for key in ("offset", "bytes", "crc")):
         return None

@@ -107,6 +107,11 @@ class RegionStoreWriter:
         height, width = (float(value) for value in size)
         self._journal.append(str(image_id), blob, stamp=stamp, count=int(count), height=height, width=width)
 
+    def add_regions(self, image_id, stamp, regions):
+        """Encode and append the `Regions` of one image; otherwise as `add`."""
+        size = regions.height, regions.width
+        self.add(image_id, stamp, encode_regions(regions, self.dtype), *regions.features.shape, size)
+
     def finish(self, ids, meta):
         """Write the index of the images ``ids`` (int array), and ``meta.json`` (with the dict ``meta``) last."""
         self._journal.sync()

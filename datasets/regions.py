@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from datasets import grid_files, region_tsv
 from datasets.region_files import BadRegions, describe, extraction_of, list_region_files, read_regions
 from datasets.region_store import DATA_FILE, JOURNAL_FILE, RegionStore
 from util.cli import UserError
@@ -44,7 +45,7 @@ class RegionTree:
         if others:
             log.warning("%s: %s files end with no image id, first %s", folder, f"{len(others):,}", others[0])
         if not len(self.ids):
-            raise UserError(f"{folder} has no features <image id>.npz; give the folder of the .npz files or of a store")
+            raise UserError(_why_nothing(self.folder, remedy))
         self.extraction = extraction_of(self.folder)
         self.description = describe(self.folder, self.extraction)
         self.feature_size, self._told_cut = None, False
@@ -95,6 +96,17 @@ class RegionTree:
         """Short hex string that changes with names, sizes and content of the files, but not with their place."""
         names = map(os.fsdecode, self._paths.tolist())
         return files_hash([(name, self.folder / name) for name in names])
+
+
+def _why_nothing(folder, remedy):
+    """What to say of a folder without ``.npz`` features."""
+    found = region_tsv.ENDING if region_tsv.tsv_files(folder) else ""
+    found = grid_files.ENDING if len(list_region_files(folder, grid_files.ENDING).ids) else found
+    if not found:
+        return f"{folder} has no features <image id>.npz; give the folder of the .npz files or of a store"
+    command = remedy.replace("NPZ_DIR", str(folder))
+    command += "" if "--features" in command else f" --features {folder}"
+    return f"{folder} holds {found} files, which have to be packed into a store first: `{command}`"
 
 
 def open_regions(

@@ -12,6 +12,7 @@ import numpy as np
 
 from util.cli import UserError
 from util.progress import progress
+from util.text_files import NotText, decode_text
 
 NONE, AUTO = "none", "auto"
 REMEDY = "give a GloVe .txt file, an .npz file with words and vectors, an installed spaCy package, or none"
@@ -105,10 +106,13 @@ def load_word_vectors(source, words):
 
 def _read_text(path, words):
     """dict word -> float32 (E,) out of a GloVe text file; the first line of a word counts."""
-    wanted = {word.encode() for word in words}
+    # A word of a JSON file may hold half a character, which no file in UTF-8 has.
+    wanted = {word.encode("utf-8", "surrogatepass"): word for word in words}
     vectors, size = {}, None
     with path.open("rb") as file:
         for number, line in enumerate(progress(file, f"reading {path.name}", unit="line"), start=1):
+            if number == 1:
+                line = _begin(path, line)
             size = size or _width(path, number, line)
             # Only wanted lines are taken apart: a file has millions.
             if size and line.split(b" ", 1)[0] in wanted:
@@ -116,7 +120,15 @@ def _read_text(path, words):
                 word, *values = line.rstrip().rsplit(b" ", size)
                 if word in wanted and word not in vectors:
                     vectors[word] = _parse(path, number, values, size)
-    return {word.decode(): vector for word, vector in vectors.items()}
+    return {wanted[word]: vector for word, vector in vectors.items()}
+
+
+def _begin(path, line):
+    """The first line without a byte order mark; only its encoding is looked at, since GloVe has odd words inside."""
+    try:
+        return decode_text(line).encode()
+    except NotText as reason:
+        raise UserError(f"word vectors {path}: {reason}") from None
 
 
 def _width(path, number, line):

@@ -34,6 +34,7 @@ def run_cli(main):
 
     Of several processes that were started together only the first reports an interrupt, which reaches all of them.
     """
+    _print_any_name()
     try:
         main()
     except UserError as error:
@@ -92,6 +93,13 @@ def dead_worker(error):
     else:
         reason = "a data worker ended (its own message, if any, is above)"
     return f"{reason}; use a smaller --num_workers (0 reads in the main process), and --resume RUN_DIR to go on"
+
+
+def _print_any_name():
+    """Let a file name be printed whatever its bytes and the terminal's encoding are, as ``\\udcd5`` where need be."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _message(error):

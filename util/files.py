@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from util.cli import UserError
+from util.text_files import NotText, decode_text
 
 
 @contextlib.contextmanager
@@ -59,9 +60,9 @@ def write_fault(error, remedy):
 
 
 def write_text(path, text):
-    """Write ``text`` (UTF-8, lines end as they stand in it) atomically."""
+    """Write ``text`` atomically: UTF-8, lines end as they stand in it, other bytes of file names become ``\\udcd5``."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def json_text(value, **options):
@@ -86,14 +87,17 @@ def write_json(path, value):
 
 
 def read_json(path):
-    """Read a JSON file.
+    """Read a JSON file, with or without a byte order mark.
 
     Raises:
-        UserError: the file is missing or is not JSON.
+        UserError: the file is missing, is not UTF-8, or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(decode_text(Path(path).read_bytes()))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{path} is not a readable JSON file ({error}): restore or fetch it, or name another") from None
+    except NotText as reason:
+        raise UserError(f"{path} is not a readable JSON file ({reason})") from None
+    except (OSError, ValueError, RecursionError) as error:  # also a number of more digits than Python reads
+        text = " ".join(str(error).split())
+        raise UserError(f"{path} is not a readable JSON file ({text}): restore or fetch it, or name another") from None

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from datasets import region_packing
+from datasets.extractor_files import write_regions
 from datasets.region_files import BadRegions, list_region_files, read_regions
 from datasets.region_store import RegionStore, encode_regions
 from datasets.regions import open_regions, read_batch, rows_of
@@ -130,8 +131,10 @@ def damaged_files(folder):
     nan[0, 0] = np.nan
     return {
         "zero boxes": ({"x": good["x"][:, :0], "bbox": good["bbox"][:0]}, "has no boxes"),
-        "transposed": ({"x": good["x"].T}, "expected (D, n) and (n, 4)"),
-        "three numbers": ({"bbox": good["bbox"][:, :3]}, "expected (D, n) and (n, 4)"),
+        "other number": ({"x": good["x"][:, 1:]}, "expected (D, n) or (n, D), and (n, 4)"),
+        "three numbers": ({"bbox": good["bbox"][:, :3]}, "expected (D, n) or (n, D), and (n, 4)"),
+        "as many boxes as numbers": (region_arrays(3, count=FEATURE_SIZE), "cannot be told apart"),
+        "another count": ({"num_bbox": np.int64(1)}, "says num_bbox 1"),
         "integers": ({"x": good["x"].astype(int)}, "int64"),
         "not a number": ({"x": nan}, "NaN"),
         "turned box": ({"bbox": wide}, "before x1, y1"),
@@ -148,6 +151,35 @@ def test_unusable_files_are_named(tree, name):
     with pytest.raises(BadRegions, match=words.replace("(", r"\(").replace(")", r"\)")):
         read_regions(path)
     refusal(lambda: open_regions(tree), path, words)
+
+
+@pytest.mark.parametrize("count", [FEATURE_SIZE - 1, FEATURE_SIZE])
+def test_both_layouts_are_read(tmp_path, count):
+    arrays = region_arrays(3, count=count)
+    expected = read_regions(write_npz(tmp_path, "train", 3, **arrays, layout="columns"))
+    square = {"layout": "rows"} if count == FEATURE_SIZE else {}
+    # As MILVLG/bottom-up-attention.pytorch writes them, with an object array that is not looked at.
+    more = {"num_bbox": count, "info": np.array({"a": 1}, dtype=object)}
+    found = read_regions(write_npz(tmp_path, "train", 3, **(arrays | {"x": arrays["x"].T} | square | more)))
+    assert found.features.shape == (count, FEATURE_SIZE)
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_our_own_files_say_their_layout_where_it_does_not_show(tmp_path):
+    x, boxes = region_arrays(3, count=FEATURE_SIZE)["x"], region_arrays(3, count=FEATURE_SIZE)["bbox"]
+    write_regions(tmp_path / "x_3.npz", x, boxes, 20, 30)
+    assert np.array_equal(read_regions(tmp_path / "x_3.npz").features, x)
+
+
+def test_links_and_upper_case_endings(tree, tmp_path):
+    folder = tmp_path / "links"
+    (tmp_path / "other").mkdir()
+    folder.mkdir()
+    npz_path(tree, "val", 12).rename(tmp_path / "other" / "x_12.NPZ")
+    (folder / "train").symlink_to(tree / "train2014", target_is_directory=True)
+    (folder / "x_12.NPZ").symlink_to(tmp_path / "other" / "x_12.NPZ")
+    (folder / "round").symlink_to(".", target_is_directory=True)
+    assert list_region_files(folder).ids.tolist() == sorted(IMAGES)
 
 
 def test_missing_arrays_and_other_files(tmp_path):

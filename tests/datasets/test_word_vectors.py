@@ -37,6 +37,14 @@ def test_text_file(tmp_path, heading):
     check(load_word_vectors(str(path), WORDS))
 
 
+def test_text_file_of_windows(tmp_path):
+    path = tmp_path / "glove.3d.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + lines().replace("\n", "\r\n").encode())
+    check(load_word_vectors(str(path), [*WORDS[:-1], "half \ud83d"]))
+    path.write_bytes(lines().encode("utf-16"))
+    refusal(lambda: load_word_vectors(str(path), WORDS), path, "saved as UTF-16")
+
+
 @pytest.mark.parametrize(("text", "words"), [
     ("", "none of the 7 words"),
     ("other 1 2 3\n", "none of the 7 words"),

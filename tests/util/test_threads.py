@@ -64,4 +64,3 @@ def test_every_script_sets_it_before_it_imports_torch():
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [], "these import torch before util"
-
