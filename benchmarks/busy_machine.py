@@ -21,7 +21,8 @@ sys.path.insert(0, str(ROOT))
 
 from engine.arguments import RecipeParser, positive_int, whole  # noqa: E402
 from util.cli import run_cli  # noqa: E402
-from util.threads import SHORT_SPIN, WAITING, usable_cores  # noqa: E402
+from util.processors import usable_processors  # noqa: E402
+from util.threads import SHORT_SPIN, WAITING  # noqa: E402
 
 SETTINGS = {"torch's defaults": "", "ours": "import util"}
 STEPS = """
@@ -91,7 +92,7 @@ def print_table(args, rows, counts):
 
     spin = ", ".join(f"{name}={value}" for name, value in SHORT_SPIN.items())
     print(
-        f"\n{usable_cores()} cores, {platform.machine()}; torch {torch.__version__}; ours: {spin}; "
+        f"\n{usable_processors()} cores, {platform.machine()}; torch {torch.__version__}; ours: {spin}; "
         f"{datetime.date.today()}; commit {git_commit()}\n"
     )
     print(f"| setting | alone, ms | beside {args.competitors} busy processes, ms | times slower | steps measured |")

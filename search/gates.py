@@ -8,6 +8,7 @@ import torch
 
 from search.choice import Draw
 from search.relaxation import ARCHITECTURE, Relaxation, logits_on_cpu
+from util.dtypes import at_least_float32
 
 # Of an architecture step. full: all other candidates give gate gradients too; two: one other does.
 MODES = ("full", "two")
@@ -26,7 +27,7 @@ class _GatedSum(torch.autograd.Function):
     def backward(ctx, gradient):
         gates = torch.zeros_like(ctx.gates)
         for index, output in zip(ctx.indices, ctx.saved_tensors, strict=True):
-            gates[index] = (output.float() * gradient.float()).sum()
+            gates[index] = (at_least_float32(output) * at_least_float32(gradient)).sum()
         return gates, None, gradient, *[None] * (len(ctx.indices) - 1)
 
 

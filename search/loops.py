@@ -82,9 +82,7 @@ class EpochwiseSearch(_Search):
     def run_epoch(self, epoch):
         """Both passes; returns ``{"train": {...}, "dev": {...}}``."""
         shared = {"metric": self.metric, "epoch": epoch, "device": self.device}
-        train = train_one_epoch(
-            self.weights, self.weight_loader, description="train", step=self.weight_step, **shared
-        )
+        train = train_one_epoch(self.weights, self.weight_loader, description="train", step=self.weight_step, **shared)
         dev = train_one_epoch(
             self.alphas,
             self.architecture_loader,

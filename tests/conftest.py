@@ -11,6 +11,15 @@ import util  # noqa: F401 - before torch: sets how OpenMP's threads wait
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_word_vectors():
+    """Those that the machine may have would be read by every training, which takes minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.word_vectors.PLACES", ())
+        patch.setattr("datasets.word_vectors.PACKAGE", "no_such_package")
+        yield
+
+
 @pytest.fixture(scope="session")
 def films(tmp_path_factory):
     """Synthetic films (3x32x32 posters): ``.folder`` is the prepared store, ``.flags`` what every script needs."""

@@ -2,30 +2,39 @@
 
 import torch
 
-from util.cli import UserError
+from util.cli import UserError, is_out_of_memory
 from util.files import atomic_path
 
 
 def save_checkpoint(path, value):
     """Write ``value`` (tensors, numbers, strings, lists and dicts of them) with `torch.save`, atomically."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
         try:
-            torch.save(value, temporary)
-        except RuntimeError as error:  # torch's writer reports a full disk so
-            raise UserError(f"cannot write {path}: {error}; is the disk full?") from None
+            torch.save(value, file)
+        except RuntimeError as error:
+            # What the system said of the file, a full disk for example, is only the context of torch's own words.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(path):
     """Read a checkpoint onto the CPU; nothing in the file can run.
 
     Raises:
-        UserError: the file is missing, damaged, or holds more than plain data.
+        UserError: the file is missing, cannot be read, is damaged, or holds more than plain data.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; expected a checkpoint file") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged file fails in almost any way
+        if is_out_of_memory(error):
+            raise
         raise UserError(
             f"{path} is not a readable checkpoint ({type(error).__name__}): it is damaged, was not written by "
             "torch.save, or holds more than tensors and plain data"

@@ -56,6 +56,12 @@ def build_loaders(args, run, net, data, precision, mode=None):
     return {split: build_loader(cache(dataset), args.batchsize, **shared) for split, dataset in data.items()}
 
 
+def note_data(run, data):
+    """Note of which data a run is."""
+    for split, dataset in data.items():
+        run.depends_on(f"{split} data", dataset.identity, "--datadir")
+
+
 def describe(args, data, net):
     """What a result says of its data and of the weights that its backbones started from."""
     first = next(iter(data.values()))
@@ -65,6 +71,7 @@ def describe(args, data, net):
             "description": first.description,
             "synthetic": first.synthetic,
             "samples": {split: len(dataset) for split, dataset in data.items()},
+            "identity": {split: dataset.identity for split, dataset in data.items()},
         },
         "backbones_started_from": {name: backbone.source for name, backbone in net.backbones.items()},
     }

@@ -33,7 +33,7 @@ def test_plain_data_is_read_back_equal(tmp_path):
 
 class CannotBeSaved:
     def __reduce__(self):
-        raise RuntimeError("no")
+        raise OSError(28, "no space")
 
 
 def test_a_failed_write_keeps_the_old_checkpoint(tmp_path):
@@ -42,6 +42,28 @@ def test_a_failed_write_keeps_the_old_checkpoint(tmp_path):
         save_checkpoint(tmp_path / "last.pth", {"net": torch.zeros(1000), "bad": CannotBeSaved()})
     assert load_checkpoint(tmp_path / "last.pth")["epoch"] == 3
     assert [p.name for p in tmp_path.iterdir()] == ["last.pth"]
+
+
+def test_a_full_disk_is_named_in_the_systems_words(tmp_path):
+    """A limit of the file size stands for it: torch's own message says nothing of either."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(UserError, match=r"cannot write .*last\.pth: File too large") as error:
+            save_checkpoint(tmp_path / "last.pth", {"net": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []
+
+
+def test_a_fault_of_the_program_is_not_taken_for_a_full_disk(tmp_path):
+    class Broken:
+        def __reduce__(self):
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match=r"^no$"):
+        save_checkpoint(tmp_path / "last.pth", Broken())
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
@@ -94,7 +116,7 @@ def test_damaged_files_give_one_line(tmp_path):
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"last\.pth does not exist; expected a checkpoint file"):
         load_checkpoint(tmp_path / "last.pth")
-    with pytest.raises(UserError, match="not a readable checkpoint"):
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
         load_checkpoint(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""OpenMP's threads sleep early, unless the user says otherwise, in every script; cores follow the container's quota."""
+"""OpenMP's threads sleep early, unless the user says otherwise, in every script."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from util.threads import SHORT_SPIN, cpu_quota, set_openmp_defaults, usable_cores
+from util.threads import SHORT_SPIN, set_openmp_defaults
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPTS = [
@@ -64,27 +64,3 @@ def test_every_script_sets_it_before_it_imports_torch():
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [], "these import torch before util"
-
-
-@pytest.mark.parametrize(
-    ("files", "cores"),
-    [
-        ({"cpu.max": "max 100000\n"}, None),
-        ({"cpu.max": "150000 100000\n"}, 2),
-        ({"cpu.max": "20000 100000\n"}, 1),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
-        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
-        ({"cpu.max": "nonsense\n"}, None),
-        ({}, None),
-    ],
-)
-def test_quota_of_a_container(tmp_path, files, cores):
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    assert cpu_quota(tmp_path) == cores
-
-
-def test_a_quota_limits_the_cores():
-    assert usable_cores(quota=1) == 1
-    assert usable_cores(quota=None) == usable_cores(quota=10_000) >= 1
