@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.results import load_result
 from models.architectures import load_architecture
 from models.genotypes import load_genotype
+from tasks.results import load_result
 from util.cli import UserError
 
 ROOT = Path(__file__).parent.parent.parent
