@@ -8,8 +8,8 @@
 
 Checkpoints of the original code are read with --ARCH_PATH beside --CKPT_PATH. Results:
 <out_dir>/train-<VERSION>-<time>/result.json; --RUN val and test also write retrieval.txt, the lines in which the
-original reports, and predictions.json. The original reports for Flickr30K R@1 77.30
-(image to text) and 60.88 (text to image).
+original reports, and predictions.json. The released checkpoint has on Flickr30K R@1 77.30 (image to text) and 60.88
+(text to image).
 """
 
 from engine import arguments

@@ -8,8 +8,8 @@
 
 Checkpoints of the original code are read with --ARCH_PATH beside --CKPT_PATH. A training scores val after every
 epoch and every test split at its end. Results: <out_dir>/train-<VERSION>-<time>/result.json; boxes of test also in
-logs/ckpts/result_test/result_train_<VERSION>.json. Released models (val / testA / testB, accuracy at IoU 0.5):
-RefCOCO 83.66 / 87.25 / 78.78, RefCOCO+ 74.48 / 81.00 / 65.15; RefCOCOg (val / test) 74.59 / 75.42.
+logs/ckpts/result_test/result_train_<VERSION>.json. Released checkpoints (val / testA / testB, accuracy at IoU
+0.5): RefCOCO 83.66 / 87.25 / 78.78, RefCOCO+ 74.48 / 81.00 / 65.15; RefCOCOg (val / test) 74.59 / 75.42.
 """
 
 from engine import arguments

@@ -17,6 +17,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.closing import print_closing  # noqa: E402
 from engine.arguments import RecipeParser, whole  # noqa: E402
 from util.cli import run_cli  # noqa: E402
 from util.files import json_text  # noqa: E402
@@ -27,11 +28,13 @@ class Task(NamedTuple):
 
     test: Split that is scored.
     scores: Name of a score in a result -> the column's title; fractions, shown in %.
+    own: Commands for data of one's own, see `print_closing`.
     full: Flags of the long search and of the long training, where there are any.
     """
 
     test: str
     scores: dict
+    own: tuple
     full: tuple = ((), ())
 
 
@@ -39,10 +42,29 @@ TASKS = {
     "vqa": Task(
         "test",
         {"accuracy": "accuracy", "yes/no": "yes/no", "other": "other"},
+        (
+            "datasets/extract_features.py --images IMAGES --out FEATURES --backbone resnet101-grid",
+            "datasets/prepare_vqa.py --data DATA --features FEATURES --out DATA/store",
+            "search_vqa.py --data DATA",
+        ),
         (("--epochs", "16", "--alpha_start", "8"), ("--epochs", "25", "--lr_decay_epochs", "18", "22")),
     ),
-    "vgd": Task("testA", {"accuracy": "IoU >= 0.5", "mean_iou": "mean IoU"}),
-    "itm": Task("test", {f"{way} R@{k}": f"{way} R@{k}" for way in ("i2t", "t2i") for k in (1, 10)}),
+    "vgd": Task(
+        "testA",
+        {"accuracy": "IoU >= 0.5", "mean_iou": "mean IoU"},
+        (
+            "datasets/prepare_vgd.py --dataset refcoco --refer REFER --features FEATURES --out DATA",
+            "search_vgd.py --data DATA --DATASET refcoco",
+        ),
+    ),
+    "itm": Task(
+        "test",
+        {f"{way} R@{k}": f"{way} R@{k}" for way in ("i2t", "t2i") for k in (1, 10)},
+        (
+            "datasets/prepare_itm.py --captions CAPTIONS --features FEATURES --out DATA",
+            "search_itm.py --data DATA",
+        ),
+    ),
 }
 ROWS = {"mcan": "MCAN", "random": "random architecture", "searched": "searched architecture"}
 
@@ -71,11 +93,7 @@ def main(argv=None):
     (out / "table.md").write_text(table)
     (out / "table.json").write_text(json_text(runs, indent=2, default=str) + "\n")
     print(table)
-    if "search" in runs:
-        folder = Path(runs["search"]["folder"])
-        print(f"architecture: {folder / 'genotype.svg'} (epoch by epoch: {folder / 'architectures'})")
-        print(f"probabilities: {folder / 'probabilities.svg'}")
-    print(f"this table: {out / 'table.md'}")
+    print_closing(out / "table.md", runs["search"]["folder"] if "search" in runs else None, task.own)
     return runs
 
 

@@ -50,7 +50,7 @@ def make(args):
     # Imported here so that `--help` does not wait for it.
     from datasets.demo_ego_gestures import GESTURES
     from datasets.prepare_ego import prepare
-    from datasets.worker_pool import usable_processors
+    from util.processors import usable_processors
 
     settings = _settings(args)
     out, workers = Path(args.out), args.workers or usable_processors()

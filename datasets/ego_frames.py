@@ -45,7 +45,7 @@ def _listing(path, _modified):
     with os.scandir(path) as entries:
         for entry in entries:
             stem, suffix = os.path.splitext(entry.name)
-            if suffix == ".jpg" and stem.isascii() and stem.isdigit() and stem == f"{int(stem):06d}":
+            if suffix.lower() == ".jpg" and stem.isascii() and stem.isdigit() and stem == f"{int(stem):06d}":
                 numbers.append(int(stem))
     return np.array(sorted(numbers), dtype=np.int32)
 
@@ -65,7 +65,9 @@ class FrameFolders:
 
     def path(self, clip, field, position):
         """The file of the frame at ``position`` (from 0) of a clip."""
-        return self.folder / clip.source(field) / f"{clip.start + position:06d}.jpg"
+        path = self.folder / clip.source(field) / f"{clip.start + position:06d}.jpg"
+        upper = path.with_suffix(".JPG")
+        return path if path.exists() or not upper.exists() else upper
 
     def name(self, clip, field, position):
         """How messages call this frame."""

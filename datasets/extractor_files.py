@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.region_files import ARRAYS, DAMAGE
+from datasets.region_files import ARRAYS, DAMAGE, LAYOUT
 from util.cli import UserError
 from util.files import atomic_path
+from util.trees import list_files
 
 IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # Of the published features; the networks that read them take no more.
@@ -21,17 +22,19 @@ class BadImage(Exception):
 def list_images(folder):
     """Names of the images in a folder and its subfolders, sorted, relative to it, with ``/`` between the parts.
 
+    Links are followed; see `util.trees.list_files`.
+
     Raises:
-        UserError: the folder is missing or has no image.
+        UserError: the folder is missing, cannot be read, or has no image.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"--images {folder} is no folder; give the one with the images")
-    names = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
-    )
+    names = [
+        name
+        for name in list_files(folder)
+        if name.lower().endswith(IMAGE_ENDINGS) and not name.rsplit("/", 1)[-1].startswith(".")
+    ]
     if not names:
         raise UserError(f"--images {folder} has no image ({' '.join(IMAGE_ENDINGS)}); is it the right folder?")
     return names
@@ -71,9 +74,12 @@ def write_regions(path, x, boxes, height, width):
         boxes: x1, y1, x2, y2 in pixels, (n, 4) float32.
         height, width: Of the image, in pixels.
     """
-    columns = np.ascontiguousarray(x.T, dtype=np.float32)
+    arrays = {"x": np.ascontiguousarray(x.T, dtype=np.float32), "bbox": boxes.astype(np.float32)}
+    arrays |= {"image_h": np.int64(height), "image_w": np.int64(width)}
+    if x.shape[0] == x.shape[1]:
+        arrays[LAYOUT] = np.array("columns")
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, x=columns, bbox=boxes.astype(np.float32), image_h=np.int64(height), image_w=np.int64(width))
+        np.savez(file, **arrays)
 
 
 def stored_shape(path):

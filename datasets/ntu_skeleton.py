@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.ntu_names import BadSample
+from util.text_files import NotText, decode_text
 
 NUM_JOINTS = 25
 MAX_PERSONS = 2
@@ -38,11 +39,13 @@ def read_skeleton(path):
     """
     try:
         with open(path, "rb") as file:
-            text = file.read().decode("ascii")
+            text = decode_text(file.read())
     except OSError as error:
         raise BadSample(f"cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise BadSample("is not a text file") from None
+    except NotText as reason:
+        raise BadSample(f"is not a text file ({reason})") from None
+    if not text.isascii():
+        raise BadSample("is not a text file of numbers")
     return parse_skeleton(text)
 
 

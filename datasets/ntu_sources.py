@@ -1,6 +1,7 @@
 """The raw NTU files that a preparation starts from, and what turns out to be wrong with them."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from datasets.ntu_names import (
     SKELETON_ENDING,
     VIDEO_ENDING,
     BadSample,
+    file_of,
     list_ids,
     missing_skeletons,
 )
@@ -102,8 +104,8 @@ class Sources:
 
     def task(self, name, **how):
         """The `Task` of the sample ``name``."""
-        skeleton = str(self.skeletons / f"{name}{SKELETON_ENDING}") if self.skeletons else ""
-        return Task(name, str(self.videos / f"{name}{VIDEO_ENDING}"), skeleton, **how)
+        skeleton = str(file_of(self.skeletons, name, SKELETON_ENDING)) if self.skeletons else ""
+        return Task(name, str(file_of(self.videos, name, VIDEO_ENDING)), skeleton, **how)
 
     def reject(self, name, reason):
         """Note that a sample cannot be used; an officially missing skeleton is expected and no fault."""
@@ -126,8 +128,8 @@ class Sources:
             for path in sorted(folder.iterdir()):
                 # A link to nowhere is found out when the file is read.
                 status = path.stat() if path.exists() else path.lstat()
-                lines.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")
-        return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
+                lines.append(os.fsencode(path.name) + f" {status.st_size} {status.st_mtime_ns}".encode())
+        return hashlib.blake2b(b"\n".join(lines), digest_size=8).hexdigest()
 
     def check_invalid(self, folder, skip_invalid):
         """List what is invalid in ``invalid.txt`` of ``folder``; stop there unless it is to be left out.

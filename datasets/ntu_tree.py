@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.ntu_names import SKELETON_ENDING, VIDEO_ENDING, BadSample, list_ids
+from datasets.ntu_names import SKELETON_ENDING, VIDEO_ENDING, BadSample, file_of, list_ids
 from datasets.ntu_skeleton import read_skeleton
 from datasets.ntu_store import DATASET, PREPARE
 from datasets.ntu_video import read_avi
@@ -67,11 +67,11 @@ class TreeSource:
 
     def video_path(self, row):
         """The AVI file."""
-        return self._videos / f"{self.names[row]}{VIDEO_ENDING}"
+        return file_of(self._videos, self.names[row], VIDEO_ENDING)
 
     def skeleton_path(self, row):
         """The skeleton file."""
-        return self.folder / SKELETON_FOLDER / f"{self.names[row]}{SKELETON_ENDING}"
+        return file_of(self.folder / SKELETON_FOLDER, self.names[row], SKELETON_ENDING)
 
     def images(self, row, choose):
         """Decode frames of one video; arguments, result and errors are those of `StoreSource.images`."""

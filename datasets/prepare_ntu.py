@@ -123,7 +123,8 @@ def prepare_store(videos, skeletons, out, *, size=256, fps=30, quality=95, worke
 def _fill(frames, poses, sources, how, workers):
     """Add the samples that the two writers do not have yet."""
     from datasets.ntu_sources import prepare_sample
-    from datasets.worker_pool import map_tasks, usable_processors
+    from datasets.worker_pool import map_tasks
+    from util.processors import usable_processors
     from util.progress import progress
 
     done = frames.done & poses.done
@@ -190,8 +191,9 @@ def prepare_tree(videos, *, size=256, fps=30, workers=None, skip_invalid=False, 
 
     from datasets.ntu_names import VIDEO_ENDING
     from datasets.ntu_sources import Sources, prepare_avi
-    from datasets.worker_pool import map_tasks, usable_processors
+    from datasets.worker_pool import map_tasks
     from util.files import write_json
+    from util.processors import usable_processors
     from util.progress import progress
 
     if ffmpeg and not shutil.which(ffmpeg):

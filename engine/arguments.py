@@ -35,6 +35,7 @@ class RecipeParser(argparse.ArgumentParser):
             **kwargs,
         )
         self.spellings = spellings or {}
+        self.recipes = {}
         self.free = set(FREE)
         if self.spellings:
             pairs = ", ".join(f"{other} = {flag}" for other, flag in self.spellings.items())
@@ -179,6 +180,21 @@ def add_training_flags(parser):
     )
 
 
+def add_recipe_flag(parser, recipes):
+    """Presets of the settings: `parse_args` takes the chosen one's values for defaults.
+
+    Args:
+        parser: The recipe's parser.
+        recipes: Name -> dict of values of flags.
+    """
+    parser.recipes = recipes
+    parser.add_argument(
+        "--recipe",
+        choices=tuple(recipes),
+        help="a row of the paper's Table 8, instead of the released scripts' settings; other flags change it",
+    )
+
+
 def set_defaults_of(parser, values):
     """Make ``values`` the defaults of those flags that the parser has."""
     flags = {action.dest for action in parser._actions}
@@ -214,8 +230,8 @@ def parse_args(parser, argv=None, *, demo=None, inherit=None):
     """Parse the command line of a recipe.
 
     Explicit flags always win. Behind them stand, in this order: the arguments of the run that
-    ``--resume`` names, what ``inherit`` finds in an earlier run, small values for ``--demo``, and
-    the parser's defaults.
+    ``--resume`` names, what ``inherit`` finds in an earlier run, small values for ``--demo`` or
+    those of ``--recipe``, and the parser's defaults.
 
     Args:
         parser: The recipe's parser.
@@ -224,15 +240,18 @@ def parse_args(parser, argv=None, *, demo=None, inherit=None):
         inherit: Arguments -> dict of further defaults (from a search run), or None.
 
     Raises:
-        UserError: a resumed run is given other settings.
+        UserError: a resumed run is given other settings, or ``--recipe`` comes with ``--demo``.
     """
     early_log.hold()
     args = parser.parse_args(argv)
     if args.resume:
         return _resumed(parser, argv, args.resume)
     inherited = inherit(args) if inherit is not None else {}
-    if demo and (args.demo or inherited.get("demo")):
-        set_defaults_of(parser, demo)
+    is_demo = demo and (args.demo or inherited.get("demo"))
+    recipe = getattr(args, "recipe", None)
+    if is_demo and recipe:
+        raise UserError(f"--recipe {recipe} is for the paper's data, and --demo has settings of its own; drop one")
+    set_defaults_of(parser, demo if is_demo else parser.recipes.get(recipe, {}))
     set_defaults_of(parser, inherited)
     return parser.parse_args(argv)
 

@@ -31,7 +31,7 @@ def launch(main, argv, gpus, device="auto"):
         Whether the work has been done by others.
 
     Raises:
-        UserError: the list is no list, or names a GPU that is not there.
+        UserError: the list is no list, or names a GPU that is not there, or a process was killed.
         SystemExit: a process failed (its own message is on stderr), or all were interrupted.
     """
     if gpus is None or "RANK" in os.environ:
@@ -106,6 +106,7 @@ def _wait(context):
     """Wait for processes that `torch.multiprocessing.spawn` has started.
 
     Raises:
+        UserError: one was killed.
         SystemExit: one failed, or they were interrupted; they have said so themselves.
     """
     from torch.multiprocessing import ProcessExitedException
@@ -114,9 +115,11 @@ def _wait(context):
         while not context.join():
             pass
     except ProcessExitedException as error:
-        if error.signal_name:
-            print(f"error: the process of rank {error.error_index} was ended by {error.signal_name}", file=sys.stderr)
-            sys.exit(1)
+        if error.signal_name:  # it could not say anything itself
+            reason = ", most likely because memory ran out" if error.signal_name == "SIGKILL" else ""
+            raise UserError(
+                f"process {error.error_index} was killed by {error.signal_name}{reason}; --resume RUN_DIR goes on"
+            ) from None
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         # A second one, of an impatient user, must not leave processes behind.

@@ -2,7 +2,6 @@
 
 import math
 import platform
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -62,14 +61,21 @@ def git_commit():
 
 
 def peak_memory_mb(device):
-    """Largest memory so far in MiB: allocated on a GPU, resident of this process on a CPU."""
+    """Largest memory so far in MiB: allocated on a GPU, resident of this process on a CPU.
+
+    None where the system does not tell (Windows).
+    """
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     try:
         # The kernel's resource usage carries the parent's peak over into a new program; this does not.
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10, 1)
     except (OSError, StopIteration):
         pass
+    try:
+        import resource
+    except ImportError:
+        return None
     unit = 1 if sys.platform == "darwin" else 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)

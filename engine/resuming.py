@@ -99,9 +99,7 @@ def check_inputs(folder, earlier, now, flags):
     """
     if earlier is None:
         if now:
-            logger.info(
-                "%s is of an earlier version, which did not note what it read: taken to be the same", folder
-            )
+            logger.info("%s is of an earlier version, which did not note what it read: taken to be the same", folder)
         return
     for name, identity in earlier.items():
         if now.get(name) != identity:

@@ -19,6 +19,7 @@ from util.distributed import barrier, from_rank_0, gather, init_distributed, lea
 from util.files import json_text, read_json, write_json, write_text
 from util.plots import plot_curves
 from util.random_state import random_state, seed_everything, set_random_state
+from util.text_files import decode_text
 
 logger = logging.getLogger("mdarts")
 
@@ -169,12 +170,17 @@ class Run:
     def records(self):
         """The logged epochs so far."""
         path = self.folder / "log.jsonl"
-        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+        data = path.read_bytes() if path.exists() else b""
         try:
             # What follows the last line end was being written when the run was killed.
-            return [with_missing_scores(json.loads(line)) for line in lines[:-1]]
-        except json.JSONDecodeError as error:
+            lines = decode_text(data[: data.rfind(b"\n") + 1]).splitlines()
+            records = [json.loads(line) for line in lines]
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is damaged ({error}); remove the line or restore the file") from None
+        for number, record in enumerate(records, start=1):
+            if not isinstance(record, dict) or type(record.get("epoch")) is not int:
+                raise UserError(f"{path} line {number} is no record of an epoch; remove the line or restore the file")
+        return [with_missing_scores(record) for record in records]
 
     def record_of(self, epoch):
         """The logged record of one epoch."""
@@ -218,7 +224,7 @@ class Run:
             **result,
             "folder": str(self.folder),
             "seconds": round(self.seconds, 1),
-            "peak_memory_mb": max(gather(peak_memory_mb(self.device))),
+            "peak_memory_mb": max(gather(peak_memory_mb(self.device)), key=lambda found: found or 0.0),
             **environment(self.device),
             "arguments": vars(self.args),
         }

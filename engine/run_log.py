@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import sys
 
 from util import early_log
 from util.cli import UserError
@@ -23,22 +22,6 @@ def writing(path):
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-class _LogFile(logging.FileHandler):
-    """Says once that it cannot be written, and is silent from then on."""
-
-    told = False
-
-    def handleError(self, record):
-        if not self.told:
-            self.told = True
-            print(f"cannot write {self.baseFilename}: {sys.exc_info()[1]}", file=sys.stderr)
-
-    def close(self):
-        """Close the file; what it still holds may not fit on the disk."""
-        with contextlib.suppress(OSError):
-            super().close()
-
-
 def open_log(path):
     """Let the suite's logger write to the terminal, and everything to the file ``path``; to neither if it is None.
 
@@ -53,7 +36,7 @@ def open_log(path):
     handlers = [logging.NullHandler()]
     if path is not None:
         with writing(path):
-            handlers = [logging.StreamHandler(), _LogFile(path)]
+            handlers = [logging.StreamHandler(), early_log.LogFile(path)]
         handlers[0].setLevel(logging.INFO)
         handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.setLevel(logging.DEBUG)

@@ -51,7 +51,9 @@ class BackboneNet(nn.Module):
         """Shapes, without the batch axis, of what `extract` would return for ``batch``; computes nothing."""
         backbone = self.backbones[name]
         with torch.no_grad():
-            meta = {key: value.to("meta") for key, value in backbone.state_dict().items()}
+            # Not the state dict, which lacks the buffers that are not to be saved.
+            tensors = (*backbone.named_parameters(), *backbone.named_buffers())
+            meta = {key: value.to("meta") for key, value in tensors}
             features = torch.func.functional_call(backbone, meta, (batch[name].to("meta"),))
             return [tuple(self._compact(feature).shape[1:]) for feature in features]
 

@@ -242,7 +242,7 @@ def parse_found(task, parser, argv, demo):
     Raises:
         UserError: the flags in conflict.
     """
-    args = arguments.parse_args(parser, argv, demo=demo, inherit=lambda known: _inherited(task, known))
+    args = arguments.parse_args(parser, argv, demo=demo, inherit=lambda known: _inherited(task, parser, known))
     if not (args.search_exp_dir or args.eval_exp_dir or args.genotype or args.fusion == "late"):
         raise UserError(
             "nothing to train: pass --search_exp_dir DIR, --genotype FILE.json, --genotype random or --fusion late "
@@ -257,13 +257,30 @@ def parse_found(task, parser, argv, demo):
     return args
 
 
-def _inherited(task, args):
+def _inherited(task, parser, args):
     """Defaults from the run folder that the flags name."""
+    folder = args.eval_exp_dir or args.search_exp_dir
+    if not folder:
+        return {}
+    earlier = arguments.earlier_arguments(folder)
     if args.eval_exp_dir:
         own = {"resume", "save", "eval_exp_dir", "search_exp_dir", "device", "num_workers", "parallel", "estimate"}
-        return {k: v for k, v in arguments.earlier_arguments(args.eval_exp_dir).items() if k not in own}
-    if not args.search_exp_dir:
-        return {}
-    earlier = arguments.earlier_arguments(args.search_exp_dir)
-    names = INHERITED | task.INHERITED
-    return {k: v for k, v in earlier.items() if k in names or k.endswith(INHERITED_ENDINGS)}
+        found = {k: v for k, v in earlier.items() if k not in own}
+    else:
+        names = INHERITED | task.INHERITED
+        found = {k: v for k, v in earlier.items() if k in names or k.endswith(INHERITED_ENDINGS)}
+    if args.recipe and args.recipe != earlier.get("recipe"):
+        _check_recipe(args.recipe, parser.recipes[args.recipe], found, folder)
+    return found
+
+
+def _check_recipe(recipe, values, inherited, folder):
+    """Refuse a recipe whose values an earlier run contradicts: the run's would win, and the result name the recipe.
+
+    Raises:
+        UserError: what differs.
+    """
+    names = [name for name in values if name in inherited and inherited[name] != values[name]]
+    if names:
+        differs = ", ".join(f"--{name} {inherited[name]} (recipe: {values[name]})" for name in names)
+        raise UserError(f"--recipe {recipe} does not fit {folder}, which was made with {differs}; leave --recipe out")

@@ -1,13 +1,16 @@
 """Checkpoints of every MMNas task: what ours hold, reading them and the originals', and where predictions go."""
 
+from argparse import Namespace
 from pathlib import Path
 from typing import NamedTuple
+
+import torch
 
 from models.architectures import Architecture
 from models.supernet.operations import operation_class
 from models.supernet.published import from_published
 from tasks.supernet.flags import DATA
-from tasks.supernet.networks import find_architecture
+from tasks.supernet.networks import WORD_SIZE, find_architecture
 from util.checkpoint import load_checkpoint, load_weights
 from util.cli import UserError
 
@@ -115,8 +118,10 @@ def load_net(task, args, checkpoint, data):
     Raises:
         UserError: the weights do not fit.
     """
-    net = task.build_net(args, checkpoint.tables or task.tables(data), checkpoint.architecture, trained=True)
-    known, words = len(checkpoint.state.get("embedding.weight", ())), net.embedding.num_embeddings
+    known, word_size = checkpoint.state.get("embedding.weight", torch.empty(0, WORD_SIZE)).shape
+    own = Namespace(**{**vars(args), "word_size": word_size})
+    net = task.build_net(own, checkpoint.tables or task.tables(data), checkpoint.architecture, trained=True)
+    words = net.embedding.num_embeddings
     if known != words:
         raise UserError(
             f"{checkpoint.path} knows {known:,} words, but the data have {words:,}; the originals' checkpoints hold no "

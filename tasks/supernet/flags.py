@@ -46,9 +46,10 @@ def recipe_parser(description):
     data.add_argument("--small_dataset", action="store_true", help="the first samples of every split")
     data.add_argument(
         "--word_vectors",
-        default="none",
+        default="auto",
         metavar="SOURCE",
-        help="a GloVe text file, an .npz file, a spaCy package with vectors, or none: random, trained with the rest",
+        help="what words start from: a GloVe text file, an .npz file, a spaCy package with vectors, or none (random); "
+        "auto: a GloVe file in data/glove/ or checkpoints/, or a warning (default: %(default)s)",
     )
     network = parser.add_argument_group("network")
     network.add_argument("--hsize", type=arguments.positive_int, help="width")

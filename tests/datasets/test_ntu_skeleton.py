@@ -154,6 +154,16 @@ def test_truncated_file(tmp_path, share):
         read_skeleton(path)
 
 
+def test_a_byte_order_mark_is_no_fault(tmp_path):
+    path, whole = tmp_path / "a.skeleton", (DATA / f"{TWO}.skeleton").read_bytes()
+    path.write_bytes(b"\xef\xbb\xbf" + whole)
+    plain, other = read_skeleton(DATA / f"{TWO}.skeleton"), read_skeleton(path)
+    assert np.array_equal(plain.counts, other.counts) and np.array_equal(plain.joints, other.joints)
+    path.write_bytes(whole.decode().encode("utf-16"))
+    with pytest.raises(BadSample, match=r"not a text file \(it is saved as UTF-16"):
+        read_skeleton(path)
+
+
 def test_files_that_are_no_text(tmp_path):
     with pytest.raises(BadSample, match="cannot be read: No such file"):
         read_skeleton(tmp_path / "none.skeleton")
