@@ -24,7 +24,7 @@ INVALID_FILE = "invalid.txt"
 
 
 class Task(NamedTuple):
-    """One sample to prepare: its id, its files, and how to scale it (``target`` and ``ffmpeg`` for AVI alone)."""
+    """One sample to prepare: its id and files, and how to make it (``target`` and ``ffmpeg`` for AVI alone)."""
 
     id: str
     video: str
@@ -33,6 +33,7 @@ class Task(NamedTuple):
     size: int = 256
     fps: int = 30
     quality: int = 95
+    bodies: str = "first"
     ffmpeg: str = ""
 
 
@@ -50,7 +51,7 @@ class Outcome(NamedTuple):
 def prepare_sample(task):
     """Parse the skeleton and scale the video of a `Task`; returns an `Outcome`."""
     try:
-        skeleton = read_skeleton(task.skeleton)
+        skeleton = read_skeleton(task.skeleton, task.bodies)
     except BadSample as reason:
         return Outcome(f"skeleton {reason}")
     try:

@@ -51,7 +51,13 @@ class SkeletonWriter:
         """Append the `Skeleton` of the sample ``name``."""
         counts = skeleton.counts.tobytes()
         blob = np.ascontiguousarray(skeleton.joints, dtype=np.float32).tobytes() + counts + bytes(-len(counts) % 4)
-        self._journal.append(name, blob, length=len(skeleton.counts), persons=len(skeleton.joints))
+        facts = {"length": len(skeleton.counts), "persons": len(skeleton.joints), "dropped": skeleton.dropped}
+        self._journal.append(name, blob, **facts)
+
+    def dropped(self):
+        """Number of samples with persons that were left out, and the number of these, counted in every frame."""
+        counts = [entry.get("dropped", 0) for entry in self._journal.entries.values()]
+        return sum(count > 0 for count in counts), sum(counts)
 
     def finish(self):
         """Write the index: names (N,) and int64 (N, 4) of offset, frames, persons and CRC-32."""

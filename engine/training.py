@@ -170,8 +170,6 @@ def fit(run, epochs, one_epoch, selection, best_state):
         selection: See `Selection`.
         best_state: () -> dict that is saved as ``best.pth`` when an epoch is the best so far, or the last counts.
     """
-    if run.stopped:
-        logger.info("stopped after %d of %d epochs; more --epochs make it longer", run.epoch, epochs)
     while run.epoch < epochs and not run.stopped:
         epoch, started = run.epoch, time.perf_counter()
         record = one_epoch(epoch)
@@ -183,5 +181,6 @@ def fit(run, epochs, one_epoch, selection, best_state):
         best = chosen and selection.by_score  # of the last epoch there is nothing to say
         record = {"epoch": epoch, **record, "best": best, "seconds": round(seconds, 3)}
         run.finish_epoch(record, {**best_state(), **selection.state_dict()} if chosen else None)
-        if run.stopped:
-            logger.info("stopped after %d of %d epochs", run.epoch, epochs)
+    if run.stopped:
+        told = "stopped after %d of %d epochs; to go on, resume it with more --epochs or another --patience"
+        logger.info(told, run.epoch, epochs)

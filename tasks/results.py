@@ -64,7 +64,7 @@ class Result:
         rows = [["split", "samples", *names]]
         for split, scores in self.scores.items():
             size = f"{samples[split]:,}" if split in samples else ""
-            rows.append([split, size, *(_shown(scores.get(name)) for name in names)])
+            rows.append([split, size, *(_shown(scores[name]) if name in scores else "" for name in names)])
         return rows
 
     def facts(self):
@@ -98,6 +98,6 @@ class Result:
 
 
 def _shown(score):
-    if score is None:
-        return ""
+    if score is None:  # how JSON files have it
+        return "nan"
     return f"{score:.4f}" if isinstance(score, int | float) else str(score)

@@ -127,5 +127,9 @@ def test_an_interrupt_of_the_first_process_alone_ends_the_others():
 
 def test_how_a_process_ended_is_passed_on(capsys):
     assert waiting(ProcessExitedException("", 1, 99, 2)) == 2 and capsys.readouterr().err == ""
-    assert waiting(ProcessExitedException("", 1, 99, -9, "SIGKILL")) == 1
-    assert capsys.readouterr().err == "error: the process of rank 1 was ended by SIGKILL\n"
+
+
+def test_a_killed_process_is_named():
+    killed = ProcessExitedException("", 1, 99, -9, "SIGKILL")
+    with pytest.raises(UserError, match="process 1 was killed by SIGKILL, most likely because memory ran out"):
+        _wait(SimpleNamespace(join=lambda: (_ for _ in ()).throw(killed), processes=()))

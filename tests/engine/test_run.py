@@ -256,7 +256,7 @@ class TestFailure:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "logs").write_text("a file")
         args = arguments(RUN="test")
-        expected = pytest.raises(UserError, match=r"cannot write logs/ckpts/.*; the predictions are in runs/.*/pred")
+        expected = pytest.raises(UserError, match=r"cannot write logs/.*; the predictions are in runs/.*/pred")
         with expected as error, start_run(args, "test", "runs") as run:
             written = write_predicted(args, run, lambda place: write_text(place, "[1]"))
             assert written == [str(run.folder / "predictions.json")]

@@ -89,3 +89,9 @@ def test_what_is_no_result_is_told(tmp_path):
         (tmp_path / "result.json").write_text(text)
         with pytest.raises(UserError, match="is not the result of a run"):
             load_result(tmp_path)
+
+
+def test_a_score_that_is_no_number_is_shown_as_one(run):
+    """Files have null for it; a score that a split does not have stays empty."""
+    (run / "result.json").write_text(json.dumps({**VALUES, "metrics": {"dev": {"loss": None, "f1": 0.5}, "test": {}}}))
+    assert load_result(run).table()[1:] == [["dev", "17", "nan", "0.5000"], ["test", "7,799", "", ""]]
