@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from engine.arguments import RecipeParser, whole  # noqa: E402
 from util.cli import run_cli  # noqa: E402
+from util.files import write_text  # noqa: E402
 
 
 class Task(NamedTuple):
@@ -68,8 +69,8 @@ def main(argv=None):
     flags = task.full if args.size == "full" else ((), ())
     runs = run_rows(args.task, args.rows, [*shared, *flags[0]], [*shared, *flags[1]])
     table = format_table(args.task, task, runs)
-    (out / "table.md").write_text(table)
-    (out / "table.json").write_text(json.dumps(runs, indent=2, default=str) + "\n")
+    write_text(out / "table.md", table)
+    write_text(out / "table.json", json.dumps(runs, indent=2, default=str) + "\n")
     print(table)
     if "search" in runs:
         folder = Path(runs["search"]["folder"])
