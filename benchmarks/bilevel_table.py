@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.closing import print_closing  # noqa: E402
 from engine.arguments import RecipeParser, positive_int, whole  # noqa: E402
 from util.cli import run_cli  # noqa: E402
-from util.files import json_text  # noqa: E402
+from util.files import json_text, write_text  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +114,8 @@ def main(argv=None):
     shared += ["--epochs", str(args.epochs), "--Ti", str(args.epochs)] if args.epochs else []
     runs = [run_rows(demo, [*shared, "--seed", str(seed)]) for seed in args.seeds]
     table = format_table(args.data, demo, args.seeds, runs)
-    (out / "table.md").write_text(table)
-    (out / "table.json").write_text(json_text(runs, indent=2, default=str) + "\n")
+    write_text(out / "table.md", table)
+    write_text(out / "table.json", json_text(runs, indent=2, default=str) + "\n")
     print(table)
     print_closing(out / "table.md", runs[-1]["search folder"], demo.own)
     return runs

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.closing import print_closing  # noqa: E402
 from engine.arguments import RecipeParser, whole  # noqa: E402
 from util.cli import run_cli  # noqa: E402
-from util.files import json_text  # noqa: E402
+from util.files import json_text, write_text  # noqa: E402
 
 
 class Task(NamedTuple):
@@ -90,8 +90,8 @@ def main(argv=None):
     flags = task.full if args.size == "full" else ((), ())
     runs = run_rows(args.task, args.rows, [*shared, *flags[0]], [*shared, *flags[1]])
     table = format_table(args.task, task, runs)
-    (out / "table.md").write_text(table)
-    (out / "table.json").write_text(json_text(runs, indent=2, default=str) + "\n")
+    write_text(out / "table.md", table)
+    write_text(out / "table.json", json_text(runs, indent=2, default=str) + "\n")
     print(table)
     print_closing(out / "table.md", runs["search"]["folder"] if "search" in runs else None, task.own)
     return runs

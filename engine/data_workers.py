@@ -20,8 +20,8 @@ from util.samplers import Indices
 logger = logging.getLogger("mdarts")
 
 SHARED_FOLDER = "/dev/shm"
-# Batches that each worker keeps ready.
-PREFETCH = 2
+# Batches that each worker keeps ready, and batches that the main process holds: it lets go of one when it has the next.
+PREFETCH, IN_USE = 2, 2
 # We leave shared memory to others (NCCL, another run): this many bytes, but at most an eighth of all.
 MARGIN, MARGIN_SHARE = 64 << 20, 8
 _MORE = "`docker run --shm-size 8g` (or --ipc host) gives more"
@@ -83,12 +83,11 @@ def affordable(dataset, num_workers, batch_size):
         return num_workers, PREFETCH
     room //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     size = max(1, _bytes_of_batch(dataset, batch_size))
-    # Besides what the workers keep ready, the main process holds one batch.
-    waiting = room // size - 1
+    waiting = room // size - IN_USE
     prefetch = PREFETCH if waiting >= PREFETCH * num_workers else 1
     workers = max(0, min(num_workers, waiting // prefetch))
     if workers < num_workers:
-        needed = size * (PREFETCH * num_workers + 1)
+        needed = size * (PREFETCH * num_workers + IN_USE)
         _say(
             f"{SHARED_FOLDER} has room for {room / 2**20:,.0f} MB, but {_workers(num_workers)} would fill"
             f" {needed / 2**20:,.0f} MB (batches of {size / 2**20:,.1f} MB): {_reading(workers)}; {_MORE}"

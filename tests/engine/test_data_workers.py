@@ -69,12 +69,12 @@ class TestHowMany:
         ("room", "expected"),
         [
             (1000, (4, 2)),
-            (36, (4, 2)),  # (2 * 4 + 1) batches of 4 MB
-            (35, (4, 1)),
-            (20, (4, 1)),
-            (19, (3, 1)),
-            (8, (1, 1)),
-            (7, (0, 1)),
+            (40, (4, 2)),  # 2 * 4 + 2 batches of 4 MB
+            (39, (4, 1)),
+            (24, (4, 1)),
+            (23, (3, 1)),
+            (12, (1, 1)),
+            (11, (0, 1)),
             (0, (0, 1)),
         ],
     )
@@ -84,18 +84,18 @@ class TestHowMany:
         assert len(messages()) == (expected[0] < 4)
 
     def test_what_is_said(self, monkeypatch, messages):
-        monkeypatch.setattr(data_workers, "_room", lambda: 13 * MB)
+        monkeypatch.setattr(data_workers, "_room", lambda: 17 * MB)
         data_workers.affordable(Data(), 4, 4)
         data_workers.affordable(Data(), 4, 4)
         (line,) = messages()
-        assert line.startswith("/dev/shm has room for 13 MB, but 4 data workers would fill 36 MB (batches of 4.0 MB)")
+        assert line.startswith("/dev/shm has room for 17 MB, but 4 data workers would fill 40 MB (batches of 4.0 MB)")
         assert "using 2 data workers" in line and "--shm-size" in line
         monkeypatch.setattr(data_workers, "_room", lambda: 0)
         data_workers.affordable(Data(), 4, 4)
         assert "reading data in the main process" in messages()[-1]
 
     def test_ranks_of_a_machine_share_the_room(self, monkeypatch, messages):
-        monkeypatch.setattr(data_workers, "_room", lambda: 41 * MB)
+        monkeypatch.setattr(data_workers, "_room", lambda: 50 * MB)
         monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
         assert data_workers.affordable(Data(), 4, 4) == (4, 1)
 
