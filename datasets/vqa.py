@@ -59,7 +59,8 @@ def open_vqa(
     _check_choices(split, padding)
     folder = VQAFolder(data)
     pairs, samples = vqa_samples.read_split(folder, split)
-    samples = samples.taken(cut(len(samples.parts), part, small))
+    num_questions = len(samples.parts)
+    samples = samples.taken(cut(num_questions, part, small))
     remedy = prepare_command(data)
     place = Path(features) if features else find_features(data, remedy, FEATURE_FOLDERS)
     image_ids = vqa_samples.column(pairs, samples, lambda questions: questions.image_ids)
@@ -68,7 +69,9 @@ def open_vqa(
     samples = samples.taken(kept)
     tables = load_tables(folder, place, vocabulary, answers, min_answer_count)
     options = {"padding": padding, "max_regions": int(max_regions), "max_tokens": int(max_tokens)}
-    return VQA(folder, split, (pairs, samples), (source, image_rows), tables, options)
+    found = VQA(folder, split, (pairs, samples), (source, image_rows), tables, options)
+    found.num_questions = num_questions
+    return found
 
 
 def _check_choices(split, padding):
@@ -83,6 +86,7 @@ class VQA(RegionSamples):
     Attributes:
         vocabulary, answers: `Vocabulary` and `AnswerTable`.
         num_answers: Number of answer classes A.
+        num_questions: Questions of the whole split, also of those that were left out.
         question_ids, image_ids: int64 (N,).
         fingerprint: Short hex string that changes with content and options.
         description: What the data are, in words.

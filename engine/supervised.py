@@ -14,6 +14,7 @@ def train_network(
     loaders,
     metric,
     selection,
+    /,
     *,
     scorers=None,
     watched=(),

@@ -44,7 +44,7 @@ def test_imports_point_down(path):
 @pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_files_and_functions_stay_short(path):
     text = (ROOT / path).read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 300
+    assert len(text.splitlines()) <= 400
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             limit = 80 if "parser" in node.name else 50
