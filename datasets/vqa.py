@@ -59,8 +59,7 @@ def open_vqa(
     _check_choices(split, padding)
     folder = VQAFolder(data)
     pairs, samples = vqa_samples.read_split(folder, split)
-    num_questions = len(samples.parts)
-    samples = samples.taken(cut(num_questions, part, small))
+    samples = samples.taken(cut(len(samples.parts), part, small))
     remedy = prepare_command(data)
     place = Path(features) if features else find_features(data, remedy, FEATURE_FOLDERS)
     image_ids = vqa_samples.column(pairs, samples, lambda questions: questions.image_ids)
@@ -69,9 +68,7 @@ def open_vqa(
     samples = samples.taken(kept)
     tables = load_tables(folder, place, vocabulary, answers, min_answer_count)
     options = {"padding": padding, "max_regions": int(max_regions), "max_tokens": int(max_tokens)}
-    found = VQA(folder, split, (pairs, samples), (source, image_rows), tables, options)
-    found.num_questions = num_questions
-    return found
+    return VQA(folder, split, (pairs, samples), (source, image_rows), tables, options)
 
 
 def _check_choices(split, padding):
@@ -86,7 +83,7 @@ class VQA(RegionSamples):
     Attributes:
         vocabulary, answers: `Vocabulary` and `AnswerTable`.
         num_answers: Number of answer classes A.
-        num_questions: Questions of the whole split, also of those that were left out.
+        num_questions: Questions in the split's files, also those that were left out.
         question_ids, image_ids: int64 (N,).
         fingerprint: Short hex string that changes with content and options.
         description: What the data are, in words.
@@ -102,6 +99,7 @@ class VQA(RegionSamples):
         self.image_ids = vqa_samples.column(pairs, samples, lambda questions: questions.image_ids)
         self._targets = targets = vqa_samples.targets_of(pairs, samples, self.answers)
         self.num_answers = len(self.answers)
+        self.num_questions = sum(len(pair.questions.ids) for pair in pairs)
         info = pairs[0].questions.info
         # The first sentence of what the files say of themselves.
         about = str(info.get("description", "VQA v2")).split(". ")[0].rstrip(".")

@@ -56,8 +56,8 @@ class MultilabelF1:
     def __init__(self, average="weighted", threshold=0.3, zero_division=1.0):
         self.average, self.threshold, self.zero_division = average, threshold, zero_division
         self.description = (
-            f"F1, {average} average (--f1_type), of labels with a probability above {threshold}; "
-            f"{zero_division:g} for one that is neither present nor predicted"
+            f"F1, {average} average (--f1_type {average}); a label with a probability above {threshold} is predicted; "
+            f"one that is neither present nor predicted counts {zero_division:g}"
         )
         self.reset()
 

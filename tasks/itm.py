@@ -165,8 +165,8 @@ def criterion(args):
 def describe_metric(args):
     """What the recalls mean, in words."""
     return (
-        "recall at 1, 5 and 10, median and mean rank among all images and captions of the split, five captions of each "
-        f"image; 1K: the mean of folds of {FOLD:,} images; mean recall: of the six recalls"
+        "recall at 1, 5 and 10, median and mean rank over all images and captions of the split, five captions per "
+        f"image; mean recall averages the six recalls; 1K scores average folds of {FOLD:,} images (COCO)"
     )
 
 

@@ -161,11 +161,11 @@ def describe_metric(args):
     """What the accuracy means, in words."""
     from metrics.grounding import LEAST_OVERLAP
 
-    ways = {"pixels": "boxes of whole pixels", "continuous": "boxes of edges"}
-    padding = {"ignore": "never chosen", "score": "scored and chosen like others"}
+    boxes = {"pixels": "boxes count whole pixels", "continuous": "boxes are their edges"}
+    padding = {"ignore": "are never chosen", "score": "are scored and chosen like any other"}
     return (
-        f"share of the boxes with an overlap of {LEAST_OVERLAP} or more, of {ways[args.iou]} (--iou {args.iou}), "
-        f"padded regions {padding[args.padded_regions]} (--padded_regions {args.padded_regions})"
+        f"share of boxes with IoU >= {LEAST_OVERLAP}; {boxes[args.iou]} (--iou {args.iou}); padded regions "
+        f"{padding[args.padded_regions]} (--padded_regions {args.padded_regions})"
     )
 
 

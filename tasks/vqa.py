@@ -137,8 +137,8 @@ def metric(args, data):
 
 def describe_metric(args):
     """What the accuracy means, in words."""
-    ways = {"original": "as in the original's evaluator", "official": "as in the toolkit's present version"}
-    return f"VQA accuracy (ten annotators) {ways[args.metric]} (--metric {args.metric})"
+    ways = {"original": "as the original's evaluator does", "official": "as the toolkit's present version does"}
+    return f"VQA accuracy against ten annotators, computed {ways[args.metric]} (--metric {args.metric})"
 
 
 def training_metric(args, data):

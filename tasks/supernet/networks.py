@@ -117,17 +117,21 @@ def build_net(args, architecture, head, tables, trained, kind=MultimodalNet):
     return kind(build_backbone(args, architecture), head, embedding, tables["feature_size"])
 
 
-def tell_turns(args, steps):
+def tell_turns(args, loader):
     """Say how many architecture steps a search has; a warning where there are none.
 
     Args:
         args: Arguments of the search.
-        steps: Weight steps of an epoch.
+        loader: That of the weight steps.
+
+    Returns:
+        Weight steps of an epoch.
     """
+    steps = len(loader.batch_sampler)
     count = max(0, args.epochs - args.alpha_start) * (steps // args.alpha_every)
     if count:
         logger.info("%s weight steps, %s architecture steps", f"{args.epochs * steps:,}", f"{count:,}")
-        return
+        return steps
     logger.warning(
         "no architecture step: %d epochs of %d weight steps, --alpha_start %d, --alpha_every %d; the result is the "
         "architecture that the search starts with",
@@ -136,6 +140,7 @@ def tell_turns(args, steps):
         args.alpha_start,
         args.alpha_every,
     )
+    return steps
 
 
 def set_padding(net, data):

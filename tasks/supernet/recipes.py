@@ -30,8 +30,7 @@ def search(task, args):
         precision, scored = networks.build_precision(args, run.device), list(data)[-1]
         loaders = networks.build_loaders(args, run, {k: data[k] for k in ("train", "held out")}, drop_last=True)
         score = task.scorer(args, run, data[scored], precision, scored)
-        steps = len(loaders["train"].batch_sampler)
-        networks.tell_turns(args, steps)
+        steps = networks.tell_turns(args, loaders["train"])
         weights = networks.build_updater(task, args, run, net, precision, steps, idle_move=args.unsampled == "drift")
         alphas = networks.build_alpha_updater(task, args, run, net, precision)
         turns = {"start": args.alpha_start, "every": args.alpha_every, "mode": args.alpha_mode}
