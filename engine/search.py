@@ -85,13 +85,13 @@ class Interleaved:
         """Run epoch number ``epoch``; returns the losses of ``train`` and, if it has such steps, of ``alphas``.
 
         Raises:
-            UserError: a loss is not finite.
+            UserError: a loss is not finite, or there are too few samples for the processes.
         """
         self.weights.net.train()
         losses = {"train": LossMeter(), "alphas": LossMeter()}
         held_out = self._held_out(epoch) if epoch >= self.start else None
         self.train_loader.batch_sampler.epoch = epoch
-        sizes = self.train_loader.batch_sampler.sizes()
+        sizes = self.train_loader.batch_sampler.training_sizes()
         batches = progress(self.train_loader, f"epoch {epoch} search", disable=rank() > 0)
         for i, (size, batch) in enumerate(zip(sizes, batches, strict=True)):
             self.weights.activate()
@@ -108,7 +108,7 @@ class Interleaved:
     def _held_out(self, epoch):
         while True:
             self.held_out_loader.batch_sampler.epoch = epoch
-            sizes = self.held_out_loader.batch_sampler.sizes()
+            sizes = self.held_out_loader.batch_sampler.training_sizes()
             for size, batch in zip(sizes, self.held_out_loader, strict=True):
                 yield size, to_device(batch, self.device)
 

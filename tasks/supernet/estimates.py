@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import torch
 
 from engine.estimate import Simulation, flops_per_second, report, seconds_to_read
-from engine.loading import reading_processes
+from engine.loading import reading_processes, total_batch
 from tasks.supernet import networks
 from util.cli import UserError
 from util.distributed import init_distributed
@@ -17,7 +17,7 @@ from util.distributed import init_distributed
 def estimate_search(task, args, data):
     """Memory and time of a search's epochs; prints a table and returns it as plain data."""
     estimate, train = _Estimate(task, args, data, None), data["train"]
-    net, steps = estimate.net, max(1, len(train) // args.batchsize)
+    net, steps = estimate.net, max(1, len(train) // total_batch(args))
     passes = task.passes(args, data, list(data)[-1:])
     with estimate.simulation as simulation:
         simulation.adopt(net)
@@ -29,7 +29,7 @@ def estimate_search(task, args, data):
             other = next(k for k in range(len(gated.names)) if k != gated.active or len(gated.names) == 1)
             gated.set_path(args.alpha_mode, gated.active, [other])
         title = f"architecture steps, an epoch from epoch {args.alpha_start} on"
-        estimate.updates(title, alphas, "held out", steps // args.alpha_every * args.batchsize)
+        estimate.updates(title, alphas, "held out", steps // args.alpha_every * total_batch(args))
         for gated in net.backbone.gated():
             gated.set_path("single", gated.active)
         estimate.passes(passes)
@@ -42,7 +42,7 @@ def estimate_training(task, args, data):
     passes = task.passes(args, data, [split for split in data if split != "train"])
     with estimate.simulation as simulation:
         simulation.adopt(estimate.net)
-        steps = max(1, len(data["train"]) // args.batchsize)
+        steps = max(1, len(data["train"]) // total_batch(args))
         updater = networks.build_updater(task, args, estimate.run, estimate.net, simulation.precision, steps)
         simulation.hold_adam(updater.parameters)
         estimate.updates("training, an epoch", updater, "train", len(data["train"]))
@@ -60,12 +60,12 @@ class _Estimate:
         self.data = data
         self.run = SimpleNamespace(args=argparse.Namespace(), device=device)
         readers = reading_processes(args.num_workers, device)
-        self.simulation = Simulation(device, networks.build_precision(args, device), args.batchsize, readers)
+        self.simulation = Simulation(device, networks.build_precision(args, device), total_batch(args), readers)
         self.net = task.build_net(args, task.tables(next(iter(data.values()))), architecture, trained=True)
         networks.set_padding(self.net, data)
         # What is left out of a packed batch depends on its content.
         self.net.pack = False
-        size = {split: min(args.batchsize, len(dataset)) for split, dataset in data.items()}
+        size = {split: min(total_batch(args), len(dataset)) for split, dataset in data.items()}
         self.like = {split: dataset.read(range(size[split])) for split, dataset in data.items()}
         self.seconds = {split: seconds_to_read(dataset, ["regions", "tokens"]) for split, dataset in data.items()}
 
