@@ -2,14 +2,16 @@
 
   python train_itm.py --RUN='train' --DATASET=flickr --ARCH_PATH='arch/mmnas_itm.json'
   python train_itm.py --RUN='train' --ARCH_PATH='<search run>' --ARCH_EPOCH=50
+  python train_itm.py --RUN='train' --ARCH_PATH=random --search_exp_dir='<search run>'   # of its search space
   python train_itm.py --RUN='val' --CKPT_PATH=<run folder>    # dev
   python train_itm.py --RUN='test' --CKPT_PATH=<run folder>   # of COCO all 5,000 images, and the mean of five 1,000
   python train_itm.py --RUN='train' --RESUME --CKPT_PATH=<run folder>
 
 Checkpoints of the original code are read with --ARCH_PATH beside --CKPT_PATH. Results:
-<out_dir>/train-<VERSION>-<time>/result.json; --RUN val and test also write retrieval.txt, the lines in which the
-original reports, and predictions.json. The released checkpoint has on Flickr30K R@1 77.30 (image to text) and 60.88
-(text to image).
+train-<VERSION>-<time>/result.json, in <out_dir> or inside the search run whose architecture is trained; val and test
+runs lie inside the training and also write retrieval.txt, the lines in which the original reports, and
+predictions.json. The released checkpoint has on Flickr30K R@1 77.30 (image to
+text) and 60.88 (text to image).
 """
 
 from engine import arguments

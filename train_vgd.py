@@ -2,14 +2,17 @@
 
   python train_vgd.py --RUN='train' --DATASET='refcoco' --ARCH_PATH='arch/mmnas_vgd.json'
   python train_vgd.py --RUN='train' --ARCH_PATH='<search run>' --ARCH_EPOCH=50
+  python train_vgd.py --RUN='train' --ARCH_PATH=random --search_exp_dir='<search run>'   # of its search space
   python train_vgd.py --RUN='val' --CKPT_PATH=<run folder>
   python train_vgd.py --RUN='test' --TEST_SPLIT='testB' --CKPT_PATH=<run folder>
   python train_vgd.py --RUN='train' --RESUME --CKPT_PATH=<run folder>
 
 Checkpoints of the original code are read with --ARCH_PATH beside --CKPT_PATH. A training scores val after every
-epoch and every test split at its end. Results: <out_dir>/train-<VERSION>-<time>/result.json; boxes of test also in
-logs/ckpts/result_test/result_train_<VERSION>.json. Released checkpoints (val / testA / testB, accuracy at IoU
-0.5): RefCOCO 83.66 / 87.25 / 78.78, RefCOCO+ 74.48 / 81.00 / 65.15; RefCOCOg (val / test) 74.59 / 75.42.
+epoch and every test split at its end. Results: train-<VERSION>-<time>/result.json, in <out_dir> or inside the search
+run whose architecture is trained; val and test runs lie inside the training. Boxes of test also go to
+logs/ckpts/result_test/result_train_<VERSION>_<DATASET>_<split>.json. Released checkpoints (val / testA / testB,
+accuracy at IoU 0.5): RefCOCO 83.66 / 87.25 / 78.78, RefCOCO+ 74.48 / 81.00 / 65.15; RefCOCOg (val / test) 74.59 /
+75.42.
 """
 
 from engine import arguments

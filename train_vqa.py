@@ -2,14 +2,15 @@
 
   python train_vqa.py --RUN='train' --ARCH_PATH='arch/mmnas_vqa.json'
   python train_vqa.py --RUN='train' --ARCH_PATH='<search run>' --ARCH_EPOCH=50
+  python train_vqa.py --RUN='train' --ARCH_PATH=random --search_exp_dir='<search run>'   # of its search space
   python train_vqa.py --RUN='val' --CKPT_PATH=<run folder>
   python train_vqa.py --RUN='test' --CKPT_PATH=<run folder>   # predictions for the evaluation server
   python train_vqa.py --RUN='train' --RESUME --CKPT_PATH=<run folder>
 
 Checkpoints of the original code are read with --ARCH_PATH beside --CKPT_PATH. Results:
-<out_dir>/train-<VERSION>-<time>/result.json; predictions of test also in
-logs/ckpts/result_test/result_train_<VERSION>.json. Accuracy on test-dev, trained on train+val+vg: paper 71.24,
-released checkpoint 71.25.
+train-<VERSION>-<time>/result.json, in <out_dir> or inside the search run whose architecture is trained; val and test
+runs lie inside the training. Predictions of test also go to logs/ckpts/result_test/result_train_<VERSION>.json.
+Accuracy on test-dev, trained on train+val+vg: paper 71.24, released checkpoint 71.25.
 """
 
 from engine import arguments

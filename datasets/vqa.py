@@ -83,6 +83,7 @@ class VQA(RegionSamples):
     Attributes:
         vocabulary, answers: `Vocabulary` and `AnswerTable`.
         num_answers: Number of answer classes A.
+        num_questions: Questions in the split's files, also those that were left out.
         question_ids, image_ids: int64 (N,).
         fingerprint: Short hex string that changes with content and options.
         description: What the data are, in words.
@@ -98,6 +99,7 @@ class VQA(RegionSamples):
         self.image_ids = vqa_samples.column(pairs, samples, lambda questions: questions.image_ids)
         self._targets = targets = vqa_samples.targets_of(pairs, samples, self.answers)
         self.num_answers = len(self.answers)
+        self.num_questions = sum(len(pair.questions.ids) for pair in pairs)
         info = pairs[0].questions.info
         # The first sentence of what the files say of themselves.
         about = str(info.get("description", "VQA v2")).split(". ")[0].rstrip(".")

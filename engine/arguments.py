@@ -20,13 +20,15 @@ class RecipeParser(argparse.ArgumentParser):
 
     Args:
         description: The script's docstring.
-        spellings: Other spelling of a flag -> the flag, e.g. ``{"--BS": "--batchsize"}``.
+        spellings: Other spelling of a flag -> the flag, e.g. ``{"--SEED": "--seed"}``.
+        upgrade: Function from the arguments in a run folder to what they mean today, for folders that an older
+            version wrote; None leaves them as they are.
 
     Attributes:
         free: Names of the arguments that may differ when a run is resumed, beside places (see `engine.resuming`).
     """
 
-    def __init__(self, description, spellings=None, **kwargs):
+    def __init__(self, description, spellings=None, upgrade=None, **kwargs):
         super().__init__(
             usage="%(prog)s [flags]",
             description=description,
@@ -37,14 +39,21 @@ class RecipeParser(argparse.ArgumentParser):
         self.spellings = spellings or {}
         self.recipes = {}
         self.free = set(FREE)
+        self.upgrade = upgrade or (lambda saved: saved)
+        self.alternatives = []
         if self.spellings:
             pairs = ", ".join(f"{other} = {flag}" for other, flag in self.spellings.items())
             self.epilog = f"other spellings: {pairs}"
 
     def parse_known_args(self, args=None, namespace=None):
         """Parse, with other spellings taken for the flags that they mean."""
-        words = sys.argv[1:] if args is None else args
-        return super().parse_known_args([self._spell(word) for word in words], namespace)
+        words = [self._spell(word) for word in (sys.argv[1:] if args is None else args)]
+        flags = {word.partition("=")[0] for word in words}
+        for pair in self.alternatives:
+            # argparse's own groups overlook a value that equals the default.
+            if flags.issuperset(pair):
+                self.error(f"{' and '.join(pair)} say the same in two units; pass one of them")
+        return super().parse_known_args(words, namespace)
 
     def _spell(self, word):
         flag, sign, value = word.partition("=")
@@ -159,7 +168,7 @@ def add_training_flags(parser):
     """Epochs, batches, schedule and optimiser of the weights."""
     group = parser.add_argument_group("training")
     group.add_argument("--epochs", type=positive_int, help="number of epochs")
-    group.add_argument("--batchsize", type=number(int, 2), help="samples of a batch, over all devices")
+    add_batch_flags(parser, group, number(int, 2))
     group.add_argument(
         "--micro_batch",
         type=whole,
@@ -193,6 +202,62 @@ def add_recipe_flag(parser, recipes):
         choices=tuple(recipes),
         help="a row of the paper's Table 8, instead of the released scripts' settings; other flags change it",
     )
+
+
+class _InsteadOf(argparse.Action):
+    """Stores a value, and clears the other flag that means the same in another unit."""
+
+    def __init__(self, *args, other, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.other = other
+
+    def __call__(self, parser, namespace, value, option=None):
+        setattr(namespace, self.dest, value)
+        setattr(namespace, self.other, None)
+
+
+def add_batch_flags(parser, group, kind):
+    """Size of a batch: over all processes, or of each; of the two arguments one is always None.
+
+    Args:
+        parser: The recipe's parser.
+        group: Its group of these flags.
+        kind: Type of both.
+    """
+    parser.alternatives.append(("--batchsize", "--batchsize_per_process"))
+    group.add_argument(
+        "--batchsize",
+        type=kind,
+        action=_InsteadOf,
+        other="batchsize_per_process",
+        help="samples of a batch, over all processes and devices together",
+    )
+    group.add_argument(
+        "--batchsize_per_process",
+        type=kind,
+        action=_InsteadOf,
+        other="batchsize",
+        help="instead of --batchsize: samples of a batch on each process",
+    )
+
+
+def given_flags(parser, argv=None):
+    """What the command line itself says: name of the argument -> value, without any default."""
+    unset = object()
+    names = {action.dest for action in parser._actions}
+    args = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(names, unset)))
+    return {name: value for name, value in vars(args).items() if value is not unset}
+
+
+def run_folder_of(path):
+    """The run folder that ``path`` is, or that the file ``path`` lies in: `Path`; None where there is none.
+
+    Any folder counts (the original code's hold no ``args.json``); a file counts if one of ours is around it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return path
+    return path.parent if path.is_file() and (path.parent / "args.json").is_file() else None
 
 
 def set_defaults_of(parser, values):
@@ -260,4 +325,5 @@ def _resumed(parser, argv, folder):
     path = Path(folder) / "args.json"
     if not path.exists():
         raise UserError(f"--resume {folder}: no args.json there; name the folder that the run printed at its start")
-    return resumed_arguments(parser, argv, {**read_arguments(path), "resume": str(folder)}, path)
+    saved = parser.upgrade({**read_arguments(path), "resume": str(folder)})
+    return resumed_arguments(parser, argv, saved, path)

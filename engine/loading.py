@@ -12,7 +12,14 @@ from util.processors import own_processors
 from util.samplers import EpochBatchSampler
 
 
-def build_loader(dataset, batch_size, *, shuffle, seed, num_workers, device, all_ranks=False, drop_last=False):
+def total_batch(args):
+    """Samples of a batch over all processes together, whichever of the two flags says it."""
+    return args.batchsize if args.batchsize is not None else args.batchsize_per_process * world_size()
+
+
+def build_loader(
+    dataset, batch_size, *, shuffle, seed, num_workers, device, all_ranks=False, drop_last=False, min_share=2
+):
     """Return a `BatchLoader`, a `DataLoader` of batch dicts.
 
     Args:
@@ -23,15 +30,17 @@ def build_loader(dataset, batch_size, *, shuffle, seed, num_workers, device, all
         num_workers: Upper limit of loading processes; see also `reading_processes` and `affordable`.
         device: Where the batches will go; pinned memory is used for a GPU.
         all_ranks: Every rank reads everything, instead of its share of every batch.
-        drop_last: See `EpochBatchSampler`.
+        drop_last, min_share: See `EpochBatchSampler`.
     """
-    if not all_ranks and batch_size < 2 * world_size():
+    if not all_ranks and batch_size < min_share * world_size():
+        least = "two samples" if min_share == 2 else "one sample"
         raise UserError(
-            f"--batchsize {batch_size} leaves fewer than two samples for each of {world_size()} processes; "
-            f"use at least {2 * world_size()}"
+            f"--batchsize {batch_size} leaves fewer than {least} for each of {world_size()} processes; "
+            f"use at least {min_share * world_size()}"
         )
     share = {} if all_ranks else {"rank": rank(), "world_size": world_size()}
-    sampler = EpochBatchSampler(len(dataset), batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last, **share)
+    options = {"shuffle": shuffle, "seed": seed, "drop_last": drop_last, "min_share": min_share, **share}
+    sampler = EpochBatchSampler(len(dataset), batch_size, **options)
     workers = 0 if getattr(dataset, "in_memory", False) else reading_processes(num_workers, device)
     own_size = batch_size if all_ranks else math.ceil(batch_size / world_size())
     return BatchLoader(
@@ -68,17 +77,17 @@ def _move(value, device):
     return value
 
 
-def split_batch(batch, size):
-    """Cut a batch dict into parts of about ``size`` samples, none of them with a single one (0: one part).
+def split_batch(batch, size, min_part=2):
+    """Cut a batch dict into parts of about ``size`` samples, none with fewer than ``min_part`` (0: one part).
 
-    A last sample that would stand alone joins its neighbours: batch norm needs two.
+    Samples that would be too few join their neighbours: batch norm needs two.
 
     Returns:
         List of (number of samples, batch dict).
     """
     count = len(batch["label"])
     parts = math.ceil(count / size) if size else 1
-    while parts > 1 and count // parts < 2:
+    while parts > 1 and count // parts < min_part:
         parts -= 1
     if parts == 1:
         return [(count, batch)]

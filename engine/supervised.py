@@ -14,6 +14,7 @@ def train_network(
     loaders,
     metric,
     selection,
+    /,
     *,
     scorers=None,
     watched=(),
@@ -23,7 +24,7 @@ def train_network(
     kept=None,
     **facts,
 ):
-    """Train for ``run.args.epochs`` epochs, then score the selected epoch's network once.
+    """Train for ``run.args.epochs`` epochs, then score the selected epoch's network; returns the result's dict.
 
     Args:
         run: The `Run`.
@@ -40,8 +41,6 @@ def train_network(
         genotype: The genotype's dict, for ``best.pth`` and the result.
         kept: Further entries of ``best.pth``.
         **facts: Further entries of the result.
-
-    Returns the result, as ``result.json`` holds it.
     """
     if scorers is None:
         scorers = _evaluations(loaders, trained, updater, metric, run.device)

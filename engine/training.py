@@ -33,13 +33,13 @@ def train_one_epoch(updater, loader, metric, *, epoch, device, description="trai
         dict of "loss" and the metric's values.
 
     Raises:
-        UserError: the loss is not finite.
+        UserError: the loss is not finite, or there are too few samples for the processes.
     """
     updater.activate()
     updater.net.train()
     metric.reset()
     loader.batch_sampler.epoch = epoch
-    sizes, losses = loader.batch_sampler.sizes(), LossMeter()
+    sizes, losses = loader.batch_sampler.training_sizes(), LossMeter()
     for size, batch in zip(sizes, progress(loader, f"epoch {epoch} {description}", disable=rank() > 0), strict=True):
         batch = to_device(batch, device)
         loss, outputs = (step or updater.step)(batch, size)
@@ -74,8 +74,6 @@ def evaluate(net, loader, criterion, metric, *, device, precision=None, descript
     metric.reset()
     losses = LossMeter()
     for batch in progress(loader, description, disable=rank() > 0):
-        if not len(batch["label"]):  # fewer samples in the last batch than ranks
-            continue
         batch = to_device(batch, device)
         with precision.autocast():
             outputs = in_float32(net(batch))

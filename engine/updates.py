@@ -48,6 +48,7 @@ class Updater:
             gradients, so that DDP averages exactly those.
         micro_batch: Samples of a forward and backward pass; gradients add up over the batch. Batch norm then
             takes its statistics from this many samples. 0: the whole batch at once.
+        min_part: Fewest samples of such a pass: 2 for batch norm, else 1.
         summed: Take the gradient of the sum over the samples (of all ranks) instead of their mean.
         clip: Largest L2 norm of all gradients together; None: no limit.
         idle_move: Parameters that a step does not reach get a gradient of zero, so that an optimiser with
@@ -65,6 +66,7 @@ class Updater:
         precision=None,
         parallel=None,
         micro_batch=0,
+        min_part=2,
         summed=False,
         clip=None,
         idle_move=False,
@@ -76,7 +78,7 @@ class Updater:
         self.schedule = schedule
         self.precision = precision or Precision()
         self.scaler = self.precision.scaler()
-        self.micro_batch = micro_batch
+        self.micro_batch, self.min_part = micro_batch, min_part
         self.summed, self.clip, self.idle_move = summed, clip, idle_move
         self.activate()
         self.model = parallel(net) if parallel else net
@@ -132,7 +134,7 @@ class Updater:
         # DDP takes the mean over ranks: of uneven shares it has to be the mean over samples.
         weight = count * world_size() / (size or count * world_size())
         weight *= (size or count * world_size()) if self.summed else 1
-        parts, total, outputs = split_batch(batch, self.micro_batch), 0.0, []
+        parts, total, outputs = split_batch(batch, self.micro_batch, self.min_part), 0.0, []
         for i, (part_size, part) in enumerate(parts):
             share = part_size / count
             with self._communication(last=i + 1 == len(parts)):
@@ -154,7 +156,7 @@ class Updater:
     def predict(self, batch):
         """Outputs without an update, in the network's present mode, in micro-batches like an update's."""
         outputs = []
-        for _, part in split_batch(batch, self.micro_batch):
+        for _, part in split_batch(batch, self.micro_batch, self.min_part):
             with self.precision.autocast():
                 outputs.append(in_float32(self.net(part)))
         return _join(outputs)

@@ -10,6 +10,7 @@ class Accuracy:
     """Share of samples whose largest logit is that of their class."""
 
     name = "accuracy"
+    description = "accuracy: share of samples whose largest output is that of their class"
 
     def __init__(self):
         self.reset()
@@ -54,6 +55,10 @@ class MultilabelF1:
 
     def __init__(self, average="weighted", threshold=0.3, zero_division=1.0):
         self.average, self.threshold, self.zero_division = average, threshold, zero_division
+        self.description = (
+            f"F1, {average} average (--f1_type {average}); a label with a probability above {threshold} is predicted; "
+            f"one that is neither present nor predicted counts {zero_division:g}"
+        )
         self.reset()
 
     def reset(self):

@@ -12,6 +12,8 @@ from util.cli import UserError
 from util.files import read_json, write_json
 
 FORMAT = "bm-nas genotype"
+# Of a run folder of ours, or of the original's search and found training, the first that is there.
+FILE_NAMES = ("genotype.json", "best/best_genotype.pkl", "best/best_test_genotype.pkl")
 EDGE_OPERATIONS = ("none", "skip")
 # Names in comments of the original code, which released files may carry.
 OLDER_NAMES = {
@@ -59,6 +61,18 @@ class FusionGenotype:
     def num_inputs(self):
         """Number of input features I, as the concatenation's indices imply it."""
         return self.concat[-1] + 1 - len(self.steps)
+
+    def sizes(self):
+        """Sizes by the names of their flags: steps, multiplier, node_steps, node_multiplier; {} without a step."""
+        if not self.steps:
+            return {}
+        node = self.steps[0]
+        return {
+            "steps": len(self.steps),
+            "multiplier": len(self.concat),
+            "node_steps": len(node.inner_steps),
+            "node_multiplier": len(node.inner_concat),
+        }
 
     def used_inputs(self):
         """Sorted indices of the input features that some step or the final concatenation reads."""
@@ -119,7 +133,9 @@ class FusionGenotype:
         """
         if not isinstance(value, dict):
             raise ValueError("a JSON object was expected")
-        if isinstance(value, dict) and value.get("format", FORMAT) != FORMAT:
+        if "enc" in value or any(key.startswith("epoch") for key in value):
+            raise ValueError("it holds an architecture of MMNas, which train_*.py --ARCH_PATH takes")
+        if value.get("format", FORMAT) != FORMAT:
             raise ValueError(f"its format is {value['format']!r}; {FORMAT!r} was expected")
         steps = tuple(
             StepGenotype(
@@ -164,10 +180,13 @@ class FusionGenotype:
 def load_genotype(path):
     """Read a genotype from our JSON or from a pickle of the original code.
 
+    Args:
+        path: The file, or a run folder that holds one of `FILE_NAMES`.
+
     Raises:
         UserError: the file is missing, is not a genotype, or asks to run code.
     """
-    path = Path(path)
+    path = _file(path)
     try:
         if path.suffix == ".json":
             return FusionGenotype.from_dict(read_json(path))
@@ -180,6 +199,20 @@ def load_genotype(path):
         ) from None
     except Exception as error:  # a damaged pickle fails in almost any way
         raise UserError(f"{path} is not a genotype: {' '.join(str(error).split())}") from None
+
+
+def has_genotype(path):
+    """Whether ``path`` is a file, or a run folder that holds a genotype."""
+    return Path(path).is_file() or any((Path(path) / name).is_file() for name in FILE_NAMES)
+
+
+def _file(path):
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    if found := [path / name for name in FILE_NAMES if (path / name).is_file()]:
+        return found[0]
+    raise UserError(f"{path} has no {' or '.join(FILE_NAMES)}; name the folder of a finished run, or a genotype file")
 
 
 def check_genotype(genotype, step_operations, num_inputs, source):

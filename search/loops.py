@@ -113,13 +113,13 @@ class InterleavedSearch(_Search):
         """The steps; returns the losses of ``train`` and, if there are architecture steps, of ``alphas``.
 
         Raises:
-            UserError: a loss is not finite.
+            UserError: a loss is not finite, or there are too few samples for the processes.
         """
         self.weights.net.train()
         losses = {"train": LossMeter(), "alphas": LossMeter()}
         held_out = self._held_out(epoch) if epoch >= self.start else None
         self.weight_loader.batch_sampler.epoch = epoch
-        sizes = self.weight_loader.batch_sampler.sizes()
+        sizes = self.weight_loader.batch_sampler.training_sizes()
         batches = progress(self.weight_loader, f"epoch {epoch} search", disable=rank() > 0)
         for i, (size, batch) in enumerate(zip(sizes, batches, strict=True)):
             self.weights.activate()
@@ -135,6 +135,6 @@ class InterleavedSearch(_Search):
     def _held_out(self, epoch):
         while True:
             self.architecture_loader.batch_sampler.epoch = epoch
-            sizes = self.architecture_loader.batch_sampler.sizes()
+            sizes = self.architecture_loader.batch_sampler.training_sizes()
             for size, batch in zip(sizes, self.architecture_loader, strict=True):
                 yield size, to_device(batch, self.device)

@@ -8,7 +8,13 @@ from tasks.supernet import flags
 from tasks.supernet.data import SEARCH_PARTS, common_tables, known, make_once
 
 # Published values (specification section 9): of both scripts, then of search and of training.
-PUBLISHED = {**flags.CONSTANTS, "data": "data/itm", "out_dir": "final_exp/itm", "batchsize": 64, "save": "itm"}
+PUBLISHED = {
+    **flags.CONSTANTS,
+    "data": "data/itm",
+    "out_dir": "final_exp/itm",
+    "batchsize_per_process": 64,
+    "save": "itm",
+}
 PUBLISHED_SEARCH = {**PUBLISHED, "seed": 888, "hsize": 256, "lr": 1e-4, "epochs": 200}
 PUBLISHED_SEARCH |= {"neg_rand": 32, "neg_start_epoch": 10}
 PUBLISHED_TRAIN = {**PUBLISHED, "hsize": 512, "lr": 1.5e-4, "lr_decay_epochs": (36,), "epochs": 100}
@@ -54,6 +60,12 @@ def recipe_parser(description):
     loss.add_argument("--neg_rand", type=positive, help="random candidates of each image and caption")
     loss.add_argument("--neg_hard", type=positive, default=5, help="of them the hardest that are kept")
     loss.add_argument("--neg_every", type=positive, default=1, help="epochs from one mining to the next")
+    loss.add_argument(
+        "--neg_period_from",
+        choices=("start", "zero"),
+        default="start",
+        help="count these epochs from the first mining, or from epoch 0 as in the original",
+    )
     loss.add_argument("--neg_start_epoch", type=whole, help="first epoch, from 0, with mining; random before")
     memory = parser.add_argument_group("scoring of pairs (mining, dev, test)")
     memory.add_argument(
@@ -151,6 +163,14 @@ def criterion(args):
     return MatchingLoss(args.scores_loss)
 
 
+def describe_metric(args):
+    """What the recalls mean, in words."""
+    return (
+        "recall at 1, 5 and 10, median and mean rank over all images and captions of the split, five captions per "
+        f"image; mean recall averages the six recalls; 1K scores average folds of {FOLD:,} images (COCO)"
+    )
+
+
 def training_metric(args, data):
     """Share of the training samples whose own pair scores above both hard negatives."""
     from metrics.retrieval import TripleAccuracy
@@ -198,8 +218,8 @@ def before_epoch(args, run, net, data, precision):
             "to see",
             train.description,
         )
-    turns = {"candidates": args.neg_rand, "start": args.neg_start_epoch, "every": args.neg_every}
-    return Mining(_pair_scorer(args, run, net, train, precision), args.seed, **turns)
+    turns = {"start": args.neg_start_epoch, "every": args.neg_every, "period_from": args.neg_period_from}
+    return Mining(_pair_scorer(args, run, net, train, precision), args.seed, candidates=args.neg_rand, **turns)
 
 
 def write_predictions(args, run, data, scorer):

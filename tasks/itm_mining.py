@@ -54,8 +54,8 @@ def mine(scorer, key, *, candidates):
 class Mining:
     """What matching does before every epoch: new tables of negatives.
 
-    Before epoch ``start`` they are drawn at random in every epoch, from then on they are mined in every epoch that
-    ``every`` divides, and else stay. A searched network is mined with one random path, drawn from seed and epoch
+    Before epoch ``start`` they are drawn at random in every epoch; from then on they are mined in every so many
+    epochs (``every``), and else stay. A searched network is mined with one random path, drawn from seed and epoch
     alone; afterwards its path is what it was.
 
     Args:
@@ -63,11 +63,14 @@ class Mining:
         seed: Seed of all draws.
         candidates: See `mine`.
         start, every: When to mine.
+        period_from: ``start``: epoch ``start`` is the first that is mined; ``zero``: of the epochs from ``start`` on
+            those that ``every`` divides, as in the original.
     """
 
-    def __init__(self, scorer, seed, *, candidates, start=0, every=1):
+    def __init__(self, scorer, seed, *, candidates, start=0, every=1, period_from="start"):
         self.scorer, self.seed = scorer, seed
         self.candidates, self.start, self.every = candidates, start, every
+        self.offset = start if period_from == "start" else 0
 
     def __call__(self, epoch):
         """Renew the tables for an epoch; returns ``{"mining": {"seconds": s, "pairs": p}}`` where it mined."""
@@ -75,7 +78,7 @@ class Mining:
         if epoch < self.start:
             negatives.draw(self.seed, epoch)
             return {}
-        if epoch % self.every:
+        if (epoch - self.offset) % self.every:
             return {}
         started, choices = time.perf_counter(), self.scorer.net.choices()
         drawn = [choice.drawn for choice in choices]

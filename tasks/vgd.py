@@ -8,7 +8,7 @@ from tasks.supernet.data import SEARCH_PARTS, common_tables, known, make_once
 from tasks.supernet.defaults import before_epoch, passes  # noqa: F401 - what a task has
 
 # Published values (specification section 9): of both scripts, then of search and of training.
-PUBLISHED = {**flags.CONSTANTS, "data": "data/vgd", "out_dir": "final_exp/vgd", "batchsize": 64}
+PUBLISHED = {**flags.CONSTANTS, "data": "data/vgd", "out_dir": "final_exp/vgd", "batchsize_per_process": 64}
 PUBLISHED_SEARCH = {**PUBLISHED, "save": "vgd", "seed": 888, "hsize": 256, "lr": 4e-4, "epochs": 100}
 PUBLISHED_TRAIN = {
     **PUBLISHED,
@@ -157,6 +157,18 @@ def metric(args, data):
     return GroundingAccuracy(args.iou)
 
 
+def describe_metric(args):
+    """What the accuracy means, in words."""
+    from metrics.grounding import LEAST_OVERLAP
+
+    boxes = {"pixels": "boxes count whole pixels", "continuous": "boxes are their edges"}
+    padding = {"ignore": "are never chosen", "score": "are scored and chosen like any other"}
+    return (
+        f"share of boxes with IoU >= {LEAST_OVERLAP}; {boxes[args.iou]} (--iou {args.iou}); padded regions "
+        f"{padding[args.padded_regions]} (--padded_regions {args.padded_regions})"
+    )
+
+
 # The same for the outputs of training steps.
 training_metric = metric
 
@@ -174,4 +186,6 @@ def write_predictions(args, run, data, scorer):
     from tasks.supernet.checkpoints import write_predicted
 
     found = scorer.metric.results()
-    return write_predicted(args, run, lambda place: write_boxes(place, found, data.image_ids, data.expressions()))
+    # Several data sets and splits are tested: none may take another's place.
+    part = f"_{data.options['dataset']}_{data.split}"
+    return write_predicted(args, run, lambda place: write_boxes(place, found, data.image_ids, data.expressions()), part)

@@ -1,5 +1,6 @@
 """Visual question answering (VQA v2): what `tasks.supernet` asks of a task, and what its scripts share."""
 
+import logging
 from pathlib import Path
 
 from engine import arguments
@@ -8,7 +9,7 @@ from tasks.supernet.data import SEARCH_PARTS, common_tables, known, make_once
 from tasks.supernet.defaults import before_epoch, passes  # noqa: F401 - what a task has
 
 # Published values (specification section 9): of both scripts, then of search and of training.
-PUBLISHED = {**flags.CONSTANTS, "data": "data/vqa", "out_dir": "final_exp/vqa", "batchsize": 64}
+PUBLISHED = {**flags.CONSTANTS, "data": "data/vqa", "out_dir": "final_exp/vqa", "batchsize_per_process": 64}
 PUBLISHED_SEARCH = {**PUBLISHED, "save": "vqa", "seed": 888, "hsize": 256, "lr": 4e-4, "epochs": 100}
 PUBLISHED_TRAIN = {
     **PUBLISHED,
@@ -21,7 +22,7 @@ PUBLISHED_TRAIN = {
 SUMMED = True
 VALIDATION = ("val", "accuracy")
 # Arguments besides the network's sizes that a checkpoint brings along.
-KEPT = ()
+KEPT = ("metric",)
 # Small enough for a CPU. The pictures and questions are without noise, so that dropout only delays.
 DEMO = {
     "data": "demo/vqa",
@@ -32,6 +33,9 @@ DEMO = {
     "drpt": 0.0,
     "lr": 1e-3,
 }
+
+
+logger = logging.getLogger("mdarts")
 
 
 def recipe_parser(description):
@@ -48,7 +52,7 @@ def recipe_parser(description):
         choices=("original", "official"),
         default="original",
         help="original: the evaluator that the published numbers come from; official: the present one, which also "
-        "normalises the annotators' answers",
+        "normalises the annotators' answers; a checkpoint is scored with that of its training",
     )
     return parser
 
@@ -131,6 +135,12 @@ def metric(args, data):
     return VQAAccuracy(data.answers.names, data.question_ids, data.ground_truth(), args.metric)
 
 
+def describe_metric(args):
+    """What the accuracy means, in words."""
+    ways = {"original": "as the original's evaluator does", "official": "as the toolkit's present version does"}
+    return f"VQA accuracy against ten annotators, computed {ways[args.metric]} (--metric {args.metric})"
+
+
 def training_metric(args, data):
     """Soft score of the best answers."""
     from metrics.classification import SoftAccuracy
@@ -146,9 +156,20 @@ def scorer(args, run, data, precision, title):
 
 
 def write_predictions(args, run, data, scorer):
-    """Write the answers of the split in the evaluation server's form; returns the paths."""
+    """Write the answers of the split in the evaluation server's form; returns the paths.
+
+    The log says so where they are not answers to every question of the split: the server refuses such a file.
+    """
     from metrics.vqa_accuracy import write_results
     from tasks.supernet.checkpoints import write_predicted
 
     ids, answers = scorer.metric.results()
+    if len(ids) < data.num_questions:
+        logger.warning(
+            "the answers are incomplete: %s of the %s questions of %s; the evaluation server takes files that answer "
+            "every question only; give the missing features, and leave --skip_missing and --small_dataset out",
+            f"{len(ids):,}",
+            f"{data.num_questions:,}",
+            data.split,
+        )
     return write_predicted(args, run, lambda place: write_results(place, ids, answers))

@@ -24,7 +24,10 @@ def torchrun(processes, *command):
 
 @pytest.mark.parametrize("kind", ["search", "idle", "supernet", "grounding"])
 def test_two_processes_equal_one(tmp_path, kind):
-    """Weights and architecture parameters (and sampled paths) after steps on uneven shares agree to 1e-6."""
+    """Weights and architecture parameters (and sampled paths) after steps on uneven shares agree to 1e-6.
+
+    So do scores of fewer samples than processes (``idle``).
+    """
     for processes in (1, 2):
         torchrun(processes, ROOT / "tests" / "distributed_worker.py", kind, tmp_path / f"{processes}.pth")
     one, two = (torch.load(tmp_path / f"{n}.pth", weights_only=True) for n in (1, 2))

@@ -114,8 +114,7 @@ def test_a_killed_search_resumes_to_the_same_end(scenes, tmp_path, monkeypatch):
 def test_two_processes_mine_and_train_like_one(scenes, tmp_path):
     flags = [*scenes.flags, "--ARCH_PATH", "mcan", "--drpt", "0", "--epochs", "2"]
     alone = train_itm.main([*flags, "--out_dir", str(tmp_path / "one")])
-    # --batchsize counts for each process.
-    torchrun(2, ROOT / "train_itm.py", *flags, "--batchsize", "8", "--out_dir", str(tmp_path / "two"))
+    torchrun(2, ROOT / "train_itm.py", *flags, "--out_dir", str(tmp_path / "two"))
     (folder,) = (tmp_path / "two").iterdir()
     one, two = (records_of(path) for path in (alone["folder"], folder))
     for first, second in zip(one, two, strict=True):

@@ -86,7 +86,9 @@ def test_a_checkpoint_is_scored_alone(scenes, trained, split, tmp_path, monkeypa
         assert min(row["bbox"]) >= 0 and x + w < record["width"] and y + h < record["height"]
         assert row["iou"] == pytest.approx(overlap_in_pixels(row["bbox"], record["bbox"]), abs=2e-3)
     if split != "val":
-        assert Path("logs/ckpts/result_test/result_train_mine.json").exists()
+        # Neither split takes the other's place.
+        assert alone["predictions"][-1] == f"logs/ckpts/result_test/result_train_mine_refcoco_{split}.json"
+    assert "--iou pixels" in alone["metric"]
 
 
 def overlap_in_pixels(one, other):
@@ -129,7 +131,7 @@ def test_other_losses_and_splits(scenes, tmp_path):
     assert list(result["metrics"]) == ["testA", "testB"] and result["metrics"]["testA"]["loss"] > 0
     assert result["data"]["samples"]["train"] == len(records_of(scenes, "train") + records_of(scenes, "val"))
     # What was chosen stands in the checkpoint, and an explicit flag wins over it.
-    flags = [*scenes.flags, "--RUN", "test", "--CKPT_PATH", result["folder"], "--out_dir", str(tmp_path)]
+    flags = ["--num_workers", "0", "--device", "cpu", "--RUN", "test", "--CKPT_PATH", result["folder"]]
     again = train_vgd.main(flags)
     assert again["metrics"]["testA"] == pytest.approx(result["metrics"]["testA"], rel=1e-5)
     assert again["arguments"]["padded_regions"] == "score"
@@ -150,6 +152,14 @@ def test_micro_batches_change_nothing(scenes, tmp_path):
     nets = [load_checkpoint(Path(folder) / "best.pth")["net"] for folder in (whole, parts)]
     for name, value in nets[0].items():
         torch.testing.assert_close(nets[1][name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_a_batch_can_be_a_single_expression(scenes, tmp_path):
+    """There is no batch norm that would need two."""
+    flags = ["--ARCH_PATH", "mcan", "--epochs", "1", "--small_dataset", "--out_dir", str(tmp_path), "--BS", "1"]
+    place = scenes.flags.index("--batchsize")
+    result = train_vgd.main([*scenes.flags[:place], *scenes.flags[place + 2 :], *flags])
+    assert result["batch"] == {"samples": 1, "processes": 1} and result["metrics"]["val"]["loss"] > 0
 
 
 def test_a_killed_search_resumes_to_the_same_end(scenes, tmp_path, monkeypatch):

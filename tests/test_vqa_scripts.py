@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import engine.updates
 import predict_vqa
 import search_vqa
 import train_vqa
@@ -105,9 +106,55 @@ def test_a_killed_search_resumes_to_the_same_end(questions, tmp_path, monkeypatc
     assert (folder / "arch.json").read_text() == (whole / "arch.json").read_text()
 
 
+def test_what_is_scored_lies_in_its_training_and_says_how(questions, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--RUN", "test", "--CKPT_PATH", trained["folder"], "--num_workers", "0", "--metric", "official"]
+    scored = train_vqa.main([*flags, "--small_dataset"])
+    assert (
+        Path(scored["folder"]).parent == Path(trained["folder"])
+        and Path(trained["folder"]).parent == questions.out / "runs"
+    )
+    assert "--metric official" in scored["metric"] and "--metric original" in trained["metric"]
+    said = (Path(scored["folder"]) / "log.txt").read_text()
+    assert "--metric official: the training had original" in said and f"scores: {scored['metric']}" in said
+    answered, asked = scored["data"]["samples"]["test"], trained["data"]["samples"]["test"]
+    assert (
+        answered < asked and f"incomplete: {answered} of the {asked} questions of test; the evaluation server" in said
+    )
+    whole = train_vqa.main(["--RUN", "val", "--CKPT_PATH", trained["folder"], "--num_workers", "0"])
+    said = (Path(whole["folder"]) / "log.txt").read_text()
+    assert "incomplete" not in said and "the training had" not in said and whole["metric"] == trained["metric"]
+
+
+def test_a_micro_batch_can_be_a_single_question(questions, tmp_path, monkeypatch):
+    sizes, cut = set(), engine.updates.split_batch
+    monkeypatch.setattr(
+        engine.updates, "split_batch", lambda *args: sizes.add(tuple(n for n, _ in cut(*args))) or cut(*args)
+    )
+    flags = [
+        "--ARCH_PATH",
+        "mcan",
+        "--small_dataset",
+        "--epochs",
+        "1",
+        "--micro_batch",
+        "1",
+        "--out_dir",
+        str(tmp_path),
+    ]
+    result = train_vqa.main([*questions.flags, *flags])
+    assert sizes == {(1,) * 16} and result["metrics"]["val"]["loss"] > 0
+
+
 def test_resume_as_the_original_spells_it(questions, trained):
     longer = train_vqa.main(["--RUN", "train", "--RESUME", "--CKPT_PATH", trained["folder"], "--epochs", "3"])
     assert longer["epochs"] == 3 and longer["folder"] == trained["folder"]
+
+
+def without(flags, name):
+    """Flags without that one and its value."""
+    place = flags.index(name)
+    return [*flags[:place], *flags[place + 2 :]]
 
 
 def script(*words):
@@ -122,8 +169,9 @@ def script(*words):
 def test_two_processes_train_like_one(questions, tmp_path, way):
     flags = [*questions.flags, "--ARCH_PATH", "mcan", "--drpt", "0", "--epochs", "1"]
     alone = train_vqa.main([*flags, "--out_dir", str(tmp_path / "one")])
-    # --batchsize counts for each process.
-    words = [*flags, "--batchsize", "8", "--out_dir", str(tmp_path / "two")]
+    # 16 in all, however it is said.
+    size = ["--batchsize", "16"] if way == "torchrun" else ["--BS", "8"]
+    words = [*without(flags, "--batchsize"), *size, "--out_dir", str(tmp_path / "two")]
     if way == "torchrun":
         torchrun(2, ROOT / "train_vqa.py", *words)
     else:
@@ -151,7 +199,7 @@ def test_one_question_about_one_picture(questions, trained, tmp_path, capsys):
 
 
 def test_operations_that_depend_on_padding_get_the_official_lengths(questions, trained, tmp_path):
-    operations = {"enc": [["self_att_64"]], "dec": [["sep_conv_3"], ["guided_att_64"]]}
+    operations = {"enc": [["self_att_64"]] * 2, "dec": [["sep_conv_3"], ["guided_att_64"], ["feed_forward"]]}
     (tmp_path / "arch.json").write_text(json.dumps({"epoch0": operations}))
     flags = [*questions.flags, "--ARCH_PATH", str(tmp_path / "arch.json"), "--small_dataset", "--epochs", "1"]
     runs = [train_vqa.main([*flags, "--out_dir", str(tmp_path / "runs")])]
@@ -168,7 +216,8 @@ def test_a_training_takes_the_data_of_its_search(questions, tmp_path):
     # Nor --data nor --min_answer_count: the search run, then the checkpoint, say them.
     words = [*SIZES.split(), "--epochs", "1", "--small_dataset", "--VERSION", "mine"]
     result = train_vqa.main([*words, "--ARCH_PATH", str(questions.folder), "--out_dir", str(tmp_path)])
-    assert result["data"]["folder"] == str(questions.data)
+    assert result["data"]["folder"] == str(questions.data) and Path(result["folder"]).parent == tmp_path
+    assert result["architecture"] == {"from": str(questions.folder), "epoch": 2}
     scored = train_vqa.main(["--RUN", "val", "--CKPT_PATH", result["folder"], "--out_dir", str(tmp_path)])
     assert scored["data"]["folder"] == str(questions.data) and Path(scored["folder"]).name.startswith("val-mine-")
     other = ["--RUN", "val", "--CKPT_PATH", result["folder"], "--ARCH_PATH", "arch/mcan.json"]

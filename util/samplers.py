@@ -2,6 +2,8 @@
 
 import torch
 
+from util.cli import UserError
+
 
 class Indices(list):
     """Sample numbers of one batch, with the epoch that they are drawn for.
@@ -22,10 +24,10 @@ class Indices(list):
 
 
 class EpochBatchSampler:
-    """Batches of indices; each rank gets its share of every batch.
+    """Batches of indices; each rank gets its share of every batch that has one for it.
 
-    A trailing batch too small for batch statistics (fewer than two samples per rank) joins the one
-    before it. NOTE: the original ends with an error there. Yields `Indices`.
+    A trailing batch too small for batch statistics (fewer than ``min_share`` samples per rank) joins the one
+    before it. NOTE: the original ends with an error there. Yields `Indices`, never an empty one.
 
     Args:
         num_samples: Size of the data set.
@@ -34,19 +36,20 @@ class EpochBatchSampler:
         seed: Seed of the order.
         rank, world_size: This process and their number.
         drop_last: Leave out what does not fill a batch, unless there is no other batch.
+        min_share: Samples that a rank needs of a batch that is trained on: 2 for batch statistics, else 1.
     """
 
-    def __init__(self, num_samples, batch_size, *, shuffle, seed=0, rank=0, world_size=1, drop_last=False):
+    def __init__(self, num_samples, batch_size, *, shuffle, seed=0, rank=0, world_size=1, drop_last=False, min_share=2):
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
         self.rank, self.world_size = rank, world_size
-        self.drop_last = drop_last
+        self.drop_last, self.min_share = drop_last, min_share
         self.epoch = 0
 
     def __len__(self):
-        return len(self.sizes())
+        return sum(size > self.rank for size in self.sizes())
 
     def sizes(self):
         """Number of samples of each batch, over all ranks."""
@@ -54,8 +57,23 @@ class EpochBatchSampler:
         if self.drop_last and full:
             return [self.batch_size] * full
         sizes = [self.batch_size] * full + ([rest] if rest else [])
-        if len(sizes) > 1 and sizes[-1] < 2 * self.world_size:
+        if len(sizes) > 1 and sizes[-1] < self.min_share * self.world_size:
             sizes[-2:] = [sum(sizes[-2:])]
+        return sizes
+
+    def training_sizes(self):
+        """As `sizes`, for a pass of updates.
+
+        Raises:
+            UserError: some rank's share of a batch would be too small.
+        """
+        sizes, needed = self.sizes(), self.min_share * self.world_size
+        if min(sizes, default=0) < needed:
+            each = "batch norm needs two on each" if self.min_share == 2 else "each needs one"
+            raise UserError(
+                f"{self.num_samples} samples are too few to train on with {self.world_size} processes: {each}; give "
+                "more data or start fewer processes"
+            )
         return sizes
 
     def __iter__(self):
@@ -65,4 +83,5 @@ class EpochBatchSampler:
         )
         sizes = self.sizes()
         for batch in order[: sum(sizes)].split(sizes):
-            yield Indices(batch[self.rank :: self.world_size].tolist(), self.epoch)
+            if len(batch) > self.rank:
+                yield Indices(batch[self.rank :: self.world_size].tolist(), self.epoch)

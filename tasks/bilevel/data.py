@@ -1,8 +1,11 @@
 """Data of every BM-NAS task from the scripts' arguments: splits, the demo's data, loaders."""
 
+import logging
 from pathlib import Path
 
 from util.cli import UserError
+
+logger = logging.getLogger("mdarts")
 
 
 def open_splits(task, args, splits):
@@ -48,12 +51,13 @@ def build_loaders(args, run, net, data, precision, mode=None):
         Split name -> `DataLoader`.
     """
     from engine.features import FeatureCache
-    from engine.loading import build_loader
+    from engine.loading import build_loader, total_batch
 
     folder = args.cache_dir or Path(args.datadir) / "features"
     cache = FeatureCache(net, mode or args.cache_features, folder, run.device, precision, args.num_workers)
     shared = {"shuffle": True, "seed": args.seed, "num_workers": args.num_workers, "device": run.device}
-    return {split: build_loader(cache(dataset), args.batchsize, **shared) for split, dataset in data.items()}
+    size = total_batch(args)
+    return {split: build_loader(cache(dataset), size, **shared) for split, dataset in data.items()}
 
 
 def note_data(run, data):
@@ -62,10 +66,20 @@ def note_data(run, data):
         run.depends_on(f"{split} data", dataset.identity, "--datadir")
 
 
-def describe(args, data, net):
-    """What a result says of its data and of the weights that its backbones started from."""
+def log_metric(task, args):
+    """Say in the log what the scores of this run mean."""
+    logger.info("scores: %s", task.metric(args).description)
+
+
+def describe(task, args, data, net):
+    """What a result says of its scores and data, and of the weights that its backbones started from."""
+    from engine.loading import total_batch
+    from util.distributed import world_size
+
     first = next(iter(data.values()))
     return {
+        "metric": task.metric(args).description,
+        "batch": {"samples": total_batch(args), "processes": world_size()},
         "data": {
             "folder": str(args.datadir),
             "description": first.description,

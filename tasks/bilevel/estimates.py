@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import torch
 
 from engine.estimate import Simulation, flops_per_second, report, seconds_to_read
-from engine.loading import reading_processes
+from engine.loading import reading_processes, total_batch
 from engine.updates import Precision
 from search.relaxation import ARCHITECTURE
 from tasks.bilevel import networks
@@ -75,7 +75,7 @@ class _Estimate:
             raise UserError("--estimate is for one process: run it without torchrun, with --batchsize of one process")
         device = init_distributed(args.device)
         copies = torch.cuda.device_count() if args.parallel and device.type == "cuda" else 1
-        batch_size = max(1, args.batchsize // copies)
+        batch_size = max(1, total_batch(args) // copies)
         self.args = args
         self.run = SimpleNamespace(args=argparse.Namespace(parallel=False), device=device)
         readers = reading_processes(args.num_workers, device)

@@ -1,6 +1,7 @@
 """Flags that the scripts of every BM-NAS task share, and what must hold between them."""
 
 import argparse
+from pathlib import Path
 
 from engine import arguments
 from search.strategies import add_strategy_flags
@@ -28,6 +29,8 @@ INHERITED = {
     "step_ops",
 }
 INHERITED_ENDINGS = ("_cp", "_weights")
+# Sizes of the cell: a genotype has its own, a random one takes those of the search whose space it is drawn from.
+CELL_SIZES = ("steps", "multiplier", "node_steps", "node_multiplier")
 
 
 def recipe_parser(description, modalities, imagenet_flag=None, choice=True):
@@ -38,11 +41,16 @@ def recipe_parser(description, modalities, imagenet_flag=None, choice=True):
         modalities: See `add_backbone_flags`.
         imagenet_flag, choice: See `add_backbone_flags`.
     """
-    parser = arguments.RecipeParser(description)
+    parser = arguments.RecipeParser(description, upgrade=_upgraded)
     arguments.add_run_flags(parser)
     arguments.add_data_flags(parser)
     arguments.add_training_flags(parser)
     return parser, add_backbone_flags(parser, modalities, imagenet_flag, choice)
+
+
+def _upgraded(saved):
+    """Arguments of an older version's run in today's meaning: it had no ``--batchsize_per_process``."""
+    return {"batchsize_per_process": None, **saved}
 
 
 def add_architecture_flags(parser):
@@ -186,9 +194,19 @@ def add_found_flags(parser, backbones):
     add_architecture_flags(parser)
     add_alpha_flags(parser, used=False)
     found = parser.add_argument_group("what to train")
-    found.add_argument("--search_exp_dir", metavar="DIR", help="run folder of a search (ours or the original's)")
+    found.add_argument(
+        "--search_exp_dir",
+        metavar="DIR",
+        help="run folder of a search (ours or the original's): its genotype, data, sizes and weights",
+    )
     found.add_argument("--eval_exp_dir", metavar="DIR", help="test only: run folder of a found training")
-    found.add_argument("--genotype", metavar="FILE", help="a genotype file, or random (drawn from --seed)")
+    found.add_argument(
+        "--genotype",
+        "--ARCH_PATH",
+        metavar="FILE",
+        help="a genotype file, a run folder that holds one, or random (drawn with --seed from the space of the flags, "
+        "or with --search_exp_dir from that of the search)",
+    )
     found.add_argument(
         "--fusion", choices=("genotype", "late"), default="genotype", help="late: the late-fusion baseline"
     )
@@ -224,8 +242,13 @@ def check_schedule(args):
         raise UserError(f"--eta_min {args.eta_min} is above --eta_max {args.eta_max}")
 
 
-def check_architecture(args, num_features):
+def check_architecture(args, num_features, cell=True):
     """Check the sizes of the search space against each other and the network.
+
+    Args:
+        args: The arguments.
+        num_features: Features that the network offers.
+        cell: Whether the sizes of the cell come from the flags.
 
     Raises:
         UserError: the flags in conflict.
@@ -236,6 +259,8 @@ def check_architecture(args, num_features):
         )
     if args.num_keep_edges != 2:
         raise UserError(f"--num_keep_edges {args.num_keep_edges}: every operation takes two inputs; use 2")
+    if not cell:
+        return
     if args.multiplier > num_features + args.steps:
         raise UserError(f"--multiplier {args.multiplier} is more than the {num_features + args.steps} states of a cell")
     if args.node_multiplier > 2 + args.node_steps:
@@ -248,7 +273,8 @@ def parse_found(task, parser, argv, demo):
     Raises:
         UserError: the flags in conflict.
     """
-    args = arguments.parse_args(parser, argv, demo=demo, inherit=lambda known: _inherited(task, parser, known))
+    fixed = {}
+    args = arguments.parse_args(parser, argv, demo=demo, inherit=lambda known: _inherited(task, parser, known, fixed))
     if not (args.search_exp_dir or args.eval_exp_dir or args.genotype or args.fusion == "late"):
         raise UserError(
             "nothing to train: pass --search_exp_dir DIR, --genotype FILE.json, --genotype random or --fusion late "
@@ -258,26 +284,62 @@ def parse_found(task, parser, argv, demo):
         raise UserError(
             "--train_on train+dev leaves no dev split to select on; add --select_on test or --select_on last"
         )
-    check_architecture(args, task.NUM_FEATURES)
+    if not args.resume:
+        _check_given_sizes(arguments.given_flags(parser, argv), args, fixed)
+    check_architecture(args, task.NUM_FEATURES, cell=args.genotype == "random" and args.fusion != "late")
     check_schedule(args)
     return args
 
 
-def _inherited(task, parser, args):
-    """Defaults from the run folder that the flags name."""
-    folder = args.eval_exp_dir or args.search_exp_dir
-    if not folder:
-        return {}
-    earlier = arguments.earlier_arguments(folder)
+def _check_given_sizes(given, args, fixed):
+    """Refuse sizes of the cell that the command line gives and the network would not have."""
+    for name in CELL_SIZES:
+        if name not in given:
+            continue
+        if args.fusion == "late":
+            raise UserError(f"--{name} {given[name]}: --fusion late has no cell; leave the flag out")
+        if given[name] != fixed.get(name, given[name]):
+            raise UserError(
+                f"--{name} {given[name]}: the genotype of {genotype_source(args)} has {fixed[name]}, and a genotype "
+                "fixes its sizes; leave the flag out"
+            )
+
+
+def genotype_source(args):
+    """What names the genotype: a file or a run folder; of ``--genotype random`` and late fusion None."""
+    if args.eval_exp_dir:
+        return args.eval_exp_dir
+    if args.genotype == "random" or args.fusion == "late":
+        return None
+    return args.genotype or args.search_exp_dir
+
+
+def _inherited(task, parser, args, fixed):
+    """Defaults from the runs that the flags name; sizes that a genotype fixes are also put into ``fixed``."""
+    from models.genotypes import has_genotype, load_genotype
+
+    source = genotype_source(args)
+    if source is not None and has_genotype(source):
+        fixed.update(load_genotype(source).sizes())
+    run = args.eval_exp_dir or args.search_exp_dir or source
+    folder = arguments.run_folder_of(run) if run else None
+    if folder is None:
+        if args.eval_exp_dir or (args.search_exp_dir and not Path(args.search_exp_dir).exists()):
+            raise UserError(f"the run folder {run} does not exist; name the folder that the run printed")
+        return fixed
+    saved = arguments.earlier_arguments(folder)
+    if saved and args.genotype == "random" and not saved.keys() >= set(CELL_SIZES):
+        raise UserError(f"--search_exp_dir {run} is not the run of a BM-NAS search; name one that a search script made")
     if args.eval_exp_dir:
         own = {"resume", "save", "eval_exp_dir", "search_exp_dir", "device", "num_workers", "parallel", "estimate"}
-        found = {k: v for k, v in earlier.items() if k not in own}
+        found = {k: v for k, v in saved.items() if k not in own}
     else:
-        names = INHERITED | task.INHERITED
-        found = {k: v for k, v in earlier.items() if k in names or k.endswith(INHERITED_ENDINGS)}
-    if args.recipe and args.recipe != earlier.get("recipe"):
+        names = INHERITED | task.INHERITED | set(CELL_SIZES)
+        found = {k: v for k, v in saved.items() if k in names or k.endswith(INHERITED_ENDINGS)}
+    if args.recipe and args.recipe != saved.get("recipe"):
         _check_recipe(args.recipe, parser.recipes[args.recipe], found, folder)
-    return found
+    # A run that uses another one lies inside it.
+    return {**found, **fixed, "out_dir": str(folder)}
 
 
 def _check_recipe(recipe, values, inherited, folder):

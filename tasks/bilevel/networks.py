@@ -4,6 +4,8 @@ import dataclasses
 import random
 from pathlib import Path
 
+from engine.arguments import run_folder_of
+from tasks.bilevel.flags import CELL_SIZES
 from util.cli import UserError
 
 
@@ -20,7 +22,7 @@ def build_search_net(task, args, weights=None):
 
 def cell_sizes(args):
     """Steps and multipliers of the cell and its nodes."""
-    return {name: getattr(args, name) for name in ("steps", "multiplier", "node_steps", "node_multiplier")}
+    return {name: getattr(args, name) for name in CELL_SIZES}
 
 
 def build_net(task, args, backbones, fusion, used, **kwargs):
@@ -43,7 +45,9 @@ def build_net(task, args, backbones, fusion, used, **kwargs):
 
 def _part(args):
     """Samples that a backbone in evaluation mode computes at a time: never more than there are in a batch."""
-    return min(args.backbone_batch, args.batchsize)
+    from engine.loading import total_batch
+
+    return min(args.backbone_batch, total_batch(args))
 
 
 def build_unimodal_net(task, args, weights=None):
@@ -59,13 +63,14 @@ def build_updater(task, args, run, net, precision, num_train):
     """The updater of the network's weights: Adam under the cosine schedule."""
     import torch
 
+    from engine.loading import total_batch
     from engine.updates import Updater, data_parallel
     from util.schedules import CosineRestarts
 
     parameters = net.weights()
     optimizer = torch.optim.Adam(parameters, lr=args.eta_max, weight_decay=args.weight_decay)
     schedule = CosineRestarts(
-        args.eta_max, args.eta_min, args.Ti, args.Tm, num_train / args.batchsize, restarts=args.lr_restarts
+        args.eta_max, args.eta_min, args.Ti, args.Tm, num_train / total_batch(args), restarts=args.lr_restarts
     )
     parallel = data_parallel(run, precision, find_unused=not net.uses_all_weights())
     options = {"schedule": schedule, "precision": precision, "parallel": parallel, "micro_batch": args.micro_batch}
@@ -133,7 +138,7 @@ def build_found_net(task, args, frozen, weights=None, genotype=None):
 
 
 def find_genotype(task, args):
-    """The genotype that ``--genotype`` or ``--search_exp_dir`` names, checked.
+    """The genotype that ``--genotype`` or ``--search_exp_dir`` names (a file or a run folder), checked.
 
     Raises:
         UserError: there is none, or it does not fit.
@@ -146,10 +151,24 @@ def find_genotype(task, args):
         return random_genotype(
             rng, step_operations(args), num_inputs=task.NUM_FEATURES, inputs=task.INPUT_NAMES, **cell_sizes(args)
         )
-    path = args.genotype or _first_existing(args.search_exp_dir, "genotype.json", "best/best_genotype.pkl")
+    path = args.genotype or args.search_exp_dir
     genotype = dataclasses.replace(load_genotype(path), inputs=task.INPUT_NAMES)
     check_genotype(genotype, STEP_OPERATIONS, task.NUM_FEATURES, path)
     return genotype
+
+
+def genotype_facts(args):
+    """Where the trained genotype comes from, for the result; of a random one the space that it was drawn from."""
+    if args.fusion == "late":
+        return {"from": "late fusion"}
+    if args.genotype != "random":
+        return {"from": str(args.genotype or args.search_exp_dir)}
+    from models.bilevel.operations import STEP_OPERATIONS
+
+    folder = run_folder_of(args.search_exp_dir) if args.search_exp_dir else None
+    searched = folder is not None and (folder / "args.json").is_file()
+    space = {"operations": list(STEP_OPERATIONS), **cell_sizes(args)}
+    return {"from": "random", "seed": args.seed, "space": space, "space_from": str(folder) if searched else "flags"}
 
 
 def load_found_net(task, args):
@@ -169,7 +188,10 @@ def load_found_net(task, args):
         if not isinstance(best, dict) or not {"net", "genotype"} <= set(best):
             raise UserError(f"{path} was not written by the found script; name the folder of a finished found training")
         state = best["net"]
-        genotype = FusionGenotype.from_dict(best["genotype"]) if best["genotype"] else None
+        try:
+            genotype = FusionGenotype.from_dict(best["genotype"]) if best["genotype"] else None
+        except ValueError as error:
+            raise UserError(f"{path} was not written by the found script: its genotype is not one: {error}") from None
     else:
         genotype = load_genotype(_first_existing(args.eval_exp_dir, "best/best_test_genotype.pkl"))
         state = from_published(load_state_dict_file(path), task.PUBLISHED_NAMES, genotype)

@@ -1,6 +1,6 @@
 """The recipes of BM-NAS, the same for every task: search, train what was found, test it, train one modality."""
 
-from tasks.bilevel.data import build_loaders, describe, note_data, open_splits
+from tasks.bilevel.data import build_loaders, describe, log_metric, note_data, open_splits
 from tasks.bilevel.flags import PROTOCOLS, check_architecture, check_schedule
 from util.cli import UserError
 from util.hashes import short_hash
@@ -26,6 +26,7 @@ def search(task, args):
     from tasks.bilevel.networks import build_alpha_updater, build_relaxation, build_search_net, build_updater
 
     with start_run(args, "search", args.out_dir) as run:
+        log_metric(task, args)
         net = build_search_net(task, args).to(run.device)
         relaxation = build_relaxation(args).attach(net)
         precision, metric = Precision(args.amp, run.device), task.metric(args)
@@ -53,7 +54,7 @@ def search(task, args):
             return {"net": net.state_dict(), "genotype": watch.genotype.to_dict()}
 
         fit(run, args.epochs, one_epoch, selection, best_state)
-        return finish_search(run, selection, net, **describe(args, data, net))
+        return finish_search(run, selection, net, **describe(task, args, data, net))
 
 
 def found(task, args):
@@ -73,9 +74,10 @@ def found(task, args):
     from engine.run import start_run
     from engine.supervised import train_network
     from engine.updates import Precision
-    from tasks.bilevel.networks import build_found_net, build_updater
+    from tasks.bilevel.networks import build_found_net, build_updater, genotype_facts
 
-    with start_run(args, "eval", args.search_exp_dir or args.out_dir) as run:
+    with start_run(args, "eval", args.out_dir) as run:
+        log_metric(task, args)
         net, genotype = build_found_net(task, args, frozen=args.freeze_backbones)
         net.to(run.device)
         note_data(run, data)
@@ -95,7 +97,8 @@ def found(task, args):
             trained=trained,
             genotype=genotype.to_dict() if genotype else None,
             fusion=args.fusion,
-            **describe(args, data, net),
+            architecture=genotype_facts(args),
+            **describe(task, args, data, net),
         )
 
 
@@ -108,14 +111,15 @@ def test(task, args):
     from engine.updates import Precision
     from tasks.bilevel.networks import load_found_net
 
-    with start_run(args, "test", args.eval_exp_dir) as run:
+    with start_run(args, "test", args.out_dir) as run:
+        log_metric(task, args)
         net = load_found_net(task, args).to(run.device)
         precision = Precision(args.amp, run.device)
         loaders = build_loaders(args, run, net, data, precision, mode="off")
         options = {"device": run.device, "precision": precision, "description": "test"}
         scores = evaluate(net, loaders["test"], task.criterion, task.metric(args), **options)
         run.log_scores("test", scores)
-        facts = {"data": describe(args, data, net)["data"]}
+        facts = {k: v for k, v in describe(task, args, data, net).items() if k != "backbones_started_from"}
         return run.write_result(
             {"kind": "test", "metrics": {"test": scores}, "parameters": net.count_parameters(), **facts}
         )
@@ -139,12 +143,13 @@ def unimodal(task, args):
     from util.checkpoint import save_checkpoint
 
     with start_run(args, f"unimodal-{args.modality}", args.out_dir) as run:
+        log_metric(task, args)
         net = build_unimodal_net(task, args).to(run.device)
         note_data(run, data)
         precision, metric = Precision(args.amp, run.device), task.metric(args)
         loaders = build_loaders(args, run, net, data, precision)
         updater = build_updater(task, args, run, net, precision, len(data["train"]))
-        facts = {"modality": args.modality, **describe(args, data, net)}
+        facts = {"modality": args.modality, **describe(task, args, data, net)}
         result = train_network(run, net, updater, loaders, metric, _selection(task, args, metric), **facts)
         if run.is_main:
             save_checkpoint(run.folder / "backbone.pth", net.backbone.state_dict())

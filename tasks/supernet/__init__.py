@@ -3,7 +3,7 @@
 A task is a module (`tasks.vqa`, ...) that has
 
 - ``SUMMED``: whether a gradient is that of the loss's sum over the samples, instead of its mean;
-- ``KEPT``: names of arguments besides the network's sizes that a checkpoint brings along;
+- ``KEPT``: names of arguments besides the network's sizes that a checkpoint brings along, all that scores depend on;
 - ``VALIDATION``: the split that is scored in every epoch, and the score of it that ``--select_on val`` goes by;
 - ``open_search(args)`` -> {"train": data of the weight steps, "held out": data of the architecture steps}, and a
   further entry if the derived architecture is scored on other data: the last entry is what it is scored on;
@@ -12,6 +12,7 @@ A task is a module (`tasks.vqa`, ...) that has
 - ``tables(data)`` -> what a network is built for and a checkpoint must carry (vocabulary, answers, ...), plain data;
 - ``build_net(args, tables, architecture, trained=False)``;
 - ``criterion(args)`` -> loss, see `engine.updates.Updater`;
+- ``describe_metric(args)`` -> what its scores mean, in words, for logs and results;
 - ``training_metric(args, data)`` -> metric of what training steps put out, see `engine.training.train_one_epoch`;
 - ``scorer(args, run, data, precision, title)`` -> function net -> scores, `networks.scorer` where a metric will do;
 - ``passes(args, data, scored)`` -> for an estimate the passes of forwards of an epoch, `networks.passes` where scoring

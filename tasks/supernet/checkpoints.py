@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import torch
 
+from engine.arguments import read_arguments
 from models.architectures import Architecture
 from models.supernet.operations import operation_class
 from models.supernet.published import from_published
-from tasks.supernet.flags import DATA
+from tasks.supernet.flags import DATA, METRIC
 from tasks.supernet.networks import WORD_SIZE, find_architecture
 from util.checkpoint import load_checkpoint, load_weights
 from util.cli import UserError
@@ -55,7 +56,7 @@ def _checkpoint(task, args, path, content):
         return Checkpoint(from_published(content["state_dict"]), find_architecture(args), {}, None, path)
     if content["task"] != task.__name__:
         raise UserError(f"--CKPT_PATH {path} is a network of {_name(content['task'])}, not of {_name(task.__name__)}")
-    architecture = Architecture.from_dict(content["genotype"])
+    architecture = _architecture(path, content)
     if getattr(args, "ARCH_PATH", None) and find_architecture(args) != architecture:
         raise UserError(
             f"--ARCH_PATH {args.ARCH_PATH} is not the architecture of {path}, {architecture}; leave the flag out"
@@ -63,11 +64,25 @@ def _checkpoint(task, args, path, content):
     return Checkpoint(content["net"], architecture, content["arguments"], content["tables"], path)
 
 
-def arguments_of(args):
-    """The arguments that the checkpoint ``--CKPT_PATH`` brings along, where ``--RUN`` only uses it; else none."""
-    if args.RUN == "train" or not args.CKPT_PATH:
+def arguments_of(source, fixed):
+    """The arguments that a checkpoint brings along; sizes of its architecture are put into ``fixed``.
+
+    Args:
+        source: Value of ``--CKPT_PATH``.
+        fixed: dict that takes the sizes.
+    """
+    path, content = _content(source)
+    if "state_dict" in content:
         return {}
-    return _content(args.CKPT_PATH)[1].get("arguments", {})
+    fixed.update(_architecture(path, content).sizes())
+    return content["arguments"]
+
+
+def _architecture(path, content):
+    try:
+        return Architecture.from_dict(content["genotype"])
+    except ValueError as error:
+        raise UserError(f"--CKPT_PATH {path}: its architecture is none: {error}") from None
 
 
 def _content(name):
@@ -80,6 +95,11 @@ def _content(name):
             f"--CKPT_PATH {path} is no checkpoint of a training; expected a run folder of the training script, its "
             "best.pth, or a file of the original code with state_dict"
         )
+    saved = path.parent / "args.json"
+    if "state_dict" not in content and saved.is_file():
+        # An older version's checkpoint says less of what its scores mean than the run around it.
+        around = read_arguments(saved)
+        content["arguments"] = {name: around[name] for name in METRIC if name in around} | content["arguments"]
     return path, content
 
 
@@ -131,16 +151,20 @@ def load_net(task, args, checkpoint, data):
     return net
 
 
-def write_predicted(args, run, write):
+def write_predicted(args, run, write, part=""):
     """Call ``write(path)`` for a file in the run folder, and for test for the documented place; returns the paths.
 
     Where only the latter cannot be written, the run still ends as it should, and then says so.
+
+    Args:
+        args, run, write: As said.
+        part: What else the file's name must say, where a test has several parts.
     """
     places = [run.folder / "predictions.json"]
     if run.is_main:
         write(places[0])
     if args.RUN == "test":
-        second = Path("logs/ckpts/result_test") / f"result_train_{args.save}.json"
+        second = Path("logs/ckpts/result_test") / f"result_train_{args.save}{part}.json"
         try:
             if run.is_main:
                 write(second)

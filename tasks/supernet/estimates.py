@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import torch
 
 from engine.estimate import Simulation, flops_per_second, report, seconds_to_read
-from engine.loading import reading_processes
+from engine.loading import reading_processes, total_batch
 from search.relaxation import ARCHITECTURE
 from tasks.supernet import networks
 from util.cli import UserError
@@ -18,7 +18,7 @@ from util.distributed import init_distributed
 def estimate_search(task, args, data):
     """Memory and time of a search's epochs; prints a table and returns it as plain data."""
     estimate, train = _Estimate(task, args, data, None), data["train"]
-    net, steps = estimate.net, max(1, len(train) // args.batchsize)
+    net, steps = estimate.net, max(1, len(train) // total_batch(args))
     relaxation = networks.build_relaxation(args).attach(net)
     relaxation.draw(ARCHITECTURE)
     drawn = [choice.drawn for choice in net.choices()]
@@ -33,7 +33,7 @@ def estimate_search(task, args, data):
         chosen = [choice.drawn for choice in net.choices()]
         _set_drawn(net, drawn)
         title = f"architecture steps, an epoch from epoch {args.alpha_start} on"
-        estimate.updates(title, alphas, "held out", steps // args.alpha_every * args.batchsize)
+        estimate.updates(title, alphas, "held out", steps // args.alpha_every * total_batch(args))
         _set_drawn(net, chosen)
         estimate.passes(passes)
     return estimate.report()
@@ -50,7 +50,7 @@ def estimate_training(task, args, data):
     passes = task.passes(args, data, [split for split in data if split != "train"])
     with estimate.simulation as simulation:
         simulation.adopt(estimate.net)
-        steps = max(1, len(data["train"]) // args.batchsize)
+        steps = max(1, len(data["train"]) // total_batch(args))
         updater = networks.build_updater(task, args, estimate.run, estimate.net, simulation.precision, steps)
         simulation.hold_adam(updater.parameters)
         estimate.updates("training, an epoch", updater, "train", len(data["train"]))
@@ -68,12 +68,12 @@ class _Estimate:
         self.data = data
         self.run = SimpleNamespace(args=argparse.Namespace(), device=device)
         readers = reading_processes(args.num_workers, device)
-        self.simulation = Simulation(device, networks.build_precision(args, device), args.batchsize, readers)
+        self.simulation = Simulation(device, networks.build_precision(args, device), total_batch(args), readers)
         self.net = task.build_net(args, task.tables(next(iter(data.values()))), architecture, trained=True)
         networks.set_padding(self.net, data)
         # What is left out of a packed batch depends on its content.
         self.net.pack = False
-        size = {split: min(args.batchsize, len(dataset)) for split, dataset in data.items()}
+        size = {split: min(total_batch(args), len(dataset)) for split, dataset in data.items()}
         self.like = {split: dataset.read(range(size[split])) for split, dataset in data.items()}
         self.seconds = {split: seconds_to_read(dataset, ["regions", "tokens"]) for split, dataset in data.items()}
 

@@ -1,5 +1,6 @@
 """Flags that the scripts of every MMNas task share, and what must hold between them."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -7,12 +8,14 @@ from engine import arguments
 from search.strategies import add_strategy_flags
 from util.cli import UserError
 
+logger = logging.getLogger("mdarts")
+
 # Spelling of the original scripts -> ours.
 SPELLINGS = {
     "--SEED": "--seed",
     "--VERSION": "--save",
     "--NW": "--num_workers",
-    "--BS": "--batchsize",
+    "--BS": "--batchsize_per_process",
     "--GENO_EPOCH": "--ARCH_EPOCH",
 }
 # How the reported epoch is chosen: --select_on -> what the result says of it.
@@ -22,6 +25,14 @@ PROTOCOLS = {
 }
 # Arguments that say which data a run used.
 DATA = ("data", "features", "DATASET", "FEAT", "min_answer_count", "skip_missing")
+# Arguments that say what a score means, of any task.
+METRIC = ("metric", "iou", "padded_regions", "scores_loss")
+# Of `DATA`, those that only some tasks have: they tell whose run it was.
+DATA_OF_A_TASK = {"DATASET", "FEAT", "min_answer_count"}
+# Arguments that say which space a search had.
+SPACE = ("enc_ops", "dec_ops", "enc_blocks", "dec_blocks")
+# Values of --ARCH_PATH that are no files.
+WORDS = ("mcan", "random")
 # What the original's search and training scripts hold as constants, the same for every task.
 CONSTANTS = {"num_workers": 4, "drpt": 0.1, "clip": 1.0, "enc_blocks": 12, "dec_blocks": 18}
 
@@ -32,7 +43,7 @@ def recipe_parser(description):
     Returns:
         (parser, its group of data flags).
     """
-    parser = arguments.RecipeParser(description, SPELLINGS)
+    parser = arguments.RecipeParser(description, SPELLINGS, _upgraded)
     arguments.add_run_flags(parser, data_parallel=False)
     parser.add_argument(
         "--GPU",
@@ -55,9 +66,14 @@ def recipe_parser(description):
     network = parser.add_argument_group("network")
     network.add_argument("--hsize", type=arguments.positive_int, help="width")
     network.add_argument(
-        "--enc_blocks", type=arguments.positive_int, help="encoder blocks of a search, of mcan and of random"
+        "--enc_blocks",
+        type=arguments.positive_int,
+        help="encoder blocks of a search, of mcan and of random; any other architecture has its own number",
     )
     network.add_argument("--dec_blocks", type=arguments.positive_int, help="decoder blocks, likewise")
+    for side, name in (("enc", "encoder"), ("dec", "decoder")):
+        text = f"candidates of {name} blocks, of a search and of random (default: the published ones)"
+        network.add_argument(f"--{side}_ops", nargs="+", metavar="OP", help=text)
     network.add_argument("--drpt", type=arguments.number(float, 0.0, 1.0, open_high=True), help="dropout rate")
     add_training_flags(parser)
     return parser, data
@@ -75,9 +91,7 @@ def add_training_flags(parser):
     """Epochs, batches, schedule and clipping."""
     group = parser.add_argument_group("training")
     group.add_argument("--epochs", type=arguments.positive_int, help="number of epochs")
-    group.add_argument(
-        "--batchsize", type=arguments.positive_int, help="samples of a batch on each process, as in the original"
-    )
+    arguments.add_batch_flags(parser, group, arguments.positive_int)
     group.add_argument(
         "--micro_batch",
         type=arguments.whole,
@@ -93,11 +107,7 @@ def add_training_flags(parser):
 
 
 def add_search_flags(parser):
-    """Search space, architecture optimiser, and how the search is watched."""
-    space = parser.add_argument_group("search space")
-    for side, name in (("enc", "encoder"), ("dec", "decoder")):
-        text = f"candidates of {name} blocks (default: the published ones)"
-        space.add_argument(f"--{side}_ops", nargs="+", metavar="OP", help=text)
+    """Architecture optimiser, and how the search is watched."""
     search = parser.add_argument_group("search")
     add_strategy_flags(search)
     search.add_argument("--alpha_start", type=arguments.whole, default=20, help="first epoch with architecture steps")
@@ -141,7 +151,15 @@ def add_train_flags(parser):
         help="train; or score val; or write the predictions of test",
     )
     group.add_argument(
-        "--ARCH_PATH", metavar="FILE", help="architecture: a JSON file, the run folder of a search, mcan, or random"
+        "--ARCH_PATH",
+        "--genotype",
+        metavar="FILE",
+        help="architecture: a JSON file (arch.json, genotype.json), a run folder that holds one, mcan, or random",
+    )
+    group.add_argument(
+        "--search_exp_dir",
+        metavar="DIR",
+        help="run folder of a search: its architecture and data; with --ARCH_PATH random or mcan its space",
     )
     group.add_argument(
         "--ARCH_EPOCH",
@@ -159,26 +177,76 @@ def add_train_flags(parser):
     group.add_argument("--select_on", choices=tuple(PROTOCOLS), default="last", help="what chooses the epoch")
 
 
-def _inherited(args):
-    """What a checkpoint to use, or the search run whose architecture is trained, says of data and network."""
-    if args.RUN != "train":
-        from tasks.supernet.checkpoints import arguments_of
+def _upgraded(saved):
+    """Arguments of an older version's run in today's meaning: there ``--batchsize`` counted for each process."""
+    if "batchsize_per_process" in saved:
+        return saved
+    saved = {**saved, "batchsize": None, "batchsize_per_process": saved.get("batchsize")}
+    if "ARCH_PATH" in saved:
+        saved = {"search_exp_dir": None, "enc_ops": None, "dec_ops": None, **saved}
+    # Mining counted its period from epoch 0.
+    return {"neg_period_from": "zero", **saved} if "neg_every" in saved else saved
 
-        return arguments_of(args)
-    folder = Path(args.ARCH_PATH or "")
-    folder = folder if folder.is_dir() else folder.parent
-    path = folder / "args.json"
-    saved = arguments.read_arguments(path) if args.ARCH_PATH and path.is_file() else {}
-    return {name: saved[name] for name in DATA if name in saved}
+
+def _inherited(parser, args, fixed):
+    """Defaults from the run that this one uses; sizes that an architecture fixes are also put into ``fixed``."""
+    if args.RUN == "train":
+        source = args.search_exp_dir or (args.ARCH_PATH if args.ARCH_PATH not in WORDS else None)
+        found = _of_search(parser, args, source, fixed) if source else {}
+    else:
+        source = args.CKPT_PATH
+        found = _of_checkpoint(args, source, fixed) if source else {}
+    folder = arguments.run_folder_of(source) if source else None
+    # A run that uses another one lies inside it.
+    return {**found, **fixed, **({"out_dir": str(folder)} if folder else {})}
+
+
+def _of_checkpoint(args, source, fixed):
+    """What the training that made the checkpoint ``source`` says."""
+    from models.architectures import read_architecture
+    from tasks.supernet.checkpoints import arguments_of
+
+    # --demo has an architecture for trainings alone.
+    architecture = args.ARCH_PATH or args.search_exp_dir
+    found = {"ARCH_PATH": architecture, **arguments_of(source, fixed)}
+    if not fixed and architecture and architecture not in WORDS:
+        fixed.update(read_architecture(architecture, args.ARCH_EPOCH)[0].sizes())
+    return found
+
+
+def _of_search(parser, args, source, fixed):
+    """What the architecture to train and the search run ``source`` around it say."""
+    from models.architectures import read_architecture
+
+    found = {"ARCH_PATH": args.ARCH_PATH or args.search_exp_dir}
+    if found["ARCH_PATH"] not in WORDS:
+        architecture, found["ARCH_EPOCH"] = read_architecture(found["ARCH_PATH"], args.ARCH_EPOCH)
+        fixed.update(architecture.sizes())
+    elif not Path(source).exists():
+        raise UserError(f"--search_exp_dir {source} does not exist; name the folder that the search printed")
+    folder = arguments.run_folder_of(source)
+    saved = arguments.earlier_arguments(folder) if folder else {}
+    own = {action.dest for action in parser._actions}
+    if saved and DATA_OF_A_TASK & own == DATA_OF_A_TASK & set(saved):
+        found |= {name: saved[name] for name in DATA if name in saved}
+    elif saved:
+        logger.info("%s is a run of another task: its data are not taken over", folder)
+    if found["ARCH_PATH"] in WORDS:
+        if saved and not saved.keys() >= set(SPACE):
+            raise UserError(f"--search_exp_dir {source} is not the run of an MMNas search; name one that search_* made")
+        names = SPACE if found["ARCH_PATH"] == "random" else ("enc_blocks", "dec_blocks")
+        found |= {name: saved[name] for name in names if name in saved}
+    return found
 
 
 def parse_train(parser, argv, demo):
-    """Parse a training script's command line and check it; what is not given comes from the checkpoint to use.
+    """Parse a training script's command line and check it; what is not given comes from the run that it uses.
 
     Raises:
         UserError: the flags in conflict.
     """
-    args = arguments.parse_args(parser, argv, demo=demo, inherit=_inherited)
+    fixed = {}
+    args = arguments.parse_args(parser, argv, demo=demo, inherit=lambda known: _inherited(parser, known, fixed))
     if args.RESUME and not args.resume:
         if not args.CKPT_PATH:
             raise UserError("--RESUME needs --CKPT_PATH with the run folder to continue")
@@ -198,4 +266,20 @@ def parse_train(parser, argv, demo):
         )
     if args.RUN != "train" and not args.CKPT_PATH:
         raise UserError(f"--RUN {args.RUN} needs --CKPT_PATH with the run folder or a checkpoint of a training")
+    if not args.resume:
+        _check_architecture_flags(args, fixed)
     return args
+
+
+def _check_architecture_flags(args, fixed):
+    """Refuse sizes and candidates that the network would not have."""
+    source = args.CKPT_PATH if args.RUN != "train" else args.ARCH_PATH
+    for name, size in fixed.items():
+        if getattr(args, name) != size:
+            raise UserError(
+                f"--{name} {getattr(args, name)}: the architecture of {source} has {size} blocks there, and an "
+                "architecture fixes its sizes; leave the flag out"
+            )
+    for name in ("enc_ops", "dec_ops"):
+        if getattr(args, name) and args.ARCH_PATH != "random":
+            raise UserError(f"--{name}: only a search and --ARCH_PATH random choose operations; leave the flag out")

@@ -10,11 +10,12 @@ import torch
 
 from datasets.vqa_text import Vocabulary
 from datasets.word_vectors import AUTO, LINK, NONE, ORIGINAL, find_word_vectors, load_word_vectors
+from engine.arguments import run_folder_of
 from engine.estimate import seconds_to_read
-from engine.loading import build_loader
+from engine.loading import build_loader, total_batch
 from engine.training import Evaluation
 from engine.updates import Precision, Updater, data_parallel
-from models.architectures import Architecture, add_epoch, load_architecture, random_architecture
+from models.architectures import add_epoch, load_architecture, random_architecture, repeated
 from models.supernet.encoder_decoder import EncoderDecoder
 from models.supernet.net import MultimodalNet
 from models.supernet.operations import DECODER_CANDIDATES, ENCODER_CANDIDATES, OPERATIONS
@@ -67,8 +68,8 @@ def passes(args, data, scored):
     return [
         Pass(
             f"evaluation on {split}",
-            data[split].read(range(min(args.batchsize, len(data[split])))),
-            args.batchsize,
+            data[split].read(range(min(total_batch(args), len(data[split])))),
+            total_batch(args),
             len(data[split]),
             len(data[split]) * seconds_to_read(data[split], ["regions", "tokens"]),
         )
@@ -81,11 +82,21 @@ def build_backbone(args, architecture):
     if architecture is not None:
         return EncoderDecoder.fixed(architecture, args.hsize, args.drpt)
     sizes = {"num_enc": args.enc_blocks, "num_dec": args.dec_blocks, "start": args.alpha_init}
-    names = {"enc_candidates": args.enc_ops or ENCODER_CANDIDATES, "dec_candidates": args.dec_ops or DECODER_CANDIDATES}
-    for flag, candidates in zip(("--enc_ops", "--dec_ops"), names.values(), strict=True):
-        if unknown := [name for name in candidates if name not in OPERATIONS]:
+    enc, dec = candidates(args)
+    return EncoderDecoder.searched(args.hsize, args.drpt, enc_candidates=enc, dec_candidates=dec, **sizes)
+
+
+def candidates(args):
+    """Candidates of encoder and decoder blocks, as ``--enc_ops`` and ``--dec_ops`` say: two tuples of names.
+
+    Raises:
+        UserError: there is no such operation.
+    """
+    enc, dec = tuple(args.enc_ops or ENCODER_CANDIDATES), tuple(args.dec_ops or DECODER_CANDIDATES)
+    for flag, names in (("--enc_ops", enc), ("--dec_ops", dec)):
+        if unknown := [name for name in names if name not in OPERATIONS]:
             raise UserError(f"{flag}: there is no operation {unknown[0]!r}; known: {', '.join(OPERATIONS)}")
-    return EncoderDecoder.searched(args.hsize, args.drpt, **sizes, **{k: tuple(v) for k, v in names.items()})
+    return enc, dec
 
 
 def build_net(args, architecture, head, tables, trained, kind=MultimodalNet):
@@ -132,17 +143,21 @@ def _resumed_word_size(args):
     return net["embedding.weight"].shape[1] if "embedding.weight" in net else None
 
 
-def tell_turns(args, steps):
+def tell_turns(args, loader):
     """Say how many architecture steps a search has; a warning where there are none.
 
     Args:
         args: Arguments of the search.
-        steps: Weight steps of an epoch.
+        loader: That of the weight steps.
+
+    Returns:
+        Weight steps of an epoch.
     """
+    steps = len(loader.batch_sampler)
     count = max(0, args.epochs - args.alpha_start) * (steps // args.alpha_every)
     if count:
         logger.info("%s weight steps, %s architecture steps", f"{args.epochs * steps:,}", f"{count:,}")
-        return
+        return steps
     logger.warning(
         "no architecture step: %d epochs of %d weight steps, --alpha_start %d, --alpha_every %d; the result is the "
         "architecture that the search starts with",
@@ -151,6 +166,7 @@ def tell_turns(args, steps):
         args.alpha_start,
         args.alpha_every,
     )
+    return steps
 
 
 def set_padding(net, data):
@@ -173,10 +189,11 @@ def build_precision(args, device):
 
 
 def build_loaders(args, run, data, *, shuffle=True, drop_last=False):
-    """Loaders of the splits in ``data``; ``--batchsize`` counts for each process."""
-    size = args.batchsize * world_size()
+    """Loaders of the splits in ``data``."""
     shared = {"seed": args.seed, "num_workers": args.num_workers, "device": run.device, "drop_last": drop_last}
-    return {split: build_loader(dataset, size, shuffle=shuffle, **shared) for split, dataset in data.items()}
+    # Without batch norm a single sample will do.
+    shared |= {"shuffle": shuffle, "min_share": 1}
+    return {split: build_loader(dataset, total_batch(args), **shared) for split, dataset in data.items()}
 
 
 def scorer(args, run, data, precision, title, criterion, metric):
@@ -201,7 +218,7 @@ def build_updater(task, args, run, net, precision, steps, idle_move=False):
     if getattr(args, "compile", False):
         parallel = _compiled(net, parallel)
     options = {"summed": task.SUMMED, "clip": args.clip, "idle_move": idle_move, "micro_batch": args.micro_batch}
-    options |= {"schedule": schedule, "precision": precision, "parallel": parallel}
+    options |= {"min_part": 1, "schedule": schedule, "precision": precision, "parallel": parallel}
     return Updater(net, parameters, task.criterion(args), optimizer, **options)
 
 
@@ -220,9 +237,9 @@ def _compiled(net, parallel):
 def build_alpha_updater(task, args, run, net, precision, relaxation):
     """The updater of the architecture parameters, by the gradients that ``relaxation`` gives them."""
     optimizer = torch.optim.Adam([choice.logits for choice in net.choices()], lr=args.alpha_lr, betas=ALPHA_BETAS)
-    options = {"summed": task.SUMMED, "micro_batch": args.micro_batch, "parallel": data_parallel(run, precision)}
-    parameters = relaxation.gradient_parameters()
-    return Updater(net, parameters, task.criterion(args), optimizer, precision=precision, **options)
+    options = {"summed": task.SUMMED, "micro_batch": args.micro_batch, "min_part": 1}
+    options |= {"precision": precision, "parallel": data_parallel(run, precision)}
+    return Updater(net, relaxation.gradient_parameters(), task.criterion(args), optimizer, **options)
 
 
 def find_architecture(args):
@@ -232,12 +249,22 @@ def find_architecture(args):
         UserError: there is none, or it cannot be built.
     """
     if args.ARCH_PATH == "random":
-        rng = random.Random(args.seed)
-        return random_architecture(rng, ENCODER_CANDIDATES, DECODER_CANDIDATES, args.enc_blocks, args.dec_blocks)
+        return random_architecture(random.Random(args.seed), *candidates(args), args.enc_blocks, args.dec_blocks)
     if args.ARCH_PATH == "mcan":
-        whole = load_architecture(ROOT / "arch" / "mcan.json")
-        return Architecture(whole.enc[: args.enc_blocks], whole.dec[: args.dec_blocks])
+        return repeated(load_architecture(ROOT / "arch" / "mcan.json"), args.enc_blocks, args.dec_blocks)
     return load_architecture(args.ARCH_PATH, args.ARCH_EPOCH)
+
+
+def architecture_facts(args):
+    """Where the trained architecture comes from, for the result; of a random one the space that it was drawn from."""
+    facts = {"from": args.ARCH_PATH}
+    if args.ARCH_PATH != "random":
+        return facts | ({"epoch": args.ARCH_EPOCH} if args.ARCH_EPOCH is not None else {})
+    enc, dec = candidates(args)
+    space = {"enc_ops": list(enc), "dec_ops": list(dec), "enc_blocks": args.enc_blocks, "dec_blocks": args.dec_blocks}
+    folder = run_folder_of(args.search_exp_dir) if args.search_exp_dir else None
+    searched = folder is not None and (folder / "args.json").is_file()
+    return facts | {"seed": args.seed, "space": space, "space_from": str(folder) if searched else "flags"}
 
 
 def keep_architecture(run, architecture, epoch):
@@ -265,15 +292,22 @@ def note_data(run, data):
         run.depends_on(f"{split} data", dataset.identity, "--data or --features")
 
 
-def describe(args, data):
-    """What a result says of its data."""
+def log_metric(task, args):
+    """Say in the log what the scores of this run mean."""
+    logger.info("scores: %s", task.describe_metric(args))
+
+
+def describe(task, args, data):
+    """What a result says of its scores and data."""
     first = next(iter(data.values()))
     return {
+        "metric": task.describe_metric(args),
+        "batch": {"samples": total_batch(args), "processes": world_size()},
         "data": {
             "folder": str(args.data),
             "description": first.description,
             "synthetic": first.synthetic,
             "samples": {split: len(dataset) for split, dataset in data.items()},
             "identity": {split: dataset.identity for split, dataset in data.items()},
-        }
+        },
     }

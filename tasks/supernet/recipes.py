@@ -25,14 +25,14 @@ def search(task, args):
     from search.monitor import ArchitectureWatch, finish_search
 
     with start_run(args, "search", args.out_dir) as run:
+        networks.log_metric(task, args)
         net = task.build_net(args, task.tables(data["train"]), architecture=None).to(run.device)
         networks.set_padding(net, data)
         paths = networks.build_relaxation(args).attach(net)
         precision, scored = networks.build_precision(args, run.device), list(data)[-1]
         loaders = networks.build_loaders(args, run, {k: data[k] for k in ("train", "held out")}, drop_last=True)
         score = task.scorer(args, run, data[scored], precision, scored)
-        steps = len(loaders["train"].batch_sampler)
-        networks.tell_turns(args, steps)
+        steps = networks.tell_turns(args, loaders["train"])
         weights = networks.build_updater(task, args, run, net, precision, steps, idle_move=args.unsampled == "drift")
         alphas = networks.build_alpha_updater(task, args, run, net, precision, paths)
         turns = {"start": args.alpha_start, "every": args.alpha_every}
@@ -60,7 +60,7 @@ def search(task, args):
             return {"net": net.state_dict(), "genotype": watch.genotype.to_dict()}
 
         fit(run, args.epochs, one_epoch, selection, best_state)
-        return finish_search(run, selection, net, **networks.describe(args, data))
+        return finish_search(run, selection, net, **networks.describe(task, args, data))
 
 
 def train(task, args):
@@ -82,6 +82,7 @@ def train(task, args):
         raise UserError(f"--select_on val: --SPLIT {args.SPLIT} trains on {validation}; use --select_on last")
     architecture = networks.find_architecture(args)
     with start_run(args, "train", args.out_dir) as run:
+        networks.log_metric(task, args)
         tables = task.tables(data["train"])
         net = task.build_net(args, tables, architecture).to(run.device)
         networks.set_padding(net, data)
@@ -101,8 +102,9 @@ def train(task, args):
             watched=(validation,),
             before_epoch=task.before_epoch(args, run, net, data, precision),
             genotype=architecture.to_dict(),
+            architecture=networks.architecture_facts(args),
             kept=checkpoints.kept(task, args, tables),
-            **networks.describe(args, data),
+            **networks.describe(task, args, data),
         )
 
 
@@ -113,6 +115,11 @@ def check(task, args):
     checkpoint = checkpoints.read_checkpoint(task, args)
     split, data = task.open_checked(args, checkpoint.tables)
     with start_run(args, args.RUN, args.out_dir) as run:
+        networks.log_metric(task, args)
+        for name in task.KEPT:
+            trained = checkpoint.arguments.get(name, getattr(args, name))
+            if getattr(args, name) != trained:
+                logger.info("--%s %s: the training had %s", name, getattr(args, name), trained)
         net = checkpoints.load_net(task, args, checkpoint, data).to(run.device)
         networks.set_padding(net, {split: data})
         scorer = task.scorer(args, run, data, networks.build_precision(args, run.device), split)
@@ -120,6 +127,6 @@ def check(task, args):
         if data.has_answers:
             run.log_scores(split, scores)
         written = task.write_predictions(args, run, data, scorer)
-        facts = {"predictions": written, **networks.describe(args, {split: data})}
+        facts = {"predictions": written, **networks.describe(task, args, {split: data})}
         metrics = {split: scores} if data.has_answers else {}
         return run.write_result({"kind": args.RUN, "metrics": metrics, "parameters": net.count_parameters(), **facts})

@@ -164,10 +164,11 @@ class TestPrecedence:
     def test_a_test_run_takes_over_the_training(self, tmp_path, demo):
         run = saved_run(tmp_path / "e", "found", "--C", "32", "--L", "4", "--drpt", "0.3", *demo)
         args = parse("found", "--eval_exp_dir", str(tmp_path / "e"))
-        own = {"eval_exp_dir", "resume"}
+        own = {"eval_exp_dir", "resume", "out_dir"}
         assert {k: v for k, v in vars(args).items() if k not in own} == {
             k: v for k, v in vars(run).items() if k not in own
         }
+        assert args.out_dir == str(tmp_path / "e"), "a test lies inside its training"
         assert parse("found", "--eval_exp_dir", str(tmp_path / "e"), "--f1_type", "macro").f1_type == "macro"
 
     def test_folders_of_the_original_have_nothing_to_take_over(self, tmp_path):

@@ -1,15 +1,18 @@
 """Updates in micro-batches, and which epoch is selected."""
 
 import math
+from argparse import Namespace
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from engine import loading
 from engine.loading import split_batch
 from engine.training import Selection
 from engine.updates import Updater
+from util.cli import UserError
 
 
 class Net(nn.Module):
@@ -120,6 +123,35 @@ def test_parts_cover_a_batch_and_none_has_a_single_sample(count, size):
     assert count == 1 or min(n for n, _ in parts) >= 2
     assert size == 0 or max(n for n, _ in parts) <= size + 1 or len(parts) == 1 or size == 1
     assert (len(parts) == 1) or size
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_without_batch_norm_a_part_can_be_a_single_sample(size):
+    sizes = {1: [1, 1, 1, 1, 1], 2: [1, 2, 2], 5: [5]}
+    assert [n for n, _ in split_batch(make_batch(5), size, min_part=1)] == sizes[size]
+    whole, loss, _ = step(0, 5)
+    net, micro_loss, _ = step(size, 5, min_part=1)
+    assert net.sizes == sizes[size]
+    torch.testing.assert_close(micro_loss, loss)
+    for a, b in zip(net.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+@pytest.mark.parametrize("min_share", [1, 2])
+def test_a_batch_too_small_for_the_processes_is_one_line(monkeypatch, processes, min_share):
+    monkeypatch.setattr(loading, "world_size", lambda: processes)
+    options = {"shuffle": True, "seed": 0, "num_workers": 0, "device": torch.device("cpu"), "min_share": min_share}
+    least = min_share * processes
+    loading.build_loader([0] * 20, least, **options)
+    with pytest.raises(UserError, match=f"^--batchsize {least - 1} leaves .* of {processes} .*; use at least {least}$"):
+        loading.build_loader([0] * 20, least - 1, **options)
+
+
+def test_the_size_of_a_batch_in_either_unit(monkeypatch):
+    monkeypatch.setattr(loading, "world_size", lambda: 4)
+    assert loading.total_batch(Namespace(batchsize=64, batchsize_per_process=None)) == 64
+    assert loading.total_batch(Namespace(batchsize=None, batchsize_per_process=64)) == 256
 
 
 @pytest.mark.parametrize(

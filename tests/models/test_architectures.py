@@ -6,7 +6,15 @@ import random
 
 import pytest
 
-from models.architectures import Architecture, add_epoch, check_architecture, load_architecture, random_architecture
+from models.architectures import (
+    Architecture,
+    add_epoch,
+    check_architecture,
+    load_architecture,
+    random_architecture,
+    repeated,
+)
+from models.genotypes import load_genotype
 from tests.supernet_golden import ARCHITECTURES, Golden
 from tests.util.test_graph_svg import Picture
 from util.cli import UserError
@@ -29,12 +37,14 @@ def written(tmp_path, value):
 @pytest.mark.parametrize("name", FIXTURES)
 def test_released_architectures(name):
     architecture = load_architecture(ARCHITECTURES / f"{name}.json")
-    assert architecture.to_dict() == Golden(FIXTURES[name]).spec["cfg"]["GENOTYPE"]
-    assert json.loads((ARCHITECTURES / f"{name}.json").read_text()) == {"epoch0": architecture.to_dict()}
+    assert architecture.blocks() == Golden(FIXTURES[name]).spec["cfg"]["GENOTYPE"]
+    assert json.loads((ARCHITECTURES / f"{name}.json").read_text()) == {"epoch0": architecture.blocks()}
 
 
 def test_dict_and_text():
     assert Architecture.from_dict(json.loads(json.dumps(TINY.to_dict()))) == TINY
+    assert Architecture.from_dict(TINY.blocks()) == TINY and set(TINY.blocks()) == {"enc", "dec"}
+    assert TINY.sizes() == {"enc_blocks": 1, "dec_blocks": 2}
     assert str(TINY) == "enc F | dec G S+skip_connect"
 
 
@@ -70,10 +80,48 @@ class TestEpochs:
             load_architecture(tmp_path, 4)
 
     def test_adding_to_what_is_no_architecture_file(self, tmp_path):
-        path = written(tmp_path, {"enc": []})
-        with pytest.raises(UserError, match="not an architecture file"):
-            add_epoch(path, 1, TINY)
-        assert json.loads(path.read_text()) == {"enc": []}
+        for value in ({"enc": []}, TINY.to_dict()):
+            path = written(tmp_path, value)
+            with pytest.raises(UserError, match="not an architecture file"):
+                add_epoch(path, 1, TINY)
+            assert json.loads(path.read_text()) == value
+
+
+class TestFiles:
+    """Every file and folder with an architecture is read by the same function."""
+
+    @pytest.mark.parametrize("value", [TINY.to_dict(), TINY.blocks(), {"epoch0": TINY.blocks()}])
+    def test_one_architecture(self, tmp_path, value):
+        (tmp_path / "genotype.json").write_text(json.dumps(value))
+        for path in (tmp_path, tmp_path / "genotype.json"):
+            assert load_architecture(path) == load_architecture(path, 0) == TINY
+            with pytest.raises(UserError, match=r"genotype.json has no epoch 3; --ARCH_EPOCH can be 0$"):
+                load_architecture(path, 3)
+
+    def test_of_a_search_the_file_of_all_epochs_counts(self, tmp_path):
+        other = Architecture(TINY.enc, TINY.dec[:1])
+        add_epoch(tmp_path / "arch.json", 1, other)
+        (tmp_path / "genotype.json").write_text(json.dumps(TINY.to_dict()))
+        assert load_architecture(tmp_path, 1) == other and load_architecture(tmp_path / "genotype.json") == TINY
+
+    def test_a_genotype_of_the_other_family_is_told_in_both(self, tmp_path):
+        genotype = ARCHITECTURES.parent / "genotypes" / "mmimdb_example.json"
+        with pytest.raises(UserError, match=r"is a genotype of BM-NAS; train it with main_darts_found_") as error:
+            load_architecture(genotype)
+        assert "\n" not in str(error.value)
+        (tmp_path / "genotype.json").write_text(json.dumps(TINY.to_dict()))
+        for path in (tmp_path, tmp_path / "genotype.json", ARCHITECTURES / "mcan.json"):
+            with pytest.raises(UserError, match=r"is not a genotype: it holds an architecture of MMNas") as error:
+                load_genotype(path)
+            assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("sizes", [(2, 4), (12, 18), (20, 30), (1, 1)])
+def test_mcan_of_any_depth_repeats_its_pattern(sizes):
+    enc, dec = ("self_att_64", "feed_forward"), ("self_att_64", "guided_att_64", "feed_forward")
+    found = repeated(load_architecture(ARCHITECTURES / "mcan.json"), *sizes)
+    assert found.enc == tuple((enc[i % 2],) for i in range(sizes[0]))
+    assert found.dec == tuple((dec[i % 3],) for i in range(sizes[1]))
 
 
 FINE = {"enc": [["feed_forward"]], "dec": [["guided_att_64"]]}
@@ -85,7 +133,8 @@ FINE = {"enc": [["feed_forward"]], "dec": [["guided_att_64"]]}
         ("{", "not a readable JSON file"),
         ("[]", "not an architecture file"),
         ("{}", "not an architecture file"),
-        (FINE, "not an architecture file"),
+        ({**FINE, "format": "other"}, "its format is 'other'"),
+        ({"enc": FINE["enc"]}, "not an architecture file"),
         ({"epoch0": []}, '"epoch0" is not an architecture: an object with the fields "enc" and "dec"'),
         ({"epoch0": {"enc": []}}, 'fields "enc" and "dec"'),
         ({"epoch0": {**FINE, "dec": []}}, r'"dec" is \[\]; a list of blocks'),

@@ -1,9 +1,11 @@
 """Batches cover every sample once, repeat with seed and epoch, and are never too small for batch norm."""
 
 import pickle
+from itertools import zip_longest
 
 import pytest
 
+from util.cli import UserError
 from util.samplers import EpochBatchSampler
 
 
@@ -12,9 +14,29 @@ from util.samplers import EpochBatchSampler
 def test_every_sample_once(size, world):
     ranks = [EpochBatchSampler(size, 8, shuffle=True, seed=5, rank=r, world_size=world) for r in range(world)]
     batches = [list(rank) for rank in ranks]
-    assert len({len(b) for b in batches}) == 1 and len(batches[0]) == len(ranks[0])
+    assert [len(b) for b in batches] == [len(rank) for rank in ranks] and all(b for rank in batches for b in rank)
     assert sorted(i for rank in batches for batch in rank for i in batch) == list(range(size))
-    assert [sum(len(b) for b in parts) for parts in zip(*batches, strict=True)] == ranks[0].sizes()
+    assert [sum(map(len, parts)) for parts in zip_longest(*batches, fillvalue=())] == ranks[0].sizes()
+
+
+@pytest.mark.parametrize("min_share", [1, 2])
+@pytest.mark.parametrize("world", [1, 3])
+def test_training_needs_a_share_for_every_process(min_share, world):
+    enough = min_share * world
+    options = {"shuffle": True, "world_size": world, "min_share": min_share}
+    assert EpochBatchSampler(enough, 8, **options).training_sizes() == [enough]
+    few = EpochBatchSampler(enough - 1, 8, **options)
+    with pytest.raises(
+        UserError, match=f"^{enough - 1} samples are too few to train on with {world} processes"
+    ) as error:
+        few.training_sizes()
+    assert "\n" not in str(error.value) and few.sizes() == ([enough - 1] if enough > 1 else [])
+
+
+def test_without_batch_norm_a_single_trailing_sample_stays():
+    assert EpochBatchSampler(17, 8, shuffle=False, min_share=1).sizes() == [8, 8, 1]
+    assert EpochBatchSampler(18, 8, shuffle=False, min_share=1, world_size=2).sizes() == [8, 8, 2]
+    assert EpochBatchSampler(17, 8, shuffle=False, min_share=1, world_size=2).sizes() == [8, 9]
 
 
 def test_trailing_single_sample_joins_the_batch_before():

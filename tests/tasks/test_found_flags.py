@@ -1,0 +1,129 @@
+"""Flags of the BM-NAS found scripts: which genotype, of which space, its sizes, batches, and where the run lies."""
+
+import importlib
+import json
+
+import pytest
+
+from engine import arguments
+from engine.loading import total_batch
+from models.architectures import load_architecture
+from models.genotypes import load_genotype
+from tasks.bilevel import flags, networks
+from tests.supernet_golden import ARCHITECTURES
+from util.cli import UserError
+
+TASKS = ("mmimdb", "ntu", "ego")
+SIZES = {"steps": 3, "multiplier": 2, "node_steps": 2, "node_multiplier": 1}
+WORDS = [word for name, size in SIZES.items() for word in (f"--{name}", str(size))]
+
+
+def parse(name, *words):
+    task, module = importlib.import_module(f"tasks.{name}"), importlib.import_module(f"main_darts_found_{name}")
+    return flags.parse_found(task, module.get_args_parser(), list(map(str, words)), module.DEMO)
+
+
+def genotype_of(name, *words):
+    return networks.find_genotype(importlib.import_module(f"tasks.{name}"), parse(name, *words))
+
+
+@pytest.fixture(params=TASKS)
+def run(request, tmp_path):
+    """(task, run folder of a search in a space of other sizes than the published one)."""
+    name, folder = request.param, tmp_path / "search"
+    parser = importlib.import_module(f"main_darts_searchable_{name}").get_args_parser()
+    folder.mkdir()
+    (folder / "args.json").write_text(json.dumps(vars(parser.parse_args([*WORDS, "--datadir", "elsewhere"]))))
+    genotype_of(name, "--genotype", "random", *WORDS, "--seed", "9").save(folder / "genotype.json")
+    return name, folder
+
+
+def test_a_genotype_by_any_of_its_names(run):
+    name, folder = run
+    expected = load_genotype(folder)
+    for words in (
+        ["--search_exp_dir", folder],
+        ["--search_exp_dir", folder / "genotype.json"],
+        ["--genotype", folder],
+        ["--genotype", folder / "genotype.json"],
+        ["--ARCH_PATH", folder],
+    ):
+        args = parse(name, *words)
+        assert genotype_of(name, *words) == expected
+        assert args.datadir == "elsewhere" and {name: getattr(args, name) for name in SIZES} == SIZES
+        # A run that uses another one lies inside it.
+        assert args.out_dir == str(folder) and parse(name, *words, "--out_dir", "here").out_dir == "here"
+        assert networks.genotype_facts(args) == {"from": str(words[1])}
+
+
+def test_a_test_lies_inside_its_training(run):
+    name, folder = run
+    args = parse(name, "--eval_exp_dir", folder, "--search_exp_dir", "elsewhere")
+    assert args.out_dir == str(folder)
+    assert parse(name, "--eval_exp_dir", folder, "--out_dir", "here").out_dir == "here"
+
+
+def test_a_genotype_fixes_its_sizes(run):
+    name, folder = run
+    for words in (["--search_exp_dir", folder], ["--genotype", folder / "genotype.json"], ["--eval_exp_dir", folder]):
+        parse(name, *words, *WORDS)
+        for size in SIZES:
+            with pytest.raises(UserError, match=f"--{size} 7: the genotype of .* has {SIZES[size]}.*leave") as error:
+                parse(name, *words, f"--{size}", "7")
+            assert "\n" not in str(error.value)
+
+
+def test_late_fusion_has_no_sizes():
+    parse("mmimdb", "--fusion", "late", "--C", "8")
+    with pytest.raises(UserError, match="--node_steps 2: --fusion late has no cell"):
+        parse("mmimdb", "--fusion", "late", "--node_steps", "2")
+
+
+def test_a_random_genotype_is_of_the_searched_space(run):
+    name, folder = run
+    words = ["--genotype", "random", "--search_exp_dir", folder]
+    assert genotype_of(name, *words).sizes() == SIZES
+    args = parse(name, *words)
+    assert args.out_dir == str(folder) and args.datadir == "elsewhere"
+    facts = networks.genotype_facts(args)
+    assert facts["from"] == "random" and facts["space_from"] == str(folder)
+    assert {name: facts["space"][name] for name in SIZES} == SIZES and "Sum" in facts["space"]["operations"]
+    assert genotype_of(name, *words, "--steps", "1", "--multiplier", "1").sizes() == {
+        **SIZES,
+        "steps": 1,
+        "multiplier": 1,
+    }
+    alone = networks.genotype_facts(parse(name, "--genotype", "random"))
+    assert alone["space_from"] == "flags" and alone["space"]["steps"] == 2
+
+
+def test_a_random_genotype_of_what_was_no_search_is_refused(tmp_path):
+    (tmp_path / "args.json").write_text('{"enc_blocks": 12}')
+    with pytest.raises(UserError, match="is not the run of a BM-NAS search"):
+        parse("mmimdb", "--genotype", "random", "--search_exp_dir", tmp_path)
+
+
+def test_an_architecture_of_the_other_family_is_told(tmp_path):
+    (tmp_path / "genotype.json").write_text(json.dumps(load_architecture(ARCHITECTURES / "mcan.json").to_dict()))
+    for words in (["--search_exp_dir", tmp_path], ["--genotype", ARCHITECTURES / "mcan.json"]):
+        with pytest.raises(UserError, match="it holds an architecture of MMNas, which train_") as error:
+            parse("mmimdb", *words)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["darts_searchable", "darts_found", "unimodal"])
+def test_a_batch_is_that_of_all_processes_or_of_each(kind, monkeypatch, tmp_path):
+    module = importlib.import_module(f"main_{kind}_mmimdb")
+    monkeypatch.setattr("engine.loading.world_size", lambda: 3)
+
+    def size(*words):
+        return total_batch(arguments.parse_args(module.get_args_parser(), list(words), demo=module.DEMO))
+
+    assert size() == 8 and size("--batchsize", "12") == 12 and size("--batchsize_per_process", "12") == 36
+    assert size("--demo") == 64 and size("--demo", "--batchsize_per_process", "2") == 6
+    with pytest.raises(SystemExit):
+        size("--batchsize", "8", "--batchsize_per_process", "8")
+    old = vars(module.get_args_parser().parse_args([]))
+    del old["batchsize_per_process"]
+    (tmp_path / "args.json").write_text(json.dumps(old))
+    assert size("--resume", str(tmp_path)) == 8, "a run of an older version"
