@@ -10,7 +10,8 @@
 Checkpoints of the original code are read with --ARCH_PATH beside --CKPT_PATH. Results:
 train-<VERSION>-<time>/result.json, in <out_dir> or inside the search run whose architecture is trained; val and test
 runs lie inside the training and also write retrieval.txt, the lines in which the original reports, and
-predictions.json. The original reports for Flickr30K R@1 77.30 (image to text) and 60.88 (text to image).
+predictions.json. The released checkpoint has on Flickr30K R@1 77.30 (image to
+text) and 60.88 (text to image).
 """
 
 from engine import arguments

@@ -10,8 +10,9 @@
 Checkpoints of the original code are read with --ARCH_PATH beside --CKPT_PATH. A training scores val after every
 epoch and every test split at its end. Results: train-<VERSION>-<time>/result.json, in <out_dir> or inside the search
 run whose architecture is trained; val and test runs lie inside the training. Boxes of test also go to
-logs/ckpts/result_test/result_train_<VERSION>_<DATASET>_<split>.json. Released models (val / testA / testB, accuracy
-at IoU 0.5): RefCOCO 83.66 / 87.25 / 78.78, RefCOCO+ 74.48 / 81.00 / 65.15; RefCOCOg (val / test) 74.59 / 75.42.
+logs/ckpts/result_test/result_train_<VERSION>_<DATASET>_<split>.json. Released checkpoints (val / testA / testB,
+accuracy at IoU 0.5): RefCOCO 83.66 / 87.25 / 78.78, RefCOCO+ 74.48 / 81.00 / 65.15; RefCOCOg (val / test) 74.59 /
+75.42.
 """
 
 from engine import arguments

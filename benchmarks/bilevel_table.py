@@ -12,7 +12,6 @@ data sets of the papers.
 
 import dataclasses
 import importlib
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -20,8 +19,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.closing import print_closing  # noqa: E402
 from engine.arguments import RecipeParser, positive_int, whole  # noqa: E402
 from util.cli import run_cli  # noqa: E402
+from util.files import json_text, write_text  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Demo:
         checkpoints: Modality -> flag that takes its trained network, or None where it stays random.
         flags: Further flags of every script.
         score: Name of the score in a result, and in words.
+        own: Commands for data of one's own, see `print_closing`.
         example: A given genotype, if there is one.
     """
 
@@ -42,11 +44,27 @@ class Demo:
     checkpoints: dict
     flags: tuple
     score: tuple
+    own: tuple
     example: str | None = None
 
 
 F1, ACCURACY = ("f1", "weighted F1"), ("accuracy", "accuracy")
 FILMS = {"image": None, "text": "--text_cp"}
+OWN = {
+    "mmimdb": (
+        "datasets/prepare_mmimdb.py --hdf5 FILE.hdf5 --out DATA",
+        "main_unimodal_mmimdb.py --datadir DATA --modality text",
+        "main_darts_searchable_mmimdb.py --datadir DATA --text_cp RUN_FOLDER_OF_THE_TEXT_NETWORK",
+    ),
+    "ntu": (
+        "datasets/prepare_ntu.py --dir VIDEOS --skeletons SKELETONS --out DATA",
+        "main_darts_searchable_ntu.py --datadir DATA --rgb_cp CHECKPOINT --ske_cp CHECKPOINT",
+    ),
+    "ego": (
+        "datasets/prepare_ego.py --dir FRAMES --labels LABELS --out DATA",
+        "main_darts_searchable_ego.py --datadir DATA --rgb_cp CHECKPOINT --depth_cp CHECKPOINT",
+    ),
+}
 DEMOS = {
     "easy-vqa": Demo(
         "mmimdb",
@@ -54,6 +72,7 @@ DEMOS = {
         FILMS,
         ("--num_outputs", "13"),
         F1,
+        OWN["mmimdb"],
         "mmimdb_example.json",
     ),
     "synthetic-films": Demo(
@@ -62,10 +81,13 @@ DEMOS = {
         FILMS,
         ("--num_outputs", "23", "--batchsize", "16", "--eta_max", "2e-3", "--epochs", "20", "--Ti", "20"),
         F1,
+        OWN["mmimdb"],
         "mmimdb_example.json",
     ),
-    "ntu": Demo("ntu", ("ntu",), {"rgb": "--rgb_cp", "skeleton": "--ske_cp"}, (), ACCURACY, "ntu_example.json"),
-    "ego": Demo("ego", ("ego",), {"rgb": "--rgb_cp", "depth": "--depth_cp"}, (), ACCURACY),
+    "ntu": Demo(
+        "ntu", ("ntu",), {"rgb": "--rgb_cp", "skeleton": "--ske_cp"}, (), ACCURACY, OWN["ntu"], "ntu_example.json"
+    ),
+    "ego": Demo("ego", ("ego",), {"rgb": "--rgb_cp", "depth": "--depth_cp"}, (), ACCURACY, OWN["ego"]),
 }
 
 
@@ -92,12 +114,10 @@ def main(argv=None):
     shared += ["--epochs", str(args.epochs), "--Ti", str(args.epochs)] if args.epochs else []
     runs = [run_rows(demo, [*shared, "--seed", str(seed)]) for seed in args.seeds]
     table = format_table(args.data, demo, args.seeds, runs)
-    (out / "table.md").write_text(table)
-    (out / "table.json").write_text(json.dumps(runs, indent=2, default=str) + "\n")
-    folder = runs[-1]["search folder"]
+    write_text(out / "table.md", table)
+    write_text(out / "table.json", json_text(runs, indent=2, default=str) + "\n")
     print(table)
-    print(f"architecture: {folder / 'genotype.svg'} (epoch by epoch: {folder / 'architectures'})")
-    print(f"probabilities: {folder / 'probabilities.svg'}\nthis table: {out / 'table.md'}")
+    print_closing(out / "table.md", runs[-1]["search folder"], demo.own)
     return runs
 
 

@@ -197,7 +197,8 @@ def check_equal(folder, tree, store):
 def prepare(args, folder):
     """Make the raw clips, the originals' tree and the store, unless they are there."""
     from datasets.prepare_ntu import prepare_store, prepare_tree
-    from datasets.worker_pool import map_tasks, usable_processors
+    from datasets.worker_pool import map_tasks
+    from util.processors import usable_processors
 
     videos = (folder / "nturgb+d_rgb").resolve()
     # Ids of subject 1, which is in the train split.

@@ -1,9 +1,10 @@
 """MMNas on VQA and matching the originals' way: the other side of `vqa_step.py` and `itm_eval.py`.
 
-A plain implementation of the description of network and search, which shares nothing with `models.supernet`. What is
-costly about it is meant: everything padded to 100 regions and 14 words, attention written out with masks filled in,
-relations between all boxes taken from the batch, a loss that adds 0 * sum(parameters), and architecture steps that
-record the inactive operations only to detach them and compute the gradients of weights that they do not move.
+A plain implementation of the description of network and search, which shares nothing with `models.supernet` but the
+precision that the LSTM runs in. What is costly about it is meant: everything padded to 100 regions and 14 words,
+attention written out with masks filled in, relations between all boxes taken from the batch, a loss that adds
+0 * sum(parameters), and architecture steps that record the inactive operations only to detach them and compute the
+gradients of weights that they do not move.
 """
 
 import math
@@ -11,6 +12,8 @@ import math
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from models.supernet.recurrent import run_lstm
 
 ENCODER, DECODER = ("self_att_64", "feed_forward"), ("self_att_64", "rel_self_att_64", "guided_att_64", "feed_forward")
 # Candidates that a search prefers at first, again and again along the blocks.
@@ -168,7 +171,7 @@ class OriginalNet(nn.Module):
         """Logits (B, answers) of features (B, 100, D), relations (B, 100, 100, 4) and int64 tokens (B, 14)."""
         x_mask = (tokens.abs() == 0)[:, None, None]
         y_mask = (features.abs().sum(-1) == 0)[:, None, None]
-        x, _ = self.lstm(self.embedding(tokens))
+        x = run_lstm(self.lstm, self.embedding(tokens))
         y, relation = self.imgfeat_linear(features), F.relu(self.linear_y_rel(relations))
         for block in self.backnone["cells_enc"][0]["dag"]:
             x = block[0](x, None, x_mask, None, None)

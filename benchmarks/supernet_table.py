@@ -10,7 +10,6 @@ Scores on embedded data say nothing about the data sets of the papers.
 """
 
 import importlib
-import json
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +17,10 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.closing import print_closing  # noqa: E402
 from engine.arguments import RecipeParser, whole  # noqa: E402
 from util.cli import run_cli  # noqa: E402
+from util.files import json_text, write_text  # noqa: E402
 
 
 class Task(NamedTuple):
@@ -27,11 +28,13 @@ class Task(NamedTuple):
 
     test: Split that is scored.
     scores: Name of a score in a result -> the column's title; fractions, shown in %.
+    own: Commands for data of one's own, see `print_closing`.
     full: Flags of the long search and of the long training, where there are any.
     """
 
     test: str
     scores: dict
+    own: tuple
     full: tuple = ((), ())
 
 
@@ -39,10 +42,29 @@ TASKS = {
     "vqa": Task(
         "test",
         {"accuracy": "accuracy", "yes/no": "yes/no", "other": "other"},
+        (
+            "datasets/extract_features.py --images IMAGES --out FEATURES --backbone resnet101-grid",
+            "datasets/prepare_vqa.py --data DATA --features FEATURES --out DATA/store",
+            "search_vqa.py --data DATA",
+        ),
         (("--epochs", "16", "--alpha_start", "8"), ("--epochs", "25", "--lr_decay_epochs", "18", "22")),
     ),
-    "vgd": Task("testA", {"accuracy": "IoU >= 0.5", "mean_iou": "mean IoU"}),
-    "itm": Task("test", {f"{way} R@{k}": f"{way} R@{k}" for way in ("i2t", "t2i") for k in (1, 10)}),
+    "vgd": Task(
+        "testA",
+        {"accuracy": "IoU >= 0.5", "mean_iou": "mean IoU"},
+        (
+            "datasets/prepare_vgd.py --dataset refcoco --refer REFER --features FEATURES --out DATA",
+            "search_vgd.py --data DATA --DATASET refcoco",
+        ),
+    ),
+    "itm": Task(
+        "test",
+        {f"{way} R@{k}": f"{way} R@{k}" for way in ("i2t", "t2i") for k in (1, 10)},
+        (
+            "datasets/prepare_itm.py --captions CAPTIONS --features FEATURES --out DATA",
+            "search_itm.py --data DATA",
+        ),
+    ),
 }
 ROWS = {"mcan": "MCAN", "random": "random architecture", "searched": "searched architecture"}
 
@@ -68,14 +90,10 @@ def main(argv=None):
     flags = task.full if args.size == "full" else ((), ())
     runs = run_rows(args.task, args.rows, [*shared, *flags[0]], [*shared, *flags[1]])
     table = format_table(args.task, task, runs)
-    (out / "table.md").write_text(table)
-    (out / "table.json").write_text(json.dumps(runs, indent=2, default=str) + "\n")
+    write_text(out / "table.md", table)
+    write_text(out / "table.json", json_text(runs, indent=2, default=str) + "\n")
     print(table)
-    if "search" in runs:
-        folder = Path(runs["search"]["folder"])
-        print(f"architecture: {folder / 'genotype.svg'} (epoch by epoch: {folder / 'architectures'})")
-        print(f"probabilities: {folder / 'probabilities.svg'}")
-    print(f"this table: {out / 'table.md'}")
+    print_closing(out / "table.md", runs["search"]["folder"] if "search" in runs else None, task.own)
     return runs
 
 

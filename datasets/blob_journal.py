@@ -1,7 +1,6 @@
 """An append-only file of byte blobs with a journal, so that work that was killed goes on where it stopped."""
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -9,6 +8,8 @@ import zlib
 from pathlib import Path
 
 from util.cli import UserError
+from util.files import write_fault
+from util.locks import locked
 
 SYNC_SECONDS = 2.0
 # After a power cut lines of the journal may have reached the disk before the bytes they tell of.
@@ -38,8 +39,11 @@ class BlobJournal:
         self._files = contextlib.ExitStack()
         try:
             self.data.parent.mkdir(parents=True, exist_ok=True)
+            # A file of its own, because Windows lets nobody else read a file that is locked.
+            busy = f"another run is writing {self.data.parent}: wait for it or end it first"
+            lock = self.journal.with_name(f".{self.journal.name}.lock")
+            self._files.enter_context(locked(lock, busy=busy))
             self._lines = self._files.enter_context(self.journal.open("a+b"))
-            self._lock()
             self._blobs = self._files.enter_context(self.data.open("a+b"))
             self._recover()
         except OSError as error:
@@ -48,18 +52,11 @@ class BlobJournal:
         self._synced = time.monotonic()
 
     def _cannot_write(self, error):
+        remedy = "choose a folder you can write"
         return UserError(
-            f"cannot write {self.data}: {error.strerror or error}; mend that (space, rights, another folder) and"
-            " run the same command again: it goes on where it stopped"
+            f"cannot write {self.data}: {write_fault(error, remedy)}; then run the same command again: it goes on"
+            " where it stopped"
         )
-
-    def _lock(self):
-        # The lock goes with its process, so that only a live run holds it.
-        try:
-            fcntl.flock(self._lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._files.close()
-            raise UserError(f"another run is writing {self.data.parent}: wait for it or end it first") from None
 
     def _recover(self):
         size = os.fstat(self._blobs.fileno()).st_size
@@ -131,18 +128,19 @@ class BlobJournal:
         """Sync and close; a second call does nothing."""
         if not self._lines.closed:
             try:
-                self.sync()
+                try:
+                    self.sync()
+                finally:
+                    self._files.close()  # writes what is left in buffers
             except OSError as error:
                 raise self._cannot_write(error) from error
-            finally:
-                self._files.close()
 
 
 def _parse(line):
     """The entry of a journal line, or None for a torn or foreign one."""
     try:
         entry = json.loads(line) if line.endswith(b"\n") else None
-    except (UnicodeDecodeError, json.JSONDecodeError):
+    except (ValueError, RecursionError):
         return None
     if not isinstance(entry, dict) or not all(isinstance(entry.get(key), int) for key in ("offset", "bytes", "crc")):
         return None

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from util.cli import UserError
-from util.files import read_json, write_json, write_text
+from util.files import read_json, write_fault, write_json, write_text
 
 HELP = "synthetic colour and depth frames of gestures, in the folders of EgoGesture"
 CLIPS_PER_SUBJECT = 10
@@ -50,7 +50,7 @@ def make(args):
     # Imported here so that `--help` does not wait for it.
     from datasets.demo_ego_gestures import GESTURES
     from datasets.prepare_ego import prepare
-    from datasets.worker_pool import usable_processors
+    from util.processors import usable_processors
 
     settings = _settings(args)
     out, workers = Path(args.out), args.workers or usable_processors()
@@ -165,4 +165,4 @@ def _write_frames(scene, number, clips):
                 for folder, image in zip(folders, images, strict=True):
                     Image.fromarray(image).save(folder / f"{frame:06d}.jpg", quality=JPEG_QUALITY)
     except OSError as error:
-        raise UserError(f"cannot write {scene}: {error.strerror or error}; choose another --out") from error
+        raise UserError(f"cannot write {scene}: {write_fault(error, 'choose another --out')}") from error

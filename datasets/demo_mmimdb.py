@@ -84,7 +84,7 @@ def _check_room(path, demo):
         raise UserError(f"{needed:,} bytes of films do not fit on the disk of {path.parent}; give a smaller size")
     if path.exists():
         try:
-            with h5py.File(path) as file:
+            with h5py.File(path, locking=False) as file:
                 if "synthetic" in file.attrs:
                     return
         except OSError:
@@ -137,7 +137,7 @@ def write_hdf5(path, demo):
     import h5py
 
     count, labels = sum(demo.counts.values()), len(demo.label_names)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
         file.create_dataset("features", (count, 300), dtype="float32")
         # Flat pictures shrink a lot under lzf and noise costs hardly any time.
         chunk = (min(16, count), *demo.image_shape)

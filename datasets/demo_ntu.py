@@ -53,7 +53,8 @@ def make(args):
     """
     from datasets.demo_ntu_scenes import CLASSES
     from datasets.prepare_ntu import check_form, prepare_store
-    from datasets.worker_pool import map_tasks, usable_processors
+    from datasets.worker_pool import map_tasks
+    from util.processors import usable_processors
     from util.progress import progress
 
     _check(args)

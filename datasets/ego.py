@@ -23,6 +23,7 @@ from datasets.ego_clips import (
 )
 from datasets.ego_frames import FIELDS, META_FILE, FrameFolders, PreparedFrames
 from util.cli import UserError
+from util.hashes import short_hash
 
 SPLITS = {
     "train": ("training",),
@@ -146,6 +147,7 @@ class EgoGesture(Dataset):
         labels: numpy int64 (N,).
         skipped: list of `Fault` of the clips that are left out.
         fingerprint: Short hex string that changes with the content and with all that changes what `read` gives.
+        identity: As ``fingerprint``, but the same for a copy of the data elsewhere, and whatever the options.
         description: What the data are, in words.
         synthetic: Whether they are made up.
     """
@@ -161,6 +163,11 @@ class EgoGesture(Dataset):
         self.augment, self.seed, self.views = "seed" in options, options.get("seed", 0), options.get("views", 0)
         content = f"{frames.fingerprint(clips)} {self.labels.tolist()} {label_names} {sorted(options.items())}"
         self.fingerprint = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+
+    @property
+    def identity(self):
+        """See the class."""
+        return short_hash(self._frames.identity(self._clips), self.label_names, self.ids, self.labels)
 
     @property
     def ids(self):

@@ -11,6 +11,7 @@ from datasets.ego_annotation import ANNOTATION_FILE, Fault
 from datasets.frame_store import FrameStore
 from util.cli import UserError
 from util.files import read_json
+from util.hashes import files_hash
 
 FIELDS = ("rgb", "depth")
 PREPARED_FORMAT = "ego-store"
@@ -44,7 +45,7 @@ def _listing(path, _modified):
     with os.scandir(path) as entries:
         for entry in entries:
             stem, suffix = os.path.splitext(entry.name)
-            if suffix == ".jpg" and stem.isascii() and stem.isdigit() and stem == f"{int(stem):06d}":
+            if suffix.lower() == ".jpg" and stem.isascii() and stem.isdigit() and stem == f"{int(stem):06d}":
                 numbers.append(int(stem))
     return np.array(sorted(numbers), dtype=np.int32)
 
@@ -64,7 +65,9 @@ class FrameFolders:
 
     def path(self, clip, field, position):
         """The file of the frame at ``position`` (from 0) of a clip."""
-        return self.folder / clip.source(field) / f"{clip.start + position:06d}.jpg"
+        path = self.folder / clip.source(field) / f"{clip.start + position:06d}.jpg"
+        upper = path.with_suffix(".JPG")
+        return path if path.exists() or not upper.exists() else upper
 
     def name(self, clip, field, position):
         """How messages call this frame."""
@@ -111,6 +114,12 @@ class FrameFolders:
                 for status in (os.stat(path.parent), os.stat(path)):
                     digest.update(f" {status.st_size} {status.st_mtime_ns}".encode())
         return digest.hexdigest()
+
+    def identity(self, clips):
+        """Short hex string from names, and sizes and content of first frames: the same for a copy elsewhere."""
+        first = [(clip, field) for clip in clips for field in FIELDS]
+        files = [(f"{clip.name} {clip.start} {clip.end} {field}", self.path(clip, field, 0)) for clip, field in first]
+        return files_hash(files)
 
     def remedy(self):
         """What a user can do about a frame that cannot be read."""
@@ -180,6 +189,9 @@ class PreparedFrames:
             store = self._stores[field]
             digest.update(store.fingerprint([store.row(clip.name) for clip in clips]).encode())
         return digest.hexdigest()
+
+    # The content alone decides it already.
+    identity = fingerprint
 
     def remedy(self):
         """What a user can do about a frame that cannot be read."""

@@ -1,6 +1,7 @@
 """Turns the official label folder of EgoGesture (one CSV file per video) into the public annotation form."""
 
 import csv
+import io
 import json
 import re
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 from datasets.ego_annotation import Fault, make_clip
 from util.cli import UserError
 from util.files import write_text
+from util.text_files import read_text
+from util.trees import list_files
 
 # The split of the data set is by person.
 SUBJECTS = {
@@ -44,9 +47,9 @@ def read_class_names(path):
         UserError: the file is missing, or the numbers are not 1, 2, 3, ... in this order.
     """
     try:
-        lines = [line.split(None, 1) for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read --class_names {path}: {error}") from None
+        lines = [line.split(None, 1) for line in read_text(path).splitlines() if line.strip()]
+    except UserError as error:
+        raise UserError(f"cannot read --class_names {error}") from None
     if not lines or any(len(line) < 2 or line[0] != str(number) for number, line in enumerate(lines, 1)):
         raise UserError(f"--class_names {path}: expected the lines `1 name`, `2 name`, ... in this order")
     return [name.strip() for _, name in lines]
@@ -83,10 +86,10 @@ def _label_files(folder):
     """Yield subset, ``SubjectXX/SceneY``, group number and path of every label file, in order."""
     found = []
     subset_of = {subject: subset for subset, subjects in SUBJECTS.items() for subject in subjects}
-    for path in Path(folder).glob("*/*/*.csv"):
-        place = re.fullmatch(r"subject(\d+)/scene(\d+)/group(\d+)\.csv", path.relative_to(folder).as_posix().lower())
+    for name in list_files(folder, depth=2) if Path(folder).is_dir() else ():
+        place = re.fullmatch(r"subject(\d+)/scene(\d+)/group(\d+)\.csv", name.lower(), re.ASCII)
         if place:
-            found.append((*map(int, place.groups()), path))
+            found.append((*map(int, place.groups()), Path(folder) / name))
     if not found:
         raise UserError(
             f"--labels {folder} holds no subjectXX/SceneY/GroupZ.csv: give EgoGesture's labels-final-revised1"
@@ -100,15 +103,13 @@ def _label_files(folder):
 def _rows(path):
     """Yield line number and cells of each row that names frames; a text instead of the cells says what is wrong."""
     try:
-        # With a byte order mark the first class would not be a number.
-        with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-            reader = csv.reader(file)
-            for row in reader:
-                cells = [cell.strip() for cell in row]
-                # A class without frames is nothing that can be shown.
-                if any(cell and cell.lower() != "nan" for cell in cells[1:3]):
-                    yield reader.line_num, cells
-    except (OSError, csv.Error) as error:
+        reader = csv.reader(io.StringIO(read_text(path), newline=""))
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            # A class without frames is nothing that can be shown.
+            if any(cell and cell.lower() != "nan" for cell in cells[1:3]):
+                yield reader.line_num, cells
+    except (UserError, csv.Error) as error:
         yield 0, f"cannot be read ({error})"
 
 

@@ -20,6 +20,7 @@ from datasets.worker_pool import map_tasks
 from util.cli import UserError
 from util.files import read_json, write_json, write_text
 from util.progress import progress
+from util.text_files import read_text
 
 FAULTS_FILE = "left_out.txt"
 KILLED = "the process that read it was killed, perhaps for want of memory (try --workers 1)"
@@ -139,7 +140,7 @@ def pack(folder, out, annotation, *, workers=1, skip_invalid=False, faults=()):
         about = {"description": frames.description, "synthetic": frames.synthetic}
         for writer in writers.values():
             writer.finish(about)
-    write_text(out / ANNOTATION_FILE, Path(annotation).read_text(encoding="utf-8"))
+    write_text(out / ANNOTATION_FILE, read_text(annotation))
     left_out = {fault.name for fault in faults}
     counts = {subset: sum(clip.name not in left_out for clip in known.subset(subset)) for subset in SUBSETS}
     head = {"format": PREPARED_FORMAT, "version": PREPARED_VERSION, **about, "clips": counts}

@@ -10,6 +10,11 @@ Drawn objects on a plain background, without any network:
 
     python datasets/extract_features.py --images data/easy_vqa/images --out data/easy_vqa/features --backbone pixels
 
+Features that somebody else has made, TSV files of bottom-up attention or LXMERT or a folder of .pth files of grid
+features, become such .npz files with --from_tsv; the prepare scripts read them as they are, too:
+
+    python datasets/extract_features.py --from_tsv trainval_36/*.tsv --out data/vqa/features
+
 Subfolders of --images return in --out. A run that was interrupted goes on where it stopped when the same command is
 given again.
 """
@@ -35,12 +40,14 @@ def get_args_parser():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--images", required=True, help="folder of the images, with or without subfolders")
+    data.add_argument("--images", help="folder of the images, with or without subfolders; links are followed")
+    data.add_argument(
+        "--from_tsv", nargs="+", metavar="PATH", help="convert .tsv files, or folders of .tsv or .pth files, instead"
+    )
     data.add_argument("--out", required=True, help="folder of the features: NAME.jpg.npz for every NAME.jpg")
     regions = parser.add_argument_group("regions")
     regions.add_argument(
         "--backbone",
-        required=True,
         choices=BACKBONES,
         help="cells of a grid, boxes of a detector, or (drawn pictures) connected foreground parts as pixels",
     )
@@ -64,6 +71,11 @@ def get_args_parser():
 def main(argv=None):
     args = get_args_parser().parse_args(argv)
     check_workers(args.workers)
+    if args.from_tsv:
+        _convert(args)
+        return
+    if not args.images or not args.backbone:
+        raise UserError("which features? pass --images DIR and --backbone NAME, or --from_tsv FILE to convert others")
     from datasets.extractor_files import list_images
     from datasets.extractors import accepted, build_extractor
 
@@ -75,6 +87,15 @@ def main(argv=None):
         given["device"] = args.device or "auto"
     extractor = build_extractor(args.backbone, **given)
     extract(args.images, args.out, extractor, workers=args.workers, skip_invalid=args.skip_invalid)
+
+
+def _convert(args):
+    from datasets.region_conversion import convert
+
+    ours = ("from_tsv", "out", "workers", "skip_invalid")
+    for name in (name for name, value in vars(args).items() if value is not None and name not in ours):
+        raise UserError(f"--{name} belongs to --images; leave it out, or leave out --from_tsv")
+    convert(args.from_tsv, args.out, skip_invalid=args.skip_invalid)
 
 
 def check_workers(workers):
@@ -131,9 +152,10 @@ def _begin(out, extractor):
     """
     from datasets.region_files import ENDING
     from util.files import read_json, write_json
+    from util.trees import list_files
 
     path = out / META_FILE
-    present = list(out.rglob(f"*{ENDING}*"))
+    present = [out / name for name in (list_files(out) if out.is_dir() else ()) if ENDING in name.rsplit("/", 1)[-1]]
     if path.exists():
         found = read_json(path)
         if _making(found.get("extractor") if isinstance(found, dict) else None) != _making(extractor.settings):
@@ -180,7 +202,8 @@ def _fresh_shape(image, features, stored_shape):
 
 def _regions(images, names, extractor, workers, invalid):
     """Yield (name, features, boxes, (height, width)) of the readable images; the others go into ``invalid``."""
-    from datasets.worker_pool import map_tasks, usable_processors
+    from datasets.worker_pool import map_tasks
+    from util.processors import usable_processors
 
     workers = workers or (usable_processors() if len(names) >= FEW else 1)
     tasks = ((str(images / name), name, extractor.prepare) for name in names)
@@ -200,7 +223,8 @@ def _regions(images, names, extractor, workers, invalid):
 
 def _read(task):
     """The prepared image and its (height, width), or the reason why it cannot be read."""
-    from datasets.extractor_files import BadImage, read_image
+    from datasets.extractor_files import read_image
+    from datasets.pictures import BadImage
 
     path, _, prepare = task
     try:

@@ -5,61 +5,45 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.region_files import ARRAYS, DAMAGE
+from datasets.pictures import open_picture
+from datasets.region_files import ARRAYS, DAMAGE, LAYOUT
 from util.cli import UserError
 from util.files import atomic_path
+from util.trees import list_files
 
 IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # Of the published features; the networks that read them take no more.
 MOST_REGIONS = 100
 
 
-class BadImage(Exception):
-    """An image that cannot be read; the message is the second half of a sentence that begins with its name."""
-
-
 def list_images(folder):
     """Names of the images in a folder and its subfolders, sorted, relative to it, with ``/`` between the parts.
 
+    Links are followed; see `util.trees.list_files`.
+
     Raises:
-        UserError: the folder is missing or has no image.
+        UserError: the folder is missing, cannot be read, or has no image.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"--images {folder} is no folder; give the one with the images")
-    names = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
-    )
+    names = [
+        name
+        for name in list_files(folder)
+        if name.lower().endswith(IMAGE_ENDINGS) and not name.rsplit("/", 1)[-1].startswith(".")
+    ]
     if not names:
         raise UserError(f"--images {folder} has no image ({' '.join(IMAGE_ENDINGS)}); is it the right folder?")
     return names
 
 
 def read_image(path):
-    """Pixels of an image file, uint8 (H, W, 3) red, green, blue: upright as a viewer shows it, transparency on white.
+    """Pixels of an image file, uint8 (H, W, 3) red, green, blue, as of `datasets.pictures.open_picture`.
 
     Raises:
         BadImage: it cannot be read.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if "A" in image.getbands() or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return np.array(image.convert("RGB"))
-    except FileNotFoundError:
-        raise BadImage("does not exist") from None
-    except UnidentifiedImageError:
-        raise BadImage("is not a readable image (empty, cut off, or of an unknown kind)") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # a damaged file fails in almost any way
-        raise BadImage(f"is not a readable image ({' '.join(str(error).split()) or type(error).__name__})") from None
+    return np.array(open_picture(path))
 
 
 def write_regions(path, x, boxes, height, width):
@@ -71,9 +55,12 @@ def write_regions(path, x, boxes, height, width):
         boxes: x1, y1, x2, y2 in pixels, (n, 4) float32.
         height, width: Of the image, in pixels.
     """
-    columns = np.ascontiguousarray(x.T, dtype=np.float32)
+    arrays = {"x": np.ascontiguousarray(x.T, dtype=np.float32), "bbox": boxes.astype(np.float32)}
+    arrays |= {"image_h": np.int64(height), "image_w": np.int64(width)}
+    if x.shape[0] == x.shape[1]:
+        arrays[LAYOUT] = np.array("columns")
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, x=columns, bbox=boxes.astype(np.float32), image_h=np.int64(height), image_w=np.int64(width))
+        np.savez(file, **arrays)
 
 
 def stored_shape(path):

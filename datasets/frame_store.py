@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.blob_journal import BlobJournal
+from util.arrays import MappedFile
 from util.cli import UserError
 from util.files import atomic_path, read_json, write_json
 from util.progress import progress
@@ -151,27 +152,30 @@ class FrameStore:
         # Opened here once so that damage shows at once and not in the first batch.
         self._check()
 
+    def _remake(self):
+        return f"delete {self.folder} and make it again with `{self.remedy}`"
+
     def _damaged(self, path, reason):
-        return UserError(f"{path} {reason}; delete {self.folder} and make it again with `{self.remedy}`")
+        return UserError(f"{path} {reason}; {self._remake()}")
 
     def _load(self, part):
         path = self.folder / f"{part}.npy"
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            raise self._damaged(path, "is missing") from None
-        except (OSError, ValueError, EOFError):
-            raise self._damaged(path, "is damaged or cut short") from None
+        file = MappedFile(path, self._remake())
+        array = file.array
         if array.dtype.kind != INDEX[part] and len(array):
             raise self._damaged(path, f"holds {array.dtype}")
-        return array.view(np.ndarray)
+        return file
 
     @cached_property
-    def _index(self):
+    def _files(self):
         return {part: self._load(part) for part in INDEX}
 
+    def _index(self, part):
+        return self._files[part].array
+
     def _check(self):
-        index, clips, frames = self._index, self.meta.get("clips"), self.meta.get("frames")
+        index = {part: self._index(part) for part in INDEX}
+        clips, frames = self.meta.get("clips"), self.meta.get("frames")
         for part, array in index.items():
             expected = frames if part in ("numbers", "offsets", "sizes") else clips
             expected = expected + 1 if part == "starts" and isinstance(expected, int) else expected
@@ -191,21 +195,24 @@ class FrameStore:
             raise self._damaged(path, f"has {size:,} bytes, expected {self.meta['bytes']:,}")
 
     @cached_property
+    def _frames(self):
+        file = MappedFile(self.folder / DATA_FILE, self._remake(), np.uint8)
+        if file.array.size < self.meta["bytes"]:
+            raise self._damaged(self.folder / DATA_FILE, f"has fewer than {self.meta['bytes']:,} bytes")
+        return file
+
+    @property
     def _data(self):
-        if not self.meta["bytes"]:
-            return np.zeros(0, dtype=np.uint8)
-        try:
-            return np.memmap(self.folder / DATA_FILE, dtype=np.uint8, mode="r").view(np.ndarray)
-        except (OSError, ValueError) as error:
-            raise self._damaged(self.folder / DATA_FILE, f"cannot be opened ({error})") from None
+        # An empty file cannot be mapped.
+        return self._frames.array if self.meta["bytes"] else np.zeros(0, dtype=np.uint8)
 
     def __len__(self):
-        return len(self._index["names"])
+        return len(self._index("names"))
 
     @cached_property
     def names(self):
         """Names of all clips, sorted."""
-        return self._index["names"].tolist()
+        return self._index("names").tolist()
 
     @cached_property
     def _rows(self):
@@ -217,22 +224,22 @@ class FrameStore:
 
     def length(self, clip):
         """Number of frames of the whole clip number ``clip``."""
-        return int(self._index["lengths"][clip])
+        return int(self._index("lengths")[clip])
 
     def crc(self, clip):
         """CRC-32 of the clip's images."""
-        return int(self._index["crcs"][clip])
+        return int(self._index("crcs")[clip])
 
     def numbers(self, clip):
         """Which frames of the clip are kept: int array (n,), ascending."""
-        starts = self._index["starts"]
-        return self._index["numbers"][starts[clip] : starts[clip + 1]]
+        starts = self._index("starts")
+        return self._index("numbers")[starts[clip] : starts[clip + 1]]
 
     def jpeg(self, clip, position):
         """Bytes of the image at ``position`` in `numbers`: uint8 array (size,), not to be written to."""
-        row = self._index["starts"][clip] + position
-        offset = self._index["offsets"][row]
-        return self._data[offset : offset + self._index["sizes"][row]]
+        row = self._index("starts")[clip] + position
+        offset = self._index("offsets")[row]
+        return self._data[offset : offset + self._index("sizes")[row]]
 
     def verify(self):
         """Check the bytes of every clip.
@@ -254,9 +261,9 @@ class FrameStore:
     def fingerprint(self, clips=None):
         """Short hex string that changes with names, lengths and images of ``clips`` (default: all)."""
         clips = np.arange(len(self)) if clips is None else np.asarray(clips, dtype=np.int64)
-        digest = hashlib.blake2b("\n".join(self._index["names"][clips].tolist()).encode(), digest_size=8)
+        digest = hashlib.blake2b("\n".join(self._index("names")[clips].tolist()).encode(), digest_size=8)
         for part in ("lengths", "crcs"):
-            digest.update(np.ascontiguousarray(self._index[part][clips]))
+            digest.update(np.ascontiguousarray(self._index(part)[clips]))
         return digest.hexdigest()
 
     def __getstate__(self):

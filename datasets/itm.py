@@ -23,6 +23,7 @@ from datasets.regions import PADDING, read_batch
 from datasets.vqa_text import Vocabulary
 from util.cli import UserError
 from util.files import read_json
+from util.hashes import short_hash
 
 FIELDS = ("regions", "tokens")
 MAX_REGIONS, MAX_TOKENS = 36, 50
@@ -109,6 +110,7 @@ class ITM(Dataset):
         has_answers: True: what belongs together is always known.
         options: dict of padding, max_regions, max_tokens, num_hard and seed.
         fingerprint: Short hex string that changes with content and options.
+        identity: As ``fingerprint``, but the same for a copy of the data elsewhere, and whatever the options.
         description: What the data are, in words.
         synthetic: Whether they are made up.
         extraction: How the features were made, as far as it is known (dict or None).
@@ -154,6 +156,12 @@ class ITM(Dataset):
         for array in (self.image_ids, self._image_rows, self._tokens, self._samples):
             digest.update(np.ascontiguousarray(array))
         return digest.hexdigest()
+
+    @property
+    def identity(self):
+        """See the class."""
+        arrays = (self.image_ids, self._image_rows, self._tokens, self._samples)
+        return short_hash(self._source.identity(), self.dataset, self.split, *arrays)
 
     def __len__(self):
         return len(self._samples)

@@ -14,6 +14,7 @@ from datasets.region_files import image_id_of
 from datasets.vqa_text import Vocabulary, tokenise
 from util.cli import UserError
 from util.files import read_json, write_json
+from util.text_files import read_text
 
 CAPTIONS_PER_IMAGE = 5
 SPLITS = {"flickr": ("train", "dev", "test"), "coco": ("train", "dev", "test", "testall")}
@@ -81,13 +82,10 @@ def read_precomp(folder, split):
 
 
 def _lines(path):
-    try:
-        # Not splitlines(): a caption may hold characters that it takes for line ends.
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; give --captions the folder of the *_caps.txt and *_ids.txt") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no readable text (UTF-8): {error}; fetch the file again") from None
+    if not path.exists():
+        raise UserError(f"{path} is missing; give --captions the folder of the *_caps.txt and *_ids.txt")
+    # Not splitlines(): a caption may hold characters that it takes for line ends.
+    lines = read_text(path).split("\n")
     return [line.strip() for line in (lines[:-1] if lines[-1] == "" else lines)]
 
 

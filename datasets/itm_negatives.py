@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from datasets.itm_files import CAPTIONS_PER_IMAGE
+from util.cli import UserError
 from util.hashed_draws import hashed_integers
 
 # Streams of `hashed_integers`.
@@ -46,12 +47,15 @@ class Negatives:
     Attributes:
         captions: int64 (n, size), for each image captions of others; shared memory.
         images: int64 (5 n, size), for each caption other images; shared memory.
+
+    Raises:
+        UserError: shared memory has no room for them.
     """
 
     def __init__(self, num_images, size):
         self.num_images, self.size = num_images, size
-        self.captions = torch.zeros((num_images, size), dtype=torch.int64).share_memory_()
-        self.images = torch.zeros((CAPTIONS_PER_IMAGE * num_images, size), dtype=torch.int64).share_memory_()
+        self.captions = _shared_zeros(num_images, size)
+        self.images = _shared_zeros(CAPTIONS_PER_IMAGE * num_images, size)
 
     def draw(self, seed, epoch):
         """Fill both tables at random. NOTE: unlike the original's, they never hold what belongs together."""
@@ -86,3 +90,14 @@ class Negatives:
         """Continue with the tables of `state_dict`."""
         self.captions.copy_(state["captions"])
         self.images.copy_(state["images"])
+
+
+def _shared_zeros(*shape):
+    table = torch.zeros(shape, dtype=torch.int64)
+    try:
+        return table.share_memory_()
+    except (RuntimeError, OSError) as error:
+        raise UserError(
+            f"no room in shared memory for the {table.nbytes / 2**20:,.1f} MB of negatives"
+            f" ({' '.join(str(error).split())}); free /dev/shm, or give more with `docker run --shm-size 8g`"
+        ) from None

@@ -8,6 +8,7 @@ import numpy as np
 from datasets.itm_files import CAPTIONS_PER_IMAGE
 from datasets.region_files import BadRegions, Regions
 from datasets.region_store import RegionStore, RegionStoreWriter, encode_regions
+from util.arrays import MappedFile
 from util.cli import UserError
 from util.progress import progress
 
@@ -37,11 +38,11 @@ def pack_scan(files, splits, out, *, remedy, dtype="float16"):
     Raises:
         UserError: a file is missing or of another form or width, or has another number of images than captions.
     """
-    arrays = {split: _open(files, split, splits[split].total) for split in splits}
+    opened = {split: _open(files, split, splits[split].total) for split in splits}
     ids = set()
     with RegionStoreWriter(out, dtype) as writer:
         stamps = writer.stamps()
-        for split, (array, step) in arrays.items():
+        for split, (file, step) in opened.items():
             status = os.stat(files[split])
             numbered = list(zip(splits[split].rows.tolist(), splits[split].image_ids.tolist(), strict=True))
             for row, image_id in progress(numbered, f"packing {split}", unit="image"):
@@ -51,7 +52,7 @@ def pack_scan(files, splits, out, *, remedy, dtype="float16"):
                     continue
                 ids.add(image_id)
                 if image_id not in stamps:
-                    _add(writer, image_id, stamp, array[row * step], files[split])
+                    _add(writer, image_id, stamp, file.array[row * step], files[split])
                 elif stamps[image_id] != stamp:
                     raise UserError(f"{files[split]} has changed since it was packed; delete {out} and pack again")
         name = next(iter(files.values())).parent.name
@@ -61,21 +62,19 @@ def pack_scan(files, splits, out, *, remedy, dtype="float16"):
 
 
 def _open(files, split, images):
-    """The memory map of a split, and the number of its rows per image."""
+    """The `MappedFile` of a split, and the number of its rows per image."""
     path = files.get(split)
     if path is None:
         folder = next(iter(files.values())).parent
         raise UserError(f"{folder} has no {split}_ims.npy but has captions of {split}; put the file there")
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is damaged or no .npy file ({error}); fetch it again") from None
+    file = MappedFile(path, "fetch it again")
+    array = file.array
     if array.ndim != 3 or array.dtype.kind != "f" or len(array) not in (images, CAPTIONS_PER_IMAGE * images):
         raise UserError(
             f"{path} has {array.dtype} of shape {array.shape}; expected numbers ({images:,} images, regions, width), or"
             f" a row for each of {CAPTIONS_PER_IMAGE * images:,} captions"
         )
-    return array, len(array) // images
+    return file, len(array) // images
 
 
 def _add(writer, image_id, stamp, features, path):

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from util.arrays import MappedFile
 from util.cli import UserError
 from util.files import read_json
+from util.hashes import files_hash
 
 SPLITS = ("train", "dev", "test")
 OFFICIAL_COUNTS = {"train": 15552, "dev": 2608, "test": 7799}
@@ -79,11 +81,14 @@ class MMIMDB(Dataset):
         ids: numpy array of str (N,), or None where the data has no ids.
         image_rows: numpy int64 (N,), which distinct image each film uses: 0..D-1.
         fingerprint: Short hex string that changes with the content of the split.
+        identity: As ``fingerprint``, but the same for a copy of the data elsewhere, and whatever the options.
         description: What the data are, in words.
         synthetic: Whether they are made up.
+        quick: Inputs that are read faster than another process could hand them over.
     """
 
     ids = None
+    quick = ("text",)
     description = "MM-IMDB in the originals' .npy tree"
     synthetic = False
 
@@ -98,6 +103,11 @@ class MMIMDB(Dataset):
         self.fingerprint = fingerprint
         if self._length < count:
             self.fingerprint = hashlib.blake2b(f"{fingerprint} {self._length}".encode(), digest_size=8).hexdigest()
+
+    @property
+    def identity(self):
+        """See the class."""
+        return self.fingerprint
 
     def _read(self, field, rows):
         """Stored array of ``image``, ``text`` or ``label`` for the films ``rows`` (int64 array)."""
@@ -116,8 +126,8 @@ class MMIMDB(Dataset):
             epoch: Without effect: nothing is augmented.
 
         Returns:
-            dict of image (B, 3, H, W) in the stored dtype (normally uint8), text float32 (B, 300), as far
-            as wanted, label float32 (B, G) and index int64 (B,).
+            dict of image (B, 3, H, W) in the stored dtype (uint8, int16 or float32, whichever holds the file's
+            values), text float32 (B, 300), as far as wanted, label float32 (B, G) and index int64 (B,).
         """
         rows = np.asarray(indices, dtype=np.int64)
         if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
@@ -173,26 +183,23 @@ class StoredMMIMDB(MMIMDB):
         if not self._films:
             raise UserError(f"split {split} of {folder} has no films; {self._remedy()}")
         # Opened here once so that damage shows at once and not in the first batch.
-        _ = self._arrays
+        _ = self._files
 
     def _remedy(self):
         return f"redo the store with `{prepare_command(self.folder)} --overwrite`"
 
     def _open(self, part, shape, dtype):
         path = store_file(self.folder, self.split, part)
-        try:
-            array = np.load(path, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
-            reason = "is missing" if isinstance(error, FileNotFoundError) else "is damaged or cut short"
-            raise UserError(f"{path} {reason}; {self._remedy()}") from None
+        file = MappedFile(path, self._remedy())
+        array = file.array
         if array.shape != shape or array.dtype.kind != np.dtype(dtype).kind:
             raise UserError(
                 f"{path} holds {array.dtype} {array.shape} where {META_FILE} promises {dtype} {shape}; {self._remedy()}"
             )
-        return array
+        return file
 
     @cached_property
-    def _arrays(self):
+    def _files(self):
         shapes = {
             "images": ((self._distinct, *self.image_shape), self._image_dtype),
             "image_rows": ((self._films,), "int32"),
@@ -200,25 +207,27 @@ class StoredMMIMDB(MMIMDB):
             "labels": ((self._films, self.num_labels), "uint8"),
             "ids": ((self._films,), "U"),
         }
-        arrays = {part: self._open(part, *shapes[part]) for part in STORE_PARTS}
-        rows = arrays["image_rows"]
+        files = {part: self._open(part, *shapes[part]) for part in STORE_PARTS}
+        rows = files["image_rows"].array
         if rows.min() < 0 or rows.max() >= self._distinct:
             path = store_file(self.folder, self.split, "image_rows")
             raise UserError(f"{path} points at images that do not exist; {self._remedy()}")
-        return arrays
+        return files
+
+    def _array(self, part):
+        return self._files[part].array
 
     @cached_property
     def ids(self):
-        return np.array(self._arrays["ids"][: len(self)])
+        return np.array(self._array("ids")[: len(self)])
 
     @cached_property
     def image_rows(self):
         # Numbered 0..D-1 also when `small` leaves some images out.
-        return np.unique(self._arrays["image_rows"][: len(self)], return_inverse=True)[1].astype(np.int64)
+        return np.unique(self._array("image_rows")[: len(self)], return_inverse=True)[1].astype(np.int64)
 
     def _read(self, field, rows):
-        arrays = self._arrays
-        return arrays[f"{field}s"][arrays["image_rows"][rows] if field == "image" else rows]
+        return self._array(f"{field}s")[self._array("image_rows")[rows] if field == "image" else rows]
 
 
 class TreeMMIMDB(MMIMDB):
@@ -266,6 +275,13 @@ class TreeMMIMDB(MMIMDB):
                     f" again, or make a store in a new folder with `{prepare_command('NEW_DIR')}`"
                 )
         return count, hashlib.blake2b("\n".join(sorted(seen)).encode(), digest_size=8).hexdigest()
+
+    @cached_property
+    def identity(self):
+        """See the class."""
+        kinds = ("image", "text", "label")
+        paths = [self._path(kind, number) for kind in kinds for number in range(len(self))]
+        return files_hash([(path.name, path) for path in paths])
 
     @cached_property
     def image_rows(self):

@@ -60,7 +60,8 @@ class OfficialFile:
                 " or make small data with `python datasets/make_demo.py mmimdb --source easy-vqa --out DIR`"
             )
         try:
-            return h5py.File(self.path, "r")
+            # Nobody writes it, and not every file system has locks.
+            return h5py.File(self.path, "r", locking=False)
         except OSError as error:
             raise UserError(
                 f"{self.path} is not a readable HDF5 file, or is cut short ({self.path.stat().st_size:,} bytes):"

@@ -1,7 +1,6 @@
 """Writes the compact MM-IMDB store; the finished folder replaces an older one only as a whole."""
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -12,7 +11,8 @@ import numpy as np
 
 from datasets.mmimdb import META_FILE, SPLITS, STORE_FORMAT, STORE_VERSION, store_file
 from util.cli import UserError
-from util.files import write_json
+from util.files import write_fault, write_json
+from util.locks import locked
 
 IMAGE_DTYPES = ("uint8", "int16", "float32")
 HEADER_BYTES = 128
@@ -21,7 +21,7 @@ LOCK_FILE = ".lock"
 
 @contextlib.contextmanager
 def staging_folder(out):
-    """Yield an empty folder beside ``out``; once it holds ``meta.json``, its files are moved into ``out``.
+    """Yield an empty folder on the file system of ``out``; once it holds ``meta.json``, its files move into ``out``.
 
     What a killed run left behind is moved into place if it was complete, else thrown away.
 
@@ -29,13 +29,12 @@ def staging_folder(out):
         UserError: ``out`` cannot be written, or another run is writing it.
     """
     out = Path(out).resolve()
-    staging = out.parent / f".{out.name}.preparing"
+    staging = _staging(out)
+    busy = f"another run is preparing {out} (in {staging}): wait for it or end it first"
     try:
         _check_writable(out)
         staging.mkdir(parents=True, exist_ok=True)
-        _check_same_disk(out, staging)
-        with open(staging / LOCK_FILE, "w") as lock:
-            _take_lock(lock, out, staging)
+        with locked(staging / LOCK_FILE, busy=busy):
             try:
                 _publish(staging, out)
                 for leftover in _contents(staging):
@@ -43,11 +42,24 @@ def staging_folder(out):
                 yield staging
                 _publish(staging, out)
             finally:
-                # A complete store whose move failed stays for the next start.
+                # A complete store whose move failed stays for the next start. (Windows keeps the locked file.)
                 if not (staging / META_FILE).is_file():
                     shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror or error}; choose another --out") from error
+        raise UserError(f"cannot write {out}: {write_fault(error, 'choose another --out')}") from error
+
+
+def _staging(out):
+    """Where the store of ``out`` is prepared: files can be renamed within one file system only.
+
+    That is inside ``out``, which may be all that the user can write, or beside it as long as there is no ``out``.
+    """
+    beside = out.parent / f".{out.name}.preparing"
+    if not out.is_dir():
+        return beside
+    # A run that was killed while it published left its files there.
+    left = beside.is_dir() and beside.stat().st_dev == out.stat().st_dev
+    return beside if left else out / ".preparing"
 
 
 def _check_writable(out):
@@ -57,23 +69,8 @@ def _check_writable(out):
         raise UserError(f"--out {out} is a folder that you cannot write; choose another one")
 
 
-def _check_same_disk(out, staging):
-    # Checked before the long work: files can be renamed within one file system only.
-    if out.exists() and out.stat().st_dev != staging.stat().st_dev:
-        staging.rmdir()
-        raise UserError(f"--out {out} is a mount point; give a folder inside it")
-
-
-def _take_lock(lock, out, staging):
-    # The lock goes with its process, so that only a live run holds it.
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"another run is preparing {out} (in {staging}): wait for it or end it first") from None
-
-
 def _contents(staging):
-    return [path for path in staging.iterdir() if path.name != LOCK_FILE]
+    return [path for path in staging.iterdir() if not path.name.startswith(LOCK_FILE)]
 
 
 def _publish(staging, out):

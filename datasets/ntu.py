@@ -17,6 +17,7 @@ from datasets.ntu_store import PREPARE, StoreSource
 from datasets.ntu_tree import SKELETON_FOLDER, VIDEO_FOLDER, TreeSource, find_video_folder
 from datasets.ntu_video import EMPTY, FRAME_SAMPLING, Crop, pick_slots, slots
 from util.cli import UserError
+from util.hashes import short_hash
 
 SPLITS = tuple(SUBJECTS)
 FIELDS = ("rgb", "skeleton")
@@ -119,6 +120,7 @@ class NTU(Dataset):
         dropped: Ids left out because the official list says that their skeleton is not whole.
         frame_shape: ``(H, W, 3)``.
         fingerprint: Short hex string that changes with content and options.
+        identity: As ``fingerprint``, but the same for a copy of the data elsewhere, and whatever the options.
         description: What the data are, in words.
         synthetic: Whether they are made up.
     """
@@ -173,6 +175,11 @@ class NTU(Dataset):
             options |= {"seed": 0, "views": 0}
         facts = [self._source.fingerprint(self._rows), self.num_labels, sorted(options.items())]
         self.fingerprint = hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
+
+    @property
+    def identity(self):
+        """See the class."""
+        return short_hash(self._source.identity(self._rows), self.num_labels, self.ids, self._labels)
 
     def __len__(self):
         return len(self._rows)

@@ -40,7 +40,7 @@ ACTIONS = (
     *("walking towards each other", "walking apart from each other"),
 )
 
-_PATTERN = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
+_PATTERN = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
 
 
 class BadSample(Exception):
@@ -87,19 +87,33 @@ def missing_skeletons():
 
 
 def list_ids(folder, ending):
-    """Ids of the files of ``folder`` that end in ``ending``.
+    """Ids of the files of ``folder`` that end in ``ending``, or in that with upper-case letters.
 
     Returns:
         Sorted list of the ids of NTU RGB+D 60, and dict file name -> reason of the others.
     """
-    ids, bad, suffix = [], {}, Path(f"x{ending}").suffix
-    for path in Path(folder).iterdir():
-        if path.name.startswith(".") or path.suffix != suffix:
+    ids, bad, suffix = set(), {}, Path(f"x{ending}").suffix
+    for path in sorted(Path(folder).iterdir()):
+        if path.name.startswith(".") or path.suffix.lower() != suffix:
             continue
         try:
-            if not path.name.endswith(ending):
+            if not path.name.endswith(_spellings(ending)):
                 raise BadSample(f"is not named SsssCcccPpppRrrrAaaa{ending}")
-            ids.append(parse_id(path.name[: -len(ending)]).id)
+            name = parse_id(path.name[: -len(ending)]).id
+            if name in ids:
+                raise BadSample("is there twice, with lower-case and with upper-case letters")
+            ids.add(name)
         except BadSample as reason:
             bad[path.name] = str(reason)
     return sorted(ids), dict(sorted(bad.items()))
+
+
+def file_of(folder, name, ending):
+    """Path of the file of the id ``name``, also with an upper-case ending; the usual path where there is none."""
+    paths = [Path(folder) / f"{name}{spelling}" for spelling in _spellings(ending)]
+    return next((path for path in paths if path.exists()), paths[0])
+
+
+def _spellings(ending):
+    stem, dot, suffix = ending.rpartition(".")
+    return ending, f"{stem}{dot}{suffix.upper()}", ending.upper()

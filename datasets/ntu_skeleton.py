@@ -6,11 +6,14 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.ntu_names import BadSample
+from util.text_files import NotText, decode_text
 
 NUM_JOINTS = 25
 MAX_PERSONS = 2
 ORIGIN_JOINT = 1
 ABSENT_PERSON = ("minus_origin", "zero")
+# Which two bodies of a clip with more are kept.
+BODIES = ("first", "motion")
 
 
 class Skeleton(NamedTuple):
@@ -18,17 +21,23 @@ class Skeleton(NamedTuple):
 
     counts: uint8 (T,), persons per frame, at most two.
     joints: float32 (sum of counts, 25, 3), frame by frame: x, y, z in metres.
+    dropped: Number of persons that were left out, counted in every frame.
     """
 
     counts: np.ndarray
     joints: np.ndarray
+    dropped: int = 0
 
 
-def read_skeleton(path):
+def read_skeleton(path, bodies="first"):
     """Parse an official ``.skeleton`` file.
 
-    Persons after the second of a frame are left out; NaN becomes 0; what follows the announced frames
-    is ignored.
+    NaN becomes 0; what follows the announced frames is ignored.
+
+    Args:
+        path: The file.
+        bodies: ``first``: the first two persons of every frame are kept, as in the original, whoever they are.
+            ``motion``: those that move most, see `chosen_by_motion`; furniture is sometimes tracked as a person.
 
     Returns:
         A `Skeleton`.
@@ -38,35 +47,81 @@ def read_skeleton(path):
     """
     try:
         with open(path, "rb") as file:
-            text = file.read().decode("ascii")
+            text = decode_text(file.read())
     except OSError as error:
         raise BadSample(f"cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise BadSample("is not a text file") from None
-    return parse_skeleton(text)
+    except NotText as reason:
+        raise BadSample(f"is not a text file ({reason})") from None
+    if not text.isascii():
+        raise BadSample("is not a text file of numbers")
+    return parse_skeleton(text, bodies)
 
 
-def parse_skeleton(text):
+def parse_skeleton(text, bodies="first"):
     """Parse the text of an official file; see `read_skeleton`."""
     lines = text.splitlines()
     reader = _Reader(lines)
     total = reader.count("frames")
     if not total:
         raise BadSample("has 0 frames")
-    counts, rows = [], []
-    for frame in range(total):
-        reader.where = f"frame {frame + 1} of {total}"
-        persons = reader.count("persons")
-        counts.append(min(persons, MAX_PERSONS))
-        for person in range(persons):
-            reader.line()
-            joints = reader.count("joints")
-            if joints != NUM_JOINTS:
-                raise BadSample(f"has {joints} joints, not {NUM_JOINTS}, in {reader.where}")
-            block = reader.block(NUM_JOINTS)
-            if person < MAX_PERSONS:
-                rows += block
-    return Skeleton(np.array(counts, dtype=np.uint8), _numbers(rows))
+    frames = []
+    for number in range(total):
+        reader.where = f"frame {number + 1} of {total}"
+        frames.append([_person(reader) for _ in range(reader.count("persons"))])
+    # Bodies that nobody will see are parsed where they have to be compared, and only there.
+    kept = chosen_by_motion(frames) if bodies == "motion" else [frame[:MAX_PERSONS] for frame in frames]
+    counts = np.array([len(frame) for frame in kept], dtype=np.uint8)
+    rows = [row for frame in kept for _, block in frame for row in block]
+    joints = _numbers(rows)
+    joints[np.isnan(joints)] = 0
+    return Skeleton(counts, joints, sum(map(len, frames)) - int(counts.sum()))
+
+
+def _person(reader):
+    """The tracking id of a person of a frame, and the lines of its joints."""
+    tracked = reader.line().split(None, 1)
+    joints = reader.count("joints")
+    if joints != NUM_JOINTS:
+        raise BadSample(f"has {joints} joints, not {NUM_JOINTS}, in {reader.where}")
+    return tracked[0] if tracked else "", reader.block(NUM_JOINTS)
+
+
+def chosen_by_motion(frames):
+    """At most two persons of each frame, those that move most in the clip.
+
+    A body is what has the same tracking id. Its motion is the sum, over frames and joints, of the squared distances
+    from where each joint is on average. Bodies are taken from the one that moves most. Each joins the first of two
+    places that nobody has in its frames, so that a person whose id changes in the middle keeps the place, and is left
+    out where both are taken.
+
+    Args:
+        frames: For each frame the list of (tracking id, lines of joints).
+
+    Returns:
+        The same, with the person of the first place before that of the second.
+    """
+    if max(map(len, frames)) <= 1:
+        return frames
+    tracks = {}
+    for number, frame in enumerate(frames):
+        seen = {}
+        for tracked, block in frame:
+            # The same id twice in a frame is two bodies.
+            seen[tracked] = seen.get(tracked, 0) + 1
+            tracks.setdefault((tracked, seen[tracked]), {})[number] = (tracked, block)
+    places = [{} for _ in range(MAX_PERSONS)]
+    for track in sorted(tracks.values(), key=_motion, reverse=True):
+        place = next((place for place in places if not place.keys() & track.keys()), None)
+        if place is not None:
+            place.update(track)
+    return [[place[number] for place in places if number in place] for number in range(len(frames))]
+
+
+def _motion(track):
+    joints = _numbers([row for _, block in track.values() for row in block]).astype(np.float64)
+    known = ~np.isnan(joints)
+    centre = np.where(known, joints, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return float(np.nansum((joints - centre) ** 2))
 
 
 class _Reader:
@@ -89,20 +144,19 @@ class _Reader:
 
     def count(self, what):
         text = self.line().strip()
-        if not text.isdigit():
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
             raise BadSample(f"has {text[:20]!r} in place of the number of {what} in {self.where}")
         return int(text)
 
 
 def _numbers(rows):
-    """First three numbers of each line: float32 (len(rows) / 25, 25, 3)."""
+    """First three numbers of each line: float32 (len(rows) / 25, 25, 3), which may be NaN."""
     try:
         values = np.array([[float(word) for word in row.split(None, 3)[:3]] for row in rows], dtype=np.float32)
         joints = values.reshape(-1, NUM_JOINTS, 3)
     except ValueError:
         raise BadSample("has a joint without three numbers") from None
-    joints[np.isnan(joints)] = 0
-    if not np.isfinite(joints).all():
+    if np.isinf(joints).any():
         raise BadSample("has a joint at an infinite place")
     return joints
 
@@ -130,7 +184,7 @@ class Pose:
 
     def frames(self, numbers):
         """Frames ``numbers`` (int array (n,)) with the origin subtracted: float32 (n, 2, 25, 3)."""
-        counts, joints = self._skeleton
+        counts, joints, _ = self._skeleton
         numbers = np.asarray(numbers)
         poses = np.zeros((len(numbers), MAX_PERSONS, NUM_JOINTS, 3), dtype=np.float32)
         for person in range(MAX_PERSONS):

@@ -1,6 +1,7 @@
 """The raw NTU files that a preparation starts from, and what turns out to be wrong with them."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from datasets.ntu_names import (
     SKELETON_ENDING,
     VIDEO_ENDING,
     BadSample,
+    file_of,
     list_ids,
     missing_skeletons,
 )
@@ -22,7 +24,7 @@ INVALID_FILE = "invalid.txt"
 
 
 class Task(NamedTuple):
-    """One sample to prepare: its id, its files, and how to scale it (``target`` and ``ffmpeg`` for AVI alone)."""
+    """One sample to prepare: its id and files, and how to make it (``target`` and ``ffmpeg`` for AVI alone)."""
 
     id: str
     video: str
@@ -31,6 +33,7 @@ class Task(NamedTuple):
     size: int = 256
     fps: int = 30
     quality: int = 95
+    bodies: str = "first"
     ffmpeg: str = ""
 
 
@@ -48,7 +51,7 @@ class Outcome(NamedTuple):
 def prepare_sample(task):
     """Parse the skeleton and scale the video of a `Task`; returns an `Outcome`."""
     try:
-        skeleton = read_skeleton(task.skeleton)
+        skeleton = read_skeleton(task.skeleton, task.bodies)
     except BadSample as reason:
         return Outcome(f"skeleton {reason}")
     try:
@@ -102,8 +105,8 @@ class Sources:
 
     def task(self, name, **how):
         """The `Task` of the sample ``name``."""
-        skeleton = str(self.skeletons / f"{name}{SKELETON_ENDING}") if self.skeletons else ""
-        return Task(name, str(self.videos / f"{name}{VIDEO_ENDING}"), skeleton, **how)
+        skeleton = str(file_of(self.skeletons, name, SKELETON_ENDING)) if self.skeletons else ""
+        return Task(name, str(file_of(self.videos, name, VIDEO_ENDING)), skeleton, **how)
 
     def reject(self, name, reason):
         """Note that a sample cannot be used; an officially missing skeleton is expected and no fault."""
@@ -126,8 +129,8 @@ class Sources:
             for path in sorted(folder.iterdir()):
                 # A link to nowhere is found out when the file is read.
                 status = path.stat() if path.exists() else path.lstat()
-                lines.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")
-        return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
+                lines.append(os.fsencode(path.name) + f" {status.st_size} {status.st_mtime_ns}".encode())
+        return hashlib.blake2b(b"\n".join(lines), digest_size=8).hexdigest()
 
     def check_invalid(self, folder, skip_invalid):
         """List what is invalid in ``invalid.txt`` of ``folder``; stop there unless it is to be left out.

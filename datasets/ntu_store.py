@@ -12,6 +12,7 @@ from datasets.frame_store import META_FILE, FrameStore, save_array
 from datasets.ntu_names import BadSample
 from datasets.ntu_skeleton import NUM_JOINTS, Skeleton
 from datasets.ntu_video import to_decode
+from util.arrays import MappedFile
 from util.cli import UserError
 from util.progress import progress
 
@@ -50,7 +51,13 @@ class SkeletonWriter:
         """Append the `Skeleton` of the sample ``name``."""
         counts = skeleton.counts.tobytes()
         blob = np.ascontiguousarray(skeleton.joints, dtype=np.float32).tobytes() + counts + bytes(-len(counts) % 4)
-        self._journal.append(name, blob, length=len(skeleton.counts), persons=len(skeleton.joints))
+        facts = {"length": len(skeleton.counts), "persons": len(skeleton.joints), "dropped": skeleton.dropped}
+        self._journal.append(name, blob, **facts)
+
+    def dropped(self):
+        """Number of samples with persons that were left out, and the number of these, counted in every frame."""
+        counts = [entry.get("dropped", 0) for entry in self._journal.entries.values()]
+        return sum(count > 0 for count in counts), sum(counts)
 
     def finish(self):
         """Write the index: names (N,) and int64 (N, 4) of offset, frames, persons and CRC-32."""
@@ -74,30 +81,38 @@ class SkeletonStore:
         if index.shape != (len(self._names), 4) or (len(index) and (index.min() < 0 or self._ends.max() > size)):
             raise self._damaged(SKELETON_INDEX, "does not fit the other files")
 
+    def _remake(self):
+        return f"delete {self.folder} and make it again with `{self.remedy}`"
+
     def _damaged(self, name, reason):
-        return UserError(f"{self.folder / name} {reason}; delete {self.folder} and make it again with `{self.remedy}`")
+        return UserError(f"{self.folder / name} {reason}; {self._remake()}")
 
     def _load(self, name, dtype=None):
-        try:
-            if dtype is None:
-                return np.load(self.folder / name, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-            return np.memmap(self.folder / name, dtype=dtype, mode="r").view(np.ndarray)
-        except FileNotFoundError:
-            raise self._damaged(name, "is missing") from None
-        except (OSError, ValueError, EOFError):
-            raise self._damaged(name, "is damaged or cut short") from None
+        return MappedFile(self.folder / name, self._remake(), dtype)
 
     @cached_property
-    def _names(self):
+    def _names_file(self):
         return self._load(SKELETON_NAMES)
 
     @cached_property
-    def _index(self):
+    def _index_file(self):
         return self._load(SKELETON_INDEX)
 
     @cached_property
-    def _data(self):
+    def _data_file(self):
         return self._load(SKELETON_FILE, np.uint8)
+
+    @property
+    def _names(self):
+        return self._names_file.array
+
+    @property
+    def _index(self):
+        return self._index_file.array
+
+    @property
+    def _data(self):
+        return self._data_file.array
 
     @property
     def _ends(self):
@@ -113,8 +128,9 @@ class SkeletonStore:
         """The `Skeleton` number ``row``; its arrays are views of the file, not to be written to."""
         offset, frames, persons, _ = self._index[row]
         middle = offset + persons * NUM_JOINTS * 12
-        joints = self._data[offset:middle].view(np.float32).reshape(persons, NUM_JOINTS, 3)
-        return Skeleton(self._data[middle : middle + frames], joints)
+        data = self._data
+        joints = data[offset:middle].view(np.float32).reshape(persons, NUM_JOINTS, 3)
+        return Skeleton(data[middle : middle + frames], joints)
 
     def crcs(self, rows):
         """CRC-32 of the skeletons ``rows``: int64 (n,)."""
@@ -213,6 +229,9 @@ class StoreSource:
         crcs = self._skeletons.crcs([self._pose(row) for row in rows])
         frames = self._frames.fingerprint([self._clip(row) for row in rows])
         return hashlib.blake2b(frames.encode() + crcs.tobytes(), digest_size=8).hexdigest()
+
+    # The content alone decides it already.
+    identity = fingerprint
 
     def has_frames(self, row):
         """Whether the skeleton is readable; the store holds no others."""

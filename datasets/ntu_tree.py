@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.ntu_names import SKELETON_ENDING, VIDEO_ENDING, BadSample, list_ids
+from datasets.ntu_names import SKELETON_ENDING, VIDEO_ENDING, BadSample, file_of, list_ids
 from datasets.ntu_skeleton import read_skeleton
 from datasets.ntu_store import DATASET, PREPARE
 from datasets.ntu_video import read_avi
 from util.cli import UserError
 from util.files import read_json
+from util.hashes import files_hash
 
 SKELETON_FOLDER = "nturgb+d_skeletons"
 VIDEO_FOLDER = "nturgb+d_rgb_256x256_30"
@@ -66,11 +67,11 @@ class TreeSource:
 
     def video_path(self, row):
         """The AVI file."""
-        return self._videos / f"{self.names[row]}{VIDEO_ENDING}"
+        return file_of(self._videos, self.names[row], VIDEO_ENDING)
 
     def skeleton_path(self, row):
         """The skeleton file."""
-        return self.folder / SKELETON_FOLDER / f"{self.names[row]}{SKELETON_ENDING}"
+        return file_of(self.folder / SKELETON_FOLDER, self.names[row], SKELETON_ENDING)
 
     def images(self, row, choose):
         """Decode frames of one video; arguments, result and errors are those of `StoreSource.images`."""
@@ -100,6 +101,11 @@ class TreeSource:
                 status = path.stat()
                 digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
         return digest.hexdigest()
+
+    def identity(self, rows):
+        """Short hex string that changes with names, sizes and content of the files of ``rows``, not their place."""
+        paths = [path for row in rows for path in (self.video_path(row), self.skeleton_path(row))]
+        return files_hash([(path.name, path) for path in paths])
 
     def __getstate__(self):
         return {name: value for name, value in self.__dict__.items() if name != "names"}

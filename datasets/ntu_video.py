@@ -1,8 +1,11 @@
 """Which frames of an NTU video a network gets, and reading them from an AVI file."""
 
+import contextlib
+
 import numpy as np
 
 from datasets.ntu_names import BadSample
+from datasets.video_files import count_frames
 
 NUM_SLOTS = 24
 EMPTY = -1
@@ -82,26 +85,35 @@ class Crop:
         return begin, begin + kept
 
 
-def _open(path):
+@contextlib.contextmanager
+def _opened(path):
     import cv2
 
-    video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    length = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
-    if length < 1:
-        video.release()
-        raise BadSample("is not a readable video" if not length else "does not say its number of frames")
-    return video, length
+    # OpenCV crashes at a name whose bytes are not UTF-8.
+    with open(path, "rb") if not _is_utf8(path) else contextlib.nullcontext() as file:
+        video = cv2.VideoCapture(f"/dev/fd/{file.fileno()}" if file else str(path), cv2.CAP_FFMPEG)
+        try:
+            if not video.isOpened():
+                raise BadSample("is not a readable video")
+            yield video
+        finally:
+            video.release()
+
+
+def _is_utf8(path):
+    try:
+        return bool(str(path).encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def avi_length(path):
-    """Number of frames that the file's header promises.
+    """Number of frames in the file; what its header says only has to be about that.
 
     Raises:
-        BadSample: it is no readable video, or has no frames.
+        BadSample: it is no readable video, has no frames, or ends early.
     """
-    video, length = _open(path)
-    video.release()
-    return length
+    return count_frames(path)
 
 
 def read_avi(path, choose):
@@ -117,11 +129,9 @@ def read_avi(path, choose):
     Raises:
         BadSample: it is no readable video, or ends before one of the frames.
     """
-    video, length = _open(path)
-    images = {}
-    try:
-        chosen = choose(length)
-        position = 0
+    length = count_frames(path)
+    chosen, images, position = choose(length), {}, 0
+    with _opened(path) as video:
         for number in to_decode(chosen):
             # Frames in between are decoded but not converted.
             while position < number and video.grab():
@@ -131,8 +141,6 @@ def read_avi(path, choose):
                 raise BadSample(f"cannot be decoded beyond frame {position} of {length}")
             position += 1
             images[number] = image
-    finally:
-        video.release()
     return chosen, images
 
 

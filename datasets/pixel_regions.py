@@ -58,7 +58,6 @@ class PixelRegions:
         for row, (x1, y1, x2, y2) in zip(x, boxes, strict=True):
             row[:pixels] = self._resize(image[y1:y2, x1:x2]).ravel()
             row[:pixels] /= 255
-        # No row is all zeros, which would count as padding: x2/W and y2/H are positive.
         x[:, pixels : pixels + 4] = boxes / [width, height, width, height]
         x[:, pixels + 4] = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) / (width * height)
         return x, boxes.astype(np.float32)

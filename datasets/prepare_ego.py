@@ -74,7 +74,7 @@ def prepare(
     # Imported here so that `--help` does not wait for it.
     from datasets.ego_annotation import ANNOTATION_FILE
     from datasets.ego_pack import FAULTS_FILE, finished_store, pack
-    from datasets.worker_pool import usable_processors
+    from util.processors import usable_processors
 
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: must be 1 or more")

@@ -5,9 +5,10 @@
     python datasets/prepare_itm.py --dataset coco --captions coco_precomp --features DIR --out data/itm
 
 expects {train,dev,test}_caps.txt and _ids.txt (of COCO testall as well), five captions per image. DIR holds an .npz
-file per image, named by its photo or image id (directly, or in folders), or SCAN's {train,dev,test}_ims.npy, which
-have no boxes. Writes <out>/<dataset>/ with the captions, the vocabulary and the features (store/). With the official
-files it should print: flickr train 29,000, dev 1,014, test 1,000 images.
+file per image, named by its photo or image id (directly, or in folders), .tsv files of bottom-up attention, .pth files
+of grid features, or SCAN's {train,dev,test}_ims.npy, which have no boxes. Writes <out>/<dataset>/ with the captions,
+the vocabulary and the features (store/). With the official files it should print: flickr train 29,000, dev 1,014,
+test 1,000 images.
 
 A run that was interrupted goes on where it stopped when the same command is given again.
 """
@@ -28,7 +29,7 @@ def get_args_parser():
     data.add_argument("--captions", required=True, help="folder of *_caps.txt and *_ids.txt")
     data.add_argument("--dataset", choices=("flickr", "coco"), default="flickr")
     data.add_argument("--json", help="dataset_flickr30k.json, which names the photos of Flickr30K's ids")
-    data.add_argument("--features", required=True, help="folder of .npz files, or of SCAN's *_ims.npy")
+    data.add_argument("--features", required=True, help="folder of .npz, .tsv or .pth files, or of SCAN's *_ims.npy")
     data.add_argument("--out", required=True, help="folder of the prepared data, e.g. data/itm")
     work = add_packing_flags(parser)
     work.add_argument("--skip_missing", action="store_true", help="leave out images without features or not in --json")
@@ -64,13 +65,13 @@ def prepare(
 
     Args:
         captions: Folder of ``*_caps.txt`` and ``*_ids.txt``.
-        features: Folder of ``.npz`` files or of SCAN's ``*_ims.npy``.
+        features: Folder of SCAN's ``*_ims.npy``, or of features as in `region_packing.pack_regions`.
         out: Folder of the prepared data sets; this one goes into its folder ``dataset``.
         dataset, names: ``flickr`` with its ``dataset_flickr30k.json``, or ``coco`` and None.
         dtype: ``float16`` or ``float32``, of the packed features.
         workers: Number of processes; None for one per processor.
         skip_missing: Leave out images without features or not in ``names``.
-        skip_invalid: Leave out faulty ``.npz`` files instead of ending with an error.
+        skip_invalid: Leave out faulty features instead of ending with an error.
 
     Returns:
         dict split -> number of images.

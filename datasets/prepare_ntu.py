@@ -37,6 +37,13 @@ def get_args_parser():
     form.add_argument("--size", type=int, default=256, help="pixels of a side, even (default: %(default)s)")
     form.add_argument("--fps", type=int, default=30, help="frames per second (default: %(default)s)")
     form.add_argument("--quality", type=int, default=95, help="JPEG quality in the store (default: %(default)s)")
+    form.add_argument(
+        "--bodies",
+        choices=("first", "motion"),
+        default="first",
+        help="of more than two bodies, --out keeps the first two of each frame, as the original does, or the two that"
+        " move most in the clip (default: %(default)s)",
+    )
     form.add_argument("--ffmpeg", help="ffmpeg program that writes the tree (default: the PyAV package does)")
     work = parser.add_argument_group("work")
     work.add_argument("--workers", type=int, help="processes (default: one per processor)")
@@ -54,7 +61,8 @@ def main(argv=None):
     if args.verify:
         verify(args.out or tree_folder(videos, **how))
     elif args.out:
-        prepare_store(videos, args.skeletons, args.out, quality=args.quality, **how, **work)
+        how |= {"quality": args.quality, "bodies": args.bodies}
+        prepare_store(videos, args.skeletons, args.out, **how, **work)
     else:
         prepare_tree(videos, ffmpeg=args.ffmpeg, **how, **work)
 
@@ -63,6 +71,8 @@ def _check(args):
     check_form(args.size, args.fps, args.quality, args.workers)
     if args.out and args.ffmpeg:
         raise UserError("--ffmpeg belongs to the originals' tree; leave it out, or leave out --out")
+    if args.bodies != "first" and not args.out:
+        raise UserError(f"--bodies {args.bodies} belongs to --out: the originals' tree has the official skeleton files")
     if args.out and not args.skeletons and not args.verify:
         raise UserError("--out needs the skeletons as well: give --skeletons DIR")
 
@@ -79,13 +89,16 @@ def check_form(size=256, fps=30, quality=95, workers=None):
         raise UserError(f"--workers {workers}: must be 1 or more")
 
 
-def prepare_store(videos, skeletons, out, *, size=256, fps=30, quality=95, workers=None, skip_invalid=False):
+def prepare_store(
+    videos, skeletons, out, *, size=256, fps=30, quality=95, bodies="first", workers=None, skip_invalid=False
+):
     """Write or complete the store in ``out``.
 
     Args:
         videos, skeletons: Folders of the raw files.
         out: Folder of the store.
         size, fps, quality: Pixels of a side, frames per second and JPEG quality.
+        bodies: ``first`` or ``motion``, see `ntu_skeleton.read_skeleton`.
         workers: Number of processes; None for one per processor.
         skip_invalid: Leave out faulty files instead of ending with an error.
 
@@ -101,6 +114,8 @@ def prepare_store(videos, skeletons, out, *, size=256, fps=30, quality=95, worke
 
     sources = Sources(videos, skeletons)
     how = {"size": size, "fps": fps, "quality": quality}
+    # Not in the settings of a store that was made before there was a choice.
+    how |= {} if bodies == "first" else {"bodies": bodies}
     request = how | {"files": sources.digest(), "skip_invalid": skip_invalid}
     count = _finished_count(out, request)
     if count is not None:
@@ -112,18 +127,31 @@ def prepare_store(videos, skeletons, out, *, size=256, fps=30, quality=95, worke
         count = len(frames.done)
         if not count:
             raise UserError(f"{videos} and {skeletons} have no usable sample (see {Path(out) / 'invalid.txt'})")
-        meta = _meta(videos, how, request, sources)
+        meta = _meta(videos, how, request, sources) | {"dropped_bodies": poses.dropped()}
         poses.finish()
         frames.finish(meta)
     print(f"wrote {out}")
     sources.tell_counts(count, meta["synthetic"])
+    _tell_bodies(*meta["dropped_bodies"], bodies)
     return count
+
+
+def _tell_bodies(samples, count, bodies):
+    """Print how many bodies were left out, counted in every frame."""
+    if samples:
+        kept = "the first two of each frame" if bodies == "first" else "the two that move most"
+        other = "; --bodies motion keeps the two that move most" if bodies == "first" else ""
+        print(
+            f"note: {samples:,} sample{'s' * (samples > 1)} with more than two bodies: kept {kept}, left out {count:,}"
+            f" bodies, counted in every frame{other}"
+        )
 
 
 def _fill(frames, poses, sources, how, workers):
     """Add the samples that the two writers do not have yet."""
     from datasets.ntu_sources import prepare_sample
-    from datasets.worker_pool import map_tasks, usable_processors
+    from datasets.worker_pool import map_tasks
+    from util.processors import usable_processors
     from util.progress import progress
 
     done = frames.done & poses.done
@@ -190,8 +218,9 @@ def prepare_tree(videos, *, size=256, fps=30, workers=None, skip_invalid=False, 
 
     from datasets.ntu_names import VIDEO_ENDING
     from datasets.ntu_sources import Sources, prepare_avi
-    from datasets.worker_pool import map_tasks, usable_processors
+    from datasets.worker_pool import map_tasks
     from util.files import write_json
+    from util.processors import usable_processors
     from util.progress import progress
 
     if ffmpeg and not shutil.which(ffmpeg):

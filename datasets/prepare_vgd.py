@@ -32,7 +32,9 @@ def get_args_parser():
     )
     data.add_argument("--out", default="data/vgd", metavar="DIR", help="data folder to fill (default: %(default)s)")
     data.add_argument(
-        "--features", metavar="DIR", help="folder of the .npz features (default: bua-r101-fix100 or features in --out)"
+        "--features",
+        metavar="DIR",
+        help="folder of .npz or .tsv files, or a .tsv file (default: bua-r101-fix100 or features in --out)",
     )
     add_packing_flags(parser, "expressions and feature files")
     return parser
@@ -50,7 +52,8 @@ def prepare(dataset, refer, out, *, features=None, dtype="float16", workers=None
         dataset: ``refcoco``, ``refcoco+`` or ``refcocog``.
         refer: Folder of ``<dataset>/instances.json`` and ``refs(...).p``, or of these files themselves.
         out: Data folder: split files go to ``out/<dataset>``, features to ``out/store``.
-        features: Folder of the ``.npz`` files; None to look for them in ``out``, and go without where there are none.
+        features: Folder of the features, see `region_packing.pack_regions`; None to look for them in ``out``, and go
+            without where there are none.
         dtype: ``float16`` or ``float32``.
         workers: Number of processes; None for one per processor.
         skip_invalid: Leave out faulty expressions and feature files instead of ending with an error.
@@ -65,10 +68,10 @@ def prepare(dataset, refer, out, *, features=None, dtype="float16", workers=None
     from datasets.vgd_files import FEATURE_FOLDERS
 
     out, folder = Path(out), refer_folder(refer, dataset)
-    places = [Path(features)] if features else [out / name for name in FEATURE_FOLDERS["vg_woref"]]
-    tree = next((place for place in places if place.is_dir()), None)
-    if features and tree is None:
-        raise UserError(f"--features {features} is no folder; give the folder of the .npz features")
+    places = [out / name for name in FEATURE_FOLDERS["vg_woref"]]
+    tree = Path(features) if features else next((place for place in places if place.is_dir()), None)
+    if tree is not None:
+        _check_boxes(tree)
     path, refs = read_refs(folder, dataset)
     instances = read_instances(folder)
     records = _write_splits(dataset, path, refs, instances, out, skip_invalid)
@@ -79,6 +82,18 @@ def prepare(dataset, refer, out, *, features=None, dtype="float16", workers=None
         pack_regions(tree, out / "store", remedy=remedy, dtype=dtype, workers=workers, skip_invalid=skip_invalid)
     _tell_features(dataset, records, out)
     return {split: len(rows) for split, rows in records.items()}
+
+
+def _check_boxes(tree):
+    """Refuse features that grounding can do nothing with: it chooses among their boxes."""
+    from datasets import grid_files
+    from datasets.region_packing import form_of
+
+    if form_of(tree) == grid_files.ENDING:
+        raise UserError(
+            f"--features {tree} holds grid features, which have no boxes in pixels of the pictures; grounding needs"
+            " those of a detector (.npz or .tsv files)"
+        )
 
 
 def _write_splits(dataset, path, refs, instances, out, skip_invalid):

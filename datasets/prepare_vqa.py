@@ -4,8 +4,9 @@
     python datasets/prepare_vqa.py --data data/vqa --out data/vqa/store
 
 expects data/vqa/annotations/v2_*.json and the features in data/vqa/bua-r101-max100/{train2014,val2014,test2015}/*.npz
-(or in --features DIR). With the official files it should print: train 443,757 questions, val 214,354 questions,
-test 447,793 questions. Training finds the store by itself where it lies in data/vqa/store.
+(or in --features DIR, which may also hold the .tsv files of bottom-up attention or LXMERT, or .pth files of grid
+features). With the official files it should print: train 443,757 questions, val 214,354 questions, test 447,793
+questions. Training finds the store by itself where it lies in data/vqa/store.
 
 A run that was interrupted goes on where it stopped when the same command is given again.
 """
@@ -27,7 +28,10 @@ def get_args_parser():
     )
     data = parser.add_argument_group("data")
     data.add_argument("--data", required=True, help="folder with annotations/ and normally the features")
-    data.add_argument("--features", help="folder of the .npz files (default: bua-r101-max100 or features in --data)")
+    data.add_argument(
+        "--features",
+        help="folder of .npz, .tsv or .pth files, or a .tsv file (default: bua-r101-max100 or features in --data)",
+    )
     data.add_argument("--out", help="folder of the store (default: store in --data)")
     data.add_argument(
         "--visual_genome",
@@ -79,7 +83,7 @@ def prepare(
 
     Args:
         data, out: Folder with ``annotations/``, folder of the store.
-        features: Folder of the ``.npz`` files; None to find it in ``data``.
+        features: Folder of the features, see `region_packing.pack_regions`; None to find it in ``data``.
         visual_genome: Folder of the two Visual Genome files to copy into ``annotations/``, or None.
         min_answer_count: Least number of occurrences of an answer in train and val.
         dtype: ``float16`` or ``float32``.
@@ -117,8 +121,8 @@ def _find_tree(data):
         if (Path(data) / name).is_dir():
             return Path(data) / name
     raise UserError(
-        f"{data} has no {' or '.join(FEATURE_FOLDERS)}: give --features DIR, the folder of the .npz features (or of"
-        " folders of them); from raw images: `python datasets/extract_features.py --help`"
+        f"{data} has no {' or '.join(FEATURE_FOLDERS)}: give --features DIR, the folder of the features (.npz, .tsv or"
+        " .pth files, or folders of them); from raw images: `python datasets/extract_features.py --help`"
     )
 
 

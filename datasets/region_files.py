@@ -1,7 +1,9 @@
 """Region features as one ``.npz`` file per image: names, reading and checking.
 
-A file holds ``x`` (D, n), one column per region, ``bbox`` (n, 4) with x1, y1, x2, y2 in pixels, and the numbers
-``image_h`` and ``image_w``. Its image id is the integer between the last ``_`` and the first ``.`` of its name.
+A file holds ``x``, (D, n) with a column per region or (n, D) with a row per region, ``bbox`` (n, 4) with x1, y1, x2,
+y2 in pixels, and the numbers ``image_h`` and ``image_w``. Both layouts of ``x`` are in circulation; the number of
+boxes tells which it is. Where n equals D the text ``layout``, columns or rows, has to. The image id is the integer
+between the last ``_`` and the first ``.`` of the file's name.
 """
 
 import os
@@ -16,9 +18,13 @@ import numpy as np
 
 from util.cli import UserError
 from util.files import read_json
+from util.trees import list_files
 
 ENDING, META_FILE = ".npz", "meta.json"
 ARRAYS = ("x", "bbox", "image_h", "image_w")
+# May be there as well.
+LAYOUT, COUNT = "layout", "num_bbox"
+LAYOUTS = ("columns", "rows")
 # All that numpy and zipfile raise on damaged bytes.
 DAMAGE = (OSError, ValueError, EOFError, KeyError, RuntimeError, struct.error, tokenize.TokenError, SyntaxError)
 DAMAGE = (*DAMAGE, zipfile.BadZipFile, zlib.error)
@@ -56,8 +62,12 @@ def image_id_of(name):
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
-def list_region_files(folder):
-    """The ``.npz`` files in ``folder`` and in the folders directly inside it.
+def list_region_files(folder, ending=ENDING):
+    """The files with features in ``folder`` and in the folders directly inside it; links are followed.
+
+    Args:
+        folder: The folder.
+        ending: What their names end in, in lower or upper case.
 
     Returns:
         `RegionFiles`.
@@ -66,19 +76,15 @@ def list_region_files(folder):
         UserError: the folder cannot be read, or two files are of the same image.
     """
     folder, found, others = Path(folder), [], []
-    try:
-        inner = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-        for place in ("", *inner):
-            for entry in os.scandir(folder / place):
-                if not entry.name.endswith(ENDING) or entry.name.startswith("."):
-                    continue
-                path, number = os.path.join(place, entry.name), image_id_of(entry.name)
-                if number is None:
-                    others.append(path)
-                else:
-                    found.append((number, os.fsencode(path)))
-    except OSError as error:
-        raise UserError(f"{folder} cannot be read: {error.strerror}; give the folder of the .npz features") from None
+    for path in list_files(folder, depth=1):
+        name = path.rsplit("/", 1)[-1]
+        if not name.lower().endswith(ending) or name.startswith("."):
+            continue
+        number = image_id_of(name)
+        if number is None:
+            others.append(path)
+        else:
+            found.append((number, os.fsencode(path)))
     found.sort()
     ids = np.array([number for number, _ in found], dtype=np.int64)
     double = np.flatnonzero(np.diff(ids) == 0)
@@ -115,7 +121,8 @@ def read_regions(path):
         # Opened here, since numpy leaves a damaged file open.
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             absent = [name for name in ARRAYS if name not in file.files]
-            features, boxes, height, width = (None if absent else file[name] for name in ARRAYS)
+            x, boxes, height, width = (None if absent else file[name] for name in ARRAYS)
+            layout, count = (file[name] if name in file.files else None for name in (LAYOUT, COUNT))
     except FileNotFoundError:
         raise BadRegions("is missing") from None
     except (AttributeError, TypeError):
@@ -124,16 +131,34 @@ def read_regions(path):
         raise BadRegions("is damaged or cut short") from None
     if absent:
         raise BadRegions(f"has no array {absent[0]}; expected {', '.join(ARRAYS)}")
-    return _checked(features, boxes, height, width)
+    if x.ndim != 2 or boxes.ndim != 2 or x.dtype.kind != "f" or boxes.dtype.kind not in "fiu":
+        raise BadRegions(f"has x {x.dtype} {x.shape} and bbox {boxes.dtype} {boxes.shape}")
+    if boxes.shape[1] != 4 or len(boxes) not in x.shape:
+        raise BadRegions(f"has x {x.shape} and bbox {boxes.shape}; expected (D, n) or (n, D), and (n, 4)")
+    if count is not None and (count.shape != () or count.dtype.kind not in "iu" or count != len(boxes)):
+        raise BadRegions(f"has {len(boxes)} boxes but says num_bbox {count}")
+    return checked_regions(x if _has_rows(x, len(boxes), layout) else x.T, boxes, height, width)
 
 
-def _checked(features, boxes, height, width):
-    if features.ndim != 2 or boxes.ndim != 2 or features.dtype.kind != "f" or boxes.dtype.kind not in "fiu":
-        raise BadRegions(f"has x {features.dtype} {features.shape} and bbox {boxes.dtype} {boxes.shape}")
-    count = boxes.shape[0]
-    if boxes.shape[1] != 4 or features.shape[1] != count:
-        raise BadRegions(f"has x {features.shape} and bbox {boxes.shape}; expected (D, n) and (n, 4)")
-    if not count:
+def _has_rows(x, count, layout):
+    """Whether ``x`` has a row per region."""
+    if x.shape[0] != x.shape[1]:
+        return x.shape[0] == count
+    if layout is None or str(layout) not in LAYOUTS:
+        raise BadRegions(
+            f"has x {x.shape} and {count} boxes, so that rows and columns cannot be told apart; add an array {LAYOUT},"
+            f" {' or '.join(LAYOUTS)}, whichever the regions are"
+        )
+    return str(layout) == "rows"
+
+
+def checked_regions(features, boxes, height, width):
+    """`Regions` of features (n, D) of any float dtype, boxes (n, 4) of numbers, and two single numbers.
+
+    Raises:
+        BadRegions: there are no boxes, a box is turned round, a size is not above 0, or a value is not finite.
+    """
+    if not len(boxes):
         raise BadRegions("has no boxes")
     sizes = [np.asarray(size).ravel() for size in (height, width)]
     if any(size.shape != (1,) or size.dtype.kind not in "fiu" or not 0 < size[0] < np.inf for size in sizes):
@@ -144,4 +169,4 @@ def _checked(features, boxes, height, width):
     # Relations between boxes take the logarithm of width + 1 and height + 1.
     if (boxes[:, 2:] - boxes[:, :2] <= -1).any():
         raise BadRegions("has a box whose x2, y2 lie before x1, y1; expected x1, y1, x2, y2 in pixels")
-    return Regions(features.T, boxes, float(sizes[0][0]), float(sizes[1][0]))
+    return Regions(features, boxes, float(sizes[0][0]), float(sizes[1][0]))

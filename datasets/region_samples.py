@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from datasets.regions import MAX_REGIONS, open_regions, read_batch, rows_of
 from datasets.vqa_text import UNK
 from util.cli import UserError
+from util.hashes import short_hash
 
 FIELDS = ("regions", "tokens")
 ENDS = ("first", "last")
@@ -124,6 +125,7 @@ class RegionSamples(Dataset):
 
     Attributes:
         split, options: As given.
+        identity: As ``fingerprint``, but the same for a copy of the data elsewhere, and whatever the options.
         feature_size: Width D of the region features.
         extraction: How the features were made, as far as it is known (dict or None).
     """
@@ -145,6 +147,11 @@ class RegionSamples(Dataset):
         for array in (self._image_rows, self._tokens, *arrays):
             digest.update(np.ascontiguousarray(array))
         return digest.hexdigest()
+
+    @property
+    def identity(self):
+        """See the class."""
+        return short_hash(self._source.identity(), *self._identifying)
 
     def labels(self, rows):
         """``label`` of a batch: a tensor with a row for each of ``rows``, int64 (B,)."""

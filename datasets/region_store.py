@@ -16,6 +16,7 @@ import numpy as np
 
 from datasets.blob_journal import BlobJournal
 from datasets.region_files import BadRegions, Regions
+from util.arrays import MappedFile
 from util.cli import UserError
 from util.files import atomic_path, read_json, write_json
 from util.progress import progress
@@ -106,6 +107,11 @@ class RegionStoreWriter:
         height, width = (float(value) for value in size)
         self._journal.append(str(image_id), blob, stamp=stamp, count=int(count), height=height, width=width)
 
+    def add_regions(self, image_id, stamp, regions):
+        """Encode and append the `Regions` of one image; otherwise as `add`."""
+        size = regions.height, regions.width
+        self.add(image_id, stamp, encode_regions(regions, self.dtype), *regions.features.shape, size)
+
     def finish(self, ids, meta):
         """Write the index of the images ``ids`` (int array), and ``meta.json`` (with the dict ``meta``) last."""
         self._journal.sync()
@@ -172,8 +178,11 @@ class RegionStore:
         # Opened here once so that damage shows at once and not in the first batch.
         self._check()
 
+    def _remake(self):
+        return f"delete {self.folder} and make it again with `{self.remedy}`"
+
     def _damaged(self, path, reason):
-        return UserError(f"{path} {reason}; delete {self.folder} and make it again with `{self.remedy}`")
+        return UserError(f"{path} {reason}; {self._remake()}")
 
     @cached_property
     def _index(self):
@@ -207,10 +216,10 @@ class RegionStore:
 
     @cached_property
     def _data(self):
-        try:
-            return np.memmap(self.folder / DATA_FILE, dtype=np.uint8, mode="r").view(np.ndarray)
-        except (OSError, ValueError) as error:
-            raise self._damaged(self.folder / DATA_FILE, f"cannot be opened ({error})") from None
+        data = MappedFile(self.folder / DATA_FILE, self._remake(), np.uint8)
+        if data.array.size < self._bytes:
+            raise self._damaged(self.folder / DATA_FILE, f"has fewer than {self._bytes:,} bytes")
+        return data
 
     @property
     def ids(self):
@@ -226,10 +235,9 @@ class RegionStore:
         _, offset, count, height, width, _ = self._index[row].item()
         end = offset + count * self.feature_size * self.dtype.itemsize
         boxes = offset + self._sizes(count) - count * BOX_BYTES
-        features = self._data[offset:end].view(self.dtype).reshape(count, self.feature_size)
-        return Regions(
-            features, self._data[boxes : boxes + count * BOX_BYTES].view(np.float32).reshape(-1, 4), height, width
-        )
+        data = self._data.array
+        features = data[offset:end].view(self.dtype).reshape(count, self.feature_size)
+        return Regions(features, data[boxes : boxes + count * BOX_BYTES].view(np.float32).reshape(-1, 4), height, width)
 
     def fingerprint(self):
         """Short hex string that changes with ids, sizes and content."""
@@ -238,11 +246,14 @@ class RegionStore:
             digest.update(np.ascontiguousarray(self._index[field]))
         return digest.hexdigest()
 
+    # The content alone decides it already.
+    identity = fingerprint
+
     def verify(self):
         """Check the bytes of every image; raises UserError naming the first that is damaged."""
         sizes = self._sizes(self._index["count"].astype(np.int64))
         for entry, size in zip(progress(self._index, "checking", unit="image"), sizes.tolist(), strict=True):
-            if zlib.crc32(self._data[entry["offset"] : entry["offset"] + size]) != entry["crc"]:
+            if zlib.crc32(self._data.array[entry["offset"] : entry["offset"] + size]) != entry["crc"]:
                 raise self._damaged(self.folder / DATA_FILE, f"is damaged at image {entry['id']}")
 
     def __getstate__(self):

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from datasets import grid_files, region_tsv
 from datasets.region_files import BadRegions, describe, extraction_of, list_region_files, read_regions
 from datasets.region_store import DATA_FILE, JOURNAL_FILE, RegionStore
 from util.cli import UserError
+from util.hashes import files_hash
 
 MAX_REGIONS = 100
 PADDING = ("batch", "full")
@@ -43,7 +45,7 @@ class RegionTree:
         if others:
             log.warning("%s: %s files end with no image id, first %s", folder, f"{len(others):,}", others[0])
         if not len(self.ids):
-            raise UserError(f"{folder} has no features <image id>.npz; give the folder of the .npz files or of a store")
+            raise UserError(_why_nothing(self.folder, remedy))
         self.extraction = extraction_of(self.folder)
         self.description = describe(self.folder, self.extraction)
         self.feature_size, self._told_cut = None, False
@@ -89,6 +91,22 @@ class RegionTree:
             status = os.stat(self.folder / os.fsdecode(name))
             digest.update(b"%s %d %d\n" % (name, status.st_size, status.st_mtime_ns))
         return digest.hexdigest()
+
+    def identity(self):
+        """Short hex string that changes with names, sizes and content of the files, but not with their place."""
+        names = map(os.fsdecode, self._paths.tolist())
+        return files_hash([(name, self.folder / name) for name in names])
+
+
+def _why_nothing(folder, remedy):
+    """What to say of a folder without ``.npz`` features."""
+    found = region_tsv.ENDING if region_tsv.tsv_files(folder) else ""
+    found = grid_files.ENDING if len(list_region_files(folder, grid_files.ENDING).ids) else found
+    if not found:
+        return f"{folder} has no features <image id>.npz; give the folder of the .npz files or of a store"
+    command = remedy.replace("NPZ_DIR", str(folder))
+    command += "" if "--features" in command else f" --features {folder}"
+    return f"{folder} holds {found} files, which have to be packed into a store first: `{command}`"
 
 
 def open_regions(
@@ -137,6 +155,17 @@ def rows_of(source, image_ids):
     return np.where(source.ids[near] == image_ids, near, -1)
 
 
+def own_regions(image, max_regions=MAX_REGIONS):
+    """How many of the first ``max_regions`` of a `Regions` are regions of the image.
+
+    Some files are padded to a fixed number already. Rows at the end that are zeros, features and box, do not count.
+    """
+    count = min(len(image.boxes), max_regions)
+    while count and not image.boxes[count - 1].any() and not image.features[count - 1].any():
+        count -= 1
+    return count
+
+
 def read_batch(source, rows, *, padding="batch", max_regions=MAX_REGIONS):
     """Regions of a batch of images, in their order in the files; no more than ``max_regions`` of each.
 
@@ -149,19 +178,19 @@ def read_batch(source, rows, *, padding="batch", max_regions=MAX_REGIONS):
     Returns:
         dict of regions (B, N, D) in the stored dtype, boxes float32 (B, N, 4) as x1, y1, x2, y2 in pixels, both
         zero beyond an image's own regions, image_size float32 (B, 2) as height and width in pixels, and counts
-        int64 (B,).
+        int64 (B,), the numbers of `own_regions`.
 
     Raises:
         UserError: a file is damaged.
     """
     images = [source.load(row) for row in rows]
-    counts = [min(len(image.boxes), max_regions) for image in images]
-    length = max_regions if padding == "full" else max(counts, default=1)
+    counts = [own_regions(image, max_regions) for image in images]
+    length = max_regions if padding == "full" else max([1, *counts])
     # Fresh zero pages cost nothing until they are touched; only real rows are written.
     regions = np.zeros((len(images), length, source.feature_size), dtype=source.dtype)
     boxes = np.zeros((len(images), length, 4), dtype=np.float32)
     for position, (image, count) in enumerate(zip(images, counts, strict=True)):
-        if count < len(image.boxes) and isinstance(source, RegionTree):
+        if len(image.boxes) > max_regions and isinstance(source, RegionTree):
             source.tell_cut(rows[position], max_regions)
         regions[position, :count] = image.features[:count]
         boxes[position, :count] = image.boxes[:count]

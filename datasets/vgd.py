@@ -117,6 +117,7 @@ class VGD(RegionSamples):
         self.description = f"{self._folder.description}; {source.description}"
         self.synthetic = self._folder.synthetic
         self.fingerprint = self._digest([], self.image_ids, self.boxes)
+        self._identifying = (self._image_rows, self._tokens, self.image_ids, self.boxes)
 
     def labels(self, rows):
         """The true boxes, float32 (B, 4), x1, y1, x2, y2 in pixels."""

@@ -1,18 +1,18 @@
 """Scales videos to small squares at a fixed rate with PyAV, as images or as AVI files."""
 
-import math
 import subprocess
 
 from datasets.ntu_names import BadSample
 from datasets.ntu_video import avi_length, kept_frames, read_avi
+from datasets.video_files import check_count, check_duration, check_whole, time_line, upright
 
 CRF = "17"
-# Of the frames that the header promises; some writers count a few too many.
-LEAST_SHARE = 0.9
 
 
 def scaled_frames(path, size, fps):
-    """Decode a video, bring it to ``fps`` frames per second and to ``size`` x ``size`` pixels (bicubic).
+    """Decode a video, bring it to ``fps`` frames per second and to ``size`` x ``size`` pixels (bicubic), upright.
+
+    Time stamps decide which frame is shown when, not the frame rate of the header, so that the rate may change.
 
     Returns:
         list of PyAV frames in yuv420p.
@@ -22,6 +22,7 @@ def scaled_frames(path, size, fps):
     """
     import av
 
+    check_whole(path)
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
@@ -29,37 +30,54 @@ def scaled_frames(path, size, fps):
             stream = container.streams.video[0]
             # The work is divided over processes already.
             stream.codec_context.thread_count = 1
-            promised = stream.frames
-            frames, decoded = [], 0
-            graph = _scaling(stream, size, fps)
-            for frame in container.decode(stream):
-                decoded += 1
-                graph.push(frame)
-                frames += _ready(graph)
-            if decoded:
-                graph.push(None)
-                frames += _ready(graph)
+            scaled, stamps = _scaled(container, stream, size)
+            check_count(len(scaled), stream.frames)
+            stamps = time_line(stamps, stream.average_rate, stream.time_base)
+            check_duration(stamps, stream, container)
+            return _at_rate(scaled, stamps, stream.time_base, fps)
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BadSample(f"is not a readable video ({reason})") from None
-    if not frames:
-        raise BadSample("has no frames")
-    if decoded < math.floor(promised * LEAST_SHARE):
-        raise BadSample(f"ends after {decoded} of {promised} frames")
-    return frames
 
 
-def _scaling(stream, size, fps):
+def _scaled(container, stream, size):
+    """All frames scaled, and the time stamp of each as the file has it."""
+    frames, stamps = [], []
+    graph, form = None, None
+    for frame in container.decode(stream):
+        found = frame.width, frame.height, frame.format.name, upright(frame)
+        # The size may change in the middle of a stream.
+        if found != form:
+            graph, form = _graph(found, stream.time_base, [("scale", f"{size}:{size}:flags=bicubic")]), found
+        stamps.append(frame.pts)
+        graph.push(frame)
+        frames += _ready(graph)
+    return frames, stamps
+
+
+def _at_rate(frames, stamps, time_base, fps):
+    """Scaled frames with their time stamps brought to ``fps`` frames per second."""
+    first = frames[0]
+    graph = _graph((first.width, first.height, first.format.name, ()), time_base, [("fps", f"fps={fps}")])
+    ready = []
+    for frame, stamp in zip(frames, stamps, strict=True):
+        frame.pts, frame.time_base = stamp, time_base
+        graph.push(frame)
+        ready += _ready(graph)
+    graph.push(None)
+    return ready + _ready(graph)
+
+
+def _graph(form, time_base, filters):
+    """Filters of frames of one ``form``: width, height, pixel format, and what turns them."""
     import av
 
+    width, height, pixels, turns = form
     graph = av.filter.Graph()
-    graph.link_nodes(
-        graph.add_buffer(template=stream),
-        graph.add("fps", f"fps={fps}"),
-        graph.add("scale", f"{size}:{size}:flags=bicubic"),
-        graph.add("format", "pix_fmts=yuv420p"),
-        graph.add("buffersink"),
-    ).configure()
+    nodes = [graph.add_buffer(width=width, height=height, format=pixels, time_base=time_base)]
+    for name, arguments in (*turns, *filters, ("format", "pix_fmts=yuv420p")):
+        nodes.append(graph.add(name, arguments))
+    graph.link_nodes(*nodes, graph.add("buffersink")).configure()
     return graph
 
 
@@ -173,6 +191,8 @@ def _write_with_pyav(source, target, size, fps):
 
 
 def _write_with_ffmpeg(source, target, size, fps, ffmpeg):
+    # ffmpeg takes what is there of a cut file for the whole.
+    check_whole(source)
     command = [str(ffmpeg), "-nostdin", "-loglevel", "error", "-y", "-i", str(source), "-an"]
     command += ["-vf", f"scale={size}:{size},fps={fps}", "-c:v", "libx264", "-crf", CRF]
     outcome = subprocess.run([*command, "-pix_fmt", "yuv420p", "-f", "avi", str(target)], capture_output=True)

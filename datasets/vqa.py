@@ -106,6 +106,7 @@ class VQA(RegionSamples):
         self.description = f"{about}; {source.description}"
         self.synthetic = bool(info.get("synthetic", False))
         self.fingerprint = self._digest([self.num_answers], self.question_ids, targets.classes, targets.levels)
+        self._identifying = (self._image_rows, self._tokens, self.question_ids, targets.classes, targets.levels)
 
     def ground_truth(self):
         """The official annotation record of each question: list of N dicts, or None where answers are secret.

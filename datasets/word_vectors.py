@@ -1,7 +1,10 @@
 """Word vectors for a vocabulary: a GloVe text file, an ``.npz`` file, a spaCy package, or none."""
 
 import importlib
+import importlib.util
+import itertools
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,9 +12,19 @@ import numpy as np
 
 from util.cli import UserError
 from util.progress import progress
+from util.text_files import NotText, decode_text
 
-NONE = "none"
+NONE, AUTO = "none", "auto"
 REMEDY = "give a GloVe .txt file, an .npz file with words and vectors, an installed spaCy package, or none"
+# What `auto` looks for: the package whose vectors the originals take, then files in these places, below the working
+# directory.
+PACKAGE = "en_vectors_web_lg"
+PLACES = ("data/glove/*", "data/glove*", "checkpoints/glove/*", "checkpoints/glove*")
+ENDINGS = (".txt", ".npz")
+# The vectors of that package, as their makers publish them.
+ORIGINAL, LINK = "glove.840B.300d.txt", "https://nlp.stanford.edu/data/glove.840B.300d.zip"
+# Lines that tell how many numbers a line has.
+_LOOK = 100
 
 
 class WordVectors(NamedTuple):
@@ -25,6 +38,35 @@ class WordVectors(NamedTuple):
     matrix: np.ndarray
     found: np.ndarray
     description: str
+
+
+def find_word_vectors(folder="."):
+    """The source that ``auto`` stands for: `PACKAGE` where it is installed, else a file in `PLACES`.
+
+    Of several files those of `ORIGINAL` come first, then any with 300 numbers per word by their name.
+
+    Args:
+        folder: The working directory.
+
+    Returns:
+        A source as of `load_word_vectors`, or None where there is none.
+    """
+    if importlib.util.find_spec(PACKAGE):
+        return PACKAGE
+    found = {path for place in PLACES for path in Path(folder).glob(place) if _may_hold_vectors(path)}
+    order = sorted(found, key=lambda path: ("840b" not in path.name.lower(), "300" not in path.name, str(path)))
+    return str(order[0]) if order else None
+
+
+def _may_hold_vectors(path):
+    """Whether a file is one of vectors, and not their licence, for example."""
+    if path.suffix.lower() not in ENDINGS or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return path.suffix.lower() == ".npz" or _trailing_numbers(file.readline()) > 1
+    except OSError:
+        return False
 
 
 def load_word_vectors(source, words):
@@ -45,7 +87,7 @@ def load_word_vectors(source, words):
         return None
     path = Path(source)
     if path.is_file():
-        read = _read_npz if path.suffix == ".npz" else _read_text
+        read = _read_npz if path.suffix.lower() == ".npz" else _read_text
         vectors = read(path, words)
     elif not source.isidentifier():
         raise UserError(f"word vectors {source}: there is no such file; {REMEDY}")
@@ -64,10 +106,13 @@ def load_word_vectors(source, words):
 
 def _read_text(path, words):
     """dict word -> float32 (E,) out of a GloVe text file; the first line of a word counts."""
-    wanted = {word.encode() for word in words}
+    # A word of a JSON file may hold half a character, which no file in UTF-8 has.
+    wanted = {word.encode("utf-8", "surrogatepass"): word for word in words}
     vectors, size = {}, None
     with path.open("rb") as file:
         for number, line in enumerate(progress(file, f"reading {path.name}", unit="line"), start=1):
+            if number == 1:
+                line = _begin(path, line)
             size = size or _width(path, number, line)
             # Only wanted lines are taken apart: a file has millions.
             if size and line.split(b" ", 1)[0] in wanted:
@@ -75,17 +120,42 @@ def _read_text(path, words):
                 word, *values = line.rstrip().rsplit(b" ", size)
                 if word in wanted and word not in vectors:
                     vectors[word] = _parse(path, number, values, size)
-    return {word.decode(): vector for word, vector in vectors.items()}
+    return {wanted[word]: vector for word, vector in vectors.items()}
+
+
+def _begin(path, line):
+    """The first line without a byte order mark; only its encoding is looked at, since GloVe has odd words inside."""
+    try:
+        return decode_text(line).encode()
+    except NotText as reason:
+        raise UserError(f"word vectors {path}: {reason}") from None
 
 
 def _width(path, number, line):
-    """Numbers per line, told by the first; None for the heading of a word2vec file."""
+    """Numbers per line, told by the first lines; None for the heading of a word2vec file."""
     values = line.split()
     if number == 1 and len(values) == 2 and all(value.isdigit() for value in values):
         return None
-    if len(values) < 2:
+    # Most lines count, since a word may begin or end in numbers: some words of GloVe hold spaces.
+    with path.open("rb") as file:
+        sizes = Counter(map(_trailing_numbers, itertools.islice(file, number - 1, number - 1 + _LOOK)))
+    size = sizes.most_common(1)[0][0]
+    if size < 1:
         raise UserError(f"word vectors {path}: line {number} is no word with numbers; {REMEDY}")
-    return len(_parse(path, number, values[1:], len(values) - 1))
+    return size
+
+
+def _trailing_numbers(line):
+    """How many numbers a line of bytes ends in; its first word is not one."""
+    return sum(1 for _ in itertools.takewhile(_is_number, reversed(line.split()[1:])))
+
+
+def _is_number(value):
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _parse(path, number, values, size):

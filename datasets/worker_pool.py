@@ -7,13 +7,10 @@ import signal
 import threading
 from concurrent.futures.process import BrokenProcessPool
 
+from util.processors import use_one_thread
+
 # Tasks under way per process: enough to keep it busy, few enough to hold their results in memory.
 AHEAD = 3
-
-
-def usable_processors():
-    """Number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def map_tasks(function, tasks, workers):
@@ -27,6 +24,9 @@ def map_tasks(function, tasks, workers):
     Yields:
         (task, result) as they finish; the result is None where the process died over the task, twice.
     """
+    if workers > 1 and not _has_semaphores():
+        print("note: no semaphores on this system (is /dev/shm full?): working in one process, which is slower")
+        workers = 1
     if workers <= 1:
         for task in tasks:
             yield task, function(task)
@@ -43,6 +43,14 @@ def map_tasks(function, tasks, workers):
             yield from _run(function, iter([task]), 1, again)
             if again:
                 yield task, None
+
+
+def _has_semaphores():
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def _run(function, tasks, workers, lost):
@@ -80,6 +88,7 @@ def _follow_parent():
     # An interrupt is the parent's to handle, and a killed parent must not leave processes behind.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    use_one_thread()
 
 
 def _end_with_parent():

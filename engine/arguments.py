@@ -9,20 +9,10 @@ import re
 import sys
 from pathlib import Path
 
+from engine.resuming import FREE, resumed_arguments
 from util import early_log
 from util.cli import UserError
 from util.files import read_json
-
-# What may differ when a run is resumed, because the result does not depend on it.
-_FREE_ON_RESUME = {
-    "resume",
-    "epochs",
-    "num_workers",
-    "cache_features",
-    "cache_dir",
-    "device",
-    "estimate",
-}
 
 
 class RecipeParser(argparse.ArgumentParser):
@@ -33,6 +23,9 @@ class RecipeParser(argparse.ArgumentParser):
         spellings: Other spelling of a flag -> the flag, e.g. ``{"--SEED": "--seed"}``.
         upgrade: Function from the arguments in a run folder to what they mean today, for folders that an older
             version wrote; None leaves them as they are.
+
+    Attributes:
+        free: Names of the arguments that may differ when a run is resumed, beside places (see `engine.resuming`).
     """
 
     def __init__(self, description, spellings=None, upgrade=None, **kwargs):
@@ -44,6 +37,8 @@ class RecipeParser(argparse.ArgumentParser):
             **kwargs,
         )
         self.spellings = spellings or {}
+        self.recipes = {}
+        self.free = set(FREE)
         self.upgrade = upgrade or (lambda saved: saved)
         self.alternatives = []
         if self.spellings:
@@ -194,6 +189,21 @@ def add_training_flags(parser):
     )
 
 
+def add_recipe_flag(parser, recipes):
+    """Presets of the settings: `parse_args` takes the chosen one's values for defaults.
+
+    Args:
+        parser: The recipe's parser.
+        recipes: Name -> dict of values of flags.
+    """
+    parser.recipes = recipes
+    parser.add_argument(
+        "--recipe",
+        choices=tuple(recipes),
+        help="a row of the paper's Table 8, instead of the released scripts' settings; other flags change it",
+    )
+
+
 class _InsteadOf(argparse.Action):
     """Stores a value, and clears the other flag that means the same in another unit."""
 
@@ -281,59 +291,39 @@ def read_arguments(path):
     return saved
 
 
-def parse_args(parser, argv=None, *, demo=None, inherit=None, free=()):
+def parse_args(parser, argv=None, *, demo=None, inherit=None):
     """Parse the command line of a recipe.
 
     Explicit flags always win. Behind them stand, in this order: the arguments of the run that
-    ``--resume`` names, what ``inherit`` finds in an earlier run, small values for ``--demo``, and
-    the parser's defaults.
+    ``--resume`` names, what ``inherit`` finds in an earlier run, small values for ``--demo`` or
+    those of ``--recipe``, and the parser's defaults.
 
     Args:
         parser: The recipe's parser.
         argv: Arguments; None takes the process's.
         demo: Values that ``--demo`` changes.
         inherit: Arguments -> dict of further defaults (from a search run), or None.
-        free: Further arguments that may differ when a run is resumed.
 
     Raises:
-        UserError: a resumed run is given other settings.
+        UserError: a resumed run is given other settings, or ``--recipe`` comes with ``--demo``.
     """
     early_log.hold()
     args = parser.parse_args(argv)
     if args.resume:
-        return _resumed(parser, argv, args.resume, _FREE_ON_RESUME | set(free))
+        return _resumed(parser, argv, args.resume)
     inherited = inherit(args) if inherit is not None else {}
-    if demo and (args.demo or inherited.get("demo")):
-        set_defaults_of(parser, demo)
+    is_demo = demo and (args.demo or inherited.get("demo"))
+    recipe = getattr(args, "recipe", None)
+    if is_demo and recipe:
+        raise UserError(f"--recipe {recipe} is for the paper's data, and --demo has settings of its own; drop one")
+    set_defaults_of(parser, demo if is_demo else parser.recipes.get(recipe, {}))
     set_defaults_of(parser, inherited)
     return parser.parse_args(argv)
 
 
-def _check_saved(parser, saved, path):
-    """Hold saved values against the ranges that flags have: somebody may have edited the file."""
-    for action in parser._actions:
-        value = saved.get(action.dest)
-        try:
-            if value is not None and action.type is not None:
-                for item in value if isinstance(value, list) else [value]:
-                    action.type(str(item))
-        except (ValueError, argparse.ArgumentTypeError) as error:
-            raise UserError(f"{path}: {action.dest} is {value!r} ({error}); restore the file") from None
-
-
-def _resumed(parser, argv, folder, free):
+def _resumed(parser, argv, folder):
     path = Path(folder) / "args.json"
     if not path.exists():
         raise UserError(f"--resume {folder}: no args.json there; name the folder that the run printed at its start")
     saved = parser.upgrade({**read_arguments(path), "resume": str(folder)})
-    known = set(vars(parser.parse_args(argv)))
-    if unknown := set(saved) ^ known:
-        raise UserError(f"--resume {folder}: that run was made by another script (flags {', '.join(sorted(unknown))})")
-    _check_saved(parser, saved, path)
-    parser.set_defaults(**saved)
-    args = parser.parse_args(argv)
-    changed = [name for name, value in saved.items() if getattr(args, name) != value and name not in free]
-    if changed:
-        flags = ", ".join(f"--{name} {getattr(args, name)} (was {saved[name]})" for name in changed)
-        raise UserError(f"--resume {folder} continues with the run's own settings, but got {flags}; drop these flags")
-    return args
+    return resumed_arguments(parser, argv, saved, path)

@@ -4,7 +4,7 @@ The same network and precision on the same inputs, as many samples at a time as 
 ask for equal bits; a GPU may choose another algorithm and round differently.
 """
 
-import fcntl
+import contextlib
 import hashlib
 import json
 import logging
@@ -18,9 +18,13 @@ import torch
 from torch.utils.data import Dataset
 
 from engine.loading import build_loader, to_device
+from util.arrays import NpyFile, NpyWriter
 from util.cli import UserError
+from util.code import code_digest, versions
 from util.distributed import barrier, from_rank_0, rank
-from util.files import NpyFile, write_json
+from util.files import make_public, write_fault, write_json
+from util.locks import locked
+from util.memory import available_memory
 from util.progress import progress
 
 logger = logging.getLogger("mdarts")
@@ -28,8 +32,12 @@ logger = logging.getLogger("mdarts")
 # Kept features may take this share of the memory or disk that is free.
 _SHARE = 0.5
 _MANIFEST = "manifest.json"
-# Goes into the key of kept features: raise it when a backbone computes something else than before.
-_VERSION = 2
+# Goes into the key of kept features: raise it when what is kept, or how, changes.
+_VERSION = 3
+# Libraries that compute features or decode what they are computed of.
+_LIBRARIES = ("torchvision", "opencv-python", "opencv-python-headless", "pillow")
+# Attributes of a module that say nothing of what it computes.
+_IDLE = {*vars(torch.nn.Module()), "source"}
 # Samples of a forward pass by device type; a CPU's caches like small batches.
 _BATCH = {"cpu": 8, "cuda": 64}
 
@@ -42,18 +50,20 @@ class CachedFeatures(Dataset):
         features: Backbone name -> feature index -> array (distinct inputs, ...), or None where not kept.
         rows: Backbone name -> row of ``features`` for each sample and view (samples, views); epoch e reads view
             e modulo the number of views.
-        in_memory: Whether reading costs no disk access.
+        unread: Names of inputs that no feature is made of.
+        in_memory: Whether reading takes no time that other processes would save.
     """
 
-    def __init__(self, dataset, features, rows, in_memory):
+    def __init__(self, dataset, features, rows, unread, in_memory):
         self.dataset, self.features, self.rows, self.in_memory = dataset, features, rows, in_memory
+        self._without = {*features, *unread}
 
     def __len__(self):
         return len(self.dataset)
 
     def __getitems__(self, indices):
         epoch = getattr(indices, "epoch", 0)
-        batch = self.dataset.read(indices, without=self.features, epoch=epoch)
+        batch = self.dataset.read(indices, without=self._without, epoch=epoch)
         for name, arrays in self.features.items():
             rows = self.rows[name][indices, epoch % self.rows[name].shape[1]]
             batch[f"{name}_features"] = [None if a is None else torch.from_numpy(a[rows]) for a in arrays]
@@ -81,10 +91,14 @@ class FeatureCache:
         names = [name for name in self.net.cacheable() if self.net.needed(name)]
         if self.mode == "off" or not names:
             return dataset
-        features, rows, in_memory = {}, {}, True
+        features, rows = {}, {}
+        needed = {name for name in self.net.backbones if self.net.needed(name)}
+        # What stays raw is read from files and decoded for every batch.
+        in_memory = needed - set(getattr(dataset, "quick", ())) <= set(names)
         for name in names:
             distinct = dataset.distinct(name)
             if distinct is None:  # drawn anew in each epoch
+                in_memory = False
                 continue
             _, first, inverse = np.unique(distinct, return_index=True, return_inverse=True)
             rows[name] = inverse.reshape(distinct.shape)
@@ -93,7 +107,8 @@ class FeatureCache:
             if where == "off":
                 del features[name], rows[name]
             in_memory &= where == "ram"
-        return CachedFeatures(dataset, features, rows, in_memory) if features else dataset
+        unread = set(self.net.backbones) - needed
+        return CachedFeatures(dataset, features, rows, unread, in_memory) if features else dataset
 
     def _features(self, inputs):
         """Features of distinct inputs and where they are: ``ram``, ``disk`` or ``off``."""
@@ -130,7 +145,7 @@ class FeatureCache:
             return "disk"
         # Every process of this machine keeps a copy of its own.
         copies = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        if from_rank_0(copies * memory_size <= _SHARE * _free_memory()):
+        if from_rank_0(copies * memory_size <= _SHARE * available_memory()):
             return "ram"
         return "disk" if from_rank_0(disk_size <= _SHARE * _free_disk(self.folder)) else "off"
 
@@ -150,61 +165,90 @@ class FeatureCache:
             stop = start + len(found[0])
             for array, feature in zip(arrays, found, strict=True):
                 if array is not None:
-                    array[start:stop] = feature.float().cpu().numpy()
+                    with self._keeping():
+                        array[start:stop] = feature.float().cpu().numpy()
             start = stop
         self.net.train(mode)
 
     def _write(self, place, inputs, shapes):
         """Fill ``place`` on rank 0; it appears under its name only when it is complete."""
         if rank() == 0:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                # One run fills, others that want the same features wait; the lock goes with its process.
-                with open(self.folder / f".{place.name}.lock", "w") as lock:
-                    fcntl.flock(lock, fcntl.LOCK_EX)
-                    if not (place / _MANIFEST).exists():
-                        self._fill_folder(place, inputs, shapes)
-            except OSError as error:
-                raise UserError(
-                    f"cannot keep features in {self.folder}: {error.strerror}; "
-                    "use --cache_dir DIR or --cache_features off"
-                ) from None
+            # One run fills, others that want the same features wait.
+            waiting = f"another run computes the features of {place.name}: waiting for it"
+            with contextlib.ExitStack() as lock:
+                with self._keeping():
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    lock.enter_context(locked(self.folder / f".{place.name}.lock", waiting=waiting))
+                if not (place / _MANIFEST).exists():
+                    self._fill_folder(place, inputs, shapes)
         barrier()
 
+    @contextlib.contextmanager
+    def _keeping(self):
+        """Say what to do where features cannot be kept; around what writes them, not what computes them."""
+        try:
+            yield
+        except OSError as error:
+            remedy = "use --cache_dir DIR or --cache_features off"
+            raise UserError(f"cannot keep features in {self.folder}: {write_fault(error, remedy)}") from None
+
     def _fill_folder(self, place, inputs, shapes):
-        for left_over in self.folder.glob(f".{place.name}-*"):
+        for left_over in (place, *self.folder.glob(f".{place.name}-*")):
             shutil.rmtree(left_over, ignore_errors=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=self.folder))
-        arrays = [
-            np.lib.format.open_memmap(temporary / f"{i}.npy", "w+", np.float32, (len(inputs), *shape))
-            for i, shape in enumerate(shapes)
-        ]
-        self._fill(arrays, inputs)
-        for array in arrays:
-            array.flush()
-        facts = {"split": inputs.dataset.split, "backbone": inputs.name, "shapes": shapes}
-        write_json(temporary / _MANIFEST, facts)
-        temporary.rename(place)
+        with self._keeping():
+            temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=self.folder))
+            make_public(temporary)
+        try:
+            with contextlib.ExitStack() as files:
+                paths = (temporary / f"{i}.npy" for i in range(len(shapes)))
+                with self._keeping():
+                    made = [NpyWriter(path, (len(inputs), *shape)) for path, shape in zip(paths, shapes, strict=True)]
+                    arrays = [files.enter_context(file) for file in made]
+                self._fill(arrays, inputs)
+            with self._keeping():
+                facts = {"split": inputs.dataset.split, "backbone": inputs.name, "shapes": shapes}
+                write_json(temporary / _MANIFEST, facts)
+                temporary.rename(place)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
 
     def _key(self, inputs):
-        """Identifies content: data, backbone and its weights, pool, precision, library and device."""
+        """Identifies content: data, backbone with its weights and code, pool, precision, libraries and device."""
         backbone, digest = self.net.backbones[inputs.name], hashlib.sha256()
         facts = [
             _VERSION,
             type(backbone).__name__,
             getattr(backbone, "settings", None),
+            _choices(backbone),
+            code_digest([type(module) for module in (*backbone.modules(), inputs.dataset)]),
+            code_digest([next(kind for kind in type(self.net).__mro__ if "extract" in vars(kind))]),
             inputs.dataset.fingerprint,
             len(inputs),
             self.net.pool,
             self.precision.amp,
             torch.__version__,
+            versions(_LIBRARIES),
             self.device.type,
         ]
-        digest.update(json.dumps(facts).encode())
+        digest.update(json.dumps(facts, default=str).encode())
         for module in backbone.modules_of(len(backbone.channels)):
-            for tensor in module.state_dict().values():
-                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            # Not its state dict: that lacks the buffers that are not to be saved.
+            for tensor in (*module.parameters(), *module.buffers()):
+                digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+def _choices(backbone):
+    """What the modules behind a backbone's features were made with beside weights: strides, an epsilon, ..."""
+    inner = [module for part in backbone.modules_of(len(backbone.channels)) for module in part.modules()]
+    # In evaluation mode nothing is dropped.
+    modules = [module for module in (backbone, *inner) if not isinstance(module, torch.nn.modules.dropout._DropoutNd)]
+    plain = (bool, int, float, str, tuple, type(None))
+    return [
+        {key: value for key, value in vars(module).items() if isinstance(value, plain) and key not in _IDLE}
+        for module in modules
+    ]
 
 
 class _Inputs(Dataset):
@@ -234,17 +278,3 @@ def _free_disk(folder):
         return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
     except OSError:
         return 0
-
-
-def _free_memory():
-    """Bytes of memory that are free now, within the limit of a container if there is one."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    try:
-        group = Path("/sys/fs/cgroup")
-        return min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):
-        return free

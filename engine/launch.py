@@ -1,10 +1,19 @@
 """Starts one process per GPU for a script that was started once: what torchrun does, for `--GPU '0, 1, 2, 3'`."""
 
+import contextlib
+import logging
 import os
+import signal
 import socket
 import sys
 
 from util.cli import UserError, run_cli
+
+logger = logging.getLogger("mdarts")
+
+MASK = "CUDA_VISIBLE_DEVICES"
+# Seconds that processes get after an interrupt, which a terminal sends to all of them.
+_GRACE = 10
 
 
 def launch(main, argv, gpus, device="auto"):
@@ -15,36 +24,112 @@ def launch(main, argv, gpus, device="auto"):
     Args:
         main: A script's `main`, importable by name.
         argv: Its arguments; None takes this process's.
-        gpus: Value of ``--GPU``, e.g. ``"0, 1"``, or None.
+        gpus: Value of ``--GPU``, e.g. ``"0, 1"``, or None; see `choose_gpus`.
         device: Value of ``--device``; ``cpu`` starts as many processes without any GPU.
 
     Returns:
         Whether the work has been done by others.
 
     Raises:
-        UserError: the list is no list, or names a GPU that is not there.
-        SystemExit: a process failed; its own message is on stderr.
+        UserError: the list is no list, or names a GPU that is not there, or a process was killed.
+        SystemExit: a process failed (its own message is on stderr), or all were interrupted.
     """
     if gpus is None or "RANK" in os.environ:
         return False
-    numbers = [word.strip() for word in gpus.split(",") if word.strip()]
-    if not numbers or not all(number.isdigit() for number in numbers) or len(set(numbers)) < len(numbers):
-        raise UserError(f"--GPU {gpus!r} is no list of GPUs; expected numbers, e.g. --GPU '0, 1, 2, 3'")
     import torch
 
-    # Asked before the variable is set: afterwards torch counts only those that are named.
-    count = torch.cuda.device_count() if device != "cpu" else len(numbers)
-    if device != "cpu" and max(map(int, numbers)) >= count:
-        raise UserError(f"--GPU {gpus}: this torch sees {count or 'no'} GPUs; leave the flag out, or pass --device cpu")
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(numbers)
-    if len(numbers) == 1:
+    if device == "cpu":
+        count = len(_words(gpus, _names(os.environ.get(MASK))))
+    else:
+        # Asked before the variable is set: afterwards torch counts only those that are named.
+        chosen = choose_gpus(gpus, os.environ.get(MASK), torch.cuda.device_count())
+        if os.environ.get(MASK) is not None:
+            logger.info("--GPU %s: %s of %s=%s", gpus, ",".join(chosen), MASK, os.environ[MASK])
+        os.environ[MASK] = ",".join(chosen)
+        count = len(chosen)
+    if count == 1:
         return False
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        torch.multiprocessing.spawn(_work, (main, words, len(numbers), _free_port()), nprocs=len(numbers))
-    except torch.multiprocessing.ProcessExitedException as error:
-        sys.exit(error.exit_code)
+    _wait(torch.multiprocessing.spawn(_work, (main, words, count, _free_port()), nprocs=count, join=False))
     return True
+
+
+def choose_gpus(gpus, mask, count):
+    """What `CUDA_VISIBLE_DEVICES` becomes for a ``--GPU`` list.
+
+    Args:
+        gpus: The list: numbers of GPUs as torch counts them, within the mask from 0; or, where these do not fit,
+            names of the mask itself, as a scheduler hands them out (``4,5``, ``GPU-3f2a...``, ``MIG-...``).
+        mask: Value of `CUDA_VISIBLE_DEVICES`, or None where it is not set.
+        count: GPUs that torch sees, within the mask.
+
+    Returns:
+        List of names, a part of the mask if there is one.
+
+    Raises:
+        UserError: the list is no list, or names a GPU that is not there.
+    """
+    # CUDA ignores what follows the first name that it does not know, so the first `count` are those that are there.
+    names = list(map(str, range(count))) if mask is None else _names(mask)[:count]
+    words = _words(gpus, names)
+    if all(word.isdecimal() and int(word) < len(names) for word in words):
+        chosen = [names[int(word)] for word in words]
+    elif set(words) <= set(names):
+        chosen = words
+    else:
+        seen = f"{count or 'no'} GPUs" + (f" within {MASK}={mask}" if mask is not None else "")
+        known = f"count them from 0 to {count - 1}" if count else "leave the flag out"
+        named = f", or name them: {', '.join(names)}" if count and mask is not None else ""
+        raise UserError(f"--GPU {gpus}: this torch sees {seen}; {known}{named}, or pass --device cpu")
+    if len(set(chosen)) < len(chosen):
+        raise UserError(f"--GPU {gpus!r} names a GPU twice; expected different ones")
+    return chosen
+
+
+def _names(mask):
+    return [word.strip() for word in (mask or "").split(",")]
+
+
+def _words(gpus, names):
+    """The words of a ``--GPU`` list: different ones, numbers or among ``names``."""
+    words = [word.strip() for word in gpus.split(",") if word.strip()]
+    fit = all(word.isdecimal() or word in names for word in words)
+    if not words or len(set(words)) < len(words) or not fit:
+        raise UserError(
+            f"--GPU {gpus!r} is no list of GPUs; expected different numbers, e.g. --GPU '0, 1, 2, 3', or names that "
+            f"stand in {MASK}"
+        )
+    return words
+
+
+def _wait(context):
+    """Wait for processes that `torch.multiprocessing.spawn` has started.
+
+    Raises:
+        UserError: one was killed.
+        SystemExit: one failed, or they were interrupted; they have said so themselves.
+    """
+    from torch.multiprocessing import ProcessExitedException
+
+    try:
+        while not context.join():
+            pass
+    except ProcessExitedException as error:
+        if error.signal_name:  # it could not say anything itself
+            reason = ", most likely because memory ran out" if error.signal_name == "SIGKILL" else ""
+            raise UserError(
+                f"process {error.error_index} was killed by {error.signal_name}{reason}; --resume RUN_DIR goes on"
+            ) from None
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        # A second one, of an impatient user, must not leave processes behind.
+        with contextlib.suppress(KeyboardInterrupt):
+            for process in context.processes:
+                process.join(_GRACE)
+        for process in context.processes:
+            if process.is_alive():
+                process.terminate()
+        sys.exit(128 + signal.SIGINT)
 
 
 def _work(rank, main, argv, world_size, port):

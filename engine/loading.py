@@ -2,13 +2,13 @@
 
 import itertools
 import math
-import os
 
 import torch
-from torch.utils.data import DataLoader
 
+from engine.data_workers import BatchLoader
 from util.cli import UserError
 from util.distributed import rank, world_size
+from util.processors import own_processors
 from util.samplers import EpochBatchSampler
 
 
@@ -20,14 +20,14 @@ def total_batch(args):
 def build_loader(
     dataset, batch_size, *, shuffle, seed, num_workers, device, all_ranks=False, drop_last=False, min_share=2
 ):
-    """Return a `DataLoader` of batch dicts.
+    """Return a `BatchLoader`, a `DataLoader` of batch dicts.
 
     Args:
         dataset: Has ``__getitems__(indices) -> batch dict``; one with ``in_memory`` is read in this process.
         batch_size: Samples of a batch over all ranks together.
         shuffle: New order every epoch, by the sampler's ``epoch``.
         seed: Seed of the order.
-        num_workers: Upper limit of reading processes; never more than cores.
+        num_workers: Upper limit of loading processes; see also `reading_processes` and `affordable`.
         device: Where the batches will go; pinned memory is used for a GPU.
         all_ranks: Every rank reads everything, instead of its share of every batch.
         drop_last, min_share: See `EpochBatchSampler`.
@@ -41,27 +41,27 @@ def build_loader(
     share = {} if all_ranks else {"rank": rank(), "world_size": world_size()}
     options = {"shuffle": shuffle, "seed": seed, "drop_last": drop_last, "min_share": min_share, **share}
     sampler = EpochBatchSampler(len(dataset), batch_size, **options)
-    workers = 0 if getattr(dataset, "in_memory", False) else reading_processes(num_workers)
-    return DataLoader(
+    workers = 0 if getattr(dataset, "in_memory", False) else reading_processes(num_workers, device)
+    own_size = batch_size if all_ranks else math.ceil(batch_size / world_size())
+    return BatchLoader(
         dataset,
+        workers,
+        own_size,
         batch_sampler=sampler,
-        num_workers=workers,
-        collate_fn=_identity,
         pin_memory=device.type == "cuda",
-        persistent_workers=workers > 0,
         # Its own generator, so that making an iterator draws nothing from the global one.
         generator=torch.Generator().manual_seed(seed),
     )
 
 
-def reading_processes(num_workers):
-    """``num_workers``, or as many cores as this process has a share in, if those are fewer."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(num_workers, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+def reading_processes(num_workers, device):
+    """Number of loading processes: ``num_workers``, but no more than leave the network room to compute.
 
-
-def _identity(batch):
-    return batch
+    Of the processors that this process may use (`own_processors`) a GPU's network needs one to itself. On a CPU the
+    network wants them all; a quarter is enough to keep it fed.
+    """
+    cores = own_processors()
+    return min(num_workers, max(1, cores - 1 if device.type == "cuda" else cores // 4))
 
 
 def to_device(batch, device):

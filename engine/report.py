@@ -1,7 +1,7 @@
 """What a result must say to be believed: versions, commit, machine, memory, arguments."""
 
+import math
 import platform
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +39,17 @@ def _is_number(value):
     return isinstance(value, float)
 
 
+def with_missing_scores(record):
+    """A logged epoch with NaN where the file says null: JSON has no NaN (see `util.files.json_text`)."""
+    return {name: value if name == "genotype" else _with_nan(value) for name, value in record.items()}
+
+
+def _with_nan(value):
+    if isinstance(value, dict):
+        return {name: math.nan if inner is None else _with_nan(inner) for name, inner in value.items()}
+    return value
+
+
 def git_commit():
     """Commit of the project, with "-dirty" when tracked files differ from it; None outside a checkout."""
     root = Path(__file__).resolve().parent.parent
@@ -50,14 +61,21 @@ def git_commit():
 
 
 def peak_memory_mb(device):
-    """Largest memory so far in MiB: allocated on a GPU, resident of this process on a CPU."""
+    """Largest memory so far in MiB: allocated on a GPU, resident of this process on a CPU.
+
+    None where the system does not tell (Windows).
+    """
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     try:
         # The kernel's resource usage carries the parent's peak over into a new program; this does not.
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10, 1)
     except (OSError, StopIteration):
         pass
+    try:
+        import resource
+    except ImportError:
+        return None
     unit = 1 if sys.platform == "darwin" else 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)

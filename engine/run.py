@@ -10,16 +10,22 @@ from pathlib import Path
 
 import torch
 
-from engine.report import environment, peak_memory_mb, scores_of
-from util import early_log
+from engine.report import environment, peak_memory_mb, scores_of, with_missing_scores
+from engine.resuming import check_inputs
+from engine.run_log import close_log, open_log, writing
 from util.checkpoint import load_checkpoint, save_checkpoint
-from util.cli import UserError
+from util.cli import UserError, is_out_of_memory
 from util.distributed import barrier, from_rank_0, gather, init_distributed, leave, rank, world_size
-from util.files import write_json, write_text
+from util.files import json_text, read_json, write_json, write_text
 from util.plots import plot_curves
 from util.random_state import random_state, seed_everything, set_random_state
+from util.text_files import decode_text
 
 logger = logging.getLogger("mdarts")
+
+# What a run folder holds from the beginning, and pictures, which can be drawn again.
+_BEGINNING = ("args.json", "log.txt")
+_PICTURE = ".svg"
 
 
 class Run:
@@ -31,13 +37,15 @@ class Run:
         device: `torch.device` of this process.
         epoch: The epoch to do next.
         stopped: Whether the run has ended before its last epoch.
+        longer: Whether it had, and now goes on because more epochs were asked for.
         seconds: Wall time until now, without what an interruption lost.
     """
 
     def __init__(self, folder, args, device):
         self.folder, self.args, self.device = Path(folder), args, device
-        self.epoch, self.stopped, self.seconds = 0, False, 0.0
-        self._tracked = {}
+        self.epoch, self.stopped, self.longer, self.seconds = 0, False, False, 0.0
+        self._tracked, self._inputs, self._flags = {}, {}, {}
+        self._scored, self._faults = False, []
         self._board = None
         self._warned = set()
         self._clock = time.perf_counter()
@@ -47,40 +55,82 @@ class Run:
         """Whether this process writes files (rank 0)."""
         return rank() == 0
 
+    def depends_on(self, name, identity, flag):
+        """Note what the run reads, before `track`: a resumed run must find the same, wherever it now lies.
+
+        Args:
+            name: What it is, in words.
+            identity: A short string that changes with its content, and with nothing else.
+            flag: The flag that says where it lies.
+        """
+        self._inputs[name], self._flags[name] = identity, flag
+
     def track(self, **objects):
         """Name the objects with ``state_dict`` / ``load_state_dict`` that a checkpoint holds, and restore them.
 
         Call it when everything is built: if the folder has a ``last.pth``, all of them and the
         random state continue from there.
+
+        Raises:
+            UserError: the checkpoint does not fit, was made with other inputs, or has more epochs than asked for.
         """
         self._tracked = objects
         path = self.folder / "last.pth"
         if not path.exists():
             if self.is_main:
                 self._drop_log_after(0)
+                self._keep_arguments()
             # Ranks start from equal weights and then draw different dropout masks.
             torch.manual_seed(self.args.seed + 1_000_003 * rank())
             return
         state = load_checkpoint(path)
-        if set(state["objects"]) != set(objects):
-            raise UserError(f"{path} was written by another script: it holds {', '.join(sorted(state['objects']))}")
-        if len(state["random"]) != world_size():
-            raise UserError(f"{path} was written by {len(state['random'])} processes; resume with as many")
-        if state["device"] != self.device.type:
-            logger.warning("%s ran on %s: on %s the result will differ", self.folder, state["device"], self.device.type)
+        self._check(path, state)
         for name, value in objects.items():
             try:
                 value.load_state_dict(state["objects"][name])
             except (KeyError, RuntimeError, ValueError) as error:
-                reason = " ".join(str(error).split())[:200]
+                if is_out_of_memory(error):
+                    raise
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
                 raise UserError(
                     f"{path} does not fit {self.folder / 'args.json'}: {reason}; restore both files"
                 ) from None
-        self.epoch, self.stopped, self.seconds = state["epoch"], state["stopped"], state["seconds"]
+        self.epoch, self.seconds = state["epoch"], state["seconds"]
+        self.longer = state["stopped"] and self._epochs() > state.get("epochs", self._earlier_epochs())
+        self.stopped = state["stopped"] and not self.longer
         set_random_state(state["random"][rank()])
+        barrier()  # every rank has read the old arguments
         if self.is_main:
             self._drop_log_after(self.epoch)
+            self._keep_arguments()
         logger.info("resumed %s at epoch %d", self.folder, self.epoch)
+
+    def _check(self, path, state):
+        """Refuse a checkpoint that this run cannot go on from."""
+        if set(state["objects"]) != set(self._tracked):
+            raise UserError(f"{path} was written by another script: it holds {', '.join(sorted(state['objects']))}")
+        if len(state["random"]) != world_size():
+            raise UserError(f"{path} was written by {len(state['random'])} processes; resume with as many")
+        if self._epochs() < state["epoch"]:
+            raise UserError(
+                f"--epochs {self._epochs()}: {self.folder} has done {state['epoch']} epochs already; --epochs "
+                f"{state['epoch']} ends it there, more make it longer"
+            )
+        check_inputs(self.folder, state.get("inputs"), self._inputs, self._flags)
+        if state["device"] != self.device.type:
+            logger.warning("%s ran on %s: on %s the result will differ", self.folder, state["device"], self.device.type)
+
+    def _epochs(self):
+        return getattr(self.args, "epochs", math.inf)
+
+    def _earlier_epochs(self):
+        """How many epochs the run was to have when it was last begun or resumed."""
+        return read_json(self.folder / "args.json").get("epochs", math.inf)
+
+    def _keep_arguments(self):
+        """Note what a resumed run was allowed to change, once nothing speaks against its going on."""
+        if self.args.resume:
+            write_json(self.folder / "args.json", vars(self.args))
 
     def finish_epoch(self, record, best=None):
         """Log an epoch and save: ``best.pth`` if ``best`` is a dict, then ``last.pth``, which makes the epoch count.
@@ -95,14 +145,16 @@ class Run:
                 save_checkpoint(self.folder / "best.pth", best)
                 if best.get("genotype"):
                     write_json(self.folder / "genotype.json", best["genotype"])
-            with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            with writing(self.folder / "log.jsonl"), open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
+                file.write(json_text(record) + "\n")
             self._log_scalars(record)
             save_checkpoint(
                 self.folder / "last.pth",
                 {
                     "epoch": self.epoch,
                     "stopped": self.stopped,
+                    "epochs": self._epochs(),
+                    "inputs": self._inputs,
                     "device": self.device.type,
                     "seconds": self.seconds,
                     "objects": {name: value.state_dict() for name, value in self._tracked.items()},
@@ -118,12 +170,17 @@ class Run:
     def records(self):
         """The logged epochs so far."""
         path = self.folder / "log.jsonl"
-        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+        data = path.read_bytes() if path.exists() else b""
         try:
             # What follows the last line end was being written when the run was killed.
-            return [json.loads(line) for line in lines[:-1]]
-        except json.JSONDecodeError as error:
+            lines = decode_text(data[: data.rfind(b"\n") + 1]).splitlines()
+            records = [json.loads(line) for line in lines]
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is damaged ({error}); remove the line or restore the file") from None
+        for number, record in enumerate(records, start=1):
+            if not isinstance(record, dict) or type(record.get("epoch")) is not int:
+                raise UserError(f"{path} line {number} is no record of an epoch; remove the line or restore the file")
+        return [with_missing_scores(record) for record in records]
 
     def record_of(self, epoch):
         """The logged record of one epoch."""
@@ -157,6 +214,7 @@ class Run:
 
     def log_scores(self, split, scores):
         """Log the final scores of a split."""
+        self._scored = True
         logger.info("%s: %s", split, ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
 
     def write_result(self, result):
@@ -166,13 +224,15 @@ class Run:
             **result,
             "folder": str(self.folder),
             "seconds": round(self.seconds, 1),
-            "peak_memory_mb": max(gather(peak_memory_mb(self.device))),
+            "peak_memory_mb": max(gather(peak_memory_mb(self.device)), key=lambda found: found or 0.0),
             **environment(self.device),
             "arguments": vars(self.args),
         }
+        if self.is_main:
+            self._keep_arguments()
+            write_json(self.folder / "result.json", result)
         self.plot()
         if self.is_main:
-            write_json(self.folder / "result.json", result)
             logger.info("result: %s", self.folder / "result.json")
         barrier()
         return result
@@ -182,10 +242,17 @@ class Run:
         self.seconds, self._clock = self.seconds + now - self._clock, now
 
     def _drop_log_after(self, epoch):
-        kept = [json.dumps(record) for record in self.records() if record["epoch"] < epoch]
+        kept = [json_text(record) for record in self.records() if record["epoch"] < epoch]
         write_text(self.folder / "log.jsonl", "".join(line + "\n" for line in kept))
 
     def _log_scalars(self, record):
+        try:
+            self._write_scalars(record)
+        except OSError as error:
+            self._board = False
+            logger.warning("no more TensorBoard scalars: %s", error)
+
+    def _write_scalars(self, record):
         if self._board is None:
             try:
                 from torch.utils.tensorboard import SummaryWriter
@@ -200,15 +267,28 @@ class Run:
                         self._board.add_scalar(f"{split}/{name}", value, record["epoch"])
             self._board.flush()
 
+    def fail_later(self, message):
+        """Note a fault that spoils nothing else: the run ends with it, once everything is written."""
+        self._faults.append(message)
+
+    def raise_faults(self):
+        """Raise what `fail_later` has noted, if anything, as one UserError."""
+        if self._faults:
+            raise UserError("; ".join(self._faults))
+
     def drop_if_empty(self):
-        """Remove the folder of a run that could not even be built, so that nothing half-made is left."""
-        if self.is_main and not self._tracked and not self.args.resume:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the folder of a run that failed before it had anything to keep, so that nothing half-made is left."""
+        if not self.is_main or self.args.resume or self._scored:
+            return
+        with contextlib.suppress(OSError):
+            if all(path.name in _BEGINNING or path.suffix == _PICTURE for path in self.folder.iterdir()):
+                shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self):
         """Close the scalar log."""
         if self._board:
-            self._board.close()
+            with contextlib.suppress(OSError):
+                self._board.close()
 
 
 @contextlib.contextmanager
@@ -227,31 +307,31 @@ def start_run(args, kind, parent):
     seed_everything(args.seed)
     folder = from_rank_0(_run_folder(args, kind, parent) if rank() == 0 else None)
     run = Run(folder, args, device)
-    handlers = _open_log(run)
-    finished = False
+    handlers, finished, failed = [], False, False
     try:
+        handlers = open_log(run.folder / "log.txt" if run.is_main else None)
         logger.info("run folder: %s", run.folder)
         yield run
         finished = True
+        run.raise_faults()
     except KeyboardInterrupt:
-        logger.info("interrupted; continue with --resume %s", run.folder)
-        raise
+        # Into the file alone: what ends the script prints it, once.
+        logger.debug("interrupted; continue with --resume %s", run.folder)
+        raise KeyboardInterrupt(f"continue with --resume {run.folder}") from None
     except Exception as error:
+        failed = True
         logger.debug("error: %s", error)
-        run.drop_if_empty()
         raise
     finally:
         run.close()
-        logger.propagate = True
-        for handler in handlers:
-            logger.removeHandler(handler)
-            handler.close()
+        close_log(handlers)
+        if failed:
+            run.drop_if_empty()
         leave(together=finished)
 
 
 def _run_folder(args, kind, parent):
     if args.resume:
-        write_json(Path(args.resume) / "args.json", vars(args))  # --epochs may have grown
         return Path(args.resume)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     base = Path(parent) / f"{kind}-{args.save}-{stamp}"
@@ -265,27 +345,14 @@ def _run_folder(args, kind, parent):
             raise UserError(
                 f"cannot make the run folder {folder}: {error.strerror}; choose another --out_dir"
             ) from None
-        write_json(folder / "args.json", vars(args))
+        try:
+            write_json(folder / "args.json", vars(args))
+        except UserError:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            raise
         return folder
     raise UserError(f"{base} and 998 siblings exist already; choose another --save")
-
-
-def _open_log(run):
-    handlers = [logging.NullHandler()]
-    if run.is_main:
-        try:
-            handlers = [logging.StreamHandler(), logging.FileHandler(run.folder / "log.txt")]
-        except OSError as error:
-            raise UserError(f"cannot write {run.folder / 'log.txt'}: {error.strerror}") from None
-        handlers[0].setLevel(logging.INFO)
-        handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.setLevel(logging.DEBUG)
-    logger.propagate = False
-    for handler in handlers:
-        logger.addHandler(handler)
-    for record in early_log.release():
-        handlers[-1].handle(record)  # the terminal has it already
-    return handlers
 
 
 def _summary(record):

@@ -131,16 +131,20 @@ class ArchitectureWatch:
         net: Has ``genotype()`` and ``probabilities()`` (title -> row -> operation -> probability).
         collapse: (genotype, probabilities) -> list of warnings, in words.
         patience: Stop after this many epochs without a change of the genotype; 0 never stops.
+        start: The epoch, from 0, up to which standing still says nothing: architecture steps begin in it.
     """
 
-    def __init__(self, net, collapse, patience=0):
-        self.net, self.collapse, self.patience = net, collapse, patience
-        self.genotype, self.unchanged = None, 0
+    def __init__(self, net, collapse, patience=0, start=0):
+        self.net, self.collapse, self.patience, self.start = net, collapse, patience, start
+        # Epochs without a change: in a row, and of them those that patience counts.
+        self.genotype, self.unchanged, self.waited = None, 0, 0
 
-    def look(self):
-        """Return an epoch's record: genotype, probabilities, entropies, warnings, ``stable_epochs`` and ``stop``."""
+    def look(self, epoch):
+        """Return the record of ``epoch``: genotype, probabilities, entropies, warnings, ``stable_epochs``, ``stop``."""
         genotype = self.net.genotype()
-        self.unchanged = self.unchanged + 1 if genotype == self.genotype else 0
+        same = genotype == self.genotype
+        self.unchanged = self.unchanged + 1 if same else 0
+        self.waited = min(self.waited + 1, max(0, epoch - self.start)) if same else 0
         logger.info("genotype%s: %s", " (unchanged)" if self.unchanged else "", genotype)
         self.genotype = genotype
         probabilities = self.net.probabilities()
@@ -150,18 +154,34 @@ class ArchitectureWatch:
             "entropy": {title: mean_entropy(rows) for title, rows in probabilities.items()},
             "warnings": self.collapse(genotype, probabilities),
             "stable_epochs": self.unchanged,
-            "stop": bool(self.patience) and self.unchanged >= self.patience,
+            "stop": self._is_over(),
         }
+
+    def _is_over(self):
+        return bool(self.patience) and self.waited >= self.patience
+
+    def reconsider(self, run):
+        """Let a resumed run go on that had stopped, where its patience is larger now or counts anew.
+
+        Args:
+            run: The `Run`, restored; one that was made ``longer`` counts from here.
+        """
+        if run.longer:
+            self.waited = 0
+        elif run.stopped:
+            run.stopped = self._is_over()
 
     def state_dict(self):
         """Last genotype and how long it has stood."""
-        return {"genotype": self.genotype.to_dict() if self.genotype else None, "unchanged": self.unchanged}
+        genotype = self.genotype.to_dict() if self.genotype else None
+        return {"genotype": genotype, "unchanged": self.unchanged, "waited": self.waited}
 
     def load_state_dict(self, state):
         """Continue from `state_dict`."""
         kind = type(self.net.genotype())
         self.genotype = kind.from_dict(state["genotype"]) if state["genotype"] else None
         self.unchanged = state["unchanged"]
+        self.waited = state.get("waited", self.unchanged)  # version 0.1.0 had no other count
 
 
 def save_architecture(run, genotype, epoch, title=None):

@@ -129,10 +129,15 @@ class Selection:
         self.later_wins_ties = later_wins_ties
         self.epoch, self.score = None, None
 
+    @property
+    def by_score(self):
+        """Whether a score decides, and not the order of the epochs."""
+        return self.split != "last"
+
     def update(self, epoch, record):
-        """Look at an epoch's record (split -> values); return whether it is the best so far."""
-        score = None if self.split == "last" else record[self.split][self.metric]
-        if self.split != "last" and self.epoch is not None and not self._better(score):
+        """Look at an epoch's record (split -> values); return whether it is the one to select so far."""
+        score = record[self.split][self.metric] if self.by_score else None
+        if self.by_score and self.epoch is not None and not self._better(score):
             return False
         self.epoch, self.score = epoch, score
         return True
@@ -160,17 +165,19 @@ def fit(run, epochs, one_epoch, selection, best_state):
         one_epoch: epoch -> record: split -> dict of floats, other entries as they are; a true
             ``record["stop"]`` ends the run. What tells its ``seconds`` gets its ``share of epoch``.
         selection: See `Selection`.
-        best_state: () -> dict that is saved as ``best.pth`` when an epoch is the best so far.
+        best_state: () -> dict that is saved as ``best.pth`` when an epoch is the best so far, or the last counts.
     """
     while run.epoch < epochs and not run.stopped:
         epoch, started = run.epoch, time.perf_counter()
         record = one_epoch(epoch)
         run.stopped = bool(record.pop("stop", False))
-        best, seconds = selection.update(epoch, record), time.perf_counter() - started
+        chosen, seconds = selection.update(epoch, record), time.perf_counter() - started
         for part in record.values():
             if isinstance(part, dict) and "seconds" in part:
                 part["share of epoch"] = part["seconds"] / seconds
+        best = chosen and selection.by_score  # of the last epoch there is nothing to say
         record = {"epoch": epoch, **record, "best": best, "seconds": round(seconds, 3)}
-        run.finish_epoch(record, {**best_state(), **selection.state_dict()} if best else None)
-        if run.stopped:
-            logger.info("stopped after %d of %d epochs", run.epoch, epochs)
+        run.finish_epoch(record, {**best_state(), **selection.state_dict()} if chosen else None)
+    if run.stopped:
+        told = "stopped after %d of %d epochs; to go on, resume it with more --epochs or another --patience"
+        logger.info(told, run.epoch, epochs)

@@ -1,13 +1,11 @@
 """Accuracy of visual grounding: the share of expressions whose box overlaps the true one by half or more."""
 
-import json
-
 import numpy as np
 import torch
 
 from util.boxes import clip_boxes, decode_boxes, overlaps
 from util.distributed import gather
-from util.files import write_text
+from util.files import json_text, write_text
 
 # The published protocol, whatever threshold the training takes.
 LEAST_OVERLAP = 0.5
@@ -91,5 +89,5 @@ def write_boxes(path, results, image_ids, expressions):
     for row, (x1, y1, x2, y2), overlap in zip(*(part.tolist() for part in results), strict=True):
         box = [round(value, 2) for value in (x1, y1, x2 - x1, y2 - y1)]
         about = {"index": row, "image_id": int(image_ids[row]), "tokens": expressions[row]}
-        lines.append(json.dumps(about | {"bbox": box, "iou": round(overlap, 6)}))
+        lines.append(json_text(about | {"bbox": box, "iou": round(overlap, 6)}))
     write_text(path, "[" + ",\n".join(lines) + "]\n")

@@ -51,7 +51,9 @@ class BackboneNet(nn.Module):
         """Shapes, without the batch axis, of what `extract` would return for ``batch``; computes nothing."""
         backbone = self.backbones[name]
         with torch.no_grad():
-            meta = {key: value.to("meta") for key, value in backbone.state_dict().items()}
+            # Not the state dict, which lacks the buffers that are not to be saved.
+            tensors = (*backbone.named_parameters(), *backbone.named_buffers())
+            meta = {key: value.to("meta") for key, value in tensors}
             features = torch.func.functional_call(backbone, meta, (batch[name].to("meta"),))
             return [tuple(self._compact(feature).shape[1:]) for feature in features]
 
@@ -96,7 +98,10 @@ class _Changing:
 
     def load_state_dict(self, state):
         if state["frozen"] != self.digest:
-            raise UserError("the frozen backbones are not those that the run started with; restore their weight files")
+            raise UserError(
+                "the frozen backbones are not those that the run started with; restore their weight files, or name"
+                " where they lie now"
+            )
         self.net.load_state_dict({**self.net.state_dict(), **state["weights"]})
 
 

@@ -14,7 +14,8 @@ LAST_INPUTS = (3, 7)
 MODALITIES = {"rgb": True, "depth": True}
 PUBLISHED_NAMES = {"rgb": "rgb_net", "depth": "depth_net"}
 INHERITED = {"checkpointdir", "annotation", "sample_size", "sample_duration", "augment_views", "skip_invalid"}
-# Published values (paper section 4.3 and the original flags): of all scripts, then of search and of found.
+# Values of the released scripts: of all, then of search and of found. Those of the paper's Table 8 are in
+# tasks/bilevel/paper_recipes.py.
 PUBLISHED = {
     "datadir": "EgoGesture",
     "checkpointdir": "checkpoints/ego",

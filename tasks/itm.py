@@ -81,6 +81,7 @@ def recipe_parser(description):
         help="captions kept encoded at once, about 25 KB each at width 512; where there are more, images are projected "
         "again for each block",
     )
+    parser.free |= {"eval_pairs", "eval_captions"}
     return parser
 
 

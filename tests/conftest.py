@@ -5,8 +5,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import util  # noqa: F401 - before torch: sets how OpenMP's threads wait
+
 # Two threads on a busy machine wait for each other in every small operation; results must not depend on their number.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_word_vectors():
+    """Those that the machine may have would be read by every training, which takes minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.word_vectors.PLACES", ())
+        patch.setattr("datasets.word_vectors.PACKAGE", "no_such_package")
+        yield
 
 
 @pytest.fixture(scope="session")

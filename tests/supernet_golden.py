@@ -54,7 +54,7 @@ def batch_of(spec, seed):
         regions[i, n_reg:] = 0
         relations[i, n_reg:] = relations[i, :, n_reg:] = 0
         tokens[i, n_tok:] = 0
-    arrays = {"regions": regions, "relations": relations, "tokens": tokens}
+    arrays = {"regions": regions, "relations": relations, "tokens": tokens, "counts": np.array(spec["n_reg"])}
     return {name: torch.from_numpy(value) for name, value in arrays.items()}
 
 

@@ -125,6 +125,7 @@ def test_two_processes_mine_and_train_like_one(scenes, tmp_path):
 
 def test_a_training_with_the_margin_loss(scenes, tmp_path):
     flags = [*scenes.flags, "--ARCH_PATH", "mcan", "--scores_loss", "margin", "--epochs", "1", "--micro_batch", "7"]
+    flags += ["--amp", "bf16"]
     result = train_itm.main([*flags, "--select_on", "val", "--out_dir", str(tmp_path)])
     assert 0 < result["training_mode_metrics"]["train"]["loss"] < 2.4
 

@@ -150,6 +150,19 @@ def test_more_epochs_continue_a_finished_run(films, tmp_path):
     assert longer["metrics"] == straight["metrics"] and longer["epochs"] == 3
 
 
+def test_data_may_move_but_not_change(films, whole, tmp_path):
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    shutil.copytree(whole[0], run)
+    shutil.copytree(films.folder, moved)
+    search.main(["--resume", str(run), "--datadir", str(moved), "--num_workers", "1"])
+    assert_same(comparable(run)[1:], comparable(whole[0])[1:])
+    assert read_json(run / "args.json")["datadir"] == str(moved)
+    meta = read_json(moved / "meta.json")
+    edit(moved / "meta.json", meta["splits"]["dev"]["fingerprint"], "0123456789abcdef")
+    with pytest.raises(UserError, match=r"the dev data differs from what the run began with; .* with --datadir"):
+        search.main(["--resume", str(run)])
+
+
 def test_resume_refuses_other_settings(whole):
     with pytest.raises(UserError, match=r"--batchsize 16 \(was 8\)"):
         search.main(["--resume", str(whole[0]), "--batchsize", "16"])

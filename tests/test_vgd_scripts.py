@@ -118,6 +118,11 @@ def test_a_checkpoint_of_another_task(scenes, trained):
         train_itm.main(["--RUN", "test", "--CKPT_PATH", trained["folder"], "--data", str(scenes.data)])
 
 
+def test_a_training_goes_on_with_its_architecture_alone(trained):
+    with pytest.raises(UserError, match=r"the architecture differs from what the run began with; .* with --ARCH_PATH"):
+        train_vgd.main(["--resume", trained["folder"], "--ARCH_PATH", "arch/mmnas_vgd.json"])
+
+
 def test_other_losses_and_splits(scenes, tmp_path):
     flags = [*scenes.flags, "--ARCH_PATH", "mcan", "--SPLIT", "train+val", "--epochs", "1", "--out_dir", str(tmp_path)]
     flags += ["--dec_blocks", "2", "--batchsize", "32"]

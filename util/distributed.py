@@ -8,10 +8,11 @@ import torch
 from torch import distributed
 
 from util.cli import UserError
+from util.processors import limit_threads
 
 
 def init_distributed(device):
-    """Join the process group that torchrun announces.
+    """Join the process group that torchrun announces, and keep to this process's share of the processors.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda`` (also ``cuda:1``).
@@ -39,6 +40,7 @@ def init_distributed(device):
         # Ranks may wait for rank 0's features for longer than the default ten minutes.
         backend = "nccl" if device.startswith("cuda") else "gloo"
         distributed.init_process_group(backend, timeout=datetime.timedelta(hours=12))
+    limit_threads()
     return torch.device(device)
 
 

@@ -1,7 +1,9 @@
 """What is logged before a run has its folder: shown at once, and kept for the run's own log file."""
 
+import contextlib
 import logging
 import os
+import sys
 
 logger = logging.getLogger("mdarts")
 # Data are opened before a run begins, so that nothing is left of a run whose data are at fault.
@@ -19,6 +21,29 @@ class _Keeper(logging.StreamHandler):
         self.records.append(record)
         if os.environ.get("RANK", "0") == "0":
             super().emit(record)
+
+
+class LogFile(logging.FileHandler):
+    """The log file of a run. A full disk costs lines of the log, said once, and not the run.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path):
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self._told = False
+
+    def handleError(self, record):
+        """Called by `logging` where a record cannot be written."""
+        if not self._told:
+            print(f"warning: cannot write {self.baseFilename}: {sys.exc_info()[1]}", file=sys.stderr)
+        self._told = True
+
+    def close(self):
+        """Close; what is still in the buffer may be lost."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 def hold():

@@ -1,12 +1,16 @@
 """Files that are either whole or absent: written beside their place, then renamed onto it."""
 
 import contextlib
+import errno
 import json
+import math
 import os
+import re
 import tempfile
 from pathlib import Path
 
 from util.cli import UserError
+from util.text_files import NotText, decode_text
 
 
 @contextlib.contextmanager
@@ -14,89 +18,86 @@ def atomic_path(path):
     """Yield a temporary path in the folder of ``path``; on success it replaces ``path``.
 
     Raises:
-        UserError: the folder cannot be made or written.
+        UserError: the folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        # mkstemp makes files private; a result should have the permissions any new file has.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.fchmod(handle, 0o666 & ~umask)
         os.close(handle)
+        make_public(temporary)
         yield Path(temporary)
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; choose a folder you can write") from error
+        raise UserError(f"cannot write {path}: {write_fault(error, 'choose a folder you can write')}") from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
 
 
+def make_public(path):
+    """Give a file or folder of `tempfile` (private to its owner) the permissions that any new one gets."""
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(path, (0o777 if os.path.isdir(path) else 0o666) & ~umask)
+
+
+def write_fault(error, remedy):
+    """Why something could not be written, and what to do: "Permission denied; " and ``remedy``, or to free space.
+
+    Args:
+        error: The `OSError`.
+        remedy: What helps where the disk is not full.
+    """
+    # numpy reports a short write without an error number.
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT) or re.search(r"requested and \d+ written", str(error))
+    if full:
+        return f"{error.strerror or 'No space left on device'}; free some space, or choose a place that has more"
+    return f"{error.strerror or error}; {remedy}"
+
+
 def write_text(path, text):
-    """Write ``text`` (UTF-8) atomically."""
+    """Write ``text`` atomically: UTF-8, lines end as they stand in it, other bytes of file names become ``\\udcd5``."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+
+
+def json_text(value, **options):
+    """``value`` as JSON text; a number that is not finite, which JSON does not have, becomes null.
+
+    ``options`` go to `json.dumps`.
+    """
+    return json.dumps(_finite(value), allow_nan=False, **options)
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path, value):
-    """Write ``value`` as indented JSON atomically."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Write ``value`` as indented JSON atomically; see `json_text`."""
+    write_text(path, json_text(value, indent=2) + "\n")
 
 
 def read_json(path):
-    """Read a JSON file.
+    """Read a JSON file, with or without a byte order mark.
 
     Raises:
-        UserError: the file is missing or is not JSON.
+        UserError: the file is missing, is not UTF-8, or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(decode_text(Path(path).read_bytes()))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{path} is not a readable JSON file ({error}): restore or fetch it, or name another") from None
-
-
-class NpyFile:
-    """A ``.npy`` file read by memory map, opened anew in every process that receives it.
-
-    Args:
-        path: The file.
-    """
-
-    def __init__(self, path):
-        self.path = Path(path)
-        self._array = None
-
-    @property
-    def array(self):
-        """The memory map (read only).
-
-        Raises:
-            UserError: the file is missing or damaged.
-        """
-        if self._array is None:
-            import numpy as np
-
-            try:
-                self._array = np.load(self.path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
-                raise UserError(
-                    f"{self.path} is missing or damaged ({error}); delete its folder, so that it is made again"
-                ) from None
-        return self._array
-
-    def __getitem__(self, rows):
-        return self.array[rows]
-
-    def __len__(self):
-        return len(self.array)
-
-    def __getstate__(self):
-        # A pickled memory map would carry the whole file.
-        return {"path": self.path, "_array": None}
+    except NotText as reason:
+        raise UserError(f"{path} is not a readable JSON file ({reason})") from None
+    except (OSError, ValueError, RecursionError) as error:  # also a number of more digits than Python reads
+        text = " ".join(str(error).split())
+        raise UserError(f"{path} is not a readable JSON file ({text}): restore or fetch it, or name another") from None

@@ -7,6 +7,7 @@ too, and the gradient of the gate of candidate k is <o_k, dL/dout>: what the los
 import torch
 from torch import nn
 
+from models.supernet.layers import at_least_float32
 from models.supernet.operations import make_operation
 
 # single: only the active candidate; full: all others give gate gradients too; two: one other does.
@@ -26,7 +27,7 @@ class _GatedSum(torch.autograd.Function):
     def backward(ctx, gradient):
         gates = torch.zeros_like(ctx.gates)
         for index, output in zip(ctx.indices, ctx.saved_tensors, strict=True):
-            gates[index] = (output.float() * gradient.float()).sum()
+            gates[index] = (at_least_float32(output) * at_least_float32(gradient)).sum()
         return gates, None, gradient, *[None] * (len(ctx.indices) - 1)
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch.nn import functional as F
 
+from models.supernet.rows import padding_of
 from util.boxes import encode_boxes, overlaps
 from util.distributed import sum_over_ranks
 
@@ -28,9 +29,8 @@ def grounding_targets(batch, scores_loss="kld", threshold=0.5, convention="pixel
         region is positive, bool (B, N). Padding never is.
     """
     boxes, goals = batch["boxes"], batch["label"][:, None]
-    real = torch.arange(boxes.shape[1], device=boxes.device) < batch["counts"][:, None]
     found = overlaps(boxes, goals, convention).squeeze(-1)
-    positive = (found >= threshold) & real
+    positive = (found >= threshold) & ~padding_of(batch["counts"], boxes.shape[1])
     if scores_loss == "kld":
         # Not a product: two boxes without area overlap by NaN.
         scores = found.masked_fill(~positive, 0.0)

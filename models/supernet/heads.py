@@ -1,8 +1,11 @@
-"""What follows the encoder-decoder in each task of MMNas (specification section 3, item 7)."""
+"""What follows the encoder-decoder in each task of MMNas (specification section 3, item 7).
+
+Outputs are float32 also under autocast, and float64 in a float64 network.
+"""
 
 from torch import nn
 
-from models.supernet.layers import AttentionPooling, LayerNorm
+from models.supernet.layers import AttentionPooling, LayerNorm, at_least_float32
 from models.supernet.rows import FLOOR, Rows
 
 
@@ -48,7 +51,7 @@ class AnswerHead(PoolingHead):
     """Visual question answering: logits of the answers, float32 (B, A)."""
 
     def forward(self, x, y, x_mask=None, y_mask=None):
-        return super().forward(x, y, x_mask, y_mask).float()
+        return at_least_float32(super().forward(x, y, x_mask, y_mask))
 
 
 class MatchingHead(PoolingHead):
@@ -62,7 +65,7 @@ class MatchingHead(PoolingHead):
 
     def score(self, pooled):
         """Scores float32 (B,) of pairs, from the sums (B, W) of their pooled words and regions."""
-        return self.proj(self.proj_norm(pooled)).squeeze(1).float().sigmoid()
+        return at_least_float32(self.proj(self.proj_norm(pooled)).squeeze(1)).sigmoid()
 
 
 class GroundingHead(nn.Module):
@@ -99,8 +102,8 @@ class GroundingHead(nn.Module):
         """
         rows = Rows.of(y_mask)
         both = self.proj_norm(self.attflat_x(x, x_mask)[:, None] + rows.pad(self.attfc_y(y)))
-        scores, offsets = self.proj_scores(both).squeeze(-1).float(), self.proj_reg(both).float()
-        if not self.reads_padding and rows.bias is not None:
-            padding = rows.bias[:, 0, 0] < 0
+        scores, offsets = map(at_least_float32, (self.proj_scores(both).squeeze(-1), self.proj_reg(both)))
+        if not self.reads_padding and rows.mask is not None:
+            padding = rows.mask[:, 0, 0]
             scores, offsets = scores.masked_fill(padding, FLOOR), offsets.masked_fill(padding[..., None], 0.0)
         return scores.log_softmax(-1) if self.scores_loss == "kld" else scores, offsets

@@ -8,7 +8,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from models.supernet.rows import Rows
+from models.supernet.rows import Rows, floor_of
 
 NORM_EPSILON = 1e-6
 # Next to nothing; it keeps the inverse of a constant row's deviation finite.
@@ -16,6 +16,11 @@ VARIANCE_FLOOR = 1e-20
 # Relation weights are clamped to it before the logarithm.
 SMALLEST_RELATION = 1e-6
 _DRAWS = 2**16
+
+
+def at_least_float32(x):
+    """``x`` in float32, or as it is in float64: reduced precision ends here."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class _Normalise(torch.autograd.Function):
@@ -151,42 +156,38 @@ class MultiHeadAttention(nn.Module):
             x_rows, key_rows: Their `Rows`.
             relation: `Relation` between the positions of ``x``, if there is a ``linear_r``.
         """
-        if key_rows.sharing and not self.training and self.heads * key_rows.bias.shape[-1] < x.shape[-1]:
-            return self._attend_shared(x, keys, x_rows, key_rows)
-        bias = key_rows.bias if self.linear_r is None else self._relation_bias(relation, key_rows)
+        shared = key_rows.shared
+        if shared is not None and not self.training and self.heads * shared.mask.shape[-1] < x.shape[-1]:
+            return self._attend_shared(x, keys, x_rows, shared)
         queries = x_rows.split(self.linear_q(x), self.heads)
         values = key_rows.split(self.linear_v(keys), self.heads)
-        attended = attend(
-            queries,
-            key_rows.split(self.linear_k(keys), self.heads),
-            values,
-            bias,
-            self.rate,
-            self.training,
-        )
-        return self.linear_merge(x_rows.merge(attended))
+        keys = key_rows.split_keys(self.linear_k(keys), self.heads)
+        dtype = queries.dtype
+        bias = key_rows.bias(dtype) if self.linear_r is None else self._relation_bias(relation, key_rows, dtype)
+        return self.linear_merge(x_rows.merge(attend(queries, keys, values, bias, self.rate, self.training)))
 
     def _attend_shared(self, x, keys, x_rows, key_rows):
-        """The same where several samples of ``x`` in a row share their keys.
+        """The same where as many samples of ``x`` in a row share each sample of ``keys``, whose `Rows` are given.
 
         The query projection goes into the keys, and the merging one into the values: both are then done once per
         key, and each of the many queries meets heads * T columns instead of H.
         """
         heads, inner = self.heads, self.linear_q.out_features
-        keys, values = (key_rows.split_shared(linear(keys), heads) for linear in (self.linear_k, self.linear_v))
+        values, keys = key_rows.split(self.linear_v(keys), heads), key_rows.split_keys(self.linear_k(keys), heads)
         into_keys = self.linear_q.weight.unflatten(0, (heads, -1))
         into_values = self.linear_merge.weight.unflatten(1, (heads, -1)).permute(1, 2, 0)
         keys = (keys * (inner // heads) ** -0.5 @ into_keys).flatten(1, 2)
         values, padded = (values @ into_values).flatten(1, 2), x_rows.pad(x)
         queries = padded.reshape(len(keys), -1, padded.shape[-1])
-        scores = (queries @ keys.transpose(1, 2)).unflatten(-1, (heads, -1)) + key_rows.shared_bias
+        scores = (queries @ keys.transpose(1, 2)).unflatten(-1, (heads, -1))
+        scores = scores + key_rows.bias(scores.dtype)
         return x_rows.pack((scores.softmax(-1).flatten(2) @ values).view(padded.shape))
 
-    def _relation_bias(self, relation, rows):
+    def _relation_bias(self, relation, rows, dtype):
         # The logarithm is steep near zero: it wants full precision also where products do without.
         with torch.autocast(relation.values.device.type, enabled=False):
             weights = self.linear_r(relation.values)
-            return rows.pair_bias(weights.clamp(min=SMALLEST_RELATION).log(), relation.pairs)
+            return rows.pair_bias(weights.clamp(min=SMALLEST_RELATION).log(), relation.pairs, dtype)
 
 
 class AttentionPooling(nn.Module):
@@ -214,8 +215,8 @@ class AttentionPooling(nn.Module):
         """
         rows = Rows.of(mask)
         scores = rows.pad(self.mlp(x))
-        if rows.bias is not None:
-            scores = scores + rows.bias[:, 0, 0, :, None]
+        if rows.mask is not None:
+            scores = scores.masked_fill(rows.mask[:, 0, 0, :, None], floor_of(scores.dtype))
         return scores.softmax(1)
 
     def forward(self, x, mask=None):

@@ -113,7 +113,7 @@ class MatchingNet(MultimodalNet):
         y, rows = self.embed_regions(batch)
         relation = self.relation(batch, rows) if self.backbone.uses_relation() else None
         y = self.backbone.decode(y, None, rows, None, relation, slice(self.backbone.blocks_without_words()))
-        return Images(rows.pad(y), batch["regions"].abs().sum(-1) == 0, rows, relation)
+        return Images(rows.pad(y), rows.mask[:, 0, 0], rows, relation)
 
     def match(self, images, captions, image_index, caption_index):
         """Scores of pairs.
@@ -164,21 +164,15 @@ class _KeyRows(Rows):
     """
 
     def __init__(self, rows, index, sharing):
-        super().__init__()
-        self._rows, self._pairs, self.sharing = rows, index, sharing
-        self.bias = rows.bias[index]
-
-    @property
-    def shared_bias(self):
-        """`bias` of the captions themselves."""
-        return self._rows.bias
-
-    def split_shared(self, rows, heads):
-        """`split` of the captions themselves."""
-        return self._rows.split(rows, heads)
+        super().__init__(rows.mask[index])
+        self._rows, self._pairs = rows, index
+        self.shared = rows if sharing else None
 
     def split(self, rows, heads):
         return _taken(self._rows.split(rows, heads), self._pairs)
+
+    def split_keys(self, rows, heads):
+        return _taken(self._rows.split_keys(rows, heads), self._pairs)
 
 
 class _RegionRows(Rows):
@@ -195,8 +189,8 @@ class _RegionRows(Rows):
         self.__dict__.update(rows.__dict__)
         self._images, self._pairs = images, index
 
-    def pair_bias(self, values, pairs):
-        return _taken(self._images.pair_bias(values, pairs), self._pairs)
+    def pair_bias(self, values, pairs, dtype):
+        return _taken(self._images.pair_bias(values, pairs, dtype), self._pairs)
 
 
 def _taken(values, index):

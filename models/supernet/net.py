@@ -1,16 +1,17 @@
 """The whole network of MMNas: words and regions -> encoder-decoder -> head, for every task, searched or fixed.
 
-A batch is a dict of tensors: ``regions`` float16 or float32 (B, N, D), rows beyond an image's own are zeros;
-``boxes`` float32 (B, N, 4), x1, y1, x2, y2 in pixels; ``counts`` int64 (B,), regions of each image; ``tokens``
-int64 (B, T), 0 = padding; ``image_size`` float32 (B, 2), height and width in pixels. ``relations`` float32
-(B, N, N, 4), if there, takes the place of what `box_relations` computes. N and T may be those of the batch's
-longest member wherever `MultimodalNet.needs_full_padding` is false.
+A batch is a dict of tensors: ``regions`` float16 or float32 (B, N, D); ``boxes`` float32 (B, N, 4), x1, y1, x2, y2 in
+pixels; ``counts`` int64 (B,), regions of each image, behind which the rows are padding; ``tokens`` int64 (B, T), 0 =
+padding; ``image_size`` float32 (B, 2), height and width in pixels. ``relations`` float32 (B, N, N, 4), if there, takes
+the place of what `box_relations` computes. N and T may be those of the batch's longest member wherever
+`MultimodalNet.needs_full_padding` is false.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from models.supernet.recurrent import run_lstm
 from models.supernet.relations import (
     BOX_FEATURES,
     RELATION_FEATURES,
@@ -19,7 +20,7 @@ from models.supernet.relations import (
     box_relations,
     given_relations,
 )
-from models.supernet.rows import Rows
+from models.supernet.rows import Rows, padding_of
 
 
 class MultimodalNet(nn.Module):
@@ -78,17 +79,16 @@ class MultimodalNet(nn.Module):
     def embed_words(self, tokens):
         """LSTM states of int64 (B, T) tokens, padding included as in the original, and their `Rows`."""
         rows = self._rows(tokens == 0)
-        states, _ = self.lstm(self.embedding(tokens))
-        return rows.pack(states), rows
+        return rows.pack(run_lstm(self.lstm, self.embedding(tokens))), rows
 
     def embed_regions(self, batch):
-        """Projected regions and their `Rows`; a region that is all zeros is padding."""
+        """Projected regions and their `Rows`; what lies beyond an image's ``counts`` is padding, whatever it holds."""
         regions = batch["regions"]
-        rows = self._rows(regions.abs().sum(-1) == 0, self.head.reads_padding)
+        rows = self._rows(padding_of(batch["counts"], regions.shape[1]), self.head.reads_padding)
         features = rows.pack(regions).to(self.region_linear.weight.dtype)
         if self.box_linear is not None:
-            boxes = self.box_linear(rows.pack(box_features(batch["boxes"], batch["image_size"])))
-            features = torch.cat([features, boxes.to(features.dtype)], dim=-1)
+            boxes = rows.pack(box_features(batch["boxes"], batch["image_size"])).to(features.dtype)
+            features = torch.cat([features, self.box_linear(boxes).to(features.dtype)], dim=-1)
         return self.region_linear(features), rows
 
     def relation(self, batch, rows):
@@ -99,14 +99,14 @@ class MultimodalNet(nn.Module):
         else:
             values = box_relations(batch["boxes"], batch["counts"], pairs)
         with torch.autocast(values.device.type, enabled=False):
+            values = values.to(self.relation_linear.weight.dtype)
             return Relation(F.relu(self.relation_linear(values), inplace=True), pairs)
 
     def _rows(self, padding, reads_padding=False):
         kind = padding.device.type
         pack = kind == "cpu" if self.pack is None else self.pack
         pack = pack and not reads_padding and not self.needs_full_padding
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
-        return Rows(padding[:, None, None], pack, dtype)
+        return Rows(padding[:, None, None], pack)
 
     def arch_parameters(self):
         """Architecture parameters: name -> parameter, in the order of the blocks; empty in a fixed network."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from models.supernet.rows import padding_of
+
 RELATION_FEATURES = 4
 BOX_FEATURES = 5
 # Distances below this share of a box's size count as this share.
@@ -40,11 +42,12 @@ def box_relations(boxes, counts, pairs=None):
         pairs: int64 (P,), places of pairs among B * N * N; None: all pairs.
 
     Returns:
-        float32 (P, 4), or (B, N, N, 4) for all pairs; zeros where i or j is none of an image's boxes.
+        float32 (P, 4), or (B, N, N, 4) for all pairs; zeros where i or j is none of an image's boxes. float64 for
+        boxes in float64.
     """
-    boxes = boxes.float()
+    boxes = boxes.to(torch.promote_types(boxes.dtype, torch.float32))
     length = boxes.shape[1]
-    real = torch.arange(length, device=boxes.device) < counts[:, None]
+    real = ~padding_of(counts, length)
     if pairs is None:
         first, second = boxes[:, :, None], boxes[:, None]
         both = real[:, :, None] & real[:, None]

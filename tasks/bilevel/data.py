@@ -60,6 +60,12 @@ def build_loaders(args, run, net, data, precision, mode=None):
     return {split: build_loader(cache(dataset), size, **shared) for split, dataset in data.items()}
 
 
+def note_data(run, data):
+    """Note of which data a run is."""
+    for split, dataset in data.items():
+        run.depends_on(f"{split} data", dataset.identity, "--datadir")
+
+
 def log_metric(task, args):
     """Say in the log what the scores of this run mean."""
     logger.info("scores: %s", task.metric(args).description)
@@ -79,6 +85,7 @@ def describe(task, args, data, net):
             "description": first.description,
             "synthetic": first.synthetic,
             "samples": {split: len(dataset) for split, dataset in data.items()},
+            "identity": {split: dataset.identity for split, dataset in data.items()},
         },
         "backbones_started_from": {name: backbone.source for name, backbone in net.backbones.items()},
     }

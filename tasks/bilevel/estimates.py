@@ -75,7 +75,7 @@ class _Estimate:
         batch_size = max(1, total_batch(args) // copies)
         self.args = args
         self.run = SimpleNamespace(args=argparse.Namespace(parallel=False), device=device)
-        readers = reading_processes(args.num_workers)
+        readers = reading_processes(args.num_workers, device)
         self.simulation = Simulation(device, Precision(args.amp, device), batch_size, readers)
         self.like, self.seconds = {}, {}
         for dataset in datasets:

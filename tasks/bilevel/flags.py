@@ -268,7 +268,7 @@ def parse_found(task, parser, argv, demo):
         UserError: the flags in conflict.
     """
     fixed = {}
-    args = arguments.parse_args(parser, argv, demo=demo, inherit=lambda known: _inherited(task, known, fixed))
+    args = arguments.parse_args(parser, argv, demo=demo, inherit=lambda known: _inherited(task, parser, known, fixed))
     if not (args.search_exp_dir or args.eval_exp_dir or args.genotype or args.fusion == "late"):
         raise UserError(
             "nothing to train: pass --search_exp_dir DIR, --genotype FILE.json, --genotype random or --fusion late "
@@ -321,7 +321,7 @@ def genotype_source(args):
     return args.genotype or args.search_exp_dir
 
 
-def _inherited(task, args, fixed):
+def _inherited(task, parser, args, fixed):
     """Defaults from the runs that the flags name; sizes that a genotype fixes are also put into ``fixed``."""
     from models.genotypes import has_genotype, load_genotype
 
@@ -343,5 +343,19 @@ def _inherited(task, args, fixed):
     else:
         names = INHERITED | task.INHERITED | set(CELL_SIZES)
         found = {k: v for k, v in saved.items() if k in names or k.endswith(INHERITED_ENDINGS)}
+    if args.recipe and args.recipe != saved.get("recipe"):
+        _check_recipe(args.recipe, parser.recipes[args.recipe], found, folder)
     # A run that uses another one lies inside it.
     return {**found, **fixed, "out_dir": str(folder)}
+
+
+def _check_recipe(recipe, values, inherited, folder):
+    """Refuse a recipe whose values an earlier run contradicts: the run's would win, and the result name the recipe.
+
+    Raises:
+        UserError: what differs.
+    """
+    names = [name for name in values if name in inherited and inherited[name] != values[name]]
+    if names:
+        differs = ", ".join(f"--{name} {inherited[name]} (recipe: {values[name]})" for name in names)
+        raise UserError(f"--recipe {recipe} does not fit {folder}, which was made with {differs}; leave --recipe out")

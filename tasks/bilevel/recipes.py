@@ -1,8 +1,9 @@
 """The recipes of BM-NAS, the same for every task: search, train what was found, test it, train one modality."""
 
-from tasks.bilevel.data import build_loaders, describe, log_metric, open_splits
+from tasks.bilevel.data import build_loaders, describe, log_metric, note_data, open_splits
 from tasks.bilevel.flags import PROTOCOLS, check_architecture, check_schedule
 from util.cli import UserError
+from util.hashes import short_hash
 
 
 def search(task, args):
@@ -37,10 +38,12 @@ def search(task, args):
         watch = ArchitectureWatch(net, collapse, args.patience)
         explanation = "genotype of the epoch with the best dev score during the search"
         selection = Selection("dev", metric.name, explanation, task.LATER_WINS_TIES)
+        note_data(run, data)
         run.track(net=net.changing(), weights=weights, alphas=alphas, watch=watch, selection=selection)
+        watch.reconsider(run)
 
         def one_epoch(epoch):
-            record = {**one_search_epoch(epoch), **watch.look()}
+            record = {**one_search_epoch(epoch), **watch.look(epoch)}
             save_architecture(run, watch.genotype, epoch)
             return record
 
@@ -74,8 +77,10 @@ def found(task, args):
         log_metric(task, args)
         net, genotype = build_found_net(task, args, frozen=args.freeze_backbones)
         net.to(run.device)
+        note_data(run, data)
         if genotype is not None:
             run.write("genotype.svg", genotype.to_svg())
+            run.depends_on("genotype", short_hash(genotype.to_dict()), "--genotype or --search_exp_dir")
         precision, metric = Precision(args.amp, run.device), task.metric(args)
         loaders = build_loaders(args, run, net, data, precision)
         updater = build_updater(task, args, run, net, precision, len(data[trained[0]]))
@@ -137,6 +142,7 @@ def unimodal(task, args):
     with start_run(args, f"unimodal-{args.modality}", args.out_dir) as run:
         log_metric(task, args)
         net = build_unimodal_net(task, args).to(run.device)
+        note_data(run, data)
         precision, metric = Precision(args.amp, run.device), task.metric(args)
         loaders = build_loaders(args, run, net, data, precision)
         updater = build_updater(task, args, run, net, precision, len(data["train"]))

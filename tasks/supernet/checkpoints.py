@@ -1,14 +1,17 @@
 """Checkpoints of every MMNas task: what ours hold, reading them and the originals', and where predictions go."""
 
+from argparse import Namespace
 from pathlib import Path
 from typing import NamedTuple
+
+import torch
 
 from engine.arguments import read_arguments
 from models.architectures import Architecture
 from models.supernet.operations import operation_class
 from models.supernet.published import from_published
 from tasks.supernet.flags import DATA, METRIC
-from tasks.supernet.networks import find_architecture
+from tasks.supernet.networks import WORD_SIZE, find_architecture
 from util.checkpoint import load_checkpoint, load_weights
 from util.cli import UserError
 
@@ -135,8 +138,10 @@ def load_net(task, args, checkpoint, data):
     Raises:
         UserError: the weights do not fit.
     """
-    net = task.build_net(args, checkpoint.tables or task.tables(data), checkpoint.architecture, trained=True)
-    known, words = len(checkpoint.state.get("embedding.weight", ())), net.embedding.num_embeddings
+    known, word_size = checkpoint.state.get("embedding.weight", torch.empty(0, WORD_SIZE)).shape
+    own = Namespace(**{**vars(args), "word_size": word_size})
+    net = task.build_net(own, checkpoint.tables or task.tables(data), checkpoint.architecture, trained=True)
+    words = net.embedding.num_embeddings
     if known != words:
         raise UserError(
             f"{checkpoint.path} knows {known:,} words, but the data have {words:,}; the originals' checkpoints hold no "
@@ -149,13 +154,21 @@ def load_net(task, args, checkpoint, data):
 def write_predicted(args, run, write, part=""):
     """Call ``write(path)`` for a file in the run folder, and for test for the documented place; returns the paths.
 
+    Where only the latter cannot be written, the run still ends as it should, and then says so.
+
     Args:
         args, run, write: As said.
         part: What else the file's name must say, where a test has several parts.
     """
     places = [run.folder / "predictions.json"]
+    if run.is_main:
+        write(places[0])
     if args.RUN == "test":
-        places.append(Path("logs/ckpts/result_test") / f"result_train_{args.save}{part}.json")
-    for place in places if run.is_main else ():
-        write(place)
+        second = Path("logs/ckpts/result_test") / f"result_train_{args.save}{part}.json"
+        try:
+            if run.is_main:
+                write(second)
+            places.append(second)
+        except UserError as error:
+            run.fail_later(f"{error}; the predictions are in {places[0]}")
     return [str(place) for place in places]

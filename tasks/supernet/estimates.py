@@ -59,7 +59,7 @@ class _Estimate:
         device = init_distributed(args.device)
         self.data = data
         self.run = SimpleNamespace(args=argparse.Namespace(), device=device)
-        readers = reading_processes(args.num_workers)
+        readers = reading_processes(args.num_workers, device)
         self.simulation = Simulation(device, networks.build_precision(args, device), total_batch(args), readers)
         self.net = task.build_net(args, task.tables(next(iter(data.values()))), architecture, trained=True)
         networks.set_padding(self.net, data)

@@ -45,17 +45,22 @@ def recipe_parser(description):
     parser = arguments.RecipeParser(description, SPELLINGS, _upgraded)
     arguments.add_run_flags(parser, data_parallel=False)
     parser.add_argument(
-        "--GPU", metavar="LIST", help="GPUs to use, e.g. '0, 1, 2, 3': starts one process for each by itself"
+        "--GPU",
+        metavar="LIST",
+        help="GPUs to use, e.g. '0, 1, 2, 3', counted within CUDA_VISIBLE_DEVICES or named as there: starts one "
+        "process for each by itself",
     )
+    parser.free.add("GPU")
     data = parser.add_argument_group("data")
     data.add_argument("--features", metavar="DIR", help="features elsewhere: a store or a tree of .npz files")
     data.add_argument("--skip_missing", action="store_true", help="leave out samples about images without features")
     data.add_argument("--small_dataset", action="store_true", help="the first samples of every split")
     data.add_argument(
         "--word_vectors",
-        default="none",
+        default="auto",
         metavar="SOURCE",
-        help="a GloVe text file, an .npz file, a spaCy package with vectors, or none: random, trained with the rest",
+        help="what words start from: a GloVe text file, an .npz file, a spaCy package with vectors, or none (random); "
+        "auto: a GloVe file in data/glove/ or checkpoints/, or a warning (default: %(default)s)",
     )
     network = parser.add_argument_group("network")
     network.add_argument("--hsize", type=arguments.positive_int, help="width")
@@ -163,6 +168,7 @@ def add_train_flags(parser):
         "--CKPT_PATH", metavar="FILE", help="checkpoint, or run folder of a training: for val, test, and with --RESUME"
     )
     group.add_argument("--RESUME", action="store_true", help="continue the run of --CKPT_PATH")
+    parser.free.add("RESUME")
     group.add_argument(
         "--compile", action="store_true", help="compile the network's training step (torch.compile; for GPUs)"
     )
@@ -239,10 +245,8 @@ def parse_train(parser, argv, demo):
     Raises:
         UserError: the flags in conflict.
     """
-    free, fixed = ("RESUME", "CKPT_PATH", "GPU"), {}
-    args = arguments.parse_args(
-        parser, argv, demo=demo, inherit=lambda known: _inherited(parser, known, fixed), free=free
-    )
+    fixed = {}
+    args = arguments.parse_args(parser, argv, demo=demo, inherit=lambda known: _inherited(parser, known, fixed))
     if args.RESUME and not args.resume:
         if not args.CKPT_PATH:
             raise UserError("--RESUME needs --CKPT_PATH with the run folder to continue")
@@ -254,7 +258,7 @@ def parse_train(parser, argv, demo):
                 f"--RESUME: {folder} is no run folder of this script; checkpoints of the original code can be scored "
                 "(--RUN val), not continued"
             )
-        return arguments.parse_args(parser, [*words, "--resume", str(folder)], demo=demo, free=free)
+        return arguments.parse_args(parser, [*words, "--resume", str(folder)], demo=demo)
     if args.RUN == "train" and not args.ARCH_PATH:
         raise UserError(
             "which architecture? pass --ARCH_PATH with a JSON file (those in arch/), the run folder of a search, mcan, "

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from datasets.vqa_text import Vocabulary
-from datasets.word_vectors import load_word_vectors
+from datasets.word_vectors import AUTO, LINK, NONE, ORIGINAL, find_word_vectors, load_word_vectors
 from engine.arguments import run_folder_of
 from engine.estimate import seconds_to_read
 from engine.loading import build_loader, total_batch
@@ -19,6 +19,8 @@ from models.architectures import add_epoch, load_architecture, random_architectu
 from models.supernet.encoder_decoder import EncoderDecoder
 from models.supernet.net import MultimodalNet
 from models.supernet.operations import DECODER_CANDIDATES, ENCODER_CANDIDATES, OPERATIONS
+from models.supernet.recurrent import lstm_runs
+from util.checkpoint import load_checkpoint
 from util.cli import UserError
 from util.distributed import world_size
 from util.schedules import WarmUp
@@ -107,14 +109,44 @@ def build_net(args, architecture, head, tables, trained, kind=MultimodalNet):
     """The complete network around ``head``.
 
     Args:
-        args, architecture, tables, trained: See ``build_net`` of a task.
+        args, architecture, tables, trained: See ``build_net`` of a task. ``args.word_size``, if there, is the width
+            of the word vectors of the checkpoint that follows.
         head: One of `models.supernet.heads`.
         kind: `MultimodalNet` or a class derived from it.
     """
-    words = Vocabulary.from_dict(tables["vocabulary"])
-    vectors = None if trained else load_word_vectors(args.word_vectors, words.words)
-    embedding = (len(words), WORD_SIZE) if vectors is None else torch.from_numpy(vectors.matrix)
+    words = Vocabulary.from_dict(tables["vocabulary"]).words
+    size = getattr(args, "word_size", WORD_SIZE) if trained else _resumed_word_size(args)
+    embedding = (len(words), size) if size else _word_vectors(args.word_vectors, words)
     return kind(build_backbone(args, architecture), head, embedding, tables["feature_size"])
+
+
+def _word_vectors(source, words):
+    """What the embedding of ``words`` starts from: float (V, E), or the sizes (V, E) of random vectors; logged."""
+    chosen = find_word_vectors() if source == AUTO else source
+    vectors = load_word_vectors(chosen or NONE, words)
+    if vectors is not None:
+        logger.info("word vectors: %s", vectors.description)
+        return torch.from_numpy(vectors.matrix)
+    if source == AUTO:
+        logger.warning(
+            "no word vectors: words start from RANDOM vectors, but the published results from GloVe; put %s "
+            "(unpacked from %s) into data/glove/ or checkpoints/, or name another file with --word_vectors FILE; "
+            "--word_vectors none says that random ones are meant",
+            ORIGINAL,
+            LINK,
+        )
+    else:
+        logger.info("word vectors: random, trained with the rest (--word_vectors none)")
+    return len(words), WORD_SIZE
+
+
+def _resumed_word_size(args):
+    """Width of the word vectors in the checkpoint that a resumed run goes on from; None where there is none yet."""
+    path = Path(getattr(args, "resume", None) or "") / "last.pth"
+    if not path.is_file():
+        return None
+    net = load_checkpoint(path).get("objects", {}).get("net", {})
+    return net["embedding.weight"].shape[1] if "embedding.weight" in net else None
 
 
 def tell_turns(args, loader):
@@ -151,14 +183,15 @@ def set_padding(net, data):
 
 
 def build_precision(args, device):
-    """The `Precision` of ``--amp``.
-
-    Raises:
-        UserError: float16 on a CPU, which torch's LSTM does not have.
-    """
-    if args.amp == "fp16" and device.type == "cpu":
-        raise UserError("--amp fp16: torch's LSTM has no float16 on a CPU; use --amp bf16 or off, or a GPU")
-    return Precision(args.amp, device)
+    """The `Precision` of ``--amp``; the log says if the LSTM has to stay in float32 on this machine."""
+    precision = Precision(args.amp, device)
+    if precision.dtype is not None and not lstm_runs(device.type, precision.dtype):
+        logger.warning(
+            "--amp %s: torch has no such LSTM on this %s; the LSTM runs in float32, everything else as asked",
+            args.amp,
+            "processor" if device.type == "cpu" else "device",
+        )
+    return precision
 
 
 def build_loaders(args, run, data, *, shuffle=True, drop_last=False):
@@ -260,6 +293,12 @@ def collapse(architecture, probabilities):
     return []
 
 
+def note_data(run, data):
+    """Note of which data a run is."""
+    for split, dataset in data.items():
+        run.depends_on(f"{split} data", dataset.identity, "--data or --features")
+
+
 def log_metric(task, args):
     """Say in the log what the scores of this run mean."""
     logger.info("scores: %s", task.describe_metric(args))
@@ -276,5 +315,6 @@ def describe(task, args, data):
             "description": first.description,
             "synthetic": first.synthetic,
             "samples": {split: len(dataset) for split, dataset in data.items()},
+            "identity": {split: dataset.identity for split, dataset in data.items()},
         },
     }

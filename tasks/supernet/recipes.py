@@ -5,6 +5,7 @@ import logging
 from tasks.supernet import checkpoints, networks
 from tasks.supernet.flags import PROTOCOLS
 from util.cli import UserError
+from util.hashes import short_hash
 
 logger = logging.getLogger("mdarts")
 
@@ -38,19 +39,19 @@ def search(task, args):
             backbone, weights, alphas, loaders["train"], loaders["held out"], run.device, paths.generator, **turns
         )
         before_epoch = task.before_epoch(args, run, net, data, precision)
-        watch = ArchitectureWatch(net, networks.collapse, args.patience)
+        watch = ArchitectureWatch(net, networks.collapse, args.patience, args.alpha_start)
         selection = Selection("last", None, "architecture of the last epoch")
         tracked = {"net": net, "weights": weights, "alphas": alphas, "watch": watch, "selection": selection}
+        networks.note_data(run, data)
         run.track(**tracked, paths=paths, **with_state(before_epoch=before_epoch))
+        watch.reconsider(run)
 
         def one_epoch(epoch):
             record = before_epoch(epoch) if before_epoch else {}
             record |= search_epoch(epoch)
             backbone.use_chosen()
             record[scored] = score(net)
-            looked = watch.look()
-            # Before the architecture steps begin, standing still says nothing.
-            looked["stop"] = looked["stop"] and epoch >= args.alpha_start + args.patience
+            looked = watch.look(epoch)
             networks.keep_architecture(run, watch.genotype, epoch)
             return {**record, **looked}
 
@@ -84,6 +85,8 @@ def train(task, args):
         tables = task.tables(data["train"])
         net = task.build_net(args, tables, architecture).to(run.device)
         networks.set_padding(net, data)
+        networks.note_data(run, data)
+        run.depends_on("architecture", short_hash(architecture.to_dict()), "--ARCH_PATH")
         run.write("architecture.svg", architecture.to_svg())
         precision = networks.build_precision(args, run.device)
         loaders = networks.build_loaders(args, run, {"train": data["train"]}, drop_last=True)
@@ -120,9 +123,9 @@ def check(task, args):
         networks.set_padding(net, {split: data})
         scorer = task.scorer(args, run, data, networks.build_precision(args, run.device), split)
         scores = scorer(net)
-        written = task.write_predictions(args, run, data, scorer)
         if data.has_answers:
             run.log_scores(split, scores)
+        written = task.write_predictions(args, run, data, scorer)
         facts = {"predictions": written, **networks.describe(task, args, {split: data})}
         metrics = {split: scores} if data.has_answers else {}
         return run.write_result({"kind": args.RUN, "metrics": metrics, "parameters": net.count_parameters(), **facts})

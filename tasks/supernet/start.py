@@ -18,7 +18,7 @@ def search(task, main, parser, argv, demo):
     Returns:
         The result that ``result.json`` holds, or None where other processes did the work.
     """
-    args = arguments.parse_args(parser, argv, demo=demo, free=("GPU",))
+    args = arguments.parse_args(parser, argv, demo=demo)
     if launch(main, argv, args.GPU, args.device):
         return None
     from tasks.supernet import recipes

@@ -161,6 +161,13 @@ def test_faulty_rows(tmp_path):
     ]
 
 
+def test_label_files_in_other_encodings_are_faults(tmp_path):
+    files = {"subject03/Scene1/Group1.csv": "1,2,3\n".encode("utf-16"), "subject03/Scene1/Group2.CSV": "5,6,7\n"}
+    clips, faults = annotation_of_labels(write_labels(tmp_path, files))
+    assert [(clip.label, clip.start, clip.end) for clip in clips] == [(4, 6, 7)]
+    assert len(faults) == 1 and "Group1.csv" in faults[0].reason and "saved as UTF-16" in faults[0].reason
+
+
 def test_folders_that_are_not_the_labels(tmp_path):
     with pytest.raises(UserError) as error:
         annotation_of_labels(tmp_path)
@@ -187,7 +194,7 @@ def test_an_annotation_that_is_there_is_not_replaced(tmp_path):
 @pytest.mark.parametrize("text", ["", "1 wave\n3 knock\n", "wave\n", "1\n"])
 def test_class_names(tmp_path, text):
     path = tmp_path / "names.txt"
-    path.write_text("1 wave\n\n2 knock at a door\n")
+    path.write_bytes(b"\xef\xbb\xbf1 wave\r\n\r\n2 knock at a door\r\n")
     assert read_class_names(path) == ["wave", "knock at a door"]
     path.write_text(text)
     with pytest.raises(UserError) as error:

@@ -202,6 +202,15 @@ def test_damaged_frames_are_named(tmp_path):
     assert "frames.bin is missing" in error_of(lambda: FrameStore(tmp_path, ""))
 
 
+@pytest.mark.parametrize("name", ["frames.bin", "starts.npy", "offsets.npy"])
+def test_a_store_cut_short_while_it_is_open_is_no_bus_error(tmp_path, name):
+    store = FrameStore(fill(tmp_path), "make it")
+    assert store.jpeg(1, 0).size
+    os.truncate(tmp_path / name, 0)
+    message = error_of(lambda: store.jpeg(1, 0))
+    assert f"{name} was cut short while it was open" in message and "`make it`" in message
+
+
 def test_foreign_meta(tmp_path):
     path = fill(tmp_path) / "meta.json"
     path.write_text(json.dumps({"format": "other"}))
@@ -217,11 +226,13 @@ def test_offsets_outside_the_data(tmp_path):
 def test_full_disk_is_one_line(tmp_path):
     journal = BlobJournal(tmp_path / "data", tmp_path / "journal")
     journal.append("a", b"12345")
-    with open("/dev/full", "ab", buffering=0) as full:
-        journal._blobs, blobs = full, journal._blobs
+    journal.sync()
+    with open("/dev/full", "ab") as full:
+        blobs, journal._blobs = journal._blobs, journal._files.enter_context(full)
         assert "run the same command again" in error_of(lambda: journal.append("b", b"12345"))
-    journal._blobs = blobs
-    journal.close()
+        # What could not be written is still in the buffer.
+        assert "No space left" in error_of(journal.close)
+    assert blobs.closed and journal._lines.closed
     again = BlobJournal(tmp_path / "data", tmp_path / "journal")
     assert set(again.entries) == {"a"}
     again.close()

@@ -218,6 +218,16 @@ def test_damaged_array_is_named(store, part, damage):
     assert len(open_mmimdb(store, "train")) == 6
 
 
+@pytest.mark.parametrize("part", ["images", "image_rows", "texts", "labels"])
+def test_an_array_cut_short_while_it_is_open_is_named(store, part):
+    data = open_mmimdb(store, "dev")
+    data.read([0, 1])
+    os.truncate(store / f"dev_{part}.npy", 0)
+    with pytest.raises(UserError) as error:
+        data.read([0, 1])
+    one_line(error, f"dev_{part}.npy", "was cut short while it was open", "prepare_mmimdb.py", "--overwrite")
+
+
 def test_rows_beyond_the_images(store):
     np.save(store / "dev_image_rows.npy", np.array([0, 1, 3], dtype=np.int32))
     with pytest.raises(UserError) as error:

@@ -1,6 +1,7 @@
 """The NTU dataset: store and tree give what the original would, by name, by seed, and with clear errors."""
 
 import logging
+import os
 import pickle
 import shutil
 
@@ -394,6 +395,15 @@ def test_damaged_skeletons_of_a_store_are_named(made, tmp_path, name, damage):
     with pytest.raises(UserError) as error:
         open_ntu(store, "train")
     assert str(store) in str(error.value) and "make it again with `python datasets/prepare_ntu.py" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["skeletons.bin", "skeleton_index.npy", "frames.bin"])
+def test_a_store_cut_short_while_it_is_open_is_named(made, tmp_path, name):
+    store = shutil.copytree(made["store"], tmp_path / "store")
+    dataset = open_ntu(store, "train")
+    dataset.read([0])
+    os.truncate(store / name, 0)
+    error_of(lambda: dataset.read([0]), store / name, "was cut short while it was open", "prepare_ntu.py")
 
 
 def test_several_trees(tree):

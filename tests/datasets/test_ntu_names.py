@@ -10,6 +10,7 @@ from datasets.ntu_names import (
     SUBJECTS,
     BadSample,
     SampleName,
+    file_of,
     list_ids,
     missing_skeletons,
     parse_id,
@@ -77,3 +78,16 @@ def test_listing_a_folder(tmp_path):
     assert list(odd) == sorted(bad)
     assert "NTU RGB+D 120" in odd["S001C001P001R001A061_rgb.avi"]
     assert "SsssCcccPpppRrrrAaaa_rgb.avi" in odd["S001C001P001R001A001.avi"]
+
+
+def test_upper_case_endings(tmp_path):
+    names = ["S001C001P001R001A001_rgb.AVI", "S001C001P001R001A002_RGB.AVI", "S001C001P001R001A003_rgb.avi"]
+    for name in (*names, "S001C001P001R001A003_rgb.AVI", "S001C001P001R001A004_Rgb.avi"):
+        (tmp_path / name).touch()
+    ids, odd = list_ids(tmp_path, "_rgb.avi")
+    assert [file_of(tmp_path, one, "_rgb.avi").name for one in ids] == names
+    assert {name: reason[:14] for name, reason in odd.items()} == {
+        "S001C001P001R001A003_rgb.avi": "is there twice",
+        "S001C001P001R001A004_Rgb.avi": "is not named S",
+    }
+    assert file_of(tmp_path, "S001C001P001R001A009", "_rgb.avi").name == "S001C001P001R001A009_rgb.avi"

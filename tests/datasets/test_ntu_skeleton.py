@@ -107,6 +107,57 @@ def test_nan_becomes_zero():
     assert np.array_equal(changed.joints[0, 1:], plain.joints[0, 1:])
 
 
+def clip(*frames):
+    """Text of a file: for each frame a list of (tracking id, place, number of the NaN joint or None)."""
+    lines = [str(len(frames))]
+    for frame in frames:
+        lines.append(str(len(frame)))
+        for tracked, place, bad in frame:
+            lines += [f"{tracked} 0 1", "25"]
+            lines += [f"{'nan' if joint == bad else place} {joint} 2 0" for joint in range(25)]
+    return "\n".join(lines)
+
+
+def places(skeleton):
+    """For each frame the places of the persons that are there."""
+    ends = np.cumsum(skeleton.counts.astype(int))
+    return [skeleton.joints[end - count : end, 1, 0].tolist() for end, count in zip(ends, skeleton.counts, strict=True)]
+
+
+class TestBodies:
+    def test_a_chair_in_front(self):
+        """The second of two bodies moves: it comes first."""
+        text = clip(*([("chair", 9, None), ("actor", 0.5 * t, None)] for t in range(4)))
+        first, motion = parse_skeleton(text), parse_skeleton(text, "motion")
+        assert places(first) == [[9, 0.5 * t] for t in range(4)]
+        assert places(motion) == [[0.5 * t, 9] for t in range(4)]
+        assert first.dropped == motion.dropped == 0
+
+    def test_three_bodies(self):
+        """A joint that is not known in one frame (there at 0, far away) is no motion."""
+        frames = [[("chair", 9, 3 if t == 2 else None), ("a", t, None), ("b", -0.5 * t, None)] for t in range(5)]
+        first, motion = parse_skeleton(clip(*frames)), parse_skeleton(clip(*frames), "motion")
+        assert places(first) == [[9, t] for t in range(5)] and places(motion) == [[t, -0.5 * t] for t in range(5)]
+        assert first.dropped == motion.dropped == 5
+        assert motion.counts.dtype == np.uint8 and motion.joints.dtype == np.float32
+
+    def test_ids_that_change_in_the_middle(self):
+        frames = [[("10", t, None)] if t < 3 else [("43", 5, None), ("44", t, None)] for t in range(6)]
+        skeleton = parse_skeleton(clip(*frames), "motion")
+        assert places(skeleton) == [[0], [1], [2], [3, 5], [4, 5], [5, 5]] and skeleton.dropped == 0
+
+    def test_one_id_twice_and_empty_frames(self):
+        frames = [[], [("1", 0, None), ("1", 7, None), ("2", 3, None)], [("1", 1, None), ("1", 9, None)]]
+        skeleton = parse_skeleton(clip(*frames), "motion")
+        assert places(skeleton) == [[], [7, 0], [9, 1]] and skeleton.dropped == 1
+
+    @pytest.mark.parametrize("name", FILES)
+    def test_real_files(self, name):
+        first, motion = parse_skeleton(text_of(name)), parse_skeleton(text_of(name), "motion")
+        assert first.dropped == motion.dropped == 2 * (name == TWO)
+        assert first.counts.tolist() == motion.counts.tolist()
+
+
 def edited(line, text):
     lines = text_of(FILES[0]).splitlines()
     lines[line] = text
@@ -151,6 +202,16 @@ def test_truncated_file(tmp_path, share):
     content = (DATA / f"{TWO}.skeleton").read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(BadSample, match=r"ends in frame|without three numbers|in place of"):
+        read_skeleton(path)
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path):
+    path, whole = tmp_path / "a.skeleton", (DATA / f"{TWO}.skeleton").read_bytes()
+    path.write_bytes(b"\xef\xbb\xbf" + whole)
+    plain, other = read_skeleton(DATA / f"{TWO}.skeleton"), read_skeleton(path)
+    assert np.array_equal(plain.counts, other.counts) and np.array_equal(plain.joints, other.joints)
+    path.write_bytes(whole.decode().encode("utf-16"))
+    with pytest.raises(BadSample, match=r"not a text file \(it is saved as UTF-16"):
         read_skeleton(path)
 
 

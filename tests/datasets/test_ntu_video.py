@@ -109,5 +109,5 @@ def test_cut_file_says_how_far_it_goes(tmp_path):
     path = write_mjpg(tmp_path / "clip.avi", 40)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(BadSample, match=r"cannot be decoded beyond frame \d+ of|not a readable video"):
+    with pytest.raises(BadSample, match="is cut short: it has 7,600 of 15,200 bytes"):
         read_avi(path, slots)

@@ -1,6 +1,5 @@
 """Preparation of MM-IMDB: lossless compact arrays, and a store that is either whole or absent."""
 
-import fcntl
 import json
 import os
 import re
@@ -25,6 +24,7 @@ from tests.datasets.mmimdb_files import (
     write_official,
 )
 from util.cli import UserError
+from util.locks import locked
 
 SCRIPT = Path(mmimdb_hdf5.__file__).with_name("prepare_mmimdb.py")
 
@@ -187,19 +187,17 @@ def test_a_move_that_fails_is_finished_by_the_next_start(tmp_path, monkeypatch, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["multimodal_imdb.hdf5", "out", "split.json"]
 
 
-def test_out_on_another_file_system(tmp_path, monkeypatch):
+def test_an_existing_folder_is_filled_from_inside(tmp_path):
+    """Its parent may be another file system, or a folder that only an administrator can write."""
     hdf5, _ = write_official(tmp_path)
-    (tmp_path / "out").mkdir()
-    genuine = Path.stat
-
-    def stat(self, **options):
-        status = genuine(self, **options)
-        if self.name != "out":
-            return status
-        return os.stat_result((*status[:2], status.st_dev + 1, *status[3:10]))
-
-    monkeypatch.setattr(Path, "stat", stat)
-    assert_refused(hdf5, tmp_path / "out", "is a mount point; give a folder inside it")
+    out = tmp_path / "parent" / "out"
+    out.mkdir(parents=True)
+    with mmimdb_store.staging_folder(out) as staging:
+        assert staging.parent == out
+        assert [path.name for path in out.parent.iterdir()] == ["out"]
+    assert not list(out.iterdir())
+    prepare(hdf5, out)
+    assert len(open_mmimdb(out, "train")) == 6
 
 
 def test_two_runs_at_once(tmp_path):
@@ -207,8 +205,7 @@ def test_two_runs_at_once(tmp_path):
     staging = tmp_path / ".out.preparing"
     staging.mkdir()
     (staging / "train_images.npy").write_bytes(b"of the other run")
-    with open(staging / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(staging / ".lock", busy="not this one"):
         assert_refused(hdf5, tmp_path / "out", "another run is preparing")
     assert (staging / "train_images.npy").read_bytes() == b"of the other run"
 

@@ -17,6 +17,7 @@ import pytest
 
 from datasets.frame_store import FrameStore
 from datasets.ntu_names import BadSample, missing_skeletons
+from datasets.ntu_skeleton import read_skeleton
 from datasets.ntu_store import StoreSource
 from datasets.ntu_video import avi_length, kept_frames, read_avi
 from datasets.prepare_ntu import get_args_parser, main
@@ -350,6 +351,25 @@ def test_verify_finds_a_cut_avi(tmp_path):
     assert str(path) in error_of(tmp_path, "--verify", store=False)
 
 
+def test_bodies_that_are_dropped_are_counted(tmp_path, capsys):
+    _, skeletons = raw(tmp_path)
+    (skeletons / "S001C001P001R001A001.skeleton").write_text(skeleton_text(6, persons=4))
+    (skeletons / "S001C001P002R001A003.skeleton").write_text(skeleton_text(5, persons=3))
+    run(tmp_path)
+    told = "note: 2 samples with more than two bodies: kept the first two of each frame, left out 17 bodies"
+    assert told in capsys.readouterr().out
+    assert json.loads((tmp_path / "store" / "meta.json").read_text())["dropped_bodies"] == [2, 17]
+    first = StoreSource(tmp_path / "store")
+    assert "begun with bodies None, not motion" in error_of(tmp_path, "--bodies", "motion")
+    run(tmp_path, "--bodies", "motion", "--out", str(tmp_path / "moving"))
+    assert "kept the two that move most, left out 17 bodies" in capsys.readouterr().out
+    moving = StoreSource(tmp_path / "moving")
+    for row, name in enumerate(first.names):
+        expected = read_skeleton(skeletons / f"{name}.skeleton", "motion").joints
+        assert np.array_equal(moving.skeleton(row).joints, expected)
+    assert not np.array_equal(first.skeleton(0).joints, moving.skeleton(0).joints)
+
+
 def test_other_settings_are_refused(tmp_path):
     raw(tmp_path)
     run(tmp_path)
@@ -368,6 +388,7 @@ def test_other_settings_are_refused(tmp_path):
         (["--dir", "/nowhere"], "--dir /nowhere is no folder"),
         (["--skeletons", "/nowhere"], "--skeletons /nowhere is no folder"),
         (["--skeletons", ""], "give --skeletons DIR"),
+        (["--bodies", "motion", "--out", ""], "--bodies motion belongs to --out"),
     ],
 )
 def test_impossible_flags(tmp_path, flags, words):

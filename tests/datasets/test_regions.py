@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from datasets import region_packing
+from datasets.extractor_files import write_regions
 from datasets.region_files import BadRegions, list_region_files, read_regions
 from datasets.region_store import RegionStore, encode_regions
 from datasets.regions import open_regions, read_batch, rows_of
@@ -72,6 +73,23 @@ def test_batches_by_definition(tree, tmp_path, form, padding, most):
     assert_batches_equal(batch, expected_batch(ids, length, dtype))
 
 
+@pytest.mark.parametrize("form", ["tree", "store"])
+def test_rows_of_zeros_that_fill_up_a_file_are_no_regions(tree, tmp_path, form):
+    """They would be attended to; a region in between whose features are zeros counts, as does one that has a box."""
+    padded, none = region_arrays(3, count=6), region_arrays(3, count=2)
+    padded["x"][:, 4:], padded["bbox"][4:], padded["x"][:, 3] = 0, 0, 0
+    none["x"][:], none["bbox"][:] = 0, 0
+    write_npz(tree, "val", 50, **padded)
+    write_npz(tree, "val", 51, **none)
+    if form == "store":
+        pack_regions(tree, tmp_path / "store", workers=1)
+    source = open_regions(tree if form == "tree" else tmp_path / "store")
+    batch = read_batch(source, rows_of(source, np.array([50, 51])))
+    assert batch["counts"].tolist() == [4, 0] and batch["regions"].shape[1] == 4
+    assert read_batch(source, rows_of(source, np.array([51])))["regions"].shape[:2] == (1, 1)
+    assert read_batch(source, rows_of(source, np.array([50])), max_regions=3)["counts"].tolist() == [3]
+
+
 def test_unknown_images_have_no_row(tree):
     source = open_regions(tree)
     assert rows_of(source, np.array([0, 3, 4, 12, 13])).tolist() == [-1, 0, -1, 3, -1]
@@ -113,8 +131,10 @@ def damaged_files(folder):
     nan[0, 0] = np.nan
     return {
         "zero boxes": ({"x": good["x"][:, :0], "bbox": good["bbox"][:0]}, "has no boxes"),
-        "transposed": ({"x": good["x"].T}, "expected (D, n) and (n, 4)"),
-        "three numbers": ({"bbox": good["bbox"][:, :3]}, "expected (D, n) and (n, 4)"),
+        "other number": ({"x": good["x"][:, 1:]}, "expected (D, n) or (n, D), and (n, 4)"),
+        "three numbers": ({"bbox": good["bbox"][:, :3]}, "expected (D, n) or (n, D), and (n, 4)"),
+        "as many boxes as numbers": (region_arrays(3, count=FEATURE_SIZE), "cannot be told apart"),
+        "another count": ({"num_bbox": np.int64(1)}, "says num_bbox 1"),
         "integers": ({"x": good["x"].astype(int)}, "int64"),
         "not a number": ({"x": nan}, "NaN"),
         "turned box": ({"bbox": wide}, "before x1, y1"),
@@ -131,6 +151,35 @@ def test_unusable_files_are_named(tree, name):
     with pytest.raises(BadRegions, match=words.replace("(", r"\(").replace(")", r"\)")):
         read_regions(path)
     refusal(lambda: open_regions(tree), path, words)
+
+
+@pytest.mark.parametrize("count", [FEATURE_SIZE - 1, FEATURE_SIZE])
+def test_both_layouts_are_read(tmp_path, count):
+    arrays = region_arrays(3, count=count)
+    expected = read_regions(write_npz(tmp_path, "train", 3, **arrays, layout="columns"))
+    square = {"layout": "rows"} if count == FEATURE_SIZE else {}
+    # As MILVLG/bottom-up-attention.pytorch writes them, with an object array that is not looked at.
+    more = {"num_bbox": count, "info": np.array({"a": 1}, dtype=object)}
+    found = read_regions(write_npz(tmp_path, "train", 3, **(arrays | {"x": arrays["x"].T} | square | more)))
+    assert found.features.shape == (count, FEATURE_SIZE)
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_our_own_files_say_their_layout_where_it_does_not_show(tmp_path):
+    x, boxes = region_arrays(3, count=FEATURE_SIZE)["x"], region_arrays(3, count=FEATURE_SIZE)["bbox"]
+    write_regions(tmp_path / "x_3.npz", x, boxes, 20, 30)
+    assert np.array_equal(read_regions(tmp_path / "x_3.npz").features, x)
+
+
+def test_links_and_upper_case_endings(tree, tmp_path):
+    folder = tmp_path / "links"
+    (tmp_path / "other").mkdir()
+    folder.mkdir()
+    npz_path(tree, "val", 12).rename(tmp_path / "other" / "x_12.NPZ")
+    (folder / "train").symlink_to(tree / "train2014", target_is_directory=True)
+    (folder / "x_12.NPZ").symlink_to(tmp_path / "other" / "x_12.NPZ")
+    (folder / "round").symlink_to(".", target_is_directory=True)
+    assert list_region_files(folder).ids.tolist() == sorted(IMAGES)
 
 
 def test_missing_arrays_and_other_files(tmp_path):
@@ -251,6 +300,15 @@ def test_damage_to_a_store_is_found(tree, tmp_path):
     refusal(lambda: open_regions(out), "meta.json lacks or misstates")
     (out / "meta.json").write_text("[]")
     refusal(lambda: open_regions(out), "is not a region-store")
+
+
+def test_a_store_cut_short_while_it_is_open_is_named(tree, tmp_path):
+    store = pack_regions(tree, tmp_path / "store", workers=1)
+    store.load(0)
+    os.truncate(tmp_path / "store" / "regions.bin", 1000)
+    refusal(lambda: store.load(0), "regions.bin was cut short while it was open")
+    fresh = pickle.loads(pickle.dumps(store))
+    refusal(lambda: fresh.load(0), "regions.bin has fewer than")
 
 
 def test_extraction_travels_with_the_store(tree, tmp_path):

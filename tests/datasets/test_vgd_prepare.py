@@ -169,7 +169,7 @@ def test_damaged_official_files(made):
 
 def test_wrong_flags(made):
     refusal(lambda: prepare_vgd.main(["--dataset", "refcoco", "--refer", "x", "--workers", "0"]), "--workers 0")
-    refusal(lambda: prepare(made, features=made.out / "none"), "--features", "is no folder")
+    refusal(lambda: prepare(made, features=made.out / "none"), "--features", "does not exist")
     refusal(lambda: prepare_vgd.prepare("refcoco", "nowhere", made.out), "nowhere", "is missing")
     path, refs = read_refs(made.refer / "refcoco", "refcoco")
     assert path.name == "refs(unc).p" and refs == copy.deepcopy(made.refs)

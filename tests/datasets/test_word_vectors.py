@@ -6,10 +6,13 @@ import types
 import numpy as np
 import pytest
 
-from datasets.word_vectors import load_word_vectors
+from datasets import word_vectors
+from datasets.word_vectors import find_word_vectors, load_word_vectors
 from tests.datasets.vqa_files import refusal
 
 WORDS = ["PAD", "UNK", "CLS", "what", "émile", "2+2=", "absent"]
+# Before the tests' fixture hides them.
+PLACES = word_vectors.PLACES
 ROWS = {"what": [1.0, -2.5, 0.25], "émile": [0.5, 0.0, 3.0], "other": [9.0, 9.0, 9.0]}
 
 
@@ -34,6 +37,14 @@ def test_text_file(tmp_path, heading):
     check(load_word_vectors(str(path), WORDS))
 
 
+def test_text_file_of_windows(tmp_path):
+    path = tmp_path / "glove.3d.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + lines().replace("\n", "\r\n").encode())
+    check(load_word_vectors(str(path), [*WORDS[:-1], "half \ud83d"]))
+    path.write_bytes(lines().encode("utf-16"))
+    refusal(lambda: load_word_vectors(str(path), WORDS), path, "saved as UTF-16")
+
+
 @pytest.mark.parametrize(("text", "words"), [
     ("", "none of the 7 words"),
     ("other 1 2 3\n", "none of the 7 words"),
@@ -41,12 +52,20 @@ def test_text_file(tmp_path, heading):
     ("other 1 2 3\nwhat 1 2 x\n", "line 2 has not 3 finite"),
     ("other 1 2 3\nwhat 1 2 nan\n", "line 2 has not 3 finite"),
     ("alone\n", "line 1 is no word with numbers"),
-    ("a b c\n", "line 1 has not 2 finite"),
+    ("a b c\n", "line 1 is no word with numbers"),
 ])  # fmt: skip
 def test_damaged_text_file(tmp_path, text, words):
     path = tmp_path / "glove.txt"
     path.write_text(text)
     refusal(lambda: load_word_vectors(str(path), WORDS), path, words)
+
+
+@pytest.mark.parametrize("first", ["what 1.0 -2.5 0.25", ". . . 5 5 5", "at 3 5 5 5", "7 5 5 5", "2 1 0 5 5 5"])
+def test_the_first_line_may_hold_an_odd_word(tmp_path, first):
+    """As in glove.840B: words with spaces, among them words that end in numbers or are numbers."""
+    path = tmp_path / "glove.840B.txt"
+    path.write_text(f"{first}\n{lines()}name@domain.com 1 1 1\nin 2007 1 1 1\nhe . 1 1 1 \n", encoding="utf-8")
+    check(load_word_vectors(str(path), WORDS))
 
 
 def test_npz_file(tmp_path):
@@ -88,3 +107,46 @@ def test_none():
 ])  # fmt: skip
 def test_nothing_there(source, words):
     refusal(lambda: load_word_vectors(source, WORDS), source, words, "GloVe")
+
+
+class TestAuto:
+    """What ``auto`` takes, out of the places that the documentation names."""
+
+    @pytest.fixture(autouse=True)
+    def places(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(word_vectors, "PLACES", PLACES)
+        self.folder = tmp_path
+
+    def put(self, name, text="what 1 2 3\n"):
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return str(path)
+
+    def test_nothing(self):
+        self.put("data/glove/LICENSE.txt", "Public domain.\n")
+        self.put("data/glove/glove.840B.300d.zip")
+        self.put("data/vqa/what.txt")
+        self.put("glove.txt")
+        (self.folder / "data" / "glove.300d.txt").mkdir()
+        assert find_word_vectors(self.folder) is None
+
+    @pytest.mark.parametrize(
+        "name", ["data/glove/any.txt", "data/glove.6B.50d.txt", "checkpoints/glove.TXT", "checkpoints/glove/a.npz"]
+    )
+    def test_a_file(self, name):
+        path = self.put(name)
+        assert find_word_vectors(self.folder) == path
+
+    def test_the_most_like_the_originals(self):
+        found = []
+        for name in ("data/glove/a.50d.txt", "checkpoints/glove.6B.300d.txt", "data/glove/x.840B.300d.txt"):
+            found.append(self.put(name))
+            assert find_word_vectors(self.folder) == found[-1]
+        self.put("data/glove/b.50d.txt")
+        assert find_word_vectors(self.folder) == found[-1]
+
+    def test_the_originals_package_comes_first(self, monkeypatch):
+        self.put("data/glove/any.txt")
+        monkeypatch.setattr(word_vectors, "PACKAGE", "json")
+        assert find_word_vectors(self.folder) == "json"

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from datasets import worker_pool
 from datasets.worker_pool import map_tasks
 from util.cli import UserError
 
@@ -34,3 +35,23 @@ def test_a_task_that_kills_its_process(tmp_path):
 def test_a_users_mistake_comes_through():
     with pytest.raises(UserError, match="the disk is full"):
         list(map_tasks(double, [1, 99, 2], 2))
+
+
+def test_without_semaphores_this_process_works(monkeypatch, capsys):
+    def refuses(_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(worker_pool.multiprocessing, "get_context", refuses)
+    assert dict(map_tasks(double, range(5), 2)) == {task: 2 * task for task in range(5)}
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "in one process" in line
+
+
+def threads(_):
+    import cv2
+
+    return cv2.getNumThreads(), os.environ["OMP_NUM_THREADS"]
+
+
+def test_a_process_computes_in_one_thread():
+    assert dict(map_tasks(threads, [0], 2)) == {0: (1, "1")}

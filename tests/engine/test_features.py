@@ -1,7 +1,8 @@
 """Features computed once: the same numbers as computing them every time, each distinct input once, kept safely."""
 
+import importlib
 import logging
-import os
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -249,7 +250,7 @@ class TestWhatIsComputed:
     def test_a_backbone_that_nobody_reads_is_left_alone(self, tmp_path):
         net = small_net(used=(0, 1))
         kept = cache(net, "ram", tmp_path)(small_data())
-        assert calls(net)["b"] == 0 and set(next(iter(batches(kept)))) == {"a_features", "b", "label"}
+        assert calls(net)["b"] == 0 and set(next(iter(batches(kept)))) == {"a_features", "label"}
 
     def test_the_mode_of_the_network_is_restored(self, tmp_path):
         for training in (True, False):
@@ -345,7 +346,7 @@ class TestDisk:
 
     def test_auto_does_without_a_folder_that_cannot_be_written(self, tmp_path, monkeypatch):
         (tmp_path / "file").write_text("x")
-        monkeypatch.setattr(engine.features, "_free_memory", lambda: 0)
+        monkeypatch.setattr(engine.features, "available_memory", lambda: 0)
         data = small_data()
         assert cache(small_net(), "auto", tmp_path / "file" / "features")(data) is data
 
@@ -353,7 +354,7 @@ class TestDisk:
         cache(small_net(), "disk", tmp_path)(small_data())
         for path in tmp_path.glob("train-a-*/0.npy"):
             path.write_bytes(path.read_bytes()[:-4])
-        with pytest.raises(UserError, match=r"0\.npy is missing or damaged .*delete its folder"):
+        with pytest.raises(UserError, match=r"0\.npy is damaged or cut short .*delete its folder"):
             next(iter(batches(cache(small_net(), "disk", tmp_path)(small_data()))))
 
 
@@ -390,6 +391,48 @@ class TestKeys:
             net.classifier.weight += 1
             net.reshape["0"].conv.weight += 1
         assert self.changed(tmp_path, net) == []
+
+    def test_another_buffer_that_is_not_saved(self, tmp_path):
+        """Also: such a buffer does not keep a network from being measured."""
+        nets = [small_net(), small_net()]
+        for value, net in enumerate(nets):
+            net.backbones["a"].layers[0].register_buffer("mean", torch.full((3,), float(value)), persistent=False)
+            cache(net, "disk", tmp_path)(small_data())
+        assert "layers.0.mean" not in nets[0].backbones["a"].state_dict()
+        assert len([name for name in self.stores(tmp_path) if name.startswith("train-a-")]) == 2
+
+    def test_a_choice_that_no_weight_shows(self, tmp_path):
+        net = small_net()
+        net.backbones["a"].layers[1][0].eps = 1e-3
+        assert self.changed(tmp_path, net) == ["train-a"]
+
+    def test_a_dropout_rate_does_not_matter(self, tmp_path):
+        net = small_net()
+        net.backbones["a"].layers[1][1].p = 0.1
+        assert self.changed(tmp_path, net) == []
+
+    def test_other_code_of_one_backbone(self, tmp_path, monkeypatch):
+        """Not its comments; also where the code is in a module that the backbone's own imports."""
+        package = tmp_path / "code" / "nets_of_a_user"
+        package.mkdir(parents=True)
+        monkeypatch.syspath_prepend(str(package.parent))
+        (package / "__init__.py").write_text("")
+        (package / "backbone.py").write_text(
+            "from nets_of_a_user.numbers import FACTOR\n\n\ndef make(base):\n    class Doubled(base):\n"
+            "        def forward(self, x, count=None):\n            return super().forward(FACTOR * x, count)\n\n"
+            "    return Doubled\n"
+        )
+        found = []
+        for line in ("FACTOR = 2", "# As published.\nFACTOR = 2", "FACTOR = 3"):
+            (package / "numbers.py").write_text(f'"""Numbers."""\n\n{line}\n')
+            for name in [name for name in sys.modules if name.startswith("nets_of_a_user")]:
+                del sys.modules[name]
+            importlib.invalidate_caches()
+            net = small_net()
+            net.backbones["a"].__class__ = importlib.import_module("nets_of_a_user.backbone").make(Backbone)
+            cache(net, "disk", tmp_path / "features")(small_data())
+            found.append(sorted(name.rsplit("-", 1)[0] for name in self.stores(tmp_path / "features")))
+        assert found == [["train-a", "train-b"]] * 2 + [["train-a", "train-a", "train-b"]]
 
     def test_other_data(self, tmp_path):
         assert self.changed(tmp_path, data=small_data(fingerprint="f1")) == ["train-a", "train-b"]
@@ -429,7 +472,7 @@ BYTES = {"a": 11 * 8 * 4, "b": 41 * 28 * 4}
 
 class TestAuto:
     def free(self, monkeypatch, memory, disk):
-        monkeypatch.setattr(engine.features, "_free_memory", lambda: memory)
+        monkeypatch.setattr(engine.features, "available_memory", lambda: memory)
         monkeypatch.setattr(engine.features.shutil, "disk_usage", lambda path: SimpleNamespace(free=disk))
 
     @pytest.mark.parametrize(
@@ -464,15 +507,43 @@ class TestAuto:
         cache(net, "auto", tmp_path)(small_data())
         assert calls(net) == {"a": 2, "b": 2} and any("b, train: disk" in line for line in messages)
 
-    def test_free_memory_is_a_part_of_the_machine(self):
-        assert 0 < engine.features._free_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
 
 @pytest.mark.parametrize("mode", ["ram", "disk"])
 def test_only_features_in_memory_are_read_without_workers(tmp_path, mode):
     kept = cache(small_net(), mode, tmp_path)(small_data())
     loader = build_loader(kept, 8, shuffle=True, seed=0, num_workers=2, device=CPU)
     assert (loader.num_workers == 0) == (mode == "ram")
+
+
+class Undrawn(Data):
+    """Draws the input ``a`` anew in every epoch, so that its features are not kept."""
+
+    def distinct(self, name):
+        return None if name == "a" else super().distinct(name)
+
+
+@pytest.mark.parametrize(("quick", "workers"), [((), 2), (("a",), 0)])
+def test_a_modality_that_stays_raw_is_decoded_by_workers(tmp_path, monkeypatch, quick, workers):
+    """Unless reading it takes no time; where the backbone is trained as where its input is drawn anew."""
+    monkeypatch.setattr("engine.loading.reading_processes", lambda number: number)
+    trained, drawn = small_data(), Undrawn({"a": ((4,), "float"), "b": ((2, 5, 5), "float")}, {"a": 5, "b": SAMPLES})
+    for data, options in ((trained, {"backbone_mode": "train"}), (drawn, {})):
+        data.quick = quick
+        kept = cache(small_net(**options), "ram", tmp_path)(data)
+        assert set(kept.features) == {"b"}
+        loader = build_loader(kept, 8, shuffle=True, seed=0, num_workers=2, device=CPU)
+        assert loader.num_workers == (workers if data is trained else 2)
+
+
+def test_an_input_that_no_feature_is_made_of_is_not_read(tmp_path):
+    data, net = small_data(), small_net(used=(2, 3)).eval()
+    kept = cache(net, "ram", tmp_path)(data)
+    data.reads.clear()
+    loader = build_loader(kept, 8, shuffle=False, seed=0, num_workers=2, device=CPU)
+    assert loader.num_workers == 0
+    batch = next(iter(loader))
+    assert not data.reads and set(batch) == {"b_features", "label"}
+    torch.testing.assert_close(net(batch), net(data.read(range(8))))
 
 
 def test_samples_find_their_own_row(tmp_path):

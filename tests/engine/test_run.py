@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import platform
 import random
 import re
@@ -17,9 +18,11 @@ from torch import nn
 
 from engine.report import peak_memory_mb
 from engine.run import _run_folder, seed_everything, start_run
+from engine.run_log import close_log, open_log
 from engine.training import Selection, fit
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
+from util.files import write_text
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -86,7 +89,8 @@ class TestFolder:
         assert logging.getLogger("mdarts").handlers == before
 
     def test_an_interrupt_says_how_to_go_on(self, tmp_path):
-        with pytest.raises(KeyboardInterrupt), start_run(arguments(), "search", tmp_path) as run:
+        expected = pytest.raises(KeyboardInterrupt, match=r"continue with --resume .*/search-EXP-")
+        with expected, start_run(arguments(), "search", tmp_path) as run:
             raise KeyboardInterrupt
         assert f"--resume {run.folder}" in (run.folder / "log.txt").read_text()
 
@@ -170,6 +174,119 @@ class TestLog:
             assert json.loads((run.folder / "genotype.json").read_text()) == {"edges": []}
 
 
+def strict(text):
+    """Parse JSON without the numbers that it does not have."""
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+class TestNotANumber:
+    def test_it_is_null_in_files_and_comes_back(self, tmp_path):
+        about = {"genotype": {"inputs": None}, "probabilities": {"a": {"b": {"c": math.nan}}}}
+        first = record(0, dev={"loss": math.nan, "f1": 0.5}, **about)
+        with start_run(arguments(), "search", tmp_path) as run:
+            run.track()
+            run.finish_epoch(first)
+            run.write_result({"metrics": {"dev": {"loss": math.inf}}})
+            (line,) = (run.folder / "log.jsonl").read_text().splitlines()
+            assert strict(line)["dev"] == {"loss": None, "f1": 0.5}
+            assert strict((run.folder / "result.json").read_text())["metrics"] == {"dev": {"loss": None}}
+            (read,) = run.records()
+        assert math.isnan(read["dev"]["loss"]) and math.isnan(read["probabilities"]["a"]["b"]["c"])
+        assert read["genotype"] == {"inputs": None}
+        assert (run.folder / "curves.svg").exists()
+
+    def test_a_log_of_version_0_1_0_is_read_and_mended(self, tmp_path):
+        with start_run(arguments(), "search", tmp_path) as run:
+            run.track()
+            run.finish_epoch(record(0))
+            (run.folder / "log.jsonl").write_text(json.dumps(record(0, dev={"loss": math.nan, "f1": 0.5})) + "\n")
+        with start_run(arguments(resume=str(run.folder)), "search", tmp_path) as run:
+            run.track()
+        assert strict((run.folder / "log.jsonl").read_text())["dev"]["loss"] is None
+
+
+class Late(Exception):
+    """Something that fails at the end."""
+
+
+def failed(folder, work, **changes):
+    """What is left of a run that does ``work(run)`` and fails: its folder."""
+    with pytest.raises(Late), start_run(arguments(**changes), "test", folder) as run:
+        work(run)
+        raise Late
+    return run.folder
+
+
+class TestFailure:
+    def test_what_is_worth_nothing_is_removed(self, tmp_path):
+        assert not failed(tmp_path, lambda run: None).exists()
+        assert not failed(tmp_path, lambda run: run.write("genotype.svg", "<svg/>")).exists()
+
+    @pytest.mark.parametrize(
+        "work",
+        [
+            lambda run: run.write("predictions.json", "[]"),
+            lambda run: run.log_scores("test", {"f1": 0.5}),
+            lambda run: run.track(),
+            lambda run: (run.folder / "anything").mkdir(),
+        ],
+    )
+    def test_what_is_worth_something_stays(self, tmp_path, work):
+        folder = failed(tmp_path, work)
+        assert folder.exists() and "error" in (folder / "log.txt").read_text()
+
+    def test_a_resumed_run_stays(self, tmp_path):
+        with start_run(arguments(), "test", tmp_path) as run:
+            pass
+        assert failed(tmp_path, lambda run: None, resume=str(run.folder)).exists()
+
+    def test_a_fault_that_spoils_nothing_is_told_at_the_end(self, tmp_path):
+        with pytest.raises(UserError, match="cannot write a copy"), start_run(arguments(), "test", tmp_path) as run:
+            run.fail_later("cannot write a copy")
+            run.write_result({"kind": "test"})
+        assert (run.folder / "result.json").exists()
+
+    def test_predictions_survive_an_unwritable_second_place(self, tmp_path, monkeypatch):
+        from tasks.supernet.checkpoints import write_predicted
+
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "logs").write_text("a file")
+        args = arguments(RUN="test")
+        expected = pytest.raises(UserError, match=r"cannot write logs/.*; the predictions are in runs/.*/pred")
+        with expected as error, start_run(args, "test", "runs") as run:
+            written = write_predicted(args, run, lambda place: write_text(place, "[1]"))
+            assert written == [str(run.folder / "predictions.json")]
+            run.write_result({"kind": "test", "predictions": written})
+        assert "\n" not in str(error.value)
+        assert (run.folder / "predictions.json").read_text() == "[1]" and (run.folder / "result.json").exists()
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no disk that is always full")
+    def test_a_full_disk_is_one_line(self, tmp_path, capsys):
+        expected = pytest.raises(UserError, match=r"cannot write .*log\.jsonl: No space left on device")
+        with expected, start_run(arguments(), "search", tmp_path) as run:
+            run.track()
+            run.finish_epoch(record(0))
+            for name in ("log.jsonl", "log.txt"):
+                (run.folder / name).rename(run.folder / f"{name}.before")
+                (run.folder / name).symlink_to("/dev/full")
+            run.finish_epoch(record(1))
+        assert (run.folder / "last.pth").exists()
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no disk that is always full")
+    def test_a_log_that_cannot_be_written_is_told_once(self, tmp_path, capfd):
+        (tmp_path / "log.txt").symlink_to("/dev/full")
+        handlers = open_log(tmp_path / "log.txt")
+        for number in range(3):
+            logging.getLogger("mdarts").info("line %d", number)
+        close_log(handlers)
+        printed = capfd.readouterr().err
+        assert printed.count("cannot write") == 1 and "Traceback" not in printed and "line 2" in printed
+
+
 def draws():
     """What each random source gives next, two numbers so that a half-used state counts too."""
     return (
@@ -240,6 +357,32 @@ class TestTrack:
                 run.track(**{name: nn.Linear(1, 1) for name in names})
             assert "\n" not in str(error.value)
 
+    def test_what_is_read_must_stay_the_same(self, tmp_path):
+        with start_run(arguments(), "search", tmp_path) as run:
+            run.depends_on("train data", "a1", "--data")
+            run.track(net=nn.Linear(1, 1))
+            run.finish_epoch(record(0))
+        with start_run(arguments(resume=str(run.folder), data="new"), "search", tmp_path) as run:
+            run.depends_on("train data", "a1", "--data")
+            run.track(net=nn.Linear(1, 1))
+        with start_run(arguments(resume=str(run.folder), data="other"), "search", tmp_path) as run:
+            run.depends_on("train data", "b2", "--data")
+            with pytest.raises(UserError, match=r"the train data differs from what the run began with; .*--data"):
+                run.track(net=nn.Linear(1, 1))
+        assert json.loads((run.folder / "args.json").read_text())["data"] == "new", "what is refused is not noted"
+
+    def test_memory_that_runs_out_is_not_taken_for_a_checkpoint_that_does_not_fit(self, tmp_path):
+        class Greedy(nn.Linear):
+            def load_state_dict(self, state):
+                raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+
+        with start_run(arguments(), "search", tmp_path) as run:
+            run.track(net=nn.Linear(1, 1))
+            run.finish_epoch(record(0))
+        expected = pytest.raises(RuntimeError, match="out of memory")
+        with expected, start_run(arguments(resume=str(run.folder)), "search", tmp_path) as run:
+            run.track(net=Greedy(1, 1))
+
     def test_a_damaged_checkpoint_is_named(self, tmp_path):
         with start_run(arguments(), "search", tmp_path) as run:
             (run.folder / "last.pth").write_bytes(b"PK\x03\x04 cut")
@@ -307,7 +450,7 @@ def run_epochs(folder, epochs, scores, resume=None, stop_at=None):
         result = {"dev": {"loss": 1.0, "f1": scores[epoch]}, "draw": random.random()}
         return result if stop_at is None else {**result, "stop": epoch == stop_at}
 
-    with start_run(arguments(resume=resume), "search", folder) as run:
+    with start_run(arguments(resume=resume, epochs=epochs), "search", folder) as run:
         run.track(counter=counter, selection=selection)
         fit(run, epochs, one_epoch, selection, lambda: {"net": {"done": list(counter.done)}})
         records = run.records()
@@ -346,6 +489,49 @@ class TestFit:
         assert first.now == [0, 1, 2] and first.run.stopped and len(first.records) == 3
         again = run_epochs(tmp_path, 10, [0.1] * 10, resume=str(first.run.folder))
         assert again.now == [] and again.run.stopped and again.run.epoch == 3
+
+    def test_more_epochs_make_a_stopped_run_longer(self, tmp_path):
+        first = run_epochs(tmp_path, 10, [0.1] * 10, stop_at=2)
+        again = run_epochs(tmp_path, 12, [0.1] * 12, resume=str(first.run.folder), stop_at=4)
+        assert again.now == [3, 4] and again.run.longer and again.run.stopped
+        last = run_epochs(tmp_path, 13, [0.1] * 13, resume=str(first.run.folder))
+        assert last.now == list(range(5, 13)) and not last.run.stopped
+
+    def test_a_longer_run_that_was_killed_at_once_is_longer_still(self, tmp_path):
+        first = run_epochs(tmp_path, 10, [0.1] * 10, stop_at=2)
+        with start_run(arguments(resume=str(first.run.folder), epochs=12), "search", tmp_path) as run:
+            run.track(counter=Counter(), selection=Selection("dev", "f1", "why"))
+        assert run_epochs(tmp_path, 12, [0.1] * 12, resume=str(first.run.folder)).now == list(range(3, 12))
+
+    def test_version_0_1_0_did_not_note_how_long_a_run_was_to_be(self, tmp_path):
+        first = run_epochs(tmp_path, 10, [0.1] * 10, stop_at=2)
+        path = first.run.folder / "last.pth"
+        state = load_checkpoint(path)
+        torch.save({name: value for name, value in state.items() if name not in ("epochs", "inputs")}, path)
+        assert run_epochs(tmp_path, 10, [0.1] * 10, resume=str(first.run.folder)).now == []
+        torch.save({name: value for name, value in state.items() if name not in ("epochs", "inputs")}, path)
+        assert run_epochs(tmp_path, 12, [0.1] * 12, resume=str(first.run.folder)).now == list(range(3, 12))
+
+    def test_fewer_epochs_than_are_done_are_refused(self, tmp_path):
+        first = run_epochs(tmp_path, 4, [0.1] * 4)
+        with pytest.raises(UserError, match=r"--epochs 3: .* has done 4 epochs already; --epochs 4 ends it there"):
+            run_epochs(tmp_path, 3, [0.1] * 4, resume=str(first.run.folder))
+        assert json.loads((first.run.folder / "args.json").read_text())["epochs"] == 4, "what is refused is not noted"
+
+    def test_a_run_can_be_ended_where_it_is(self, tmp_path):
+        with pytest.raises(IndexError):
+            run_epochs(tmp_path, 10, [0.1, 0.2])
+        (folder,) = tmp_path.iterdir()
+        assert run_epochs(tmp_path, 2, [0.1, 0.2], resume=str(folder)).now == []
+        assert json.loads((folder / "args.json").read_text())["epochs"] == 2
+
+    def test_of_the_last_epoch_it_is_not_said_that_it_is_the_best(self, tmp_path):
+        selection = Selection("last", None, "the last")
+        with start_run(arguments(), "search", tmp_path) as run:
+            run.track(selection=selection)
+            fit(run, 2, lambda epoch: {"train": {"loss": 1.0}}, selection, lambda: {"net": {}})
+        assert "best so far" not in (run.folder / "log.txt").read_text()
+        assert load_checkpoint(run.folder / "best.pth")["epoch"] == 1
 
     def test_a_finished_run_does_nothing_more(self, tmp_path):
         first = run_epochs(tmp_path, 2, [0.1, 0.2])

@@ -5,9 +5,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from models.architectures import Architecture
+from models.supernet.encoder_decoder import EncoderDecoder
 from models.supernet.grounding_loss import GroundingLoss, grounding_targets
 from models.supernet.heads import GroundingHead
 from models.supernet.layers import LayerNorm
+from models.supernet.net import MultimodalNet
 from tests.supernet_golden import Golden, generator
 from util.boxes import STDS
 
@@ -164,3 +167,25 @@ def test_offsets_are_in_deviations():
     offsets = grounding_targets(batch)[1][0, 0]
     expected = torch.tensor([0.5, 0.0, 0.0, np.log(2.0)]) / torch.tensor(STDS)
     torch.testing.assert_close(offsets, expected.float(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("scores_loss", ["kld", "bce"])
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_positive_region_whose_features_are_zeros(scores_loss, pack):
+    """Network, relations, targets and loss go by one mask: the loss is that of any other region."""
+    torch.manual_seed(0)
+    backbone = EncoderDecoder.fixed(Architecture((("self_att_16",),), (("rel_self_att_16",),)), 32, 0.0)
+    head = GroundingHead(32, 0.0, scores_loss=scores_loss, hidden=8)
+    net = MultimodalNet(backbone, head, (11, 6), region_size=9, pack=pack)
+    boxes = torch.tensor([[[0.0, 0, 9, 9], [20, 20, 49, 49], [0, 0, 0, 0]]])
+    regions = torch.rand(1, 3, 9).masked_fill(torch.tensor([False, True, True])[None, :, None], 0.0)
+    batch = {"regions": regions, "boxes": boxes, "counts": torch.tensor([2]), "tokens": torch.tensor([[3, 4]])}
+    batch |= {"label": boxes[:, 1], "image_size": torch.tensor([[60.0, 60.0]])}
+    loss = GroundingLoss(scores_loss)
+    batch = loss.prepare(batch)
+    assert batch["positive"].tolist() == [[False, True, False]]
+    scores, offsets = net(batch)
+    value = loss((scores, offsets), batch)
+    value.backward()
+    assert 0 < value < 20 and net.head.proj_reg.weight.grad.any()
+    assert scores[0, 1] > -20 > scores[0, 2]

@@ -112,6 +112,20 @@ def test_a_caption_without_words_is_scored_as_in_a_whole_forward():
     torch.testing.assert_close(found, net(batch), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("pack", [True, False])
+def test_a_region_of_zeros_counts_in_every_way_of_scoring(pack):
+    net, batch = build(pack=pack), triples()
+    own = batch["counts"][0, 0]
+    batch["regions"][0, 0, own - 1] = 0.0
+    mask = net.project(pairs_of(batch, 0, 0)).mask
+    assert (~mask[0]).sum() == own
+    scores = net(batch)
+    torch.testing.assert_close(scores, whole(net, batch), rtol=0, atol=1e-6)
+    fewer = batch | {"counts": batch["counts"].clone()}
+    fewer["counts"][0, 0] -= 1
+    assert (net(fewer)[0, :2] - scores[0, :2]).abs().min() > 1e-6
+
+
 def test_the_released_network_by_its_fixture():
     golden = Golden("full_itm_mmnas_h128")
     plain, batch = golden.network(), golden.batch()

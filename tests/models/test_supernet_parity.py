@@ -298,6 +298,40 @@ def test_a_question_without_words_and_an_image_without_regions(pack):
     torch.testing.assert_close(net({k: v[:1] for k, v in alone.items()}), both[:1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["single", "full"])
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_float64_network_is_exact(pack, mode):
+    """Masks, relations, gates and outputs follow its type: what padding does is no larger than float64's rounding."""
+    results = []
+    for dtype, shape, packed in ((torch.float64, (7, 6), pack), (torch.float64, (12, 14), False), (None, (7, 6), pack)):
+        net = small_net(names=("rel_self_att_16", "guided_att_16", "self_att_16")).to(dtype or torch.float32)
+        net.pack = packed
+        net.backbone.sample(mode, torch.Generator().manual_seed(4))
+        batch = random_batch([5, 7, 3], [4, 6, 2], *shape)
+        logits = net({key: value.double() if key == "boxes" and dtype else value for key, value in batch.items()})
+        assert logits.dtype == (dtype or torch.float32)
+        logits.square().sum().backward()
+        results.append([logits, *(p.grad for p in net.parameters() if p.grad is not None)])
+    for one, other, single in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(single, other.float(), rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_regions_are_masked_by_their_number_and_not_by_what_they_hold(pack):
+    """A region of zeros is a region; what stands behind an image's own regions is not read."""
+    net, batch = small_net().eval(), random_batch([5, 7], [4, 6], 7, 6)
+    net.pack = pack
+    batch["regions"][0, 2] = 0.0
+    _, y_rows = net.embed_regions(batch)
+    assert (~y_rows.mask[:, 0, 0]).sum(1).tolist() == [5, 7]
+    weights = net.pooling_weights(batch)[1][..., 0]
+    assert weights[0, 2] > 0 and not weights[0, 5:].any()
+    expected = net(batch)
+    batch["regions"][0, 5:], batch["boxes"][0, 5:] = 3.0, 4.0
+    torch.testing.assert_close(net(batch), expected)
+
+
 def test_padding_is_full_only_where_an_operation_needs_it():
     assert not small_net().needs_full_padding
     net = small_net(("std_conv_3", "uniimg_att_32"))

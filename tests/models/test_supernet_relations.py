@@ -50,7 +50,7 @@ def test_pairs_of_packed_rows(counts):
     assert torch.equal(given_relations(everything, pairs), values)
     # A sample of padding alone keeps all of its rows.
     assert values.shape[:-1].numel() == sum((n or 12) ** 2 for n in counts)
-    spread = rows.pair_bias(values, pairs).masked_fill(mask[:, None, None], 0.0)
+    spread = rows.pair_bias(values, pairs, torch.float32).masked_fill(mask[:, None, None], 0.0)
     torch.testing.assert_close(spread, everything.permute(0, 3, 1, 2))
 
 

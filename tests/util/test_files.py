@@ -2,14 +2,12 @@
 
 import json
 import os
-import pickle
 import stat
 
-import numpy as np
 import pytest
 
 from util.cli import UserError
-from util.files import NpyFile, atomic_path, read_json, write_json, write_text
+from util.files import atomic_path, read_json, write_json, write_text
 
 
 def test_a_write_makes_the_folder_and_leaves_nothing_else(tmp_path):
@@ -101,56 +99,3 @@ def test_missing_json_is_named(tmp_path):
         read_json(tmp_path / "a.json")
     with pytest.raises(UserError, match="not a readable JSON file"):
         read_json(tmp_path)
-
-
-class TestNpyFile:
-    def test_reads_by_memory_map(self, tmp_path):
-        values = np.arange(12, dtype=np.float32).reshape(4, 3)
-        np.save(tmp_path / "a.npy", values)
-        file = NpyFile(tmp_path / "a.npy")
-        assert isinstance(file.array, np.memmap) and not file.array.flags.writeable
-        assert len(file) == 4
-        np.testing.assert_array_equal(file[[2, 0]], values[[2, 0]])
-
-    @pytest.mark.parametrize("opened", [False, True])
-    def test_pickles_small_and_opens_anew(self, tmp_path, opened):
-        values = np.random.default_rng(0).random((1000, 100))
-        np.save(tmp_path / "a.npy", values)
-        file = NpyFile(tmp_path / "a.npy")
-        if opened:
-            assert file[0, 0] == values[0, 0]
-        data = pickle.dumps(file)
-        assert len(data) < 1000 < values.nbytes
-        other = pickle.loads(data)
-        np.testing.assert_array_equal(other[:], values)
-        assert other.array is not file.array
-
-    def test_opens_late(self, tmp_path):
-        file = NpyFile(tmp_path / "a.npy")
-        np.save(tmp_path / "a.npy", np.ones(3))
-        assert len(file) == 3
-
-    @pytest.mark.parametrize("data", [None, b"", b"\x93NUMPY", b"nothing of the kind"])
-    def test_a_missing_or_damaged_file_is_named(self, tmp_path, data):
-        if data is not None:
-            (tmp_path / "a.npy").write_bytes(data)
-        with pytest.raises(UserError, match=r"a\.npy is missing or damaged .*delete its folder") as error:
-            NpyFile(tmp_path / "a.npy")[0]
-        assert "\n" not in str(error.value)
-
-    def test_a_truncated_file_is_noticed(self, tmp_path):
-        np.save(tmp_path / "a.npy", np.ones((100, 100)))
-        whole = (tmp_path / "a.npy").read_bytes()
-        (tmp_path / "a.npy").write_bytes(whole[:-8])
-        with pytest.raises(UserError, match=r"a\.npy is missing or damaged"):
-            NpyFile(tmp_path / "a.npy")[0]
-
-    def test_objects_are_never_unpickled(self, tmp_path):
-        class Harm:
-            def __reduce__(self):
-                return os.system, (f"touch {tmp_path / 'harm'}",)
-
-        np.save(tmp_path / "a.npy", np.array([Harm()], dtype=object), allow_pickle=True)
-        with pytest.raises(UserError, match=r"a\.npy is missing or damaged"):
-            NpyFile(tmp_path / "a.npy")[0]
-        assert not (tmp_path / "harm").exists()

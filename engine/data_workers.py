@@ -1,0 +1,213 @@
+"""Data workers that cannot hang a run: batches go through shared memory only where it has room for them.
+
+A worker hands over a batch in shared memory, and docker gives a container 64 MB of it. torch loses a batch that does
+not fit in a background thread, and the run waits for it for ever. So we measure a batch beforehand and start only as
+many workers as fit, and the main process reads what still finds no room.
+"""
+
+import logging
+import multiprocessing.queues
+import os
+import sys
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from util.cli import UserError, dead_worker
+from util.processors import use_one_thread
+from util.samplers import Indices
+
+logger = logging.getLogger("mdarts")
+
+SHARED_FOLDER = "/dev/shm"
+# Batches that each worker keeps ready, and batches that the main process holds: it lets go of one when it has the next.
+PREFETCH, IN_USE = 2, 2
+# We leave shared memory to others (NCCL, another run): this many bytes, but at most an eighth of all.
+MARGIN, MARGIN_SHARE = 64 << 20, 8
+MOST_FILES = 65536
+_MORE = "`docker run --shm-size 8g` (or --ipc host) gives more"
+_said = set()
+
+
+class BatchLoader(DataLoader):
+    """A `DataLoader` of batch dicts, used like any other.
+
+    Args:
+        dataset: Has ``__getitems__(indices) -> batch dict``.
+        num_workers: Data workers wanted; where shared memory is short there are fewer, or none (`affordable`).
+        batch_size: Samples in a batch of this process, to know its bytes.
+        options: Further arguments of `DataLoader`.
+
+    Iterating raises a `UserError` when a worker dies.
+    """
+
+    def __init__(self, dataset, num_workers, batch_size, **options):
+        workers, prefetch = affordable(dataset, num_workers, batch_size)
+        if workers:
+            _allow_more_files()
+            options |= {"prefetch_factor": prefetch, "persistent_workers": True, "worker_init_fn": _start_worker}
+        self.source = dataset
+        dataset = _Shared(dataset) if workers else dataset
+        super().__init__(dataset, num_workers=workers, collate_fn=_identity, **options)
+
+    def __iter__(self):
+        try:
+            for batch in super().__iter__():
+                if isinstance(batch, _NoRoom):
+                    _say(f"{SHARED_FOLDER} is full: the main process reads the batches that do not fit; {_MORE}")
+                    batch = self.source.__getitems__(batch.indices)
+                yield batch
+        except RuntimeError as error:
+            found = dead_worker(error)
+            if found is None:
+                raise
+            raise UserError(found) from None
+
+
+def affordable(dataset, num_workers, batch_size):
+    """How many data workers shared memory has room for; one log line if that is fewer than wanted.
+
+    Args:
+        dataset: See `BatchLoader`; its first and last sample are read.
+        num_workers: Workers wanted.
+        batch_size: Samples in a batch.
+
+    Returns:
+        Number of workers, and how many batches each may keep ready.
+    """
+    if not num_workers or not len(dataset):
+        return 0, None
+    if not _can_share():
+        _say("no shared memory or semaphores on this system: reading data in the main process, which is slower")
+        return 0, None
+    room = _room()
+    if room is None:
+        return num_workers, PREFETCH
+    room //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    size = max(1, _bytes_of_batch(dataset, batch_size))
+    waiting = room // size - IN_USE
+    prefetch = PREFETCH if waiting >= PREFETCH * num_workers else 1
+    workers = max(0, min(num_workers, waiting // prefetch))
+    if workers < num_workers:
+        needed = size * (PREFETCH * num_workers + IN_USE)
+        _say(
+            f"{SHARED_FOLDER} has room for {room / 2**20:,.0f} MB, but {_workers(num_workers)} would fill"
+            f" {needed / 2**20:,.0f} MB (batches of {size / 2**20:,.1f} MB): {_reading(workers)}; {_MORE}"
+        )
+    return workers, prefetch
+
+
+def _reading(workers):
+    if not workers:
+        return "reading data in the main process, which is slower"
+    return f"using {_workers(workers)}"
+
+
+def _workers(count):
+    return f"{count} data worker{'s' * (count > 1)}"
+
+
+class _Shared(Dataset):
+    """A data set as a worker reads it: a batch is in shared memory, or it is `_NoRoom`."""
+
+    def __init__(self, dataset):
+        self.dataset, self._bytes = dataset, 0
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitems__(self, indices):
+        room = _room()
+        if room is not None and self._bytes > room:  # the last batch would not fit now
+            return _NoRoom(indices)
+        batch = self.dataset.__getitems__(indices)
+        self._bytes = sum(tensor.nbytes for tensor in _tensors(batch.values()))
+        # torch would do this later, in a thread whose errors are lost.
+        return batch if all(map(_share, _tensors(batch.values()))) else _NoRoom(indices)
+
+
+class _NoRoom:
+    """Stands in for a batch that did not fit into shared memory."""
+
+    def __init__(self, indices):
+        self.indices = indices
+
+
+def _tensors(values):
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, list):
+            yield from _tensors(value)
+
+
+def _share(tensor):
+    """Move a tensor into shared memory; False if there is no room, or if too many files are open."""
+    room = _room()
+    if room is not None and tensor.nbytes > room:
+        return False
+    try:
+        tensor.share_memory_()
+    except (RuntimeError, OSError):
+        return False
+    return True
+
+
+def _room():
+    """Bytes of shared memory that we may still take, or None if the system does not tell."""
+    try:
+        status = os.statvfs(SHARED_FOLDER)
+    except (OSError, AttributeError):
+        return None
+    margin = min(MARGIN, status.f_blocks * status.f_frsize // MARGIN_SHARE)
+    return max(0, status.f_bavail * status.f_frsize - margin)
+
+
+def _can_share():
+    """Whether processes can share memory and locks on this system."""
+    try:
+        multiprocessing.get_context().Lock()
+        torch.zeros(1).share_memory_()
+    except (ImportError, OSError, RuntimeError):
+        return False
+    return True
+
+
+def _allow_more_files():
+    """Raise the limit of open files as far as the system lets us: every tensor of a waiting batch is one."""
+    try:
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (ImportError, OSError, ValueError):
+        return  # another system, or not allowed: then the usual limit has to do
+
+
+def _bytes_of_batch(dataset, batch_size):
+    ends = sorted({0, len(dataset) - 1})
+    batch = dataset.__getitems__(Indices(ends, 0))
+    return sum(tensor.nbytes for tensor in _tensors(batch.values())) * batch_size // len(ends)
+
+
+def _say(line):
+    if line not in _said:  # once, not for every split
+        _said.add(line)
+        logger.warning("%s", line)
+
+
+def _start_worker(_):
+    use_one_thread()
+    # By default a batch that cannot be sent is dropped, and the main process waits for it for ever.
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)
+
+
+def _end_worker(error, _):
+    print(f"a data worker cannot send its batch: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def _identity(batch):
+    return batch

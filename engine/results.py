@@ -1,0 +1,103 @@
+"""The result of a run, for notebooks and prompts: it shows itself as a table."""
+
+from html import escape
+from pathlib import Path
+
+from models.architectures import Architecture
+from models.genotypes import FusionGenotype
+from util.cli import UserError
+from util.files import read_json
+
+FILE_NAME = "result.json"
+
+
+def load_result(run):
+    """Read what a run has reported.
+
+    Args:
+        run: Its folder, or the ``result.json`` in it.
+
+    Raises:
+        UserError: there is no result, or the file is damaged.
+    """
+    path = Path(run)
+    path = path / FILE_NAME if path.is_dir() else path
+    if not path.exists():
+        raise UserError(f"{path} does not exist: name the folder of a finished run, or finish it with --resume {run}")
+    values = read_json(path)
+    if not isinstance(values, dict) or not isinstance(values.get("metrics"), dict):
+        raise UserError(f"{path} is not the result of a run: it has no scores (metrics)")
+    try:
+        return Result(path.parent, values, _architecture(values.get("genotype")))
+    except ValueError as error:
+        raise UserError(f"{path}: its genotype is damaged ({error}); restore the file") from None
+
+
+def _architecture(value):
+    if value is None:
+        return None
+    kind = Architecture if isinstance(value, dict) and "enc" in value else FusionGenotype
+    return kind.from_dict(value)
+
+
+class Result:
+    """A run's result; IPython and Jupyter show its scores, what they rest on, and the architecture.
+
+    Attributes:
+        folder: `Path` of the run folder.
+        values: dict, as ``result.json`` holds it.
+        architecture: The `FusionGenotype` or `Architecture`, which draws itself; None where there is none.
+    """
+
+    def __init__(self, folder, values, architecture):
+        self.folder, self.values, self.architecture = folder, values, architecture
+
+    @property
+    def scores(self):
+        """Split -> {score: float}."""
+        return self.values["metrics"]
+
+    def table(self):
+        """Rows of str: a head, then one row per split with its number of samples and its scores."""
+        names = list(dict.fromkeys(name for scores in self.scores.values() for name in scores))
+        samples = self.values.get("data", {}).get("samples", {})
+        rows = [["split", "samples", *names]]
+        for split, scores in self.scores.items():
+            size = f"{samples[split]:,}" if split in samples else ""
+            rows.append([split, size, *(_shown(scores[name]) if name in scores else "" for name in names)])
+        return rows
+
+    def facts(self):
+        """What the scores rest on: name -> str."""
+        values, data = self.values, self.values.get("data", {})
+        synthetic = " (synthetic)" if data.get("synthetic") else ""
+        shown = {
+            "run": f"{values.get('kind', '?')}, {self.folder}",
+            "recipe": values.get("arguments", {}).get("recipe"),
+            "data": data.get("description") and data["description"] + synthetic,
+            "epoch": "selected_epoch" in values and f"{values['selected_epoch']}: {values.get('protocol')}",
+            "weights": ", ".join(f"{part} {count:,}" for part, count in values.get("parameters", {}).items()),
+            "time": "seconds" in values and f"{values['seconds']:,.0f} s on {values.get('device')}",
+            "commit": values.get("git_commit"),
+        }
+        return {name: text for name, text in shown.items() if text}
+
+    def __repr__(self):
+        rows = self.table()
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join([*lines, *(f"{name}: {text}" for name, text in self.facts().items())])
+
+    def _repr_html_(self):
+        """Show the scores, the facts and the architecture's picture in IPython and Jupyter."""
+        head, *rows = ([escape(cell) for cell in row] for row in self.table())
+        body = "".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in rows)
+        facts = "<br>".join(f"{name}: {escape(text)}" for name, text in self.facts().items())
+        picture = self.architecture.to_svg() if self.architecture else ""
+        return f"<table><tr><th>{'</th><th>'.join(head)}</th></tr>{body}</table><p>{facts}</p>{picture}"
+
+
+def _shown(score):
+    if score is None:  # how JSON files have it
+        return "nan"
+    return f"{score:.4f}" if isinstance(score, int | float) else str(score)

@@ -1,0 +1,110 @@
+"""What a resumed run may change: flags that decide nothing about its result, and the places where its inputs lie.
+
+Nothing here imports torch: usage errors answer at once.
+"""
+
+import argparse
+import logging
+
+from util.cli import UserError
+
+logger = logging.getLogger("mdarts")
+
+# Flags of every script that say how long a run goes on, or how it is computed.
+FREE = frozenset(
+    {"epochs", "patience", "num_workers", "cache_features", "backbone_batch", "device", "estimate"},
+)
+# Flags with one of these metavars say where something lies. Data move, on clusters with every job: what must stay
+# the same is compared by its content (`check_inputs`, and the digest of frozen weights), never by its path.
+PLACES = frozenset({"DIR", "FILE", "RUN_DIR", "SOURCE"})
+
+
+def resumed_arguments(parser, argv, saved, path):
+    """The arguments with which a run goes on: its own, with what the command line may change.
+
+    Args:
+        parser: The recipe's parser; ``parser.free`` names the flags that may change besides places.
+        argv: Arguments; None takes the process's.
+        saved: dict of the run's arguments, ``resume`` among them, as this version means them.
+        path: The file that they come from, for messages.
+
+    Raises:
+        UserError: the run is another script's, its file is damaged, or the command line changes what may not change.
+    """
+    defaults, folder = {action.dest: action.default for action in parser._actions}, saved["resume"]
+    known = vars(parser.parse_args(argv))
+    if unknown := sorted(set(saved) - set(known)):
+        raise UserError(
+            f"--resume {folder}: that run was made by another script, or by a later version (flags"
+            f" {', '.join(unknown)})"
+        )
+    # A run of an earlier version: what it could not choose is as it was then, which every default keeps up.
+    added = {name: defaults[name] for name in sorted(set(known) - set(saved))}
+    _check_saved(parser, saved, path)
+    saved = {**added, **saved}
+    parser.set_defaults(**saved)
+    args = parser.parse_args(argv)
+    if added:
+        values = ", ".join(f"{name} = {value}" for name, value in added.items())
+        logger.info("%s is of an earlier version, which lacks some flags; they take their defaults: %s", path, values)
+    _tell_changes(parser, args, saved)
+    return args
+
+
+def _tell_changes(parser, args, saved):
+    """Log what the command line changes.
+
+    Raises:
+        UserError: something among it may not change.
+    """
+    free = parser.free | {action.dest for action in parser._actions if action.metavar in PLACES}
+    changed = {name: value for name, value in saved.items() if getattr(args, name) != value}
+    told = {name: f"--{name} {getattr(args, name)} (was {value})" for name, value in changed.items()}
+    if refused := [text for name, text in told.items() if name not in free]:
+        raise UserError(
+            f"--resume {args.resume} continues with the run's own settings, but got {', '.join(refused)};"
+            " drop these flags"
+        )
+    if told:
+        logger.info("%s goes on with %s", args.resume, ", ".join(told.values()))
+
+
+def _check_saved(parser, saved, path):
+    """Hold saved values against what flags accept: somebody may have edited the file."""
+    for action in parser._actions:
+        value = saved.get(action.dest)
+        items = value if isinstance(value, list) else [value]
+        try:
+            if value is not None and action.type is not None:
+                for item in items:
+                    action.type(str(item))
+        except (ValueError, argparse.ArgumentTypeError) as error:
+            raise UserError(f"{path}: {action.dest} is {value!r} ({error}); restore the file") from None
+        if value is not None and action.choices and not set(map(str, items)) <= set(map(str, action.choices)):
+            known = ", ".join(map(str, action.choices))
+            raise UserError(f"{path}: {action.dest} is {value!r}, expected one of {known}; restore the file")
+
+
+def check_inputs(folder, earlier, now, flags):
+    """Compare what a run reads with what it began with.
+
+    Args:
+        folder: The run folder, for messages.
+        earlier: Name of an input -> its identity, as the run noted them; None where an earlier version noted nothing.
+        now: The same of what is read now.
+        flags: Name of an input -> the flag that says where it lies.
+
+    Raises:
+        UserError: one differs.
+    """
+    if earlier is None:
+        if now:
+            logger.info("%s is of an earlier version, which did not note what it read: taken to be the same", folder)
+        return
+    for name, identity in earlier.items():
+        if now.get(name) != identity:
+            flag = f" with {flags[name]}" if name in flags else ""
+            raise UserError(
+                f"--resume {folder}: the {name} differs from what the run began with; name the right place{flag}, or "
+                "begin a new run"
+            )

@@ -1,0 +1,92 @@
+"""Which code made a result: a digest that changes when a function may compute something else."""
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import sys
+from pathlib import Path
+
+
+def code_digest(classes):
+    """Short hex string that changes with the code of ``classes``.
+
+    The code is that of the modules that define them and their parents, and of what these modules import from their
+    own package. Comments, docstrings and layout do not count. For a class of an installed library its version counts.
+
+    Args:
+        classes: Classes, in any order.
+    """
+    modules = {base.__module__ for cls in classes for base in cls.__mro__ if base is not object}
+    facts, waiting = {}, sorted(modules)
+    while waiting:
+        name = waiting.pop()
+        if name in facts:
+            continue
+        version = getattr(sys.modules.get(name.partition(".")[0]), "__version__", None)
+        tree = None if version else _tree(name)
+        facts[name] = str(version) if version else (_plain(tree) if tree else "")
+        waiting += _imports(tree, name) if tree else []
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(facts):
+        digest.update(f"{name}\n{facts[name]}\n".encode())
+    return digest.hexdigest()
+
+
+def versions(names):
+    """Versions of those of the distributions ``names`` that are installed: dict name -> text."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _tree(name):
+    """Syntax tree of a module, or None where there is no Python source of that name."""
+    path = _source(name)
+    try:
+        return ast.parse(path.read_bytes()) if path else None
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+def _source(name):
+    """The file of a module, found without importing it; None where there is none."""
+    known = getattr(sys.modules.get(name), "__file__", None)
+    if known:
+        return Path(known)
+    top, *parts = name.split(".")
+    for folder in getattr(sys.modules.get(top), "__path__", ()):
+        path = Path(folder, *parts)
+        for file in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
+
+
+def _plain(tree):
+    """Source of a tree without comments and docstrings, in one layout."""
+    for node in ast.walk(tree):
+        documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        if documented and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def _imports(tree, name):
+    """Names of modules of its own package that the module ``name`` imports anywhere."""
+    top, found = name.partition(".")[0], set()
+    package = name if getattr(sys.modules.get(name), "__path__", None) else name.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                module = importlib.util.resolve_name("." * node.level + module, package)
+            # What is imported may be a module itself.
+            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return sorted(other for other in found if other.partition(".")[0] == top)

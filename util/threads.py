@@ -1,0 +1,22 @@
+"""How OpenMP's threads wait for each other: set before torch is first imported."""
+
+import os
+
+# What a user may have set to say how idle threads wait. Any of them means: leave it to the user.
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+# A few microseconds of spinning cost nothing on a quiet machine. The defaults (GNU: 300,000 turns, Intel and LLVM:
+# 200 ms) hold a core that another process, or a data worker of ours, needs to reach the same barrier.
+SHORT_SPIN = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
+
+
+def set_openmp_defaults(environment=os.environ):
+    """Make OpenMP's idle threads sleep early; what the user has set stays as it is.
+
+    Call it before torch, scikit-learn or OpenCV are imported: their OpenMP libraries read the environment once, when
+    they are loaded. ``benchmarks/busy_machine.py`` measures the effect.
+
+    Args:
+        environment: The mapping to change.
+    """
+    if not any(name in environment for name in WAITING):
+        environment.update(SHORT_SPIN)

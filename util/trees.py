@@ -1,0 +1,46 @@
+"""The files in a folder and in its subfolders, with links followed and loops of links left alone."""
+
+import os
+
+from util.cli import UserError
+
+
+def list_files(folder, depth=None):
+    """Names of the files in a folder and its subfolders: sorted list of str, relative to it, ``/`` between parts.
+
+    Links to files and to folders are followed, except for a link to a folder that it lies in itself, which would go
+    round for ever. A link to nowhere counts as a file, so that whoever reads it can name it.
+
+    Args:
+        folder: The folder.
+        depth: Levels of subfolders to look into; None for all.
+
+    Raises:
+        UserError: a folder is missing or cannot be read.
+    """
+    files = []
+    _collect(os.fspath(folder), "", depth, frozenset(), files)
+    return sorted(files)
+
+
+def _collect(folder, place, depth, above, files):
+    try:
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in above:
+            return
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be read: {error.strerror or error}") from None
+    above |= {(status.st_dev, status.st_ino)}
+    for entry in entries:
+        if not _is_folder(entry):
+            files.append(place + entry.name)
+        elif depth is None or depth > 0:
+            _collect(entry.path, f"{place}{entry.name}/", None if depth is None else depth - 1, above, files)
+
+
+def _is_folder(entry):
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
