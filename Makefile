@@ -6,8 +6,8 @@ RUN := $(VENV)/bin/python
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.runtime
-	$(RUN) benchmarks/bilevel_table.py
-	$(RUN) benchmarks/supernet_table.py --rows searched
+	$(RUN) benchmarks/bmnas_table.py
+	$(RUN) benchmarks/mmnas_table.py --rows searched
 
 test: $(VENV)/.dev
 	$(RUN) -m pytest

@@ -12,7 +12,7 @@ epochs at batch 72, backbones too) and, like the released script, selects on tes
 
 from engine import arguments
 from tasks import ego
-from tasks.bilevel import flags, paper_recipes, recipes
+from tasks.bmnas import flags, paper_recipes, recipes
 from util.cli import run_cli
 
 DEMO = {**ego.DEMO, "epochs": 12, "Ti": 12}

@@ -13,7 +13,7 @@ Paper, Table 1: weighted F1 62.92 on test. --recipe mmimdb-1 trains as its suppl
 
 from engine import arguments
 from tasks import mmimdb
-from tasks.bilevel import flags, paper_recipes, recipes
+from tasks.bmnas import flags, paper_recipes, recipes
 from util.cli import run_cli
 
 DEMO = {**mmimdb.DEMO, "epochs": 8, "Ti": 8, "freeze_backbones": True}

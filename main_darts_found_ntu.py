@@ -13,7 +13,7 @@ epochs) and, like the released script, selects on test.
 
 from engine import arguments
 from tasks import ntu
-from tasks.bilevel import flags, paper_recipes, recipes
+from tasks.bmnas import flags, paper_recipes, recipes
 from util.cli import run_cli
 
 DEMO = {**ntu.DEMO, "epochs": 12, "Ti": 12, "freeze_backbones": True}

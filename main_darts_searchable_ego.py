@@ -14,7 +14,7 @@ the paper's configurations (Table 8; ego-1: accuracy 98.87 on dev, 20.67 GPU hou
 
 from engine import arguments
 from tasks import ego
-from tasks.bilevel import flags, paper_recipes, recipes
+from tasks.bmnas import flags, paper_recipes, recipes
 from util.cli import run_cli
 
 DEMO = {**ego.DEMO, "epochs": 20, "Ti": 20, "arch_learning_rate": 3e-2}

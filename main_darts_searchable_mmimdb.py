@@ -12,7 +12,7 @@ mmimdb-1 takes the paper's configuration (Table 8: weighted F1 53.44 on dev, 1.2
 
 from engine import arguments
 from tasks import mmimdb
-from tasks.bilevel import flags, paper_recipes, recipes
+from tasks.bmnas import flags, paper_recipes, recipes
 from util.cli import run_cli
 
 DEMO = {**mmimdb.DEMO, "epochs": 6, "Ti": 6, "arch_learning_rate": 1e-2}

@@ -14,7 +14,7 @@ take the paper's configurations (Table 8; ntu-1: accuracy 94.48 on dev, 53.68 GP
 
 from engine import arguments
 from tasks import ntu
-from tasks.bilevel import flags, paper_recipes, recipes
+from tasks.bmnas import flags, paper_recipes, recipes
 from util.cli import run_cli
 
 DEMO = {

@@ -10,7 +10,7 @@ BM-NAS, Table 3: accuracy 93.75 (RGB) and 94.03 (depth) on test.
 
 from engine import arguments
 from tasks import ego
-from tasks.bilevel import flags, recipes
+from tasks.bmnas import flags, recipes
 from util.cli import run_cli
 
 DEMO = {**ego.DEMO, "epochs": 12, "Ti": 12, "eta_max": 1e-3, "augment_views": 0}

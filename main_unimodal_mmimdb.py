@@ -10,7 +10,7 @@ BM-NAS, Table 1: weighted F1 57.54 (text) and 49.21 (image) on test.
 
 from engine import arguments
 from tasks import mmimdb
-from tasks.bilevel import flags, recipes
+from tasks.bmnas import flags, recipes
 from util.cli import run_cli
 
 DEMO = {**mmimdb.DEMO, "epochs": 10, "Ti": 10, "freeze_backbones": True}

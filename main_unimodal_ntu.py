@@ -10,7 +10,7 @@ BM-NAS, Table 2: accuracy 83.91 (video) and 85.24 (skeleton) on test.
 
 from engine import arguments
 from tasks import ntu
-from tasks.bilevel import flags, recipes
+from tasks.bmnas import flags, recipes
 from util.cli import run_cli
 
 DEMO = {**ntu.DEMO, "epochs": 12, "Ti": 12, "eta_max": 1e-3, "augment_views": 0}

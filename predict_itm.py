@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from engine.arguments import positive_int
-from tasks.supernet.flags import prediction_parser
+from tasks.mmnas.flags import prediction_parser
 from util.cli import UserError, run_cli
 
 
@@ -36,7 +36,7 @@ def main(argv=None):
     from datasets.one_sample import read_text
     from datasets.vqa_text import Vocabulary
     from tasks import itm
-    from tasks.supernet import checkpoints
+    from tasks.mmnas import checkpoints
     from util.distributed import init_distributed
 
     checkpoint = checkpoints.read_own_checkpoint(itm, args)

@@ -7,7 +7,7 @@ of the official files (bottom-up attention) cannot be made here: train on featur
 ask about your own images.
 """
 
-from tasks.supernet.flags import prediction_parser
+from tasks.mmnas.flags import prediction_parser
 from util.cli import run_cli
 
 
@@ -30,7 +30,7 @@ def main(argv=None):
     from datasets.vqa_text import Vocabulary
     from metrics.grounding import best_boxes
     from tasks import vgd
-    from tasks.supernet import checkpoints
+    from tasks.mmnas import checkpoints
     from util.distributed import init_distributed
 
     checkpoint, device = checkpoints.read_own_checkpoint(vgd, args), init_distributed(args.device)

@@ -8,7 +8,7 @@ attention) cannot be made here: train on features of datasets/extract_features.p
 """
 
 from engine.arguments import positive_int
-from tasks.supernet.flags import prediction_parser
+from tasks.mmnas.flags import prediction_parser
 from util.cli import run_cli
 
 
@@ -32,7 +32,7 @@ def main(argv=None):
     from datasets.vqa_answers import AnswerTable
     from datasets.vqa_text import Vocabulary
     from tasks import vqa
-    from tasks.supernet import checkpoints
+    from tasks.mmnas import checkpoints
     from util.distributed import init_distributed
 
     checkpoint, device = checkpoints.read_own_checkpoint(vqa, args), init_distributed(args.device)

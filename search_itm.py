@@ -12,7 +12,7 @@ result.json. Then:
 
 from engine import arguments
 from tasks import itm
-from tasks.supernet import flags, start
+from tasks.mmnas import flags, start
 from util.cli import run_cli
 
 DEMO = {**itm.DEMO, "epochs": 8, "alpha_start": 5, "neg_start_epoch": 6}

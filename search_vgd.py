@@ -11,7 +11,7 @@ Weight steps on the first 80 % of the training expressions, architecture steps o
 
 from engine import arguments
 from tasks import vgd
-from tasks.supernet import flags, start
+from tasks.mmnas import flags, start
 from util.cli import run_cli
 
 DEMO = {**vgd.DEMO, "epochs": 6, "alpha_start": 3}

@@ -16,7 +16,7 @@ text) and 60.88 (text to image).
 
 from engine import arguments
 from tasks import itm
-from tasks.supernet import flags, start
+from tasks.mmnas import flags, start
 from util.cli import run_cli
 
 DEMO = {**itm.DEMO, "epochs": 10, "lr_decay_epochs": (7, 9), "neg_start_epoch": 4, "neg_every": 2, "ARCH_PATH": "mcan"}

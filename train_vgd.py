@@ -17,7 +17,7 @@ accuracy at IoU 0.5): RefCOCO 83.66 / 87.25 / 78.78, RefCOCO+ 74.48 / 81.00 / 65
 
 from engine import arguments
 from tasks import vgd
-from tasks.supernet import flags, start
+from tasks.mmnas import flags, start
 from util.cli import run_cli
 
 DEMO = {**vgd.DEMO, "epochs": 11, "lr_decay_epochs": (8, 10), "ARCH_PATH": "mcan"}

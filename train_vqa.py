@@ -15,7 +15,7 @@ Accuracy on test-dev, trained on train+val+vg: paper 71.24, released checkpoint 
 
 from engine import arguments
 from tasks import vqa
-from tasks.supernet import flags, start
+from tasks.mmnas import flags, start
 from util.cli import run_cli
 
 DEMO = {**vqa.DEMO, "epochs": 8, "ARCH_PATH": "mcan"}

@@ -120,9 +120,9 @@ def build_net(frozen):
     """The default search network with random weights."""
     from argparse import Namespace
 
-    from models.bilevel.cells import FusionCell
+    from models.bmnas.cells import FusionCell
     from tasks import mmimdb
-    from tasks.bilevel import networks
+    from tasks.bmnas import networks
 
     values = Namespace(**mmimdb.PUBLISHED, backbone_batch=8)
     count = mmimdb.NUM_FEATURES

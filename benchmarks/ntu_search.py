@@ -144,9 +144,9 @@ def build_updaters(net, criterion, precision, originals_way):
 
 def build_net(args, frozen):
     """The default search network with random weights."""
-    from models.bilevel.cells import FusionCell
+    from models.bmnas.cells import FusionCell
     from tasks import ntu
-    from tasks.bilevel import networks
+    from tasks.bmnas import networks
 
     values = Namespace(**ntu.PUBLISHED_SEARCH, visual_pool="7x7", backbone_batch=args.backbone_batch)
     count = ntu.NUM_FEATURES

@@ -1,6 +1,6 @@
 """MMNas on VQA and matching the originals' way: the other side of `vqa_step.py` and `itm_eval.py`.
 
-A plain implementation of the description of network and search, which shares nothing with `models.supernet` but the
+A plain implementation of the description of network and search, which shares nothing with `models.mmnas` but the
 precision that the LSTM runs in. What is costly about it is meant: everything padded to 100 regions and 14 words,
 attention written out with masks filled in, relations between all boxes taken from the batch, a loss that adds
 0 * sum(parameters), and architecture steps that record the inactive operations only to detach them and compute the
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.supernet.recurrent import run_lstm
+from models.mmnas.recurrent import run_lstm
 
 ENCODER, DECODER = ("self_att_64", "feed_forward"), ("self_att_64", "rel_self_att_64", "guided_att_64", "feed_forward")
 # Candidates that a search prefers at first, again and again along the blocks.

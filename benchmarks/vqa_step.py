@@ -112,11 +112,11 @@ def build_sides(args, kind, device, precision):
     import train_vqa
     from benchmarks.original_way import OriginalNet, OriginalSteps
     from models.architectures import load_architecture
-    from models.supernet.heads import AnswerHead
-    from models.supernet.published import from_published
+    from models.mmnas.heads import AnswerHead
+    from models.mmnas.published import from_published
     from search.gates import SampledGates
     from tasks import vqa
-    from tasks.supernet import networks
+    from tasks.mmnas import networks
 
     torch.manual_seed(0)
     values = (train_vqa if kind == TRAIN else search_vqa).get_args_parser().parse_args([])
@@ -198,7 +198,7 @@ def compare(original, ours, draw, device):
     import torch
 
     from engine.loading import to_device
-    from models.supernet.published import from_published
+    from models.mmnas.published import from_published
 
     (path,), logits = ours.draw_paths(1), []
     # Reduced precision would differ between lengths of padding.

@@ -67,7 +67,7 @@ class Architecture:
 
     def to_svg(self, title=""):
         """Return the picture of this network as SVG text."""
-        from models.supernet.drawing import architecture_svg
+        from models.mmnas.drawing import architecture_svg
 
         return architecture_svg(self, title)
 
@@ -129,7 +129,7 @@ def check_architecture(architecture, source):
     Raises:
         UserError: an operation is unknown, or one in the encoder needs regions.
     """
-    from models.supernet.operations import OPERATIONS, check_encoder
+    from models.mmnas.operations import OPERATIONS, check_encoder
 
     for name in sorted(architecture.names()):
         if name not in OPERATIONS:

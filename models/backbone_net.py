@@ -5,7 +5,7 @@ import hashlib
 import torch
 from torch import nn
 
-from models.bilevel.reshape import pool_feature
+from models.bmnas.reshape import pool_feature
 from util.cli import UserError
 
 

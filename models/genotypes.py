@@ -161,7 +161,7 @@ class FusionGenotype:
 
     def to_svg(self, title=""):
         """Return the picture of this network as SVG text."""
-        from models.bilevel.drawing import fusion_graph_svg
+        from models.bmnas.drawing import fusion_graph_svg
 
         return fusion_graph_svg(self, self.inputs or None, title=title)
 

@@ -1,10 +1,10 @@
-"""EgoGesture (RGB + depth -> gesture): what `tasks.bilevel` asks of a task, and what its three scripts share."""
+"""EgoGesture (RGB + depth -> gesture): what `tasks.bmnas` asks of a task, and what its three scripts share."""
 
 from pathlib import Path
 
 from datasets.ego_annotation import ANNOTATION_FILE
 from engine import arguments
-from tasks.bilevel import classes, flags
+from tasks.bmnas import classes, flags
 
 TRAINED, LATER_WINS_TIES, MULTILABEL = classes.TRAINED, classes.LATER_WINS_TIES, classes.MULTILABEL
 criterion, metric, pool = classes.criterion, classes.metric, classes.pool
@@ -15,7 +15,7 @@ MODALITIES = {"rgb": True, "depth": True}
 PUBLISHED_NAMES = {"rgb": "rgb_net", "depth": "depth_net"}
 INHERITED = {"checkpointdir", "annotation", "sample_size", "sample_duration", "augment_views", "skip_invalid"}
 # Values of the released scripts: of all, then of search and of found. Those of the paper's Table 8 are in
-# tasks/bilevel/paper_recipes.py.
+# tasks/bmnas/paper_recipes.py.
 PUBLISHED = {
     "datadir": "EgoGesture",
     "checkpointdir": "checkpoints/ego",

@@ -1,11 +1,11 @@
-"""Image-text matching (Flickr30K, COCO): what `tasks.supernet` asks of a task, and what its scripts share."""
+"""Image-text matching (Flickr30K, COCO): what `tasks.mmnas` asks of a task, and what its scripts share."""
 
 import logging
 from pathlib import Path
 
 from engine import arguments
-from tasks.supernet import flags
-from tasks.supernet.data import SEARCH_PARTS, common_tables, known, make_once
+from tasks.mmnas import flags
+from tasks.mmnas.data import SEARCH_PARTS, common_tables, known, make_once
 
 # Published values (specification section 9): of both scripts, then of search and of training.
 PUBLISHED = {
@@ -148,9 +148,9 @@ def tables(data):
 
 def build_net(args, tables, architecture, trained=False):
     """The network; ``trained``: a checkpoint follows, so that no word vectors are looked up."""
-    from models.supernet.heads import MatchingHead
-    from models.supernet.matching import MatchingNet
-    from tasks.supernet import networks
+    from models.mmnas.heads import MatchingHead
+    from models.mmnas.matching import MatchingNet
+    from tasks.mmnas import networks
 
     head = MatchingHead(args.hsize, args.drpt)
     return networks.build_net(args, architecture, head, tables, trained, MatchingNet)
@@ -158,7 +158,7 @@ def build_net(args, tables, architecture, trained=False):
 
 def criterion(args):
     """The `MatchingLoss` of the flags."""
-    from models.supernet.matching_loss import MatchingLoss
+    from models.mmnas.matching_loss import MatchingLoss
 
     return MatchingLoss(args.scores_loss)
 
@@ -197,7 +197,7 @@ def passes(args, data, scored):
 
     As if every pair were a forward of its own: more than it is, as captions are encoded and images projected once.
     """
-    from tasks.supernet.networks import Pass
+    from tasks.mmnas.networks import Pass
 
     size, train = args.eval_pairs, data["train"]
     whole = train.read(range(min(size, len(train))))

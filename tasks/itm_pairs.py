@@ -54,7 +54,7 @@ class PairScorer:
 
     def blocks(self, captions):
         """Go through ``captions`` int64 (m,) in blocks; yields numbers of captions (sorted by length), `Captions`."""
-        from models.supernet.matching import Captions
+        from models.mmnas.matching import Captions
 
         ordered = captions[np.argsort(self.data.lengths()[captions], kind="stable")]
         for start in range(0, len(ordered), self.hold):

@@ -1,7 +1,7 @@
-"""MM-IMDB (poster + plot -> genres): what `tasks.bilevel` asks of a task, and what its three scripts share."""
+"""MM-IMDB (poster + plot -> genres): what `tasks.bmnas` asks of a task, and what its three scripts share."""
 
 from engine import arguments
-from tasks.bilevel import flags
+from tasks.bmnas import flags
 from util.cli import UserError
 
 NUM_FEATURES = 6
@@ -13,7 +13,7 @@ TRAINED = {"train": ("train",), "train+dev": ("train", "dev")}
 LATER_WINS_TIES = False
 MULTILABEL = True
 INHERITED = {"f1_type", "drpt"}
-# Values of both released scripts. Those of the paper's Table 8 are in tasks/bilevel/paper_recipes.py.
+# Values of both released scripts. Those of the paper's Table 8 are in tasks/bmnas/paper_recipes.py.
 PUBLISHED = {
     "datadir": "BM-NAS_dataset/mmimdb/dataset",
     "out_dir": "final_exp/mmimdb",
@@ -94,7 +94,7 @@ def pool(args):
     Raises:
         UserError: ``--L`` is no square.
     """
-    from models.bilevel.reshape import square_pool
+    from models.bmnas.reshape import square_pool
 
     try:
         return square_pool(args.L)

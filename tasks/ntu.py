@@ -1,7 +1,7 @@
-"""NTU RGB+D 60 (video + skeleton -> action): what `tasks.bilevel` asks of a task, and what its three scripts share."""
+"""NTU RGB+D 60 (video + skeleton -> action): what `tasks.bmnas` asks of a task, and what its three scripts share."""
 
 from engine import arguments
-from tasks.bilevel import classes, flags
+from tasks.bmnas import classes, flags
 
 TRAINED, LATER_WINS_TIES, MULTILABEL = classes.TRAINED, classes.LATER_WINS_TIES, classes.MULTILABEL
 criterion, metric, pool = classes.criterion, classes.metric, classes.pool
@@ -21,7 +21,7 @@ INHERITED = {
     "augment_views",
 }
 # Values of the released scripts: of all, then of search and of found. Those of the paper's Table 8 are in
-# tasks/bilevel/paper_recipes.py.
+# tasks/bmnas/paper_recipes.py.
 PUBLISHED = {
     "datadir": "BM-NAS_dataset/NTU",
     "checkpointdir": "checkpoints/ntu",

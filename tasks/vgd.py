@@ -1,11 +1,11 @@
-"""Visual grounding (RefCOCO, RefCOCO+, RefCOCOg): what `tasks.supernet` asks of a task, and what its scripts share."""
+"""Visual grounding (RefCOCO, RefCOCO+, RefCOCOg): what `tasks.mmnas` asks of a task, and what its scripts share."""
 
 from pathlib import Path
 
 from engine import arguments
-from tasks.supernet import flags
-from tasks.supernet.data import SEARCH_PARTS, common_tables, known, make_once
-from tasks.supernet.defaults import before_epoch, passes  # noqa: F401 - what a task has
+from tasks.mmnas import flags
+from tasks.mmnas.data import SEARCH_PARTS, common_tables, known, make_once
+from tasks.mmnas.defaults import before_epoch, passes  # noqa: F401 - what a task has
 
 # Published values (specification section 9): of both scripts, then of search and of training.
 PUBLISHED = {**flags.CONSTANTS, "data": "data/vgd", "out_dir": "final_exp/vgd", "batchsize_per_process": 64}
@@ -135,8 +135,8 @@ def tables(data):
 
 def build_net(args, tables, architecture, trained=False):
     """The network; ``trained``: a checkpoint follows, so that no word vectors are looked up."""
-    from models.supernet.heads import GroundingHead
-    from tasks.supernet import networks
+    from models.mmnas.heads import GroundingHead
+    from tasks.mmnas import networks
 
     choices = {"scores_loss": args.scores_loss, "padded_regions": args.padded_regions}
     head = GroundingHead(args.hsize, args.drpt, **choices)
@@ -145,7 +145,7 @@ def build_net(args, tables, architecture, trained=False):
 
 def criterion(args):
     """The `GroundingLoss` of the flags."""
-    from models.supernet.grounding_loss import GroundingLoss
+    from models.mmnas.grounding_loss import GroundingLoss
 
     return GroundingLoss(args.scores_loss, args.loss_lambda, args.overlap_threshold, args.iou)
 
@@ -175,7 +175,7 @@ training_metric = metric
 
 def scorer(args, run, data, precision, title):
     """Accuracy of a network on one split."""
-    from tasks.supernet import networks
+    from tasks.mmnas import networks
 
     return networks.scorer(args, run, data, precision, title, criterion(args), metric(args, data))
 
@@ -183,7 +183,7 @@ def scorer(args, run, data, precision, title):
 def write_predictions(args, run, data, scorer):
     """Write the box of every expression beside the expression and the overlap with the true box; returns the paths."""
     from metrics.grounding import write_boxes
-    from tasks.supernet.checkpoints import write_predicted
+    from tasks.mmnas.checkpoints import write_predicted
 
     found = scorer.metric.results()
     # Several data sets and splits are tested: none may take another's place.

@@ -1,12 +1,12 @@
-"""Visual question answering (VQA v2): what `tasks.supernet` asks of a task, and what its scripts share."""
+"""Visual question answering (VQA v2): what `tasks.mmnas` asks of a task, and what its scripts share."""
 
 import logging
 from pathlib import Path
 
 from engine import arguments
-from tasks.supernet import flags
-from tasks.supernet.data import SEARCH_PARTS, common_tables, known, make_once
-from tasks.supernet.defaults import before_epoch, passes  # noqa: F401 - what a task has
+from tasks.mmnas import flags
+from tasks.mmnas.data import SEARCH_PARTS, common_tables, known, make_once
+from tasks.mmnas.defaults import before_epoch, passes  # noqa: F401 - what a task has
 
 # Published values (specification section 9): of both scripts, then of search and of training.
 PUBLISHED = {**flags.CONSTANTS, "data": "data/vqa", "out_dir": "final_exp/vqa", "batchsize_per_process": 64}
@@ -114,8 +114,8 @@ def tables(data):
 def build_net(args, tables, architecture, trained=False):
     """The network; ``trained``: a checkpoint follows, so that no word vectors are looked up."""
     from datasets.vqa_answers import AnswerTable
-    from models.supernet.heads import AnswerHead
-    from tasks.supernet import networks
+    from models.mmnas.heads import AnswerHead
+    from tasks.mmnas import networks
 
     head = AnswerHead(args.hsize, args.drpt, len(AnswerTable.from_dict(tables["answers"])))
     return networks.build_net(args, architecture, head, tables, trained)
@@ -150,7 +150,7 @@ def training_metric(args, data):
 
 def scorer(args, run, data, precision, title):
     """VQA accuracy of a network on one split."""
-    from tasks.supernet import networks
+    from tasks.mmnas import networks
 
     return networks.scorer(args, run, data, precision, title, criterion(args), metric(args, data))
 
@@ -161,7 +161,7 @@ def write_predictions(args, run, data, scorer):
     The log says so where they are not answers to every question of the split: the server refuses such a file.
     """
     from metrics.vqa_accuracy import write_results
-    from tasks.supernet.checkpoints import write_predicted
+    from tasks.mmnas.checkpoints import write_predicted
 
     ids, answers = scorer.metric.results()
     if len(ids) < data.num_questions:

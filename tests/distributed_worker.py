@@ -15,7 +15,7 @@ from engine.updates import Precision, Updater, data_parallel
 from metrics.classification import Accuracy, MultilabelF1
 from metrics.grounding import GroundingAccuracy
 from metrics.vqa_accuracy import VQAAccuracy
-from models.bilevel.cells import FusionCell
+from models.bmnas.cells import FusionCell
 from models.genotypes import FusionGenotype
 from util.cli import UserError
 from util.distributed import check_same_on_all_ranks, init_distributed, leave, rank, world_size
@@ -161,10 +161,10 @@ def expressions(count):
 
 def supernet(kind, path):
     """Interleaved weight and architecture steps of a gated network; rank 0 saves the outcome and the sampled paths."""
-    from models.supernet.encoder_decoder import EncoderDecoder
-    from models.supernet.grounding_loss import GroundingLoss
-    from models.supernet.heads import AnswerHead, GroundingHead
-    from models.supernet.net import MultimodalNet
+    from models.mmnas.encoder_decoder import EncoderDecoder
+    from models.mmnas.grounding_loss import GroundingLoss
+    from models.mmnas.heads import AnswerHead, GroundingHead
+    from models.mmnas.net import MultimodalNet
     from search.gates import SampledGates
     from search.relaxation import ARCHITECTURE, WEIGHTS
 

@@ -2,9 +2,9 @@
 
 import torch
 
-from models.bilevel.cells import FusionCell
-from models.bilevel.fusion_net import FusionNet
-from models.bilevel.published import from_published, to_published
+from models.bmnas.cells import FusionCell
+from models.bmnas.fusion_net import FusionNet
+from models.bmnas.published import from_published, to_published
 from models.genotypes import FusionGenotype
 from tests.golden import arch_values
 

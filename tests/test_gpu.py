@@ -28,7 +28,7 @@ def test_agrees_with_the_cpu(films):
     from datasets.mmimdb import open_mmimdb
     from engine.loading import to_device
     from tasks import mmimdb
-    from tasks.bilevel.networks import build_search_net
+    from tasks.bmnas.networks import build_search_net
 
     args = search.get_args_parser().parse_args([*films.flags, *SIZES])
     torch.manual_seed(0)

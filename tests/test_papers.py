@@ -14,8 +14,8 @@ from datasets.mmimdb import OFFICIAL_COUNTS as MMIMDB_COUNTS
 from datasets.ntu_names import OFFICIAL_COUNT as NTU_COUNT
 from datasets.ntu_names import SUBJECTS, missing_skeletons, parse_id
 from tasks import mmimdb
-from tasks.bilevel import flags
-from tasks.bilevel.networks import build_found_net
+from tasks.bmnas import flags
+from tasks.bmnas.networks import build_found_net
 from tools import paper_tables
 from util.cli import UserError
 

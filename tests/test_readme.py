@@ -34,7 +34,7 @@ def test_command_parses(command):
 
 def test_make_runs_what_the_readme_says():
     makefile = (ROOT / "Makefile").read_text()
-    for plain in ("benchmarks/bilevel_table.py", "benchmarks/supernet_table.py --rows searched", "-m pytest"):
+    for plain in ("benchmarks/bmnas_table.py", "benchmarks/mmnas_table.py --rows searched", "-m pytest"):
         assert f"$(RUN) {plain}" in makefile and f".venv/bin/python {plain}" in README
 
 

@@ -14,7 +14,7 @@ import torch
 import main_darts_found_mmimdb as found
 import main_darts_searchable_mmimdb as search
 import main_unimodal_mmimdb as unimodal
-from models.bilevel.published import to_published
+from models.bmnas.published import to_published
 from models.genotypes import FusionGenotype, load_genotype
 from tasks.mmimdb import PUBLISHED_NAMES
 from util.checkpoint import load_checkpoint

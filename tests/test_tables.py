@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bilevel_table, supernet_table
+from benchmarks import bmnas_table, mmnas_table
 
 ROOT = Path(__file__).resolve().parent.parent
-TABLES = [(bilevel_table, "--data", name) for name in bilevel_table.DEMOS]
-TABLES += [(supernet_table, "--task", name) for name in supernet_table.TASKS]
+TABLES = [(bmnas_table, "--data", name) for name in bmnas_table.DEMOS]
+TABLES += [(mmnas_table, "--task", name) for name in mmnas_table.TASKS]
 
 
 def last_lines(module, flag, name, folder, monkeypatch, capsys):

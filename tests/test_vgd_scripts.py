@@ -13,7 +13,7 @@ import search_vgd
 import train_itm
 import train_vgd
 from engine.updates import Updater
-from models.supernet.published import to_published
+from models.mmnas.published import to_published
 from tests.test_resume import Killed, assert_same, comparable
 from util.checkpoint import load_checkpoint
 from util.cli import UserError

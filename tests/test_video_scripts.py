@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.updates import Updater
-from models.bilevel.published import to_published
+from models.bmnas.published import to_published
 from models.genotypes import FusionGenotype, load_genotype
 from tests.test_resume import Killed, assert_same, comparable
 from tests.test_scripts import pickle_as_the_original

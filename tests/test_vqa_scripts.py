@@ -17,7 +17,7 @@ import train_vqa
 from benchmarks import vqa_step
 from engine.updates import Updater
 from models.architectures import load_architecture
-from models.supernet.published import to_published
+from models.mmnas.published import to_published
 from tests.test_distributed import ROOT, torchrun
 from tests.test_resume import Killed, assert_same, comparable
 from util.checkpoint import load_checkpoint

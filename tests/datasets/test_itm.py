@@ -11,7 +11,7 @@ from datasets.itm_negatives import Negatives, hardest, other_captions, other_ima
 from datasets.prepare_itm import main
 from tests.datasets.itm_files import FIRST, photo_of, write_flickr
 from tests.datasets.vqa_files import FEATURE_SIZE, refusal, region_arrays
-from tests.supernet_golden import Golden
+from tests.mmnas_golden import Golden
 from util.hashed_draws import hashed_integers
 from util.samplers import Indices
 

@@ -15,7 +15,7 @@ from datasets.vgd import open_vgd
 from datasets.vqa_text import Vocabulary
 from tests.datasets.vgd_files import make_vgd
 from tests.datasets.vqa_files import FEATURE_SIZE, refusal
-from tests.supernet_golden import Golden
+from tests.mmnas_golden import Golden
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import main_darts_found_mmimdb as found
 import main_darts_searchable_mmimdb as search
 import main_unimodal_mmimdb as unimodal
 from engine import arguments
-from tasks.bilevel import flags
+from tasks.bmnas import flags
 from util.cli import UserError
 
 ROOT = Path(__file__).parent.parent.parent

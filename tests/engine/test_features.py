@@ -18,8 +18,8 @@ from engine.updates import Precision, Updater
 from models.backbone_net import UnimodalNet
 from models.backbones.maxout_mlp import MaxOutMLP
 from models.backbones.vgg import VGG19Taps
-from models.bilevel.cells import FusionCell
-from models.bilevel.fusion_net import FusionNet
+from models.bmnas.cells import FusionCell
+from models.bmnas.fusion_net import FusionNet
 from models.genotypes import FusionGenotype, StepGenotype
 from util.cli import UserError
 from util.samplers import Indices

@@ -251,7 +251,7 @@ class TestFailure:
         assert (run.folder / "result.json").exists()
 
     def test_predictions_survive_an_unwritable_second_place(self, tmp_path, monkeypatch):
-        from tasks.supernet.checkpoints import write_predicted
+        from tasks.mmnas.checkpoints import write_predicted
 
         monkeypatch.chdir(tmp_path)
         (tmp_path / "logs").write_text("a file")

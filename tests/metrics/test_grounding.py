@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from metrics.grounding import GroundingAccuracy, best_boxes
+from tests.mmnas_golden import generator
 from tests.models.test_grounding_loss import GOLDEN, batch_of
-from tests.supernet_golden import generator
 
 ROWS = GOLDEN.spec["decode"]["rows"]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from metrics.retrieval import MEAN_RECALL, TripleAccuracy, retrieval_ranks, retrieval_scores, retrieval_table
-from tests.supernet_golden import Golden
+from tests.mmnas_golden import Golden
 from util.cli import UserError
 
 

@@ -15,7 +15,7 @@ from models.architectures import (
     repeated,
 )
 from models.genotypes import load_genotype
-from tests.supernet_golden import ARCHITECTURES, Golden
+from tests.mmnas_golden import ARCHITECTURES, Golden
 from tests.util.test_graph_svg import Picture
 from util.cli import UserError
 

@@ -6,7 +6,7 @@ import torch
 
 from models.backbones.maxout_mlp import MaxOutMLP
 from models.backbones.vgg import VGG19Taps
-from models.bilevel.reshape import ReshapeLayer, square_pool
+from models.bmnas.reshape import ReshapeLayer, square_pool
 from tests.golden import Golden
 from tests.networks import assert_is_the_original, build_network
 

@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from engine.updates import Updater
-from models.bilevel.cells import FixedEdges, FusionCell, LateFusion, MixedEdges
-from models.bilevel.fusion_net import FusionNet
-from models.bilevel.operations import STEP_OPERATIONS
+from models.bmnas.cells import FixedEdges, FusionCell, LateFusion, MixedEdges
+from models.bmnas.fusion_net import FusionNet
+from models.bmnas.operations import STEP_OPERATIONS
 from models.genotypes import FusionGenotype, StepGenotype, random_genotype
 from search.loops import alpha_optimizer
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from models.bilevel.drawing import fusion_graph_svg
+from models.bmnas.drawing import fusion_graph_svg
 from tests.util.test_graph_svg import Picture
 
 OPERATIONS = ("Sum", "ScaleDotAttn", "LinearGLU", "ConcatFC")

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.bilevel.cells import FusionCell
-from models.bilevel.published import from_published
+from models.bmnas.cells import FusionCell
+from models.bmnas.published import from_published
 from models.genotypes import FusionGenotype
 from tests.golden import Golden, arch_values, normal
 

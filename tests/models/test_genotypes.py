@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.bilevel.operations import STEP_OPERATIONS
+from models.bmnas.operations import STEP_OPERATIONS
 from models.genotypes import (
     FusionGenotype,
     StepGenotype,

@@ -6,12 +6,12 @@ import torch
 from torch.nn import functional as F
 
 from models.architectures import Architecture
-from models.supernet.encoder_decoder import EncoderDecoder
-from models.supernet.grounding_loss import GroundingLoss, grounding_targets
-from models.supernet.heads import GroundingHead
-from models.supernet.layers import LayerNorm
-from models.supernet.net import MultimodalNet
-from tests.supernet_golden import Golden, generator
+from models.mmnas.encoder_decoder import EncoderDecoder
+from models.mmnas.grounding_loss import GroundingLoss, grounding_targets
+from models.mmnas.heads import GroundingHead
+from models.mmnas.layers import LayerNorm
+from models.mmnas.net import MultimodalNet
+from tests.mmnas_golden import Golden, generator
 from util.boxes import STDS
 
 GOLDEN = Golden("vgd_targets")
@@ -93,9 +93,9 @@ def test_numbers_are_those_of_all_ranks(monkeypatch):
     shares, total = ((slice(0, 2), batch_of(0, 2)), (slice(2, 3), batch_of(3))), 0.0
     sums = []
     for _, batch in shares:
-        monkeypatch.setattr("models.supernet.grounding_loss.sum_over_ranks", lambda own: sums.append(own) or own)
+        monkeypatch.setattr("models.mmnas.grounding_loss.sum_over_ranks", lambda own: sums.append(own) or own)
         loss.prepare(batch)
-    monkeypatch.setattr("models.supernet.grounding_loss.sum_over_ranks", lambda own: sum(sums))
+    monkeypatch.setattr("models.mmnas.grounding_loss.sum_over_ranks", lambda own: sum(sums))
     for rows, batch in shares:
         own = loss(tuple(one[rows] for one in outputs), loss.prepare(batch))
         total += float(own) * len(batch["label"]) / 3

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from models.architectures import load_architecture
-from models.supernet.encoder_decoder import EncoderDecoder
-from models.supernet.heads import MatchingHead
-from models.supernet.matching import Captions, MatchingNet
-from models.supernet.net import MultimodalNet
-from models.supernet.published import from_published
+from models.mmnas.encoder_decoder import EncoderDecoder
+from models.mmnas.heads import MatchingHead
+from models.mmnas.matching import Captions, MatchingNet
+from models.mmnas.net import MultimodalNet
+from models.mmnas.published import from_published
+from tests.mmnas_golden import ARCHITECTURES, Golden, filled
 from tests.paths import draw
-from tests.supernet_golden import ARCHITECTURES, Golden, filled
 
 CONVOLUTION = ("sep_conv_3", "self_att_64")
 UNIFIED = ("uniimg_att_64", "rel_self_att_64", "guided_att_64")

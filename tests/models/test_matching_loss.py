@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.supernet.matching_loss import MatchingLoss
-from tests.supernet_golden import Golden, generator
+from models.mmnas.matching_loss import MatchingLoss
+from tests.mmnas_golden import Golden, generator
 
 
 def fixture_scores():

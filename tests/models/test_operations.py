@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from models.bilevel import operations
-from models.bilevel.cells import FusionCell
-from models.bilevel.operations import PUBLISHED_STEP_OPERATIONS, STEP_OPERATIONS, has_weights
+from models.bmnas import operations
+from models.bmnas.cells import FusionCell
+from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS, STEP_OPERATIONS, has_weights
 
 N, C, L = 5, 6, 4
 SIZES = {"steps": 1, "multiplier": 1, "node_steps": 1, "node_multiplier": 1}

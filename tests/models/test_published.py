@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from models.bilevel.cells import FusionCell
-from models.bilevel.fusion_net import FusionNet
-from models.bilevel.operations import STEP_OPERATIONS
-from models.bilevel.published import from_published, to_published
+from models.bmnas.cells import FusionCell
+from models.bmnas.fusion_net import FusionNet
+from models.bmnas.operations import STEP_OPERATIONS
+from models.bmnas.published import from_published, to_published
 from models.genotypes import random_genotype
 from util.cli import UserError
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.supernet import recurrent
-from tasks.supernet import networks
+from models.mmnas import recurrent
+from tasks.mmnas import networks
 
 CPU = torch.device("cpu")
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -11,9 +11,9 @@ from models.backbone_net import UnimodalNet
 from models.backbones.hcn import SkeletonHCN
 from models.backbones.inflated_resnet import InflatedResNet50, inflate, normalise
 from models.backbones.resnext3d import ResNeXt101, subtract_mean
-from models.bilevel.cells import FusionCell
-from models.bilevel.fusion_net import FusionNet
-from models.bilevel.published import from_published, to_published
+from models.bmnas.cells import FusionCell
+from models.bmnas.fusion_net import FusionNet
+from models.bmnas.published import from_published, to_published
 from models.genotypes import FusionGenotype, StepGenotype, check_genotype
 from tests.golden import Golden
 from tests.networks import assert_is_the_original, build_network

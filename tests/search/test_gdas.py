@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from models.bilevel.cells import FusionCell
-from models.supernet.encoder_decoder import EncoderDecoder
+from models.bmnas.cells import FusionCell
+from models.mmnas.encoder_decoder import EncoderDecoder
 from search.choice import Choice
 from search.gdas import GDAS
 from search.relaxation import ARCHITECTURE, WEIGHTS

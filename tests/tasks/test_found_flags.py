@@ -9,8 +9,8 @@ from engine import arguments
 from engine.loading import total_batch
 from models.architectures import load_architecture
 from models.genotypes import load_genotype
-from tasks.bilevel import flags, networks
-from tests.supernet_golden import ARCHITECTURES
+from tasks.bmnas import flags, networks
+from tests.mmnas_golden import ARCHITECTURES
 from util.cli import UserError
 
 TASKS = ("mmimdb", "ntu", "ego")

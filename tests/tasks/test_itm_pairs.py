@@ -9,9 +9,9 @@ from datasets.itm_negatives import hardest, other_captions, other_images
 from datasets.prepare_itm import main
 from engine.updates import Precision
 from metrics.retrieval import retrieval_scores
-from models.supernet.encoder_decoder import EncoderDecoder
-from models.supernet.heads import MatchingHead
-from models.supernet.matching import MatchingNet
+from models.mmnas.encoder_decoder import EncoderDecoder
+from models.mmnas.heads import MatchingHead
+from models.mmnas.matching import MatchingNet
 from tasks import itm_mining, itm_pairs
 from tasks.itm_mining import Mining
 from tasks.itm_pairs import PairScorer, Retrieval

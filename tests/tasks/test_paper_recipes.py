@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from engine import arguments
-from models.bilevel.cells import FusionCell
-from tasks.bilevel import flags, paper_recipes
+from models.bmnas.cells import FusionCell
+from tasks.bmnas import flags, paper_recipes
 from util.cli import UserError
 
 ROOT = Path(__file__).parent.parent.parent

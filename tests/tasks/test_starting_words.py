@@ -11,8 +11,8 @@ from datasets.vqa_answers import AnswerTable
 from datasets.vqa_text import Vocabulary
 from models.architectures import Architecture
 from tasks import itm, vgd, vqa
-from tasks.supernet.checkpoints import Checkpoint, load_net
-from tasks.supernet.networks import WORD_SIZE
+from tasks.mmnas.checkpoints import Checkpoint, load_net
+from tasks.mmnas.networks import WORD_SIZE
 
 WORDS = ["what", "is", "absent", "blue"]
 TABLES = {"vocabulary": Vocabulary(WORDS).to_dict(), "feature_size": 5, "answers": AnswerTable(["yes"]).to_dict()}

@@ -82,7 +82,7 @@ def test_a_found_run_of_gestures_has_its_own_dropout(tmp_path):
     import main_darts_found_ego as found
     import main_darts_searchable_ego as search
     from tasks import ego
-    from tasks.bilevel import flags
+    from tasks.bmnas import flags
 
     (tmp_path / "args.json").write_text(json.dumps(vars(search.get_args_parser().parse_args([]))))
     taken = flags.parse_found(ego, found.get_args_parser(), ["--search_exp_dir", str(tmp_path)], found.DEMO)
@@ -102,7 +102,7 @@ def test_a_found_run_takes_over_how_the_search_read_its_data(tmp_path):
     import main_darts_found_ntu as found
     import main_darts_searchable_ntu as search
     from tasks import ntu
-    from tasks.bilevel import flags
+    from tasks.bmnas import flags
 
     told = ["--frame_sampling", "corrected", "--channel_order", "rgb", "--visual_pool", "full", "--ske_cp", "x"]
     args = arguments.parse_args(search.get_args_parser(), [*told, "--epochs", "3", "--reshape_layers", "trained"])

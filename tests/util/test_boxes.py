@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from tests.supernet_golden import Golden
+from tests.mmnas_golden import Golden
 from util.boxes import STDS, clip_boxes, decode_boxes, encode_boxes, overlaps
 
 

@@ -1,0 +1,343 @@
+"""The fusion cell and its step nodes, each in one class that serves the search and the found network.
+
+In the search, edges and operations are mixtures weighted by a softmax over architecture parameters
+(alphas of the cell's edges; betas and gammas of a node's inner edges and operations). In a found
+network the same classes hold the one edge pair and the one operation that a genotype names.
+"""
+
+import functools
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS, STEP_OPERATIONS
+from models.genotypes import EDGE_OPERATIONS, FusionGenotype, StepGenotype, eligible_pairs, tail_indices
+from search.choice import Choice
+from search.mixture import SoftmaxMixture
+
+ALPHA_SCALE = 1e-3
+SKIP = EDGE_OPERATIONS.index("skip")
+
+
+def alpha_parameter(*shape):
+    """Architecture logits, 1e-3 * N(0, 1)."""
+    return nn.Parameter(ALPHA_SCALE * torch.randn(*shape))
+
+
+class MixedEdges(nn.Module):
+    """All edges into the steps of a cell or node: step k reads the first ``num_sources + k`` states.
+
+    Args:
+        num_sources: Number of states before the first step.
+        steps: Number of steps.
+        key: Key of the choice between the edges' operations.
+    """
+
+    def __init__(self, num_sources, steps, key="edges"):
+        super().__init__()
+        self.counts = [num_sources + k for k in range(steps)]
+        self.logits = alpha_parameter(sum(self.counts), len(EDGE_OPERATIONS))
+        self.choice = Choice(key, EDGE_OPERATIONS, self, "logits")
+        self.relaxation = SoftmaxMixture()
+
+    def probabilities(self):
+        """The softmax over each edge's operations, (edges, 2), split by step."""
+        return self.choice.probabilities().split(self.counts)
+
+    def forward(self, states, step):
+        """Return the mixed input of ``step``, twice: in the search both arguments are the same tensor."""
+        # `none` yields x * 0 and so adds nothing to the sum; only `skip` is computed.
+        weights = self.relaxation.weights(self.choice, self.logits).split(self.counts)[step]
+        skip = weights[:, SKIP].to(states[0].dtype)
+        mixed = sum(weight * state for weight, state in zip(skip, states, strict=False))
+        return mixed, mixed
+
+
+class FixedEdges(nn.Module):
+    """The two edges into each step that a genotype names.
+
+    Args:
+        edges: (edge operation, state index) pairs, two per step.
+    """
+
+    def __init__(self, edges):
+        super().__init__()
+        self.pairs = list(zip(edges[::2], edges[1::2], strict=True))
+
+    def forward(self, states, step):
+        """Return both arguments of ``step``."""
+        x, y = (states[index] if name == "skip" else states[index] * 0.0 for name, index in self.pairs[step])
+        return x, y
+
+    def live_states(self, num_sources, tail, reads=None):
+        """States that the last ``tail`` states depend on, themselves included.
+
+        Args:
+            num_sources: Number of states before the first step.
+            tail: Number of concatenated states.
+            reads: For each step which of its two arguments it uses (a set of 0 and 1); None: both.
+        """
+        count = num_sources + len(self.pairs)
+        live = set(range(count - tail, count))
+        for step in reversed(range(len(self.pairs))):
+            if num_sources + step in live:
+                live |= {self.pairs[step][i][1] for i in (reads[step] if reads else (0, 1))}
+        return live
+
+
+class StepNode(nn.Module):
+    """One cell step: inner steps on x and y, merged, plus the residual x, layer-normalised.
+
+    Args:
+        candidates: For each inner step the names of its operations: the same ones for every step in the search, one
+            for each in a found network.
+        channels, length: C and L of every state (N, C, L).
+        dropout: Dropout rate of the operations and of the merge.
+        multiplier: Number m of inner states that are concatenated.
+        edges: Inner wiring of a found network; None makes mixed edges and operations.
+        key: Prefix of the keys of the node's choices.
+    """
+
+    def __init__(self, candidates, channels, length, dropout, multiplier, edges=None, key="step"):
+        super().__init__()
+        self.multiplier = multiplier
+        self.ops = nn.ModuleList(
+            nn.ModuleDict({name: STEP_OPERATIONS[name](channels, length, dropout) for name in names})
+            for names in candidates
+        )
+        self.merge = Merge(channels, multiplier, dropout) if multiplier != 1 else None
+        self.norm = nn.LayerNorm((channels, length))
+        self.edges = MixedEdges(2, len(candidates), f"{key}.betas") if edges is None else FixedEdges(edges)
+        self.gammas = alpha_parameter(len(candidates), len(candidates[0])) if edges is None else None
+        self.choice = Choice(f"{key}.gammas", candidates[0], self, "gammas") if edges is None else None
+        self.relaxation = SoftmaxMixture()
+
+    def forward(self, x, y):
+        """Fuse x and y, both (N, C, L), into one (N, C, L)."""
+        states = [x, y]
+        for step, operations in enumerate(self.ops):
+            first, second = self.edges(states, step)
+            candidates = [functools.partial(operation, first, second) for operation in operations.values()]
+            if self.choice is None:
+                states.append(candidates[0]())
+            else:
+                states.append(self.relaxation.combine(self.choice, candidates, self.gammas, row=step))
+        merged = states[-1] if self.merge is None else self.merge(states[-self.multiplier :])
+        # NOTE: out of place; the original adds in place, which breaks its backward without dropout.
+        return self.norm(merged + x)
+
+    def choices(self):
+        """The choices of the inner edges and of the operations; none in a found network."""
+        return [] if self.choice is None else [self.edges.choice, self.choice]
+
+    def discretise(self, scores):
+        """The `StepGenotype` of the two best edges and the best operation of each inner step.
+
+        Args:
+            scores: See `search.choice.SearchSpace`.
+        """
+        inner_edges = []
+        for row in scores[self.edges.choice.key].split(self.edges.counts):
+            # The order is by weight, not by index: the first edge is the operation's first argument.
+            strongest = sorted(range(len(row)), key=lambda state, row=row: -row[state, SKIP].item())[:2]
+            inner_edges += [("skip", state) for state in strongest]
+        rows = scores[self.choice.key].tolist()
+        inner_steps = tuple(self.choice.candidates[row.index(max(row))] for row in rows)
+        return StepGenotype(tuple(inner_edges), inner_steps, tail_indices(2 + len(self.ops), self.multiplier))
+
+
+class Merge(nn.Module):
+    """Concatenated inner states back to C channels: Conv1d(m*C -> C, 1), BatchNorm, ReLU, Dropout."""
+
+    def __init__(self, channels, multiplier, dropout):
+        super().__init__()
+        self.conv = nn.Conv1d(multiplier * channels, channels, 1)
+        self.bn = nn.BatchNorm1d(channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states):
+        return self.dropout(F.relu(self.bn(self.conv(torch.cat(states, dim=1)))))
+
+
+class FusionCell(nn.Module):
+    """Steps on the input features; the last M states, concatenated, normalised and flattened, are the output.
+
+    Make one with `mixed` (search) or `fixed` (found network).
+    """
+
+    def __init__(self, nodes, edges, num_inputs, channels, length, multiplier):
+        super().__init__()
+        self.num_inputs = num_inputs
+        self.multiplier = multiplier
+        self.width = multiplier * channels * length
+        self.nodes = nn.ModuleList(nodes)
+        self.norm = nn.LayerNorm((multiplier * channels, length))
+        self.edges = edges
+
+    @classmethod
+    def mixed(
+        cls,
+        num_inputs,
+        channels,
+        length,
+        dropout,
+        *,
+        steps,
+        multiplier,
+        node_steps,
+        node_multiplier,
+        step_ops=PUBLISHED_STEP_OPERATIONS,
+    ):
+        """The supernet: every edge and operation, weighted by architecture parameters.
+
+        Args:
+            num_inputs: Number I of input features.
+            channels, length: C and L of every state.
+            dropout: Dropout rate.
+            steps, multiplier: Cell steps S and concatenated states M.
+            node_steps, node_multiplier: Inner steps s and concatenated inner states m.
+            step_ops: Names of the candidate operations.
+        """
+        sizes = ([tuple(step_ops)] * node_steps, channels, length, dropout, node_multiplier)
+        nodes = [StepNode(*sizes, key=f"step{i}") for i in range(steps)]
+        return cls(nodes, MixedEdges(num_inputs, steps, "alphas_edges"), num_inputs, channels, length, multiplier)
+
+    @classmethod
+    def fixed(cls, genotype, num_inputs, channels, length, dropout):
+        """The network that ``genotype`` describes; its own sizes count.
+
+        Raises:
+            ValueError: the genotype does not fit.
+        """
+        genotype.check(STEP_OPERATIONS, num_inputs)
+        nodes = [
+            StepNode(
+                [(name,) for name in step.inner_steps],
+                channels,
+                length,
+                dropout,
+                len(step.inner_concat),
+                edges=step.inner_edges,
+            )
+            for step in genotype.steps
+        ]
+        return cls(nodes, FixedEdges(genotype.edges), num_inputs, channels, length, len(genotype.concat))
+
+    def forward(self, features):
+        """Fuse ``features``, I tensors (N, C, L) (those no step reads may be None), into (N, M*C*L)."""
+        states = list(features)
+        for step, node in enumerate(self.nodes):
+            states.append(node(*self.edges(states, step)))
+        output = self.norm(torch.cat(states[-self.multiplier :], dim=1))
+        return F.relu(output).flatten(1)
+
+    def choices(self):
+        """The choices of edges and operations, in the originals' order and by their names; none in a found network."""
+        if isinstance(self.edges, FixedEdges):
+            return []
+        return [self.edges.choice, *(choice for node in self.nodes for choice in node.choices())]
+
+    def relax(self, relaxation):
+        """Combine candidates by a `search.relaxation.Relaxation`."""
+        for part in (self, *self.nodes):
+            part.edges.relaxation = relaxation
+        for node in self.nodes:
+            node.relaxation = relaxation
+
+    def arch_parameters(self):
+        """Architecture parameters: key of a choice -> logits; empty for a found network."""
+        return {choice.key: choice.logits for choice in self.choices()}
+
+    def probabilities(self, inputs=()):
+        """Softmax of every architecture parameter: title -> {row name: {operation: probability}}."""
+        names = list(inputs) or [f"Input_{j + 1}" for j in range(self.num_inputs)]
+        states = names + [f"C{i + 1}" for i in range(len(self.nodes))]
+        result = _edge_probabilities("alphas, step {}", self.edges, states)
+        for i, node in enumerate(self.nodes, start=1):
+            inner = ["x", "y", *(f"C{i}_S{k + 1}" for k in range(len(node.ops)))]
+            result |= _edge_probabilities(f"betas, step {i}.{{}}", node.edges, inner)
+            rows = node.choice.probabilities().tolist()
+            result[f"gammas, step {i}"] = {
+                f"C{i}_S{k}": dict(zip(node.choice.candidates, row, strict=True)) for k, row in enumerate(rows, start=1)
+            }
+        return result
+
+    def uses_all_weights(self):
+        """Whether every step, inner step and input feature that is read reaches the output."""
+        if isinstance(self.edges, MixedEdges):
+            # A mixed step reads all earlier ones, and the last step is always concatenated; a drawn one may not.
+            return self.edges.relaxation.generator is None
+        inner = [node.edges.live_states(2, node.multiplier) for node in self.nodes]
+        if not all(live >= set(range(2, 2 + len(node.ops))) for live, node in zip(inner, self.nodes, strict=True)):
+            return False
+        # The residual always reads x, argument 0.
+        live = self.edges.live_states(self.num_inputs, self.multiplier, [{0} | (states & {1}) for states in inner])
+        steps = set(range(self.num_inputs, self.num_inputs + len(self.nodes)))
+        return live >= steps | {index for pair in self.edges.pairs for _, index in pair}
+
+    def genotype(self, inputs=()):
+        """The genotype of the largest probabilities (paper section 3.4)."""
+        return self.discretise({choice.key: choice.probabilities() for choice in self.choices()}, inputs)
+
+    def discretise(self, scores, inputs=()):
+        """The genotype for scores of the candidates.
+
+        Each step takes the pair of input features with the largest product of skip scores among
+        the pairs that are not both taken already. NOTE: as in the original, edges from earlier
+        steps are trained but never selected.
+
+        Args:
+            scores: See `search.choice.SearchSpace`.
+            inputs: Names of the input features.
+        """
+        selected, edges = set(), []
+        for weights in scores[self.edges.choice.key].split(self.edges.counts):
+            skip = weights[:, SKIP]
+            pairs = eligible_pairs(self.num_inputs, selected)
+            pair = max(pairs, key=lambda jk, w=skip: (w[jk[0]] * w[jk[1]]).item())  # the first of equals
+            selected.update(pair)
+            edges += [("skip", index) for index in pair]
+        steps = tuple(node.discretise(scores) for node in self.nodes)
+        concat = tail_indices(self.num_inputs + len(self.nodes), self.multiplier)
+        return FusionGenotype(tuple(edges), steps, concat, tuple(inputs))
+
+
+def _edge_probabilities(title, edges, states):
+    return {
+        title.format(k): {
+            state: dict(zip(EDGE_OPERATIONS, row, strict=True))
+            for state, row in zip(states, weights.tolist(), strict=False)
+        }
+        for k, weights in enumerate(edges.probabilities(), start=1)
+    }
+
+
+class LateFusion(nn.Module):
+    """Baseline: the last feature of each modality, concatenated; what follows is linear.
+
+    Args:
+        last: Indices of the modalities' last features.
+        channels, length: C and L of the features.
+    """
+
+    def __init__(self, last, channels, length):
+        super().__init__()
+        self.last = list(last)
+        self.width = len(self.last) * channels * length
+
+    def forward(self, features):
+        """Concatenate the chosen features (N, C, L) into (N, len(last)*C*L)."""
+        return torch.cat([features[index] for index in self.last], dim=1).flatten(1)
+
+    def choices(self):
+        """A late fusion has nothing to choose."""
+        return []
+
+    def arch_parameters(self):
+        """Nor architecture parameters."""
+        return {}
+
+    def uses_all_weights(self):
+        """It has no weights."""
+        return True

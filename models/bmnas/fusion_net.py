@@ -1,0 +1,157 @@
+"""The whole network: backbones -> reshape layers -> fusion -> classifier, for every task and stage of BM-NAS.
+
+A batch is a dict. For a backbone called ``image`` it holds either the raw input ``image`` or, where a
+frozen backbone's features were computed before, ``image_features`` (see `BackboneNet.extract`).
+"""
+
+from torch import nn
+
+from models.backbone_net import BackboneNet, count_weights, parameters_of
+from models.bmnas.reshape import ReshapeLayer
+from search.derive import argmax
+
+
+class FusionNet(BackboneNet):
+    """Backbones, reshape layers, a fusion (mixed, fixed or late) and a linear classifier.
+
+    Args:
+        backbones: See `BackboneNet`.
+        fusion: `FusionCell` or `LateFusion`; it states its output ``width``.
+        used: Indices of the features that the fusion reads, over all backbones in order.
+        channels: C.
+        pool: Output size of the reshape layers' pool, L = rows * columns.
+        dropout: Dropout rate of the reshape layers.
+        num_outputs: Number of classes.
+        input_names: Names of the features, for genotypes and pictures.
+        frozen: Backbones get no gradients.
+        backbone_mode: ``eval``: frozen backbones stay in evaluation mode; ``train``: they follow the
+            network's mode (dropout active, batch statistics used and moved), as in the originals' search.
+        backbone_batch: See `BackboneNet`.
+        train_reshape: Weight steps train the reshape layers; False leaves them random, as in the original's
+            NTU search.
+    """
+
+    def __init__(
+        self,
+        backbones,
+        fusion,
+        used,
+        *,
+        channels,
+        pool,
+        dropout,
+        num_outputs,
+        input_names=(),
+        frozen=True,
+        backbone_mode="eval",
+        backbone_batch=None,
+        train_reshape=True,
+    ):
+        super().__init__(backbones, pool, backbone_batch)
+        self.frozen = frozen
+        self.train_reshape = train_reshape
+        self.input_names = tuple(input_names)
+        self.frozen_eval = frozen and backbone_mode == "eval"
+        in_channels = [width for backbone in self.backbones.values() for width in backbone.channels]
+        self.reshape = nn.ModuleDict(
+            {str(i): ReshapeLayer(in_channels[i], channels, pool, dropout) for i in sorted(used)}
+        )
+        self.fusion = fusion
+        self.classifier = nn.Linear(fusion.width, num_outputs)
+        self._needed, start = {}, 0
+        for name, backbone in self.backbones.items():
+            stop = start + len(backbone.channels)
+            self._needed[name] = [index - start for index in sorted(used) if start <= index < stop]
+            start = stop
+        # What lies behind the last feature that is read is never computed.
+        self._counts = {name: max(needed, default=-1) + 1 for name, needed in self._needed.items()}
+        self.train()
+
+    def train(self, mode=True):
+        super().train(mode)
+        if self.frozen_eval:
+            self.backbones.eval()
+        return self
+
+    def forward(self, batch):
+        """Class logits (N, num_outputs) of a batch dict."""
+        features = self._features(batch)
+        reshaped = [self.reshape[str(i)](x) if str(i) in self.reshape else None for i, x in enumerate(features)]
+        return self.classifier(self.fusion(reshaped))
+
+    def _features(self, batch):
+        features = []
+        for name, backbone in self.backbones.items():
+            if not self._counts[name]:
+                found = []
+            elif f"{name}_features" in batch:
+                found = batch[f"{name}_features"][: len(backbone.channels)]
+            elif backbone.training:
+                found = backbone(batch[name], self._counts[name])
+            else:
+                found = self.extract(batch, name, self._counts[name])
+            features += [*found, *[None] * (len(backbone.channels) - len(found))]
+        return features
+
+    def cacheable(self):
+        """Names of the backbones whose features never change: frozen, and nothing random or moving inside.
+
+        In ``backbone_mode="train"`` that leaves the networks without dropout and batch norm on the
+        way to their taps.
+        """
+        if not self.frozen:
+            return []
+        constant = {name: b for name, b in self.backbones.items() if self.frozen_eval or b.stateless}
+        return [name for name, b in constant.items() if b.kept and self._counts[name]]
+
+    def fixed_backbones(self):
+        """Frozen backbones in evaluation mode never change."""
+        return self.frozen_eval
+
+    def needed(self, name):
+        """Indices of the features of the backbone ``name`` that the fusion reads."""
+        return self._needed[name]
+
+    def arch_parameters(self):
+        """Architecture parameters: name -> parameter."""
+        return self.fusion.arch_parameters()
+
+    def weights(self):
+        """Parameters that weight steps train: all that the output depends on but architecture and frozen parts."""
+        arch = {id(parameter) for parameter in self.arch_parameters().values()}
+        parts = [*([self.reshape] if self.train_reshape else []), self.fusion, self.classifier]
+        own = [p for part in parts for p in part.parameters() if id(p) not in arch]
+        if self.frozen:
+            return own
+        return [p for name, b in self.backbones.items() for p in parameters_of(b, self._counts[name])] + own
+
+    def choices(self):
+        """The choices of the fusion, see `search.choice.SearchSpace`."""
+        return self.fusion.choices()
+
+    def relax(self, relaxation):
+        """See `search.choice.SearchSpace`."""
+        self.fusion.relax(relaxation)
+
+    def discretise(self, scores):
+        """The genotype for scores of the candidates, see `search.choice.SearchSpace`."""
+        return self.fusion.discretise(scores, self.input_names)
+
+    def genotype(self):
+        """The genotype of the largest probabilities."""
+        return argmax(self)
+
+    def probabilities(self):
+        """Softmax of every architecture parameter: title -> {row name: {operation: probability}}."""
+        return self.fusion.probabilities(self.input_names)
+
+    def uses_all_weights(self):
+        """Whether every parameter of `weights` takes part in every forward (else DDP must look for the idle ones)."""
+        return self.fusion.uses_all_weights()
+
+    def count_parameters(self):
+        """Numbers of weights by part; "fusion_part" is what the originals log: reshape layers and fusion."""
+        arch = sum(p.numel() for p in self.arch_parameters().values())
+        sizes = {part: count_weights(getattr(self, part)) for part in ("backbones", "reshape", "fusion", "classifier")}
+        sizes["fusion"] -= arch
+        return {**sizes, "fusion_part": sizes["reshape"] + sizes["fusion"], "architecture": arch}

@@ -1,0 +1,102 @@
+"""State dicts of the original BM-NAS code: their parameter names and ours, both ways.
+
+The originals' search networks list the four candidate operations by number, their found networks
+hold one operation without a name; ours name the operation in both, so a genotype is needed to
+translate a found network.
+"""
+
+import re
+
+from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS
+from util.cli import UserError
+
+_NAMES = PUBLISHED_STEP_OPERATIONS
+_NODE = "fusion_net.cell._step_nodes.{i}.node_cell."
+_PUBLISHED_NODE = re.compile(r"fusion_net\.cell\._step_nodes\.(\d+)\.node_cell\.(.+)")
+_PUBLISHED_SEARCH_OP = re.compile(r"node_ops\.(\d+)\._ops\.(\d+)\.(.+)")
+_PUBLISHED_FOUND_OP = re.compile(r"node_ops\.(\d+)\.(.+)")
+_OUR_OP = re.compile(r"fusion\.nodes\.(\d+)\.ops\.(\d+)\.(\w+)\.(.+)")
+_OUR_NODE = re.compile(r"fusion\.nodes\.(\d+)\.(.+)")
+_NODE_PARTS = {"out_conv": "merge.conv", "bn": "merge.bn", "ln": "norm"}
+_PUBLISHED_PARTS = {ours: theirs for theirs, ours in _NODE_PARTS.items()}
+
+
+def from_published(state, backbone_names, genotype=None):
+    """Translate an original's state dict into ours.
+
+    Args:
+        state: Name -> tensor of a complete original network.
+        backbone_names: Our backbone names -> the original's, e.g. ``{"image": "imagenet"}``.
+        genotype: The `FusionGenotype` of a found network; None for a search network.
+
+    Raises:
+        UserError: a name that no original network has, or operations that the genotype lacks.
+    """
+    ours = {theirs + ".": f"backbones.{name}." for name, theirs in backbone_names.items()}
+    ours |= {"reshape_layers.": "reshape.", "central_classifier.": "classifier.", "fusion_net.cell.ln.": "fusion.norm."}
+    return {_our_key(key, ours, genotype): value for key, value in state.items()}
+
+
+def _our_key(key, prefixes, genotype):
+    for theirs, ours in prefixes.items():
+        if key.startswith(theirs):
+            return ours + key[len(theirs) :]
+    unknown = UserError(f"the state dict has the key {key!r}, which is not one of an original BM-NAS network")
+    node = _PUBLISHED_NODE.fullmatch(key)
+    if node is None:
+        raise unknown
+    i, rest = int(node[1]), node[2]
+    search, found = _PUBLISHED_SEARCH_OP.fullmatch(rest), _PUBLISHED_FOUND_OP.fullmatch(rest)
+    if search and int(search[2]) < len(_NAMES):
+        k, name, rest = int(search[1]), _NAMES[int(search[2])], search[3]
+    elif found and not search:
+        k, rest = int(found[1]), found[2]
+        name = _operation_name(genotype, i, k, key)
+    elif rest.startswith(tuple(f"{part}." for part in _NODE_PARTS)):
+        return f"fusion.nodes.{i}.{_replace_first(rest, _NODE_PARTS)}"
+    else:
+        raise unknown
+    return f"fusion.nodes.{i}.ops.{k}.{name}.{_replace_first(rest, {'ln': 'norm'})}"
+
+
+def _replace_first(key, names):
+    first, rest = key.split(".", 1)
+    return f"{names.get(first, first)}.{rest}"
+
+
+def _operation_name(genotype, step, inner_step, key):
+    try:
+        return genotype.steps[step].inner_steps[inner_step]
+    except (AttributeError, IndexError):
+        raise UserError(f"the state dict has {key!r}, but the genotype given with it has no such inner step") from None
+
+
+def to_published(state, backbone_names, found):
+    """Translate our state dict into the original's names, without the architecture parameters, which it never saves.
+
+    Args:
+        state: Name -> tensor of a `FusionNet` with a `FusionCell`.
+        backbone_names: As in `from_published`.
+        found: Whether it is a found network.
+    """
+    theirs = {f"backbones.{name}.": published + "." for name, published in backbone_names.items()}
+    theirs |= {
+        "reshape.": "reshape_layers.",
+        "classifier.": "central_classifier.",
+        "fusion.norm.": "fusion_net.cell.ln.",
+    }
+    return {_their_key(k, theirs, found): v for k, v in state.items() if not k.endswith(("edges.logits", "gammas"))}
+
+
+def _their_key(key, prefixes, found):
+    for ours, theirs in prefixes.items():
+        if key.startswith(ours):
+            return theirs + key[len(ours) :]
+    operation = _OUR_OP.fullmatch(key)
+    if operation:
+        i, k, name, rest = operation.groups()
+        index = "" if found else f"_ops.{_NAMES.index(name)}."
+        return _NODE.format(i=i) + f"node_ops.{k}.{index}{_replace_first(rest, {'norm': 'ln'})}"
+    i, rest = _OUR_NODE.fullmatch(key).groups()
+    part = next(ours for ours in _NODE_PARTS.values() if rest.startswith(f"{ours}."))
+    return _NODE.format(i=i) + _PUBLISHED_PARTS[part] + rest[len(part) :]

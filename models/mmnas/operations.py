@@ -1,0 +1,293 @@
+"""Operations of the MMNas search spaces (specification section 1.1), by name.
+
+An operation maps x (B, L, H) to the same shape; some also read the other side y (B, M, H). To add one, write
+a class with this constructor and forward and name it in `OPERATIONS`: search, architecture files and pictures
+pick it up. The original's ``relu`` and ``leakyrelu`` are missing: it cannot call them.
+"""
+
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from models.mmnas.layers import FC, MLP, LayerNorm, MultiHeadAttention, dropout
+from models.mmnas.relations import Relation
+from models.mmnas.rows import Rows
+from util.cli import UserError
+
+# The published candidates, in the order of the columns of the architecture parameters.
+ENCODER_CANDIDATES = ("self_att_64", "feed_forward")
+DECODER_CANDIDATES = ("self_att_64", "rel_self_att_64", "guided_att_64", "feed_forward")
+
+
+class Operation(nn.Module):
+    """What every operation has.
+
+    Attributes:
+        reads_other: It needs ``y``.
+        needs_relation: It needs ``relation``.
+        depends_on_padding: Its result at kept positions depends on padded ones, so on the padded length.
+    """
+
+    reads_other = False
+    needs_relation = False
+    depends_on_padding = False
+
+    def __init__(self, hsize, dropout, relation_size=64, residual=True, norm=True):
+        super().__init__()
+
+    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+        """Apply the operation.
+
+        Args:
+            x: float (B, L, H), or (R, H) of packed `Rows`.
+            y: float (B, M, H), or (R, H) likewise: the other side.
+            x_mask, y_mask: Boolean (B, 1, 1, L), True = padding; `Rows`; or None.
+            relation: `Relation` of the positions of x, or its values (B, L, L, relation_size).
+
+        Returns:
+            Like ``x``.
+        """
+        raise NotImplementedError
+
+
+class Identity(Operation):
+    """x."""
+
+    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+        return x
+
+
+class Zero(Operation):
+    """x * 0; NaN and infinity survive."""
+
+    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+        return x * 0.0
+
+
+class Gelu(Operation):
+    """GELU in its tanh form."""
+
+    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+        return F.gelu(x, approximate="tanh")
+
+
+class Residual(Operation):
+    """LayerNorm(x + dropout(core)), of which residual and norm can be left out.
+
+    Args:
+        hsize: H.
+        dropout: Dropout rate, also inside the core.
+        relation_size: Width of relations.
+        residual, norm: Whether to add x and to normalise.
+    """
+
+    def __init__(self, hsize, dropout, relation_size=64, residual=True, norm=True):
+        super().__init__(hsize, dropout)
+        self.rate, self.residual = dropout, residual
+        self.ln = LayerNorm(hsize) if norm else None
+
+    def finish(self, x, core):
+        """Dropout, residual and norm after the core."""
+        out = dropout(core, self.rate, self.training)
+        if self.residual:
+            out = x + out
+        return out if self.ln is None else self.ln(out)
+
+
+class SelfAttention(Residual):
+    """x attends to itself, in heads of ``head_width``, projected to ``expansion`` * H."""
+
+    def __init__(self, hsize, dropout, relation_size=64, residual=True, norm=True, head_width=64, expansion=1):
+        super().__init__(hsize, dropout, residual=residual, norm=norm)
+        size = relation_size if self.needs_relation else 0
+        self.mhatt = MultiHeadAttention(hsize, expansion * hsize, head_width, dropout, size)
+
+    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+        rows = Rows.of(x_mask)
+        return self.finish(x, self.mhatt(x, x, rows, rows))
+
+
+class RelationSelfAttention(SelfAttention):
+    """Self attention whose scores add the logarithm of a weight that the relation of the two positions gives."""
+
+    needs_relation = True
+
+    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+        rows = Rows.of(x_mask)
+        return self.finish(x, self.mhatt(x, x, rows, rows, Relation.of(relation)))
+
+
+class GuidedAttention(SelfAttention):
+    """x attends to y."""
+
+    reads_other = True
+
+    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+        return self.finish(x, self.mhatt(x, y, Rows.of(x_mask), Rows.of(y_mask)))
+
+
+class UnifiedAttention(SelfAttention):
+    """x attends to x and y. NOTE: like the original it does so to their padding too."""
+
+    reads_other = True
+    depends_on_padding = True
+
+    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+        return self.finish(x, self.mhatt(x, torch.cat([x, y], dim=1), Rows(), Rows()))
+
+
+class FeedForward(Residual):
+    """Two linear layers with ReLU between, ``expansion`` * H wide."""
+
+    def __init__(self, hsize, dropout, relation_size=64, residual=True, norm=True, expansion=4):
+        super().__init__(hsize, dropout, residual=residual, norm=norm)
+        self.mlp = MLP(hsize, expansion * hsize, hsize, dropout)
+
+    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+        return self.finish(x, self.mlp(x))
+
+
+class DeepFeedForward(Residual):
+    """Three linear layers with ReLU between, 2 H wide."""
+
+    def __init__(self, hsize, dropout, relation_size=64, residual=True, norm=True):
+        super().__init__(hsize, dropout, residual=residual, norm=norm)
+        self.fc = FC(hsize, 2 * hsize, dropout)
+        self.mlp = MLP(2 * hsize, 2 * hsize, hsize, dropout)
+
+    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+        return self.finish(x, self.mlp(self.fc(x)))
+
+
+class GatedUnit(nn.Module):
+    """First half of a linear layer times the sigmoid of its second half."""
+
+    def __init__(self, width, out_width):
+        super().__init__()
+        self.linear = nn.Linear(width, 2 * out_width)
+
+    def forward(self, x):
+        return F.glu(self.linear(x))
+
+
+class GatedLinear(Residual):
+    """One gated linear unit."""
+
+    def __init__(self, hsize, dropout, relation_size=64, residual=True, norm=True):
+        super().__init__(hsize, dropout, residual=residual, norm=norm)
+        self.unit = GatedUnit(hsize, hsize)
+
+    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+        return self.finish(x, self.unit(x))
+
+
+class DeepGatedLinear(Residual):
+    """Two gated linear units, 2 H wide between them, with ReLU and dropout."""
+
+    def __init__(self, hsize, dropout, relation_size=64, residual=True, norm=True):
+        super().__init__(hsize, dropout, residual=residual, norm=norm)
+        self.unit_0 = GatedUnit(hsize, 2 * hsize)
+        self.unit_1 = GatedUnit(2 * hsize, hsize)
+
+    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+        return self.finish(x, self.unit_1(dropout(F.relu(self.unit_0(x)), self.rate, self.training)))
+
+
+class Convolution(Residual):
+    """Convolution along the positions, padding included as in the original."""
+
+    depends_on_padding = True
+
+    def __init__(self, hsize, dropout, relation_size=64, residual=True, norm=True, kernel=3):
+        super().__init__(hsize, dropout, residual=residual, norm=norm)
+        self.conv = _conv(hsize, kernel)
+
+    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+        return self.finish(x, self.conv(x.transpose(1, 2)).transpose(1, 2))
+
+
+class SeparableConvolution(Residual):
+    """Convolution along the positions in each channel, then a linear map of the channels."""
+
+    depends_on_padding = True
+
+    def __init__(self, hsize, dropout, relation_size=64, residual=True, norm=True, kernel=3):
+        super().__init__(hsize, dropout, residual=residual, norm=norm)
+        self.depthwise_conv = _conv(hsize, kernel, groups=hsize)
+        self.pointwise_conv = _conv(hsize, 1)
+
+    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+        return self.finish(x, self.pointwise_conv(self.depthwise_conv(x.transpose(1, 2))).transpose(1, 2))
+
+
+def _conv(width, kernel, groups=1):
+    conv = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=groups)
+    nn.init.kaiming_normal_(conv.weight)
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+def _attention(prefix, cls, widths):
+    return {f"{prefix}_{width}": partial(cls, head_width=width) for width in widths}
+
+
+# Name -> constructor (hsize, dropout, relation_size=64, residual=True, norm=True).
+OPERATIONS = {
+    "none": Zero,
+    "skip_connect": Identity,
+    "gelu": Gelu,
+    **_attention("self_att", SelfAttention, (256, 128, 64, 32, 16)),
+    "self_att_64_2": partial(SelfAttention, head_width=64, expansion=2),
+    **_attention("rel_self_att", RelationSelfAttention, (256, 128, 64, 32, 16)),
+    **_attention("guided_att", GuidedAttention, (256, 128, 64, 32, 16)),
+    "guided_att_64_2": partial(GuidedAttention, head_width=64, expansion=2),
+    **_attention("uniimg_att", UnifiedAttention, (128, 64, 32)),
+    **{f"sep_conv_{kernel}": partial(SeparableConvolution, kernel=kernel) for kernel in (3, 5, 7, 11)},
+    **{f"std_conv_{kernel}": partial(Convolution, kernel=kernel) for kernel in (3, 5, 7, 11)},
+    "feed_forward_2": partial(FeedForward, expansion=2),
+    "feed_forward": FeedForward,
+    "feed_forward_8": partial(FeedForward, expansion=8),
+    "feed_forward_16": partial(FeedForward, expansion=16),
+    "feed_forward_32": partial(FeedForward, expansion=32),
+    "gated_linear_1": GatedLinear,
+    "gated_linear_2": DeepGatedLinear,
+    "feed_forward_deep": DeepFeedForward,
+}
+
+
+def make_operation(name, hsize, dropout, relation_size=64, residual=True, norm=True):
+    """Build the operation ``name``.
+
+    Raises:
+        UserError: there is no such operation, or its heads do not divide the width.
+    """
+    if name not in OPERATIONS:
+        raise UserError(f"the operation {name!r} is unknown; known: {', '.join(OPERATIONS)}")
+    try:
+        return OPERATIONS[name](hsize, dropout, relation_size, residual=residual, norm=norm)
+    except ValueError as error:
+        raise UserError(
+            f"the operation {name} does not fit a width of {hsize} ({error}); choose another --hsize or operation"
+        ) from None
+
+
+def operation_class(name):
+    """The class behind a name of `OPERATIONS`, for its flags."""
+    return getattr(OPERATIONS[name], "func", OPERATIONS[name])
+
+
+def check_encoder(names):
+    """Check that an encoder, which sees words alone, can hold the operations.
+
+    Raises:
+        UserError: one needs the other side or the relation of regions.
+    """
+    for name in names:
+        kind = operation_class(name)
+        if kind.reads_other or kind.needs_relation:
+            raise UserError(
+                f"the operation {name} needs regions and cannot be in the encoder, which sees the words alone; "
+                "use it in the decoder"
+            )

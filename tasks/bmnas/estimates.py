@@ -1,0 +1,150 @@
+"""``--estimate``: what a search, a found training or a unimodal one would need, from the real shapes."""
+
+import argparse
+import os
+from types import SimpleNamespace
+
+import torch
+
+from engine.estimate import Simulation, flops_per_second, report, seconds_to_read
+from engine.loading import reading_processes, total_batch
+from engine.updates import Precision
+from search.relaxation import ARCHITECTURE
+from tasks.bmnas import networks
+from util.cli import UserError
+from util.distributed import init_distributed
+
+
+def estimate_search(task, args, train, dev):
+    """Memory and time of a search's epochs; prints a table and returns it as plain data."""
+    estimate = _Estimate(task, args, (train, dev))
+    net = networks.build_search_net(task, args, weights="random")
+    relaxation = networks.build_relaxation(args).attach(net)
+    relaxation.draw(ARCHITECTURE)
+    with estimate.simulation as simulation:
+        simulation.adopt(net)
+        weights = networks.build_updater(task, args, estimate.run, net, simulation.precision, len(train))
+        alphas = networks.build_alpha_updater(task, args, estimate.run, net, simulation.precision, relaxation)
+        simulation.hold_adam([*weights.parameters, *alphas.parameters])
+        for data in (train, dev):
+            estimate.features(net, data)
+        estimate.training("weight steps, an epoch", net, weights, train)
+        estimate.training("architecture steps, an epoch", net, alphas, dev)
+    return estimate.report()
+
+
+def estimate_found(task, args, data, trained):
+    """Memory and time of a found training's epochs; as `estimate_search`."""
+
+    def build():
+        return networks.build_found_net(task, args, frozen=args.freeze_backbones, weights="random")[0]
+
+    return _estimate_training(task, args, data, trained, build)
+
+
+def estimate_unimodal(task, args, data):
+    """Memory and time of a unimodal training's epochs; as `estimate_search`."""
+    return _estimate_training(
+        task, args, data, ("train",), lambda: networks.build_unimodal_net(task, args, weights="random")
+    )
+
+
+def _estimate_training(task, args, data, trained, build):
+    estimate = _Estimate(task, args, data.values())
+    net = build()
+    with estimate.simulation as simulation:
+        simulation.adopt(net)
+        num_train = len(data[trained[0]])
+        updater = networks.build_updater(task, args, estimate.run, net, simulation.precision, num_train)
+        simulation.hold_adam(updater.parameters)
+        for dataset in data.values():
+            estimate.features(net, dataset)
+        for split, dataset in data.items():
+            if split in trained:
+                estimate.training(f"training on {split}, an epoch", net, updater, dataset)
+            else:
+                estimate.evaluation(f"evaluation on {split}", net, dataset)
+    return estimate.report()
+
+
+class _Estimate:
+    """The phases of a run on some data sets, with what can only be asked of real data asked beforehand."""
+
+    def __init__(self, task, args, datasets):
+        if "RANK" in os.environ:
+            raise UserError("--estimate is for one process: run it without torchrun, with --batchsize of one process")
+        device = init_distributed(args.device)
+        copies = torch.cuda.device_count() if args.parallel and device.type == "cuda" else 1
+        batch_size = max(1, total_batch(args) // copies)
+        self.args = args
+        self.run = SimpleNamespace(args=argparse.Namespace(parallel=False), device=device)
+        readers = reading_processes(args.num_workers, device)
+        self.simulation = Simulation(device, Precision(args.amp, device), batch_size, readers)
+        self.like, self.seconds = {}, {}
+        for dataset in datasets:
+            batch = dataset.read([0, len(dataset) - 1])
+            self.like[dataset.split] = batch
+            inputs = set(batch) & set(task.MODALITIES)
+            self.seconds[dataset.split] = {name: seconds_to_read(dataset, [name]) for name in inputs}
+
+    def features(self, net, dataset):
+        """Computing what frozen backbones give, once."""
+        for name in self._kept(net, dataset):
+            count = int(dataset.distinct(name).max()) + 1
+            batch = self.simulation.batch(self.like[dataset.split], net.backbone_batch)
+            self._without_gradients(
+                f"features of {name}, {dataset.split}, once",
+                lambda batch=batch, name=name: net.extract(batch, name),
+                net,
+                count,
+                net.backbone_batch,
+                count * self.seconds[dataset.split][name],
+            )
+
+    def training(self, title, net, updater, dataset):
+        """A pass of updates."""
+        updater.activate()
+        net.train()
+        batch, seconds = self._step_batch(net, dataset)
+        self.simulation.measure(title, lambda: updater.backward(batch), len(dataset), read_seconds=seconds)
+        for parameter in net.parameters():
+            parameter.grad = None
+
+    def evaluation(self, title, net, dataset):
+        """A pass of forwards."""
+        batch, seconds = self._step_batch(net, dataset)
+        self._without_gradients(title, lambda: net(batch), net, len(dataset), None, seconds)
+
+    def report(self):
+        """Print the table."""
+        return report(self.simulation, flops_per_second(self.simulation.device, self.simulation.precision))
+
+    def _without_gradients(self, title, work, net, samples, batch_size, seconds):
+        net.eval()
+
+        def forward():
+            with torch.no_grad(), self.simulation.precision.autocast():
+                work()
+
+        self.simulation.measure(title, forward, samples, batch_size, seconds)
+
+    def _kept(self, net, dataset):
+        if self.args.cache_features == "off":
+            return []
+        return [n for n in net.cacheable() if net.needed(n) and dataset.distinct(n) is not None]
+
+    def _step_batch(self, net, dataset):
+        """A batch as a step gets it, and the seconds that reading an epoch's raw inputs takes."""
+        kept = self._kept(net, dataset)
+        batch = self.simulation.batch(self.like[dataset.split])
+        for name in kept:
+            one = self.simulation.batch({name: self.like[dataset.split][name]}, 1)
+            mode = net.training
+            net.eval()
+            with torch.no_grad():
+                features = net.extract(one, name)
+            net.train(mode)
+            del batch[name]
+            batch[f"{name}_features"] = self.simulation.batch({"": features})[""]
+        seconds = sum(s for name, s in self.seconds[dataset.split].items() if name not in kept)
+        return batch, seconds * len(dataset)

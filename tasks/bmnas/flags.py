@@ -1,0 +1,367 @@
+"""Flags that the scripts of every BM-NAS task share, and what must hold between them."""
+
+import argparse
+from pathlib import Path
+
+from engine import arguments
+from search.strategies import add_strategy_flags
+from util.cli import UserError
+
+# How the reported epoch is chosen: --select_on -> what the result says of it.
+PROTOCOLS = {
+    "dev": "epoch with the best dev score; test scored once, at the end",
+    "test": "epoch with the best TEST score (the originals' protocol: an optimistic estimate)",
+    "last": "last epoch; test scored once, at the end",
+}
+# What a found network takes over from the search unless told otherwise; checkpoints and weight files come with it.
+INHERITED = {
+    "demo",
+    "seed",
+    "device",
+    "amp",
+    "datadir",
+    "small_dataset",
+    "cache_dir",
+    "backbone_batch",
+    "C",
+    "L",
+    "num_outputs",
+    "step_ops",
+}
+INHERITED_ENDINGS = ("_cp", "_weights")
+# Sizes of the cell: a genotype has its own, a random one takes those of the search whose space it is drawn from.
+CELL_SIZES = ("steps", "multiplier", "node_steps", "node_multiplier")
+
+
+def recipe_parser(description, modalities, imagenet_flag=None, choice=True):
+    """Parser with the flags that all scripts of a task have, and its group of backbone flags, to be extended.
+
+    Args:
+        description: The script's docstring.
+        modalities: See `add_backbone_flags`.
+        imagenet_flag, choice: See `add_backbone_flags`.
+    """
+    parser = arguments.RecipeParser(description, upgrade=_upgraded)
+    arguments.add_run_flags(parser)
+    arguments.add_data_flags(parser)
+    arguments.add_training_flags(parser)
+    return parser, add_backbone_flags(parser, modalities, imagenet_flag, choice)
+
+
+def _upgraded(saved):
+    """Arguments of an older version's run in today's meaning: it had no ``--batchsize_per_process``."""
+    return {"batchsize_per_process": None, **saved}
+
+
+def add_architecture_flags(parser):
+    """Sizes of the bilevel search space."""
+    group = parser.add_argument_group("architecture")
+    group.add_argument("--C", type=arguments.positive_int, help="channels of every state")
+    group.add_argument("--L", type=arguments.positive_int, help="length of every state")
+    add_dropout_flag(group)
+    group.add_argument("--num_input_nodes", type=arguments.positive_int, help="number of input features")
+    group.add_argument(
+        "--num_keep_edges", type=arguments.positive_int, default=2, help="edges kept per step; 2 is the only value"
+    )
+    group.add_argument("--steps", type=arguments.positive_int, help="cell steps")
+    group.add_argument("--multiplier", type=arguments.positive_int, help="cell states that are concatenated at the end")
+    group.add_argument("--node_steps", type=arguments.positive_int, help="inner steps of a cell step")
+    group.add_argument("--node_multiplier", type=arguments.positive_int, help="inner states that are concatenated")
+    group.add_argument(
+        "--step_ops", nargs="+", metavar="OP", help="candidate operations of inner steps (default: the published ones)"
+    )
+
+
+def add_dropout_flag(group):
+    """Dropout, where something has it."""
+    group.add_argument("--drpt", type=arguments.number(float, 0.0, 1.0, open_high=True), help="dropout rate")
+
+
+def add_alpha_flags(parser, used=True):
+    """Optimiser of the architecture parameters."""
+    group = parser.add_argument_group("architecture optimiser" if used else "accepted, without effect here")
+    group.add_argument(
+        "--arch_learning_rate", type=arguments.positive, default=3e-4, help="learning rate of alphas, betas, gammas"
+    )
+    group.add_argument("--arch_weight_decay", type=arguments.non_negative, default=1e-3, help="their L2 decay")
+
+
+def add_backbone_flags(parser, modalities, imagenet_flag, choice=True):
+    """Where the backbones' weights come from.
+
+    Args:
+        parser: The recipe's parser.
+        modalities: Prefix of a backbone's flag ``--<prefix>_cp`` -> what the network reads, in a word.
+        imagenet_flag: Flag of a local file with torchvision's ImageNet weights; None: no backbone starts from them.
+        choice: Whether there is a choice between pretrained and random weights where no file is named.
+    """
+    group = parser.add_argument_group("backbones")
+    if choice:
+        group.add_argument(
+            "--backbone_weights",
+            choices=("pretrained", "random"),
+            default="pretrained",
+            help="pretrained: ImageNet weights or a checkpoint for each; random: drawn where no file is named",
+        )
+    group.add_argument(
+        "--backbone_batch",
+        type=arguments.positive_int,
+        default=8,
+        help="samples that a frozen backbone computes at a time: bounds its memory",
+    )
+    if imagenet_flag:
+        text = "torchvision's ImageNet state dict, instead of its cache"
+        group.add_argument(imagenet_flag, metavar="FILE", help=text)
+    for prefix, name in modalities.items():
+        group.add_argument(
+            f"--{prefix}_cp", metavar="FILE", help=f"checkpoint of the {name} network (or its run folder), or random"
+        )
+    return group
+
+
+def add_checkpointdir_flag(group):
+    """Where the released checkpoints lie, for tasks that have some."""
+    group.add_argument(
+        "--checkpointdir", metavar="DIR", help="folder of the released checkpoints, used where no other is named"
+    )
+
+
+def add_view_flag(group):
+    """Random augmentation against kept features."""
+    group.add_argument(
+        "--augment_views",
+        type=arguments.whole,
+        default=0,
+        metavar="K",
+        help="K fixed random crops of each training sample, taken in turn, so that features can be kept; 0: new crops "
+        "in every epoch, computed each time",
+    )
+
+
+def add_search_flags(parser, backbones):
+    """Search space, architecture optimiser, and how the search is watched.
+
+    Args:
+        parser: The recipe's parser.
+        backbones: Its group of backbone flags.
+    """
+    backbones.add_argument(
+        "--backbone_mode",
+        choices=("eval", "train"),
+        default="eval",
+        help="train: frozen backbones use dropout and batch statistics, as the originals' do (MM-IMDB, NTU)",
+    )
+    add_architecture_flags(parser)
+    add_alpha_flags(parser)
+    search = parser.add_argument_group("search")
+    add_strategy_flags(search)
+    search.add_argument(
+        "--reshape_layers",
+        choices=("trained", "untrained"),
+        default="trained",
+        help="untrained: they stay random projections, as in the original's NTU search",
+    )
+    search.add_argument(
+        "--dev_metric",
+        choices=("step", "second_forward"),
+        default="step",
+        help="step: score the outputs of the architecture step; second_forward: those of another forward after it, as "
+        "the original does",
+    )
+    search.add_argument(
+        "--patience",
+        type=arguments.whole,
+        default=0,
+        help="stop once the genotype stands for this many epochs; 0: never",
+    )
+
+
+def add_selection_flags(parser):
+    """Which epoch counts."""
+    group = parser.add_argument_group("selection")
+    group.add_argument("--select_on", choices=tuple(PROTOCOLS), default="dev", help="split that chooses the epoch")
+    return group
+
+
+def add_found_flags(parser, backbones):
+    """What a found script trains, on what, and which epoch counts; arguments as in `add_search_flags`."""
+    backbones.add_argument(
+        "--freeze_backbones",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="train reshape layers, fusion and classifier alone, on kept features",
+    )
+    add_architecture_flags(parser)
+    add_alpha_flags(parser, used=False)
+    found = parser.add_argument_group("what to train")
+    found.add_argument(
+        "--search_exp_dir",
+        metavar="DIR",
+        help="run folder of a search (ours or the original's): its genotype, data, sizes and weights",
+    )
+    found.add_argument("--eval_exp_dir", metavar="DIR", help="test only: run folder of a found training")
+    found.add_argument(
+        "--genotype",
+        "--ARCH_PATH",
+        metavar="FILE",
+        help="a genotype file, a run folder that holds one, or random (drawn with --seed from the space of the flags, "
+        "or with --search_exp_dir from that of the search)",
+    )
+    found.add_argument(
+        "--fusion", choices=("genotype", "late"), default="genotype", help="late: the late-fusion baseline"
+    )
+    add_selection_flags(parser).add_argument(
+        "--train_on",
+        choices=("train", "train+dev"),
+        default="train",
+        help="train+dev: the dev data are trained on too, as in the original",
+    )
+
+
+def add_unimodal_flags(parser, backbones, modalities):
+    """Which network to train and how; ``modalities`` as `tasks.bmnas` says."""
+    parser.add_argument("--modality", choices=tuple(modalities), help="which network to train")
+    kept = ", ".join(name for name, may_stay in modalities.items() if may_stay)
+    backbones.add_argument(
+        "--freeze_backbones",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help=f"{kept}: train the head alone, on kept features",
+    )
+    backbones.add_argument("--L", type=arguments.positive_int, help="as in the search, to share its kept features")
+    add_selection_flags(parser)
+
+
+def check_schedule(args):
+    """Check the learning rates against each other.
+
+    Raises:
+        UserError: the flags in conflict.
+    """
+    if args.eta_min > args.eta_max:
+        raise UserError(f"--eta_min {args.eta_min} is above --eta_max {args.eta_max}")
+
+
+def check_architecture(args, num_features, cell=True):
+    """Check the sizes of the search space against each other and the network.
+
+    Args:
+        args: The arguments.
+        num_features: Features that the network offers.
+        cell: Whether the sizes of the cell come from the flags.
+
+    Raises:
+        UserError: the flags in conflict.
+    """
+    if args.num_input_nodes != num_features:
+        raise UserError(
+            f"--num_input_nodes {args.num_input_nodes}: the network has {num_features} features; use {num_features}"
+        )
+    if args.num_keep_edges != 2:
+        raise UserError(f"--num_keep_edges {args.num_keep_edges}: every operation takes two inputs; use 2")
+    if not cell:
+        return
+    if args.multiplier > num_features + args.steps:
+        raise UserError(f"--multiplier {args.multiplier} is more than the {num_features + args.steps} states of a cell")
+    if args.node_multiplier > 2 + args.node_steps:
+        raise UserError(f"--node_multiplier {args.node_multiplier} is more than the {2 + args.node_steps} inner states")
+
+
+def parse_found(task, parser, argv, demo):
+    """Parse a found script's command line, with defaults from the run folder that it names, and check it.
+
+    Raises:
+        UserError: the flags in conflict.
+    """
+    fixed = {}
+    args = arguments.parse_args(parser, argv, demo=demo, inherit=lambda known: _inherited(task, parser, known, fixed))
+    if not (args.search_exp_dir or args.eval_exp_dir or args.genotype or args.fusion == "late"):
+        raise UserError(
+            "nothing to train: pass --search_exp_dir DIR, --genotype FILE.json, --genotype random or --fusion late "
+            "(or --eval_exp_dir DIR to test)"
+        )
+    if args.train_on == "train+dev" and args.select_on == "dev":
+        raise UserError(
+            "--train_on train+dev leaves no dev split to select on; add --select_on test or --select_on last"
+        )
+    if not args.resume:
+        given = arguments.given_flags(parser, argv)
+        _check_given_sizes(given, args, fixed)
+        _check_given_genotype(given, args)
+    check_architecture(args, task.NUM_FEATURES, cell=args.genotype == "random" and args.fusion != "late")
+    check_schedule(args)
+    return args
+
+
+def _check_given_sizes(given, args, fixed):
+    """Refuse sizes of the cell that the command line gives and the network would not have."""
+    for name in CELL_SIZES:
+        if name not in given:
+            continue
+        if args.fusion == "late":
+            raise UserError(f"--{name} {given[name]}: --fusion late has no cell; leave the flag out")
+        if given[name] != fixed.get(name, given[name]):
+            raise UserError(
+                f"--{name} {given[name]}: the genotype of {genotype_source(args)} has {fixed[name]}, and a genotype "
+                "fixes its sizes; leave the flag out"
+            )
+
+
+def _check_given_genotype(given, args):
+    """Refuse another genotype than that of the training that is tested."""
+    from models.genotypes import has_genotype, load_genotype
+
+    if not args.eval_exp_dir or not given.get("genotype"):
+        return
+    asked, tested = given["genotype"], args.eval_exp_dir
+    if asked == "random" or not has_genotype(tested) or not load_genotype(asked).same_network(load_genotype(tested)):
+        raise UserError(f"--genotype {asked}: --eval_exp_dir {tested} tests that run's own network; leave the flag out")
+
+
+def genotype_source(args):
+    """What names the genotype: a file or a run folder; of ``--genotype random`` and late fusion None."""
+    if args.eval_exp_dir:
+        return args.eval_exp_dir
+    if args.genotype == "random" or args.fusion == "late":
+        return None
+    return args.genotype or args.search_exp_dir
+
+
+def _inherited(task, parser, args, fixed):
+    """Defaults from the runs that the flags name; sizes that a genotype fixes are also put into ``fixed``."""
+    from models.genotypes import has_genotype, load_genotype
+
+    source = genotype_source(args)
+    if source is not None and has_genotype(source):
+        fixed.update(load_genotype(source).sizes())
+    run = args.eval_exp_dir or args.search_exp_dir or source
+    folder = arguments.run_folder_of(run) if run else None
+    if folder is None:
+        if args.eval_exp_dir or (args.search_exp_dir and not Path(args.search_exp_dir).exists()):
+            raise UserError(f"the run folder {run} does not exist; name the folder that the run printed")
+        return fixed
+    saved = arguments.earlier_arguments(folder)
+    if saved and args.genotype == "random" and not saved.keys() >= set(CELL_SIZES):
+        raise UserError(f"--search_exp_dir {run} is not the run of a BM-NAS search; name one that a search script made")
+    if args.eval_exp_dir:
+        own = {"resume", "save", "eval_exp_dir", "search_exp_dir", "device", "num_workers", "parallel", "estimate"}
+        found = {k: v for k, v in saved.items() if k not in own}
+    else:
+        names = INHERITED | task.INHERITED | set(CELL_SIZES)
+        found = {k: v for k, v in saved.items() if k in names or k.endswith(INHERITED_ENDINGS)}
+    if args.recipe and args.recipe != saved.get("recipe"):
+        _check_recipe(args.recipe, parser.recipes[args.recipe], found, folder)
+    # A run that uses another one lies inside it.
+    return {**found, **fixed, "out_dir": str(folder)}
+
+
+def _check_recipe(recipe, values, inherited, folder):
+    """Refuse a recipe whose values an earlier run contradicts: the run's would win, and the result name the recipe.
+
+    Raises:
+        UserError: what differs.
+    """
+    names = [name for name in values if name in inherited and inherited[name] != values[name]]
+    if names:
+        differs = ", ".join(f"--{name} {inherited[name]} (recipe: {values[name]})" for name in names)
+        raise UserError(f"--recipe {recipe} does not fit {folder}, which was made with {differs}; leave --recipe out")

@@ -1,0 +1,288 @@
+"""Flags that the scripts of every MMNas task share, and what must hold between them."""
+
+import logging
+import sys
+from pathlib import Path
+
+from engine import arguments
+from search.strategies import add_strategy_flags
+from util.cli import UserError
+
+logger = logging.getLogger("mdarts")
+
+# Spelling of the original scripts -> ours.
+SPELLINGS = {
+    "--SEED": "--seed",
+    "--VERSION": "--save",
+    "--NW": "--num_workers",
+    "--BS": "--batchsize_per_process",
+    "--GENO_EPOCH": "--ARCH_EPOCH",
+}
+# How the reported epoch is chosen: --select_on -> what the result says of it.
+PROTOCOLS = {
+    "last": "last epoch, as in the original",
+    "val": "epoch with the best val score",
+}
+# Arguments that say which data a run used.
+DATA = ("data", "features", "DATASET", "FEAT", "min_answer_count", "skip_missing")
+# Arguments that say what a score means, of any task.
+METRIC = ("metric", "iou", "padded_regions", "scores_loss")
+# Of `DATA`, those that only some tasks have: they tell whose run it was.
+DATA_OF_A_TASK = {"DATASET", "FEAT", "min_answer_count"}
+# Arguments that say which space a search had.
+SPACE = ("enc_ops", "dec_ops", "enc_blocks", "dec_blocks")
+# Values of --ARCH_PATH that are no files.
+WORDS = ("mcan", "random")
+# What the original's search and training scripts hold as constants, the same for every task.
+CONSTANTS = {"num_workers": 4, "drpt": 0.1, "clip": 1.0, "enc_blocks": 12, "dec_blocks": 18}
+
+
+def recipe_parser(description):
+    """Parser with the flags that the search and the training script of a task share.
+
+    Returns:
+        (parser, its group of data flags).
+    """
+    parser = arguments.RecipeParser(description, SPELLINGS, _upgraded)
+    arguments.add_run_flags(parser, data_parallel=False)
+    parser.add_argument(
+        "--GPU",
+        metavar="LIST",
+        help="GPUs to use, e.g. '0, 1, 2, 3', counted within CUDA_VISIBLE_DEVICES or named as there: starts one "
+        "process for each by itself",
+    )
+    parser.free.add("GPU")
+    data = parser.add_argument_group("data")
+    data.add_argument("--features", metavar="DIR", help="features elsewhere: a store or a tree of .npz files")
+    data.add_argument("--skip_missing", action="store_true", help="leave out samples about images without features")
+    data.add_argument("--small_dataset", action="store_true", help="the first samples of every split")
+    data.add_argument(
+        "--word_vectors",
+        default="auto",
+        metavar="SOURCE",
+        help="what words start from: a GloVe text file, an .npz file, a spaCy package with vectors, or none (random); "
+        "auto: a GloVe file in data/glove/ or checkpoints/, or a warning (default: %(default)s)",
+    )
+    network = parser.add_argument_group("network")
+    network.add_argument("--hsize", type=arguments.positive_int, help="width")
+    network.add_argument(
+        "--enc_blocks",
+        type=arguments.positive_int,
+        help="encoder blocks of a search, of mcan and of random; any other architecture has its own number",
+    )
+    network.add_argument("--dec_blocks", type=arguments.positive_int, help="decoder blocks, likewise")
+    for side, name in (("enc", "encoder"), ("dec", "decoder")):
+        text = f"candidates of {name} blocks, of a search and of random (default: the published ones)"
+        network.add_argument(f"--{side}_ops", nargs="+", metavar="OP", help=text)
+    network.add_argument("--drpt", type=arguments.number(float, 0.0, 1.0, open_high=True), help="dropout rate")
+    add_training_flags(parser)
+    return parser, data
+
+
+def prediction_parser(description):
+    """Parser with the flags that every prediction script has."""
+    parser = arguments.RecipeParser(description)
+    parser.add_argument("--CKPT_PATH", required=True, metavar="FILE", help="run folder of a training, or its best.pth")
+    parser.add_argument("--device", type=arguments.device_name, metavar="NAME", default="auto", help="auto, cpu, cuda")
+    return parser
+
+
+def add_training_flags(parser):
+    """Epochs, batches, schedule and clipping."""
+    group = parser.add_argument_group("training")
+    group.add_argument("--epochs", type=arguments.positive_int, help="number of epochs")
+    arguments.add_batch_flags(parser, group, arguments.positive_int)
+    group.add_argument(
+        "--micro_batch",
+        type=arguments.whole,
+        default=0,
+        help="samples of a forward and backward pass, gradients add up over a batch; 0: all at once",
+    )
+    group.add_argument("--lr", type=arguments.positive, help="full learning rate, reached after three epochs")
+    group.add_argument(
+        "--lr_decay_epochs", type=arguments.whole, nargs="*", default=(), help="epochs, from 0, that cut the rate"
+    )
+    group.add_argument("--lr_decay", type=arguments.positive, default=0.2, help="what they multiply it by")
+    group.add_argument("--clip", type=arguments.positive, help="largest norm of the gradient")
+
+
+def add_search_flags(parser):
+    """Architecture optimiser, and how the search is watched."""
+    search = parser.add_argument_group("search")
+    add_strategy_flags(search)
+    search.add_argument("--alpha_start", type=arguments.whole, default=20, help="first epoch with architecture steps")
+    search.add_argument(
+        "--alpha_every", type=arguments.positive_int, default=5, help="weight steps between two architecture steps"
+    )
+    search.add_argument(
+        "--alpha_mode",
+        choices=("full", "two"),
+        default="full",
+        help="operations of a block that an architecture step compares: all, or two of them",
+    )
+    search.add_argument("--alpha_lr", type=arguments.positive, default=0.1, help="learning rate of the alphas")
+    search.add_argument(
+        "--alpha_init",
+        choices=("mcan", "uniform"),
+        default="mcan",
+        help="mcan: start in favour of MCAN's operations, as published; uniform: all alike",
+    )
+    search.add_argument(
+        "--unsampled",
+        choices=("drift", "still"),
+        default="drift",
+        help="operations that a step did not sample: Adam's momentum moves them on, as in the original, or they stay",
+    )
+    search.add_argument(
+        "--patience",
+        type=arguments.whole,
+        default=0,
+        help="stop once the architecture stands for this many epochs with architecture steps; 0: never",
+    )
+
+
+def add_train_flags(parser):
+    """What a training script does, with which architecture and checkpoint."""
+    group = parser.add_argument_group("what to do")
+    group.add_argument(
+        "--RUN",
+        choices=("train", "val", "test"),
+        default="train",
+        help="train; or score val; or write the predictions of test",
+    )
+    group.add_argument(
+        "--ARCH_PATH",
+        "--genotype",
+        metavar="FILE",
+        help="architecture: a JSON file (arch.json, genotype.json), a run folder that holds one, mcan, or random",
+    )
+    group.add_argument(
+        "--search_exp_dir",
+        metavar="DIR",
+        help="run folder of a search: its architecture and data; with --ARCH_PATH random or mcan its space",
+    )
+    group.add_argument(
+        "--ARCH_EPOCH",
+        type=arguments.whole,
+        help="which epoch of --ARCH_PATH (default: the last), by its key in arch.json: the log's epoch + 1",
+    )
+    group.add_argument(
+        "--CKPT_PATH", metavar="FILE", help="checkpoint, or run folder of a training: for val, test, and with --RESUME"
+    )
+    group.add_argument("--RESUME", action="store_true", help="continue the run of --CKPT_PATH")
+    parser.free.add("RESUME")
+    group.add_argument(
+        "--compile", action="store_true", help="compile the network's training step (torch.compile; for GPUs)"
+    )
+    group.add_argument("--select_on", choices=tuple(PROTOCOLS), default="last", help="what chooses the epoch")
+
+
+def _upgraded(saved):
+    """Arguments of an older version's run in today's meaning: there ``--batchsize`` counted for each process."""
+    if "batchsize_per_process" in saved:
+        return saved
+    saved = {**saved, "batchsize": None, "batchsize_per_process": saved.get("batchsize")}
+    if "ARCH_PATH" in saved:
+        saved = {"search_exp_dir": None, "enc_ops": None, "dec_ops": None, **saved}
+    # Mining counted its period from epoch 0.
+    return {"neg_period_from": "zero", **saved} if "neg_every" in saved else saved
+
+
+def _inherited(parser, args, fixed):
+    """Defaults from the run that this one uses; sizes that an architecture fixes are also put into ``fixed``."""
+    if args.RESUME:
+        return {}
+    if args.RUN == "train":
+        source = args.search_exp_dir or (args.ARCH_PATH if args.ARCH_PATH not in WORDS else None)
+        found = _of_search(parser, args, source, fixed) if source else {}
+    else:
+        source = args.CKPT_PATH
+        found = _of_checkpoint(args, source, fixed) if source else {}
+    folder = arguments.run_folder_of(source) if source else None
+    # A run that uses another one lies inside it.
+    return {**found, **fixed, **({"out_dir": str(folder)} if folder else {})}
+
+
+def _of_checkpoint(args, source, fixed):
+    """What the training that made the checkpoint ``source`` says."""
+    from models.architectures import read_architecture
+    from tasks.mmnas.checkpoints import arguments_of
+
+    # --demo has an architecture for trainings alone.
+    architecture = args.ARCH_PATH or args.search_exp_dir
+    found = {"ARCH_PATH": architecture, **arguments_of(source, fixed)}
+    if not fixed and architecture and architecture not in WORDS:
+        fixed.update(read_architecture(architecture, args.ARCH_EPOCH)[0].sizes())
+    return found
+
+
+def _of_search(parser, args, source, fixed):
+    """What the architecture to train and the search run ``source`` around it say."""
+    from models.architectures import read_architecture
+
+    found = {"ARCH_PATH": args.ARCH_PATH or args.search_exp_dir}
+    if found["ARCH_PATH"] not in WORDS:
+        architecture, found["ARCH_EPOCH"] = read_architecture(found["ARCH_PATH"], args.ARCH_EPOCH)
+        fixed.update(architecture.sizes())
+    elif not Path(source).exists():
+        raise UserError(f"--search_exp_dir {source} does not exist; name the folder that the search printed")
+    folder = arguments.run_folder_of(source)
+    saved = arguments.earlier_arguments(folder) if folder else {}
+    own = {action.dest for action in parser._actions}
+    if saved and DATA_OF_A_TASK & own == DATA_OF_A_TASK & set(saved):
+        found |= {name: saved[name] for name in DATA if name in saved}
+    elif saved:
+        logger.info("%s is a run of another task: its data are not taken over", folder)
+    if found["ARCH_PATH"] in WORDS:
+        if saved and not saved.keys() >= set(SPACE):
+            raise UserError(f"--search_exp_dir {source} is not the run of an MMNas search; name one that search_* made")
+        names = SPACE if found["ARCH_PATH"] == "random" else ("enc_blocks", "dec_blocks")
+        found |= {name: saved[name] for name in names if name in saved}
+    return found
+
+
+def parse_train(parser, argv, demo):
+    """Parse a training script's command line and check it; what is not given comes from the run that it uses.
+
+    Raises:
+        UserError: the flags in conflict.
+    """
+    fixed = {}
+    args = arguments.parse_args(parser, argv, demo=demo, inherit=lambda known: _inherited(parser, known, fixed))
+    if args.RESUME and not args.resume:
+        if not args.CKPT_PATH:
+            raise UserError("--RESUME needs --CKPT_PATH with the run folder to continue")
+        path = Path(args.CKPT_PATH)
+        words = sys.argv[1:] if argv is None else argv
+        folder = path if path.is_dir() else path.parent
+        if not (folder / "args.json").exists():
+            raise UserError(
+                f"--RESUME: {folder} is no run folder of this script; checkpoints of the original code can be scored "
+                "(--RUN val), not continued"
+            )
+        return arguments.parse_args(parser, [*words, "--resume", str(folder)], demo=demo)
+    if args.RUN == "train" and not args.ARCH_PATH:
+        raise UserError(
+            "which architecture? pass --ARCH_PATH with a JSON file (those in arch/), the run folder of a search, mcan, "
+            "or random"
+        )
+    if args.RUN != "train" and not args.CKPT_PATH:
+        raise UserError(f"--RUN {args.RUN} needs --CKPT_PATH with the run folder or a checkpoint of a training")
+    if not args.resume:
+        _check_architecture_flags(args, fixed)
+    return args
+
+
+def _check_architecture_flags(args, fixed):
+    """Refuse sizes and candidates that the network would not have."""
+    source = args.CKPT_PATH if args.RUN != "train" else args.ARCH_PATH
+    for name, size in fixed.items():
+        if getattr(args, name) != size:
+            side = {"enc_blocks": "encoder", "dec_blocks": "decoder"}[name]
+            raise UserError(
+                f"--{name} {getattr(args, name)}: the architecture of {source} has {size} {side} blocks; leave the "
+                "flag out (a search, mcan and random take it)"
+            )
+    for name in ("enc_ops", "dec_ops"):
+        if getattr(args, name) and args.ARCH_PATH != "random":
+            raise UserError(f"--{name}: only a search and --ARCH_PATH random choose operations; leave the flag out")

@@ -1,0 +1,427 @@
+"""Complete MMNas networks, fixed and searched, against the original's numbers; batches padded in different ways."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from models.architectures import load_architecture
+from models.mmnas.encoder_decoder import EncoderDecoder
+from models.mmnas.heads import AnswerHead, GroundingHead
+from models.mmnas.net import MultimodalNet
+from models.mmnas.published import from_published, to_published
+from tests.mmnas_golden import ARCHITECTURES, Golden, batch_of, build_net, filled, target_of
+from tests.paths import active_of, draw, gates_of, set_path
+from util.cli import UserError
+
+torch.set_num_threads(1)
+FULL = ["full_vqa_mmnas_h128", "full_vqa_mcan_h128", "full_vgd_mmnas_h128", "full_itm_mmnas_h128"]
+SUPERNET = Golden("supernet_vqa")
+ALPHA = "backnone.cells_{}.0.dag.{}.0.{}"
+
+
+def block_key(i, name):
+    return ALPHA.format("enc", i, name) if i < 12 else ALPHA.format("dec", i - 12, name)
+
+
+def loss_of(net, batch, target):
+    return F.binary_cross_entropy_with_logits(net(batch), target, reduction="sum")
+
+
+@pytest.mark.parametrize("pack", [False, True], ids=["padded", "packed"])
+@pytest.mark.parametrize("name", FULL)
+def test_full_network(name, pack):
+    golden = Golden(name)
+    net, batch = golden.network(pack), golden.batch()
+    with torch.no_grad():
+        out = net(batch)
+    out = dict(zip(("scores", "reg"), out, strict=True)) if isinstance(out, tuple) else {"out": out}
+    assert set(out) == set(golden.spec["outputs"])
+    for key, value in out.items():
+        golden.assert_output(key, value)
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_intermediates(name):
+    golden = Golden(name)
+    net, found = golden.network(pack=False), {}
+    modules = {
+        "imgfeat_linear": net.region_linear,
+        "backnone.cells_enc.0.dag.0.0": net.backbone.enc[0],
+        "backnone.cells_dec.0.dag.0.0": net.backbone.dec[0],
+        "backnone": net.backbone,
+        **dict(net.head.named_children()),
+    }
+    for key, module in modules.items():
+        module.register_forward_hook(lambda module, args, out, key=key: found.__setitem__(key, out))
+    with torch.no_grad():
+        net(golden.batch())
+    for key in golden.spec["intermediates"]:
+        if key == "backnone":
+            for i, value in enumerate(found[key]):
+                golden.assert_output(f"i.backnone.{i}", value)
+        else:
+            golden.assert_output(f"i.{key}", found[key])
+
+
+@pytest.mark.parametrize("name", [*FULL, "supernet_vqa"])
+def test_state_dicts_translate_both_ways(name):
+    golden = Golden(name)
+    theirs = {f"module.{key}": value for key, value in filled(golden.spec["state_dict"]).items()}
+    net = golden.network()
+    net.load_state_dict(from_published(theirs))
+    back = to_published(net.state_dict())
+    assert {key: value.shape for key, value in back.items()} == {key: value.shape for key, value in theirs.items()}
+    assert all(torch.equal(back[key], value) for key, value in theirs.items() if "linear_x_rel" not in key)
+    if "n_params" in golden.spec:
+        assert sum(net.count_parameters().values()) == golden.spec["n_params"]
+
+
+@pytest.mark.parametrize(("task", "unused"), [("vqa", True), ("vgd", False), ("itm", True)])
+def test_searched_networks_carry_what_the_original_expects(task, unused):
+    """Weights for relations of words, that nothing reads, in all but grounding; a fixed network has none."""
+    net = build_net(SUPERNET.spec, task)
+    theirs = to_published(net.state_dict())
+    extra = {"module.linear_x_rel.weight": (64, 3), "module.linear_x_rel.bias": (64,)} if unused else {}
+    assert {key: tuple(value.shape) for key, value in theirs.items() if "linear_x_rel" in key} == extra
+    assert len(theirs) == len(net.state_dict()) + len(extra)
+    ours = from_published(theirs)
+    assert ours.keys() == net.state_dict().keys()
+    assert all(torch.equal(ours[key], value) for key, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("key", ["fc.weight", "backnone.cells_enc.1.dag.0.0.ln.a_2", "proj"])
+def test_unknown_key_is_named(key):
+    with pytest.raises(UserError, match=f"has the key '{key}', which is not one of an original MMNas network"):
+        from_published({key: torch.zeros(1)})
+
+
+def test_candidate_beyond_the_list():
+    key = "backnone.cells_enc.0.dag.0.0.candidate_ops.2.ln.a_2"
+    with pytest.raises(UserError, match="not one of an original"):
+        from_published({key: torch.zeros(1)})
+
+
+class TestSupernet:
+    def test_initial_alphas_and_architecture(self):
+        net = build_net(SUPERNET.spec)
+        for i, gated in enumerate(net.backbone.gated()):
+            assert gated.alpha_prob.tolist() == SUPERNET.spec["initial_alpha_prob"][block_key(i, "alpha_prob")]
+            assert gated.alpha_gate.tolist() == SUPERNET.spec["initial_alpha_gate"][block_key(i, "alpha_gate")]
+        assert net.genotype().to_dict() == SUPERNET.spec["initial_genotype"]
+
+    def test_derived_architecture_and_its_output(self):
+        net = SUPERNET.network()
+        assert net.genotype().to_dict() == SUPERNET.spec["genotype_for_rule_fill"]
+        weights = SUPERNET.spec["genotype_weights_for_rule_fill"]
+        found = net.probabilities()
+        for title, key in (("encoder", "w_enc"), ("decoder", "w_dec")):
+            rows = [list(row.values()) for row in found[title].values()]
+            torch.testing.assert_close(torch.tensor(rows), torch.tensor(weights[key]))
+        gates_of(*net.choices()).decide()
+        assert [[active] for active in active_of(net)] == SUPERNET.spec["set_chosen_op_active"]
+        with torch.no_grad():
+            SUPERNET.assert_output("chosen", net(SUPERNET.batch()))
+
+    @pytest.mark.parametrize("mode", ["single", "full", "two"])
+    def test_mode(self, mode):
+        """Output, loss, gradients, and what they do to the architecture parameters."""
+        expected = SUPERNET.spec[mode]
+        net = SUPERNET.network()
+        for i, gated in enumerate(net.backbone.gated()):
+            n = len(gated.names)
+            active = (7 * i + 3) % n
+            set_path(gated.choice, mode, active, [(active + 1 + i % (n - 1)) % n] if mode == "two" else ())
+        batch = SUPERNET.batch()
+        with torch.no_grad():
+            SUPERNET.assert_output(f"{mode}.out", net(batch))
+        loss = loss_of(net, batch, target_of(SUPERNET.spec["target_seed"]))
+        loss.backward()
+        assert loss.item() == pytest.approx(expected["loss"], rel=1e-5)
+        norm = torch.cat([p.grad.flatten() for p in net.weights() if p.grad is not None]).double().norm()
+        assert norm.item() == pytest.approx(expected["net_grad_norm"], rel=1e-4)
+        self.check_idle(net, expected["net_params_with_zero_grad"])
+        if mode != "single":
+            self.check_alphas(net, expected, mode)
+
+    def check_idle(self, net, theirs):
+        """What has a zero gradient in the original has none here, and `path_weights` is the rest."""
+        idle = {key for key, p in net.named_parameters() if p.grad is None and ".alpha_" not in key}
+        state = {key: torch.empty(0) for key in theirs if not key.startswith("linear_x_rel")}
+        assert idle == set(from_published(state))
+        used = {id(p) for key, p in net.named_parameters() if key not in idle and ".alpha_" not in key}
+        assert used == {id(p) for p in net.path_weights()}
+
+    def check_alphas(self, net, expected, mode):
+        gates = gates_of(*net.choices(), mode=mode)
+        alphas = [choice.logits for choice in gates.choices]
+        optimizer = torch.optim.Adam(alphas, lr=0.1, betas=(0.0, 0.999), eps=1e-8)
+        self.compare(expected["alpha_gate_grad"], "alpha_gate", [choice.gates.grad for choice in gates.choices])
+        gates.finish_backward()
+        self.compare(expected["alpha_prob_grad"], "alpha_prob", [alpha.grad for alpha in alphas])
+        optimizer.step()
+        self.compare(expected["alpha_prob_after_one_adam_step"], "alpha_prob", alphas)
+        gates.finish_step()
+        if "alpha_prob_after_rescale" in expected:
+            self.compare(expected["alpha_prob_after_rescale"], "alpha_prob", alphas)
+
+    def compare(self, expected, name, tensors):
+        for i, value in enumerate(tensors):
+            torch.testing.assert_close(
+                value.detach(), torch.tensor(expected[block_key(i, name)]), rtol=1e-4, atol=1e-4, msg=lambda m: m
+            )
+
+
+class TestTrajectory:
+    spec = Golden("trajectory").spec
+
+    def warm_up(self, base, step):
+        """The rate of step number ``step`` (from 1) with two steps an epoch."""
+        return base * min(1.0, math.ceil(step / 2) / 4)
+
+    def train(self, net, parameters, seed, step, rate, optimizer):
+        """One step of the original's loop; returns loss and gradient norm."""
+        optimizer.zero_grad()
+        loss = loss_of(net, batch_of(self.spec["input_spec"], seed), target_of(seed + 100))
+        loss.backward()
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
+        return loss.item(), norm.item()
+
+    def prepared(self, architecture=None):
+        spec = self.spec if architecture else self.spec["search_net_steps"]
+        net = build_net(spec, architecture=architecture).train()
+        theirs = {key.removeprefix("module."): value.shape for key, value in to_published(net.state_dict()).items()}
+        net.load_state_dict(from_published(filled(theirs.items())))
+        return net, torch.optim.Adam(net.weights(), lr=0.0, betas=(0.9, 0.98), eps=1e-9)
+
+    def test_training_of_a_fixed_network(self):
+        net, optimizer = self.prepared(load_architecture(ARCHITECTURES / "mmnas_vqa.json"))
+        assert net.genotype().to_dict() == self.spec["cfg"]["GENOTYPE"]
+        for i, expected in enumerate(self.spec["steps"]):
+            rate = self.warm_up(1.2e-3, i + 1) * (0.2 if i == 7 else 1.0)
+            assert rate == pytest.approx(expected["lr"])
+            loss, norm = self.train(net, net.weights(), 100 + i, i, rate, optimizer)
+            assert loss == pytest.approx(expected["loss"], rel=1e-4)
+            assert norm == pytest.approx(expected["grad_norm_before_clip"], rel=1e-3)
+            total = net.head.proj.weight.double().sum().item()
+            assert total == pytest.approx(expected["proj_weight_sum"], abs=1e-3)
+            row = net.embedding.weight[1].double().abs().sum().item()
+            assert row == pytest.approx(expected["emb_row1_abs"], abs=1e-3)
+
+    def test_network_steps_of_a_search(self):
+        """With zero gradients for what was not sampled, as in the original."""
+        net, optimizer = self.prepared()
+        probes = {
+            "enc0.op0": net.backbone.enc[0][0].operations["self_att_64"].mhatt.linear_q.weight,
+            "enc0.op1": net.backbone.enc[0][0].operations["feed_forward"].mlp.linear.weight,
+            "dec5.op2": net.backbone.dec[5][0].operations["guided_att_64"].mhatt.linear_v.weight,
+        }
+        for step, expected in enumerate(self.spec["search_net_steps"]["steps"]):
+            for gated, active in zip(net.backbone.gated(), expected["active"], strict=True):
+                set_path(gated.choice, "single", active)
+            rate = self.warm_up(4e-3, step + 1)
+            loss, norm = self.train(net, net.weights(), 300 + step, step, rate, optimizer)
+            assert loss == pytest.approx(expected["loss"], rel=1e-4)
+            assert norm == pytest.approx(expected["grad_norm_before_clip"], rel=1e-3)
+            for name, (total, absolute) in expected["probes"].items():
+                weight = probes[name].detach().double()
+                assert weight.sum().item() == pytest.approx(total, abs=1e-4 * absolute)
+                assert weight.abs().sum().item() == pytest.approx(absolute, rel=1e-4)
+
+
+def small_net(names=("self_att_16", "rel_self_att_16", "guided_att_16", "feed_forward"), dropout=0.0):
+    torch.manual_seed(0)
+    backbone = EncoderDecoder.searched(
+        32, dropout, num_enc=3, num_dec=5, enc_candidates=("self_att_16", "feed_forward"), dec_candidates=names
+    )
+    return MultimodalNet(backbone, AnswerHead(32, dropout, 7, hidden=16), (11, 6), region_size=9)
+
+
+def random_batch(counts, lengths, num_regions, num_tokens, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    total = len(counts)
+    regions = torch.rand(total, 12, 9, generator=g) + 0.1
+    corner = 50 * torch.rand(total, 12, 2, generator=g)
+    boxes = torch.cat([corner, corner + 1 + 50 * torch.rand(total, 12, 2, generator=g)], -1)
+    tokens = torch.randint(1, 11, (total, 14), generator=g)
+    counts, lengths = torch.tensor(counts), torch.tensor(lengths)
+    beyond = torch.arange(12) >= counts[:, None]
+    batch = {
+        "regions": regions.masked_fill(beyond[..., None], 0.0)[:, :num_regions],
+        "boxes": boxes.masked_fill(beyond[..., None], 0.0)[:, :num_regions],
+        "tokens": tokens.masked_fill(torch.arange(14) >= lengths[:, None], 0)[:, :num_tokens],
+        "counts": counts,
+        "image_size": torch.tensor([[100.0, 120.0]]).expand(total, 2),
+    }
+    return batch
+
+
+sizes = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 14)), min_size=1, max_size=4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(sizes=sizes, pack=st.booleans(), seed=st.integers(0, 99))
+def test_padding_to_the_longest_changes_nothing(sizes, pack, seed):
+    """Logits and gradients of a batch padded to the longest, packed or not, are those of full padding unpacked."""
+    counts, lengths = zip(*sizes, strict=True)
+    results = []
+    for longest in (False, True):
+        net = small_net()
+        net.pack = pack if longest else False
+        draw(net, "full", torch.Generator().manual_seed(seed))
+        shape = (max(counts), max(lengths)) if longest else (12, 14)
+        logits = net(random_batch(counts, lengths, *shape))
+        logits.square().sum().backward()
+        gradients = {key: p.grad for key, p in net.named_parameters() if p.grad is not None}
+        results.append({"logits": logits, **gradients})
+    assert results[0].keys() == results[1].keys()
+    for key, value in results[0].items():
+        torch.testing.assert_close(results[1][key], value, rtol=1e-3, atol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_question_without_words_and_an_image_without_regions(pack):
+    """Each attends evenly to all of its padding; the other samples do not notice."""
+    net = small_net().eval()
+    net.pack = pack
+    both = net(random_batch([5, 0, 7], [4, 6, 0], 12, 14))
+    assert both.isfinite().all()
+    net.pack = False
+    torch.testing.assert_close(net(random_batch([5, 0, 7], [4, 6, 0], 12, 14)), both, rtol=1e-4, atol=1e-5)
+    alone = random_batch([5, 0, 7], [4, 6, 0], 12, 14)
+    torch.testing.assert_close(net({k: v[:1] for k, v in alone.items()}), both[:1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["single", "full"])
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_float64_network_is_exact(pack, mode):
+    """Masks, relations, gates and outputs follow its type: what padding does is no larger than float64's rounding."""
+    results = []
+    for dtype, shape, packed in ((torch.float64, (7, 6), pack), (torch.float64, (12, 14), False), (None, (7, 6), pack)):
+        net = small_net(names=("rel_self_att_16", "guided_att_16", "self_att_16")).to(dtype or torch.float32)
+        net.pack = packed
+        net.backbone.sample(mode, torch.Generator().manual_seed(4))
+        batch = random_batch([5, 7, 3], [4, 6, 2], *shape)
+        logits = net({key: value.double() if key == "boxes" and dtype else value for key, value in batch.items()})
+        assert logits.dtype == (dtype or torch.float32)
+        logits.square().sum().backward()
+        results.append([logits, *(p.grad for p in net.parameters() if p.grad is not None)])
+    for one, other, single in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(single, other.float(), rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_regions_are_masked_by_their_number_and_not_by_what_they_hold(pack):
+    """A region of zeros is a region; what stands behind an image's own regions is not read."""
+    net, batch = small_net().eval(), random_batch([5, 7], [4, 6], 7, 6)
+    net.pack = pack
+    batch["regions"][0, 2] = 0.0
+    _, y_rows = net.embed_regions(batch)
+    assert (~y_rows.mask[:, 0, 0]).sum(1).tolist() == [5, 7]
+    weights = net.pooling_weights(batch)[1][..., 0]
+    assert weights[0, 2] > 0 and not weights[0, 5:].any()
+    expected = net(batch)
+    batch["regions"][0, 5:], batch["boxes"][0, 5:] = 3.0, 4.0
+    torch.testing.assert_close(net(batch), expected)
+
+
+def test_padding_is_full_only_where_an_operation_needs_it():
+    assert not small_net().needs_full_padding
+    net = small_net(("std_conv_3", "uniimg_att_32"))
+    assert net.needs_full_padding
+    assert net.embed_words(torch.tensor([[3, 0, 0]]))[1].index is None
+
+
+def test_relations_are_computed_only_for_operations_that_run(monkeypatch):
+    net, batch = small_net(), random_batch([5, 7], [4, 6], 7, 6)
+    calls = []
+    original = net.relation
+    monkeypatch.setattr(net, "relation", lambda *args: calls.append(args) or original(*args))
+    for gated in net.backbone.gated():
+        set_path(gated.choice, "single", 0)
+    net(batch)
+    assert not calls
+    set_path(net.choices()[-1], "full", 0)
+    net(batch)
+    assert len(calls) == 1
+
+
+def test_half_precision_features_are_taken():
+    net, batch = small_net().eval(), random_batch([5, 7], [4, 6], 7, 6)
+    half = {**batch, "regions": batch["regions"].half()}
+    torch.testing.assert_close(net(half), net({**half, "regions": half["regions"].float()}))
+
+
+@pytest.mark.parametrize("pack", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 1e-4])
+def test_bfloat16_autocast(pack, dropout):
+    """Close to float32, gradients finite, in every mode; a little dropout takes the code of training."""
+    net, batch = small_net(dropout=dropout), random_batch([5, 7, 0], [4, 6, 3], 7, 6)
+    net.pack = pack
+    for mode in ("single", "full", "two"):
+        draw(net, mode, torch.Generator().manual_seed(1))
+        expected = net(batch)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = net(batch)
+        assert logits.dtype == torch.float32
+        torch.testing.assert_close(logits, expected, rtol=0.1, atol=0.1)
+        logits.sum().backward()
+        assert all(p.grad.isfinite().all() for p in net.path_weights())
+
+
+def test_box_features_are_concatenated():
+    torch.manual_seed(0)
+    backbone = EncoderDecoder.fixed(load_architecture(ARCHITECTURES / "mcan.json"), 64, 0.0)
+    net = MultimodalNet(backbone, AnswerHead(64, 0.0, 7), (11, 6), region_size=9, box_feature=8).eval()
+    assert net.region_linear.in_features == 17
+    batch = random_batch([5, 7], [4, 6], 7, 6)
+    moved = {**batch, "boxes": batch["boxes"] * 1.5}
+    assert not torch.allclose(net(batch), net(moved))
+
+
+def test_pooling_weights_point_at_kept_positions():
+    net, batch = small_net().eval(), random_batch([5, 7], [4, 6], 7, 6)
+    words, regions = net.pooling_weights(batch)
+    assert words.shape == (2, 6, 1) and regions.shape == (2, 7, 1)
+    torch.testing.assert_close(words.sum(1), torch.ones(2, 1))
+    torch.testing.assert_close(regions.sum(1), torch.ones(2, 1))
+    assert not words[0, 4:].any() and not regions[0, 5:].any() and words[0, :4].all()
+
+
+def test_given_word_vectors_are_copied_and_trained():
+    vectors = torch.rand(11, 6)
+    net = MultimodalNet(small_net().backbone, AnswerHead(32, 0.0, 7), vectors, region_size=9)
+    assert torch.equal(net.embedding.weight, vectors)
+    net.embedding.weight.data.zero_()
+    assert vectors.all() and any(p is net.embedding.weight for p in net.weights())
+
+
+def test_scores_of_grounding_are_logits_for_the_other_loss():
+    torch.manual_seed(0)
+    head = GroundingHead(32, 0.0, scores_loss="bce").eval()
+    x, y = torch.randn(2, 3, 32), torch.randn(2, 5, 32)
+    logits, boxes = head(x, y)
+    head.scores_loss = "kld"
+    scores, same = head(x, y)
+    torch.testing.assert_close(scores, logits.log_softmax(-1))
+    assert torch.equal(boxes, same) and boxes.shape == (2, 5, 4)
+
+
+def test_a_network_without_relations_does_not_train_their_projection():
+    """Else every parameter is among `weights`, and gets a gradient."""
+    for name, unread in (("mcan", {"relation_linear.weight", "relation_linear.bias"}), ("mmnas_vqa", set())):
+        backbone = EncoderDecoder.fixed(load_architecture(ARCHITECTURES / f"{name}.json"), 64, 0.0)
+        net = MultimodalNet(backbone, AnswerHead(64, 0.0, 7), (11, 6), region_size=9)
+        net(random_batch([5, 7], [4, 6], 7, 6)).sum().backward()
+        assert {key for key, p in net.named_parameters() if p.grad is None} == unread
+        assert {id(p) for p in net.weights()} == {id(p) for p in net.parameters() if p.grad is not None}
+        assert net.uses_all_weights() and not net.arch_parameters()
