@@ -8,6 +8,7 @@ import numpy as np
 from datasets.itm_files import CAPTIONS_PER_IMAGE
 from datasets.region_files import BadRegions, Regions
 from datasets.region_store import RegionStore, RegionStoreWriter, encode_regions
+from util.arrays import DamagedArray, read_array
 from util.cli import UserError
 from util.progress import progress
 
@@ -67,9 +68,9 @@ def _open(files, split, images):
         folder = next(iter(files.values())).parent
         raise UserError(f"{folder} has no {split}_ims.npy but has captions of {split}; put the file there")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is damaged or no .npy file ({error}); fetch it again") from None
+        array = read_array(path)
+    except DamagedArray as reason:
+        raise UserError(f"{path} {reason}; fetch it again") from None
     if array.ndim != 3 or array.dtype.kind != "f" or len(array) not in (images, CAPTIONS_PER_IMAGE * images):
         raise UserError(
             f"{path} has {array.dtype} of shape {array.shape}; expected numbers ({images:,} images, regions, width), or"

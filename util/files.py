@@ -85,13 +85,13 @@ class NpyFile:
             UserError: the file is missing or damaged.
         """
         if self._array is None:
-            import numpy as np
+            from util.arrays import DamagedArray, read_array
 
             try:
-                self._array = np.load(self.path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
+                self._array = read_array(self.path)
+            except DamagedArray as reason:
                 raise UserError(
-                    f"{self.path} is missing or damaged ({error}); delete its folder, so that it is made again"
+                    f"{self.path} is missing or damaged (it {reason}); delete its folder, so that it is made again"
                 ) from None
         return self._array
 
