@@ -19,7 +19,7 @@ from tasks import itm
 from tasks.supernet import flags, start
 from util.cli import run_cli
 
-DEMO = {**itm.DEMO, "epochs": 10, "lr_decay_epochs": (7, 9), "neg_start_epoch": 3, "neg_every": 2, "ARCH_PATH": "mcan"}
+DEMO = {**itm.DEMO, "epochs": 10, "lr_decay_epochs": (7, 9), "neg_start_epoch": 4, "neg_every": 2, "ARCH_PATH": "mcan"}
 
 
 def get_args_parser():

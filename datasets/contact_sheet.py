@@ -19,7 +19,7 @@ def draw_sheet(images, texts, path, title=""):
     """
     from PIL import Image, ImageDraw
 
-    from datasets.extractor_files import read_image
+    from datasets.pictures import open_picture
 
     columns, rows = min(COLUMNS, len(images)), -(-len(images) // COLUMNS)
     step = TILE + MARGIN
@@ -30,7 +30,7 @@ def draw_sheet(images, texts, path, title=""):
     for number, (image, text) in enumerate(zip(images, texts, strict=True)):
         left = MARGIN + number % COLUMNS * step
         top = MARGIN + TEXT_HEIGHT + number // COLUMNS * (step + TEXT_HEIGHT)
-        picture = Image.fromarray(read_image(image))
+        picture = open_picture(image)
         scale = TILE / max(picture.size)
         picture = picture.resize([max(1, round(scale * side)) for side in picture.size])
         sheet.paste(picture, (left + (TILE - picture.width) // 2, top + TILE - picture.height))

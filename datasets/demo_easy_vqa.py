@@ -104,8 +104,9 @@ def _import_easy_vqa():
 def _read_picture(path, size):
     from PIL import Image
 
-    with Image.open(path) as picture:
-        picture = picture.convert("RGB")
-        if picture.size != (size[1], size[0]):
-            picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-        return np.asarray(picture).transpose(2, 0, 1)
+    from datasets.pictures import open_picture
+
+    picture = open_picture(path)
+    if picture.size != (size[1], size[0]):
+        picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(picture).transpose(2, 0, 1)

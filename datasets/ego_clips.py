@@ -5,9 +5,11 @@ import random
 
 import numpy as np
 
+from datasets.pictures import BadImage, open_grey, open_picture
+
 SCALES = (1.0, 0.84089641525, 0.7071067811803005, 0.5946035574934808, 0.4999999999911653)
 CHANNELS = {"rgb": 3, "depth": 1}
-MODES = {"rgb": "RGB", "depth": "L"}
+OPENERS = {"rgb": open_picture, "depth": open_grey}
 
 
 def centre_begin(length, duration):
@@ -73,19 +75,15 @@ def decode(data, field):
         field: ``rgb`` for three channels, ``depth`` for 8-bit grey.
 
     Returns:
-        A Pillow image.
+        A Pillow image of mode RGB or L, see `datasets.pictures`.
 
     Raises:
         ValueError: the bytes are no whole image.
     """
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        return Image.open(io.BytesIO(data)).convert(MODES[field])
-    except UnidentifiedImageError:
-        raise ValueError("not an image") from None
-    except (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError) as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        return OPENERS[field](io.BytesIO(data))
+    except BadImage as reason:
+        raise ValueError(str(reason).removeprefix("is ")) from None
 
 
 def pixels(image):

@@ -223,7 +223,8 @@ def _regions(images, names, extractor, workers, invalid):
 
 def _read(task):
     """The prepared image and its (height, width), or the reason why it cannot be read."""
-    from datasets.extractor_files import BadImage, read_image
+    from datasets.extractor_files import read_image
+    from datasets.pictures import BadImage
 
     path, _, prepare = task
     try:

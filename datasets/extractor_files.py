@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.pictures import open_picture
 from datasets.region_files import ARRAYS, DAMAGE, LAYOUT
 from util.cli import UserError
 from util.files import atomic_path
@@ -13,10 +14,6 @@ from util.trees import list_files
 IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # Of the published features; the networks that read them take no more.
 MOST_REGIONS = 100
-
-
-class BadImage(Exception):
-    """An image that cannot be read; the message is the second half of a sentence that begins with its name."""
 
 
 def list_images(folder):
@@ -41,28 +38,12 @@ def list_images(folder):
 
 
 def read_image(path):
-    """Pixels of an image file, uint8 (H, W, 3) red, green, blue: upright as a viewer shows it, transparency on white.
+    """Pixels of an image file, uint8 (H, W, 3) red, green, blue, as of `datasets.pictures.open_picture`.
 
     Raises:
         BadImage: it cannot be read.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if "A" in image.getbands() or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return np.array(image.convert("RGB"))
-    except FileNotFoundError:
-        raise BadImage("does not exist") from None
-    except UnidentifiedImageError:
-        raise BadImage("is not a readable image (empty, cut off, or of an unknown kind)") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # a damaged file fails in almost any way
-        raise BadImage(f"is not a readable image ({' '.join(str(error).split()) or type(error).__name__})") from None
+    return np.array(open_picture(path))
 
 
 def write_regions(path, x, boxes, height, width):

@@ -7,8 +7,9 @@ of a uint8 (H, W, 3) image, for the processes that read), ``finish`` (prepared i
 
 import inspect
 
-from datasets.extractor_files import BadImage, read_image
+from datasets.extractor_files import read_image
 from datasets.extractor_weights import TORCHVISION
+from datasets.pictures import BadImage
 from datasets.pixel_regions import NAME as PIXELS
 from datasets.pixel_regions import PixelRegions
 from datasets.torch_extractors import BOXES_NAME, GRID_NAME, BoxExtractor, GridExtractor

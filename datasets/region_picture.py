@@ -1,5 +1,7 @@
 """Pictures of an image's regions, and of boxes that a network found in it."""
 
+from datasets.pictures import BadImage, open_picture
+from util.cli import UserError
 from util.files import atomic_path
 
 # Regions below this share of the largest weight are not drawn.
@@ -10,7 +12,9 @@ LINE = 3
 
 
 def draw_regions(image, boxes, weights, path):
-    """Draw boxes over an image, each as strong as its weight, and write it atomically.
+    """Draw boxes over an image as networks see it (`datasets.pictures`), each as strong as its weight.
+
+    It is written atomically.
 
     Args:
         image: Path of the image.
@@ -19,7 +23,7 @@ def draw_regions(image, boxes, weights, path):
         path: Where to write; the suffix gives the form (.png, .jpg).
 
     Raises:
-        UserError: the picture cannot be written.
+        UserError: the image cannot be read, or the picture cannot be written.
     """
     largest = max(float(weights.max()), 1e-12)
     marks = sorted(zip(boxes.tolist(), weights.tolist(), strict=True), key=lambda pair: pair[1])
@@ -36,7 +40,10 @@ def _draw(image, marks, path):
     """Draw ``marks``, tuples of box, text and strength in 0..1, the last one on top."""
     from PIL import Image, ImageDraw
 
-    picture = Image.open(image).convert("RGB")
+    try:
+        picture = open_picture(image)
+    except BadImage as reason:
+        raise UserError(f"{image} {reason}; give another image") from None
     scale = max(1, round(SMALLEST_SIDE / min(picture.size)))
     scale = min(scale, LARGEST_SIDE / max(picture.size))
     picture = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.NEAREST).convert("RGBA")

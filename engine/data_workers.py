@@ -24,6 +24,7 @@ SHARED_FOLDER = "/dev/shm"
 PREFETCH, IN_USE = 2, 2
 # We leave shared memory to others (NCCL, another run): this many bytes, but at most an eighth of all.
 MARGIN, MARGIN_SHARE = 64 << 20, 8
+MOST_FILES = 65536
 _MORE = "`docker run --shm-size 8g` (or --ipc host) gives more"
 _said = set()
 
@@ -43,6 +44,7 @@ class BatchLoader(DataLoader):
     def __init__(self, dataset, num_workers, batch_size, **options):
         workers, prefetch = affordable(dataset, num_workers, batch_size)
         if workers:
+            _allow_more_files()
             options |= {"prefetch_factor": prefetch, "persistent_workers": True, "worker_init_fn": _start_worker}
         self.source = dataset
         dataset = _Shared(dataset) if workers else dataset
@@ -169,6 +171,19 @@ def _can_share():
     except (ImportError, OSError, RuntimeError):
         return False
     return True
+
+
+def _allow_more_files():
+    """Raise the limit of open files as far as the system lets us: every tensor of a waiting batch is one."""
+    try:
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (ImportError, OSError, ValueError):
+        return  # another system, or not allowed: then the usual limit has to do
 
 
 def _bytes_of_batch(dataset, batch_size):

@@ -62,6 +62,10 @@ class FusionGenotype:
         """Number of input features I, as the concatenation's indices imply it."""
         return self.concat[-1] + 1 - len(self.steps)
 
+    def same_network(self, other):
+        """Whether both describe the same network, whatever its inputs are called."""
+        return (self.edges, self.steps, self.concat) == (other.edges, other.steps, other.concat)
+
     def sizes(self):
         """Sizes by the names of their flags: steps, multiplier, node_steps, node_multiplier; {} without a step."""
         if not self.steps:

@@ -23,6 +23,7 @@ POSIX_NAMES = {
 GUARDED = {
     ("util/processors.py", "os.sched_getaffinity"),
     ("engine/data_workers.py", "os.statvfs"),
+    ("engine/data_workers.py", "resource"),
     ("engine/report.py", "resource"),
     ("engine/features.py", "os.sysconf"),
 }

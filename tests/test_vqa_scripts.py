@@ -147,7 +147,9 @@ def test_a_micro_batch_can_be_a_single_question(questions, tmp_path, monkeypatch
 
 
 def test_resume_as_the_original_spells_it(questions, trained):
-    longer = train_vqa.main(["--RUN", "train", "--RESUME", "--CKPT_PATH", trained["folder"], "--epochs", "3"])
+    # The command as it was, with the flag that resumes.
+    flags = ["--RUN", "train", "--ARCH_PATH", str(questions.folder), "--RESUME", "--CKPT_PATH", trained["folder"]]
+    longer = train_vqa.main([*flags, "--epochs", "3"])
     assert longer["epochs"] == 3 and longer["folder"] == trained["folder"]
 
 

@@ -1,5 +1,10 @@
 """Checkpoints: written atomically, read without running code, loaded with a clear word on what does not fit."""
 
+import pickle
+import re
+import zipfile
+
+import numpy as np
 import torch
 
 from util.cli import UserError, is_out_of_memory
@@ -21,11 +26,16 @@ def save_checkpoint(path, value):
 def load_checkpoint(path):
     """Read a checkpoint onto the CPU; nothing in the file can run.
 
+    Single numbers and texts of numpy, such as the best accuracy of the original code, become plain Python ones.
+
     Raises:
         UserError: the file is missing, cannot be read, is damaged, or holds more than plain data.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(path):
+            _check_sums(path)
+        with torch.serialization.safe_globals(_NUMPY_SCALARS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; expected a checkpoint file") from None
     except OSError as error:
@@ -35,19 +45,80 @@ def load_checkpoint(path):
     except Exception as error:  # a damaged file fails in almost any way
         if is_out_of_memory(error):
             raise
+        refused = _REFUSED.search(str(error))
+        if refused and isinstance(error, pickle.UnpicklingError):
+            raise UserError(
+                f"{path} is not a readable checkpoint: it holds {refused[1]}, and only tensors and plain data are read;"
+                " if you trust whoever made it, since this runs what is in it, save its weights alone: `python -c"
+                f" \"import torch; torch.save(torch.load('{path}', weights_only=False)['state_dict'], 'NEW_FILE')\"`"
+            ) from None
         raise UserError(
             f"{path} is not a readable checkpoint ({type(error).__name__}): it is damaged, was not written by "
             "torch.save, or holds more than tensors and plain data"
         ) from None
 
 
+def _check_sums(path):
+    """Hold every part of a zipped checkpoint against its check sum, which torch leaves out when it reads.
+
+    Raises:
+        ValueError: some differ. (Where all do, the file was written without.)
+    """
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        wrong = sum(not _is_whole(archive, name) for name in names)
+    if 0 < wrong < len(names):
+        raise ValueError("damaged")
+
+
+def _is_whole(archive, name):
+    try:
+        with archive.open(name) as part:
+            while part.read(1 << 20):
+                pass
+    except zipfile.BadZipFile:
+        return False
+    return True
+
+
+class _Kind:
+    """What a pickle says of the type of a numpy scalar, in place of ``numpy.dtype``: its code and byte order."""
+
+    def __init__(self, code, align=False, copy=False):
+        if not isinstance(code, str) or not re.fullmatch(r"[biufcSU]\d{1,4}", code):
+            raise pickle.UnpicklingError("GLOBAL numpy.dtype")
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state):
+        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "=", "|"):
+            raise ValueError("damaged")
+        self.order = state[1]
+
+
+def _scalar(kind, data):
+    """The plain number or text that a numpy scalar of a `_Kind` with the bytes ``data`` stands for."""
+    if not isinstance(kind, _Kind) or not isinstance(data, bytes):
+        raise ValueError("damaged")
+    (value,) = np.frombuffer(data, dtype=np.dtype(kind.order + kind.code)).tolist()
+    return value
+
+
+_NUMPY_SCALARS = [
+    (_Kind, "numpy.dtype"),
+    (_scalar, "numpy.core.multiarray.scalar"),
+    (_scalar, "numpy._core.multiarray.scalar"),
+]
+_REFUSED = re.compile(r"GLOBAL ([\w.]+)")
+
+
 def load_state_dict_file(path):
-    """Read a bare state dict; a ``module.`` prefix (saved inside DataParallel) is taken off.
+    """Read a state dict, bare or the ``state_dict`` of a checkpoint; a prefix ``module.`` (of DataParallel) goes.
 
     Raises:
         UserError: see `load_checkpoint`, or the file is no state dict.
     """
     state = load_checkpoint(path)
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise UserError(f"{path} is not a state dict (names -> tensors)")
     return {key.removeprefix("module."): value for key, value in state.items()}

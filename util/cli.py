@@ -80,7 +80,7 @@ def dead_worker(error):
     if isinstance(error.__cause__, RuntimeError):  # torch's first word, which names the signal
         text += " ".join(str(error.__cause__).split())
     signal = text.partition("killed by signal: ")[2].split(".")[0]
-    if "Communication with the workers" in text:
+    if "Communication with the workers" in text or "items of ancdata" in text:
         reason = "too many open files for so many data workers (`ulimit -n 65536` raises the limit)"
     elif not text.startswith("DataLoader worker (pid"):
         return None

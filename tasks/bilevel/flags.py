@@ -279,7 +279,9 @@ def parse_found(task, parser, argv, demo):
             "--train_on train+dev leaves no dev split to select on; add --select_on test or --select_on last"
         )
     if not args.resume:
-        _check_given_sizes(arguments.given_flags(parser, argv), args, fixed)
+        given = arguments.given_flags(parser, argv)
+        _check_given_sizes(given, args, fixed)
+        _check_given_genotype(given, args)
     check_architecture(args, task.NUM_FEATURES, cell=args.genotype == "random" and args.fusion != "late")
     check_schedule(args)
     return args
@@ -297,6 +299,17 @@ def _check_given_sizes(given, args, fixed):
                 f"--{name} {given[name]}: the genotype of {genotype_source(args)} has {fixed[name]}, and a genotype "
                 "fixes its sizes; leave the flag out"
             )
+
+
+def _check_given_genotype(given, args):
+    """Refuse another genotype than that of the training that is tested."""
+    from models.genotypes import has_genotype, load_genotype
+
+    if not args.eval_exp_dir or not given.get("genotype"):
+        return
+    asked, tested = given["genotype"], args.eval_exp_dir
+    if asked == "random" or not has_genotype(tested) or not load_genotype(asked).same_network(load_genotype(tested)):
+        raise UserError(f"--genotype {asked}: --eval_exp_dir {tested} tests that run's own network; leave the flag out")
 
 
 def genotype_source(args):

@@ -188,6 +188,8 @@ def _upgraded(saved):
 
 def _inherited(parser, args, fixed):
     """Defaults from the run that this one uses; sizes that an architecture fixes are also put into ``fixed``."""
+    if args.RESUME:
+        return {}
     if args.RUN == "train":
         source = args.search_exp_dir or (args.ARCH_PATH if args.ARCH_PATH not in WORDS else None)
         found = _of_search(parser, args, source, fixed) if source else {}
@@ -274,9 +276,10 @@ def _check_architecture_flags(args, fixed):
     source = args.CKPT_PATH if args.RUN != "train" else args.ARCH_PATH
     for name, size in fixed.items():
         if getattr(args, name) != size:
+            side = {"enc_blocks": "encoder", "dec_blocks": "decoder"}[name]
             raise UserError(
-                f"--{name} {getattr(args, name)}: the architecture of {source} has {size} blocks there, and an "
-                "architecture fixes its sizes; leave the flag out"
+                f"--{name} {getattr(args, name)}: the architecture of {source} has {size} {side} blocks; leave the "
+                "flag out (a search, mcan and random take it)"
             )
     for name in ("enc_ops", "dec_ops"):
         if getattr(args, name) and args.ARCH_PATH != "random":

@@ -399,7 +399,7 @@ def test_a_frame_that_cannot_be_read(raw, what):
         path.write_bytes(path.read_bytes()[:-100] if what == "cut" else b"no image")
     with pytest.raises(UserError) as error:
         dataset.read([0])
-    reason = {"cut": "truncated", "text": "(not an image)", "gone": "No such file"}[what]
+    reason = {"cut": "truncated", "text": "(not a readable image", "gone": "No such file"}[what]
     one_line(error, str(path), reason, f"prepare_ego.py --dir {raw}", "--skip_invalid")
     assert dataset.read([0], without=("depth",))["rgb"].shape == (1, 3, 16, 12, 12)
 

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.extractor_files import BadImage, read_image
+from datasets.extractor_files import read_image
+from datasets.pictures import BadImage
 from datasets.pixel_regions import PixelRegions, object_boxes
 from tests.datasets.drawn_pictures import BACKGROUND, COLOURS, draw, save
 from util.cli import UserError

@@ -103,8 +103,8 @@ def test_checking_without_packing(raw, capsys):
 DAMAGE = {
     "gone": (lambda path: path.unlink(), "is missing (1 of 20 frames)"),
     "cut": (lambda path: path.write_bytes(path.read_bytes()[:-80]), "truncated"),
-    "text": (lambda path: path.write_bytes(b"no image"), "not an image"),
-    "empty": (lambda path: path.write_bytes(b""), "not an image"),
+    "text": (lambda path: path.write_bytes(b"no image"), "not a readable image"),
+    "empty": (lambda path: path.write_bytes(b""), "not a readable image"),
     "size": (lambda path: Image.new("L", (20, 26)).save(path), "has 20x26 pixels, the clip's first frame 26x20"),
     "folder": (lambda path: shutil.rmtree(path.parent), "is missing"),
     "a folder": (lambda path: (path.unlink(), path.mkdir()), "Is a directory"),

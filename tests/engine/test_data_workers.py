@@ -133,6 +133,16 @@ class TestReading:
         for _ in range(2):
             assert os.getpid() not in check(list(batches))
 
+    def test_they_may_open_more_files(self):
+        resource = pytest.importorskip("resource")
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+            loader(Data())
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(hard, 65536) if hard > 0 else 65536, hard)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
     def test_workers_compute_in_one_thread(self):
         class Threads(Data):
             def __getitems__(self, indices):
@@ -241,7 +251,8 @@ def test_a_process_of_several_that_is_killed_is_named(monkeypatch, signal_name, 
 def test_other_errors_are_not_taken_for_a_dead_worker():
     assert dead_worker(RuntimeError("DataLoader is a fine thing")) is None
     assert dead_worker(RuntimeError()) is None
-    assert "open files" in dead_worker(RuntimeError("Too many open files. Communication with the workers is no longer"))
+    for text in ("Too many open files. Communication with the workers is no longer", "received 0 items of ancdata"):
+        assert "open files" in dead_worker(RuntimeError(text))
 
 
 def test_shared_memory_of_a_container(tmp_path):

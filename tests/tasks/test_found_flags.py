@@ -61,6 +61,12 @@ def test_a_test_lies_inside_its_training(run):
     args = parse(name, "--eval_exp_dir", folder, "--search_exp_dir", "elsewhere")
     assert args.out_dir == str(folder)
     assert parse(name, "--eval_exp_dir", folder, "--out_dir", "here").out_dir == "here"
+    parse(name, "--eval_exp_dir", folder, "--genotype", folder / "genotype.json")
+    other = genotype_of(name, "--genotype", "random", *WORDS, "--seed", "10")
+    other.save(folder / "other.json")
+    for genotype in (folder / "other.json", "random"):
+        with pytest.raises(UserError, match="tests that run's own network; leave the flag out"):
+            parse(name, "--eval_exp_dir", folder, "--genotype", genotype)
 
 
 def test_a_genotype_fixes_its_sizes(run):

@@ -1,8 +1,12 @@
 """Checkpoints: written whole, never able to run code, and loaded with a word on whatever does not fit."""
 
+import argparse
+import datetime
 import os
 import random
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -90,6 +94,81 @@ def test_code_in_a_checkpoint_never_runs(tmp_path, zipped):
     assert not (tmp_path / "harm").exists()
     torch.load(path, weights_only=False)
     assert (tmp_path / "harm").exists(), "the file would have run code"
+
+
+SCALARS = {
+    "best_acc": np.float64(67.25),
+    "steps": np.int64(-3),
+    "done": np.bool_(True),
+    "name": np.str_("\u00fc"),
+    "big": np.array(1.5, dtype=">f4")[()],
+    "complex": np.complex64(1 + 2j),
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("older", [True, False])
+def test_scalars_of_numpy_become_plain_numbers(tmp_path, zipped, older):
+    """Of numpy 1 too, whose functions have other names."""
+    path = tmp_path / "best.pth"
+    torch.save({"state_dict": {"module.w": torch.ones(2)}, **SCALARS}, path, _use_new_zipfile_serialization=zipped)
+    if older:
+        rename(path, b"numpy._core.multiarray", b"numpy.core.multiarray", zipped)
+    read = load_checkpoint(path)
+    assert {name: read[name] for name in SCALARS} == {name: value.item() for name, value in SCALARS.items()}
+    assert {type(read[name]) for name in SCALARS} == {float, int, bool, str, complex}
+    assert list(load_state_dict_file(path)) == ["w"]
+
+
+def rename(path, old, new, zipped):
+    """Write the pickle of a checkpoint anew with another name in it."""
+    if not zipped:
+        path.write_bytes(path.read_bytes().replace(old, new))
+        return
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in parts.items():
+            archive.writestr(name, data.replace(old, new) if name.endswith("data.pkl") else data)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (argparse.Namespace(lr=1), "argparse.Namespace"),
+        (np.arange(3), r"numpy\._?core\.multiarray\._reconstruct"),
+        (np.datetime64("2020-01-01"), "numpy.dtype"),
+        (datetime.date(2020, 1, 1), "datetime.date"),
+    ],
+)
+def test_other_objects_are_named(tmp_path, value, name):
+    torch.save({"state_dict": {}, "more": value}, tmp_path / "best.pth")
+    with pytest.raises(UserError, match=f"it holds {name}, and only tensors and plain data are read") as error:
+        load_checkpoint(tmp_path / "best.pth")
+    assert "\n" not in str(error.value)
+
+
+def test_a_changed_byte_never_passes(tmp_path):
+    """Torch itself does not look at the check sums; a file that was written without any is read."""
+    path = tmp_path / "best.pth"
+    save_checkpoint(path, {"w": torch.arange(500.0)})
+    whole, draw, refused = path.read_bytes(), random.Random(0), 0
+    for _ in range(150):
+        data = bytearray(whole)
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        path.write_bytes(data)
+        try:
+            assert torch.equal(load_checkpoint(path)["w"], torch.arange(500.0))
+        except UserError as error:
+            refused += 1
+            assert "is not a readable checkpoint" in str(error)
+    assert refused > 75
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"w": torch.arange(500.0)}, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(load_checkpoint(path)["w"], torch.arange(500.0))
 
 
 def test_a_whole_module_is_refused(tmp_path):
