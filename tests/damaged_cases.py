@@ -435,6 +435,25 @@ def mmimdb_hdf5(folder):
     return Case(path=path, read=lambda scratch: _prepare_films(place, scratch), value=None)
 
 
+def mmimdb_fuel(folder):
+    """The split as an attribute of the file, as the Fuel library has it."""
+    place = folder / "fuel"
+    place.mkdir(exist_ok=True)
+    rows = [("train", "features", 0, 6, None, True), ("valid", "features", 6, 9, None, True)]
+    attrs = {
+        "split": mmimdb_files.fuel_records([*rows, ("test", "features", 9, 12, None, True)]),
+        "description": "films",
+    }
+    path = mmimdb_files.write_hdf5(place / "films.hdf5", mmimdb_files.film_arrays(), attrs)
+
+    def read(scratch):
+        from datasets.prepare_mmimdb import prepare
+
+        prepare(path, scratch / "store")
+
+    return Case(path=path, read=read, value=None)
+
+
 def mmimdb_split(folder):
     place = _films(folder)
     return json_case(place / "split.json", lambda scratch: _prepare_films(place, scratch))
@@ -503,6 +522,7 @@ CASES = {
     "Ego packed starts": _ego_file("depth/starts.npy"),
     "MM-IMDB hdf5": mmimdb_hdf5,
     "MM-IMDB split": mmimdb_split,
+    "MM-IMDB hdf5 of Fuel": mmimdb_fuel,
     "MM-IMDB store meta": _films_file("meta.json"),
     "MM-IMDB store texts": _films_file("train_texts.npy"),
     "MM-IMDB store image rows": _films_file("train_image_rows.npy"),
