@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.blob_journal import BlobJournal
-from util.arrays import MappedFile
+from util.arrays import MappedFile, check_sums, sums_of
 from util.cli import UserError
 from util.files import atomic_path, read_json, write_json
 from util.progress import progress
@@ -120,6 +120,7 @@ class FrameStoreWriter:
             save_array(self.folder / f"{part}.npy", array)
         head = {"format": STORE_FORMAT, "version": STORE_VERSION}
         facts = {"clips": len(entries), "frames": int(sum(counts)), "bytes": self._journal.size}
+        facts |= {"sums": sums_of(self.folder, [f"{part}.npy" for part in INDEX])}
         write_json(self.folder / META_FILE, meta | head | facts)
 
 
@@ -174,11 +175,14 @@ class FrameStore:
         return self._files[part].array
 
     def _check(self):
+        for name in ("clips", "frames", "bytes"):
+            if type(self.meta.get(name)) is not int:
+                raise self._damaged(self.folder / META_FILE, f"lacks or misstates {name}")
         index = {part: self._index(part) for part in INDEX}
-        clips, frames = self.meta.get("clips"), self.meta.get("frames")
+        clips, frames = self.meta["clips"], self.meta["frames"]
         for part, array in index.items():
             expected = frames if part in ("numbers", "offsets", "sizes") else clips
-            expected = expected + 1 if part == "starts" and isinstance(expected, int) else expected
+            expected += part == "starts"
             if array.shape != (expected,):
                 raise self._damaged(self.folder / f"{part}.npy", f"has shape {array.shape}, expected ({expected},)")
         ends = index["offsets"] + index["sizes"]
@@ -193,6 +197,8 @@ class FrameStore:
             raise self._damaged(path, "is missing")
         if size != self.meta["bytes"]:
             raise self._damaged(path, f"has {size:,} bytes, expected {self.meta['bytes']:,}")
+        if changed := check_sums(self.folder, self.meta.get("sums")):
+            raise self._damaged(changed, "is not as it was written")
 
     @cached_property
     def _frames(self):
@@ -261,7 +267,8 @@ class FrameStore:
     def fingerprint(self, clips=None):
         """Short hex string that changes with names, lengths and images of ``clips`` (default: all)."""
         clips = np.arange(len(self)) if clips is None else np.asarray(clips, dtype=np.int64)
-        digest = hashlib.blake2b("\n".join(self._index("names")[clips].tolist()).encode(), digest_size=8)
+        names = "\n".join(self._index("names")[clips].tolist())
+        digest = hashlib.blake2b(names.encode("utf-8", "surrogatepass"), digest_size=8)
         for part in ("lengths", "crcs"):
             digest.update(np.ascontiguousarray(self._index(part)[clips]))
         return digest.hexdigest()

@@ -130,7 +130,7 @@ class ITM(Dataset):
         self.feature_size, self.extraction = self._source.feature_size, self._source.extraction
         self.has_boxes = getattr(self._source, "meta", {}).get("boxes", True)
         self.description = f"{meta['description']}; {self._source.description}"
-        self.synthetic = bool(meta["synthetic"])
+        self.synthetic = bool(meta.get("synthetic"))
 
     def taken(self, part):
         """The samples of a share of the images, with the negatives of all of them.

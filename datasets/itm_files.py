@@ -199,6 +199,8 @@ def read_meta(folder, remedy):
     found = meta if isinstance(meta, dict) else {}
     if (found.get("format"), found.get("version")) != (FORMAT, VERSION):
         raise UserError(f"{path} is no {FORMAT} of version {VERSION}; make it with `{remedy}`")
+    if not isinstance(meta.get("description"), str):
+        raise UserError(f"{path} lacks the description of the data; make it with `{remedy}`")
     return meta
 
 

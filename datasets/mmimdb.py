@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from util.arrays import MappedFile
+from util.arrays import DamagedArray, MappedFile, check_sums, read_array
 from util.cli import UserError
 from util.files import read_json
 from util.hashes import files_hash
@@ -25,6 +25,7 @@ SMALL_SIZE = 64
 STORE_FORMAT = "mmimdb-store"
 STORE_VERSION = 1
 META_FILE = "meta.json"
+IMAGE_DTYPES = ("uint8", "int16", "float32")
 STORE_PARTS = ("images", "image_rows", "texts", "labels", "ids")
 
 
@@ -169,21 +170,37 @@ class StoredMMIMDB(MMIMDB):
                 f"{self.folder / META_FILE} is not a {STORE_FORMAT} of version {STORE_VERSION};"
                 f" make the store with `{prepare_command(folder)}`"
             )
-        try:
-            counts = meta["splits"][split]
-            self.image_shape = tuple(meta["image_shape"])
-            self.label_names = list(meta["label_names"])
-            self.num_labels = len(self.label_names)
-            self._image_dtype = meta["image_dtype"]
-            self.description, self.synthetic = meta["description"], meta["synthetic"]
-            self._films, self._distinct = int(counts["films"]), int(counts["images"])
-            self._keep(self._films, counts["fingerprint"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{self.folder / META_FILE} lacks {error}; {self._remedy()}") from None
+        self._take(meta)
         if not self._films:
             raise UserError(f"split {split} of {folder} has no films; {self._remedy()}")
         # Opened here once so that damage shows at once and not in the first batch.
         _ = self._files
+        if changed := check_sums(self.folder, meta["splits"][split].get("sums")):
+            raise UserError(f"{changed} is not as it was written; {self._remedy()}")
+
+    def _take(self, meta):
+        """Take over what meta.json says of this split."""
+        splits = meta.get("splits")
+        counts = splits.get(self.split) if isinstance(splits, dict) else None
+        counts, shape, names = (counts if isinstance(counts, dict) else {}), meta.get("image_shape"), "label_names"
+        good = {
+            f"splits: {self.split}": all(
+                type(counts.get(name)) is int and counts[name] >= 0 for name in ("films", "images")
+            ),
+            "fingerprint": isinstance(counts.get("fingerprint"), str),
+            "image_shape": isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape),
+            "image_dtype": meta.get("image_dtype") in IMAGE_DTYPES,
+            names: isinstance(meta.get(names), list) and all(isinstance(name, str) for name in meta[names]),
+            "description": isinstance(meta.get("description"), str),
+        }
+        for name, fine in good.items():
+            if not fine:
+                raise UserError(f"{self.folder / META_FILE} lacks or misstates {name}; {self._remedy()}")
+        self.image_shape, self._image_dtype = tuple(shape), meta["image_dtype"]
+        self.label_names, self.num_labels = meta[names], len(meta[names])
+        self.description, self.synthetic = meta["description"], bool(meta.get("synthetic"))
+        self._films, self._distinct = counts["films"], counts["images"]
+        self._keep(self._films, counts["fingerprint"])
 
     def _remedy(self):
         return f"redo the store with `{prepare_command(self.folder)} --overwrite`"
@@ -290,9 +307,9 @@ class TreeMMIMDB(MMIMDB):
     def _load(self, kind, number):
         path = self._path(kind, number)
         try:
-            return np.load(path)
-        except (OSError, ValueError, EOFError):
-            raise UserError(f"{path} is not a readable .npy array (damaged or cut short): copy it again") from None
+            return read_array(path, mapped=False)
+        except DamagedArray as reason:
+            raise UserError(f"{path} is not a readable .npy array: it {reason}; copy it again") from None
 
     def _read(self, kind, rows):
         arrays = [self._load(kind, row) for row in rows]

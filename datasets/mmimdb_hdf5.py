@@ -11,6 +11,7 @@ from util.cli import UserError
 from util.progress import progress
 
 FIELDS = {"imdb_ids": 1, "images": 4, "features": 2, "genres": 2}
+ATTRIBUTES = ("split", "description", "synthetic")
 CHUNK_BYTES = 32 * 2**20
 MAX_STORAGE_CHUNK_BYTES = 256 * 2**20
 SMALLEST_SIDE = 32
@@ -26,7 +27,7 @@ class OfficialFile:
         image_shape: ``(3, H, W)``.
         num_labels: Number of genres G.
         label_names: List of G names.
-        attributes: The root attributes (an h5py mapping).
+        attributes: Those of `ATTRIBUTES` that the root has: dict name -> value as h5py gives it.
 
     Raises:
         UserError: the file is missing or damaged, or a field is missing or has the wrong form.
@@ -37,15 +38,18 @@ class OfficialFile:
         self._file = self._open()
         try:
             self._check_fields()
-            self.attributes = self._file.attrs
+            self.attributes = {name: self._file.attrs[name] for name in ATTRIBUTES if name in self._file.attrs}
             self.count = len(self._file["imdb_ids"])
             self.image_shape = self._file["images"].shape[1:]
             self.num_labels = self._file["genres"].shape[1]
             self.ids = self._read_ids()
             self.label_names = self._read_label_names()
-        except BaseException:
+        except UserError:
             self._file.close()
             raise
+        except Exception as error:  # HDF5 reports damage in almost any way
+            self._file.close()
+            raise self._damage(error) from None
 
     def __enter__(self):
         return self
@@ -60,9 +64,14 @@ class OfficialFile:
                 " or make small data with `python datasets/make_demo.py mmimdb --source easy-vqa --out DIR`"
             )
         try:
+<<<<<<< HEAD
             # Nobody writes it, and not every file system has locks.
             return h5py.File(self.path, "r", locking=False)
         except OSError as error:
+=======
+            return h5py.File(self.path, "r")
+        except Exception as error:
+>>>>>>> readers
             raise UserError(
                 f"{self.path} is not a readable HDF5 file, or is cut short ({self.path.stat().st_size:,} bytes):"
                 f" fetch it again ({' '.join(str(error).split())})"
@@ -70,6 +79,9 @@ class OfficialFile:
 
     def _fault(self, text):
         return UserError(f"{self.path}: {text}")
+
+    def _damage(self, error):
+        return self._fault(f"the file is damaged: fetch it again ({' '.join(str(error).split())})")
 
     def _check_fields(self):
         for name, ndim in FIELDS.items():
@@ -108,7 +120,9 @@ class OfficialFile:
     def _read(self, name, rows=slice(None)):
         try:
             return self._file[name][rows]
-        except OSError as error:
+        except MemoryError:
+            raise
+        except Exception as error:
             reason = " ".join(str(error).split())
             raise self._fault(f"cannot read {name}, the file is damaged: fetch it again ({reason})") from None
 
@@ -139,7 +153,10 @@ class OfficialFile:
 
     def resolve(self, reference):
         """The array that an h5py reference of this file points to."""
-        return self._file[reference][...]
+        try:
+            return self._file[reference][...]
+        except Exception as error:
+            raise self._damage(error) from None
 
     def read_texts(self):
         """Text vectors float32 (N, 300) and the bool mask (N,) of those with NaN or infinite values."""

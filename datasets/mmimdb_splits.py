@@ -122,10 +122,16 @@ def split_from_attribute(source):
 
 
 def _text(value):
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _rows_of_record(source, record):
     if isinstance(record["indices"], h5py.Reference) and record["indices"]:
-        return np.asarray(source.resolve(record["indices"]), dtype=np.int64)
-    return np.arange(record["start"], record["stop"], dtype=np.int64)
+        rows = source.resolve(record["indices"])
+        if getattr(rows, "dtype", np.dtype("O")).kind not in "iu" or rows.ndim != 1:
+            raise UserError(f"{source.path}: the attribute split points at no list of rows; {HOW_TO_GIVE}")
+        return rows.astype(np.int64)
+    start, stop = int(record["start"]), int(record["stop"])
+    if min(start, stop) < 0 or max(start, stop) > source.count:
+        raise UserError(f"{source.path}: the attribute split names rows outside 0..{source.count - 1}; {HOW_TO_GIVE}")
+    return np.arange(start, stop, dtype=np.int64)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.mmimdb import META_FILE, SPLITS, STORE_FORMAT, STORE_VERSION, store_file
+from datasets.mmimdb import IMAGE_DTYPES, META_FILE, SPLITS, STORE_FORMAT, STORE_VERSION, store_file
+from util.arrays import sums_of
 from util.cli import UserError
 from util.files import write_fault, write_json
 from util.locks import locked
 
-IMAGE_DTYPES = ("uint8", "int16", "float32")
 HEADER_BYTES = 128
 LOCK_FILE = ".lock"
 
@@ -176,10 +176,12 @@ class StoreWriter:
             for part, array in (*arrays.items(), ("ids", ids[rows])):
                 np.save(store_file(self.folder, split, part), array)
             self._write_header(split)
+            small = [store_file(self.folder, split, part).name for part in (*arrays, "ids")]
             splits[split] = {
                 "films": len(rows),
                 "images": len(self._known[split]),
                 "fingerprint": fingerprint.hexdigest(),
+                "sums": sums_of(self.folder, small),
             }
         head = {"format": STORE_FORMAT, "version": STORE_VERSION}
         images = {"image_shape": list(self.image_shape), "image_dtype": self.image_dtype}

@@ -149,7 +149,7 @@ class NTU(Dataset):
         source, faulty = self._source, missing_skeletons()
         chosen, self.dropped, top = [], [], 0
         for row, text in enumerate(source.names):
-            name = parse_id(text)
+            name = self._parse(text)
             top = max(top, name.action)
             if name.subject not in SUBJECTS[self.split]:
                 continue
@@ -157,7 +157,7 @@ class NTU(Dataset):
                 self.dropped.append(text)
             else:
                 chosen.append((row, name.action - 1))
-        self.dropped += [text for text in source.missing if parse_id(text).subject in SUBJECTS[self.split]]
+        self.dropped += [text for text in source.missing if self._parse(text).subject in SUBJECTS[self.split]]
         self.dropped.sort()
         self._tell("have faulty skeletons by the official list and are left out", self.dropped, log.info)
         if not chosen:
@@ -168,6 +168,12 @@ class NTU(Dataset):
         self.num_labels = top
         names = list(source.label_names or ACTIONS)
         self.label_names = (names + [f"action {number + 1}" for number in range(len(names), top)])[:top]
+
+    def _parse(self, text):
+        try:
+            return parse_id(text)
+        except BadSample as reason:
+            raise UserError(f"{self._source.folder} holds the sample {text[:40]!r}, which {reason}") from None
 
     def _set_fingerprint(self):
         options = dict(self.options)

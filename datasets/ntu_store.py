@@ -12,7 +12,7 @@ from datasets.frame_store import META_FILE, FrameStore, save_array
 from datasets.ntu_names import BadSample
 from datasets.ntu_skeleton import NUM_JOINTS, Skeleton
 from datasets.ntu_video import to_decode
-from util.arrays import MappedFile
+from util.arrays import MappedFile, check_sums, sums_of
 from util.cli import UserError
 from util.progress import progress
 
@@ -60,12 +60,17 @@ class SkeletonWriter:
         return sum(count > 0 for count in counts), sum(counts)
 
     def finish(self):
-        """Write the index: names (N,) and int64 (N, 4) of offset, frames, persons and CRC-32."""
+        """Write the index: names (N,) and int64 (N, 4) of offset, frames, persons and CRC-32.
+
+        Returns:
+            What the store's meta.json says of these files, as ``skeleton_sums``.
+        """
         self._journal.sync()
         entries = [entry for _, entry in sorted(self._journal.entries.items())]
         index = [[entry[key] for key in ("offset", "length", "persons", "crc")] for entry in entries]
         save_array(self.folder / SKELETON_NAMES, np.array([entry["name"] for entry in entries], dtype=np.str_))
         save_array(self.folder / SKELETON_INDEX, np.array(index, dtype=np.int64).reshape(-1, 4))
+        return sums_of(self.folder, [SKELETON_NAMES, SKELETON_INDEX])
 
 
 class SkeletonStore:
@@ -163,10 +168,21 @@ class StoreSource:
         meta = self._frames.meta
         if meta.get("dataset") != DATASET:
             raise UserError(f"{self.folder / META_FILE} is no store of {DATASET}; make one with `{remedy}`")
-        self.frame_shape = (int(meta["size"]), int(meta["size"]), 3)
-        self.description, self.synthetic = meta["description"], meta["synthetic"]
-        self.label_names = meta.get("label_names")
-        self.missing = meta.get("missing_skeletons", [])
+        size, names, missing = meta.get("size"), meta.get("label_names") or [], meta.get("missing_skeletons", [])
+        good = {
+            "size": type(size) is int and 0 < size < 2**16,
+            "description": isinstance(meta.get("description"), str),
+            "label_names": isinstance(names, list) and all(isinstance(name, str) for name in names),
+            "missing_skeletons": isinstance(missing, list) and all(isinstance(name, str) for name in missing),
+        }
+        for name, fine in good.items():
+            if not fine:
+                raise UserError(f"{self.folder / META_FILE} lacks or misstates {name}; make the store with `{remedy}`")
+        if changed := check_sums(self.folder, meta.get("skeleton_sums")):
+            raise UserError(f"{changed} is not as it was written; delete {folder} and make it again with `{remedy}`")
+        self.frame_shape = (size, size, 3)
+        self.description, self.synthetic = meta["description"], bool(meta.get("synthetic"))
+        self.label_names, self.missing = names or None, missing
         self.unpaired = sorted(set(self._frames.names) ^ self._skeletons.rows.keys())
 
     @cached_property

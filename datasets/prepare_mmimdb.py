@@ -133,7 +133,7 @@ def _write_store(folder, source, order, meta, skip_invalid):
             raise UserError(f"{source.path}: every film of the {name} split is invalid; fetch or build the file again")
     meta = meta | {
         "description": str(source.attributes.get("description", "MM-IMDB")),
-        "synthetic": bool(source.attributes.get("synthetic", False)),
+        "synthetic": bool(np.all(source.attributes.get("synthetic", False))),
         "num_labels": source.num_labels,
         "label_names": source.label_names,
         "skipped": sorted(set(skipped)),

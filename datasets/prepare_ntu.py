@@ -128,8 +128,7 @@ def prepare_store(
         if not count:
             raise UserError(f"{videos} and {skeletons} have no usable sample (see {Path(out) / 'invalid.txt'})")
         meta = _meta(videos, how, request, sources) | {"dropped_bodies": poses.dropped()}
-        poses.finish()
-        frames.finish(meta)
+        frames.finish(meta | {"skeleton_sums": poses.finish()})
     print(f"wrote {out}")
     sources.tell_counts(count, meta["synthetic"])
     _tell_bodies(*meta["dropped_bodies"], bodies)

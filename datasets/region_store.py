@@ -16,7 +16,7 @@ import numpy as np
 
 from datasets.blob_journal import BlobJournal
 from datasets.region_files import BadRegions, Regions
-from util.arrays import MappedFile
+from util.arrays import DamagedArray, MappedFile, check_sums, read_array, sums_of
 from util.cli import UserError
 from util.files import atomic_path, read_json, write_json
 from util.progress import progress
@@ -131,6 +131,7 @@ class RegionStoreWriter:
             "images": len(index),
             "regions": int(index["count"].sum()),
             "bytes": self._journal.size,
+            "sums": sums_of(self.folder, [INDEX_FILE]),
         }
         write_json(self.folder / META_FILE, meta | facts)
 
@@ -168,11 +169,13 @@ class RegionStore:
         found = meta if isinstance(meta, dict) else {}
         if (found.get("format"), found.get("version")) != (STORE_FORMAT, STORE_VERSION):
             raise UserError(f"{path} is not a {STORE_FORMAT} of version {STORE_VERSION}; make it with `{remedy}`")
-        try:
-            self.feature_size, self._images, self._bytes = (int(meta[k]) for k in ("feature_size", "images", "bytes"))
-            self.dtype = np.dtype(DTYPES[DTYPES.index(meta["dtype"])])
-        except (KeyError, TypeError, ValueError) as error:
-            raise self._damaged(path, f"lacks or misstates {error}") from None
+        for name in ("feature_size", "images", "bytes"):
+            if type(meta.get(name)) is not int or not 0 < meta[name] < 2**60:
+                raise self._damaged(path, f"lacks or misstates {name}")
+        if meta.get("dtype") not in DTYPES:
+            raise self._damaged(path, "lacks or misstates dtype")
+        self.feature_size, self._images, self._bytes = (meta[name] for name in ("feature_size", "images", "bytes"))
+        self.dtype = np.dtype(meta["dtype"])
         self.description = str(meta.get("description", "region features"))
         self.extraction = meta.get("extraction")
         # Opened here once so that damage shows at once and not in the first batch.
@@ -188,11 +191,9 @@ class RegionStore:
     def _index(self):
         path = self.folder / INDEX_FILE
         try:
-            index = np.load(path, allow_pickle=False)
-        except FileNotFoundError:
-            raise self._damaged(path, "is missing") from None
-        except (OSError, ValueError, EOFError):
-            raise self._damaged(path, "is damaged or cut short") from None
+            index = read_array(path, mapped=False)
+        except DamagedArray as reason:
+            raise self._damaged(path, reason) from None
         if index.dtype != INDEX_DTYPE or index.shape != (self._images,):
             raise self._damaged(path, f"holds {index.shape} entries of another form, expected {self._images}")
         return index
@@ -210,6 +211,8 @@ class RegionStore:
             raise self._damaged(self.folder / INDEX_FILE, f"does not fit {DATA_FILE}")
         if not path.is_file() or path.stat().st_size < self._bytes:
             raise self._damaged(path, f"is missing or has fewer than {self._bytes:,} bytes")
+        if changed := check_sums(self.folder, self.meta.get("sums")):
+            raise self._damaged(changed, "is not as it was written")
 
     def _sizes(self, counts):
         return -(-counts * self.feature_size * self.dtype.itemsize // BOX_BYTES) * BOX_BYTES + counts * BOX_BYTES

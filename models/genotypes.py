@@ -153,6 +153,8 @@ class FusionGenotype:
         genotype = cls(_field(value, "edges", _edges), steps, _field(value, "concat", _indices), inputs)
         if not genotype.concat:
             raise ValueError("concat is empty")
+        if inputs and len(inputs) != genotype.num_inputs:
+            raise ValueError(f"inputs has {len(inputs)} names, but the indices are of {genotype.num_inputs} features")
         return genotype
 
     def save(self, path):

@@ -40,8 +40,10 @@ def test_a_run_of_an_earlier_version_goes_on(inputs, tmp_path, path):
     script = __import__(earlier_runs.RUNS[name][0])
     result = script.main(["--resume", str(folder), *moved(inputs, name)])
     assert [record["epoch"] for record in Run(folder, None, None).records()] == [0, 1]
-    for key in ("selected_epoch", "epochs", "genotype"):
+    for key in ("selected_epoch", "epochs"):
         assert result[key] == expected[key], key
+    # A later version may say more of it, such as its format.
+    assert result["genotype"].items() >= expected["genotype"].items()
     assert result["metrics"].keys() == expected["metrics"].keys()
     for split, scores in expected["metrics"].items():
         # Processors round differently.

@@ -1,11 +1,59 @@
-"""Arrays in files: read by memory map with a look at the file's size, written by rows."""
+"""Arrays in files: read so that whatever is wrong with one is one kind of error, written by rows."""
 
 import math
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from util.cli import UserError
+
+
+class DamagedArray(Exception):
+    """A file that holds no array; the message follows the file's name in a sentence."""
+
+
+def read_array(path, *, mapped=True):
+    """The array of a ``.npy`` file, read only and by memory map, or (``mapped`` false) as a copy in memory.
+
+    Raises:
+        DamagedArray: the file is missing, damaged, cut short, or something else.
+    """
+    try:
+        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except FileNotFoundError:
+        raise DamagedArray("is missing") from None
+    except Exception:  # numpy parses the header as Python code, which fails in almost any way
+        raise DamagedArray("is damaged or cut short, or no .npy file") from None
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise DamagedArray("is an .npz archive, not an .npy file")
+    return array
+
+
+def sums_of(folder, names):
+    """Check sums of files, for `check_sums`: dict name -> CRC-32."""
+    return {name: _crc(Path(folder) / name) for name in names}
+
+
+def check_sums(folder, sums):
+    """The first file of ``sums``, made by `sums_of`, that is not as it was then; None where all are.
+
+    Stores of older versions have no sums (None). A file that is missing is not looked at: whoever opens it says so.
+    """
+    for name, expected in (sums if isinstance(sums, dict) else {}).items():
+        path = Path(folder) / Path(name).name
+        if path.is_file() and _crc(path) != expected:
+            return path
+    return None
+
+
+def _crc(path):
+    crc = 0
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            crc = zlib.crc32(piece, crc)
+    return crc
 
 
 class MappedFile:
@@ -26,17 +74,13 @@ class MappedFile:
     def __init__(self, path, remedy, dtype=None):
         self._path, self._remedy = path, remedy
         try:
-            if dtype is None:
-                mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-            else:
-                mapped = np.memmap(path, dtype=dtype, mode="r")
+            mapped = read_array(path) if dtype is None else np.memmap(path, dtype=dtype, mode="r")
         except FileNotFoundError:
             raise self._fault("is missing") from None
-        except (OSError, ValueError, EOFError) as error:
+        except DamagedArray as reason:
+            raise self._fault(reason) from None
+        except (OSError, ValueError) as error:
             raise self._fault(f"is damaged or cut short ({' '.join(str(error).split())})") from None
-        if not isinstance(mapped, np.ndarray):
-            mapped.close()
-            raise self._fault("is an archive, not a .npy file")
         self._map, self._array = mapped._mmap, mapped.view(np.ndarray)
 
     def _fault(self, reason):

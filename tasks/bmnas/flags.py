@@ -339,6 +339,7 @@ def _inherited(task, parser, args, fixed):
     if folder is None:
         if args.eval_exp_dir or (args.search_exp_dir and not Path(args.search_exp_dir).exists()):
             raise UserError(f"the run folder {run} does not exist; name the folder that the run printed")
+        _check_recipe(parser, args.recipe, fixed, run)
         return fixed
     saved = arguments.earlier_arguments(folder)
     if saved and args.genotype == "random" and not saved.keys() >= set(CELL_SIZES):
@@ -349,19 +350,21 @@ def _inherited(task, parser, args, fixed):
     else:
         names = INHERITED | task.INHERITED | set(CELL_SIZES)
         found = {k: v for k, v in saved.items() if k in names or k.endswith(INHERITED_ENDINGS)}
-    if args.recipe and args.recipe != saved.get("recipe"):
-        _check_recipe(args.recipe, parser.recipes[args.recipe], found, folder)
+    found |= fixed
+    if args.recipe != saved.get("recipe"):
+        _check_recipe(parser, args.recipe, found, folder)
     # A run that uses another one lies inside it.
-    return {**found, **fixed, "out_dir": str(folder)}
+    return {**found, "out_dir": str(folder)}
 
 
-def _check_recipe(recipe, values, inherited, folder):
-    """Refuse a recipe whose values an earlier run contradicts: the run's would win, and the result name the recipe.
+def _check_recipe(parser, recipe, inherited, source):
+    """Refuse a recipe whose values an earlier run or a genotype contradicts: theirs would win, under its name.
 
     Raises:
         UserError: what differs.
     """
+    values = parser.recipes.get(recipe, {})
     names = [name for name in values if name in inherited and inherited[name] != values[name]]
     if names:
         differs = ", ".join(f"--{name} {inherited[name]} (recipe: {values[name]})" for name in names)
-        raise UserError(f"--recipe {recipe} does not fit {folder}, which was made with {differs}; leave --recipe out")
+        raise UserError(f"--recipe {recipe} does not fit {source}, which was made with {differs}; leave --recipe out")

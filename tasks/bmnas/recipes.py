@@ -83,7 +83,8 @@ def found(task, args):
         note_data(run, data)
         if genotype is not None:
             run.write("genotype.svg", genotype.to_svg())
-            run.depends_on("genotype", short_hash(genotype.to_dict()), "--genotype or --search_exp_dir")
+            structure = {part: genotype.to_dict()[part] for part in ("edges", "steps", "concat")}
+            run.depends_on("genotype", short_hash(structure), "--genotype or --search_exp_dir")
         precision, metric = Precision(args.amp, run.device), task.metric(args)
         loaders = build_loaders(args, run, net, data, precision)
         updater = build_updater(task, args, run, net, precision, len(data[trained[0]]))

@@ -170,7 +170,8 @@ def add_train_flags(parser):
         "--CKPT_PATH", metavar="FILE", help="checkpoint, or run folder of a training: for val, test, and with --RESUME"
     )
     group.add_argument("--RESUME", action="store_true", help="continue the run of --CKPT_PATH")
-    parser.free.add("RESUME")
+    # Whether the architecture is still the same is seen by its content.
+    parser.free |= {"RESUME", "ARCH_EPOCH"}
     group.add_argument(
         "--compile", action="store_true", help="compile the network's training step (torch.compile; for GPUs)"
     )

@@ -87,7 +87,7 @@ def train(task, args):
         net = task.build_net(args, tables, architecture).to(run.device)
         networks.set_padding(net, data)
         networks.note_data(run, data)
-        run.depends_on("architecture", short_hash(architecture.to_dict()), "--ARCH_PATH")
+        run.depends_on("architecture", short_hash(architecture.blocks()), "--ARCH_PATH")
         run.write("architecture.svg", architecture.to_svg())
         precision = networks.build_precision(args, run.device)
         loaders = networks.build_loaders(args, run, {"train": data["train"]}, drop_last=True)

@@ -79,6 +79,18 @@ def test_a_genotype_fixes_its_sizes(run):
             assert "\n" not in str(error.value)
 
 
+def test_a_genotype_that_is_not_of_the_recipe_is_told(run):
+    name, folder = run
+    recipe = f"{name}-1"
+    for words in (["--genotype", folder / "genotype.json"], ["--search_exp_dir", folder]):
+        with pytest.raises(UserError, match=rf"--recipe {recipe} does not fit .*--steps 3 \(recipe: 2\)"):
+            parse(name, *words, "--recipe", recipe)
+    (folder / "args.json").unlink()
+    with pytest.raises(UserError, match=rf"--recipe {recipe} does not fit .*genotype.json, .*--steps 3"):
+        parse(name, "--genotype", folder / "genotype.json", "--recipe", recipe)
+    assert parse(name, "--genotype", "random", "--recipe", recipe).steps == 2
+
+
 def test_late_fusion_has_no_sizes():
     parse("mmimdb", "--fusion", "late", "--C", "8")
     with pytest.raises(UserError, match="--node_steps 2: --fusion late has no cell"):
