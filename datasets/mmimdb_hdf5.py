@@ -64,14 +64,9 @@ class OfficialFile:
                 " or make small data with `python datasets/make_demo.py mmimdb --source easy-vqa --out DIR`"
             )
         try:
-<<<<<<< HEAD
             # Nobody writes it, and not every file system has locks.
             return h5py.File(self.path, "r", locking=False)
-        except OSError as error:
-=======
-            return h5py.File(self.path, "r")
         except Exception as error:
->>>>>>> readers
             raise UserError(
                 f"{self.path} is not a readable HDF5 file, or is cut short ({self.path.stat().st_size:,} bytes):"
                 f" fetch it again ({' '.join(str(error).split())})"

@@ -55,7 +55,7 @@ class TestMappedFile:
     def test_an_archive_is_no_array(self, tmp_path):
         with open(tmp_path / "a.npy", "wb") as file:
             np.savez(file, x=np.ones(3))
-        with pytest.raises(UserError, match="is an .npz archive"):
+        with pytest.raises(UserError, match=r"is an \.npz archive, not an \.npy file"):
             MappedFile(tmp_path / "a.npy", "make it again")
 
 
