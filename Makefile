@@ -10,7 +10,7 @@ demo: $(VENV)/.runtime
 	$(RUN) benchmarks/mmnas_table.py --rows searched
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --dist loadgroup
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .

@@ -287,7 +287,6 @@ def published_genotype(folder):
 
 def _genotype(path):
     from models.bmnas.operations import STEP_OPERATIONS
-
     from models.genotypes import check_genotype, load_genotype
 
     found = load_genotype(path)
