@@ -35,10 +35,9 @@ def use_one_thread():
     """Make this process compute in one thread: for processes of which there is already one per processor."""
     import sys
 
-    # For libraries that are imported later.
-    os.environ |= {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
-    if "cv2" in sys.modules:
-        sys.modules["cv2"].setNumThreads(1)
+    # For libraries that are imported later. OpenCV computes in one thread anyway (see `util.threads`): to change that
+    # in a forked process would wait for ever for threads that were not forked along.
+    os.environ["OMP_NUM_THREADS"] = "1"
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 

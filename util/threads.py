@@ -1,4 +1,4 @@
-"""How OpenMP's threads wait for each other: set before torch is first imported."""
+"""How OpenMP's and OpenCV's threads behave: set before torch and OpenCV are first imported."""
 
 import os
 
@@ -20,3 +20,6 @@ def set_openmp_defaults(environment=os.environ):
     """
     if not any(name in environment for name in WAITING):
         environment.update(SHORT_SPIN)
+    # Its threads do not survive a fork, and a data worker that then uses them waits for ever. We read pictures in many
+    # processes, not in many threads.
+    environment.setdefault("OPENCV_FOR_THREADS_NUM", "1")

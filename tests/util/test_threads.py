@@ -54,7 +54,7 @@ def test_a_user_who_says_nothing_gets_a_short_spin():
 def test_what_the_user_says_stays(name):
     environment = {name: "7", "OMP_NUM_THREADS": "3"}
     set_openmp_defaults(environment)
-    assert environment == {name: "7", "OMP_NUM_THREADS": "3"}
+    assert environment == {name: "7", "OMP_NUM_THREADS": "3", "OPENCV_FOR_THREADS_NUM": "1"}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
