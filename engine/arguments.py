@@ -238,6 +238,7 @@ def parse_args(parser, argv=None, *, demo=None, inherit=None, free=()):
     if args.resume:
         return _resumed(parser, argv, args.resume, _FREE_ON_RESUME | set(free))
     inherited = inherit(args) if inherit is not None else {}
+    _check_saved(parser, inherited, "the arguments of the earlier run")
     if demo and (args.demo or inherited.get("demo")):
         set_defaults_of(parser, demo)
     set_defaults_of(parser, inherited)
@@ -245,15 +246,37 @@ def parse_args(parser, argv=None, *, demo=None, inherit=None, free=()):
 
 
 def _check_saved(parser, saved, path):
-    """Hold saved values against the ranges that flags have: somebody may have edited the file."""
+    """Hold saved values against what flags can be set to: somebody may have edited the file."""
     for action in parser._actions:
-        value = saved.get(action.dest)
+        if action.dest not in saved:
+            continue
+        value = saved[action.dest]
         try:
-            if value is not None and action.type is not None:
-                for item in value if isinstance(value, list) else [value]:
-                    action.type(str(item))
-        except (ValueError, argparse.ArgumentTypeError) as error:
-            raise UserError(f"{path}: {action.dest} is {value!r} ({error}); restore the file") from None
+            _check_value(parser, action, value)
+        except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
+            text = repr(value)[:40]
+            raise UserError(f"{path}: {action.dest} is {text} ({error}); restore the file") from None
+
+
+def _check_value(parser, action, value):
+    """Raise ValueError, TypeError or ArgumentTypeError where a flag cannot have a value."""
+    if isinstance(action, (argparse._StoreTrueAction, argparse.BooleanOptionalAction)):
+        if not isinstance(value, bool):
+            raise ValueError("expected true or false")
+    elif value is None:
+        if parser.get_default(action.dest) is not None:
+            raise ValueError("expected a value")
+    else:
+        listed = action.nargs in ("+", "*")
+        if listed != isinstance(value, (list, tuple)):
+            raise ValueError("expected a list" if listed else "expected a single value")
+        for item in value if listed else [value]:
+            if not isinstance(item, (str, int, float) if action.type else str) or isinstance(item, bool):
+                raise ValueError("expected another type")
+            if action.type is not None:
+                action.type(str(item))
+            if action.choices is not None and item not in action.choices:
+                raise ValueError(f"expected one of {', '.join(map(str, action.choices))}")
 
 
 def _resumed(parser, argv, folder, free):

@@ -62,7 +62,7 @@ class Run:
             # Ranks start from equal weights and then draw different dropout masks.
             torch.manual_seed(self.args.seed + 1_000_003 * rank())
             return
-        state = load_checkpoint(path)
+        state = _read_state(path)
         if set(state["objects"]) != set(objects):
             raise UserError(f"{path} was written by another script: it holds {', '.join(sorted(state['objects']))}")
         if len(state["random"]) != world_size():
@@ -70,18 +70,23 @@ class Run:
         if state["device"] != self.device.type:
             logger.warning("%s ran on %s: on %s the result will differ", self.folder, state["device"], self.device.type)
         for name, value in objects.items():
-            try:
+            with self._restoring(path):
                 value.load_state_dict(state["objects"][name])
-            except (KeyError, RuntimeError, ValueError) as error:
-                reason = " ".join(str(error).split())[:200]
-                raise UserError(
-                    f"{path} does not fit {self.folder / 'args.json'}: {reason}; restore both files"
-                ) from None
         self.epoch, self.stopped, self.seconds = state["epoch"], state["stopped"], state["seconds"]
-        set_random_state(state["random"][rank()])
+        with self._restoring(path):
+            set_random_state(state["random"][rank()])
         if self.is_main:
             self._drop_log_after(self.epoch)
         logger.info("resumed %s at epoch %d", self.folder, self.epoch)
+
+    @contextlib.contextmanager
+    def _restoring(self, path):
+        """Report what a damaged file, or the file of another run, makes of restoring an object."""
+        try:
+            yield
+        except (LookupError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{path} does not fit {self.folder / 'args.json'}: {reason}; restore both files") from None
 
     def finish_epoch(self, record, best=None):
         """Log an epoch and save: ``best.pth`` if ``best`` is a dict, then ``last.pth``, which makes the epoch count.
@@ -215,6 +220,17 @@ class Run:
         """Close the scalar log."""
         if self._board:
             self._board.close()
+
+
+def _read_state(path):
+    """The content of ``last.pth``, with the entries that there must be."""
+    kinds = {"epoch": int, "stopped": bool, "device": str, "seconds": (int, float), "objects": dict, "random": list}
+    state = load_checkpoint(path)
+    for name, kind in kinds.items():
+        value = state.get(name) if isinstance(state, dict) else None
+        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+            raise UserError(f"{path} lacks or misstates {name}; restore the file")
+    return state
 
 
 @contextlib.contextmanager

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from models.architectures import Architecture
+import torch
+
+from models.architectures import Architecture, check_architecture
 from models.supernet.operations import operation_class
 from models.supernet.published import from_published
 from tasks.supernet.flags import DATA
@@ -52,7 +54,11 @@ def _checkpoint(task, args, path, content):
         return Checkpoint(from_published(content["state_dict"]), find_architecture(args), {}, None, path)
     if content["task"] != task.__name__:
         raise UserError(f"--CKPT_PATH {path} is a network of {_name(content['task'])}, not of {_name(task.__name__)}")
-    architecture = Architecture.from_dict(content["genotype"])
+    try:
+        architecture = Architecture.from_dict(content["genotype"])
+    except ValueError as error:
+        raise UserError(f"--CKPT_PATH {path} holds no architecture: {error}; restore the file") from None
+    check_architecture(architecture, path)
     if getattr(args, "ARCH_PATH", None) and find_architecture(args) != architecture:
         raise UserError(
             f"--ARCH_PATH {args.ARCH_PATH} is not the architecture of {path}, {architecture}; leave the flag out"
@@ -77,7 +83,37 @@ def _content(name):
             f"--CKPT_PATH {path} is no checkpoint of a training; expected a run folder of the training script, its "
             "best.pth, or a file of the original code with state_dict"
         )
+    for name, good in _entries(content).items():
+        if not good:
+            raise UserError(f"--CKPT_PATH {path} misstates {name}; restore the file")
     return path, content
+
+
+def _entries(content):
+    """For each entry of a checkpoint whether it is of the right form."""
+    if "state_dict" in content:
+        return {"state_dict": _is_state(content["state_dict"])}
+    tables, arguments = content["tables"], content["arguments"]
+    good = {"net": _is_state(content["net"]), "task": isinstance(content["task"], str)}
+    good |= {"arguments": isinstance(arguments, dict), "tables": isinstance(tables, dict)}
+    if not all(good.values()):
+        return good
+    size, dropout = arguments.get("hsize"), arguments.get("drpt")
+    good |= {
+        "hsize": type(size) is int and size > 0,
+        "drpt": isinstance(dropout, (int, float)) and 0 <= dropout < 1,
+        "vocabulary": "vocabulary" in tables,
+        "feature_size": type(tables.get("feature_size")) is int and tables["feature_size"] > 0,
+        "extraction": tables.get("extraction") is None or isinstance(tables["extraction"], dict),
+        "dataset": isinstance(tables.get("dataset", ""), str),
+    }
+    return good
+
+
+def _is_state(value):
+    return isinstance(value, dict) and all(
+        isinstance(key, str) and isinstance(one, torch.Tensor) for key, one in value.items()
+    )
 
 
 def _name(module):
