@@ -75,10 +75,10 @@ def extractor_from_meta(meta, device="auto", **weights):
         UserError: ``meta`` is of something else, or the weights are missing or are not those it was made with.
     """
     noted = meta.get("extractor") if isinstance(meta, dict) else None
-    noted = noted if isinstance(noted, dict) else {}
+    noted = noted if isinstance(noted, dict) and isinstance(noted.get("backbone"), str) else {}
     settings = {name: value for name, value in noted.items() if name not in _DIGESTS}
     known = accepted(noted.get("backbone"))
-    if not known or set(settings) - {"backbone", *known}:
+    if not known or set(settings) - {"backbone", *known} or not _fits(noted["backbone"], settings):
         raise UserError("the features' meta.json does not say how they were made; extract_features.py writes one")
     # An extractor that is given no file takes torchvision's own weights.
     settings |= {name: None for name in _WEIGHTS if str(settings.get(name)).startswith(TORCHVISION)}
@@ -91,6 +91,16 @@ def extractor_from_meta(meta, device="auto", **weights):
                 f" ({noted[flag]}, digest {noted.get(name)}); give that file, or make the features again"
             )
     return extractor
+
+
+def _fits(backbone, settings):
+    """Whether noted settings are of the types that an extractor has: numbers, and names of files or of devices."""
+    for name, parameter in inspect.signature(EXTRACTORS[backbone]).parameters.items():
+        value = settings.get(name, parameter.default)
+        number = isinstance(parameter.default, int)
+        if not (type(value) is int if number else value is None or isinstance(value, str)):
+            return False
+    return True
 
 
 def regions_of_image(path, extractor):

@@ -26,7 +26,13 @@ def read_about(folder):
     about = read_json(path) if path.is_file() else {}
     if not isinstance(about, dict):
         raise UserError(f"{path} holds no JSON object; mend or delete it")
-    return {key: about[key] for key in ("description", "synthetic", "label_names") if key in about}
+    found = {key: about[key] for key in ("description", "synthetic", "label_names") if key in about}
+    names = found.get("label_names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: label_names is no list of names; mend or delete it")
+    if not isinstance(found.get("description", ""), str) or not isinstance(found.get("synthetic", False), bool):
+        raise UserError(f"{path}: expected a text as description, and true or false as synthetic; mend or delete it")
+    return found
 
 
 class TreeSource:

@@ -246,7 +246,6 @@ def _existing_lengths(target, ids):
     """dict id -> number of frames of the AVI files that are whole; files that a killed run left are removed."""
     from datasets.ntu_names import VIDEO_ENDING, BadSample
     from datasets.ntu_video import avi_length
-    from util.files import read_json
 
     if not target.is_dir():
         return {}
@@ -254,8 +253,7 @@ def _existing_lengths(target, ids):
     for name in present:
         if name.startswith(".S") and f"{VIDEO_ENDING}." in name:
             (target / name).unlink()
-    record = read_json(target / RECORD_FILE) if RECORD_FILE in present else {}
-    known, lengths = record.get("frames", {}) if isinstance(record, dict) else {}, {}
+    known, lengths = _recorded_lengths(target) if RECORD_FILE in present else {}, {}
     for name in ids:
         if f"{name}{VIDEO_ENDING}" not in present:
             continue
@@ -264,6 +262,18 @@ def _existing_lengths(target, ids):
         except BadSample:
             # It is simply written again.
             continue
+    return lengths
+
+
+def _recorded_lengths(folder):
+    """dict id -> number of frames that an earlier run wrote down."""
+    from util.files import read_json
+
+    path = folder / RECORD_FILE
+    record = read_json(path)
+    lengths = record.get("frames") if isinstance(record, dict) else None
+    if not isinstance(lengths, dict) or not all(type(length) is int and length > 0 for length in lengths.values()):
+        raise UserError(f"{path} holds no numbers of frames; delete it and run the command again")
     return lengths
 
 
@@ -277,7 +287,6 @@ def verify(folder):
     from datasets.ntu_names import VIDEO_ENDING, BadSample
     from datasets.ntu_store import StoreSource
     from datasets.video_scaling import whole_avi_length
-    from util.files import read_json
     from util.progress import progress
 
     folder = Path(folder)
@@ -286,7 +295,7 @@ def verify(folder):
             raise UserError(f"{folder} holds nothing finished to verify; run the command without --verify first")
         count = StoreSource(folder).verify()
     else:
-        lengths = read_json(folder / RECORD_FILE)["frames"]
+        lengths = _recorded_lengths(folder)
         for name, length in progress(lengths.items(), "checking", unit="clip"):
             path = folder / f"{name}{VIDEO_ENDING}"
             try:

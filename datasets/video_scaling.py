@@ -28,6 +28,8 @@ def scaled_frames(path, size, fps):
             if not container.streams.video:
                 raise BadSample("has no video stream")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise BadSample("is not a readable video (of an unknown coding)")
             # The work is divided over processes already.
             stream.codec_context.thread_count = 1
             scaled, stamps = _scaled(container, stream, size)

@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from engine.resuming import FREE, resumed_arguments
+from engine.resuming import FREE, check_saved, resumed_arguments
 from util import early_log
 from util.cli import UserError
 from util.files import read_json
@@ -312,6 +312,7 @@ def parse_args(parser, argv=None, *, demo=None, inherit=None):
     if args.resume:
         return _resumed(parser, argv, args.resume)
     inherited = inherit(args) if inherit is not None else {}
+    check_saved(parser, inherited, "the arguments of the earlier run")
     is_demo = demo and (args.demo or inherited.get("demo"))
     recipe = getattr(args, "recipe", None)
     if is_demo and recipe:

@@ -40,7 +40,7 @@ def resumed_arguments(parser, argv, saved, path):
         )
     # A run of an earlier version: what it could not choose is as it was then, which every default keeps up.
     added = {name: defaults[name] for name in sorted(set(known) - set(saved))}
-    _check_saved(parser, saved, path)
+    check_saved(parser, saved, path)
     saved = {**added, **saved}
     parser.set_defaults(**saved)
     args = parser.parse_args(argv)
@@ -69,20 +69,38 @@ def _tell_changes(parser, args, saved):
         logger.info("%s goes on with %s", args.resume, ", ".join(told.values()))
 
 
-def _check_saved(parser, saved, path):
-    """Hold saved values against what flags accept: somebody may have edited the file."""
+def check_saved(parser, saved, path):
+    """Hold saved values against what flags can be set to: somebody may have edited the file."""
     for action in parser._actions:
-        value = saved.get(action.dest)
-        items = value if isinstance(value, list) else [value]
+        if action.dest not in saved:
+            continue
+        value = saved[action.dest]
         try:
-            if value is not None and action.type is not None:
-                for item in items:
-                    action.type(str(item))
-        except (ValueError, argparse.ArgumentTypeError) as error:
-            raise UserError(f"{path}: {action.dest} is {value!r} ({error}); restore the file") from None
-        if value is not None and action.choices and not set(map(str, items)) <= set(map(str, action.choices)):
-            known = ", ".join(map(str, action.choices))
-            raise UserError(f"{path}: {action.dest} is {value!r}, expected one of {known}; restore the file")
+            _check_value(parser, action, value)
+        except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
+            text = repr(value)[:40]
+            raise UserError(f"{path}: {action.dest} is {text} ({error}); restore the file") from None
+
+
+def _check_value(parser, action, value):
+    """Raise ValueError, TypeError or ArgumentTypeError where a flag cannot have a value."""
+    if isinstance(action, (argparse._StoreTrueAction, argparse.BooleanOptionalAction)):
+        if not isinstance(value, bool):
+            raise ValueError("expected true or false")
+    elif value is None:
+        if parser.get_default(action.dest) is not None:
+            raise ValueError("expected a value")
+    else:
+        listed = action.nargs in ("+", "*")
+        if listed != isinstance(value, (list, tuple)):
+            raise ValueError("expected a list" if listed else "expected a single value")
+        for item in value if listed else [value]:
+            if not isinstance(item, (str, int, float) if action.type else str) or isinstance(item, bool):
+                raise ValueError("expected another type")
+            if action.type is not None:
+                action.type(str(item))
+            if action.choices is not None and item not in action.choices:
+                raise ValueError(f"expected one of {', '.join(map(str, action.choices))}")
 
 
 def check_inputs(folder, earlier, now, flags):

@@ -83,22 +83,16 @@ class Run:
             # Ranks start from equal weights and then draw different dropout masks.
             torch.manual_seed(self.args.seed + 1_000_003 * rank())
             return
-        state = load_checkpoint(path)
+        state = _read_state(path)
         self._check(path, state)
         for name, value in objects.items():
-            try:
+            with self._restoring(path):
                 value.load_state_dict(state["objects"][name])
-            except (KeyError, RuntimeError, ValueError) as error:
-                if is_out_of_memory(error):
-                    raise
-                reason = " ".join(str(error).split())[:200] or type(error).__name__
-                raise UserError(
-                    f"{path} does not fit {self.folder / 'args.json'}: {reason}; restore both files"
-                ) from None
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.longer = state["stopped"] and self._epochs() > state.get("epochs", self._earlier_epochs())
         self.stopped = state["stopped"] and not self.longer
-        set_random_state(state["random"][rank()])
+        with self._restoring(path):
+            set_random_state(state["random"][rank()])
         barrier()  # every rank has read the old arguments
         if self.is_main:
             self._drop_log_after(self.epoch)
@@ -131,6 +125,17 @@ class Run:
         """Note what a resumed run was allowed to change, once nothing speaks against its going on."""
         if self.args.resume:
             write_json(self.folder / "args.json", vars(self.args))
+
+    @contextlib.contextmanager
+    def _restoring(self, path):
+        """Report what a damaged file, or the file of another run, makes of restoring an object."""
+        try:
+            yield
+        except (LookupError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError) as error:
+            if is_out_of_memory(error):
+                raise
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UserError(f"{path} does not fit {self.folder / 'args.json'}: {reason}; restore both files") from None
 
     def finish_epoch(self, record, best=None):
         """Log an epoch and save: ``best.pth`` if ``best`` is a dict, then ``last.pth``, which makes the epoch count.
@@ -289,6 +294,17 @@ class Run:
         if self._board:
             with contextlib.suppress(OSError):
                 self._board.close()
+
+
+def _read_state(path):
+    """The content of ``last.pth``, with the entries that there must be."""
+    kinds = {"epoch": int, "stopped": bool, "device": str, "seconds": (int, float), "objects": dict, "random": list}
+    state = load_checkpoint(path)
+    for name, kind in kinds.items():
+        value = state.get(name) if isinstance(state, dict) else None
+        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+            raise UserError(f"{path} lacks or misstates {name}; restore the file")
+    return state
 
 
 @contextlib.contextmanager

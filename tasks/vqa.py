@@ -93,7 +93,7 @@ def _open(args, split, tables=None, part=None):
     options = {"features": args.features, "small": args.small_dataset, "skip_missing": args.skip_missing}
     options |= {"min_answer_count": args.min_answer_count, **known(tables)}
     if tables is not None:
-        options["answers"] = AnswerTable.from_dict(tables["answers"])
+        options["answers"] = AnswerTable.from_dict(tables.get("answers"))
     return open_vqa(args.data, split, part=part, **options)
 
 
@@ -117,7 +117,7 @@ def build_net(args, tables, architecture, trained=False):
     from models.mmnas.heads import AnswerHead
     from tasks.mmnas import networks
 
-    head = AnswerHead(args.hsize, args.drpt, len(AnswerTable.from_dict(tables["answers"])))
+    head = AnswerHead(args.hsize, args.drpt, len(AnswerTable.from_dict(tables.get("answers"))))
     return networks.build_net(args, architecture, head, tables, trained)
 
 

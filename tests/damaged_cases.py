@@ -345,6 +345,44 @@ def _ntu_file(name):
     return case
 
 
+def _ntu_video(folder):
+    from datasets.ntu_names import BadSample
+    from datasets.video_scaling import encode_clip
+
+    path = ntu_files.write_mjpg(folder / "clip.avi", 5)
+
+    def read(_):
+        try:
+            assert encode_clip(path, 16, 30, 95)[0] > 0
+        except BadSample as reason:
+            raise UserError(f"{path} {reason}") from None
+
+    return Case(path=path, read=read, value=None)
+
+
+def _ntu_tree(name):
+    def case(folder):
+        from datasets.ntu import open_ntu
+        from datasets.prepare_ntu import prepare_tree, verify
+
+        place = folder / "tree"
+        if not place.exists():
+            videos, _ = ntu_files.write_raw(place, {"S001C001P001R001A001": 4, "S001C001P002R001A001": 3})
+            (place / "about.json").write_text(json.dumps({"description": "made up", "label_names": ["one"]}))
+            prepare_tree(videos, size=16, workers=1)
+
+        def read(scratch):
+            made = prepare_tree(place / "nturgb+d_rgb", size=16, workers=1)
+            verify(place / "nturgb+d_rgb_16x16_30")
+            _take(open_ntu(place, "train"))
+            return made
+
+        path = place / name
+        return json_case(path, read) if path.suffix == ".json" else Case(path=path, read=read, value=None)
+
+    return case
+
+
 def _ego(folder):
     place = folder / "ego"
     if not place.exists():
@@ -353,6 +391,7 @@ def _ego(folder):
             (place / "labels" / name).parent.mkdir(parents=True, exist_ok=True)
             (place / "labels" / name).write_text("1,5,9\n2,11,20\n")
         (place / "names.txt").write_text("1 wave\n2 knock\n")
+        (place / "raw" / "about.json").write_text(json.dumps({"description": "made up", "synthetic": True}))
     return place
 
 
@@ -362,18 +401,20 @@ def _read_ego(folder, annotation):
     return _take(open_ego(folder, "train", annotation=annotation, sample_size=6, sample_duration=4))
 
 
-def ego_annotation(folder):
-    from datasets.prepare_ego import prepare
+def _ego_raw(name):
+    def case(folder):
+        from datasets.prepare_ego import prepare
 
-    place = _ego(folder)
-    path = place / "raw" / "egogestureall_but_None.json"
+        place = _ego(folder)
 
-    def read(scratch):
-        _read_ego(place / "raw", path)
-        prepare(place / "raw", scratch / "packed", workers=1)
-        return _read_ego(scratch / "packed", None)
+        def read(scratch):
+            _read_ego(place / "raw", None)
+            prepare(place / "raw", scratch / "packed", workers=1)
+            return _read_ego(scratch / "packed", None)
 
-    return json_case(path, read)
+        return json_case(place / "raw" / name, read)
+
+    return case
 
 
 def _ego_labels(name):
@@ -459,6 +500,18 @@ def mmimdb_split(folder):
     return json_case(place / "split.json", lambda scratch: _prepare_films(place, scratch))
 
 
+def _films_tree(name):
+    def case(folder):
+        from datasets.mmimdb import open_mmimdb
+
+        place = folder / "films_tree"
+        if not place.exists():
+            mmimdb_files.write_tree(place, mmimdb_files.film_arrays())
+        return Case(path=place / "train" / name, read=lambda _: _take(open_mmimdb(place, "train")), value=None)
+
+    return case
+
+
 def _films_file(name):
     def case(folder):
         from datasets.mmimdb import open_mmimdb
@@ -514,7 +567,12 @@ CASES = {
     "NTU store sizes": _ntu_file("sizes.npy"),
     "NTU store names": _ntu_file("names.npy"),
     "NTU skeleton index": _ntu_file("skeleton_index.npy"),
-    "Ego annotation": ego_annotation,
+    "NTU tree record": _ntu_tree("nturgb+d_rgb_16x16_30/prepared.json"),
+    "NTU tree about": _ntu_tree("about.json"),
+    "NTU tree video": _ntu_tree("nturgb+d_rgb_16x16_30/S001C001P001R001A001_rgb.avi"),
+    "NTU raw video": _ntu_video,
+    "Ego annotation": _ego_raw("egogestureall_but_None.json"),
+    "Ego about": _ego_raw("about.json"),
     "Ego labels": _ego_labels("labels/subject03/Scene1/Group1.csv"),
     "Ego class names": _ego_labels("names.txt"),
     "Ego packed meta": _ego_file("meta.json"),
@@ -523,6 +581,8 @@ CASES = {
     "MM-IMDB hdf5": mmimdb_hdf5,
     "MM-IMDB split": mmimdb_split,
     "MM-IMDB hdf5 of Fuel": mmimdb_fuel,
+    "MM-IMDB tree text": _films_tree("text_000001.npy"),
+    "MM-IMDB tree label": _films_tree("label_000000.npy"),
     "MM-IMDB store meta": _films_file("meta.json"),
     "MM-IMDB store texts": _films_file("train_texts.npy"),
     "MM-IMDB store image rows": _films_file("train_image_rows.npy"),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.damage import damaged_bytes, damaged_value, examples, no_hang
 from tests.damaged_cases import CASES
+from tests.damaged_runs import RUNS
 from util.cli import UserError
 
 
@@ -29,9 +30,9 @@ def refused(case, scratch):
     return False
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, *RUNS])
 def test_damaged_files_are_read_or_refused(folder, name, tmp_path):
-    case = CASES[name](folder)
+    case = (CASES | RUNS)[name](folder)
     whole = case.path.read_bytes()
     assert not refused(case, tmp_path / "scratch"), "the whole file is read"
 

@@ -137,9 +137,9 @@ def load_weights(module, state, source):
         _fault(
             "of another shape",
             [
-                f"{k} {tuple(v.shape)}, expected {tuple(own[k].shape)}"
+                f"{k} {tuple(getattr(v, 'shape', ()))}, expected {tuple(own[k].shape)}"
                 for k, v in state.items()
-                if k in own and v.shape != own[k].shape
+                if k in own and getattr(v, "shape", None) != own[k].shape
             ],
         ),
     ]

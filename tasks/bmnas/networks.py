@@ -188,10 +188,12 @@ def load_found_net(task, args):
         if not isinstance(best, dict) or not {"net", "genotype"} <= set(best):
             raise UserError(f"{path} was not written by the found script; name the folder of a finished found training")
         state = best["net"]
+        if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+            raise UserError(f"{path} holds no weights under net; restore the file")
         try:
             genotype = FusionGenotype.from_dict(best["genotype"]) if best["genotype"] else None
         except ValueError as error:
-            raise UserError(f"{path} was not written by the found script: its genotype is not one: {error}") from None
+            raise UserError(f"{path} holds no genotype: {error}; restore the file") from None
     else:
         genotype = load_genotype(_first_existing(args.eval_exp_dir, "best/best_test_genotype.pkl"))
         state = from_published(load_state_dict_file(path), task.PUBLISHED_NAMES, genotype)

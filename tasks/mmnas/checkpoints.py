@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 from engine.arguments import read_arguments
-from models.architectures import Architecture
+from models.architectures import Architecture, check_architecture
 from models.mmnas.operations import operation_class
 from models.mmnas.published import from_published
 from tasks.mmnas.flags import DATA, METRIC
@@ -80,9 +80,11 @@ def arguments_of(source, fixed):
 
 def _architecture(path, content):
     try:
-        return Architecture.from_dict(content["genotype"])
+        architecture = Architecture.from_dict(content["genotype"])
     except ValueError as error:
-        raise UserError(f"--CKPT_PATH {path}: its architecture is none: {error}") from None
+        raise UserError(f"--CKPT_PATH {path} holds no architecture: {error}; restore the file") from None
+    check_architecture(architecture, path)
+    return architecture
 
 
 def _content(name):
@@ -95,12 +97,42 @@ def _content(name):
             f"--CKPT_PATH {path} is no checkpoint of a training; expected a run folder of the training script, its "
             "best.pth, or a file of the original code with state_dict"
         )
+    for name, good in _entries(content).items():
+        if not good:
+            raise UserError(f"--CKPT_PATH {path} misstates {name}; restore the file")
     saved = path.parent / "args.json"
     if "state_dict" not in content and saved.is_file():
         # An older version's checkpoint says less of what its scores mean than the run around it.
         around = read_arguments(saved)
         content["arguments"] = {name: around[name] for name in METRIC if name in around} | content["arguments"]
     return path, content
+
+
+def _entries(content):
+    """For each entry of a checkpoint whether it is of the right form."""
+    if "state_dict" in content:
+        return {"state_dict": _is_state(content["state_dict"])}
+    tables, arguments = content["tables"], content["arguments"]
+    good = {"net": _is_state(content["net"]), "task": isinstance(content["task"], str)}
+    good |= {"arguments": isinstance(arguments, dict), "tables": isinstance(tables, dict)}
+    if not all(good.values()):
+        return good
+    size, dropout = arguments.get("hsize"), arguments.get("drpt")
+    good |= {
+        "hsize": type(size) is int and size > 0,
+        "drpt": isinstance(dropout, (int, float)) and 0 <= dropout < 1,
+        "vocabulary": "vocabulary" in tables,
+        "feature_size": type(tables.get("feature_size")) is int and tables["feature_size"] > 0,
+        "extraction": tables.get("extraction") is None or isinstance(tables["extraction"], dict),
+        "dataset": isinstance(tables.get("dataset", ""), str),
+    }
+    return good
+
+
+def _is_state(value):
+    return isinstance(value, dict) and all(
+        isinstance(key, str) and isinstance(one, torch.Tensor) for key, one in value.items()
+    )
 
 
 def _name(module):

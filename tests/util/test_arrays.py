@@ -109,9 +109,7 @@ class TestNpyFile:
     def test_a_missing_or_damaged_file_is_named(self, tmp_path, data):
         if data is not None:
             (tmp_path / "a.npy").write_bytes(data)
-        with pytest.raises(
-            UserError, match=r"a\.npy is (missing|damaged or cut short.*); delete its folder"
-        ) as error:
+        with pytest.raises(UserError, match=r"a\.npy is (missing|damaged or cut short.*); delete its folder") as error:
             NpyFile(tmp_path / "a.npy")[0]
         assert "\n" not in str(error.value)
 
