@@ -1,5 +1,8 @@
 """Tiny data in the true formats, made once per session."""
 
+import functools
+import importlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +12,10 @@ import util  # noqa: F401 - before torch: sets how OpenMP's threads wait
 
 # Two threads on a busy machine wait for each other in every small operation; results must not depend on their number.
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--rewrite_golden_runs", action="store_true", help="keep the figures that tiny searches give now")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,8 +45,6 @@ SIZES = ["--C", "8", "--L", "4"]
 @pytest.fixture(scope="session")
 def searched(films, tmp_path_factory):
     """A finished tiny search: ``.result`` and ``.folder``."""
-    from pathlib import Path
-
     import main_darts_searchable_mmimdb as search
 
     out = tmp_path_factory.mktemp("search")
@@ -57,3 +62,78 @@ def easy_vqa(tmp_path_factory):
     prepare_easy_vqa(["--out", str(data), "--small", "12"])
     prepare_vqa(["--data", str(data), "--out", str(data / "store"), "--workers", "1"])
     return SimpleNamespace(data=data, flags=["--data", str(data), "--min_answer_count", "1", "--num_workers", "0"])
+
+
+MMNAS_SIZES = "--hsize 64 --enc_blocks 2 --dec_blocks 3 --batchsize 16 --epochs 2 --num_workers 0 --device cpu"
+
+
+def mmnas_search(script, flags, out, *search_flags, **facts):
+    """A finished tiny search of MMNas: ``.flags`` is what every script needs, ``.folder`` and ``.result`` the run."""
+    flags = [*MMNAS_SIZES.split(), *flags, "--out_dir", str(out / "runs")]
+    result = importlib.import_module(script).main([*flags, "--alpha_start", "1", "--alpha_every", "2", *search_flags])
+    return SimpleNamespace(out=out, flags=flags, result=result, folder=Path(result["folder"]), **facts)
+
+
+@pytest.fixture(scope="session")
+def searched_vqa(easy_vqa, tmp_path_factory):
+    """A `mmnas_search` on `easy_vqa`, with ``.data``."""
+    return mmnas_search("search_vqa", easy_vqa.flags, tmp_path_factory.mktemp("runs"), data=easy_vqa.data)
+
+
+@pytest.fixture(scope="session")
+def searched_vgd(tmp_path_factory):
+    """A `mmnas_search` on a few scenes, with ``.data`` and ``.images``."""
+    from datasets.demo_scenes import make
+
+    out = tmp_path_factory.mktemp("scenes")
+    make(out / "data", train=10, scored=4, matched=4, tasks=("vgd",))
+    data = out / "data" / "vgd"
+    return mmnas_search("search_vgd", ["--data", str(data)], out, data=data, images=out / "data" / "images")
+
+
+@pytest.fixture(scope="session")
+def searched_itm(tmp_path_factory):
+    """A `mmnas_search` on a few scenes, with ``.data`` and ``.images``."""
+    from datasets.demo_scenes import make
+
+    out = tmp_path_factory.mktemp("itm")
+    make(out / "scenes", train=12, scored=6, matched=6, tasks=("itm",))
+    data, images = out / "scenes" / "itm", out / "scenes" / "images"
+    flags = ["--data", str(data), "--neg_rand", "6"]
+    return mmnas_search("search_itm", flags, out, "--neg_start_epoch", "1", data=data, images=images)
+
+
+CLIPS = {"ntu": ["--subjects", "5", "--repetitions", "1"], "ego": ["--clips_per_subject", "1"]}
+CLIP_FLAGS = {"ntu": "--batchsize 8", "ego": "--batchsize 8 --sample_size 16 --sample_duration 8"}
+
+
+@pytest.fixture(scope="session")
+def searched_clips(tmp_path_factory):
+    """A function from ``ntu`` or ``ego`` to that task on tiny data.
+
+    What it returns has the task's module and scripts, ``.flags`` for all of them, and ``.folder`` and ``.result`` of a
+    finished search.
+    """
+
+    @functools.cache
+    def search_clips(name):
+        from datasets.make_demo import main as make_demo
+
+        out = tmp_path_factory.mktemp(name)
+        make_demo([name, "--out", str(out), "--workers", "1", *CLIPS[name]])
+        names = {"search": "darts_searchable", "found": "darts_found", "unimodal": "unimodal"}
+        scripts = {key: importlib.import_module(f"main_{kind}_{name}") for key, kind in names.items()}
+        sizes = "--L 4 --num_outputs 8 --num_workers 0 --cache_features ram --device cpu"
+        shared = [*sizes.split(), *CLIP_FLAGS[name].split(), "--datadir", str(out / "dataset")]
+        random = [*shared, "--backbone_weights", "random"]
+        flags = [*random, "--C", "8"]
+        result = scripts["search"].main(
+            [*flags, "--epochs", "2", "--augment_views", "1", "--out_dir", str(out / "runs")]
+        )
+        # EgoGesture's networks start from scratch, or from a file.
+        own = {"flags": flags, "unimodal_flags": shared if name == "ego" else random}
+        task = importlib.import_module(f"tasks.{name}")
+        facts = {"name": name, "task": task, "out": out, "result": result, "folder": Path(result["folder"])}
+        return SimpleNamespace(**scripts, **own, **facts)
+
+    return search_clips

@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,21 +19,11 @@ from tests.test_resume import Killed, assert_same, comparable
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
 
-SIZES = "--hsize 64 --enc_blocks 2 --dec_blocks 3 --batchsize 16 --epochs 2 --num_workers 0 --device cpu"
-
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    """A few scenes; ``.flags`` is what every script needs, ``.folder`` a finished search."""
-    from datasets.demo_scenes import make
-
-    out = tmp_path_factory.mktemp("itm")
-    make(out / "scenes", train=12, scored=6, matched=6, tasks=("itm",))
-    data = out / "scenes" / "itm"
-    flags = [*SIZES.split(), "--data", str(data), "--neg_rand", "6", "--out_dir", str(out / "runs")]
-    result = search_itm.main([*flags, "--alpha_start", "1", "--alpha_every", "2", "--neg_start_epoch", "1"])
-    images = out / "scenes" / "images"
-    return SimpleNamespace(data=data, images=images, flags=flags, result=result, folder=Path(result["folder"]))
+def scenes(searched_itm):
+    """A finished search on a few scenes."""
+    return searched_itm
 
 
 @pytest.fixture(scope="module")

@@ -18,21 +18,11 @@ from tests.test_resume import Killed, assert_same, comparable
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
 
-SIZES = "--hsize 64 --enc_blocks 2 --dec_blocks 3 --batchsize 16 --epochs 2 --num_workers 0 --device cpu"
-
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    """Little synthetic data; ``.flags`` is what every script needs, ``.folder`` a finished search."""
-    from datasets.demo_scenes import make
-
-    out = tmp_path_factory.mktemp("scenes")
-    make(out / "data", train=10, scored=4, matched=4, tasks=("vgd",))
-    data = out / "data" / "vgd"
-    flags = [*SIZES.split(), "--data", str(data), "--out_dir", str(out / "runs")]
-    result = search_vgd.main([*flags, "--alpha_start", "1", "--alpha_every", "2"])
-    images = out / "data" / "images"
-    return SimpleNamespace(data=data, images=images, out=out, flags=flags, result=result, folder=Path(result["folder"]))
+def scenes(searched_vgd):
+    """A finished search on a few scenes."""
+    return searched_vgd
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,7 @@
 """Every script of NTU RGB+D and EgoGesture on tiny synthetic clips in the official forms, end to end."""
 
-import importlib
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,10 +15,6 @@ from util.checkpoint import load_checkpoint
 from util.cli import UserError
 from util.files import read_json
 
-MADE = {"ntu": ["--subjects", "5", "--repetitions", "1"], "ego": ["--clips_per_subject", "1"]}
-SMALL = {"ntu": "--batchsize 8", "ego": "--batchsize 8 --sample_size 32 --sample_duration 8"}
-CELL = ["--C", "8"]
-SIZES = "--L 4 --num_outputs 8 --num_workers 0 --cache_features ram --device cpu"
 CHECKPOINT_FLAGS = {
     "ntu": {"rgb": "--rgb_cp", "skeleton": "--ske_cp"},
     "ego": {"rgb": "--rgb_cp", "depth": "--depth_cp"},
@@ -28,25 +22,9 @@ CHECKPOINT_FLAGS = {
 
 
 @pytest.fixture(scope="module", params=["ntu", "ego"])
-def clips(request, tmp_path_factory):
-    """A task on tiny data: its module and scripts, ``.flags`` for all of them, and a finished search."""
-    from datasets.make_demo import main as make_demo
-
-    name, out = request.param, tmp_path_factory.mktemp(request.param)
-    make_demo([name, "--out", str(out), "--workers", "1", *MADE[name]])
-    names = ("darts_searchable", "darts_found", "unimodal")
-    search, found, unimodal = (importlib.import_module(f"main_{kind}_{name}") for kind in names)
-    flags = [*SIZES.split(), *SMALL[name].split(), "--datadir", str(out / "dataset")]
-    random = ["--backbone_weights", "random"]
-    task = importlib.import_module(f"tasks.{name}")
-    result = search.main(
-        [*flags, *random, *CELL, "--epochs", "2", "--augment_views", "1", "--out_dir", str(out / "runs")]
-    )
-    scripts = {"search": search, "found": found, "unimodal": unimodal}
-    # EgoGesture's networks start from scratch, or from a file.
-    own = flags if name == "ego" else [*flags, *random]
-    facts = {"name": name, "task": task, "flags": [*flags, *random, *CELL], "unimodal_flags": own}
-    return SimpleNamespace(**scripts, **facts, out=out, result=result, folder=Path(result["folder"]))
+def clips(request, searched_clips):
+    """A task on tiny data, with a finished search."""
+    return searched_clips(request.param)
 
 
 def test_search_finds_a_genotype_of_the_task(clips):

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,21 +17,17 @@ from benchmarks import vqa_step
 from engine.updates import Updater
 from models.architectures import load_architecture
 from models.mmnas.published import to_published
+from tests.conftest import MMNAS_SIZES
 from tests.test_distributed import ROOT, torchrun
 from tests.test_resume import Killed, assert_same, comparable
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
 
-SIZES = "--hsize 64 --enc_blocks 2 --dec_blocks 3 --batchsize 16 --epochs 2 --num_workers 0 --device cpu"
-
 
 @pytest.fixture(scope="module")
-def questions(easy_vqa, tmp_path_factory):
-    """`easy_vqa` with ``.out``, ``.folder`` and ``.result`` of a finished search."""
-    out = tmp_path_factory.mktemp("runs")
-    flags = [*easy_vqa.flags, *SIZES.split(), "--out_dir", str(out / "runs")]
-    result = search_vqa.main([*flags, "--alpha_start", "1", "--alpha_every", "2"])
-    return SimpleNamespace(data=easy_vqa.data, out=out, flags=flags, result=result, folder=Path(result["folder"]))
+def questions(searched_vqa):
+    """A finished search on easy-VQA."""
+    return searched_vqa
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +211,7 @@ def test_operations_that_depend_on_padding_get_the_official_lengths(questions, t
 
 def test_a_training_takes_the_data_of_its_search(questions, tmp_path):
     # Nor --data nor --min_answer_count: the search run, then the checkpoint, say them.
-    words = [*SIZES.split(), "--epochs", "1", "--small_dataset", "--VERSION", "mine"]
+    words = [*MMNAS_SIZES.split(), "--epochs", "1", "--small_dataset", "--VERSION", "mine"]
     result = train_vqa.main([*words, "--ARCH_PATH", str(questions.folder), "--out_dir", str(tmp_path)])
     assert result["data"]["folder"] == str(questions.data) and Path(result["folder"]).parent == tmp_path
     assert result["architecture"] == {"from": str(questions.folder), "epoch": 2}

@@ -1,0 +1,147 @@
+"""Runs Python scripts one after another, each in a process of its own that finds torch already imported.
+
+Importing torch and torchvision takes longer than a tiny run. This process imports them once and forks for every script:
+the script starts in a fresh process, from its own folder, and nothing of one script reaches the next. The server itself
+imports no module of this project, so each script gets the modules that lie beside it. Pictures, which take more than
+half of a tiny run, are not drawn: matplotlib writes empty files.
+
+`ScriptServer` starts it as a child process and asks over pipes. Where a system cannot fork, every script is started as
+usual.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+# What the scripts import from elsewhere; a missing one is left to the script that needs it.
+PRELOADED = (
+    "torch",
+    "torchvision",
+    "torch._dynamo",
+    "torch.utils.data",
+    "torch.utils.tensorboard",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+    "sklearn.metrics",
+)
+# Modules of another checkout must not be found, and each checkout is compiled once.
+NOT_PASSED_ON = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+
+
+class ScriptError(Exception):
+    """A script did not end with exit code 0; the message is the last line that it wrote."""
+
+
+class ScriptServer:
+    """Runs scripts in processes of their own; use it as a context manager.
+
+    Args:
+        cache: Folder for compiled modules, so that nothing is written beside the scripts.
+        preloaded: Names of modules to import once.
+    """
+
+    def __init__(self, cache, preloaded=PRELOADED):
+        # One thread: sums of floats depend on how many share them.
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON},
+            "OMP_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+            "PYTHONPYCACHEPREFIX": str(cache),
+        }
+        self._preloaded = preloaded
+        self._process = None
+
+    def __enter__(self):
+        if hasattr(os, "fork"):
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, *self._preloaded],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=self._environment,
+                text=True,
+            )
+        return self
+
+    def __exit__(self, *_):
+        if self._process is not None:
+            self._process.stdin.close()
+            self._process.stdout.close()
+            self._process.terminate()
+            self._process.wait()
+
+    def run(self, words, cwd, log):
+        """Run ``words`` (a script's absolute path and its flags) in the folder ``cwd``.
+
+        Args:
+            words: Script and flags, strings.
+            cwd: Working folder.
+            log: File that gets what the script prints; it is appended to.
+
+        Raises:
+            ScriptError: it failed; the message is the last line it wrote.
+        """
+        if self._process is None:
+            with open(log, "a", encoding="utf-8") as output:
+                code = subprocess.run(
+                    [sys.executable, *words], cwd=cwd, env=self._environment, stdout=output, stderr=output, check=False
+                ).returncode
+        else:
+            try:
+                self._process.stdin.write(json.dumps({"words": list(words), "cwd": str(cwd), "log": str(log)}) + "\n")
+                self._process.stdin.flush()
+                answer = self._process.stdout.readline()
+            except BrokenPipeError:
+                answer = ""
+            if not answer:
+                raise ScriptError("the process that starts the scripts has died")
+            code = int(answer)
+        if code:
+            lines = Path(log).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            raise ScriptError(f"exit code {code}: {lines[-1] if lines else 'no output'}")
+
+
+def serve():
+    """Answer requests on stdin, one JSON line each, with the exit code of the script on stdout."""
+    for name in sys.argv[1:]:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    _draw_nothing()
+    answers = os.fdopen(os.dup(1), "w")
+    for line in sys.stdin:
+        request = json.loads(line)
+        child = os.fork()
+        if not child:
+            _become(**request)
+            return
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        answers.write(f"{code}\n")
+        answers.flush()
+
+
+def _draw_nothing():
+    if "matplotlib.figure" in sys.modules:
+        sys.modules["matplotlib.figure"].Figure.savefig = lambda figure, path, **_: Path(path).write_bytes(b"")
+
+
+def _become(words, cwd, log):
+    """Be the script, until it ends."""
+    os.chdir(cwd)
+    with open(os.devnull, "rb") as nothing, open(log, "ab") as output:
+        os.dup2(nothing.fileno(), 0)
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process lives
+    tempfile.tempdir = None
+    sys.argv = list(words)
+    sys.path[0] = str(Path(words[0]).parent)
+    runpy.run_path(words[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    serve()
