@@ -104,12 +104,11 @@ def last_checkpoint(folder):
 
 def _vqa_network(folder):
     """Arguments, data and content of best.pth of a tiny training."""
-    from tasks.supernet.checkpoints import kept
-
     import train_vqa
     from datasets.vqa import open_vqa
     from models.architectures import Architecture
     from tasks import vqa
+    from tasks.mmnas.checkpoints import kept
 
     data = _vqa(folder / "network")
     args = train_vqa.get_args_parser().parse_args(["--data", str(data), "--hsize", "64", "--ARCH_PATH", "mcan"])
@@ -122,10 +121,9 @@ def _vqa_network(folder):
 
 
 def best_checkpoint(folder):
-    from tasks.supernet import checkpoints, flags
-
     import train_vqa
     from tasks import vqa
+    from tasks.mmnas import checkpoints, flags
 
     data, content = _vqa_network(folder)
     place = folder / "best"
@@ -148,10 +146,9 @@ def best_checkpoint(folder):
 
 
 def asked_checkpoint(folder):
-    from tasks.supernet import checkpoints
-
     from datasets.extractors import extractor_from_meta
     from tasks import vqa
+    from tasks.mmnas import checkpoints
 
     _, content = _vqa_network(folder)
     place = folder / "asked"
@@ -168,11 +165,10 @@ def asked_checkpoint(folder):
 
 
 def published_checkpoint(folder):
-    from models.supernet.published import to_published
-    from tasks.supernet import checkpoints, flags
-
     import train_vqa
+    from models.mmnas.published import to_published
     from tasks import vqa
+    from tasks.mmnas import checkpoints, flags
 
     data, content = _vqa_network(folder)
     place = folder / "published"
