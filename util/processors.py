@@ -32,15 +32,11 @@ def limit_threads():
 
 
 def use_one_thread():
-    """Make this process compute in one thread: for processes of which there is already one per processor."""
-    import sys
+    """Let libraries that this process imports later compute in one thread: there is a process for every processor.
 
-    # For libraries that are imported later.
+    A library that is loaded already must be left alone: OpenCV hangs when a forked process changes its threads.
+    """
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
-    if "cv2" in sys.modules:
-        sys.modules["cv2"].setNumThreads(1)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
 
 
 def _quota(root=Path("/sys/fs/cgroup"), own=Path("/proc/self/cgroup")):
