@@ -95,7 +95,7 @@ def _check_value(parser, action, value):
         if parser.get_default(action.dest) is not None:
             raise ValueError("expected a value")
     else:
-        listed = action.nargs in ("+", "*")
+        listed = action.nargs in ("+", "*") or isinstance(action, argparse._AppendAction)
         if listed != isinstance(value, (list, tuple)):
             raise ValueError("expected a list" if listed else "expected a single value")
         for item in value if listed else [value]:

@@ -55,7 +55,7 @@ def log(folder):
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
     def read(_):
-        run = Run(place, types.SimpleNamespace(seed=0), torch.device("cpu"))
+        run = Run(place, types.SimpleNamespace(seed=0, resume=None), torch.device("cpu"))
         run.plot()
         run.records()
 
@@ -90,7 +90,7 @@ def last_checkpoint(folder):
     torch.save(value, place / "last.pth")
 
     def read(_):
-        run = Run(place, types.SimpleNamespace(seed=0), torch.device("cpu"))
+        run = Run(place, types.SimpleNamespace(seed=0, resume=None), torch.device("cpu"))
         kept = random_state()
         try:
             run.track(**objects())

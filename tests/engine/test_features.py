@@ -354,7 +354,7 @@ class TestDisk:
         cache(small_net(), "disk", tmp_path)(small_data())
         for path in tmp_path.glob("train-a-*/0.npy"):
             path.write_bytes(path.read_bytes()[:-4])
-        with pytest.raises(UserError, match=r"0\.npy is damaged or cut short .*delete its folder"):
+        with pytest.raises(UserError, match=r"0\.npy is damaged or cut short.*delete its folder"):
             next(iter(batches(cache(small_net(), "disk", tmp_path)(small_data()))))
 
 

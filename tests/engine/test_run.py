@@ -587,5 +587,6 @@ class TestResult:
     def test_time_of_a_resumed_run_goes_on(self, written, tmp_path):
         with start_run(arguments(resume=str(written.run.folder)), "search", tmp_path) as run:
             run.track()
-            assert run.seconds > 0
-            assert run.write_result({})["seconds"] >= written.returned["seconds"]
+            saved = run.seconds
+            assert saved > 0
+            assert run.write_result({})["seconds"] >= round(saved, 1)
