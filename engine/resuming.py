@@ -71,8 +71,12 @@ def _tell_changes(parser, args, saved):
 
 def check_saved(parser, saved, path):
     """Hold saved values against what flags can be set to: somebody may have edited the file."""
+    pairs = [[flag.lstrip("-") for flag in pair] for pair in parser.alternatives]
+    for pair in pairs:
+        if saved.keys() >= set(pair) and sum(saved[name] is not None for name in pair) != 1:
+            raise UserError(f"{path}: expected a value of either {' or '.join(pair)}, not of both; restore the file")
     for action in parser._actions:
-        if action.dest not in saved:
+        if action.dest not in saved or (saved[action.dest] is None and any(action.dest in pair for pair in pairs)):
             continue
         value = saved[action.dest]
         try:

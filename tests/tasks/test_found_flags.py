@@ -145,3 +145,10 @@ def test_a_batch_is_that_of_all_processes_or_of_each(kind, monkeypatch, tmp_path
     del old["batchsize_per_process"]
     (tmp_path / "args.json").write_text(json.dumps(old))
     assert size("--resume", str(tmp_path)) == 8, "a run of an older version"
+    new = vars(module.get_args_parser().parse_args(["--batchsize_per_process", "5"]))
+    (tmp_path / "args.json").write_text(json.dumps(new))
+    assert size("--resume", str(tmp_path)) == 15
+    for both in (None, 5):
+        (tmp_path / "args.json").write_text(json.dumps({**new, "batchsize": both, "batchsize_per_process": both}))
+        with pytest.raises(UserError, match=r"args.json: expected a value of either batchsize or batchsize_per_"):
+            size("--resume", str(tmp_path))

@@ -49,7 +49,8 @@ def trained(folder, task, *words, architecture=FOUND, **kept):
     own = importlib.import_module(f"tasks.{task}")
     names = ("hsize", "drpt", "save", *flags.DATA, *own.KEPT)
     known = {name: getattr(args, name) for name in names if hasattr(args, name)} | kept
-    about = {"task": own.__name__, "arguments": known, "tables": {}, "genotype": architecture.to_dict()}
+    tables = {"vocabulary": {"words": []}, "feature_size": 7, "extraction": None}
+    about = {"task": own.__name__, "arguments": known, "tables": tables, "genotype": architecture.to_dict()}
     torch.save({"net": {}, **about}, folder / "best.pth")
     return folder
 
