@@ -114,12 +114,26 @@ def _parse(name, entry, numbers):
 def make_clip(name, subset, folder, label, bounds):
     """A `Clip` from ``bounds``, its first and last frame as numbers or texts; a `Fault` if they make no sense."""
     try:
-        start, end = (int(float(value)) for value in bounds)
+        start, end = map(whole, bounds)
     except (TypeError, ValueError, OverflowError):
-        return Fault(name, f"frames {bounds[0]!r} to {bounds[1]!r} are not numbers")
+        return Fault(name, f"frames {bounds[0]!r} to {bounds[1]!r} are not whole numbers")
+    if end >= 2**31:
+        return Fault(name, f"frames {bounds[0]!r} to {bounds[1]!r} are beyond any video")
     if start < 0 or start > end:
         return Fault(name, f"frames {start} to {end}: the first must not come after the last")
     return Clip(name, subset, folder, label, start, end)
+
+
+def whole(value):
+    """A whole number from a number or text such as "12.0".
+
+    Raises:
+        TypeError, ValueError, OverflowError: it is none.
+    """
+    number = float(value)
+    if number != int(number) or isinstance(value, bool):
+        raise ValueError(f"{value!r} is no whole number")
+    return int(number)
 
 
 def refuse_faults(faults, where, remedy):

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from datasets.ego_annotation import Fault, make_clip
+from datasets.ego_annotation import Fault, make_clip, whole
 from util.cli import UserError
 from util.files import write_text
 from util.text_files import read_text
@@ -116,9 +116,9 @@ def _rows(path):
 def _clip(name, subset, folder, cells, label_names):
     """The `Clip` of one row, or the reason why it is none."""
     try:
-        label = int(float(cells[0]))
+        label = whole(cells[0])
     except (ValueError, OverflowError):
-        return f"the class {cells[0]!r} is not a number"
+        return f"the class {cells[0]!r} is not a whole number"
     if not 1 <= label <= len(label_names):
         return f"class {label} is not in 1..{len(label_names)}"
     clip = make_clip(name, subset, folder, label - 1, (cells[1], cells[2] if len(cells) > 2 else ""))

@@ -32,10 +32,10 @@ def test_clips_in_the_order_of_the_file(tmp_path):
         ({"label": "jump"}, "label 'jump' is not among the 3 labels"),
         ({"start_frame": "6"}, "frames 6 to 5: the first must not come after the last"),
         ({"start_frame": "-1"}, "frames -1 to 5"),
-        ({"end_frame": "many"}, "frames '1' to 'many' are not numbers"),
-        ({"end_frame": "nan"}, "are not numbers"),
-        ({"end_frame": "inf"}, "are not numbers"),
-        ({"end_frame": None}, "are not numbers"),
+        ({"end_frame": "many"}, "frames '1' to 'many' are not whole numbers"),
+        ({"end_frame": "nan"}, "are not whole numbers"),
+        ({"end_frame": "inf"}, "are not whole numbers"),
+        ({"end_frame": None}, "are not whole numbers"),
         ({"annotations": None}, 'lacks "subset", or "label"'),
         (None, 'lacks "subset", or "label"'),
     ],
@@ -152,9 +152,9 @@ def test_faulty_rows(tmp_path):
     clips, faults = annotation_of_labels(write_labels(tmp_path, {"subject03/Scene1/Group1.csv": rows}))
     assert [(clip.name, clip.start) for clip in clips] == [("Subject03/Scene1/Color/rgb1_7", 7)]
     path = tmp_path / "subject03" / "Scene1" / "Group1.csv"
-    reasons = ["class 84 is not in 1..83", "class 0 is not in 1..83", "the class 'x' is not a number"]
-    reasons += ["frames 5 to 4: the first must not come after the last", "frames '' to '4' are not numbers"]
-    reasons += ["frames '5' to '' are not numbers"]
+    reasons = ["class 84 is not in 1..83", "class 0 is not in 1..83", "the class 'x' is not a whole number"]
+    reasons += ["frames 5 to 4: the first must not come after the last", "frames '' to '4' are not whole numbers"]
+    reasons += ["frames '5' to '' are not whole numbers"]
     assert faults == [
         Fault(f"Subject03/Scene1/Color/rgb1_{line}", f"line {line} of {path}: {reason}")
         for line, reason in enumerate(reasons, 1)
