@@ -308,7 +308,7 @@ def test_a_float64_network_is_exact(pack, mode):
     for dtype, shape, packed in ((torch.float64, (7, 6), pack), (torch.float64, (12, 14), False), (None, (7, 6), pack)):
         net = small_net(names=("rel_self_att_16", "guided_att_16", "self_att_16")).to(dtype or torch.float32)
         net.pack = packed
-        net.backbone.sample(mode, torch.Generator().manual_seed(4))
+        draw(net, mode, torch.Generator().manual_seed(4))
         batch = random_batch([5, 7, 3], [4, 6, 2], *shape)
         logits = net({key: value.double() if key == "boxes" and dtype else value for key, value in batch.items()})
         assert logits.dtype == (dtype or torch.float32)

@@ -1,12 +1,14 @@
 """Affinity, a container's quota and the ranks decide how many processors are used."""
 
 import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from util import processors
-from util.processors import limit_threads, own_processors, usable_processors
+from util.processors import limit_threads, own_processors, usable_processors, use_one_thread
 
 
 def group(root, own, files):
@@ -81,3 +83,15 @@ def test_torch_takes_no_more_threads_than_are_ours_unless_told(monkeypatch, give
         assert torch.get_num_threads() == expected
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_loaded_opencv_is_left_alone(monkeypatch):
+    """A forked process hangs when it changes the threads of an OpenCV that has used them before."""
+
+    def hangs(_):
+        raise AssertionError("this would hang")
+
+    monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(setNumThreads=hangs))
+    monkeypatch.setattr(os, "environ", {})
+    use_one_thread()
+    assert os.environ == {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
