@@ -132,7 +132,7 @@ def best_checkpoint(folder):
 
     def read(_):
         argv = ["--RUN", "val", "--CKPT_PATH", str(place), "--data", str(data)]
-        args = flags.parse_train(train_vqa.get_args_parser(), argv, train_vqa.DEMO)
+        args = flags.parse_train(vqa, train_vqa.get_args_parser(), argv, train_vqa.DEMO)
         found = checkpoints.read_checkpoint(vqa, args)
         _, opened = vqa.open_checked(args, found.tables)
         net = checkpoints.load_net(vqa, args, found, opened).eval()
@@ -180,7 +180,7 @@ def published_checkpoint(folder):
     def read(_):
         argv = ["--RUN", "val", "--CKPT_PATH", str(place / "epoch3.pkl"), "--data", str(data), "--hsize", "64"]
         argv += ["--ARCH_PATH", str(place / "arch.json")]
-        args = flags.parse_train(train_vqa.get_args_parser(), argv, train_vqa.DEMO)
+        args = flags.parse_train(vqa, train_vqa.get_args_parser(), argv, train_vqa.DEMO)
         found = checkpoints.read_checkpoint(vqa, args)
         _, opened = vqa.open_checked(args, found.tables)
         checkpoints.load_net(vqa, args, found, opened)

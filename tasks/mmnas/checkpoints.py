@@ -54,8 +54,7 @@ def _checkpoint(task, args, path, content):
         if not getattr(args, "ARCH_PATH", None):
             raise UserError(f"--CKPT_PATH {path} is the original's and holds no architecture; pass --ARCH_PATH as well")
         return Checkpoint(from_published(content["state_dict"]), find_architecture(args), {}, None, path)
-    if content["task"] != task.__name__:
-        raise UserError(f"--CKPT_PATH {path} is a network of {_name(content['task'])}, not of {_name(task.__name__)}")
+    _check_task(task, path, content)
     architecture = _architecture(path, content)
     if getattr(args, "ARCH_PATH", None) and find_architecture(args) != architecture:
         raise UserError(
@@ -64,16 +63,23 @@ def _checkpoint(task, args, path, content):
     return Checkpoint(content["net"], architecture, content["arguments"], content["tables"], path)
 
 
-def arguments_of(source, fixed):
+def _check_task(task, path, content):
+    if content["task"] != task.__name__:
+        raise UserError(f"--CKPT_PATH {path} is a network of {_name(content['task'])}, not of {_name(task.__name__)}")
+
+
+def arguments_of(task, source, fixed):
     """The arguments that a checkpoint brings along; sizes of its architecture are put into ``fixed``.
 
     Args:
+        task: The task's module, see `tasks.mmnas`.
         source: Value of ``--CKPT_PATH``.
         fixed: dict that takes the sizes.
     """
     path, content = _content(source)
     if "state_dict" in content:
         return {}
+    _check_task(task, path, content)
     fixed.update(_architecture(path, content).sizes())
     return content["arguments"]
 

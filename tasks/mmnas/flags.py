@@ -189,7 +189,7 @@ def _upgraded(saved):
     return {"neg_period_from": "zero", **saved} if "neg_every" in saved else saved
 
 
-def _inherited(parser, args, fixed):
+def _inherited(task, parser, args, fixed):
     """Defaults from the run that this one uses; sizes that an architecture fixes are also put into ``fixed``."""
     if args.RESUME:
         return {}
@@ -198,20 +198,20 @@ def _inherited(parser, args, fixed):
         found = _of_search(parser, args, source, fixed) if source else {}
     else:
         source = args.CKPT_PATH
-        found = _of_checkpoint(args, source, fixed) if source else {}
+        found = _of_checkpoint(task, args, source, fixed) if source else {}
     folder = arguments.run_folder_of(source) if source else None
     # A run that uses another one lies inside it.
     return {**found, **fixed, **({"out_dir": str(folder)} if folder else {})}
 
 
-def _of_checkpoint(args, source, fixed):
+def _of_checkpoint(task, args, source, fixed):
     """What the training that made the checkpoint ``source`` says."""
     from models.architectures import read_architecture
     from tasks.mmnas.checkpoints import arguments_of
 
     # --demo has an architecture for trainings alone.
     architecture = args.ARCH_PATH or args.search_exp_dir
-    found = {"ARCH_PATH": architecture, **arguments_of(source, fixed)}
+    found = {"ARCH_PATH": architecture, **arguments_of(task, source, fixed)}
     if not fixed and architecture and architecture not in WORDS:
         fixed.update(read_architecture(architecture, args.ARCH_EPOCH)[0].sizes())
     return found
@@ -242,14 +242,14 @@ def _of_search(parser, args, source, fixed):
     return found
 
 
-def parse_train(parser, argv, demo):
+def parse_train(task, parser, argv, demo):
     """Parse a training script's command line and check it; what is not given comes from the run that it uses.
 
     Raises:
         UserError: the flags in conflict.
     """
     fixed = {}
-    args = arguments.parse_args(parser, argv, demo=demo, inherit=lambda known: _inherited(parser, known, fixed))
+    args = arguments.parse_args(parser, argv, demo=demo, inherit=lambda known: _inherited(task, parser, known, fixed))
     if args.RESUME and not args.resume:
         if not args.CKPT_PATH:
             raise UserError("--RESUME needs --CKPT_PATH with the run folder to continue")

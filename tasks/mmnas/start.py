@@ -28,7 +28,7 @@ def search(task, main, parser, argv, demo):
 
 def train(task, main, parser, argv, demo):
     """Run a training script; as `search`."""
-    args = flags.parse_train(parser, argv, demo)
+    args = flags.parse_train(task, parser, argv, demo)
     if launch(main, argv, args.GPU, args.device):
         return None
     from tasks.mmnas import recipes

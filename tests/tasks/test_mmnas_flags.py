@@ -22,8 +22,8 @@ def script(task, kind="train"):
 
 
 def parse(task, *words):
-    module = script(task)
-    return flags.parse_train(module.get_args_parser(), list(map(str, words)), module.DEMO)
+    module, own = script(task), importlib.import_module(f"tasks.{task}")
+    return flags.parse_train(own, module.get_args_parser(), list(map(str, words)), module.DEMO)
 
 
 def parse_search(task, *words):
