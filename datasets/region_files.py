@@ -136,7 +136,7 @@ def read_regions(path):
     if boxes.shape[1] != 4 or len(boxes) not in x.shape:
         raise BadRegions(f"has x {x.shape} and bbox {boxes.shape}; expected (D, n) or (n, D), and (n, 4)")
     if count is not None and (count.shape != () or count.dtype.kind not in "iu" or count != len(boxes)):
-        raise BadRegions(f"has {len(boxes)} boxes but says num_bbox {count}")
+        raise BadRegions(f"has {len(boxes)} boxes but says num_bbox {_short(count)}")
     return checked_regions(x if _has_rows(x, len(boxes), layout) else x.T, boxes, height, width)
 
 
@@ -152,6 +152,10 @@ def _has_rows(x, count, layout):
     return str(layout) == "rows"
 
 
+def _short(value):
+    return " ".join(str(value).split())[:40]
+
+
 def checked_regions(features, boxes, height, width):
     """`Regions` of features (n, D) of any float dtype, boxes (n, 4) of numbers, and two single numbers.
 
@@ -162,7 +166,7 @@ def checked_regions(features, boxes, height, width):
         raise BadRegions("has no boxes")
     sizes = [np.asarray(size).ravel() for size in (height, width)]
     if any(size.shape != (1,) or size.dtype.kind not in "fiu" or not 0 < size[0] < np.inf for size in sizes):
-        raise BadRegions(f"has image_h {height} and image_w {width}; expected two numbers above 0")
+        raise BadRegions(f"has image_h {_short(height)} and image_w {_short(width)}; expected two numbers above 0")
     boxes = boxes.astype(np.float32)
     if not np.isfinite(features).all() or not np.isfinite(boxes).all():
         raise BadRegions("holds NaN or infinite values")
