@@ -85,13 +85,23 @@ def list_region_files(folder, ending=ENDING):
             others.append(path)
         else:
             found.append((number, os.fsencode(path)))
-    found.sort()
-    ids = np.array([number for number, _ in found], dtype=np.int64)
-    double = np.flatnonzero(np.diff(ids) == 0)
-    if len(double):
-        first, second = (os.fsdecode(found[at][1]) for at in (double[0], double[0] + 1))
-        raise UserError(f"{folder / first} and {second} are both of image {ids[double[0]]}: remove one of them")
-    return RegionFiles(ids, np.array([path for _, path in found], dtype=np.bytes_), sorted(others))
+    ids, paths = [], []
+    for number, path in sorted(found):
+        if ids and ids[-1] == number:
+            if _same_file(folder, paths[-1], path):  # reached by way of a link as well
+                continue
+            first, second = map(os.fsdecode, (paths[-1], path))
+            raise UserError(f"{folder / first} and {second} are both of image {number}: remove one of them")
+        ids.append(number)
+        paths.append(path)
+    return RegionFiles(np.array(ids, dtype=np.int64), np.array(paths, dtype=np.bytes_), sorted(others))
+
+
+def _same_file(folder, first, second):
+    try:
+        return os.path.samefile(folder / os.fsdecode(first), folder / os.fsdecode(second))
+    except OSError:
+        return False
 
 
 def extraction_of(folder):
