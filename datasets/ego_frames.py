@@ -108,7 +108,7 @@ class FrameFolders:
         """
         digest = hashlib.blake2b(digest_size=8)
         for clip in clips:
-            digest.update(f"{clip.name} {clip.start} {clip.end}".encode())
+            digest.update(f"{clip.name} {clip.start} {clip.end}".encode("utf-8", "surrogatepass"))
             for field in FIELDS:
                 path = self.path(clip, field, 0)
                 for status in (os.stat(path.parent), os.stat(path)):

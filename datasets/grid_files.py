@@ -36,7 +36,8 @@ def read_grid(path, most):
         grid = load_checkpoint(path)
     except UserError as error:
         raise BadRegions(str(error).removeprefix(f"{path} ")) from None
-    if not isinstance(grid, torch.Tensor) or not grid.is_floating_point():
+    dense = isinstance(grid, torch.Tensor) and grid.layout == torch.strided and not (grid.is_meta or grid.is_nested)
+    if not dense or not grid.is_floating_point():
         raise BadRegions("holds no tensor of numbers; expected grid features (1, D, h, w)")
     shape = tuple(grid.shape)
     grid = grid[0] if grid.dim() == 4 and len(grid) == 1 else grid
@@ -44,7 +45,7 @@ def read_grid(path, most):
         raise BadRegions(f"holds a tensor {shape}; expected grid features (1, D, h, w)")
     _, height, width = grid.shape
     rows, columns = pooled_size(height, width, most)
-    grid = torch.nn.functional.adaptive_avg_pool2d(grid.float()[None], (rows, columns))[0]
+    grid = torch.nn.functional.adaptive_avg_pool2d(grid.detach().float()[None], (rows, columns))[0]
     features = np.ascontiguousarray(grid.flatten(1).T.numpy())
     row, column = np.divmod(np.arange(rows * columns), columns)
     cells = np.stack([column, row, column + 1, row + 1], axis=1)

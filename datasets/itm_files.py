@@ -129,7 +129,7 @@ def read_photo_names(path):
     for image in images if isinstance(images, list) else ():
         name, imgid = (image.get(key) for key in ("filename", "imgid")) if isinstance(image, dict) else (None, None)
         photo = image_id_of(name) if isinstance(name, str) else None
-        if photo is None or not isinstance(imgid, int) or photos.setdefault(imgid, photo) != photo:
+        if photo is None or type(imgid) is not int or photos.setdefault(imgid, photo) != photo:
             raise UserError(
                 f"{path} has the image {str(image)[:60]}; expected a number imgid of its own and a filename like"
                 " 1000092795.jpg"
@@ -215,7 +215,8 @@ def read_split(folder, name, remedy):
         raise UserError(f"{path} is missing: the split {name} is not prepared; make it with `{remedy}`")
     content = read_json(path)
     ids, captions = (content.get(key) if isinstance(content, dict) else None for key in ("image_ids", "captions"))
-    good = isinstance(ids, list) and isinstance(captions, list) and all(isinstance(one, int) for one in ids)
+    good = isinstance(ids, list) and isinstance(captions, list)
+    good = good and all(type(one) is int and 0 <= one < 2**63 for one in ids)
     if not good or len(captions) != CAPTIONS_PER_IMAGE * len(ids) or not all(isinstance(one, str) for one in captions):
         raise UserError(f"{path} is damaged: expected image_ids and five captions of each; make it with `{remedy}`")
     return Split(np.array(ids, dtype=np.int64), captions, np.arange(len(ids)), len(ids))

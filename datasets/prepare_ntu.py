@@ -13,6 +13,7 @@ A run that was interrupted goes on where it stopped when the same command is giv
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def get_args_parser():
 
 def main(argv=None):
     args = get_args_parser().parse_args(argv)
-    videos = Path(args.dir).resolve()
+    # Not resolved: what is made of a linked folder lies beside the link.
+    videos = Path(os.path.abspath(args.dir))
     _check(args)
     how = {"size": args.size, "fps": args.fps}
     work = {"workers": args.workers, "skip_invalid": args.skip_invalid}

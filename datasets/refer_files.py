@@ -121,9 +121,14 @@ def read_instances(folder):
     for name in ("images", "annotations", "categories"):
         records = content.get(name) if isinstance(content, dict) else None
         good = isinstance(records, list) and all(isinstance(one, dict) for one in records)
-        if not good or not all(isinstance(one.get("id"), int) for one in records):
+        if not good or not all(type(one.get("id")) is int for one in records):
             raise UserError(f"{path} has no list {name!r} of records with an id; fetch the official file again")
         parts.append({one["id"]: one for one in records})
+        for one in records:
+            if parts[-1][one["id"]] != one:
+                raise UserError(
+                    f"{path} has two different {name} with the id {one['id']}; fetch the official file again"
+                )
     names = {number: str(one.get("name", "")) for number, one in parts[2].items()}
     info = content.get("info")
     return Instances(parts[0], parts[1], names, info if isinstance(info, dict) else {})
@@ -166,7 +171,7 @@ def _place(ref, instances):
         return None, f"annotation id {ref['ann_id']} is of image {annotation.get('image_id')}, not {ref['image_id']}"
     box, height, width = annotation.get("bbox"), image.get("height"), image.get("width")
     numbers = [*box, height, width] if isinstance(box, list) and len(box) == 4 else [None]
-    if not all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in numbers):
+    if not all(isinstance(one, (int, float)) and not isinstance(one, bool) and abs(one) < 1e7 for one in numbers):
         return None, f"annotation id {ref['ann_id']} has bbox {str(box)[:60]} in an image of {height} x {width}"
     x, y, w, h = box
     if not (w > 0 and h > 0):

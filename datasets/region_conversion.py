@@ -27,7 +27,7 @@ def convert(sources, out, *, skip_invalid=False):
         UserError: a source is none, is faulty, or ``out`` cannot be written.
     """
     out, invalid, ids = Path(out), {}, set()
-    forms = {Path(source): form_of(Path(source)) for source in sources}
+    forms = {Path(source): form_of(Path(source), "--from_tsv") for source in sources}
     if region_files.ENDING in forms.values():
         source = next(source for source, form in forms.items() if form == region_files.ENDING)
         raise UserError(f"--from_tsv {source} holds .npz files already; give them to the prepare script as they are")

@@ -85,13 +85,23 @@ def list_region_files(folder, ending=ENDING):
             others.append(path)
         else:
             found.append((number, os.fsencode(path)))
-    found.sort()
-    ids = np.array([number for number, _ in found], dtype=np.int64)
-    double = np.flatnonzero(np.diff(ids) == 0)
-    if len(double):
-        first, second = (os.fsdecode(found[at][1]) for at in (double[0], double[0] + 1))
-        raise UserError(f"{folder / first} and {second} are both of image {ids[double[0]]}: remove one of them")
-    return RegionFiles(ids, np.array([path for _, path in found], dtype=np.bytes_), sorted(others))
+    ids, paths = [], []
+    for number, path in sorted(found):
+        if ids and ids[-1] == number:
+            if _same_file(folder, paths[-1], path):  # reached by way of a link as well
+                continue
+            first, second = map(os.fsdecode, (paths[-1], path))
+            raise UserError(f"{folder / first} and {second} are both of image {number}: remove one of them")
+        ids.append(number)
+        paths.append(path)
+    return RegionFiles(np.array(ids, dtype=np.int64), np.array(paths, dtype=np.bytes_), sorted(others))
+
+
+def _same_file(folder, first, second):
+    try:
+        return os.path.samefile(folder / os.fsdecode(first), folder / os.fsdecode(second))
+    except OSError:
+        return False
 
 
 def extraction_of(folder):
@@ -136,7 +146,7 @@ def read_regions(path):
     if boxes.shape[1] != 4 or len(boxes) not in x.shape:
         raise BadRegions(f"has x {x.shape} and bbox {boxes.shape}; expected (D, n) or (n, D), and (n, 4)")
     if count is not None and (count.shape != () or count.dtype.kind not in "iu" or count != len(boxes)):
-        raise BadRegions(f"has {len(boxes)} boxes but says num_bbox {count}")
+        raise BadRegions(f"has {len(boxes)} boxes but says num_bbox {_short(count)}")
     return checked_regions(x if _has_rows(x, len(boxes), layout) else x.T, boxes, height, width)
 
 
@@ -152,6 +162,10 @@ def _has_rows(x, count, layout):
     return str(layout) == "rows"
 
 
+def _short(value):
+    return " ".join(str(value).split())[:40]
+
+
 def checked_regions(features, boxes, height, width):
     """`Regions` of features (n, D) of any float dtype, boxes (n, 4) of numbers, and two single numbers.
 
@@ -162,7 +176,7 @@ def checked_regions(features, boxes, height, width):
         raise BadRegions("has no boxes")
     sizes = [np.asarray(size).ravel() for size in (height, width)]
     if any(size.shape != (1,) or size.dtype.kind not in "fiu" or not 0 < size[0] < np.inf for size in sizes):
-        raise BadRegions(f"has image_h {height} and image_w {width}; expected two numbers above 0")
+        raise BadRegions(f"has image_h {_short(height)} and image_w {_short(width)}; expected two numbers above 0")
     boxes = boxes.astype(np.float32)
     if not np.isfinite(features).all() or not np.isfinite(boxes).all():
         raise BadRegions("holds NaN or infinite values")

@@ -97,19 +97,19 @@ def pack_regions(tree, out, *, remedy, dtype="float16", workers=None, skip_inval
     return RegionStore(out, remedy)
 
 
-def form_of(tree):
-    """How the features in ``tree`` are stored: the ending ``.npz``, ``.pth`` or ``.tsv``.
+def form_of(tree, flag="--features"):
+    """How the features in ``tree``, which came with ``flag``, are stored: the ending ``.npz``, ``.pth`` or ``.tsv``.
 
     Raises:
         UserError: ``tree`` does not exist, or has no features.
     """
     if not tree.exists():
-        raise UserError(f"--features {tree} does not exist; {GIVE}")
+        raise UserError(f"{flag} {tree} does not exist; {GIVE}")
     for ending in (region_files.ENDING, grid_files.ENDING) if tree.is_dir() else ():
         if len(list_region_files(tree, ending).ids):
             return ending
     if not region_tsv.tsv_files(tree):
-        raise UserError(f"--features {tree} has no files like COCO_train2014_000000000009.jpg.npz; {GIVE}")
+        raise UserError(f"{flag} {tree} has no files like COCO_train2014_000000000009.jpg.npz; {GIVE}")
     return region_tsv.ENDING
 
 

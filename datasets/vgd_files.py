@@ -7,7 +7,6 @@ A record holds ``tokens`` (list of words), ``file_name``, ``image_id``, ``split`
 import contextlib
 import itertools
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,8 @@ from util.files import atomic_path, read_json
 META_FILE = "meta.json"
 # Of .npz files: the published ones, and those of extract_features.py.
 FEATURE_FOLDERS = {"vg_woref": ("bua-r101-fix100", "features")}
+# More than any side of an image has; float32 holds it.
+MOST_PIXELS = 1e7
 TITLES = {"refcoco": "RefCOCO", "refcoco+": "RefCOCO+", "refcocog": "RefCOCOg"}
 
 
@@ -130,9 +131,9 @@ def _is_record(record):
     numbers = [*(box if isinstance(box, list) else []), record.get("height"), record.get("width")]
     image_id = record.get("image_id")
     # NaN is not below anything, and a box without area overlaps nothing.
-    sized = all(isinstance(one, (int, float)) and abs(one) < math.inf for one in numbers)
+    sized = all(isinstance(one, (int, float)) and abs(one) < MOST_PIXELS for one in numbers)
     return (
-        isinstance(image_id, int)
+        type(image_id) is int
         and abs(image_id) < 2**63
         and len(numbers) == 6
         and sized

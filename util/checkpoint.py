@@ -128,7 +128,7 @@ def load_weights(module, state, source):
     """Load ``state`` strictly into ``module``.
 
     Raises:
-        UserError: one line that counts and names missing keys, unknown keys and differing shapes.
+        UserError: one line that counts and names missing keys, unknown keys, differing shapes, and NaN.
     """
     own = module.state_dict()
     faults = [
@@ -143,6 +143,9 @@ def load_weights(module, state, source):
             ],
         ),
     ]
+    if not any(faults):
+        odd = [key for key, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
+        faults = [_fault("with NaN or infinite values", odd)]
     faults = [fault for fault in faults if fault]
     if faults:
         raise UserError(f"{source} does not fit {type(module).__name__}: {'; '.join(faults)}")

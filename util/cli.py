@@ -104,4 +104,6 @@ def _print_any_name():
 
 def _message(error):
     # A data loading process hands its error on with a traceback in front of the message.
-    return str(error).rsplit(f"{UserError.__name__}: ", 1)[-1].strip()
+    message = str(error).rsplit(f"{UserError.__name__}: ", 1)[-1].strip()
+    # A name of a file, too, may hold a line end.
+    return " ".join(message.splitlines())

@@ -250,6 +250,16 @@ def test_tree_of_the_originals(tmp_path, capsys):
     assert "3 samples are intact" in capsys.readouterr().out
 
 
+def test_the_tree_of_a_linked_folder_lies_beside_the_link(tmp_path):
+    videos, _ = raw(tmp_path / "far")
+    (tmp_path / "nturgb+d_rgb").symlink_to(videos, target_is_directory=True)
+    for name in LENGTHS:
+        (videos / f"{name}_rgb.avi").rename(videos / f"{name}_rgb.AVI")
+    run(tmp_path, store=False)
+    assert json.loads((tmp_path / "nturgb+d_rgb_32x32_30" / "prepared.json").read_text())["frames"] == LENGTHS
+    assert sorted(path.name for path in (tmp_path / "far").iterdir()) == ["nturgb+d_rgb", "nturgb+d_skeletons"]
+
+
 def test_tree_with_faulty_videos(tmp_path, capsys):
     videos, _ = raw(tmp_path)
     (videos / "S001C001P001R001A001_rgb.avi").write_bytes(b"nothing")

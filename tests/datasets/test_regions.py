@@ -180,6 +180,8 @@ def test_links_and_upper_case_endings(tree, tmp_path):
     (folder / "x_12.NPZ").symlink_to(tmp_path / "other" / "x_12.NPZ")
     (folder / "round").symlink_to(".", target_is_directory=True)
     assert list_region_files(folder).ids.tolist() == sorted(IMAGES)
+    (folder / "again").symlink_to(tree / "train2014", target_is_directory=True)
+    assert list_region_files(folder).ids.tolist() == sorted(IMAGES)
 
 
 def test_missing_arrays_and_other_files(tmp_path):
