@@ -237,10 +237,11 @@ def test_a_batch_that_cannot_be_sent_ends_its_worker():
 
 @pytest.mark.parametrize(("signal_name", "reason"), [("SIGKILL", "memory ran out"), ("SIGTERM", "SIGTERM; --resume")])
 def test_a_process_of_several_that_is_killed_is_named(monkeypatch, signal_name, reason):
-    def spawn(*_, **__):
-        raise torch.multiprocessing.ProcessExitedException("", 1, 0, -9, signal_name)
+    class Killed:
+        def join(self):
+            raise torch.multiprocessing.ProcessExitedException("", 1, 0, -9, signal_name)
 
-    monkeypatch.setattr(torch.multiprocessing, "spawn", spawn)
+    monkeypatch.setattr(torch.multiprocessing, "spawn", lambda *_, **__: Killed())
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(UserError, match=f"process 1 was killed by {signal_name}") as error:

@@ -525,7 +525,7 @@ class Undrawn(Data):
 @pytest.mark.parametrize(("quick", "workers"), [((), 2), (("a",), 0)])
 def test_a_modality_that_stays_raw_is_decoded_by_workers(tmp_path, monkeypatch, quick, workers):
     """Unless reading it takes no time; where the backbone is trained as where its input is drawn anew."""
-    monkeypatch.setattr("engine.loading.reading_processes", lambda number: number)
+    monkeypatch.setattr("engine.loading.reading_processes", lambda number, device: number)
     trained, drawn = small_data(), Undrawn({"a": ((4,), "float"), "b": ((2, 5, 5), "float")}, {"a": 5, "b": SAMPLES})
     for data, options in ((trained, {"backbone_mode": "train"}), (drawn, {})):
         data.quick = quick

@@ -102,7 +102,7 @@ class TestEarlierVersions:
 
 def test_a_choice_that_is_none_is_refused(tmp_path):
     folder = saved_run(tmp_path / "run", parser_of("search_vqa"), amp="fp8")
-    with pytest.raises(UserError, match=r"args\.json: amp is 'fp8', expected one of off, bf16, fp16; restore"):
+    with pytest.raises(UserError, match=r"args\.json: amp is 'fp8' \(expected one of off, bf16, fp16\); restore"):
         parse_args(parser_of("search_vqa"), ["--resume", str(folder)])
 
 

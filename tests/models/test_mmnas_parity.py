@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from models.architectures import load_architecture
+from models.architectures import Architecture, load_architecture
 from models.mmnas.encoder_decoder import EncoderDecoder
 from models.mmnas.heads import AnswerHead, GroundingHead
 from models.mmnas.net import MultimodalNet
@@ -111,11 +111,11 @@ class TestSupernet:
         for i, gated in enumerate(net.backbone.gated()):
             assert gated.alpha_prob.tolist() == SUPERNET.spec["initial_alpha_prob"][block_key(i, "alpha_prob")]
             assert gated.alpha_gate.tolist() == SUPERNET.spec["initial_alpha_gate"][block_key(i, "alpha_gate")]
-        assert net.genotype().to_dict() == SUPERNET.spec["initial_genotype"]
+        assert net.genotype() == Architecture.from_dict(SUPERNET.spec["initial_genotype"])
 
     def test_derived_architecture_and_its_output(self):
         net = SUPERNET.network()
-        assert net.genotype().to_dict() == SUPERNET.spec["genotype_for_rule_fill"]
+        assert net.genotype() == Architecture.from_dict(SUPERNET.spec["genotype_for_rule_fill"])
         weights = SUPERNET.spec["genotype_weights_for_rule_fill"]
         found = net.probabilities()
         for title, key in (("encoder", "w_enc"), ("decoder", "w_dec")):
@@ -204,7 +204,7 @@ class TestTrajectory:
 
     def test_training_of_a_fixed_network(self):
         net, optimizer = self.prepared(load_architecture(ARCHITECTURES / "mmnas_vqa.json"))
-        assert net.genotype().to_dict() == self.spec["cfg"]["GENOTYPE"]
+        assert net.genotype() == Architecture.from_dict(self.spec["cfg"]["GENOTYPE"])
         for i, expected in enumerate(self.spec["steps"]):
             rate = self.warm_up(1.2e-3, i + 1) * (0.2 if i == 7 else 1.0)
             assert rate == pytest.approx(expected["lr"])
