@@ -66,15 +66,15 @@ def whole(films, tmp_path_factory):
 @pytest.mark.parametrize("step", [1, 6, 8, 13, 20])
 def test_search_killed_at_a_step(films, whole, tmp_path, monkeypatch, step):
     """Killed within a weight or an architecture step of the first, second or third epoch (7 steps each)."""
-    original, calls = Updater.step, []
+    original, calls = Updater.apply, []
 
-    def step_or_die(self, *args):
+    def apply_or_die(self):
         calls.append(1)
         if len(calls) == step:
             raise Killed
-        return original(self, *args)
+        return original(self)
 
-    monkeypatch.setattr(Updater, "step", step_or_die)
+    monkeypatch.setattr(Updater, "apply", apply_or_die)
     with pytest.raises(Killed):
         search.main([*films.flags, *SIZES, "--out_dir", str(tmp_path)])
     monkeypatch.undo()

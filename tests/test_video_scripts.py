@@ -97,15 +97,15 @@ def test_a_killed_search_resumes_to_the_same_end(clips, tmp_path, monkeypatch, v
     """With new crops in every epoch, and with two kept views."""
     flags = [*clips.flags, "--small_dataset", "--epochs", "3", "--augment_views", views]
     whole = Path(clips.search.main([*flags, "--out_dir", str(tmp_path / "whole")])["folder"])
-    original, calls = Updater.step, []
+    original, calls = Updater.apply, []
 
-    def step_or_die(self, *args):
+    def apply_or_die(self):
         calls.append(1)
         if len(calls) == 5:
             raise Killed
-        return original(self, *args)
+        return original(self)
 
-    monkeypatch.setattr(Updater, "step", step_or_die)
+    monkeypatch.setattr(Updater, "apply", apply_or_die)
     with pytest.raises(Killed):
         clips.search.main([*flags, "--out_dir", str(tmp_path / "killed")])
     monkeypatch.undo()
