@@ -37,7 +37,7 @@ def use_one_thread():
 
     # For libraries that are imported later. OpenCV computes in one thread anyway (see `util.threads`): to change that
     # in a forked process would wait for ever for threads that were not forked along.
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 
