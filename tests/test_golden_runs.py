@@ -70,7 +70,8 @@ def assert_golden(figures, golden):
     moved = np.abs(found - kept)
     assert moved.mean() <= PROBABILITY_ATOL
     if moved.max() < smallest_gap(golden["probabilities"]) / 2:
-        assert figures["genotype"] == golden["genotype"]
+        # A later version may say more of it, such as its format.
+        assert figures["genotype"].items() >= golden["genotype"].items()
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -25,7 +25,7 @@ GUARDED = {
     ("engine/data_workers.py", "os.statvfs"),
     ("engine/data_workers.py", "resource"),
     ("engine/report.py", "resource"),
-    ("engine/features.py", "os.sysconf"),
+    ("util/memory.py", "os.sysconf"),
 }
 
 

@@ -117,7 +117,7 @@ def test_faulty_files(made, capsys):
 def test_wrong_requests(made, tmp_path):
     for flag in ("--workers", "--min_answer_count"):
         refusal(lambda flag=flag: run(made, flag, 0), flag, "1 or more")
-    refusal(lambda: run(made, "--features", tmp_path / "no"), "--features", "no folder")
+    refusal(lambda: run(made, "--features", tmp_path / "no"), "--features", "does not exist")
     made.tree.rename(made.data / "elsewhere")
     refusal(lambda: run(made), "bua-r101-max100 or features", "--features DIR")
     run(made, "--features", made.data / "elsewhere", "--out", tmp_path / "packed")
