@@ -10,11 +10,25 @@ Paper, Table 3: accuracy 94.96 on test. --recipe ego-1 trains as its supplement 
 epochs at batch 72, backbones too) and, like the released script, selects on test.
 """
 
-from engine import arguments
-from tasks import ego
-from tasks.bmnas import flags, paper_recipes, recipes
-from util.cli import run_cli
+from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
 
+# isort: split
+import torch
+
+from engine import arguments
+from engine.loading import total_batch
+from engine.run import start_run
+from engine.training import BestEpoch, train_network
+from engine.updates import OptimizerStep, Precision, data_parallel
+from tasks import ego
+from tasks.bmnas import flags, paper_recipes
+from tasks.bmnas.data import describe, feature_loaders, open_splits
+from tasks.bmnas.estimates import estimate_found
+from tasks.bmnas.evaluation import evaluate_found
+from tasks.bmnas.networks import build_found_net, find_genotype, genotype_facts, keep_genotype
+from util.schedules import CosineRestarts
+
+TASK = ego.TASK
 DEMO = {**ego.DEMO, "epochs": 12, "Ti": 12}
 
 
@@ -29,7 +43,35 @@ def get_args_parser():
 
 def main(argv=None):
     """Train (or only test) a found network; returns the result that ``result.json`` holds."""
-    return recipes.found(ego, flags.parse_found(ego, get_args_parser(), argv, DEMO))
+    args = flags.parse_found(TASK, get_args_parser(), argv, DEMO)
+    if args.eval_exp_dir:
+        return evaluate_found(TASK, args)
+    trained = TASK.train_splits[args.train_on]
+    data = open_splits(TASK, args, (*trained, *(["dev"] if args.train_on == "train" else []), "test"))
+    if args.estimate:
+        return estimate_found(TASK, args, data, trained)
+
+    with start_run(args, "eval", args.out_dir) as run:
+        genotype = find_genotype(TASK, args)  # searched, drawn at random, or None: late fusion
+        # A 3-D ResNeXt-101 on RGB and one on depth (--rgb_cp, --depth_cp, --checkpointdir).
+        backbones = TASK.build_backbones(args)
+        net = build_found_net(TASK, args, backbones, genotype, frozen=args.freeze_backbones).to(run.device)
+        keep_genotype(run, genotype)
+        loss, metric = TASK.loss, TASK.metric(args)  # cross-entropy; accuracy
+        precision = Precision(args.amp, run.device)
+        loaders = feature_loaders(args, run, net, data, precision)
+
+        adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
+        cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data[trained[0]]) / total_batch(args))
+        cosine = CosineRestarts(*cycle, restarts=args.lr_restarts)
+        options = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
+        unused = not net.uses_all_weights()
+        weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=unused, **options)
+
+        best = BestEpoch(args.select_on, metric.name, flags.PROTOCOLS[args.select_on], TASK.later_wins_ties)
+        facts = {"fusion": args.fusion, "architecture": genotype_facts(args), **describe(TASK, args, data, net)}
+        found = genotype.to_dict() if genotype else None
+        return train_network(run, net, weights, loaders, metric, best, trained=trained, genotype=found, **facts)
 
 
 if __name__ == "__main__":

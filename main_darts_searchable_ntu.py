@@ -12,11 +12,29 @@ take the paper's configurations (Table 8; ntu-1: accuracy 94.48 on dev, 53.68 GP
   python main_darts_found_ntu.py --search_exp_dir <that folder>
 """
 
-from engine import arguments
-from tasks import ntu
-from tasks.bmnas import flags, paper_recipes, recipes
-from util.cli import run_cli
+from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
 
+# isort: split
+import torch
+
+from engine import arguments
+from engine.loading import total_batch
+from engine.run import start_run
+from engine.training import BestEpoch
+from engine.updates import OptimizerStep, Precision, data_parallel
+from models.bmnas.collapse import collapse
+from search.loops import EpochwiseSearch
+from search.mixture import SoftmaxMixture
+from search.monitor import ArchitectureMonitor, run_search
+from search.strategies import build_strategy
+from tasks import ntu
+from tasks.bmnas import flags, paper_recipes
+from tasks.bmnas.data import describe, feature_loaders, open_splits
+from tasks.bmnas.estimates import estimate_search
+from tasks.bmnas.networks import build_search_net
+from util.schedules import CosineRestarts
+
+TASK = ntu.TASK
 DEMO = {
     **ntu.DEMO,
     "epochs": 20,
@@ -39,7 +57,39 @@ def get_args_parser():
 
 def main(argv=None):
     """Search; returns the result that ``result.json`` holds."""
-    return recipes.search(ntu, arguments.parse_args(get_args_parser(), argv, demo=DEMO))
+    args = flags.parse_search(TASK, get_args_parser(), argv, DEMO)
+    train, dev = args.train_split, "dev"  # 8 of the 16 training subjects, and the 4 dev subjects
+    data = open_splits(TASK, args, (train, dev))
+    if args.estimate:
+        return estimate_search(TASK, args, data[train], data[dev])
+
+    with start_run(args, "search", args.out_dir) as run:
+        # Frozen: inflated ResNet-50 on videos (--rgb_cp, --checkpointdir), HCN on skeletons (--ske_cp).
+        backbones = TASK.build_backbones(args)
+        net = build_search_net(TASK, args, backbones).to(run.device)
+        strategy = build_strategy(args.strategy, SoftmaxMixture, args.seed, args.strategy_option).attach(net)
+        loss, metric = TASK.loss, TASK.metric(args)  # cross-entropy; accuracy
+        precision = Precision(args.amp, run.device)
+        loaders = feature_loaders(args, run, net, data, precision)
+
+        shared = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
+        adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
+        cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data[train]) / total_batch(args))
+        cosine = CosineRestarts(*cycle, restarts=args.lr_restarts)
+        unused = not net.uses_all_weights()
+        weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=unused, **shared)
+        logits, rate = net.arch_parameters().values(), args.arch_learning_rate
+        adam = torch.optim.Adam(logits, lr=rate, betas=(0.5, 0.999), weight_decay=args.arch_weight_decay)
+        alphas = OptimizerStep(net, loss, adam, parameters=strategy.gradient_parameters(), **shared)
+
+        # A pass of weight steps over train, then a pass of architecture steps over dev.
+        passes = (loaders[train], loaders[dev])
+        scored = {"metric": metric, "second_forward": args.dev_metric == "second_forward"}
+        search_epoch = EpochwiseSearch(strategy, weights, alphas, passes, run.device, args.epochs, **scored)
+        rule = "genotype of the epoch with the best dev score during the search"
+        best = BestEpoch("dev", metric.name, rule, TASK.later_wins_ties)
+        monitor = ArchitectureMonitor(net, collapse, args.patience)
+        return run_search(run, search_epoch, monitor, best, facts=describe(TASK, args, data, net))
 
 
 if __name__ == "__main__":

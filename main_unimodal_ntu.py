@@ -8,18 +8,31 @@ The run folder gets backbone.pth, in the form of the released checkpoints: pass 
 BM-NAS, Table 2: accuracy 83.91 (video) and 85.24 (skeleton) on test.
 """
 
-from engine import arguments
-from tasks import ntu
-from tasks.bmnas import flags, recipes
-from util.cli import run_cli
+from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
 
+# isort: split
+import torch
+
+from engine import arguments
+from engine.loading import total_batch
+from engine.run import start_run
+from engine.training import BestEpoch, train_network
+from engine.updates import OptimizerStep, Precision, data_parallel
+from tasks import ntu
+from tasks.bmnas import flags
+from tasks.bmnas.data import describe, feature_loaders, open_splits
+from tasks.bmnas.estimates import estimate_unimodal
+from tasks.bmnas.networks import build_unimodal_net
+from util.schedules import CosineRestarts
+
+TASK = ntu.TASK
 DEMO = {**ntu.DEMO, "epochs": 12, "Ti": 12, "eta_max": 1e-3, "augment_views": 0}
 
 
 def get_args_parser():
     """Flags of this recipe, with the values of the found recipe."""
     parser, backbones = ntu.recipe_parser(__doc__)
-    flags.add_unimodal_flags(parser, backbones, ntu.MODALITIES)
+    flags.add_unimodal_flags(parser, backbones, TASK.modalities)
     flags.add_dropout_flag(backbones)
     arguments.set_defaults_of(parser, ntu.PUBLISHED_FOUND)
     return parser
@@ -27,7 +40,29 @@ def get_args_parser():
 
 def main(argv=None):
     """Train one backbone; returns the result that ``result.json`` holds."""
-    return recipes.unimodal(ntu, arguments.parse_args(get_args_parser(), argv, demo=DEMO))
+    args = flags.parse_unimodal(TASK, get_args_parser(), argv, DEMO)
+    data = open_splits(TASK, args, ("train", "dev", "test"))
+    if args.estimate:
+        return estimate_unimodal(TASK, args, data)
+
+    with start_run(args, f"unimodal-{args.modality}", args.out_dir) as run:
+        # Inflated ResNet-50 on videos from ImageNet weights, or HCN on skeletons from scratch.
+        net = build_unimodal_net(TASK, args).to(run.device)
+        loss, metric = TASK.loss, TASK.metric(args)  # cross-entropy; accuracy
+        precision = Precision(args.amp, run.device)
+        loaders = feature_loaders(args, run, net, data, precision)
+
+        adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
+        cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data["train"]) / total_batch(args))
+        cosine = CosineRestarts(*cycle, restarts=args.lr_restarts)
+        options = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
+        weights = OptimizerStep(net, loss, adam, schedule=cosine, **options)
+
+        best = BestEpoch(args.select_on, metric.name, flags.PROTOCOLS[args.select_on], TASK.later_wins_ties)
+        facts = {"modality": args.modality, **describe(TASK, args, data, net)}
+        result = train_network(run, net, weights, loaders, metric, best, **facts)
+        run.save("backbone.pth", net.backbone.state_dict())
+        return result
 
 
 if __name__ == "__main__":

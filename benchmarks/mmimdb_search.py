@@ -78,7 +78,7 @@ def measure(args, folder, device, *, originals_way, cache):
     from datasets.mmimdb import open_mmimdb
     from engine.features import FeatureCache
     from engine.loading import build_loader
-    from engine.updates import Precision, Updater
+    from engine.updates import OptimizerStep, Precision
     from metrics.classification import MultilabelF1
     from search.loops import EpochwiseSearch, alpha_optimizer
     from search.mixture import SoftmaxMixture
@@ -93,10 +93,10 @@ def measure(args, folder, device, *, originals_way, cache):
     # In the original everything asks for gradients in both phases, whatever the optimiser holds.
     everything = list(net.parameters())
     loss = mmimdb.criterion
-    weights = Updater(
+    weights = OptimizerStep(
         net, everything if originals_way else fusion, loss, torch.optim.Adam(fusion, 1e-3), precision=precision
     )
-    alphas = Updater(
+    alphas = OptimizerStep(
         net, everything if originals_way else alpha, loss, alpha_optimizer(alpha, 3e-4, 1e-3), precision=precision
     )
     times, search = [], None

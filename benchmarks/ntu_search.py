@@ -129,7 +129,7 @@ def build_updaters(net, criterion, precision, originals_way):
     """Updaters of weights and architecture; in the original everything asks for gradients in both phases."""
     import torch
 
-    from engine.updates import Updater
+    from engine.updates import OptimizerStep
     from search.loops import alpha_optimizer
 
     alpha = list(net.arch_parameters().values())
@@ -137,7 +137,7 @@ def build_updaters(net, criterion, precision, originals_way):
     trained = [p for p in trained if not originals_way or all(p is not b for b in net.backbones.parameters())]
     optimizers = torch.optim.Adam(trained, 1e-3), alpha_optimizer(alpha, 3e-4, 1e-3)
     return [
-        Updater(net, everything if originals_way else own, criterion, optimizer, precision=precision)
+        OptimizerStep(net, everything if originals_way else own, criterion, optimizer, precision=precision)
         for own, optimizer in zip((trained, alpha), optimizers, strict=True)
     ]
 

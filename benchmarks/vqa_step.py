@@ -133,11 +133,11 @@ def build_sides(args, kind, device, precision):
     if kind == ARCHITECTURE:
         original = OriginalSteps(theirs, precision, values.alpha_lr, architecture=True)
         gates = SampledGates(torch.Generator()).attach(ours)
-        updater = networks.build_alpha_updater(vqa, values, run, ours, precision, gates)
+        updater = networks.build_alpha_step(vqa, values, run, ours, precision, gates)
     else:
         original = OriginalSteps(theirs, precision, values.lr)
         drift, steps = kind == NETWORK and values.unsampled == "drift", args.repeats + 1
-        updater = networks.build_updater(vqa, values, run, ours, precision, steps, idle_move=drift)
+        updater = networks.build_weight_step(vqa, values, run, ours, precision, steps, step_unused=drift)
     return original, OurSteps(ours, updater, gates)
 
 
@@ -178,7 +178,7 @@ class OurSteps:
         return self.net(batch)
 
     def step(self, batch):
-        """One step; see `Updater.step`."""
+        """One step; see `OptimizerStep.step`."""
         self.updater.activate()
         if self.gates is None:
             self.updater.step(batch)

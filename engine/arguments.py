@@ -109,7 +109,7 @@ def file_name(text):
 
 
 positive_int = number(int, 1)
-whole = number(int, 0)
+non_negative_int = number(int, 0)
 positive = number(float, 1e-300)
 non_negative = number(float, 0.0)
 
@@ -141,7 +141,7 @@ def add_run_flags(parser, data_parallel=True):
         )
     group.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off", help="mixed precision")
     group.add_argument(
-        "--num_workers", "--j", type=whole, default=32, help="data loading processes, at most one per core"
+        "--num_workers", "--j", type=non_negative_int, default=32, help="data loading processes, at most one per core"
     )
     group.add_argument(
         "--estimate", action="store_true", help="print the memory and time that this would take, and do nothing"
@@ -171,7 +171,7 @@ def add_training_flags(parser):
     add_batch_flags(parser, group, number(int, 2))
     group.add_argument(
         "--micro_batch",
-        type=whole,
+        type=non_negative_int,
         default=0,
         help="samples of a forward and backward pass, gradients add up over --batchsize; batch norm then sees this "
         "many samples at a time; 0: all at once",

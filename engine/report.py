@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-# Entries of an epoch's record that `ArchitectureWatch` makes.
+# Entries of an epoch's record that `ArchitectureMonitor` makes.
 ABOUT_ARCHITECTURE = ("genotype", "probabilities", "entropy")
 
 

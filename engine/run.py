@@ -199,6 +199,11 @@ class Run:
         if self.is_main:
             write_text(self.folder / name, text)
 
+    def save(self, name, state):
+        """Save tensors and plain data as ``name`` in the run folder, atomically, on rank 0."""
+        if self.is_main:
+            save_checkpoint(self.folder / name, state)
+
     def load_best(self):
         """Read ``best.pth``, on every rank."""
         barrier()

@@ -1,4 +1,4 @@
-"""Passes over data, the choice of an epoch, and the loop around epochs, for every task."""
+"""Passes over data, the choice of an epoch, the loop around epochs, and the training of a fixed network."""
 
 import logging
 import math
@@ -15,11 +15,13 @@ from util.progress import progress
 logger = logging.getLogger("mdarts")
 
 
-def train_one_epoch(updater, loader, metric, *, epoch, device, description="train", second_forward=False, step=None):
+def train_one_epoch(
+    optimizer_step, loader, metric, *, epoch, device, description="train", second_forward=False, step=None
+):
     """One pass of updates in training mode.
 
     Args:
-        updater: See `Updater`.
+        optimizer_step: See `OptimizerStep`.
         loader: From `build_loader`; its order is set by ``epoch``.
         metric: Object with ``reset``, ``update(outputs, batch)`` and ``compute``.
         epoch: Number of the epoch, from 0.
@@ -27,7 +29,7 @@ def train_one_epoch(updater, loader, metric, *, epoch, device, description="trai
         description: Name of the pass in the progress bar and in errors.
         second_forward: Measure loss and metric by another forward after each update, as the original
             search does, instead of from the outputs that the update has anyway.
-        step: Called instead of `Updater.step`, with the same arguments and result.
+        step: Called instead of `OptimizerStep.step`, with the same arguments and result.
 
     Returns:
         dict of "loss" and the metric's values.
@@ -35,17 +37,17 @@ def train_one_epoch(updater, loader, metric, *, epoch, device, description="trai
     Raises:
         UserError: the loss is not finite, or there are too few samples for the processes.
     """
-    updater.activate()
-    updater.net.train()
+    optimizer_step.activate()
+    optimizer_step.net.train()
     metric.reset()
     loader.batch_sampler.epoch = epoch
     sizes, losses = loader.batch_sampler.training_sizes(), LossMeter()
     for size, batch in zip(sizes, progress(loader, f"epoch {epoch} {description}", disable=rank() > 0), strict=True):
         batch = to_device(batch, device)
-        loss, outputs = (step or updater.step)(batch, size)
+        loss, outputs = (step or optimizer_step.step)(batch, size)
         if second_forward:
-            outputs = updater.predict(batch)
-            loss = updater.criterion(outputs, batch)
+            outputs = optimizer_step.predict(batch)
+            loss = optimizer_step.loss(outputs, batch)
         losses.update(loss, len(batch["label"]))
         metric.update(outputs, batch)
     return {"loss": check_finite(losses.compute(), description, epoch), **metric.compute()}
@@ -66,7 +68,7 @@ def check_finite(loss, description, epoch):
 
 
 @torch.no_grad()
-def evaluate(net, loader, criterion, metric, *, device, precision=None, description="evaluate"):
+def evaluate(net, loader, loss, metric, *, device, precision=None, description="evaluate"):
     """Loss and metric in evaluation mode; returns a dict like `train_one_epoch`."""
     precision = precision or Precision()
     share_buffers(net)
@@ -77,7 +79,7 @@ def evaluate(net, loader, criterion, metric, *, device, precision=None, descript
         batch = to_device(batch, device)
         with precision.autocast():
             outputs = in_float32(net(batch))
-        losses.update(criterion(outputs, batch), len(batch["label"]))
+        losses.update(loss(outputs, batch), len(batch["label"]))
         metric.update(outputs, batch)
     return {"loss": losses.compute(), **metric.compute()}
 
@@ -86,15 +88,15 @@ class Evaluation:
     """Scores of a network on one split: net -> what `evaluate` returns.
 
     Args:
-        loader, criterion, metric, device, precision, description: See `evaluate`.
+        loader, loss, metric, device, precision, description: See `evaluate`.
     """
 
-    def __init__(self, loader, criterion, metric, *, device, precision, description):
-        self.loader, self.criterion, self.metric = loader, criterion, metric
+    def __init__(self, loader, loss, metric, *, device, precision, description):
+        self.loader, self.loss, self.metric = loader, loss, metric
         self.options = {"device": device, "precision": precision, "description": description}
 
     def __call__(self, net):
-        return evaluate(net, self.loader, self.criterion, self.metric, **self.options)
+        return evaluate(net, self.loader, self.loss, self.metric, **self.options)
 
 
 class LossMeter:
@@ -115,7 +117,7 @@ class LossMeter:
         return sum(part[0] for part in parts) / count if count else math.nan
 
 
-class Selection:
+class BestEpoch:
     """Keeps the best epoch by one metric of one split.
 
     Args:
@@ -165,7 +167,7 @@ def fit(run, epochs, one_epoch, selection, best_state):
         epochs: Number of epochs.
         one_epoch: epoch -> record: split -> dict of floats, other entries as they are; a true
             ``record["stop"]`` ends the run. What tells its ``seconds`` gets its ``share of epoch``.
-        selection: See `Selection`.
+        selection: See `BestEpoch`.
         best_state: () -> dict that is saved as ``best.pth`` when an epoch is the best so far, or the last counts.
     """
     while run.epoch < epochs and not run.stopped:
@@ -182,3 +184,93 @@ def fit(run, epochs, one_epoch, selection, best_state):
     if run.stopped:
         told = "stopped after %d of %d epochs; to go on, resume it with more --epochs or another --patience"
         logger.info(told, run.epoch, epochs)
+
+
+def train_network(
+    run,
+    net,
+    weights,
+    loaders,
+    metric,
+    selection,
+    /,
+    *,
+    scorers=None,
+    every_epoch=(),
+    before_epoch=None,
+    trained=("train",),
+    genotype=None,
+    checkpoint_extras=None,
+    **facts,
+):
+    """Train for ``run.args.epochs`` epochs, then score the selected epoch's network; returns the result's dict.
+
+    Args:
+        run: The `Run`.
+        net: The network.
+        weights: `OptimizerStep` of its weights.
+        loaders: Split name -> loader; ``train``, ``dev`` and ``test``.
+        metric: See `train_one_epoch`.
+        selection: The `BestEpoch` that chooses the epoch.
+        scorers: Split name -> function net -> scores; None: an `Evaluation` of every loader that is not trained on.
+        every_epoch: Splits to score in every epoch besides the one that ``selection`` asks for.
+        before_epoch: Called with the number of each epoch before its updates; returns further entries of its record.
+            What it has to keep over a resume it has as ``state_dict``.
+        trained: Splits to update on, one pass each per epoch, in this order.
+        genotype: The genotype's dict, for ``best.pth`` and the result.
+        checkpoint_extras: Further entries of ``best.pth``.
+        **facts: Further entries of the result.
+    """
+    if scorers is None:
+        scorers = _evaluations(loaders, trained, weights, metric, run.device)
+
+    def one_epoch(epoch):
+        record = before_epoch(epoch) if before_epoch else {}
+        options = {"epoch": epoch, "device": run.device}
+        for split in trained:
+            record[split] = train_one_epoch(weights, loaders[split], metric, description=split, **options)
+        return record | {split: s(net) for split, s in scorers.items() if split in {selection.split, *every_epoch}}
+
+    run.track(net=net.trainable_state(), weights=weights, selection=selection, **with_state(before_epoch=before_epoch))
+    about = {"genotype": genotype, **(checkpoint_extras or {})}
+    fit(run, run.args.epochs, one_epoch, selection, lambda: {"net": net.state_dict(), **about})
+    return _score_selected(run, net, selection, scorers, trained, {"genotype": genotype, **facts})
+
+
+def _evaluations(loaders, trained, weights, metric, device):
+    options = {"device": device, "precision": weights.precision}
+    return {
+        split: Evaluation(loader, weights.loss, metric, description=split, **options)
+        for split, loader in loaders.items()
+        if split not in trained
+    }
+
+
+def with_state(**objects):
+    """Those of the named objects that have a ``state_dict``."""
+    return {name: value for name, value in objects.items() if hasattr(value, "state_dict")}
+
+
+def _score_selected(run, net, selection, scorers, trained, facts):
+    """Score the selected epoch's network, and write the result."""
+    best = run.load_best()
+    net.load_state_dict(best["net"])
+    metrics = {split: scorer(net) for split, scorer in scorers.items()}
+    for split, values in metrics.items():
+        run.log_scores(split, values)
+    epoch = best["epoch"]
+    logger.info("selected epoch %d: %s", epoch, selection.explanation)
+    record = run.record_of(epoch)
+    return run.write_result(
+        {
+            "kind": "training",
+            "trained_on": "+".join(trained),
+            "protocol": selection.explanation,
+            "selected_epoch": epoch,
+            "epochs": run.epoch,
+            "metrics": metrics,
+            "training_mode_metrics": {split: record[split] for split in trained},
+            "parameters": net.count_parameters(),
+            **facts,
+        }
+    )

@@ -32,59 +32,60 @@ class Precision:
         return torch.amp.GradScaler(self.device.type, enabled=self.amp == "fp16")
 
 
-class Updater:
+class OptimizerStep:
     """One optimiser and the parameters whose gradients it needs: nothing else in the network gets one.
 
     Args:
         net: The network; batch dict -> outputs, a tensor or a tuple of tensors with a batch axis.
-        parameters: Parameters that get gradients.
-        criterion: (outputs, batch) -> scalar loss, a mean over the samples of the batch. If it has a method
-            ``prepare``, that is given this rank's whole batch before it is cut into micro-batches, and returns it
-            with what belongs to the whole: weights of its samples, for example.
-        optimizer: Optimiser, normally over ``parameters``.
-        schedule: Gives a learning rate per step; None leaves the optimiser's own.
+        loss: (outputs, batch) -> scalar, a mean over the samples of the batch. If it has a method ``prepare``, that
+            is given this rank's whole batch before it is cut into micro-batches, and returns it with what belongs to
+            the whole: weights of its samples, for example.
+        optimizer: The optimiser.
+        parameters: Parameters that get gradients; None: those of ``optimizer``.
+        schedule: Gives a learning rate per step; None keeps the optimiser's own.
         precision: See `Precision`.
-        parallel: Wraps the network (`DataParallel`, DDP); called while only ``parameters`` ask for
-            gradients, so that DDP averages exactly those.
+        parallel: Wraps the network, see `data_parallel`; called while only ``parameters`` ask for gradients, so that
+            DDP averages exactly those.
+        find_unused: Some of ``parameters`` may not take part in a step.
         micro_batch: Samples of a forward and backward pass; gradients add up over the batch. Batch norm then
             takes its statistics from this many samples. 0: the whole batch at once.
         min_part: Fewest samples of such a pass: 2 for batch norm, else 1.
-        summed: Take the gradient of the sum over the samples (of all ranks) instead of their mean.
+        reduction: ``mean``: the gradient of the mean over the samples (of all ranks); ``sum``: of their sum.
         clip: Largest L2 norm of all gradients together; None: no limit.
-        idle_move: Parameters that a step does not reach get a gradient of zero, so that an optimiser with
-            moments goes on moving them; otherwise they stay as they are.
+        step_unused: Parameters that a step does not reach get a gradient of zero, so that an optimiser with
+            moments keeps moving them; otherwise they stay as they are.
     """
 
     def __init__(
         self,
-        net,
-        parameters,
-        criterion,
-        optimizer,
+        net: nn.Module,
+        loss,
+        optimizer: torch.optim.Optimizer,
         *,
+        parameters=None,
         schedule=None,
-        precision=None,
+        precision: "Precision | None" = None,
         parallel=None,
-        micro_batch=0,
-        min_part=2,
-        summed=False,
-        clip=None,
-        idle_move=False,
+        find_unused: bool = False,
+        micro_batch: int = 0,
+        min_part: int = 2,
+        reduction: str = "mean",
+        clip: float | None = None,
+        step_unused: bool = False,
     ):
-        self.net = net
+        self.net, self.loss, self.optimizer, self.schedule = net, loss, optimizer, schedule
+        if parameters is None:
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.parameters = list(parameters)
-        self.criterion = criterion
-        self.optimizer = optimizer
-        self.schedule = schedule
         self.precision = precision or Precision()
         self.scaler = self.precision.scaler()
         self.micro_batch, self.min_part = micro_batch, min_part
-        self.summed, self.clip, self.idle_move = summed, clip, idle_move
+        self.reduction, self.clip, self.step_unused = reduction, clip, step_unused
         self.activate()
-        self.model = parallel(net) if parallel else net
+        self.model = parallel(net, find_unused) if parallel else net
 
     def activate(self):
-        """Let exactly this updater's parameters ask for gradients."""
+        """Let exactly these parameters ask for gradients."""
         own = {id(parameter) for parameter in self.parameters}
         for parameter in self.net.parameters():
             parameter.requires_grad_(id(parameter) in own)
@@ -119,7 +120,7 @@ class Updater:
         self.scaler.unscale_(self.optimizer)
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.clip)
-        if self.idle_move:
+        if self.step_unused:
             for parameter in self.parameters:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
@@ -128,24 +129,24 @@ class Updater:
 
     def backward(self, batch, size=None):
         """Add the gradient of the loss over ``batch`` to that of the parameters; see `step`."""
-        if hasattr(self.criterion, "prepare"):
-            batch = self.criterion.prepare(batch)
+        if hasattr(self.loss, "prepare"):
+            batch = self.loss.prepare(batch)
         count = len(batch["label"])
         # DDP takes the mean over ranks: of uneven shares it has to be the mean over samples.
         weight = count * world_size() / (size or count * world_size())
-        weight *= (size or count * world_size()) if self.summed else 1
-        parts, total, outputs = split_batch(batch, self.micro_batch, self.min_part), 0.0, []
+        weight *= (size or count * world_size()) if self.reduction == "sum" else 1
+        parts, total, kept = split_batch(batch, self.micro_batch, self.min_part), 0.0, []
         for i, (part_size, part) in enumerate(parts):
             share = part_size / count
             with self._communication(last=i + 1 == len(parts)):
                 with self.precision.autocast():
-                    found = self.model(part)
-                found = in_float32(found)
-                loss = self.criterion(found, part)
+                    outputs = self.model(part)
+                outputs = in_float32(outputs)
+                loss = self.loss(outputs, part)
                 self.scaler.scale(loss * (weight * share)).backward()
             total = total + loss.detach() * share
-            outputs.append(_for_each(found, torch.Tensor.detach))
-        return total, _join(outputs)
+            kept.append(_for_each(outputs, torch.Tensor.detach))
+        return total, _join(kept)
 
     def _communication(self, last):
         """DDP averages gradients once, after the last micro-batch."""
@@ -205,13 +206,17 @@ class _InAutocast(nn.Module):
             return self.net(batch)
 
 
-def data_parallel(run, precision, find_unused=False):
-    """Return what an `Updater` wraps a network in: DDP under torchrun, DataParallel if asked, or None."""
+def data_parallel(run, precision: Precision):
+    """What an `OptimizerStep` wraps a network in: DDP under torchrun, DataParallel if asked, or None.
+
+    Returns:
+        (network, whether parameters may be unused) -> wrapped network; or None.
+    """
     if world_size() > 1:
         devices = [run.device.index] if run.device.type == "cuda" else None
-        return lambda net: nn.parallel.DistributedDataParallel(net, devices, find_unused_parameters=find_unused)
+        return lambda net, unused: nn.parallel.DistributedDataParallel(net, devices, find_unused_parameters=unused)
     if getattr(run.args, "parallel", False) and run.device.type == "cuda" and torch.cuda.device_count() > 1:
         first = run.device.index or 0
         devices = [first, *(index for index in range(torch.cuda.device_count()) if index != first)]
-        return lambda net: nn.DataParallel(_InAutocast(net, precision), devices)
+        return lambda net, unused: nn.DataParallel(_InAutocast(net, precision), devices)
     return None

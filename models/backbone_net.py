@@ -19,7 +19,7 @@ class BackboneNet(nn.Module):
 
     Args:
         backbones: Name -> network with ``channels`` (of the features that a fusion reads),
-            ``stateless`` (no dropout or batch norm before its features), ``kept`` (its features are worth
+            ``deterministic_features`` (no dropout or batch norm before its features), ``cacheable`` (its features are worth
             keeping), if there are any ``settings`` beside its weights that its features depend on, a
             forward ``(input, count)`` -> feature list, ``head(features)`` -> logits, and ``modules_of(count)``.
         pool: Output size of the reshape layers' pool.
@@ -61,7 +61,7 @@ class BackboneNet(nn.Module):
         """Whether training leaves every tensor of the backbones as it is."""
         return False
 
-    def changing(self):
+    def trainable_state(self):
         """The part of the network that training changes, with ``state_dict`` / ``load_state_dict``.
 
         What resuming needs: frozen backbones in evaluation mode are built as they were and need no copy.
@@ -142,7 +142,7 @@ class UnimodalNet(BackboneNet):
 
     def cacheable(self):
         """The backbone, if frozen."""
-        return [self.name] if self.frozen and self.backbone.kept else []
+        return [self.name] if self.frozen and self.backbone.cacheable else []
 
     def needed(self, name):
         """The head reads the last feature."""

@@ -25,8 +25,8 @@ class _Search:
 
     Args:
         relaxation: The `Relaxation`, attached to the network.
-        weights: `Updater` of the weights.
-        alphas: `Updater` of the relaxation's gradient parameters; its optimiser moves the logits.
+        weights: `OptimizerStep` of the weights.
+        alphas: `OptimizerStep` of the relaxation's gradient parameters; its optimiser moves the logits.
         loaders: Loader of the weight steps and loader of the architecture steps.
         device: Where the batches go.
         epochs: Epochs of the whole search.
@@ -49,12 +49,12 @@ class _Search:
         raise NotImplementedError
 
     def weight_step(self, batch, size=None):
-        """Draw what runs, then update the weights; see `Updater.step`."""
+        """Draw what runs, then update the weights; see `OptimizerStep.step`."""
         self.relaxation.draw(WEIGHTS)
         return self.weights.step(batch, size)
 
     def architecture_step(self, batch, size=None):
-        """Draw what runs, then update the logits; see `Updater.step`."""
+        """Draw what runs, then update the logits; see `OptimizerStep.step`."""
         self.relaxation.draw(ARCHITECTURE)
         self.alphas.begin()
         loss, outputs = self.alphas.backward(batch, size)

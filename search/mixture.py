@@ -4,7 +4,14 @@ from search.relaxation import Relaxation
 
 
 class SoftmaxMixture(Relaxation):
-    """out = sum_k softmax(logits)_k o_k."""
+    """out = sum_k softmax(logits)_k o_k.
+
+    Args:
+        generator: Unused: nothing is drawn.
+    """
+
+    def __init__(self, generator=None):
+        super().__init__()
 
     def weights(self, choice, logits):
         """The softmax over the candidates."""

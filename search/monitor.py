@@ -4,6 +4,7 @@ import logging
 import math
 
 from engine.report import scores_of
+from engine.training import fit, with_state
 from util.plots import plot_probabilities
 
 logger = logging.getLogger("mdarts")
@@ -12,7 +13,7 @@ logger = logging.getLogger("mdarts")
 MOST_LINES = 16
 
 
-class ArchitectureWatch:
+class ArchitectureMonitor:
     """What the search is doing: genotype, probabilities, entropies, collapse, and when to stop.
 
     Args:
@@ -27,7 +28,7 @@ class ArchitectureWatch:
         # Epochs without a change: in a row, and of them those that patience counts.
         self.genotype, self.unchanged, self.waited = None, 0, 0
 
-    def look(self, epoch):
+    def record(self, epoch):
         """Return the record of ``epoch``: genotype, probabilities, entropies, warnings, ``stable_epochs``, ``stop``."""
         genotype = self.net.genotype()
         same = genotype == self.genotype
@@ -77,7 +78,48 @@ def save_architecture(run, genotype, epoch, title=None):
     run.write(f"architectures/epoch_{epoch}.svg", genotype.to_svg(title=title or f"epoch {epoch}"))
 
 
-def finish_search(run, selection, net, **facts):
+def run_search(
+    run, search_epoch, monitor, selection, *, before_epoch=None, scorers=None, keep=save_architecture, facts
+):
+    """Search for ``run.args.epochs`` epochs, or until the monitor says stop; returns the result's dict.
+
+    Each epoch is logged with its architecture, can be interrupted and is resumed to the same result.
+
+    Args:
+        run: The `Run`.
+        search_epoch: `search.loops.EpochwiseSearch` or `search.loops.InterleavedSearch`.
+        monitor: `ArchitectureMonitor` of the network.
+        selection: `engine.training.BestEpoch` that chooses the epoch whose architecture counts.
+        before_epoch: See `engine.training.train_network`.
+        scorers: Split name -> function net -> scores of the derived architecture, after every epoch.
+        keep: (run, architecture, epoch) writes an epoch's architecture into the run folder.
+        facts: Further entries of the result.
+    """
+    net, relaxation = monitor.net, search_epoch.relaxation
+    tracked = {"weights": search_epoch.weights, "alphas": search_epoch.alphas, "watch": monitor, "selection": selection}
+    if relaxation.generator is not None:
+        tracked["paths"] = relaxation
+    run.track(net=net.trainable_state(), **tracked, **with_state(before_epoch=before_epoch))
+    monitor.reconsider(run)
+
+    def one_epoch(epoch):
+        record = before_epoch(epoch) if before_epoch else {}
+        record |= search_epoch(epoch)
+        if scorers:
+            relaxation.decide()
+            record |= {split: score(net) for split, score in scorers.items()}
+        record |= monitor.record(epoch)
+        keep(run, monitor.genotype, epoch)
+        return record
+
+    def best_state():
+        return {"net": net.state_dict(), "genotype": monitor.genotype.to_dict()}
+
+    fit(run, run.args.epochs, one_epoch, selection, best_state)
+    return _search_result(run, selection, net, facts)
+
+
+def _search_result(run, selection, net, facts):
     """Draw the best genotype, plot the probabilities and write the result; return the result."""
     best = run.load_best()
     genotype = type(net.genotype()).from_dict(best["genotype"])

@@ -1,19 +1,16 @@
-"""EgoGesture (RGB + depth -> gesture): what `tasks.bmnas` asks of a task, and what its three scripts share."""
+"""EgoGesture (RGB + depth -> gesture): its `FusionTask`, its published values, and the flags of its scripts."""
 
 from pathlib import Path
 
+from datasets.ego import open_ego
 from datasets.ego_annotation import ANNOTATION_FILE
 from engine import arguments
-from tasks.bmnas import classes, flags
+from metrics.classification import Accuracy
+from models.backbones.ego import build_ego_backbone, build_ego_backbones
+from models.losses import cross_entropy
+from tasks.bmnas import flags
+from tasks.task import FusionTask, Modality
 
-TRAINED, LATER_WINS_TIES, MULTILABEL = classes.TRAINED, classes.LATER_WINS_TIES, classes.MULTILABEL
-criterion, metric, pool = classes.criterion, classes.metric, classes.pool
-NUM_FEATURES = 8
-INPUT_NAMES = (*(f"RGB_{i}" for i in range(1, 5)), *(f"Depth_{i}" for i in range(1, 5)))
-LAST_INPUTS = (3, 7)
-MODALITIES = {"rgb": True, "depth": True}
-PUBLISHED_NAMES = {"rgb": "rgb_net", "depth": "depth_net"}
-INHERITED = {"checkpointdir", "annotation", "sample_size", "sample_duration", "augment_views", "skip_invalid"}
 # Values of the released scripts: of all, then of search and of found. Those of the paper's Table 8 are in
 # tasks/bmnas/paper_recipes.py.
 PUBLISHED = {
@@ -29,7 +26,7 @@ PUBLISHED = {
     "Tm": 2,
     "C": 128,
     "L": 8,
-    "num_input_nodes": NUM_FEATURES,
+    "num_input_nodes": 8,
     "steps": 2,
     "multiplier": 2,
     "node_steps": 3,
@@ -40,7 +37,6 @@ PUBLISHED_SEARCH = {**PUBLISHED, "epochs": 30, "drpt": 0.0}
 # The original gives its backbones no gradients in the found stage either.
 PUBLISHED_FOUND = {**PUBLISHED, "epochs": 50, "drpt": 0.2, "freeze_backbones": True}
 # Small enough for two cores; the data are synthetic.
-DEMO_DATA = ("ego",)
 DEMO = {
     "datadir": "demo/ego/dataset",
     "out_dir": "demo/ego/runs",
@@ -78,15 +74,8 @@ def recipe_parser(description, choice=True):
     return parser, backbones
 
 
-def search_splits(args):
-    """Splits of the weight steps and of the architecture steps."""
-    return "train", "dev"
-
-
 def open_split(args, split):
     """One split, as `datasets.ego.EgoGesture`; what weights are trained on is cropped at random."""
-    from datasets.ego import open_ego
-
     return open_ego(
         args.datadir,
         split,
@@ -112,8 +101,6 @@ def _find_annotation(args):
 
 def build_backbones(args, weights=None):
     """The colour and the depth network; ``weights="random"`` where a checkpoint of everything follows."""
-    from models.backbones.ego import build_ego_backbones
-
     if weights == "random":
         return build_ego_backbones(args.num_outputs, weights="random", checkpointdir=args.checkpointdir)
     return build_ego_backbones(
@@ -127,7 +114,29 @@ def build_backbones(args, weights=None):
 
 def build_unimodal_backbone(args, weights=None):
     """The network of ``--modality``: from scratch unless a checkpoint is named, or if ``weights`` is random."""
-    from models.backbones.ego import build_ego_backbone
-
     checkpoint = None if weights == "random" else args.rgb_cp if args.modality == "rgb" else args.depth_cp
     return build_ego_backbone(args.modality, args.num_outputs, checkpoint, args.checkpointdir)
+
+
+TASK = FusionTask(
+    name="ego",
+    modalities={
+        "rgb": Modality(("RGB_1", "RGB_2", "RGB_3", "RGB_4"), head_only=True, published="rgb_net"),
+        "depth": Modality(("Depth_1", "Depth_2", "Depth_3", "Depth_4"), head_only=True, published="depth_net"),
+    },
+    open_split=open_split,
+    build_backbones=build_backbones,
+    build_unimodal_backbone=build_unimodal_backbone,
+    loss=cross_entropy,
+    metric=lambda args: Accuracy(),
+    # Over time alone, to L steps.
+    pool=lambda args: (args.L, 1),
+    train_splits={"train": ("train",), "train+dev": ("train+dev",)},
+    multilabel=False,
+    later_wins_ties=True,
+    inherited=frozenset(
+        {"checkpointdir", "annotation", "sample_size", "sample_duration", "augment_views", "skip_invalid"}
+    ),
+    demo=DEMO,
+    demo_data=("ego",),
+)

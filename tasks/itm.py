@@ -56,7 +56,7 @@ def recipe_parser(description):
         default="bce",
         help="cross entropy of own and negative pairs, or a margin of 0.2 between them",
     )
-    positive, whole = arguments.positive_int, arguments.whole
+    positive, whole = arguments.positive_int, arguments.non_negative_int
     loss.add_argument("--neg_rand", type=positive, help="random candidates of each image and caption")
     loss.add_argument("--neg_hard", type=positive, default=5, help="of them the hardest that are kept")
     loss.add_argument("--neg_every", type=positive, default=1, help="epochs from one mining to the next")
@@ -114,7 +114,7 @@ def open_training(args):
     return {"train": train, "dev": _open(args, "dev", fixed), test: _open(args, test, fixed)}
 
 
-def open_checked(args, tables):
+def open_eval_split(args, tables):
     """Name and data of the split of ``--RUN``, in the words of a checkpoint: dev for val."""
     split = "dev" if args.RUN == "val" else TEST_SPLITS[_dataset(args, tables)]
     return split, _open(args, split, tables)

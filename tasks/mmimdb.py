@@ -1,18 +1,15 @@
-"""MM-IMDB (poster + plot -> genres): what `tasks.bmnas` asks of a task, and what its three scripts share."""
+"""MM-IMDB (poster + plot -> genres): its `FusionTask`, its published values, and the flags of its scripts."""
 
+from datasets.mmimdb import open_mmimdb
 from engine import arguments
+from metrics.classification import MultilabelF1
+from models.backbones.mmimdb import build_image_backbone, build_mmimdb_backbones, build_text_backbone
+from models.bmnas.reshape import square_pool
+from models.losses import binary_cross_entropy
 from tasks.bmnas import flags
+from tasks.task import FusionTask, Modality
 from util.cli import UserError
 
-NUM_FEATURES = 6
-INPUT_NAMES = ("Image_1", "Image_2", "Image_3", "Image_4", "Text_1", "Text_2")
-LAST_INPUTS = (3, 5)
-MODALITIES = {"image": True, "text": False}
-PUBLISHED_NAMES = {"image": "imagenet", "text": "textnet"}
-TRAINED = {"train": ("train",), "train+dev": ("train", "dev")}
-LATER_WINS_TIES = False
-MULTILABEL = True
-INHERITED = {"f1_type", "drpt"}
 # Values of both released scripts. Those of the paper's Table 8 are in tasks/bmnas/paper_recipes.py.
 PUBLISHED = {
     "datadir": "BM-NAS_dataset/mmimdb/dataset",
@@ -27,7 +24,7 @@ PUBLISHED = {
     "Tm": 2,
     "C": 192,
     "L": 16,
-    "num_input_nodes": NUM_FEATURES,
+    "num_input_nodes": 6,
     "steps": 2,
     "multiplier": 2,
     "node_steps": 1,
@@ -35,7 +32,6 @@ PUBLISHED = {
     "num_outputs": 23,
 }
 # Small enough for two cores; the data are easy-VQA's pictures and questions.
-DEMO_DATA = ("mmimdb", "--source", "easy-vqa")
 DEMO = {
     "datadir": "demo/mmimdb/dataset",
     "out_dir": "demo/runs",
@@ -62,40 +58,17 @@ def recipe_parser(description):
     return parser, backbones
 
 
-def search_splits(args):
-    """Splits of the weight steps and of the architecture steps."""
-    return "train", "dev"
-
-
 def open_split(args, split):
     """One split, as `datasets.mmimdb.MMIMDB`."""
-    from datasets.mmimdb import open_mmimdb
-
     return open_mmimdb(args.datadir, split, args.small_dataset)
 
 
-def criterion(outputs, batch):
-    """Binary cross entropy of the logits."""
-    from models.losses import binary_cross_entropy
-
-    return binary_cross_entropy(outputs, batch)
-
-
-def metric(args):
-    """F1 over the epoch."""
-    from metrics.classification import MultilabelF1
-
-    return MultilabelF1(args.f1_type)
-
-
 def pool(args):
-    """The reshape layers' pool for ``--L``.
+    """The reshape layers' pool: a square of ``--L`` positions.
 
     Raises:
-        UserError: ``--L`` is no square.
+        UserError: ``--L`` is not a square.
     """
-    from models.bmnas.reshape import square_pool
-
     try:
         return square_pool(args.L)
     except ValueError as error:
@@ -104,8 +77,6 @@ def pool(args):
 
 def build_backbones(args, weights=None):
     """The image and the text network; ``weights="random"`` where a checkpoint of everything follows."""
-    from models.backbones.mmimdb import build_mmimdb_backbones
-
     if weights == "random":
         return build_mmimdb_backbones(args.num_outputs, weights="random")
     return build_mmimdb_backbones(
@@ -119,8 +90,28 @@ def build_backbones(args, weights=None):
 
 def build_unimodal_backbone(args, weights=None):
     """The network of ``--modality``: the image network from its usual weights, the text network from scratch."""
-    from models.backbones.mmimdb import build_image_backbone, build_text_backbone
-
     if args.modality == "image":
         return build_image_backbone(args.num_outputs, weights or args.backbone_weights, args.vgg_weights, args.image_cp)
     return build_text_backbone(args.num_outputs, args.text_cp)
+
+
+TASK = FusionTask(
+    name="mmimdb",
+    modalities={
+        "image": Modality(("Image_1", "Image_2", "Image_3", "Image_4"), head_only=True, published="imagenet"),
+        "text": Modality(("Text_1", "Text_2"), head_only=False, published="textnet"),
+    },
+    open_split=open_split,
+    build_backbones=build_backbones,
+    build_unimodal_backbone=build_unimodal_backbone,
+    loss=binary_cross_entropy,
+    metric=lambda args: MultilabelF1(args.f1_type),
+    pool=pool,
+    train_splits={"train": ("train",), "train+dev": ("train", "dev")},
+    multilabel=True,
+    later_wins_ties=False,
+    inherited=frozenset({"f1_type", "drpt"}),
+    demo=DEMO,
+    # Real pictures and questions in place of posters and plots.
+    demo_data=("mmimdb", "--source", "easy-vqa"),
+)

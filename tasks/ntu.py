@@ -1,25 +1,13 @@
-"""NTU RGB+D 60 (video + skeleton -> action): what `tasks.bmnas` asks of a task, and what its three scripts share."""
+"""NTU RGB+D 60 (video + skeleton -> action): its `FusionTask`, its published values, and the flags of its scripts."""
 
+from datasets.ntu import open_ntu
 from engine import arguments
-from tasks.bmnas import classes, flags
+from metrics.classification import Accuracy
+from models.backbones.ntu import build_ntu_backbones, build_rgb_backbone, build_skeleton_backbone
+from models.losses import cross_entropy
+from tasks.bmnas import flags
+from tasks.task import FusionTask, Modality
 
-TRAINED, LATER_WINS_TIES, MULTILABEL = classes.TRAINED, classes.LATER_WINS_TIES, classes.MULTILABEL
-criterion, metric, pool = classes.criterion, classes.metric, classes.pool
-NUM_FEATURES = 8
-INPUT_NAMES = (*(f"Video_{i}" for i in range(1, 5)), *(f"Skeleton_{i}" for i in range(1, 5)))
-LAST_INPUTS = (3, 7)
-MODALITIES = {"rgb": True, "skeleton": False}
-PUBLISHED_NAMES = {"rgb": "rgbnet", "skeleton": "skenet"}
-INHERITED = {
-    "drpt",
-    "checkpointdir",
-    "visual_pool",
-    "frame_sampling",
-    "channel_order",
-    "absent_person",
-    "keep_missing",
-    "augment_views",
-}
 # Values of the released scripts: of all, then of search and of found. Those of the paper's Table 8 are in
 # tasks/bmnas/paper_recipes.py.
 PUBLISHED = {
@@ -33,7 +21,7 @@ PUBLISHED = {
     "Tm": 2,
     "C": 128,
     "L": 8,
-    "num_input_nodes": NUM_FEATURES,
+    "num_input_nodes": 8,
     "steps": 2,
     "multiplier": 2,
     "node_steps": 2,
@@ -51,7 +39,6 @@ PUBLISHED_SEARCH = {
 # The original's found script accepts --weight_decay 3e-4 and uses 1e-4 whatever it is given.
 PUBLISHED_FOUND = {**PUBLISHED, "epochs": 50, "weight_decay": 1e-4, "eta_max": 3e-4, "Ti": 5}
 # Small enough for two cores; the data are synthetic.
-DEMO_DATA = ("ntu",)
 DEMO = {
     "datadir": "demo/ntu/dataset",
     "out_dir": "demo/ntu/runs",
@@ -114,15 +101,8 @@ def add_search_split_flag(parser):
     )
 
 
-def search_splits(args):
-    """Splits of the weight steps and of the architecture steps."""
-    return args.train_split, "dev"
-
-
 def open_split(args, split):
     """One split, as `datasets.ntu.NTU`; what weights are trained on is cropped at random."""
-    from datasets.ntu import open_ntu
-
     return open_ntu(
         args.datadir,
         split,
@@ -139,8 +119,6 @@ def open_split(args, split):
 
 def build_backbones(args, weights=None):
     """The video and the skeleton network; ``weights="random"`` where a checkpoint of everything follows."""
-    from models.backbones.ntu import build_ntu_backbones
-
     options = {"checkpointdir": args.checkpointdir, "dropout": args.drpt, "pool": args.visual_pool}
     if weights == "random":
         return build_ntu_backbones(args.num_outputs, weights="random", **options)
@@ -156,8 +134,6 @@ def build_backbones(args, weights=None):
 
 def build_unimodal_backbone(args, weights=None):
     """The network of ``--modality``: the video network from its usual weights, the skeleton network from scratch."""
-    from models.backbones.ntu import build_rgb_backbone, build_skeleton_backbone
-
     if args.modality == "skeleton":
         return build_skeleton_backbone(args.num_outputs, args.ske_cp, args.checkpointdir, dropout=args.drpt)
     return build_rgb_backbone(
@@ -168,3 +144,38 @@ def build_unimodal_backbone(args, weights=None):
         args.checkpointdir,
         pool=args.visual_pool,
     )
+
+
+TASK = FusionTask(
+    name="ntu",
+    modalities={
+        "rgb": Modality(("Video_1", "Video_2", "Video_3", "Video_4"), head_only=True, published="rgbnet"),
+        "skeleton": Modality(
+            ("Skeleton_1", "Skeleton_2", "Skeleton_3", "Skeleton_4"), head_only=False, published="skenet"
+        ),
+    },
+    open_split=open_split,
+    build_backbones=build_backbones,
+    build_unimodal_backbone=build_unimodal_backbone,
+    loss=cross_entropy,
+    metric=lambda args: Accuracy(),
+    # Over time alone, to L steps.
+    pool=lambda args: (args.L, 1),
+    train_splits={"train": ("train",), "train+dev": ("train+dev",)},
+    multilabel=False,
+    later_wins_ties=True,
+    inherited=frozenset(
+        {
+            "drpt",
+            "checkpointdir",
+            "visual_pool",
+            "frame_sampling",
+            "channel_order",
+            "absent_person",
+            "keep_missing",
+            "augment_views",
+        }
+    ),
+    demo=DEMO,
+    demo_data=("ntu",),
+)

@@ -94,7 +94,7 @@ def open_training(args):
     return data | {split: _open(args, split, fixed) for split in scored if split not in args.SPLIT.split("+")}
 
 
-def open_checked(args, tables):
+def open_eval_split(args, tables):
     """Name and data of the split of ``--RUN`` and ``--TEST_SPLIT``, in the words of a checkpoint."""
     from datasets.vgd_files import splits_of
     from util.cli import UserError

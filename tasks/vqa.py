@@ -73,7 +73,7 @@ def open_training(args):
     return data
 
 
-def open_checked(args, tables):
+def open_eval_split(args, tables):
     """Name and data of the split of ``--RUN``, in the words and answers of a checkpoint."""
     return args.RUN, _open(args, args.RUN, tables)
 

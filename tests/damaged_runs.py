@@ -65,10 +65,10 @@ def log(folder):
 def last_checkpoint(folder):
     """What resuming needs: a network, its updater and the selection."""
     from engine.run import Run
-    from engine.training import Selection
-    from engine.updates import Updater
+    from engine.training import BestEpoch
+    from engine.updates import OptimizerStep
     from util.random_state import random_state
-    from util.schedules import WarmUp
+    from util.schedules import WarmupStepDecay
 
     place = folder / "last"
     place.mkdir(exist_ok=True)
@@ -76,8 +76,8 @@ def last_checkpoint(folder):
     def objects():
         net = nn.Linear(2, 1)
         optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
-        updater = Updater(net, list(net.parameters()), nn.MSELoss(), optimizer, schedule=WarmUp(0.1, 5))
-        return {"net": net, "weights": updater, "selection": Selection("dev", "f1", "the best")}
+        updater = OptimizerStep(net, nn.MSELoss(), optimizer, schedule=WarmupStepDecay(0.1, 5))
+        return {"net": net, "weights": updater, "selection": BestEpoch("dev", "f1", "the best")}
 
     value = {
         "epoch": 2,
@@ -134,7 +134,7 @@ def best_checkpoint(folder):
         argv = ["--RUN", "val", "--CKPT_PATH", str(place), "--data", str(data)]
         args = flags.parse_train(vqa, train_vqa.get_args_parser(), argv, train_vqa.DEMO)
         found = checkpoints.read_checkpoint(vqa, args)
-        _, opened = vqa.open_checked(args, found.tables)
+        _, opened = vqa.open_eval_split(args, found.tables)
         net = checkpoints.load_net(vqa, args, found, opened).eval()
         batch = _take(opened)
         net({name: value.float() if value.is_floating_point() else value for name, value in batch.items()})
@@ -182,7 +182,7 @@ def published_checkpoint(folder):
         argv += ["--ARCH_PATH", str(place / "arch.json")]
         args = flags.parse_train(vqa, train_vqa.get_args_parser(), argv, train_vqa.DEMO)
         found = checkpoints.read_checkpoint(vqa, args)
-        _, opened = vqa.open_checked(args, found.tables)
+        _, opened = vqa.open_eval_split(args, found.tables)
         checkpoints.load_net(vqa, args, found, opened)
 
     return Checkpoint(path=place / "epoch3.pkl", read=read, value=value)

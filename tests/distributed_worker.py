@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from engine.loading import build_loader
 from engine.training import evaluate, train_one_epoch
-from engine.updates import Precision, Updater, data_parallel
+from engine.updates import OptimizerStep, Precision, data_parallel
 from metrics.classification import Accuracy, MultilabelF1
 from metrics.grounding import GroundingAccuracy
 from metrics.vqa_accuracy import VQAAccuracy
@@ -54,12 +54,12 @@ def main(kind, path):
     arch = list(fusion.arch_parameters().values())
     weights = [p for p in net.parameters() if all(p is not a for a in arch)]
     run = SimpleNamespace(args=Namespace(parallel=False), device=device)
-    parallel = data_parallel(run, Precision(), find_unused=not fusion.uses_all_weights())
-    updaters = [Updater(net, weights, loss_of, torch.optim.SGD(weights, 0.1), parallel=parallel)]
+    options = {"parallel": data_parallel(run, Precision()), "find_unused": not fusion.uses_all_weights()}
+    updaters = [OptimizerStep(net, loss_of, torch.optim.SGD(weights, 0.1), **options)]
     if arch:
         # Plain steps: Adam would blow rounding of a tiny gradient up to a whole step.
         parallel = data_parallel(run, Precision())
-        updaters.append(Updater(net, arch, loss_of, torch.optim.SGD(arch, 1.0), parallel=parallel))
+        updaters.append(OptimizerStep(net, loss_of, torch.optim.SGD(arch, 1.0), parallel=parallel))
 
     data = {"inputs": torch.randn(24, 3, 6, 4), "label": torch.randint(0, 4, (24,))}
     sampler = EpochBatchSampler(24, 5, shuffle=True, seed=1, rank=rank(), world_size=world_size())
@@ -121,7 +121,7 @@ def few(device):
         found = evaluate(OfKind(kind), loader, lambda outputs, batch: batch["index"].sum() + 1.0, metric, device=device)
         scores += [value for name, value in found.items() if name != "loss" or kind == "box"]
     net, told = OfKind("class"), ""
-    updater = Updater(net, net.parameters(), loss_of, torch.optim.SGD(net.parameters(), 0.1), min_part=1)
+    updater = OptimizerStep(net, loss_of, torch.optim.SGD(net.parameters(), 0.1), min_part=1)
     try:
         loader = build_loader(Few(), 2, shuffle=True, **options)
         train_one_epoch(updater, loader, Accuracy(), epoch=0, device=device)
@@ -177,14 +177,12 @@ def supernet(kind, path):
     net = MultimodalNet(backbone, head, (9, 6), region_size=7).eval()
     run = SimpleNamespace(args=Namespace(parallel=False), device=device)
     weights = net.weights()
-    parallel = data_parallel(run, Precision(), find_unused=True)
-    options = {"summed": not grounding, "clip": 1.0, "parallel": parallel}
-    of_weights = Updater(net, weights, loss, torch.optim.SGD(weights, 0.1), **options)
-    parallel = data_parallel(run, Precision())
-    options = {"summed": not grounding, "parallel": parallel}
+    options = {"reduction": "mean" if grounding else "sum", "parallel": data_parallel(run, Precision())}
+    sgd = torch.optim.SGD(weights, 0.1)
+    of_weights = OptimizerStep(net, loss, sgd, clip=1.0, find_unused=True, **options)
     gates, paths = SampledGates(torch.Generator().manual_seed(5)).attach(net), []
     alphas = torch.optim.SGD([choice.logits for choice in net.choices()], 0.1)
-    of_alphas = Updater(net, gates.gradient_parameters(), loss, alphas, **options)
+    of_alphas = OptimizerStep(net, loss, alphas, parameters=gates.gradient_parameters(), **options)
     data = expressions(23) if grounding else questions(23)
     sampler = EpochBatchSampler(23, 6, shuffle=True, seed=1, rank=rank(), world_size=world_size())
     for size, indices in zip(sampler.sizes(), sampler, strict=True):

@@ -11,7 +11,7 @@ import predict_itm
 import search_itm
 import train_itm
 from benchmarks import itm_eval
-from engine.updates import Updater
+from engine.updates import OptimizerStep
 from models.architectures import load_architecture
 from models.mmnas.published import to_published
 from tests.test_distributed import ROOT, torchrun
@@ -82,7 +82,7 @@ def test_a_killed_search_resumes_to_the_same_end(scenes, tmp_path, monkeypatch):
     # The second epoch neither draws nor mines: it needs the tables of the first.
     flags = [*scenes.flags, "--alpha_start", "0", "--alpha_every", "2", "--neg_start_epoch", "0", "--neg_every", "2"]
     whole = Path(search_itm.main([*flags, "--out_dir", str(tmp_path / "whole")])["folder"])
-    original, calls = Updater.apply, []
+    original, calls = OptimizerStep.apply, []
 
     def apply_or_die(self):
         calls.append(1)
@@ -90,7 +90,7 @@ def test_a_killed_search_resumes_to_the_same_end(scenes, tmp_path, monkeypatch):
             raise Killed
         return original(self)
 
-    monkeypatch.setattr(Updater, "apply", apply_or_die)
+    monkeypatch.setattr(OptimizerStep, "apply", apply_or_die)
     with pytest.raises(Killed):
         search_itm.main([*flags, "--out_dir", str(tmp_path / "killed")])
     monkeypatch.undo()

@@ -15,7 +15,7 @@ import torch
 import engine.run
 import main_darts_found_mmimdb as found
 import main_darts_searchable_mmimdb as search
-from engine.updates import Updater
+from engine.updates import OptimizerStep
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
 from util.files import read_json
@@ -66,7 +66,7 @@ def whole(films, tmp_path_factory):
 @pytest.mark.parametrize("step", [1, 6, 8, 13, 20])
 def test_search_killed_at_a_step(films, whole, tmp_path, monkeypatch, step):
     """Killed within a weight or an architecture step of the first, second or third epoch (7 steps each)."""
-    original, calls = Updater.apply, []
+    original, calls = OptimizerStep.apply, []
 
     def apply_or_die(self):
         calls.append(1)
@@ -74,7 +74,7 @@ def test_search_killed_at_a_step(films, whole, tmp_path, monkeypatch, step):
             raise Killed
         return original(self)
 
-    monkeypatch.setattr(Updater, "apply", apply_or_die)
+    monkeypatch.setattr(OptimizerStep, "apply", apply_or_die)
     with pytest.raises(Killed):
         search.main([*films.flags, *SIZES, "--out_dir", str(tmp_path)])
     monkeypatch.undo()

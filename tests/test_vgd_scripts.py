@@ -12,7 +12,7 @@ import predict_vgd
 import search_vgd
 import train_itm
 import train_vgd
-from engine.updates import Updater
+from engine.updates import OptimizerStep
 from models.mmnas.published import to_published
 from tests.test_resume import Killed, assert_same, comparable
 from util.checkpoint import load_checkpoint
@@ -161,7 +161,7 @@ def test_a_batch_can_be_a_single_expression(scenes, tmp_path):
 def test_a_killed_search_resumes_to_the_same_end(scenes, tmp_path, monkeypatch):
     flags = [*scenes.flags, "--alpha_start", "0", "--alpha_every", "2", "--small_dataset"]
     whole = Path(search_vgd.main([*flags, "--out_dir", str(tmp_path / "whole")])["folder"])
-    original, calls = Updater.apply, []
+    original, calls = OptimizerStep.apply, []
 
     def apply_or_die(self):
         calls.append(1)
@@ -169,7 +169,7 @@ def test_a_killed_search_resumes_to_the_same_end(scenes, tmp_path, monkeypatch):
             raise Killed
         return original(self)
 
-    monkeypatch.setattr(Updater, "apply", apply_or_die)
+    monkeypatch.setattr(OptimizerStep, "apply", apply_or_die)
     with pytest.raises(Killed):
         search_vgd.main([*flags, "--out_dir", str(tmp_path / "killed")])
     monkeypatch.undo()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.updates import Updater
+from engine.updates import OptimizerStep
 from models.bmnas.published import to_published
 from models.genotypes import FusionGenotype, load_genotype
 from tests.test_resume import Killed, assert_same, comparable
@@ -97,7 +97,7 @@ def test_a_killed_search_resumes_to_the_same_end(clips, tmp_path, monkeypatch, v
     """With new crops in every epoch, and with two kept views."""
     flags = [*clips.flags, "--small_dataset", "--epochs", "3", "--augment_views", views]
     whole = Path(clips.search.main([*flags, "--out_dir", str(tmp_path / "whole")])["folder"])
-    original, calls = Updater.apply, []
+    original, calls = OptimizerStep.apply, []
 
     def apply_or_die(self):
         calls.append(1)
@@ -105,7 +105,7 @@ def test_a_killed_search_resumes_to_the_same_end(clips, tmp_path, monkeypatch, v
             raise Killed
         return original(self)
 
-    monkeypatch.setattr(Updater, "apply", apply_or_die)
+    monkeypatch.setattr(OptimizerStep, "apply", apply_or_die)
     with pytest.raises(Killed):
         clips.search.main([*flags, "--out_dir", str(tmp_path / "killed")])
     monkeypatch.undo()

@@ -14,7 +14,7 @@ import predict_vqa
 import search_vqa
 import train_vqa
 from benchmarks import vqa_step
-from engine.updates import Updater
+from engine.updates import OptimizerStep
 from models.architectures import load_architecture
 from models.mmnas.published import to_published
 from tests.conftest import MMNAS_SIZES
@@ -82,7 +82,7 @@ def test_a_checkpoint_of_the_original_is_scored(questions, trained, tmp_path):
 def test_a_killed_search_resumes_to_the_same_end(questions, tmp_path, monkeypatch, mode):
     flags = [*questions.flags, "--alpha_start", "0", "--alpha_every", "2", "--alpha_mode", mode, "--small_dataset"]
     whole = Path(search_vqa.main([*flags, "--out_dir", str(tmp_path / "whole")])["folder"])
-    original, calls = Updater.apply, []
+    original, calls = OptimizerStep.apply, []
 
     def apply_or_die(self):
         calls.append(1)
@@ -90,7 +90,7 @@ def test_a_killed_search_resumes_to_the_same_end(questions, tmp_path, monkeypatc
             raise Killed
         return original(self)
 
-    monkeypatch.setattr(Updater, "apply", apply_or_die)
+    monkeypatch.setattr(OptimizerStep, "apply", apply_or_die)
     with pytest.raises(Killed):
         search_vqa.main([*flags, "--out_dir", str(tmp_path / "killed")])
     monkeypatch.undo()

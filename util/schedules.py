@@ -52,7 +52,7 @@ class CosineRestarts:
         self.counter, self.Ti = state["counter"], state["Ti"]
 
 
-class WarmUp:
+class WarmupStepDecay:
     """Three quarters on the way up, one per epoch, then the full rate, cut by a factor at given epochs (MMNas).
 
     Args:

@@ -19,8 +19,8 @@ class SkeletonHCN(nn.Module):
     """
 
     channels = (128, 256, 1024, 512)
-    stateless = False
-    kept = True
+    deterministic_features = False
+    cacheable = True
 
     def __init__(self, num_outputs, dropout):
         super().__init__()

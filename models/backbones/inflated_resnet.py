@@ -27,8 +27,8 @@ class InflatedResNet50(nn.Module):
     """
 
     channels = (512, 1024, 2048, 2048)
-    stateless = False
-    kept = True
+    deterministic_features = False
+    cacheable = True
 
     def __init__(self, num_outputs, pool="7x7"):
         super().__init__()

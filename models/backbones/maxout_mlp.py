@@ -27,9 +27,9 @@ class MaxOutMLP(nn.Module):
     """
 
     channels = (64, 128)
-    stateless = False
+    deterministic_features = False
     # Computing it costs less than reading what it computed.
-    kept = False
+    cacheable = False
 
     def __init__(self, num_outputs):
         super().__init__()

@@ -23,8 +23,8 @@ class ResNeXt101(nn.Module):
     """
 
     channels = (512, 1024, 2048, 2048)
-    stateless = False
-    kept = True
+    deterministic_features = False
+    cacheable = True
 
     def __init__(self, num_outputs, in_channels=3):
         super().__init__()

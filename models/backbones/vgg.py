@@ -19,8 +19,8 @@ class VGG19Taps(nn.Module):
     """
 
     channels = (512, 512, 512, 512)
-    stateless = True
-    kept = True
+    deterministic_features = True
+    cacheable = True
 
     def __init__(self, num_outputs):
         super().__init__()

@@ -101,8 +101,8 @@ class FusionNet(BackboneNet):
         """
         if not self.frozen:
             return []
-        constant = {name: b for name, b in self.backbones.items() if self.frozen_eval or b.stateless}
-        return [name for name, b in constant.items() if b.kept and self._counts[name]]
+        constant = {name: b for name, b in self.backbones.items() if self.frozen_eval or b.deterministic_features}
+        return [name for name, b in constant.items() if b.cacheable and self._counts[name]]
 
     def fixed_backbones(self):
         """Frozen backbones in evaluation mode never change."""

@@ -1,15 +1,15 @@
 """``--estimate``: what a search, a found training or a unimodal one would need, from the real shapes."""
 
-import argparse
 import os
-from types import SimpleNamespace
 
 import torch
 
 from engine.estimate import Simulation, flops_per_second, report, seconds_to_read
 from engine.loading import reading_processes, total_batch
-from engine.updates import Precision
+from engine.updates import OptimizerStep, Precision
+from search.mixture import SoftmaxMixture
 from search.relaxation import ARCHITECTURE
+from search.strategies import build_strategy
 from tasks.bmnas import networks
 from util.cli import UserError
 from util.distributed import init_distributed
@@ -18,13 +18,13 @@ from util.distributed import init_distributed
 def estimate_search(task, args, train, dev):
     """Memory and time of a search's epochs; prints a table and returns it as plain data."""
     estimate = _Estimate(task, args, (train, dev))
-    net = networks.build_search_net(task, args, weights="random")
-    relaxation = networks.build_relaxation(args).attach(net)
+    net = networks.build_search_net(task, args, task.build_backbones(args, weights="random"))
+    relaxation = build_strategy(args.strategy, SoftmaxMixture, args.seed, args.strategy_option).attach(net)
     relaxation.draw(ARCHITECTURE)
     with estimate.simulation as simulation:
         simulation.adopt(net)
-        weights = networks.build_updater(task, args, estimate.run, net, simulation.precision, len(train))
-        alphas = networks.build_alpha_updater(task, args, estimate.run, net, simulation.precision, relaxation)
+        weights = estimate.step(net, net.weights())
+        alphas = estimate.step(net, relaxation.gradient_parameters())
         simulation.hold_adam([*weights.parameters, *alphas.parameters])
         for data in (train, dev):
             estimate.features(net, data)
@@ -37,7 +37,8 @@ def estimate_found(task, args, data, trained):
     """Memory and time of a found training's epochs; as `estimate_search`."""
 
     def build():
-        return networks.build_found_net(task, args, frozen=args.freeze_backbones, weights="random")[0]
+        genotype, backbones = networks.find_genotype(task, args), task.build_backbones(args, weights="random")
+        return networks.build_found_net(task, args, backbones, genotype, frozen=args.freeze_backbones)
 
     return _estimate_training(task, args, data, trained, build)
 
@@ -54,14 +55,13 @@ def _estimate_training(task, args, data, trained, build):
     net = build()
     with estimate.simulation as simulation:
         simulation.adopt(net)
-        num_train = len(data[trained[0]])
-        updater = networks.build_updater(task, args, estimate.run, net, simulation.precision, num_train)
-        simulation.hold_adam(updater.parameters)
+        weights = estimate.step(net, net.weights())
+        simulation.hold_adam(weights.parameters)
         for dataset in data.values():
             estimate.features(net, dataset)
         for split, dataset in data.items():
             if split in trained:
-                estimate.training(f"training on {split}, an epoch", net, updater, dataset)
+                estimate.training(f"training on {split}, an epoch", net, weights, dataset)
             else:
                 estimate.evaluation(f"evaluation on {split}", net, dataset)
     return estimate.report()
@@ -76,15 +76,14 @@ class _Estimate:
         device = init_distributed(args.device)
         copies = torch.cuda.device_count() if args.parallel and device.type == "cuda" else 1
         batch_size = max(1, total_batch(args) // copies)
-        self.args = args
-        self.run = SimpleNamespace(args=argparse.Namespace(parallel=False), device=device)
+        self.task, self.args = task, args
         readers = reading_processes(args.num_workers, device)
         self.simulation = Simulation(device, Precision(args.amp, device), batch_size, readers)
         self.like, self.seconds = {}, {}
         for dataset in datasets:
             batch = dataset.read([0, len(dataset) - 1])
             self.like[dataset.split] = batch
-            inputs = set(batch) & set(task.MODALITIES)
+            inputs = set(batch) & set(task.modalities)
             self.seconds[dataset.split] = {name: seconds_to_read(dataset, [name]) for name in inputs}
 
     def features(self, net, dataset):
@@ -101,12 +100,17 @@ class _Estimate:
                 count * self.seconds[dataset.split][name],
             )
 
-    def training(self, title, net, updater, dataset):
+    def step(self, net, parameters):
+        """The `OptimizerStep` of a recipe; what its optimiser keeps is counted by `Simulation.hold_adam`."""
+        options = {"precision": self.simulation.precision, "micro_batch": self.args.micro_batch}
+        return OptimizerStep(net, self.task.loss, torch.optim.Adam(parameters), **options)
+
+    def training(self, title, net, step, dataset):
         """A pass of updates."""
-        updater.activate()
+        step.activate()
         net.train()
         batch, seconds = self._step_batch(net, dataset)
-        self.simulation.measure(title, lambda: updater.backward(batch), len(dataset), read_seconds=seconds)
+        self.simulation.measure(title, lambda: step.backward(batch), len(dataset), read_seconds=seconds)
         for parameter in net.parameters():
             parameter.grad = None
 

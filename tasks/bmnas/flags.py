@@ -130,7 +130,7 @@ def add_view_flag(group):
     """Random augmentation against kept features."""
     group.add_argument(
         "--augment_views",
-        type=arguments.whole,
+        type=arguments.non_negative_int,
         default=0,
         metavar="K",
         help="K fixed random crops of each training sample, taken in turn, so that features can be kept; 0: new crops "
@@ -170,7 +170,7 @@ def add_search_flags(parser, backbones):
     )
     search.add_argument(
         "--patience",
-        type=arguments.whole,
+        type=arguments.non_negative_int,
         default=0,
         help="stop once the genotype stands for this many epochs; 0: never",
     )
@@ -219,9 +219,9 @@ def add_found_flags(parser, backbones):
 
 
 def add_unimodal_flags(parser, backbones, modalities):
-    """Which network to train and how; ``modalities`` as `tasks.bmnas` says."""
+    """Which network to train and how; ``modalities`` as in `tasks.task.FusionTask`."""
     parser.add_argument("--modality", choices=tuple(modalities), help="which network to train")
-    kept = ", ".join(name for name, may_stay in modalities.items() if may_stay)
+    kept = ", ".join(name for name, modality in modalities.items() if modality.head_only)
     backbones.add_argument(
         "--freeze_backbones",
         action=argparse.BooleanOptionalAction,
@@ -267,6 +267,31 @@ def check_architecture(args, num_features, cell=True):
         raise UserError(f"--node_multiplier {args.node_multiplier} is more than the {2 + args.node_steps} inner states")
 
 
+def parse_search(task, parser, argv, demo):
+    """Parse a search script's command line and check it.
+
+    Args:
+        task: The `FusionTask`.
+        parser, argv, demo: See `engine.arguments.parse_args`.
+
+    Raises:
+        UserError: the flags in conflict.
+    """
+    args = arguments.parse_args(parser, argv, demo=demo)
+    check_architecture(args, task.num_features)
+    check_schedule(args)
+    return args
+
+
+def parse_unimodal(task, parser, argv, demo):
+    """Parse the command line of a script that trains one backbone; as `parse_search`."""
+    args = arguments.parse_args(parser, argv, demo=demo)
+    if args.modality is None:
+        raise UserError(f"which network? pass {' or '.join(f'--modality {name}' for name in task.modalities)}")
+    check_schedule(args)
+    return args
+
+
 def parse_found(task, parser, argv, demo):
     """Parse a found script's command line, with defaults from the run folder that it names, and check it.
 
@@ -280,6 +305,8 @@ def parse_found(task, parser, argv, demo):
             "nothing to train: pass --search_exp_dir DIR, --genotype FILE.json, --genotype random or --fusion late "
             "(or --eval_exp_dir DIR to test)"
         )
+    if args.eval_exp_dir and args.estimate:
+        raise UserError("--estimate is for trainings, --eval_exp_dir only tests; leave one of them out")
     if args.train_on == "train+dev" and args.select_on == "dev":
         raise UserError(
             "--train_on train+dev leaves no dev split to select on; add --select_on test or --select_on last"
@@ -288,7 +315,7 @@ def parse_found(task, parser, argv, demo):
         given = arguments.given_flags(parser, argv)
         _check_given_sizes(given, args, fixed)
         _check_given_genotype(given, args)
-    check_architecture(args, task.NUM_FEATURES, cell=args.genotype == "random" and args.fusion != "late")
+    check_architecture(args, task.num_features, cell=args.genotype == "random" and args.fusion != "late")
     check_schedule(args)
     return args
 
@@ -348,7 +375,7 @@ def _inherited(task, parser, args, fixed):
         own = {"resume", "save", "eval_exp_dir", "search_exp_dir", "device", "num_workers", "parallel", "estimate"}
         found = {k: v for k, v in saved.items() if k not in own}
     else:
-        names = INHERITED | task.INHERITED | set(CELL_SIZES)
+        names = INHERITED | task.inherited | set(CELL_SIZES)
         found = {k: v for k, v in saved.items() if k in names or k.endswith(INHERITED_ENDINGS)}
     found |= fixed
     if args.recipe != saved.get("recipe"):

@@ -8,10 +8,10 @@ A task is a module (`tasks.vqa`, ...) that has
 - ``open_search(args)`` -> {"train": data of the weight steps, "held out": data of the architecture steps}, and a
   further entry if the derived architecture is scored on other data: the last entry is what it is scored on;
 - ``open_training(args)`` -> split name -> data: ``train``, and those that can be scored;
-- ``open_checked(args, tables)`` -> (name, data) of the split of ``--RUN val`` or ``--RUN test``;
+- ``open_eval_split(args, tables)`` -> (name, data) of the split of ``--RUN val`` or ``--RUN test``;
 - ``tables(data)`` -> what a network is built for and a checkpoint must carry (vocabulary, answers, ...), plain data;
 - ``build_net(args, tables, architecture, trained=False)``;
-- ``criterion(args)`` -> loss, see `engine.updates.Updater`;
+- ``criterion(args)`` -> loss, see `engine.updates.OptimizerStep`;
 - ``describe_metric(args)`` -> what its scores mean, in words, for logs and results;
 - ``training_metric(args, data)`` -> metric of what training steps put out, see `engine.training.train_one_epoch`;
 - ``scorer(args, run, data, precision, title)`` -> function net -> scores, `networks.scorer` where a metric will do;

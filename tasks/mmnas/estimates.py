@@ -26,8 +26,8 @@ def estimate_search(task, args, data):
     passes = task.passes(args, data, list(data)[-1:])
     with estimate.simulation as simulation:
         simulation.adopt(net)
-        weights = networks.build_updater(task, args, estimate.run, net, simulation.precision, steps)
-        alphas = networks.build_alpha_updater(task, args, estimate.run, net, simulation.precision, relaxation)
+        weights = networks.build_weight_step(task, args, estimate.run, net, simulation.precision, steps)
+        alphas = networks.build_alpha_step(task, args, estimate.run, net, simulation.precision, relaxation)
         simulation.hold_adam(weights.parameters)
         estimate.updates("weight steps, an epoch", weights, "train", len(train))
         chosen = [choice.drawn for choice in net.choices()]
@@ -51,7 +51,7 @@ def estimate_training(task, args, data):
     with estimate.simulation as simulation:
         simulation.adopt(estimate.net)
         steps = max(1, len(data["train"]) // total_batch(args))
-        updater = networks.build_updater(task, args, estimate.run, estimate.net, simulation.precision, steps)
+        updater = networks.build_weight_step(task, args, estimate.run, estimate.net, simulation.precision, steps)
         simulation.hold_adam(updater.parameters)
         estimate.updates("training, an epoch", updater, "train", len(data["train"]))
         estimate.passes(passes)

@@ -94,13 +94,13 @@ def add_training_flags(parser):
     arguments.add_batch_flags(parser, group, arguments.positive_int)
     group.add_argument(
         "--micro_batch",
-        type=arguments.whole,
+        type=arguments.non_negative_int,
         default=0,
         help="samples of a forward and backward pass, gradients add up over a batch; 0: all at once",
     )
     group.add_argument("--lr", type=arguments.positive, help="full learning rate, reached after three epochs")
     group.add_argument(
-        "--lr_decay_epochs", type=arguments.whole, nargs="*", default=(), help="epochs, from 0, that cut the rate"
+        "--lr_decay_epochs", type=arguments.non_negative_int, nargs="*", default=(), help="epochs, from 0, that cut the rate"
     )
     group.add_argument("--lr_decay", type=arguments.positive, default=0.2, help="what they multiply it by")
     group.add_argument("--clip", type=arguments.positive, help="largest norm of the gradient")
@@ -110,7 +110,7 @@ def add_search_flags(parser):
     """Architecture optimiser, and how the search is watched."""
     search = parser.add_argument_group("search")
     add_strategy_flags(search)
-    search.add_argument("--alpha_start", type=arguments.whole, default=20, help="first epoch with architecture steps")
+    search.add_argument("--alpha_start", type=arguments.non_negative_int, default=20, help="first epoch with architecture steps")
     search.add_argument(
         "--alpha_every", type=arguments.positive_int, default=5, help="weight steps between two architecture steps"
     )
@@ -135,7 +135,7 @@ def add_search_flags(parser):
     )
     search.add_argument(
         "--patience",
-        type=arguments.whole,
+        type=arguments.non_negative_int,
         default=0,
         help="stop once the architecture stands for this many epochs with architecture steps; 0: never",
     )
@@ -163,7 +163,7 @@ def add_train_flags(parser):
     )
     group.add_argument(
         "--ARCH_EPOCH",
-        type=arguments.whole,
+        type=arguments.non_negative_int,
         help="which epoch of --ARCH_PATH (default: the last), by its key in arch.json: the log's epoch + 1",
     )
     group.add_argument(

@@ -14,7 +14,7 @@ from engine.arguments import run_folder_of
 from engine.estimate import seconds_to_read
 from engine.loading import build_loader, total_batch
 from engine.training import Evaluation
-from engine.updates import Precision, Updater, data_parallel
+from engine.updates import OptimizerStep, Precision, data_parallel
 from models.architectures import add_epoch, load_architecture, random_architecture, repeated
 from models.mmnas.encoder_decoder import EncoderDecoder
 from models.mmnas.net import MultimodalNet
@@ -26,7 +26,7 @@ from search.strategies import build_strategy
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
 from util.distributed import world_size
-from util.schedules import WarmUp
+from util.schedules import WarmupStepDecay
 
 logger = logging.getLogger("mdarts")
 
@@ -143,7 +143,7 @@ def _resumed_word_size(args):
     return net["embedding.weight"].shape[1] if "embedding.weight" in net else None
 
 
-def tell_turns(args, loader):
+def log_step_counts(args, loader):
     """Say how many architecture steps a search has; a warning where there are none.
 
     Args:
@@ -203,27 +203,27 @@ def scorer(args, run, data, precision, title, criterion, metric):
     return Evaluation(loader, criterion, metric, **options)
 
 
-def build_updater(task, args, run, net, precision, steps, idle_move=False):
+def build_weight_step(task, args, run, net, precision, steps, step_unused=False):
     """The updater of the weights: Adam with warm-up, clipped gradient.
 
     Args:
         task, args, run, net, precision: As everywhere.
         steps: Batches of an epoch.
-        idle_move: See `Updater`.
+        step_unused: See `OptimizerStep`.
     """
     parameters = net.weights()
     optimizer = torch.optim.Adam(parameters, lr=args.lr, betas=BETAS, eps=EPS)
-    schedule = WarmUp(args.lr, steps, args.lr_decay_epochs, args.lr_decay)
+    schedule = WarmupStepDecay(args.lr, steps, args.lr_decay_epochs, args.lr_decay)
     parallel = data_parallel(run, precision, find_unused=not net.uses_all_weights())
     if getattr(args, "compile", False):
         parallel = _compiled(net, parallel)
-    options = {"summed": task.SUMMED, "clip": args.clip, "idle_move": idle_move, "micro_batch": args.micro_batch}
+    options = {"summed": task.SUMMED, "clip": args.clip, "step_unused": step_unused, "micro_batch": args.micro_batch}
     options |= {"min_part": 1, "schedule": schedule, "precision": precision, "parallel": parallel}
-    return Updater(net, parameters, task.criterion(args), optimizer, **options)
+    return OptimizerStep(net, parameters, task.criterion(args), optimizer, **options)
 
 
 def _compiled(net, parallel):
-    """What an `Updater` wraps a network in to run it compiled, within ``parallel`` if there is one."""
+    """What an `OptimizerStep` wraps a network in to run it compiled, within ``parallel`` if there is one."""
     # Which rows are padding is data: leaving them out would cut the graph in pieces.
     net.pack = False
 
@@ -234,12 +234,12 @@ def _compiled(net, parallel):
     return wrap
 
 
-def build_alpha_updater(task, args, run, net, precision, relaxation):
+def build_alpha_step(task, args, run, net, precision, relaxation):
     """The updater of the architecture parameters, by the gradients that ``relaxation`` gives them."""
     optimizer = torch.optim.Adam([choice.logits for choice in net.choices()], lr=args.alpha_lr, betas=ALPHA_BETAS)
     options = {"summed": task.SUMMED, "micro_batch": args.micro_batch, "min_part": 1}
     options |= {"precision": precision, "parallel": data_parallel(run, precision)}
-    return Updater(net, relaxation.gradient_parameters(), task.criterion(args), optimizer, **options)
+    return OptimizerStep(net, relaxation.gradient_parameters(), task.criterion(args), optimizer, **options)
 
 
 def find_architecture(args):

@@ -18,11 +18,12 @@ def search(task, args):
 
         return estimate_search(task, args, data)
 
-    from engine.run import start_run
     from engine.supervised import with_state
-    from engine.training import Selection, fit
+
+    from engine.run import start_run
+    from engine.training import BestEpoch, fit
     from search.loops import InterleavedSearch
-    from search.monitor import ArchitectureWatch, finish_search
+    from search.monitor import ArchitectureMonitor, finish_search
 
     with start_run(args, "search", args.out_dir) as run:
         networks.log_metric(task, args)
@@ -32,16 +33,16 @@ def search(task, args):
         precision, scored = networks.build_precision(args, run.device), list(data)[-1]
         loaders = networks.build_loaders(args, run, {k: data[k] for k in ("train", "held out")}, drop_last=True)
         score = task.scorer(args, run, data[scored], precision, scored)
-        steps = networks.tell_turns(args, loaders["train"])
-        weights = networks.build_updater(task, args, run, net, precision, steps, idle_move=args.unsampled == "drift")
-        alphas = networks.build_alpha_updater(task, args, run, net, precision, paths)
+        steps = networks.log_step_counts(args, loaders["train"])
+        weights = networks.build_weight_step(task, args, run, net, precision, steps, step_unused=args.unsampled == "drift")
+        alphas = networks.build_alpha_step(task, args, run, net, precision, paths)
         turns = {"start": args.alpha_start, "every": args.alpha_every}
         search_epoch = InterleavedSearch(
             paths, weights, alphas, (loaders["train"], loaders["held out"]), run.device, args.epochs, **turns
         )
         before_epoch = task.before_epoch(args, run, net, data, precision)
-        watch = ArchitectureWatch(net, networks.collapse, args.patience, args.alpha_start)
-        selection = Selection("last", None, "architecture of the last epoch")
+        watch = ArchitectureMonitor(net, networks.collapse, args.patience, args.alpha_start)
+        selection = BestEpoch("last", None, "architecture of the last epoch")
         tracked = {"net": net, "weights": weights, "alphas": alphas, "watch": watch, "selection": selection}
         networks.note_data(run, data)
         run.track(**tracked, paths=paths, **with_state(before_epoch=before_epoch))
@@ -52,7 +53,7 @@ def search(task, args):
             record |= search_epoch(epoch)
             paths.decide()
             record[scored] = score(net)
-            looked = watch.look(epoch)
+            looked = watch.record(epoch)
             networks.keep_architecture(run, watch.genotype, epoch)
             return {**record, **looked}
 
@@ -73,9 +74,10 @@ def train(task, args):
 
         return estimate_training(task, args, data)
 
-    from engine.run import start_run
     from engine.supervised import train_network
-    from engine.training import Selection
+
+    from engine.run import start_run
+    from engine.training import BestEpoch
 
     validation, score = task.VALIDATION
     if args.select_on == "val" and validation not in data:
@@ -94,10 +96,10 @@ def train(task, args):
         return train_network(
             run,
             net,
-            networks.build_updater(task, args, run, net, precision, len(loaders["train"].batch_sampler)),
+            networks.build_weight_step(task, args, run, net, precision, len(loaders["train"].batch_sampler)),
             loaders,
             task.training_metric(args, data["train"]),
-            Selection("last" if args.select_on == "last" else validation, score, PROTOCOLS[args.select_on]),
+            BestEpoch("last" if args.select_on == "last" else validation, score, PROTOCOLS[args.select_on]),
             scorers={k: task.scorer(args, run, data[k], precision, k) for k in data if k != "train"},
             watched=(validation,),
             before_epoch=task.before_epoch(args, run, net, data, precision),
@@ -113,7 +115,7 @@ def check(task, args):
     from engine.run import start_run
 
     checkpoint = checkpoints.read_checkpoint(task, args)
-    split, data = task.open_checked(args, checkpoint.tables)
+    split, data = task.open_eval_split(args, checkpoint.tables)
     with start_run(args, args.RUN, args.out_dir) as run:
         networks.log_metric(task, args)
         for name in task.KEPT:

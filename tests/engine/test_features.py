@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import engine.features
 from engine.features import CachedFeatures, FeatureCache
 from engine.loading import build_loader
-from engine.updates import Precision, Updater
+from engine.updates import OptimizerStep, Precision
 from models.backbone_net import UnimodalNet
 from models.backbones.maxout_mlp import MaxOutMLP
 from models.backbones.vgg import VGG19Taps
@@ -80,10 +80,10 @@ def stores(folder):
 class Backbone(nn.Module):
     """Two features; ``calls`` lists the batch sizes of its forwards."""
 
-    def __init__(self, layers, channels, stateless):
+    def __init__(self, layers, channels, deterministic_features):
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        self.channels, self.stateless, self.kept = channels, stateless, True
+        self.channels, self.deterministic_features, self.cacheable = channels, deterministic_features, True
         self.calls = []
 
     def forward(self, x, count=None):
@@ -134,7 +134,7 @@ def loss_of(outputs, batch):
 def train(net, dataset, epochs=2, outputs=None):
     """A short training; returns all weights, and appends what each step put out to ``outputs``."""
     weights = net.weights()
-    updater = Updater(net, weights, loss_of, torch.optim.Adam(weights, lr=1e-2))
+    updater = OptimizerStep(net, loss_of, torch.optim.Adam(weights, lr=1e-2))
     net.train()
     torch.manual_seed(5)
     for batch in batches(dataset, epochs):

@@ -19,7 +19,7 @@ from torch import nn
 from engine.report import peak_memory_mb
 from engine.run import _run_folder, seed_everything, start_run
 from engine.run_log import close_log, open_log
-from engine.training import Selection, fit
+from engine.training import BestEpoch, fit
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
 from util.files import write_text
@@ -392,7 +392,7 @@ class TestTrack:
 
 class TestSelection:
     def chosen(self, scores, split="dev"):
-        selection = Selection(split, "f1", "why")
+        selection = BestEpoch(split, "f1", "why")
         answers = [selection.update(epoch, {"dev": {"f1": score}}) for epoch, score in enumerate(scores)]
         return selection, answers
 
@@ -407,7 +407,7 @@ class TestSelection:
         assert answers == [score > max([float("-inf"), *scores[:i]]) for i, score in enumerate(scores)]
 
     def test_the_last_epoch_needs_no_score(self):
-        selection = Selection("last", "f1", "why")
+        selection = BestEpoch("last", "f1", "why")
         assert [selection.update(epoch, {"train": {}}) for epoch in range(3)] == [True] * 3
         assert (selection.epoch, selection.score) == (2, None)
 
@@ -421,7 +421,7 @@ class TestSelection:
 
     def test_it_continues_where_it_was(self):
         first, _ = self.chosen([0.1, 0.3])
-        second = Selection("dev", "f1", "why")
+        second = BestEpoch("dev", "f1", "why")
         second.load_state_dict(first.state_dict())
         assert not second.update(2, {"dev": {"f1": 0.3}}) and second.epoch == 1
         assert second.update(3, {"dev": {"f1": 0.31}}) and (second.epoch, second.score) == (3, 0.31)
@@ -442,7 +442,7 @@ class Counter:
 
 def run_epochs(folder, epochs, scores, resume=None, stop_at=None):
     """A run of `fit`; returns the run, the counter and the epochs done now."""
-    counter, now, selection = Counter(), [], Selection("dev", "f1", "why")
+    counter, now, selection = Counter(), [], BestEpoch("dev", "f1", "why")
 
     def one_epoch(epoch):
         now.append(epoch)
@@ -500,7 +500,7 @@ class TestFit:
     def test_a_longer_run_that_was_killed_at_once_is_longer_still(self, tmp_path):
         first = run_epochs(tmp_path, 10, [0.1] * 10, stop_at=2)
         with start_run(arguments(resume=str(first.run.folder), epochs=12), "search", tmp_path) as run:
-            run.track(counter=Counter(), selection=Selection("dev", "f1", "why"))
+            run.track(counter=Counter(), selection=BestEpoch("dev", "f1", "why"))
         assert run_epochs(tmp_path, 12, [0.1] * 12, resume=str(first.run.folder)).now == list(range(3, 12))
 
     def test_version_0_1_0_did_not_note_how_long_a_run_was_to_be(self, tmp_path):
@@ -526,7 +526,7 @@ class TestFit:
         assert json.loads((folder / "args.json").read_text())["epochs"] == 2
 
     def test_of_the_last_epoch_it_is_not_said_that_it_is_the_best(self, tmp_path):
-        selection = Selection("last", None, "the last")
+        selection = BestEpoch("last", None, "the last")
         with start_run(arguments(), "search", tmp_path) as run:
             run.track(selection=selection)
             fit(run, 2, lambda epoch: {"train": {"loss": 1.0}}, selection, lambda: {"net": {}})

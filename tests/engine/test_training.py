@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from engine import loading
 from engine.loading import split_batch
-from engine.training import Selection
-from engine.updates import Updater
+from engine.training import BestEpoch
+from engine.updates import OptimizerStep
 from util.cli import UserError
 
 
@@ -47,16 +47,16 @@ def step(micro_batch, size, norm=False, **options):
     net = Net(norm)
     parameters = list(net.parameters())
     optimizer = torch.optim.SGD(parameters, 0.5)
-    updater = Updater(net, parameters, criterion, optimizer, micro_batch=micro_batch, **options)
+    updater = OptimizerStep(net, criterion, optimizer, micro_batch=micro_batch, **options)
     loss, outputs = updater.step(make_batch(size))
     return net, loss, outputs
 
 
 @pytest.mark.parametrize(("micro_batch", "sizes"), [(4, [3, 3, 3]), (2, [2, 2, 2, 3]), (9, [9]), (5, [4, 5]), (0, [9])])
-@pytest.mark.parametrize("summed", [False, True])
-def test_micro_batches_give_the_gradient_of_the_whole_batch(micro_batch, sizes, summed):
-    whole, loss, outputs = step(0, 9, summed=summed)
-    net, micro_loss, micro_outputs = step(micro_batch, 9, summed=summed)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_micro_batches_give_the_gradient_of_the_whole_batch(micro_batch, sizes, reduction):
+    whole, loss, outputs = step(0, 9, reduction=reduction)
+    net, micro_loss, micro_outputs = step(micro_batch, 9, reduction=reduction)
     assert net.sizes == sizes
     torch.testing.assert_close(micro_loss, loss)
     torch.testing.assert_close(micro_outputs, outputs)
@@ -65,7 +65,7 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(micro_batch, sizes, 
 
 
 def test_a_sum_has_as_many_times_the_gradient_as_there_are_samples():
-    mean, summed = (step(0, 8, summed=flag)[0] for flag in (False, True))
+    mean, summed = (step(0, 8, reduction=name)[0] for name in ("mean", "sum"))
     torch.manual_seed(0)
     start = Net(norm=False)
     for a, b, c in zip(start.parameters(), mean.parameters(), summed.parameters(), strict=True):
@@ -73,14 +73,14 @@ def test_a_sum_has_as_many_times_the_gradient_as_there_are_samples():
 
 
 def test_gradients_are_clipped_together():
-    net, _, _ = step(0, 8, summed=True, clip=0.01)
+    net, _, _ = step(0, 8, reduction="sum", clip=0.01)
     torch.manual_seed(0)
     moved = [(a - b).flatten() for a, b in zip(net.parameters(), Net(norm=False).parameters(), strict=True)]
     torch.testing.assert_close(torch.cat(moved).norm(), torch.tensor(0.5 * 0.01), rtol=1e-4, atol=0)
 
 
-@pytest.mark.parametrize("idle_move", [False, True])
-def test_what_a_step_does_not_reach_moves_on_only_if_asked(idle_move):
+@pytest.mark.parametrize("step_unused", [False, True])
+def test_what_a_step_does_not_reach_moves_on_only_if_asked(step_unused):
     """Adam's momentum moves an idle parameter that has a gradient of zero; one without a gradient it leaves alone."""
 
     class Paths(nn.Module):
@@ -93,13 +93,13 @@ def test_what_a_step_does_not_reach_moves_on_only_if_asked(idle_move):
 
     net, batch = Paths(), make_batch(6)
     optimizer = torch.optim.Adam(net.parameters(), 0.1)
-    updater = Updater(net, net.parameters(), criterion, optimizer, idle_move=idle_move)
+    updater = OptimizerStep(net, criterion, optimizer, step_unused=step_unused)
     updater.step(batch)
     net.active = 1
     before = [parameter.clone() for parameter in net.paths[0].parameters()]
     updater.step(batch)
     moved = [not torch.equal(a, b) for a, b in zip(before, net.paths[0].parameters(), strict=True)]
-    assert moved == [idle_move] * 2
+    assert moved == [step_unused] * 2
 
 
 def test_batch_norm_sees_one_micro_batch_at_a_time():
@@ -166,7 +166,7 @@ def test_the_size_of_a_batch_in_either_unit(monkeypatch):
     ],
 )
 def test_the_best_epoch(later, scores, epoch):
-    selection = Selection("dev", "accuracy", "", later_wins_ties=later)
+    selection = BestEpoch("dev", "accuracy", "", later_wins_ties=later)
     for number, score in enumerate(scores):
         selection.update(number, {"dev": {"accuracy": score}})
     assert selection.epoch == epoch and selection.score == scores[epoch]

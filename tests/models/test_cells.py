@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from engine.updates import Updater
+from engine.updates import OptimizerStep
 from models.bmnas.cells import FixedEdges, FusionCell, LateFusion, MixedEdges
 from models.bmnas.fusion_net import FusionNet
 from models.bmnas.operations import STEP_OPERATIONS
@@ -129,8 +129,8 @@ def test_a_step_moves_the_parameters_of_its_updater_only():
     arch = list(net.fusion.arch_parameters().values())
     weights = [p for p in net.parameters() if all(p is not a for a in arch)]
     updaters = {
-        "weights": Updater(net, weights, cross_entropy, torch.optim.Adam(weights, lr=1e-2, weight_decay=1e-2)),
-        "alphas": Updater(net, arch, cross_entropy, alpha_optimizer(arch, 1e-2, 1e-2)),
+        "weights": OptimizerStep(net, cross_entropy, torch.optim.Adam(weights, lr=1e-2, weight_decay=1e-2)),
+        "alphas": OptimizerStep(net, cross_entropy, alpha_optimizer(arch, 1e-2, 1e-2)),
     }
     arch_names = {name for name, p in net.named_parameters() if any(p is a for a in arch)}
     moved = {"weights": set(dict(net.named_parameters())) - arch_names, "alphas": arch_names}
@@ -293,7 +293,7 @@ class Backbone(nn.Module):
     """Two features, each a linear map of the input."""
 
     channels = (3, 5)
-    stateless = True
+    deterministic_features = True
 
     def __init__(self):
         super().__init__()

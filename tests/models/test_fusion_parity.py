@@ -150,7 +150,7 @@ def _no_dropout(module):
 @pytest.mark.parametrize("second_forward", [False, True])
 def test_search_trajectory(second_forward):
     """15 real search steps through the engine: learning rates, losses, final weights and architecture."""
-    from engine.updates import Updater
+    from engine.updates import OptimizerStep
     from search.loops import alpha_optimizer
     from util.schedules import CosineRestarts
 
@@ -169,8 +169,8 @@ def test_search_trajectory(second_forward):
     def loss_of(outputs, batch):
         return criterion(outputs, batch["label"])
 
-    train = Updater(net, weights, loss_of, optimizer, schedule=schedule)
-    dev = Updater(net, arch, loss_of, alpha_optimizer(arch, 3e-4, 1e-3))
+    train = OptimizerStep(net, loss_of, optimizer, schedule=schedule)
+    dev = OptimizerStep(net, loss_of, alpha_optimizer(arch, 3e-4, 1e-3))
     for entry in golden.spec["log"]:
         b = entry["b"]
         batch = {

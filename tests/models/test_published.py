@@ -22,7 +22,7 @@ class Backbone(nn.Module):
     """Two features, batch norm included, so that there are buffers."""
 
     channels = (3, 5)
-    stateless = False
+    deterministic_features = False
 
     def __init__(self):
         super().__init__()

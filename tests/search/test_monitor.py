@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from search.monitor import ArchitectureWatch
+from search.monitor import ArchitectureMonitor
 
 
 class Genotype:
@@ -37,11 +37,11 @@ class Net:
 def stops(letters, patience, start=0, watch=None, first=0):
     """The epochs in which a watch asks for a stop, if each has the genotype of its letter; and the watch."""
     net = Net()
-    watch = watch or ArchitectureWatch(net, lambda *_: [], patience, start)
+    watch = watch or ArchitectureMonitor(net, lambda *_: [], patience, start)
     found = []
     for epoch, letter in enumerate(letters, start=first):
         watch.net.letter = letter
-        if watch.look(epoch)["stop"]:
+        if watch.record(epoch)["stop"]:
             found.append(epoch)
     return found, watch
 
@@ -62,7 +62,7 @@ def test_it_asks_for_a_stop_once_patience_is_used_up(letters, patience, start, e
 
 def resumed(patience, before, run, start=0):
     """A watch that goes on from the state of another, with another patience."""
-    watch = ArchitectureWatch(Net(), lambda *_: [], patience, start)
+    watch = ArchitectureMonitor(Net(), lambda *_: [], patience, start)
     watch.load_state_dict(before)
     watch.reconsider(run)
     return watch

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.golden import DATA, Golden
-from util.schedules import CosineRestarts, WarmUp
+from util.schedules import CosineRestarts, WarmupStepDecay
 
 GOLDEN = Golden("lr_schedules")
 CASES = {case["name"]: case for case in GOLDEN.spec["cases"]}
@@ -51,12 +51,12 @@ WARM_UP = json.loads((DATA / "warmup.json").read_text())
 @pytest.mark.parametrize("case", WARM_UP["schedules"], ids=lambda case: str(case["lr_base"]))
 def test_warm_up_of_the_original(case):
     rest = {"factor": case["decay_r"], "warm_up": case["warmup"]}
-    schedule = WarmUp(case["lr_base"], case["epoch_steps"], case["decay_epochs"], **rest)
+    schedule = WarmupStepDecay(case["lr_base"], case["epoch_steps"], case["decay_epochs"], **rest)
     rates = [schedule.step() for _ in case["lr_after_each_step"]]
     assert rates == pytest.approx(case["lr_after_each_step"], rel=1e-12)
 
 
 def test_a_resumed_warm_up_goes_on_where_it_was():
-    schedule = WarmUp(1e-3, 10)
+    schedule = WarmupStepDecay(1e-3, 10)
     schedule.load_state_dict({"counter": 25})
     assert [schedule.step() for _ in range(10)] == pytest.approx(WARM_UP["resumed_from_step_25_lr1e3_es10"], rel=1e-12)

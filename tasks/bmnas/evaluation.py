@@ -1,0 +1,32 @@
+"""Scoring a trained network again, without training."""
+
+from engine.run import start_run
+from engine.training import evaluate
+from engine.updates import Precision
+from tasks.bmnas.data import describe, feature_loaders, open_splits
+from tasks.bmnas.networks import load_found_net
+
+
+def evaluate_found(task, args):
+    """Score the test split with the network of ``--eval_exp_dir``; returns the result that ``result.json`` holds.
+
+    Args:
+        task: The `FusionTask`.
+        args: Arguments of the found script.
+
+    Raises:
+        UserError: the run folder or the data do not fit.
+    """
+    data = open_splits(task, args, ("test",))
+    with start_run(args, "test", args.out_dir) as run:
+        net = load_found_net(task, args).to(run.device)
+        precision, metric = Precision(args.amp, run.device), task.metric(args)
+        # Features are not worth keeping for a single pass.
+        loaders = feature_loaders(args, run, net, data, precision, mode="off")
+        options = {"device": run.device, "precision": precision, "description": "test"}
+        scores = evaluate(net, loaders["test"], task.loss, metric, **options)
+        run.log_scores("test", scores)
+        facts = {k: v for k, v in describe(task, args, data, net).items() if k != "backbones_started_from"}
+        return run.write_result(
+            {"kind": "test", "metrics": {"test": scores}, "parameters": net.count_parameters(), **facts}
+        )

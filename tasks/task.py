@@ -1,0 +1,305 @@
+"""What a task is: its data, networks, loss and metric in one checked object. The recipes (the scripts) do the rest.
+
+A task of one's own is one module that builds a `FusionTask` (BM-NAS) or an `AttentionTask` (MMNas), and the scripts;
+see ``docs/extend.md``. Nothing here imports torch when it runs: a script answers ``--help`` without a network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from util.cli import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+Batch = dict[str, Any]
+
+
+class SplitData(Protocol):
+    """One split of a data set, as the engine reads it.
+
+    Attributes:
+        split: Its name.
+        description: What the data are, in words, for results.
+        synthetic: Whether somebody made them up.
+        identity: A string that changes with the content and with nothing else, for ``--resume``.
+    """
+
+    split: str
+    description: str
+    synthetic: bool
+    identity: str
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """A batch of samples: tensors with a batch axis by name, ``label`` among them."""
+
+    def read(self, indices: Sequence[int], **which: Any) -> Batch:
+        """As `__getitems__`; ``only=names`` and ``without=names`` limit the inputs, ``epoch`` chooses a view."""
+
+
+class LabelledData(SplitData, Protocol):
+    """A split for BM-NAS.
+
+    Attributes:
+        num_labels: Number of classes.
+        fingerprint: As ``identity``, with all that decoded inputs depend on: the key of kept features.
+    """
+
+    num_labels: int
+    fingerprint: str
+
+    def distinct(self, name: str) -> Any:
+        """int64 (samples, views): number of the distinct input of each sample; None if drawn anew in each epoch."""
+
+
+class QuestionData(SplitData, Protocol):
+    """A split for MMNas: texts about regions of images.
+
+    Attributes:
+        vocabulary: `datasets.text.Vocabulary` of the words.
+        feature_size: Width of a region's feature vector.
+        extraction: How features are made of an image (dict), or None if unknown.
+        has_answers: Whether it can be scored.
+    """
+
+    vocabulary: Any
+    feature_size: int
+    extraction: dict | None
+    has_answers: bool
+
+
+class Metric(Protocol):
+    """A score of a pass over data.
+
+    Attributes:
+        name: The score that chooses an epoch, larger is better; a key of what `compute` returns.
+    """
+
+    name: str
+
+    def reset(self) -> None:
+        """Begin a pass."""
+
+    def update(self, outputs: Any, batch: Batch) -> None:
+        """Add the network's outputs for a batch."""
+
+    def compute(self) -> dict[str, float]:
+        """Scores of the pass over all processes."""
+
+
+class Backbone(Protocol):
+    """A unimodal network whose inner features a fusion reads.
+
+    Attributes:
+        channels: Channels of each feature that it offers, from the input to the output.
+        cacheable: Whether reading kept features is faster than computing them.
+        deterministic_features: Whether its features are the same in training mode: no dropout, no batch norm.
+        source: Where its weights come from, in words, for results.
+    """
+
+    channels: Sequence[int]
+    cacheable: bool
+    deterministic_features: bool
+    source: str
+
+    def __call__(self, inputs: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
+        """The first ``count`` (None: all) features (N, C, ...) of inputs (N, ...)."""
+
+    def head(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """Class logits (N, K) of all features."""
+
+    def modules_of(self, count: int) -> list[torch.nn.Module]:
+        """The modules that the first ``count`` features depend on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Modality:
+    """One input of a BM-NAS task and its backbone.
+
+    Attributes:
+        features: Names of the backbone's features, in order.
+        head_only: Whether training its head alone makes sense: the backbone has pretrained weights.
+        published: Prefix of the backbone in the original's state dicts; None if there is no original.
+    """
+
+    features: tuple[str, ...]
+    head_only: bool
+    published: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FusionTask:
+    """A task of BM-NAS: classify samples of several modalities by fusing features of their backbones.
+
+    Attributes:
+        name: Short name, as in the scripts' names.
+        modalities: Name of an input in a batch -> `Modality`, in the order of the features.
+        open_split: (args, split) -> `LabelledData`.
+        build_backbones: (args, weights=None) -> name of a modality -> `Backbone`. ``weights="random"`` where a
+            checkpoint of everything follows.
+        build_unimodal_backbone: (args, weights=None) -> the `Backbone` of ``args.modality``, to be trained.
+        loss: (outputs, batch) -> scalar, the mean over the samples.
+        metric: args -> `Metric`.
+        pool: args -> (rows, columns) that the reshape layers pool features to.
+        train_splits: Value of ``--train_on`` -> splits that an epoch trains on, in order.
+        multilabel: Whether a label is a row of zeros and ones (N, K) instead of a class number (N,).
+        later_wins_ties: Which of two epochs with equal scores is selected.
+        inherited: Flags of its own that a found script takes over from the search.
+        demo: Values that ``--demo`` changes in all scripts.
+        demo_data: Arguments of ``datasets/make_demo.py`` that make the demo's data.
+    """
+
+    name: str
+    modalities: Mapping[str, Modality]
+    open_split: Callable[[Namespace, str], LabelledData]
+    build_backbones: Callable[..., dict[str, Any]]
+    build_unimodal_backbone: Callable[..., Any]
+    loss: Callable[[Any, Batch], Any]
+    metric: Callable[[Namespace], Metric]
+    pool: Callable[[Namespace], tuple[int, int]]
+    train_splits: Mapping[str, tuple[str, ...]]
+    multilabel: bool
+    later_wins_ties: bool
+    inherited: frozenset[str]
+    demo: Mapping[str, Any]
+    demo_data: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        faults = _faults(self)
+        if not faults and not all(modality.features for modality in self.modalities.values()):
+            faults.append("every modality offers at least one feature")
+        if not {"train", "train+dev"} <= set(self.train_splits):
+            faults.append('train_splits has "train" and "train+dev"')
+        _refuse(f"the task {self.name}", faults)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of all features, in order."""
+        return tuple(name for modality in self.modalities.values() for name in modality.features)
+
+    @property
+    def num_features(self) -> int:
+        """Number of features that a fusion may read."""
+        return len(self.feature_names)
+
+    @property
+    def last_features(self) -> tuple[int, ...]:
+        """Index of each modality's last feature: what late fusion reads."""
+        last, count = [], 0
+        for modality in self.modalities.values():
+            count += len(modality.features)
+            last.append(count - 1)
+        return tuple(last)
+
+    @property
+    def published_names(self) -> dict[str, str]:
+        """Name of a modality -> prefix of its backbone in the original's state dicts."""
+        return {name: modality.published for name, modality in self.modalities.items() if modality.published}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttentionTask:
+    """A task of MMNas: answer a text about an image by an encoder (words) and a decoder (regions).
+
+    Attributes:
+        name: Short name, as in the scripts' names.
+        open_search: args -> {"train": data of the weight steps, "held_out": data of the architecture steps}, and the
+            split that the derived architecture is scored on, if it is another one.
+        open_training: args -> {"train": ...} and every split that can be scored.
+        open_eval_split: (args, metadata) -> (name, `QuestionData`) of the split of ``--RUN val`` or ``test``.
+        metadata: data -> plain dict of what a network is built for and a checkpoint must carry: words, answers, ...
+        build_net: (args, metadata, architecture, trained=False) -> network. ``architecture=None``: the supernet;
+            ``trained``: a checkpoint follows, so that no word vectors are looked up.
+        loss: args -> loss, see `engine.updates.OptimizerStep`.
+        loss_reduction: ``sum`` where the gradient is that of the sum over the samples, else ``mean``.
+        training_metric: (args, data) -> `Metric` of the outputs of training steps.
+        metric_text: args -> what the scores mean, in words.
+        build_scorer: (args, run, data, precision, split) -> function net -> scores.
+        validation: The split that is scored in every epoch, and the score that ``--select_on val`` goes by.
+        write_predictions: (args, run, data, scorer) -> paths of the files, after ``scorer`` has been called.
+        checkpoint_args: Arguments beside the network's sizes that a checkpoint brings along: all that scores depend on.
+        demo: Values that ``--demo`` changes in all scripts.
+        before_epoch: (args, run, net, data, precision) -> None, or what is done before the updates of each epoch, see
+            `engine.training.train_network`.
+        estimate_passes: (args, data, splits) -> the forwards of an epoch, for ``--estimate``; None where scoring the
+            splits sample by sample is all.
+        validate_args: args -> None; raises `UserError` where flags of the task contradict each other.
+    """
+
+    name: str
+    open_search: Callable[[Namespace], dict[str, QuestionData]]
+    open_training: Callable[[Namespace], dict[str, QuestionData]]
+    open_eval_split: Callable[[Namespace, dict | None], tuple[str, QuestionData]]
+    metadata: Callable[[QuestionData], dict]
+    build_net: Callable[..., Any]
+    loss: Callable[[Namespace], Callable[[Any, Batch], Any]]
+    loss_reduction: str
+    training_metric: Callable[[Namespace, QuestionData], Metric]
+    metric_text: Callable[[Namespace], str]
+    build_scorer: Callable[..., Callable[[Any], dict[str, float]]]
+    validation: tuple[str, str]
+    write_predictions: Callable[..., list[Path | str]]
+    checkpoint_args: tuple[str, ...]
+    demo: Mapping[str, Any]
+    before_epoch: Callable[..., Any] = lambda *unused: None
+    estimate_passes: Callable[..., list] | None = None
+    validate_args: Callable[[Namespace], None] = lambda args: None
+
+    def __post_init__(self) -> None:
+        faults = _faults(self)
+        if self.loss_reduction not in ("mean", "sum"):
+            faults.append('loss_reduction is "mean" or "sum"')
+        _refuse(f"the task {self.name}", faults)
+
+
+def _faults(task: FusionTask | AttentionTask) -> list[str]:
+    """What must be true of the parts of a task, of those where it is not."""
+    faults = []
+    for field in dataclasses.fields(task):
+        value, kind = getattr(task, field.name), str(field.type)
+        if kind.startswith("Callable") and not callable(value) and not (value is None and "None" in kind):
+            faults.append(f"{field.name} is a function")
+        elif kind.startswith("Mapping") and not isinstance(value, Mapping):
+            faults.append(f"{field.name} is a dict")
+        elif kind.startswith(("tuple", "frozenset")) and isinstance(value, str):
+            faults.append(f"{field.name} is a {kind}")
+    return faults
+
+
+def _refuse(subject: str, faults: list[str]) -> None:
+    if faults:
+        raise UserError(f"{subject} does not fit tasks/task.py; expected: {'; '.join(faults)}")
+
+
+def check_parts(value: Any, protocol: type, what: str) -> None:
+    """Check that an object has every part of a protocol, before anything long begins.
+
+    Args:
+        value: The object.
+        protocol: One of the protocols above.
+        what: What the object is, in words.
+
+    Raises:
+        UserError: naming every part that is missing.
+    """
+    names = {name for kind in protocol.__mro__ if kind is not object for name in vars(kind).get("__annotations__", {})}
+    names |= {
+        name
+        for kind in protocol.__mro__
+        if kind not in (object, Protocol)
+        for name, part in vars(kind).items()
+        if inspect.isfunction(part) and name not in ("__init__", "_no_init_or_replace_init", "__subclasshook__")
+    }
+    if missing := sorted(name for name in names if not hasattr(value, name)):
+        raise UserError(
+            f"{what} ({type(value).__name__}) lacks {', '.join(missing)}; tasks/task.py: {protocol.__name__} says "
+            "what each of them is"
+        )
