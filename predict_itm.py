@@ -39,13 +39,13 @@ def main(argv=None):
     from tasks.mmnas import checkpoints
     from util.distributed import init_distributed
 
-    checkpoint = checkpoints.read_own_checkpoint(itm, args)
-    known = checkpoint.tables
+    checkpoint = checkpoints.read_own_checkpoint(itm.TASK, args)
+    known = checkpoint.metadata
     words = Vocabulary.from_dict(known["vocabulary"])
     tokens = read_text(args.query, flag="--query", vocabulary=words, max_tokens=MAX_TOKENS)
     names, device = list_images(args.images), init_distributed(args.device)
     extractor = extractor_from_meta(known["extraction"], str(device))
-    net = checkpoints.load_net(itm, args, checkpoint, None).to(device).eval()
+    net = checkpoints.load_net(itm.TASK, args, checkpoint, None).to(device).eval()
     with torch.no_grad():
         caption = net.encode(tokens.to(device))
         read, scores = score_images(net, caption, args.images, names, extractor, device)

@@ -33,12 +33,12 @@ def main(argv=None):
     from tasks.mmnas import checkpoints
     from util.distributed import init_distributed
 
-    checkpoint, device = checkpoints.read_own_checkpoint(vgd, args), init_distributed(args.device)
-    known = checkpoint.tables
+    checkpoint, device = checkpoints.read_own_checkpoint(vgd.TASK, args), init_distributed(args.device)
+    known = checkpoint.metadata
     words = {"vocabulary": Vocabulary.from_dict(known["vocabulary"]), "max_tokens": MAX_TOKENS}
     options = {"flag": "--expression", "extraction": known["extraction"], "device": device}
     batch = read_sample(args.image, args.expression, **words, **options)
-    net = checkpoints.load_net(vgd, args, checkpoint, None).to(device).eval()
+    net = checkpoints.load_net(vgd.TASK, args, checkpoint, None).to(device).eval()
     with torch.no_grad():
         outputs = net(batch)
     x1, y1, x2, y2 = box = best_boxes(outputs, batch)[0].tolist()

@@ -35,12 +35,12 @@ def main(argv=None):
     from tasks.mmnas import checkpoints
     from util.distributed import init_distributed
 
-    checkpoint, device = checkpoints.read_own_checkpoint(vqa, args), init_distributed(args.device)
-    known = checkpoint.tables
+    checkpoint, device = checkpoints.read_own_checkpoint(vqa.TASK, args), init_distributed(args.device)
+    known = checkpoint.metadata
     words = {"vocabulary": Vocabulary.from_dict(known["vocabulary"]), "max_tokens": MAX_TOKENS}
     options = {"flag": "--question", "extraction": known["extraction"], "device": device}
     batch = read_sample(args.image, args.question, **words, **options)
-    net = checkpoints.load_net(vqa, args, checkpoint, None).to(device).eval()
+    net = checkpoints.load_net(vqa.TASK, args, checkpoint, None).to(device).eval()
     answers = AnswerTable.from_dict(known["answers"]).names
     with torch.no_grad():
         probabilities = net(batch)[0].sigmoid().cpu()

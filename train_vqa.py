@@ -13,11 +13,33 @@ runs lie inside the training. Predictions of test also go to logs/ckpts/result_t
 Accuracy on test-dev, trained on train+val+vg: paper 71.24, released checkpoint 71.25.
 """
 
-from engine import arguments
-from tasks import vqa
-from tasks.mmnas import flags, start
-from util.cli import run_cli
+from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
 
+# isort: split
+import torch
+
+from engine import arguments
+from engine.launch import launch
+from engine.run import start_run
+from engine.training import BestEpoch, train_network
+from engine.updates import OptimizerStep, data_parallel
+from tasks import vqa
+from tasks.mmnas import flags
+from tasks.mmnas.checkpoints import checkpoint_extras
+from tasks.mmnas.data import build_loaders, check_data, describe, note_data
+from tasks.mmnas.estimates import estimate_training
+from tasks.mmnas.evaluation import evaluate_checkpoint
+from tasks.mmnas.networks import (
+    architecture_facts,
+    build_precision,
+    compiled,
+    find_architecture,
+    note_architecture,
+    set_padding,
+)
+from util.schedules import WarmupStepDecay
+
+TASK = vqa.TASK
 DEMO = {**vqa.DEMO, "epochs": 8, "ARCH_PATH": "mcan"}
 
 
@@ -34,7 +56,54 @@ def get_args_parser():
 
 def main(argv=None):
     """Train, score or predict; returns the result that ``result.json`` holds, or None where other processes did it."""
-    return start.train(vqa, main, get_args_parser(), argv, DEMO)
+    args = flags.parse_train(TASK, get_args_parser(), argv, DEMO)
+    if launch(__name__, argv, args.GPU, args.device):  # --GPU '0, 1': one process each
+        return None
+    if args.RUN != "train":
+        return evaluate_checkpoint(TASK, args)
+    # --SPLIT to train on, val unless trained on, test if it has answers.
+    data = check_data(TASK, args, TASK.open_training(args))
+    if args.estimate:
+        return estimate_training(TASK, args, data)
+
+    architecture = find_architecture(args)  # of a file or a search run, mcan, or drawn at random
+    with start_run(args, "train", args.out_dir) as run:
+        metadata = TASK.metadata(data["train"])
+        # Words (GloVe, LSTM) and regions (linear), the encoder-decoder, then attention pooling.
+        net = TASK.build_net(args, metadata, architecture).to(run.device)
+        set_padding(net, data)
+        note_data(run, data)
+        note_architecture(run, architecture)
+        precision = build_precision(args, run.device)
+        loaders = build_loaders(args, run, {"train": data["train"]}, drop_last=True)
+
+        loss = TASK.loss(args)  # binary cross-entropy, summed over answers and questions
+        adam = torch.optim.Adam(net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9)
+        steps = len(loaders["train"].batch_sampler)
+        schedule = WarmupStepDecay(args.lr, steps, args.lr_decay_epochs, args.lr_decay)
+        options = {"reduction": TASK.loss_reduction, "clip": args.clip, "micro_batch": args.micro_batch, "min_part": 1}
+        parallel, unused = data_parallel(run, precision), not net.uses_all_weights()
+        parallel = compiled(net, parallel) if args.compile else parallel
+        options |= {"precision": precision, "parallel": parallel, "find_unused": unused}
+        weights = OptimizerStep(net, loss, adam, schedule=schedule, **options)
+
+        validation, score = TASK.validation  # VQA accuracy on val
+        split = "last" if args.select_on == "last" else validation
+        return train_network(
+            run,
+            net,
+            weights,
+            loaders,
+            TASK.training_metric(args, data["train"]),
+            BestEpoch(split, score, flags.PROTOCOLS[args.select_on]),
+            scorers={k: TASK.build_scorer(args, run, data[k], precision, k) for k in data if k != "train"},
+            every_epoch=(validation,),
+            before_epoch=TASK.before_epoch(args, run, net, data, precision),
+            genotype=architecture.to_dict(),
+            architecture=architecture_facts(args),
+            checkpoint_extras=checkpoint_extras(TASK, args, metadata),
+            **describe(TASK, args, data),
+        )
 
 
 if __name__ == "__main__":

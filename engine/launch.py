@@ -1,6 +1,7 @@
 """Starts one process per GPU for a script that was started once: what torchrun does, for `--GPU '0, 1, 2, 3'`."""
 
 import contextlib
+import importlib
 import logging
 import os
 import signal
@@ -16,13 +17,13 @@ MASK = "CUDA_VISIBLE_DEVICES"
 _GRACE = 10
 
 
-def launch(main, argv, gpus, device="auto"):
-    """Run ``main(argv)`` once for each GPU of a list, or say that this process shall do it alone.
+def launch(script, argv, gpus, device="auto"):
+    """Run a script's ``main(argv)`` once for each GPU of a list; returns False if this process should run it itself.
 
     The processes form one group; each finds its place in the environment, as under torchrun.
 
     Args:
-        main: A script's `main`, importable by name.
+        script: Name of the script's module, its ``__name__``.
         argv: Its arguments; None takes this process's.
         gpus: Value of ``--GPU``, e.g. ``"0, 1"``, or None; see `choose_gpus`.
         device: Value of ``--device``; ``cpu`` starts as many processes without any GPU.
@@ -50,7 +51,7 @@ def launch(main, argv, gpus, device="auto"):
     if count == 1:
         return False
     words = list(sys.argv[1:] if argv is None else argv)
-    _wait(torch.multiprocessing.spawn(_work, (main, words, count, _free_port()), nprocs=count, join=False))
+    _wait(torch.multiprocessing.spawn(_work, (script, words, count, _free_port()), nprocs=count, join=False))
     return True
 
 
@@ -132,11 +133,12 @@ def _wait(context):
         sys.exit(128 + signal.SIGINT)
 
 
-def _work(rank, main, argv, world_size, port):
+def _work(rank, script, argv, world_size, port):
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
     os.environ.update({name: str(value) for name, value in place.items()})
     os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)})
-    run_cli(lambda: main(argv))
+    # A script that runs as __main__ is that in this process, too.
+    run_cli(lambda: importlib.import_module(script).main(argv))
 
 
 def _free_port():

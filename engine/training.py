@@ -166,7 +166,7 @@ def fit(run, epochs, one_epoch, selection, best_state):
         run: The `Run`; it knows the epoch to start with and what to save.
         epochs: Number of epochs.
         one_epoch: epoch -> record: split -> dict of floats, other entries as they are; a true
-            ``record["stop"]`` ends the run. What tells its ``seconds`` gets its ``share of epoch``.
+            ``record["stop"]`` ends the run. What tells its ``seconds`` gets its ``epoch_share``.
         selection: See `BestEpoch`.
         best_state: () -> dict that is saved as ``best.pth`` when an epoch is the best so far, or the last counts.
     """
@@ -177,7 +177,7 @@ def fit(run, epochs, one_epoch, selection, best_state):
         chosen, seconds = selection.update(epoch, record), time.perf_counter() - started
         for part in record.values():
             if isinstance(part, dict) and "seconds" in part:
-                part["share of epoch"] = part["seconds"] / seconds
+                part["epoch_share"] = part["seconds"] / seconds
         best = chosen and selection.by_score  # of the last epoch there is nothing to say
         record = {"epoch": epoch, **record, "best": best, "seconds": round(seconds, 3)}
         run.finish_epoch(record, {**best_state(), **selection.state_dict()} if chosen else None)

@@ -14,7 +14,7 @@ from util.cli import UserError
 CAPTIONS_PER_IMAGE = 5
 RECALLS = (1, 5, 10)
 DIRECTIONS = ("i2t", "t2i")
-MEAN_RECALL = "mean recall"
+MEAN_RECALL = "mean_recall"
 # Rows that are compared at once: bounds the memory besides the scores.
 _BLOCK = 256
 
@@ -66,7 +66,7 @@ def retrieval_scores(scores, fold_size=None):
 
     Returns:
         dict of ``i2t R@1``, ``i2t R@5``, ``i2t R@10``, ``i2t medr`` (floor of the median, + 1), ``i2t meanr``, the
-        same of ``t2i``, and ``mean recall``, the mean of the six recalls.
+        same of ``t2i``, and ``mean_recall``, the mean of the six recalls.
 
     Raises:
         UserError: there are not five captions per image, or fewer images than a fold has.

@@ -18,10 +18,7 @@ class BackboneNet(nn.Module):
     """A network on backbones whose frozen features can be computed once and kept.
 
     Args:
-        backbones: Name -> network with ``channels`` (of the features that a fusion reads),
-            ``deterministic_features`` (no dropout or batch norm before its features), ``cacheable`` (its features are worth
-            keeping), if there are any ``settings`` beside its weights that its features depend on, a
-            forward ``(input, count)`` -> feature list, ``head(features)`` -> logits, and ``modules_of(count)``.
+        backbones: Name -> `tasks.task.Backbone`; with ``settings``, if its features depend on more than weights.
         pool: Output size of the reshape layers' pool.
         backbone_batch: Samples that a backbone in evaluation mode computes at a time, which bounds its
             memory: nothing in it looks across samples. None: all at once.

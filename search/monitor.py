@@ -134,7 +134,7 @@ def _search_result(run, selection, net, facts):
             "protocol": selection.explanation,
             "selected_epoch": best["epoch"],
             "epochs": run.epoch,
-            "stopped early": run.stopped,
+            "stopped_early": run.stopped,
             "metrics": scores_of(record),
             "genotype": genotype.to_dict(),
             "parameters": net.count_parameters(),

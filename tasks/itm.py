@@ -1,11 +1,23 @@
-"""Image-text matching (Flickr30K, COCO): what `tasks.mmnas` asks of a task, and what its scripts share."""
+"""Image-text matching (Flickr30K, COCO): its `AttentionTask`, its published values, and the flags of its scripts."""
 
+import json
 import logging
 from pathlib import Path
 
+from datasets.demo_scenes import make
+from datasets.itm import open_itm
 from engine import arguments
-from tasks.mmnas import flags
-from tasks.mmnas.data import SEARCH_PARTS, common_tables, known, make_once
+from metrics.retrieval import TripleAccuracy, best_of_rows, retrieval_table
+from models.mmnas.heads import MatchingHead
+from models.mmnas.matching import MatchingNet
+from models.mmnas.matching_loss import MatchingLoss
+from tasks.itm_mining import Mining
+from tasks.itm_pairs import PairScorer, Retrieval
+from tasks.mmnas import flags, networks
+from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by, make_once
+from tasks.mmnas.estimates import Pass
+from tasks.task import AttentionTask
+from util.cli import UserError
 
 # Published values (specification section 9): of both scripts, then of search and of training.
 PUBLISHED = {
@@ -19,10 +31,6 @@ PUBLISHED_SEARCH = {**PUBLISHED, "seed": 888, "hsize": 256, "lr": 1e-4, "epochs"
 PUBLISHED_SEARCH |= {"neg_rand": 32, "neg_start_epoch": 10}
 PUBLISHED_TRAIN = {**PUBLISHED, "hsize": 512, "lr": 1.5e-4, "lr_decay_epochs": (36,), "epochs": 100}
 PUBLISHED_TRAIN |= {"neg_rand": 64, "neg_start_epoch": 0}
-SUMMED = True
-VALIDATION = ("dev", "mean recall")
-# Arguments besides the network's sizes that a checkpoint brings along.
-KEPT = ("scores_loss",)
 DATASETS = ("flickr", "coco")
 # What --RUN test scores; of COCO's 5,000 images both protocols' tables come.
 TEST_SPLITS = {"flickr": "test", "coco": "testall"}
@@ -56,7 +64,7 @@ def recipe_parser(description):
         default="bce",
         help="cross entropy of own and negative pairs, or a margin of 0.2 between them",
     )
-    positive, whole = arguments.positive_int, arguments.non_negative_int
+    positive, count = arguments.positive_int, arguments.non_negative_int
     loss.add_argument("--neg_rand", type=positive, help="random candidates of each image and caption")
     loss.add_argument("--neg_hard", type=positive, default=5, help="of them the hardest that are kept")
     loss.add_argument("--neg_every", type=positive, default=1, help="epochs from one mining to the next")
@@ -66,7 +74,7 @@ def recipe_parser(description):
         default="start",
         help="count these epochs from the first mining, or from epoch 0 as in the original",
     )
-    loss.add_argument("--neg_start_epoch", type=whole, help="first epoch, from 0, with mining; random before")
+    loss.add_argument("--neg_start_epoch", type=count, help="first epoch, from 0, with mining; random before")
     memory = parser.add_argument_group("scoring of pairs (mining, dev, test)")
     memory.add_argument(
         "--eval_pairs",
@@ -85,10 +93,8 @@ def recipe_parser(description):
     return parser
 
 
-def check(args):
+def validate_args(args):
     """Raise `UserError` where flags contradict each other."""
-    from util.cli import UserError
-
     if args.neg_hard > args.neg_rand:
         raise UserError(
             f"--neg_hard {args.neg_hard} of --neg_rand {args.neg_rand} candidates: keep no more than are drawn"
@@ -96,109 +102,79 @@ def check(args):
 
 
 def open_search(args):
-    """``train`` and ``held out``, the first 80 % of the training images and the rest, and ``dev``, which is scored.
+    """``train`` and ``held_out``, the first 80 % of the training images and the rest, and ``dev``, which is scored.
 
     Both parts share the negatives, which are mined among all training images, as in the original.
     """
-    check(args)
     whole = _open(args, "train")
-    dev = _open(args, "dev", tables(whole))
+    dev = _open(args, "dev", metadata(whole))
     return {name: whole.taken(part) for name, part in SEARCH_PARTS.items()} | {"dev": dev}
 
 
 def open_training(args):
     """``train``, ``dev`` and the test split."""
-    check(args)
     train = _open(args, "train")
-    fixed, test = tables(train), TEST_SPLITS[train.dataset]
+    fixed, test = metadata(train), TEST_SPLITS[train.dataset]
     return {"train": train, "dev": _open(args, "dev", fixed), test: _open(args, test, fixed)}
 
 
-def open_eval_split(args, tables):
-    """Name and data of the split of ``--RUN``, in the words of a checkpoint: dev for val."""
-    split = "dev" if args.RUN == "val" else TEST_SPLITS[_dataset(args, tables)]
-    return split, _open(args, split, tables)
+def open_eval_split(args, known):
+    """Name and data of the split of ``--RUN``, in the words of a checkpoint's metadata: dev for val."""
+    split = "dev" if args.RUN == "val" else TEST_SPLITS[_dataset(args, known)]
+    return split, _open(args, split, known)
 
 
-def _dataset(args, tables):
-    return args.DATASET or (tables or {}).get("dataset", DATASETS[0])
+def _dataset(args, known):
+    return args.DATASET or (known or {}).get("dataset", DATASETS[0])
 
 
-def _open(args, split, tables=None):
-    from datasets.itm import open_itm
-
+def _open(args, split, known=None):
     if args.demo and args.data == DEMO["data"]:
         make_once(args, f"{DATASETS[0]}/meta.json", lambda: make_demo_data(Path(args.data)))
     options = {"features": args.features, "small": args.small_dataset, "skip_missing": args.skip_missing}
     options |= {"num_hard": args.neg_hard, "seed": args.seed}
-    return open_itm(args.data, _dataset(args, tables), split, **options, **known(tables))
+    return open_itm(args.data, _dataset(args, known), split, **options, **fixed_by(known))
 
 
 def make_demo_data(folder):
     """Make the demo's data: synthetic scenes of coloured shapes."""
-    from datasets.demo_scenes import make
-
     make(folder.parent, tasks=("itm",))
 
 
-def tables(data):
-    """What a checkpoint carries: `common_tables`, and of which data they are."""
-    return common_tables(data) | {"dataset": data.dataset}
+def metadata(data):
+    """What a checkpoint carries: `common_metadata`, and of which data they are."""
+    return common_metadata(data) | {"dataset": data.dataset}
 
 
-def build_net(args, tables, architecture, trained=False):
+def build_net(args, metadata, architecture, trained=False):
     """The network; ``trained``: a checkpoint follows, so that no word vectors are looked up."""
-    from models.mmnas.heads import MatchingHead
-    from models.mmnas.matching import MatchingNet
-    from tasks.mmnas import networks
-
     head = MatchingHead(args.hsize, args.drpt)
-    return networks.build_net(args, architecture, head, tables, trained, MatchingNet)
+    return networks.build_net(args, architecture, head, metadata, trained, MatchingNet)
 
 
-def criterion(args):
-    """The `MatchingLoss` of the flags."""
-    from models.mmnas.matching_loss import MatchingLoss
-
-    return MatchingLoss(args.scores_loss)
-
-
-def describe_metric(args):
+def metric_text(args):
     """What the recalls mean, in words."""
     return (
         "recall at 1, 5 and 10, median and mean rank over all images and captions of the split, five captions per "
-        f"image; mean recall averages the six recalls; 1K scores average folds of {FOLD:,} images (COCO)"
+        f"image; mean_recall averages the six recalls; 1K scores average folds of {FOLD:,} images (COCO)"
     )
 
 
-def training_metric(args, data):
-    """Share of the training samples whose own pair scores above both hard negatives."""
-    from metrics.retrieval import TripleAccuracy
-
-    return TripleAccuracy()
-
-
 def _pair_scorer(args, run, net, data, precision):
-    from tasks.itm_pairs import PairScorer
-
     return PairScorer(net, data, run.device, precision, pairs=args.eval_pairs, hold=args.eval_captions)
 
 
-def scorer(args, run, data, precision, title):
-    """`Retrieval` of one split."""
-    from tasks.itm_pairs import Retrieval
-
+def build_scorer(args, run, data, precision, split):
+    """`Retrieval` of one split: function net -> scores."""
     fold = FOLD if data.dataset == "coco" and data.num_images > FOLD else None
-    return Retrieval(lambda net: _pair_scorer(args, run, net, data, precision), title, fold)
+    return Retrieval(lambda net: _pair_scorer(args, run, net, data, precision), split, fold)
 
 
-def passes(args, data, scored):
+def estimate_passes(args, data, scored):
     """Scoring of all pairs of the splits, and mining.
 
     As if every pair were a forward of its own: more than it is, as captions are encoded and images projected once.
     """
-    from tasks.mmnas.networks import Pass
-
     size, train = args.eval_pairs, data["train"]
     whole = train.read(range(min(size, len(train))))
     like = {name: value if name in ("label", "index") else value[:, 0] for name, value in whole.items()}
@@ -209,8 +185,6 @@ def passes(args, data, scored):
 
 def before_epoch(args, run, net, data, precision):
     """`Mining` of the training split's hard negatives."""
-    from tasks.itm_mining import Mining
-
     train = data["train"]
     if not train.has_boxes and net.backbone.can_use_relation:
         logger.warning(
@@ -228,10 +202,6 @@ def write_predictions(args, run, data, scorer):
     A caption is named by its image's id and its number, ``<id>#0`` to ``<id>#4``. ``retrieval.txt`` has the lines
     in which the original reports.
     """
-    import json
-
-    from metrics.retrieval import best_of_rows, retrieval_table
-
     ids = data.image_ids.tolist()
     names = [f"{image}#{number}" for image in ids for number in range(5)]
     captions, images = (best_of_rows(matrix, BEST).tolist() for matrix in (scorer.matrix, scorer.matrix.T))
@@ -245,3 +215,26 @@ def write_predictions(args, run, data, scorer):
     for line in lines:
         logger.info("%s", line)
     return [str(run.folder / name) for name in ("predictions.json", "retrieval.txt")]
+
+
+TASK = AttentionTask(
+    name="itm",
+    open_search=open_search,
+    open_training=open_training,
+    open_eval_split=open_eval_split,
+    metadata=metadata,
+    build_net=build_net,
+    loss=lambda args: MatchingLoss(args.scores_loss),
+    loss_reduction="sum",
+    # Share of the training samples whose own pair scores above both hard negatives.
+    training_metric=lambda args, data: TripleAccuracy(),
+    metric_text=metric_text,
+    build_scorer=build_scorer,
+    validation=("dev", "mean_recall"),
+    write_predictions=write_predictions,
+    checkpoint_args=("scores_loss",),
+    demo=DEMO,
+    before_epoch=before_epoch,
+    estimate_passes=estimate_passes,
+    validate_args=validate_args,
+)

@@ -1,11 +1,19 @@
-"""Visual grounding (RefCOCO, RefCOCO+, RefCOCOg): what `tasks.mmnas` asks of a task, and what its scripts share."""
+"""Visual grounding (RefCOCO, RefCOCO+, RefCOCOg): its `AttentionTask`, published values, and flags of its scripts."""
 
 from pathlib import Path
 
+from datasets.demo_scenes import make
+from datasets.vgd import open_vgd
+from datasets.vgd_files import splits_of
 from engine import arguments
-from tasks.mmnas import flags
-from tasks.mmnas.data import SEARCH_PARTS, common_tables, known, make_once
-from tasks.mmnas.defaults import before_epoch, passes  # noqa: F401 - what a task has
+from metrics.grounding import LEAST_OVERLAP, GroundingAccuracy, write_boxes
+from models.mmnas.grounding_loss import GroundingLoss
+from models.mmnas.heads import GroundingHead
+from tasks.mmnas import flags, networks
+from tasks.mmnas.checkpoints import write_predicted
+from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by, make_once
+from tasks.task import AttentionTask
+from util.cli import UserError
 
 # Published values (specification section 9): of both scripts, then of search and of training.
 PUBLISHED = {**flags.CONSTANTS, "data": "data/vgd", "out_dir": "final_exp/vgd", "batchsize_per_process": 64}
@@ -18,11 +26,6 @@ PUBLISHED_TRAIN = {
     "lr_decay_epochs": (10, 12),
     "epochs": 13,
 }
-# The original's loss is an average already.
-SUMMED = False
-VALIDATION = ("val", "accuracy")
-# Arguments besides the network's sizes that a checkpoint brings along.
-KEPT = ("scores_loss", "loss_lambda", "overlap_threshold", "iou", "padded_regions")
 DATASETS = ("refcoco", "refcoco+", "refcocog")
 TEST_SPLITS = ("testA", "testB", "test")
 # Small enough for a CPU. The scenes are without noise, so that dropout only delays.
@@ -89,78 +92,56 @@ def open_search(args):
 def open_training(args):
     """``train`` (the splits of --SPLIT), ``val`` unless trained on, and the test splits of the data set."""
     data = {"train": _open(args, args.SPLIT)}
-    fixed = tables(data["train"])
-    scored = [split for split in (VALIDATION[0], *TEST_SPLITS) if split in data["train"].splits]
+    fixed = metadata(data["train"])
+    scored = [split for split in ("val", *TEST_SPLITS) if split in data["train"].splits]
     return data | {split: _open(args, split, fixed) for split in scored if split not in args.SPLIT.split("+")}
 
 
-def open_eval_split(args, tables):
-    """Name and data of the split of ``--RUN`` and ``--TEST_SPLIT``, in the words of a checkpoint."""
-    from datasets.vgd_files import splits_of
-    from util.cli import UserError
-
+def open_eval_split(args, known):
+    """Name and data of the split of ``--RUN`` and ``--TEST_SPLIT``, in the words of a checkpoint's metadata."""
     if args.RUN == "val":
-        return "val", _open(args, "val", tables)
-    dataset = args.DATASET or (tables or {}).get("dataset", DATASETS[0])
-    known = [split for split in (*TEST_SPLITS, VALIDATION[0]) if split in splits_of(dataset)]
-    split = args.TEST_SPLIT or known[0]
-    if split not in known:
-        raise UserError(f"--TEST_SPLIT {split}: {dataset} has {', '.join(known)}")
-    return split, _open(args, split, tables)
+        return "val", _open(args, "val", known)
+    dataset = args.DATASET or (known or {}).get("dataset", DATASETS[0])
+    splits = [split for split in (*TEST_SPLITS, "val") if split in splits_of(dataset)]
+    split = args.TEST_SPLIT or splits[0]
+    if split not in splits:
+        raise UserError(f"--TEST_SPLIT {split}: {dataset} has {', '.join(splits)}")
+    return split, _open(args, split, known)
 
 
-def _open(args, split, tables=None, part=None):
-    from datasets.vgd import open_vgd
-
+def _open(args, split, known=None, part=None):
     if args.demo and args.data == DEMO["data"]:
         make_once(args, "store/meta.json", lambda: make_demo_data(Path(args.data)))
-    fixed = tables or {}
-    dataset = args.DATASET or fixed.get("dataset", DATASETS[0])
+    dataset = args.DATASET or (known or {}).get("dataset", DATASETS[0])
     options = {"features": args.features, "feature_kind": args.FEAT, "small": args.small_dataset}
     options |= {"skip_missing": args.skip_missing, "padding": "full" if args.padded_regions == "score" else "batch"}
-    return open_vgd(args.data, dataset, split, part=part, **options, **known(tables))
+    return open_vgd(args.data, dataset, split, part=part, **options, **fixed_by(known))
 
 
 def make_demo_data(folder):
     """Make the demo's data: synthetic scenes of coloured shapes."""
-    from datasets.demo_scenes import make
-
     make(folder.parent, tasks=("vgd",))
 
 
-def tables(data):
-    """What a checkpoint carries: `common_tables`, and of which data they are."""
-    return common_tables(data) | {"dataset": data.options["dataset"]}
+def metadata(data):
+    """What a checkpoint carries: `common_metadata`, and of which data they are."""
+    return common_metadata(data) | {"dataset": data.options["dataset"]}
 
 
-def build_net(args, tables, architecture, trained=False):
+def build_net(args, metadata, architecture, trained=False):
     """The network; ``trained``: a checkpoint follows, so that no word vectors are looked up."""
-    from models.mmnas.heads import GroundingHead
-    from tasks.mmnas import networks
-
     choices = {"scores_loss": args.scores_loss, "padded_regions": args.padded_regions}
     head = GroundingHead(args.hsize, args.drpt, **choices)
-    return networks.build_net(args, architecture, head, tables, trained)
+    return networks.build_net(args, architecture, head, metadata, trained)
 
 
-def criterion(args):
+def loss(args):
     """The `GroundingLoss` of the flags."""
-    from models.mmnas.grounding_loss import GroundingLoss
-
     return GroundingLoss(args.scores_loss, args.loss_lambda, args.overlap_threshold, args.iou)
 
 
-def metric(args, data):
-    """Share of the expressions whose box overlaps the true one by half or more."""
-    from metrics.grounding import GroundingAccuracy
-
-    return GroundingAccuracy(args.iou)
-
-
-def describe_metric(args):
+def metric_text(args):
     """What the accuracy means, in words."""
-    from metrics.grounding import LEAST_OVERLAP
-
     boxes = {"pixels": "boxes count whole pixels", "continuous": "boxes are their edges"}
     padding = {"ignore": "are never chosen", "score": "are scored and chosen like any other"}
     return (
@@ -169,23 +150,34 @@ def describe_metric(args):
     )
 
 
-# The same for the outputs of training steps.
-training_metric = metric
-
-
-def scorer(args, run, data, precision, title):
-    """Accuracy of a network on one split."""
-    from tasks.mmnas import networks
-
-    return networks.scorer(args, run, data, precision, title, criterion(args), metric(args, data))
+def build_scorer(args, run, data, precision, split):
+    """Accuracy of a network on one split: function net -> scores."""
+    return networks.scorer(args, run, data, precision, split, loss(args), GroundingAccuracy(args.iou))
 
 
 def write_predictions(args, run, data, scorer):
     """Write the box of every expression beside the expression and the overlap with the true box; returns the paths."""
-    from metrics.grounding import write_boxes
-    from tasks.mmnas.checkpoints import write_predicted
-
     found = scorer.metric.results()
     # Several data sets and splits are tested: none may take another's place.
     part = f"_{data.options['dataset']}_{data.split}"
     return write_predicted(args, run, lambda place: write_boxes(place, found, data.image_ids, data.expressions()), part)
+
+
+TASK = AttentionTask(
+    name="vgd",
+    open_search=open_search,
+    open_training=open_training,
+    open_eval_split=open_eval_split,
+    metadata=metadata,
+    build_net=build_net,
+    loss=loss,
+    # The original's loss is an average already.
+    loss_reduction="mean",
+    training_metric=lambda args, data: GroundingAccuracy(args.iou),
+    metric_text=metric_text,
+    build_scorer=build_scorer,
+    validation=("val", "accuracy"),
+    write_predictions=write_predictions,
+    checkpoint_args=("scores_loss", "loss_lambda", "overlap_threshold", "iou", "padded_regions"),
+    demo=DEMO,
+)

@@ -1,12 +1,22 @@
-"""Visual question answering (VQA v2): what `tasks.mmnas` asks of a task, and what its scripts share."""
+"""Visual question answering (VQA v2): its `AttentionTask`, its published values, and the flags of its scripts."""
 
 import logging
 from pathlib import Path
 
+from datasets.prepare_easy_vqa import main as prepare_easy_vqa
+from datasets.prepare_vqa import main as prepare_vqa
+from datasets.vqa import open_vqa
+from datasets.vqa_answers import AnswerTable
+from datasets.vqa_files import VQAFolder
 from engine import arguments
-from tasks.mmnas import flags
-from tasks.mmnas.data import SEARCH_PARTS, common_tables, known, make_once
-from tasks.mmnas.defaults import before_epoch, passes  # noqa: F401 - what a task has
+from metrics.classification import SoftAccuracy
+from metrics.vqa_accuracy import VQAAccuracy, write_results
+from models.losses import summed_binary_cross_entropy
+from models.mmnas.heads import AnswerHead
+from tasks.mmnas import flags, networks
+from tasks.mmnas.checkpoints import write_predicted
+from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by, make_once
+from tasks.task import AttentionTask
 
 # Published values (specification section 9): of both scripts, then of search and of training.
 PUBLISHED = {**flags.CONSTANTS, "data": "data/vqa", "out_dir": "final_exp/vqa", "batchsize_per_process": 64}
@@ -19,10 +29,6 @@ PUBLISHED_TRAIN = {
     "lr_decay_epochs": (10, 12),
     "epochs": 13,
 }
-SUMMED = True
-VALIDATION = ("val", "accuracy")
-# Arguments besides the network's sizes that a checkpoint brings along.
-KEPT = ("metric",)
 # Small enough for a CPU. The pictures and questions are without noise, so that dropout only delays.
 DEMO = {
     "data": "demo/vqa",
@@ -65,7 +71,7 @@ def open_search(args):
 def open_training(args):
     """``train`` (the splits of --SPLIT), and what can be scored: ``val`` unless trained on, ``test`` if annotated."""
     data = {"train": _open(args, args.SPLIT)}
-    fixed = tables(data["train"])
+    fixed = metadata(data["train"])
     if "val" not in args.SPLIT:
         data["val"] = _open(args, "val", fixed)
     if _has_test_answers(args):
@@ -73,86 +79,52 @@ def open_training(args):
     return data
 
 
-def open_eval_split(args, tables):
-    """Name and data of the split of ``--RUN``, in the words and answers of a checkpoint."""
-    return args.RUN, _open(args, args.RUN, tables)
+def open_eval_split(args, known):
+    """Name and data of the split of ``--RUN``, in the words and answers of a checkpoint's metadata."""
+    return args.RUN, _open(args, args.RUN, known)
 
 
 def _has_test_answers(args):
-    from datasets.vqa_files import VQAFolder
-
     return VQAFolder(args.data).has_annotations("test")
 
 
-def _open(args, split, tables=None, part=None):
-    from datasets.vqa import open_vqa
-    from datasets.vqa_answers import AnswerTable
-
+def _open(args, split, known=None, part=None):
     if args.demo and args.data == DEMO["data"]:
         make_once(args, "store/meta.json", lambda: make_demo_data(Path(args.data)))
     options = {"features": args.features, "small": args.small_dataset, "skip_missing": args.skip_missing}
-    options |= {"min_answer_count": args.min_answer_count, **known(tables)}
-    if tables is not None:
-        options["answers"] = AnswerTable.from_dict(tables.get("answers"))
+    options |= {"min_answer_count": args.min_answer_count, **fixed_by(known)}
+    if known is not None:
+        options["answers"] = AnswerTable.from_dict(known.get("answers"))
     return open_vqa(args.data, split, part=part, **options)
 
 
 def make_demo_data(folder):
     """Make the demo's data: easy-VQA, real pictures and questions."""
-    from datasets.prepare_easy_vqa import main as prepare_easy_vqa
-    from datasets.prepare_vqa import main as prepare_vqa
-
     prepare_easy_vqa(["--out", str(folder)])
     prepare_vqa(["--data", str(folder), "--out", str(folder / "store")])
 
 
-def tables(data):
-    """What a checkpoint carries: `common_tables` and the answers."""
-    return common_tables(data) | {"answers": data.answers.to_dict()}
+def metadata(data):
+    """What a checkpoint carries: `common_metadata` and the answers."""
+    return common_metadata(data) | {"answers": data.answers.to_dict()}
 
 
-def build_net(args, tables, architecture, trained=False):
+def build_net(args, metadata, architecture, trained=False):
     """The network; ``trained``: a checkpoint follows, so that no word vectors are looked up."""
-    from datasets.vqa_answers import AnswerTable
-    from models.mmnas.heads import AnswerHead
-    from tasks.mmnas import networks
-
-    head = AnswerHead(args.hsize, args.drpt, len(AnswerTable.from_dict(tables.get("answers"))))
-    return networks.build_net(args, architecture, head, tables, trained)
+    head = AnswerHead(args.hsize, args.drpt, len(AnswerTable.from_dict(metadata.get("answers"))))
+    return networks.build_net(args, architecture, head, metadata, trained)
 
 
-def criterion(args):
-    """Binary cross entropy of the logits, summed over the answers, mean over the questions."""
-    from models.losses import summed_binary_cross_entropy
-
-    return summed_binary_cross_entropy
-
-
-def metric(args, data):
-    """VQA accuracy on one split."""
-    from metrics.vqa_accuracy import VQAAccuracy
-
-    return VQAAccuracy(data.answers.names, data.question_ids, data.ground_truth(), args.metric)
-
-
-def describe_metric(args):
+def metric_text(args):
     """What the accuracy means, in words."""
     ways = {"original": "as the original's evaluator does", "official": "as the toolkit's present version does"}
     return f"VQA accuracy against ten annotators, computed {ways[args.metric]} (--metric {args.metric})"
 
 
-def training_metric(args, data):
-    """Soft score of the best answers."""
-    from metrics.classification import SoftAccuracy
-
-    return SoftAccuracy()
-
-
-def scorer(args, run, data, precision, title):
-    """VQA accuracy of a network on one split."""
-    from tasks.mmnas import networks
-
-    return networks.scorer(args, run, data, precision, title, criterion(args), metric(args, data))
+def build_scorer(args, run, data, precision, split):
+    """VQA accuracy of a network on one split: function net -> scores."""
+    metric = VQAAccuracy(data.answers.names, data.question_ids, data.ground_truth(), args.metric)
+    return networks.scorer(args, run, data, precision, split, summed_binary_cross_entropy, metric)
 
 
 def write_predictions(args, run, data, scorer):
@@ -160,9 +132,6 @@ def write_predictions(args, run, data, scorer):
 
     The log says so where they are not answers to every question of the split: the server refuses such a file.
     """
-    from metrics.vqa_accuracy import write_results
-    from tasks.mmnas.checkpoints import write_predicted
-
     ids, answers = scorer.metric.results()
     if len(ids) < data.num_questions:
         logger.warning(
@@ -173,3 +142,23 @@ def write_predictions(args, run, data, scorer):
             data.split,
         )
     return write_predicted(args, run, lambda place: write_results(place, ids, answers))
+
+
+TASK = AttentionTask(
+    name="vqa",
+    open_search=open_search,
+    open_training=open_training,
+    open_eval_split=open_eval_split,
+    metadata=metadata,
+    build_net=build_net,
+    # Summed over the answers and, as in the original, over the questions of a batch.
+    loss=lambda args: summed_binary_cross_entropy,
+    loss_reduction="sum",
+    training_metric=lambda args, data: SoftAccuracy(),
+    metric_text=metric_text,
+    build_scorer=build_scorer,
+    validation=("val", "accuracy"),
+    write_predictions=write_predictions,
+    checkpoint_args=("metric",),
+    demo=DEMO,
+)

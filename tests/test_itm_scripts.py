@@ -48,9 +48,9 @@ def test_search_mines_and_scores_dev(scenes):
     assert list(json.loads((scenes.folder / "arch.json").read_text())) == ["epoch1", "epoch2"]
     records = records_of(scenes.folder)
     assert "mining" not in records[0] and "alphas" not in records[0] and records[1]["alphas"]["loss"] > 0
-    assert records[1]["mining"]["pairs"] == 6 * (12 + 60) and 0 < records[1]["mining"]["share of epoch"] < 1
-    assert all(0 <= record["dev"]["mean recall"] <= 1 and record["dev"]["i2t medr"] >= 1 for record in records)
-    assert scenes.result["data"]["synthetic"] and scenes.result["data"]["samples"]["held out"] == 15
+    assert records[1]["mining"]["pairs"] == 6 * (12 + 60) and 0 < records[1]["mining"]["epoch_share"] < 1
+    assert all(0 <= record["dev"]["mean_recall"] <= 1 and record["dev"]["i2t medr"] >= 1 for record in records)
+    assert scenes.result["data"]["synthetic"] and scenes.result["data"]["samples"]["held_out"] == 15
 
 
 def test_an_epoch_of_a_search_is_trained_and_scored_alone(scenes, trained, tmp_path, monkeypatch):

@@ -39,11 +39,11 @@ def test_search_scores_the_held_out_part(scenes):
     records = [json.loads(line) for line in (scenes.folder / "log.jsonl").read_text().splitlines()]
     assert "alphas" not in records[0] and records[1]["alphas"]["loss"] > 0
     for record in records:
-        assert 0 <= record["held out"]["accuracy"] <= 1 and 0 < record["held out"]["mean_iou"] <= 1
+        assert 0 <= record["held_out"]["accuracy"] <= 1 and 0 < record["held_out"]["mean_iou"] <= 1
     assert scenes.result["data"]["synthetic"]
     samples = scenes.result["data"]["samples"]
     assert samples["train"] == int(0.8 * len(records_of(scenes, "train")))
-    assert samples["train"] + samples["held out"] == len(records_of(scenes, "train"))
+    assert samples["train"] + samples["held_out"] == len(records_of(scenes, "train"))
 
 
 def test_training_scores_every_split(scenes, trained):

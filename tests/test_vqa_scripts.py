@@ -41,7 +41,7 @@ def test_search_keeps_every_epochs_architecture(questions):
     assert list(epochs) == ["epoch1", "epoch2"]
     records = [json.loads(line) for line in (questions.folder / "log.jsonl").read_text().splitlines()]
     assert "alphas" not in records[0] and records[1]["alphas"]["loss"] > 0
-    assert all(0 <= record["held out"]["accuracy"] <= 1 for record in records)
+    assert all(0 <= record["held_out"]["accuracy"] <= 1 for record in records)
     files = {path.name for path in questions.folder.iterdir()}
     assert files >= {"genotype.svg", "probabilities.svg", "result.json", "best.pth", "last.pth"}
     assert records[1]["probabilities"] != records[0]["probabilities"]
@@ -229,7 +229,7 @@ def test_what_is_said_of_the_data_and_of_the_steps_is_in_the_log(questions, tmp_
     flags = ["--small_dataset", "--epochs", "9", "--alpha_start", "0", "--alpha_every", "3", "--alpha_lr", "1e-9"]
     early = search_vqa.main([*questions.flags, *flags, "--patience", "1", "--out_dir", str(tmp_path)])
     said = (Path(early["folder"]) / "log.txt").read_text()
-    assert early["stopped early"] and f"stopped after {early['epochs']} of 9 epochs" in said
+    assert early["stopped_early"] and f"stopped after {early['epochs']} of 9 epochs" in said
     assert "36 weight steps, 9 architecture steps" in said and early["epochs"] == 2
 
 

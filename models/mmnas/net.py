@@ -132,7 +132,7 @@ class MultimodalNet(nn.Module):
         """Whether every parameter of `weights` takes part in every forward."""
         return not self.backbone.gated()
 
-    def changing(self):
+    def trainable_state(self):
         """What resuming needs: everything."""
         return self
 

@@ -10,10 +10,14 @@ from engine.arguments import read_arguments
 from models.architectures import Architecture, check_architecture
 from models.mmnas.operations import operation_class
 from models.mmnas.published import from_published
-from tasks.mmnas.flags import DATA, METRIC
 from tasks.mmnas.networks import WORD_SIZE, find_architecture
 from util.checkpoint import load_checkpoint, load_weights
 from util.cli import UserError
+
+# Arguments that say which data a run used.
+DATA = ("data", "features", "DATASET", "FEAT", "min_answer_count", "skip_missing")
+# Arguments that say what a score means, of any task.
+METRIC = ("metric", "iou", "padded_regions", "scores_loss")
 
 
 class Checkpoint(NamedTuple):
@@ -22,22 +26,26 @@ class Checkpoint(NamedTuple):
     state: State dict in our names.
     architecture: `Architecture`: the file's, or for the original's that of ``--ARCH_PATH``.
     arguments: Arguments of the network that it was trained with; {} where the file has none.
-    tables: What the task keeps with it, or None.
+    metadata: What the task keeps with it, see `tasks.task.AttentionTask`, or None.
     path: The file.
     """
 
     state: dict
     architecture: Architecture
     arguments: dict
-    tables: dict | None
+    metadata: dict | None
     path: Path
 
 
-def kept(task, args, tables):
+def checkpoint_extras(task, args, metadata):
     """What ``best.pth`` holds beside the weights, so that it can be used by itself."""
-    names = ("hsize", "drpt", "save", *DATA, *task.KEPT)
+    names = ("hsize", "drpt", "save", *DATA, *task.checkpoint_args)
     arguments = {name: getattr(args, name) for name in names if hasattr(args, name)}
-    return {"task": task.__name__, "arguments": arguments, "tables": tables}
+    return {"task": _task_name(task), "arguments": arguments, "tables": metadata}
+
+
+def _task_name(task):
+    return f"tasks.{task.name}"
 
 
 def read_checkpoint(task, args):
@@ -64,7 +72,7 @@ def _checkpoint(task, args, path, content):
 
 
 def _check_task(task, path, content):
-    if content["task"] != task.__name__:
+    if content["task"] != _task_name(task):
         raise UserError(f"--CKPT_PATH {path} is a network of {_name(content['task'])}, not of {_name(task.__name__)}")
 
 
@@ -72,7 +80,7 @@ def arguments_of(task, source, fixed):
     """The arguments that a checkpoint brings along; sizes of its architecture are put into ``fixed``.
 
     Args:
-        task: The task's module, see `tasks.mmnas`.
+        task: The `AttentionTask`.
         source: Value of ``--CKPT_PATH``.
         fixed: dict that takes the sizes.
     """
@@ -178,7 +186,7 @@ def load_net(task, args, checkpoint, data):
     """
     known, word_size = checkpoint.state.get("embedding.weight", torch.empty(0, WORD_SIZE)).shape
     own = Namespace(**{**vars(args), "word_size": word_size})
-    net = task.build_net(own, checkpoint.tables or task.tables(data), checkpoint.architecture, trained=True)
+    net = task.build_net(own, checkpoint.metadata or task.metadata(data), checkpoint.architecture, trained=True)
     words = net.embedding.num_embeddings
     if known != words:
         raise UserError(

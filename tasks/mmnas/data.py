@@ -1,13 +1,21 @@
-"""Data of every MMNas task: the two parts of a search, what a checkpoint fixes, demo data made when missing."""
+"""Data of every MMNas task: the two parts of a search, what a checkpoint fixes, demo data, loaders, results."""
 
+import logging
 from pathlib import Path
+
+from datasets.vqa_text import Vocabulary
+from engine.loading import build_loader, total_batch
+from tasks.task import QuestionData, check_parts
+from util.distributed import barrier, init_distributed, rank, world_size
+
+logger = logging.getLogger("mdarts")
 
 # Share of the training data, from its beginning, on which weights are trained in the search.
 WEIGHT_SHARE = 0.8
-SEARCH_PARTS = {"train": ("first", WEIGHT_SHARE), "held out": ("last", 1 - WEIGHT_SHARE)}
+SEARCH_PARTS = {"train": ("first", WEIGHT_SHARE), "held_out": ("last", 1 - WEIGHT_SHARE)}
 
 
-def common_tables(data):
+def common_metadata(data):
     """What a checkpoint of any task carries: words, feature width and how features were made; plain data."""
     return {
         "vocabulary": data.vocabulary.to_dict(),
@@ -16,13 +24,11 @@ def common_tables(data):
     }
 
 
-def known(tables):
-    """Arguments of a data set that the ``tables`` of a checkpoint (or None) fix."""
-    from datasets.vqa_text import Vocabulary
-
-    if tables is None:
+def fixed_by(metadata):
+    """Arguments of a data set that the metadata of a checkpoint (or None) fix."""
+    if metadata is None:
         return {}
-    return {"vocabulary": Vocabulary.from_dict(tables["vocabulary"]), "feature_size": tables["feature_size"]}
+    return {"vocabulary": Vocabulary.from_dict(metadata["vocabulary"]), "feature_size": metadata["feature_size"]}
 
 
 def make_once(args, sign, make):
@@ -33,9 +39,49 @@ def make_once(args, sign, make):
         sign: Name of a file in ``--data`` that is written last.
         make: Makes the data.
     """
-    from util.distributed import barrier, init_distributed, rank
-
     init_distributed(args.device)
     if rank() == 0 and not (Path(args.data) / sign).exists():
         make()
     barrier()
+
+
+def check_data(task, args, data):
+    """Check that every split has what training needs; the log says what the scores will mean. Returns ``data``.
+
+    Raises:
+        UserError: a split lacks something, all of which is named.
+    """
+    for split, dataset in data.items():
+        check_parts(dataset, QuestionData, f"the {split} data of {task.name}")
+    logger.info("scores: %s", task.metric_text(args))
+    return data
+
+
+def build_loaders(args, run, data, *, shuffle=True, drop_last=False):
+    """Loaders of the splits in ``data``: split name -> `DataLoader`."""
+    shared = {"seed": args.seed, "num_workers": args.num_workers, "device": run.device, "drop_last": drop_last}
+    # Without batch norm a single sample will do.
+    shared |= {"shuffle": shuffle, "min_share": 1}
+    return {split: build_loader(dataset, total_batch(args), **shared) for split, dataset in data.items()}
+
+
+def note_data(run, data):
+    """Note of which data a run is, so that it is not resumed on others."""
+    for split, dataset in data.items():
+        run.depends_on(f"{split.replace('_', ' ')} data", dataset.identity, "--data or --features")
+
+
+def describe(task, args, data):
+    """What a result says of its scores and data."""
+    first = next(iter(data.values()))
+    return {
+        "metric": task.metric_text(args),
+        "batch": {"samples": total_batch(args), "processes": world_size()},
+        "data": {
+            "folder": str(args.data),
+            "description": first.description,
+            "synthetic": first.synthetic,
+            "samples": {split: len(dataset) for split, dataset in data.items()},
+            "identity": {split: dataset.identity for split, dataset in data.items()},
+        },
+    }

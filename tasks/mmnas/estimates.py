@@ -1,39 +1,75 @@
 """``--estimate``: what a search or a training of MMNas would need, from the real shapes."""
 
-import argparse
 import functools
 import os
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import torch
 
 from engine.estimate import Simulation, flops_per_second, report, seconds_to_read
 from engine.loading import reading_processes, total_batch
+from engine.updates import OptimizerStep
+from search.gates import SampledGates
 from search.relaxation import ARCHITECTURE
+from search.strategies import build_strategy
 from tasks.mmnas import networks
 from util.cli import UserError
 from util.distributed import init_distributed
+
+
+class Pass(NamedTuple):
+    """Forwards without updates, for an estimate.
+
+    title: What they are for.
+    like: A real batch dict of some samples.
+    size: Samples of a batch.
+    samples: Samples of the pass.
+    seconds: What one process takes to read them all.
+    """
+
+    title: str
+    like: dict
+    size: int
+    samples: int
+    seconds: float
+
+
+def _passes(task, args, data, scored):
+    """The forwards of an epoch: those of the task, or a `Pass` over every split in ``scored``."""
+    if task.estimate_passes is not None:
+        return task.estimate_passes(args, data, scored)
+    return [
+        Pass(
+            f"evaluation on {split}",
+            data[split].read(range(min(total_batch(args), len(data[split])))),
+            total_batch(args),
+            len(data[split]),
+            len(data[split]) * seconds_to_read(data[split], ["regions", "tokens"]),
+        )
+        for split in scored
+    ]
 
 
 def estimate_search(task, args, data):
     """Memory and time of a search's epochs; prints a table and returns it as plain data."""
     estimate, train = _Estimate(task, args, data, None), data["train"]
     net, steps = estimate.net, max(1, len(train) // total_batch(args))
-    relaxation = networks.build_relaxation(args).attach(net)
+    published = functools.partial(SampledGates, mode=args.alpha_mode)
+    relaxation = build_strategy(args.strategy, published, args.seed, args.strategy_option).attach(net)
     relaxation.draw(ARCHITECTURE)
     drawn = [choice.drawn for choice in net.choices()]
     relaxation.decide()
-    passes = task.passes(args, data, list(data)[-1:])
+    passes = _passes(task, args, data, list(data)[-1:])
     with estimate.simulation as simulation:
         simulation.adopt(net)
-        weights = networks.build_weight_step(task, args, estimate.run, net, simulation.precision, steps)
-        alphas = networks.build_alpha_step(task, args, estimate.run, net, simulation.precision, relaxation)
+        weights = estimate.step(net.weights())
+        alphas = estimate.step(relaxation.gradient_parameters())
         simulation.hold_adam(weights.parameters)
         estimate.updates("weight steps, an epoch", weights, "train", len(train))
         chosen = [choice.drawn for choice in net.choices()]
         _set_drawn(net, drawn)
         title = f"architecture steps, an epoch from epoch {args.alpha_start} on"
-        estimate.updates(title, alphas, "held out", steps // args.alpha_every * total_batch(args))
+        estimate.updates(title, alphas, "held_out", steps // args.alpha_every * total_batch(args))
         _set_drawn(net, chosen)
         estimate.passes(passes)
     return estimate.report()
@@ -47,13 +83,12 @@ def _set_drawn(net, drawn):
 def estimate_training(task, args, data):
     """Memory and time of a training's epochs; as `estimate_search`."""
     estimate = _Estimate(task, args, data, networks.find_architecture(args))
-    passes = task.passes(args, data, [split for split in data if split != "train"])
+    passes = _passes(task, args, data, [split for split in data if split != "train"])
     with estimate.simulation as simulation:
         simulation.adopt(estimate.net)
-        steps = max(1, len(data["train"]) // total_batch(args))
-        updater = networks.build_weight_step(task, args, estimate.run, estimate.net, simulation.precision, steps)
-        simulation.hold_adam(updater.parameters)
-        estimate.updates("training, an epoch", updater, "train", len(data["train"]))
+        weights = estimate.step(estimate.net.weights())
+        simulation.hold_adam(weights.parameters)
+        estimate.updates("training, an epoch", weights, "train", len(data["train"]))
         estimate.passes(passes)
     return estimate.report()
 
@@ -66,10 +101,10 @@ class _Estimate:
             raise UserError("--estimate is for one process: run it without torchrun and without --GPU")
         device = init_distributed(args.device)
         self.data = data
-        self.run = SimpleNamespace(args=argparse.Namespace(), device=device)
+        self.task, self.args = task, args
         readers = reading_processes(args.num_workers, device)
         self.simulation = Simulation(device, networks.build_precision(args, device), total_batch(args), readers)
-        self.net = task.build_net(args, task.tables(next(iter(data.values()))), architecture, trained=True)
+        self.net = task.build_net(args, task.metadata(next(iter(data.values()))), architecture, trained=True)
         networks.set_padding(self.net, data)
         # What is left out of a packed batch depends on its content.
         self.net.pack = False
@@ -77,18 +112,23 @@ class _Estimate:
         self.like = {split: dataset.read(range(size[split])) for split, dataset in data.items()}
         self.seconds = {split: seconds_to_read(dataset, ["regions", "tokens"]) for split, dataset in data.items()}
 
-    def updates(self, title, updater, split, samples):
-        """Steps of ``updater`` on ``samples`` samples of a split."""
-        updater.activate()
+    def step(self, parameters):
+        """The `OptimizerStep` of a recipe; what its optimiser keeps is counted by `Simulation.hold_adam`."""
+        options = {"precision": self.simulation.precision, "micro_batch": self.args.micro_batch, "min_part": 1}
+        return OptimizerStep(self.net, self.task.loss(self.args), torch.optim.Adam(parameters), **options)
+
+    def updates(self, title, step, split, samples):
+        """Steps on ``samples`` samples of a split."""
+        step.activate()
         self.net.train()
         batch = self.simulation.batch(self.like[split])
         read = self.seconds[split] * samples
-        self.simulation.measure(title, lambda: updater.backward(batch), samples, read_seconds=read)
+        self.simulation.measure(title, lambda: step.backward(batch), samples, read_seconds=read)
         for parameter in self.net.parameters():
             parameter.grad = None
 
     def passes(self, passes):
-        """Passes of forwards, `networks.Pass`."""
+        """Passes of forwards, `Pass`."""
         self.net.eval()
         for title, like, size, samples, seconds in passes:
             batch = self.simulation.batch(like, size)

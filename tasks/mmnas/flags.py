@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 from engine import arguments
+from models.architectures import read_architecture
 from search.strategies import add_strategy_flags
+from tasks.mmnas.checkpoints import DATA, arguments_of
 from util.cli import UserError
 
 logger = logging.getLogger("mdarts")
@@ -23,10 +25,6 @@ PROTOCOLS = {
     "last": "last epoch, as in the original",
     "val": "epoch with the best val score",
 }
-# Arguments that say which data a run used.
-DATA = ("data", "features", "DATASET", "FEAT", "min_answer_count", "skip_missing")
-# Arguments that say what a score means, of any task.
-METRIC = ("metric", "iou", "padded_regions", "scores_loss")
 # Of `DATA`, those that only some tasks have: they tell whose run it was.
 DATA_OF_A_TASK = {"DATASET", "FEAT", "min_answer_count"}
 # Arguments that say which space a search had.
@@ -100,17 +98,27 @@ def add_training_flags(parser):
     )
     group.add_argument("--lr", type=arguments.positive, help="full learning rate, reached after three epochs")
     group.add_argument(
-        "--lr_decay_epochs", type=arguments.non_negative_int, nargs="*", default=(), help="epochs, from 0, that cut the rate"
+        "--lr_decay_epochs",
+        type=arguments.non_negative_int,
+        nargs="*",
+        default=(),
+        help="epochs, from 0, that cut the rate",
     )
     group.add_argument("--lr_decay", type=arguments.positive, default=0.2, help="what they multiply it by")
     group.add_argument("--clip", type=arguments.positive, help="largest norm of the gradient")
+
+
+def _today(text):
+    """The present word for a value of ``--unsampled`` in version 0.1.0."""
+    return {"drift": "keep_momentum", "still": "freeze"}.get(text, text)
 
 
 def add_search_flags(parser):
     """Architecture optimiser, and how the search is watched."""
     search = parser.add_argument_group("search")
     add_strategy_flags(search)
-    search.add_argument("--alpha_start", type=arguments.non_negative_int, default=20, help="first epoch with architecture steps")
+    count = arguments.non_negative_int
+    search.add_argument("--alpha_start", type=count, default=20, help="first epoch with architecture steps")
     search.add_argument(
         "--alpha_every", type=arguments.positive_int, default=5, help="weight steps between two architecture steps"
     )
@@ -129,8 +137,9 @@ def add_search_flags(parser):
     )
     search.add_argument(
         "--unsampled",
-        choices=("drift", "still"),
-        default="drift",
+        type=_today,
+        choices=("keep_momentum", "freeze"),
+        default="keep_momentum",
         help="operations that a step did not sample: Adam's momentum moves them on, as in the original, or they stay",
     )
     search.add_argument(
@@ -180,6 +189,8 @@ def add_train_flags(parser):
 
 def _upgraded(saved):
     """Arguments of an older version's run in today's meaning: there ``--batchsize`` counted for each process."""
+    if "unsampled" in saved:
+        saved = {**saved, "unsampled": _today(saved["unsampled"])}
     if "batchsize_per_process" in saved:
         return saved
     saved = {**saved, "batchsize": None, "batchsize_per_process": saved.get("batchsize")}
@@ -206,9 +217,6 @@ def _inherited(task, parser, args, fixed):
 
 def _of_checkpoint(task, args, source, fixed):
     """What the training that made the checkpoint ``source`` says."""
-    from models.architectures import read_architecture
-    from tasks.mmnas.checkpoints import arguments_of
-
     # --demo has an architecture for trainings alone.
     architecture = args.ARCH_PATH or args.search_exp_dir
     found = {"ARCH_PATH": architecture, **arguments_of(task, source, fixed)}
@@ -219,8 +227,6 @@ def _of_checkpoint(task, args, source, fixed):
 
 def _of_search(parser, args, source, fixed):
     """What the architecture to train and the search run ``source`` around it say."""
-    from models.architectures import read_architecture
-
     found = {"ARCH_PATH": args.ARCH_PATH or args.search_exp_dir}
     if found["ARCH_PATH"] not in WORDS:
         architecture, found["ARCH_EPOCH"] = read_architecture(found["ARCH_PATH"], args.ARCH_EPOCH)
@@ -240,6 +246,21 @@ def _of_search(parser, args, source, fixed):
         names = SPACE if found["ARCH_PATH"] == "random" else ("enc_blocks", "dec_blocks")
         found |= {name: saved[name] for name in names if name in saved}
     return found
+
+
+def parse_search(task, parser, argv, demo):
+    """Parse a search script's command line and check it.
+
+    Args:
+        task: The `AttentionTask`.
+        parser, argv, demo: See `engine.arguments.parse_args`.
+
+    Raises:
+        UserError: the flags in conflict.
+    """
+    args = arguments.parse_args(parser, argv, demo=demo)
+    task.validate_args(args)
+    return args
 
 
 def parse_train(task, parser, argv, demo):
@@ -271,6 +292,11 @@ def parse_train(task, parser, argv, demo):
         raise UserError(f"--RUN {args.RUN} needs --CKPT_PATH with the run folder or a checkpoint of a training")
     if not args.resume:
         _check_architecture_flags(args, fixed)
+    if args.RUN == "train":
+        task.validate_args(args)
+        validation = task.validation[0]
+        if args.select_on == "val" and validation in args.SPLIT.split("+"):
+            raise UserError(f"--select_on val: --SPLIT {args.SPLIT} trains on {validation}; use --select_on last")
     return args
 
 

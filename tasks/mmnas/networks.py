@@ -1,83 +1,37 @@
-"""Networks, loaders and updaters of every MMNas task from the scripts' arguments."""
+"""Networks and architectures of every MMNas task from the scripts' arguments."""
 
-import functools
 import logging
 import random
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
 from datasets.vqa_text import Vocabulary
 from datasets.word_vectors import AUTO, LINK, NONE, ORIGINAL, find_word_vectors, load_word_vectors
 from engine.arguments import run_folder_of
-from engine.estimate import seconds_to_read
-from engine.loading import build_loader, total_batch
 from engine.training import Evaluation
-from engine.updates import OptimizerStep, Precision, data_parallel
+from engine.updates import Precision
 from models.architectures import add_epoch, load_architecture, random_architecture, repeated
 from models.mmnas.encoder_decoder import EncoderDecoder
 from models.mmnas.net import MultimodalNet
 from models.mmnas.operations import DECODER_CANDIDATES, ENCODER_CANDIDATES, OPERATIONS
 from models.mmnas.recurrent import lstm_runs
-from search.gates import SampledGates
 from search.monitor import save_architecture
-from search.strategies import build_strategy
+from tasks.mmnas.data import build_loaders
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
-from util.distributed import world_size
-from util.schedules import WarmupStepDecay
+from util.hashes import short_hash
 
 logger = logging.getLogger("mdarts")
 
 # Width of word vectors where none are given.
 WORD_SIZE = 300
 ROOT = Path(__file__).resolve().parent.parent.parent
-# Adam of the weights and of the alphas, as published.
-BETAS, EPS = (0.9, 0.98), 1e-9
-ALPHA_BETAS = (0.0, 0.999)
 # An architecture of which less than this share of the blocks attends across modalities hardly reads the regions.
-LEAST_GUIDED = 0.05
+MIN_GUIDED = 0.05
 
 
-def build_relaxation(args):
-    """The search strategy of ``--strategy``; published: sampled gates."""
-    published = functools.partial(SampledGates, mode=args.alpha_mode)
-    return build_strategy(args.strategy, published, args.seed, args.strategy_option)
-
-
-class Pass(NamedTuple):
-    """Forwards without updates, for an estimate.
-
-    title: What they are for.
-    like: A real batch dict of some samples.
-    size: Samples of a batch.
-    samples: Samples of the pass.
-    seconds: What one process takes to read them all.
-    """
-
-    title: str
-    like: dict
-    size: int
-    samples: int
-    seconds: float
-
-
-def passes(args, data, scored):
-    """A `Pass` over every split in ``scored``, where an evaluation is that."""
-    return [
-        Pass(
-            f"evaluation on {split}",
-            data[split].read(range(min(total_batch(args), len(data[split])))),
-            total_batch(args),
-            len(data[split]),
-            len(data[split]) * seconds_to_read(data[split], ["regions", "tokens"]),
-        )
-        for split in scored
-    ]
-
-
-def build_backbone(args, architecture):
+def build_encoder_decoder(args, architecture):
     """The encoder-decoder of an architecture, or with None the supernet of the flags."""
     if architecture is not None:
         return EncoderDecoder.fixed(architecture, args.hsize, args.drpt)
@@ -99,19 +53,19 @@ def candidates(args):
     return enc, dec
 
 
-def build_net(args, architecture, head, tables, trained, kind=MultimodalNet):
+def build_net(args, architecture, head, metadata, trained, kind=MultimodalNet):
     """The complete network around ``head``.
 
     Args:
-        args, architecture, tables, trained: See ``build_net`` of a task. ``args.word_size``, if there, is the width
-            of the word vectors of the checkpoint that follows.
+        args, architecture, metadata, trained: See `tasks.task.AttentionTask`. ``args.word_size``, if there, is the
+            width of the word vectors of the checkpoint that follows.
         head: One of `models.mmnas.heads`.
         kind: `MultimodalNet` or a class derived from it.
     """
-    words = Vocabulary.from_dict(tables["vocabulary"]).words
+    words = Vocabulary.from_dict(metadata["vocabulary"]).words
     size = getattr(args, "word_size", WORD_SIZE) if trained else _resumed_word_size(args)
     embedding = (len(words), size) if size else _word_vectors(args.word_vectors, words)
-    return kind(build_backbone(args, architecture), head, embedding, tables["feature_size"])
+    return kind(build_encoder_decoder(args, architecture), head, embedding, metadata["feature_size"])
 
 
 def _word_vectors(source, words):
@@ -188,58 +142,23 @@ def build_precision(args, device):
     return precision
 
 
-def build_loaders(args, run, data, *, shuffle=True, drop_last=False):
-    """Loaders of the splits in ``data``."""
-    shared = {"seed": args.seed, "num_workers": args.num_workers, "device": run.device, "drop_last": drop_last}
-    # Without batch norm a single sample will do.
-    shared |= {"shuffle": shuffle, "min_share": 1}
-    return {split: build_loader(dataset, total_batch(args), **shared) for split, dataset in data.items()}
-
-
-def scorer(args, run, data, precision, title, criterion, metric):
+def scorer(args, run, data, precision, title, loss, metric):
     """An `Evaluation` of one split."""
     loader = build_loaders(args, run, {title: data}, shuffle=False)[title]
     options = {"device": run.device, "precision": precision, "description": title}
-    return Evaluation(loader, criterion, metric, **options)
+    return Evaluation(loader, loss, metric, **options)
 
 
-def build_weight_step(task, args, run, net, precision, steps, step_unused=False):
-    """The updater of the weights: Adam with warm-up, clipped gradient.
-
-    Args:
-        task, args, run, net, precision: As everywhere.
-        steps: Batches of an epoch.
-        step_unused: See `OptimizerStep`.
-    """
-    parameters = net.weights()
-    optimizer = torch.optim.Adam(parameters, lr=args.lr, betas=BETAS, eps=EPS)
-    schedule = WarmupStepDecay(args.lr, steps, args.lr_decay_epochs, args.lr_decay)
-    parallel = data_parallel(run, precision, find_unused=not net.uses_all_weights())
-    if getattr(args, "compile", False):
-        parallel = _compiled(net, parallel)
-    options = {"summed": task.SUMMED, "clip": args.clip, "step_unused": step_unused, "micro_batch": args.micro_batch}
-    options |= {"min_part": 1, "schedule": schedule, "precision": precision, "parallel": parallel}
-    return OptimizerStep(net, parameters, task.criterion(args), optimizer, **options)
-
-
-def _compiled(net, parallel):
-    """What an `OptimizerStep` wraps a network in to run it compiled, within ``parallel`` if there is one."""
+def compiled(net, parallel):
+    """What an `OptimizerStep` wraps a network in to run it compiled (``--compile``), within ``parallel`` if any."""
     # Which rows are padding is data: leaving them out would cut the graph in pieces.
     net.pack = False
 
-    def wrap(net):
-        compiled = torch.compile(net, dynamic=True)
-        return parallel(compiled) if parallel else compiled
+    def wrap(net, find_unused):
+        fast = torch.compile(net, dynamic=True)
+        return parallel(fast, find_unused) if parallel else fast
 
     return wrap
-
-
-def build_alpha_step(task, args, run, net, precision, relaxation):
-    """The updater of the architecture parameters, by the gradients that ``relaxation`` gives them."""
-    optimizer = torch.optim.Adam([choice.logits for choice in net.choices()], lr=args.alpha_lr, betas=ALPHA_BETAS)
-    options = {"summed": task.SUMMED, "micro_batch": args.micro_batch, "min_part": 1}
-    options |= {"precision": precision, "parallel": data_parallel(run, precision)}
-    return OptimizerStep(net, relaxation.gradient_parameters(), task.criterion(args), optimizer, **options)
 
 
 def find_architecture(args):
@@ -253,6 +172,12 @@ def find_architecture(args):
     if args.ARCH_PATH == "mcan":
         return repeated(load_architecture(ROOT / "arch" / "mcan.json"), args.enc_blocks, args.dec_blocks)
     return load_architecture(args.ARCH_PATH, args.ARCH_EPOCH)
+
+
+def note_architecture(run, architecture):
+    """Draw the architecture into the run folder, and note that the run depends on it."""
+    run.depends_on("architecture", short_hash(architecture.blocks()), "--ARCH_PATH")
+    run.write("architecture.svg", architecture.to_svg())
 
 
 def architecture_facts(args):
@@ -281,33 +206,6 @@ def collapse(architecture, probabilities):
     """Warnings, in words, about an architecture that reads little of its inputs."""
     names = [name for block in architecture.dec for name in block]
     guided = sum(name.startswith(("guided_att", "uniimg_att")) for name in names)
-    if guided <= LEAST_GUIDED * len(names):
+    if guided <= MIN_GUIDED * len(names):
         return ["hardly any decoder block reads the words: the search may have collapsed"]
     return []
-
-
-def note_data(run, data):
-    """Note of which data a run is."""
-    for split, dataset in data.items():
-        run.depends_on(f"{split} data", dataset.identity, "--data or --features")
-
-
-def log_metric(task, args):
-    """Say in the log what the scores of this run mean."""
-    logger.info("scores: %s", task.describe_metric(args))
-
-
-def describe(task, args, data):
-    """What a result says of its scores and data."""
-    first = next(iter(data.values()))
-    return {
-        "metric": task.describe_metric(args),
-        "batch": {"samples": total_batch(args), "processes": world_size()},
-        "data": {
-            "folder": str(args.data),
-            "description": first.description,
-            "synthetic": first.synthetic,
-            "samples": {split: len(dataset) for split, dataset in data.items()},
-            "identity": {split: dataset.identity for split, dataset in data.items()},
-        },
-    }

@@ -214,7 +214,7 @@ class TestMetric:
             for padding in ("ignore", "score")
         }
         assert len(said) == 6 and all("--metric" in text or "--iou" in text for text in said)
-        assert "mean recall" in own["itm"].describe_metric(parse("itm", "--ARCH_PATH", "mcan"))
+        assert "mean_recall" in own["itm"].TASK.metric_text(parse("itm", "--ARCH_PATH", "mcan"))
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -1,0 +1,40 @@
+"""Using a trained network: its scores on val, its predictions for test."""
+
+import logging
+
+from engine.run import start_run
+from tasks.mmnas import checkpoints
+from tasks.mmnas.data import check_data, describe
+from tasks.mmnas.networks import build_precision, set_padding
+
+logger = logging.getLogger("mdarts")
+
+
+def evaluate_checkpoint(task, args):
+    """Score the network of ``--CKPT_PATH`` on val, or write its predictions for test; returns the result.
+
+    Args:
+        task: The `AttentionTask`.
+        args: Arguments of the training script, with ``--RUN val`` or ``--RUN test``.
+
+    Raises:
+        UserError: checkpoint and data do not fit.
+    """
+    checkpoint = checkpoints.read_checkpoint(task, args)
+    split, data = task.open_eval_split(args, checkpoint.metadata)
+    check_data(task, args, {split: data})
+    with start_run(args, args.RUN, args.out_dir) as run:
+        for name in task.checkpoint_args:
+            trained = checkpoint.arguments.get(name, getattr(args, name))
+            if getattr(args, name) != trained:
+                logger.info("--%s %s: the training had %s", name, getattr(args, name), trained)
+        net = checkpoints.load_net(task, args, checkpoint, data).to(run.device)
+        set_padding(net, {split: data})
+        scorer = task.build_scorer(args, run, data, build_precision(args, run.device), split)
+        scores = scorer(net)
+        if data.has_answers:
+            run.log_scores(split, scores)
+        written = task.write_predictions(args, run, data, scorer)
+        facts = {"predictions": written, **describe(task, args, {split: data})}
+        metrics = {split: scores} if data.has_answers else {}
+        return run.write_result({"kind": args.RUN, "metrics": metrics, "parameters": net.count_parameters(), **facts})
