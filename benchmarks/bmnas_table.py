@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.closing import print_closing  # noqa: E402
-from engine.arguments import RecipeParser, positive_int, whole  # noqa: E402
+from engine.arguments import RecipeParser, non_negative_int, positive_int  # noqa: E402
 from util.cli import run_cli  # noqa: E402
 from util.files import json_text, write_text  # noqa: E402
 
@@ -95,7 +95,7 @@ def get_args_parser():
     """Flags of the table."""
     parser = RecipeParser(__doc__)
     parser.add_argument("--data", choices=tuple(DEMOS), default="easy-vqa", help="embedded data")
-    parser.add_argument("--seeds", type=whole, nargs="+", default=[2], help="one run of every row per seed")
+    parser.add_argument("--seeds", type=non_negative_int, nargs="+", default=[2], help="one run of every row per seed")
     parser.add_argument("--epochs", type=positive_int, help="epochs of every run (default: the scripts' demo values)")
     parser.add_argument("--out", default="demo", help="folder of data and runs")
     return parser

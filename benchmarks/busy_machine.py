@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from engine.arguments import RecipeParser, positive_int, whole  # noqa: E402
+from engine.arguments import RecipeParser, non_negative_int, positive_int  # noqa: E402
 from util.cli import run_cli  # noqa: E402
 from util.processors import usable_processors  # noqa: E402
 from util.threads import SHORT_SPIN, WAITING  # noqa: E402
@@ -51,7 +51,7 @@ print(json.dumps(times[5:]))
 def get_args_parser():
     """Flags of the benchmark."""
     parser = RecipeParser(__doc__)
-    parser.add_argument("--competitors", type=whole, default=2, help="competing processes of the busy rows")
+    parser.add_argument("--competitors", type=non_negative_int, default=2, help="competing processes of the busy rows")
     parser.add_argument("--steps", type=positive_int, default=200, help="steps of a process")
     parser.add_argument("--repeats", type=positive_int, default=5, help="processes per row")
     parser.add_argument("--seconds", type=positive_int, default=20, help="longest time of a process; at least 5 steps")

@@ -92,12 +92,20 @@ def measure(args, folder, device, *, originals_way, cache):
     fusion = [p for p in fusion if all(p is not a for a in alpha)]
     # In the original everything asks for gradients in both phases, whatever the optimiser holds.
     everything = list(net.parameters())
-    loss = mmimdb.criterion
+    loss = mmimdb.TASK.loss
     weights = OptimizerStep(
-        net, everything if originals_way else fusion, loss, torch.optim.Adam(fusion, 1e-3), precision=precision
+        net,
+        loss,
+        torch.optim.Adam(fusion, 1e-3),
+        parameters=everything if originals_way else fusion,
+        precision=precision,
     )
     alphas = OptimizerStep(
-        net, everything if originals_way else alpha, loss, alpha_optimizer(alpha, 3e-4, 1e-3), precision=precision
+        net,
+        loss,
+        alpha_optimizer(alpha, 3e-4, 1e-3),
+        parameters=everything if originals_way else alpha,
+        precision=precision,
     )
     times, search = [], None
     for epoch in range(args.repeats + (cache != "off")):
@@ -125,10 +133,10 @@ def build_net(frozen):
     from tasks.bmnas import networks
 
     values = Namespace(**mmimdb.PUBLISHED, backbone_batch=8)
-    count = mmimdb.NUM_FEATURES
+    count = mmimdb.TASK.num_features
     fusion = FusionCell.mixed(count, values.C, values.L, values.drpt, **networks.cell_sizes(values))
     backbones = mmimdb.build_backbones(values, weights="random")
-    return networks.build_net(mmimdb, values, backbones, fusion, range(count), frozen=frozen)
+    return networks.build_net(mmimdb.TASK, values, backbones, fusion, range(count), frozen=frozen)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.closing import print_closing  # noqa: E402
-from engine.arguments import RecipeParser, whole  # noqa: E402
+from engine.arguments import RecipeParser, non_negative_int  # noqa: E402
 from util.cli import run_cli  # noqa: E402
 from util.files import json_text, write_text  # noqa: E402
 
@@ -75,7 +75,7 @@ def get_args_parser():
     parser.add_argument("--task", choices=tuple(TASKS), default="vqa", help="the task")
     parser.add_argument("--size", choices=("demo", "full"), default="demo", help="epochs: the scripts' --demo, or more")
     parser.add_argument("--rows", choices=tuple(ROWS), nargs="+", default=list(ROWS), help="rows of the table")
-    parser.add_argument("--seed", type=whole, default=2, help="seed of every run")
+    parser.add_argument("--seed", type=non_negative_int, default=2, help="seed of every run")
     parser.add_argument("--data", help="folder of the data (default: the scripts' demo data)")
     parser.add_argument("--out", default="demo", help="folder of the runs")
     return parser

@@ -97,7 +97,7 @@ def measure(args, side, sender):
     torch.nn.functional.conv3d(torch.zeros(1, 3, 8, 32, 32, device=device), torch.zeros(8, 3, 3, 3, 3, device=device))
     idle = 0.0 if device.type == "cuda" else peak_memory_mb(device)
     net = build_net(args, frozen=side != ORIGINAL).to(device)
-    weights, alphas = build_updaters(net, ntu.criterion, Precision(args.amp, device), side == ORIGINAL)
+    weights, alphas = build_steps(net, ntu.TASK.loss, Precision(args.amp, device), side == ORIGINAL)
     count, seconds = args.batchsize, {"weights": [], "alphas": []}
     batch = {
         "rgb": torch.randint(0, 256, (count, args.frames, args.size, args.size, 3), dtype=torch.uint8),
@@ -111,13 +111,13 @@ def measure(args, side, sender):
             features = {f"{name}_features": net.extract(batch, name) for name in ("rgb", "skeleton")}
         batch = {**features, "label": batch["label"]}
     for _ in range(args.repeats):
-        for name, updater in (("weights", weights), ("alphas", alphas)):
-            updater.activate()
+        for name, step in (("weights", weights), ("alphas", alphas)):
+            step.activate()
             net.train()
             started = time.perf_counter()
-            updater.step(batch)
+            step.step(batch)
             if side == ORIGINAL and name == "alphas":
-                updater.predict(batch)
+                step.predict(batch)
             if device.type == "cuda":
                 torch.cuda.synchronize()
             seconds[name].append(time.perf_counter() - started)
@@ -125,8 +125,8 @@ def measure(args, side, sender):
     sender.send({**medians, "total": sum(medians.values()), "memory": peak_memory_mb(device) - idle})
 
 
-def build_updaters(net, criterion, precision, originals_way):
-    """Updaters of weights and architecture; in the original everything asks for gradients in both phases."""
+def build_steps(net, loss, precision, originals_way):
+    """`OptimizerStep` of weights and of architecture; in the original everything asks for gradients in both phases."""
     import torch
 
     from engine.updates import OptimizerStep
@@ -137,7 +137,9 @@ def build_updaters(net, criterion, precision, originals_way):
     trained = [p for p in trained if not originals_way or all(p is not b for b in net.backbones.parameters())]
     optimizers = torch.optim.Adam(trained, 1e-3), alpha_optimizer(alpha, 3e-4, 1e-3)
     return [
-        OptimizerStep(net, everything if originals_way else own, criterion, optimizer, precision=precision)
+        OptimizerStep(
+            net, loss, optimizer, parameters=everything if originals_way else own, precision=precision
+        )
         for own, optimizer in zip((trained, alpha), optimizers, strict=True)
     ]
 
@@ -149,10 +151,10 @@ def build_net(args, frozen):
     from tasks.bmnas import networks
 
     values = Namespace(**ntu.PUBLISHED_SEARCH, visual_pool="7x7", backbone_batch=args.backbone_batch)
-    count = ntu.NUM_FEATURES
+    count = ntu.TASK.num_features
     fusion = FusionCell.mixed(count, values.C, values.L, values.drpt, **networks.cell_sizes(values))
     backbones = ntu.build_backbones(values, weights="random")
-    return networks.build_net(ntu, values, backbones, fusion, range(count), frozen=frozen, train_reshape=False)
+    return networks.build_net(ntu.TASK, values, backbones, fusion, range(count), frozen=frozen, train_reshape=False)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import datetime
 import statistics
 import sys
 import time
-from argparse import Namespace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -111,12 +110,14 @@ def build_sides(args, kind, device, precision):
     import search_vqa
     import train_vqa
     from benchmarks.original_way import OriginalNet, OriginalSteps
+    from engine.updates import OptimizerStep
     from models.architectures import load_architecture
     from models.mmnas.heads import AnswerHead
     from models.mmnas.published import from_published
     from search.gates import SampledGates
     from tasks import vqa
     from tasks.mmnas import networks
+    from util.schedules import WarmupStepDecay
 
     torch.manual_seed(0)
     values = (train_vqa if kind == TRAIN else search_vqa).get_args_parser().parse_args([])
@@ -125,20 +126,24 @@ def build_sides(args, kind, device, precision):
     theirs = OriginalNet(values.hsize, WORDS, ANSWERS, FEATURES, names)
     head = AnswerHead(values.hsize, values.drpt, ANSWERS)
     words = {"words": ["PAD", "UNK", "CLS", *map(str, range(WORDS - 3))]}
-    tables = {"vocabulary": words, "feature_size": FEATURES}
-    ours = networks.build_net(values, architecture, head, tables, trained=True)
+    metadata = {"vocabulary": words, "feature_size": FEATURES}
+    ours = networks.build_net(values, architecture, head, metadata, trained=True)
     ours.load_state_dict(from_published(theirs.state_dict()))
-    theirs, ours, run = theirs.to(device), ours.to(device), Namespace(args=values, device=device)
+    theirs, ours, loss = theirs.to(device), ours.to(device), vqa.TASK.loss(values)
+    options = {"reduction": vqa.TASK.loss_reduction, "min_part": 1, "precision": precision}
     gates = None
     if kind == ARCHITECTURE:
         original = OriginalSteps(theirs, precision, values.alpha_lr, architecture=True)
         gates = SampledGates(torch.Generator()).attach(ours)
-        updater = networks.build_alpha_step(vqa, values, run, ours, precision, gates)
+        adam = torch.optim.Adam([choice.logits for choice in ours.choices()], values.alpha_lr, betas=(0.0, 0.999))
+        step = OptimizerStep(ours, loss, adam, parameters=gates.gradient_parameters(), **options)
     else:
         original = OriginalSteps(theirs, precision, values.lr)
-        drift, steps = kind == NETWORK and values.unsampled == "drift", args.repeats + 1
-        updater = networks.build_weight_step(vqa, values, run, ours, precision, steps, step_unused=drift)
-    return original, OurSteps(ours, updater, gates)
+        adam = torch.optim.Adam(ours.weights(), values.lr, betas=(0.9, 0.98), eps=1e-9)
+        schedule = WarmupStepDecay(values.lr, args.repeats + 1, values.lr_decay_epochs, values.lr_decay)
+        options |= {"clip": values.clip, "step_unused": kind == NETWORK, "schedule": schedule}
+        step = OptimizerStep(ours, loss, adam, **options)
+    return original, OurSteps(ours, step, gates)
 
 
 class OurSteps:
@@ -146,12 +151,12 @@ class OurSteps:
 
     Args:
         net: `MultimodalNet`.
-        updater: Of its weights, or of its architecture parameters.
+        step: `OptimizerStep` of its weights, or of its architecture parameters.
         gates: `SampledGates` of the net for architecture steps; None for steps of the weights.
     """
 
-    def __init__(self, net, updater, gates=None):
-        self.net, self.updater, self.gates = net, updater, gates
+    def __init__(self, net, step, gates=None):
+        self.net, self.updates, self.gates = net, step, gates
 
     def draw_paths(self, count):
         """``count`` lists of the active candidate of every block, by the present probabilities."""
@@ -179,14 +184,14 @@ class OurSteps:
 
     def step(self, batch):
         """One step; see `OptimizerStep.step`."""
-        self.updater.activate()
+        self.updates.activate()
         if self.gates is None:
-            self.updater.step(batch)
+            self.updates.step(batch)
             return
-        self.updater.begin()
-        self.updater.backward(batch)
+        self.updates.begin()
+        self.updates.backward(batch)
         self.gates.finish_backward()
-        self.updater.apply()
+        self.updates.apply()
 
 
 def compare(original, ours, draw, device):

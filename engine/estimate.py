@@ -14,7 +14,6 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 # A GPU's allocator hands out memory in pieces of this many bytes.
 _PIECE = 512
@@ -129,6 +128,8 @@ class Simulation:
 
     def measure(self, name, work, samples, batch_size=None, read_seconds=0.0):
         """Run ``work()``, one batch's worth, and note it as a `Phase` of ``samples`` samples."""
+        from torch.utils.flop_counter import FlopCounterMode  # loads triton: half a second that few scripts need
+
         self.memory.peak = self.memory.now
         # Counting is left to a mode of its own, so that it sees what autograd does as well.
         with FlopCounterMode(display=False) as counter:

@@ -108,20 +108,21 @@ def _vqa_network(folder):
     from datasets.vqa import open_vqa
     from models.architectures import Architecture
     from tasks import vqa
-    from tasks.mmnas.checkpoints import kept
+    from tasks.mmnas.checkpoints import checkpoint_extras
 
     data = _vqa(folder / "network")
     args = train_vqa.get_args_parser().parse_args(["--data", str(data), "--hsize", "64", "--ARCH_PATH", "mcan"])
     architecture = Architecture((("self_att_64",),), (("guided_att_64",), ("feed_forward",)))
     opened = open_vqa(data, "train")
-    tables = vqa.tables(opened) | {"extraction": {"extractor": {"backbone": "pixels", "feature_size": 53}}}
-    net = vqa.build_net(args, tables, architecture)
-    content = {"net": net.state_dict(), "genotype": architecture.to_dict(), "epoch": 0, **kept(vqa, args, tables)}
-    return data, content
+    metadata = vqa.metadata(opened) | {"extraction": {"extractor": {"backbone": "pixels", "feature_size": 53}}}
+    net = vqa.build_net(args, metadata, architecture)
+    extras = checkpoint_extras(vqa.TASK, args, metadata)
+    return data, {"net": net.state_dict(), "genotype": architecture.to_dict(), "epoch": 0, **extras}
 
 
 def best_checkpoint(folder):
     import train_vqa
+    from metrics.vqa_accuracy import VQAAccuracy
     from tasks import vqa
     from tasks.mmnas import checkpoints, flags
 
@@ -132,13 +133,13 @@ def best_checkpoint(folder):
 
     def read(_):
         argv = ["--RUN", "val", "--CKPT_PATH", str(place), "--data", str(data)]
-        args = flags.parse_train(vqa, train_vqa.get_args_parser(), argv, train_vqa.DEMO)
-        found = checkpoints.read_checkpoint(vqa, args)
-        _, opened = vqa.open_eval_split(args, found.tables)
-        net = checkpoints.load_net(vqa, args, found, opened).eval()
+        args = flags.parse_train(vqa.TASK, train_vqa.get_args_parser(), argv, train_vqa.DEMO)
+        found = checkpoints.read_checkpoint(vqa.TASK, args)
+        _, opened = vqa.open_eval_split(args, found.metadata)
+        net = checkpoints.load_net(vqa.TASK, args, found, opened).eval()
         batch = _take(opened)
         net({name: value.float() if value.is_floating_point() else value for name, value in batch.items()})
-        metric = vqa.metric(args, opened)
+        metric = VQAAccuracy(opened.answers.names, opened.question_ids, opened.ground_truth(), args.metric)
         metric.update(torch.zeros(3, len(metric.names)), batch)
         return metric.compute()
 
@@ -157,9 +158,9 @@ def asked_checkpoint(folder):
 
     def read(_):
         args = argparse.Namespace(CKPT_PATH=str(place), device="cpu")
-        found = checkpoints.read_own_checkpoint(vqa, args)
-        extractor_from_meta(found.tables["extraction"], "cpu")
-        checkpoints.load_net(vqa, args, found, None)
+        found = checkpoints.read_own_checkpoint(vqa.TASK, args)
+        extractor_from_meta(found.metadata["extraction"], "cpu")
+        checkpoints.load_net(vqa.TASK, args, found, None)
 
     return Checkpoint(path=place / "best.pth", read=read, value=content)
 
@@ -180,10 +181,10 @@ def published_checkpoint(folder):
     def read(_):
         argv = ["--RUN", "val", "--CKPT_PATH", str(place / "epoch3.pkl"), "--data", str(data), "--hsize", "64"]
         argv += ["--ARCH_PATH", str(place / "arch.json")]
-        args = flags.parse_train(vqa, train_vqa.get_args_parser(), argv, train_vqa.DEMO)
-        found = checkpoints.read_checkpoint(vqa, args)
-        _, opened = vqa.open_eval_split(args, found.tables)
-        checkpoints.load_net(vqa, args, found, opened)
+        args = flags.parse_train(vqa.TASK, train_vqa.get_args_parser(), argv, train_vqa.DEMO)
+        found = checkpoints.read_checkpoint(vqa.TASK, args)
+        _, opened = vqa.open_eval_split(args, found.metadata)
+        checkpoints.load_net(vqa.TASK, args, found, opened)
 
     return Checkpoint(path=place / "epoch3.pkl", read=read, value=value)
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from engine.arguments import RecipeParser, number, positive_int, whole
+from engine.arguments import RecipeParser, non_negative_int, number, positive_int
 from tools.freeze_command_line import COMMAND, FROZEN, changes, command_lines, describe_parser
 from util.files import read_json
 
@@ -36,7 +36,8 @@ def test_every_kind_of_change_is_named():
     old = parser()
     assert changes(old, parser()) == []
     assert changes(old, parser(default=16)) == ["script.py --batchsize: default 8 -> 16"]
-    assert changes(old, parser(type=whole)) == ['script.py --batchsize: accepts ["1", "2"] -> ["0", "1", "2"]']
+    wider = 'script.py --batchsize: accepts ["1", "2"] -> ["0", "1", "2"]'
+    assert changes(old, parser(type=non_negative_int)) == [wider]
     assert changes(old, parser(choices=("a",))) == ['script.py --mode: choices ["a", "b"] -> ["a"]']
     assert changes(old, parser(dest="way")) == ['script.py --mode: dest null -> "way"']
     assert changes(old, parser(more=True)) == ["script.py --rates: new"]

@@ -32,7 +32,7 @@ def test_agrees_with_the_cpu(films):
 
     args = search.get_args_parser().parse_args([*films.flags, *SIZES])
     torch.manual_seed(0)
-    net = build_search_net(mmimdb, args).eval()
+    net = build_search_net(mmimdb.TASK, args, mmimdb.build_backbones(args)).eval()
     batch, found = open_mmimdb(films.folder, "train").read(range(8)), {}
     for name in ("cpu", "cuda"):
         device = torch.device(name)

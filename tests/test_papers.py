@@ -15,7 +15,7 @@ from datasets.ntu_names import OFFICIAL_COUNT as NTU_COUNT
 from datasets.ntu_names import SUBJECTS, missing_skeletons, parse_id
 from tasks import mmimdb
 from tasks.bmnas import flags
-from tasks.bmnas.networks import build_found_net
+from tasks.bmnas.networks import build_found_net, find_genotype
 from tools import paper_tables
 from util.cli import UserError
 
@@ -125,10 +125,11 @@ def test_the_authors_run_has_as_many_fusion_parameters_here():
     genotype = str(ROOT / "genotypes" / "mmimdb_author_2020.json")
     parser = found.get_args_parser()
     args = flags.parse_found(
-        mmimdb, parser, ["--genotype", genotype, "--backbone_weights", "random", "--C", "192", "--L", "16"], None
+        mmimdb.TASK, parser, ["--genotype", genotype, "--backbone_weights", "random", "--C", "192", "--L", "16"], None
     )
     with torch.device("meta"):
-        counts = build_found_net(mmimdb, args, frozen=False)[0].count_parameters()
+        backbones, found_one = mmimdb.build_backbones(args), find_genotype(mmimdb.TASK, args)
+        counts = build_found_net(mmimdb.TASK, args, backbones, found_one, frozen=False).count_parameters()
     logged = dict(row["values"] for row in TABLES["bmnas-run"]["rows"])
     assert counts["fusion_part"] == 532416 == logged["fusion parameters (reshape layers and cells)"]
     notes = " ".join(TABLES["bmnas-run"]["notes"])

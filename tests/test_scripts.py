@@ -16,7 +16,7 @@ import main_darts_searchable_mmimdb as search
 import main_unimodal_mmimdb as unimodal
 from models.bmnas.published import to_published
 from models.genotypes import FusionGenotype, load_genotype
-from tasks.mmimdb import PUBLISHED_NAMES
+from tasks.mmimdb import TASK
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
 
@@ -140,7 +140,7 @@ def test_original_run_folder_is_tested(films, tmp_path):
     state = load_checkpoint(Path(result["folder"]) / "best.pth")["net"]
     folder = tmp_path / "original"
     (folder / "best").mkdir(parents=True)
-    torch.save(to_published(state, PUBLISHED_NAMES, found=True), folder / "best" / "best_test_model.pt")
+    torch.save(to_published(state, TASK.published_names, found=True), folder / "best" / "best_test_model.pt")
     (folder / "best" / "best_test_genotype.pkl").write_bytes(pickle_as_the_original(load_genotype(EXAMPLE)))
     tested = found.main([*films.flags, *SIZES, "--eval_exp_dir", str(folder)])
     assert tested["metrics"]["test"] == pytest.approx(result["metrics"]["test"], rel=1e-5)

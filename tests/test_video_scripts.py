@@ -29,7 +29,7 @@ def clips(request, searched_clips):
 
 def test_search_finds_a_genotype_of_the_task(clips):
     genotype = load_genotype(clips.folder / "genotype.json")
-    assert genotype.inputs == clips.task.INPUT_NAMES and len(genotype.steps) == 2
+    assert genotype.inputs == clips.task.TASK.feature_names and len(genotype.steps) == 2
     assert len(genotype.steps[0].inner_steps) == clips.task.PUBLISHED["node_steps"]
     assert 0 <= clips.result["metrics"]["dev"]["accuracy"] <= 1 and clips.result["data"]["synthetic"] is True
     records = [json.loads(line) for line in (clips.folder / "log.jsonl").read_text().splitlines()]
@@ -128,7 +128,7 @@ def test_original_run_folder_is_tested(clips, tmp_path):
     state = load_checkpoint(Path(found["folder"]) / "best.pth")["net"]
     folder = tmp_path / "original" / "best"
     folder.mkdir(parents=True)
-    published = to_published(state, clips.task.PUBLISHED_NAMES, found=True)
+    published = to_published(state, clips.task.TASK.published_names, found=True)
     torch.save({f"module.{key}": value for key, value in published.items()}, folder / "best_test_model.pt")
     genotype = FusionGenotype.from_dict(found["genotype"])
     (folder / "best_test_genotype.pkl").write_bytes(pickle_as_the_original(genotype))

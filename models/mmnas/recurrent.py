@@ -34,7 +34,6 @@ def lstm_runs(device_type, dtype):
     return True
 
 
-@torch.compiler.disable
 def run_lstm(lstm, x):
     """Outputs of ``lstm`` for ``x``, float (B, T, E) -> (B, T, H).
 

@@ -24,7 +24,7 @@ def build_search_net(task, args, backbones):
     operations = step_operations(args)
     cell = FusionCell.mixed(task.num_features, args.C, args.L, args.drpt, **cell_sizes(args), step_ops=operations)
     options = {"backbone_mode": args.backbone_mode, "train_reshape": args.reshape_layers == "trained"}
-    return _build_net(task, args, backbones, cell, range(task.num_features), **options)
+    return build_net(task, args, backbones, cell, range(task.num_features), **options)
 
 
 def cell_sizes(args):
@@ -32,7 +32,7 @@ def cell_sizes(args):
     return {name: getattr(args, name) for name in CELL_SIZES}
 
 
-def _build_net(task, args, backbones, fusion, used, **options):
+def build_net(task, args, backbones, fusion, used, **options):
     """The complete network around ``fusion``; ``options`` go to `FusionNet`."""
     for name, backbone in backbones.items():
         check_parts(backbone, Backbone, f"the backbone {name} of {task.name}")
@@ -110,7 +110,7 @@ def build_found_net(task, args, backbones, genotype, frozen):
         fusion, used = LateFusion(task.last_features, args.C, args.L), task.last_features
     else:
         fusion, used = FusionCell.fixed(genotype, task.num_features, args.C, args.L, args.drpt), genotype.used_inputs()
-    return _build_net(task, args, backbones, fusion, used, frozen=frozen)
+    return build_net(task, args, backbones, fusion, used, frozen=frozen)
 
 
 def keep_genotype(run, genotype):

@@ -153,6 +153,8 @@ def compiled(net, parallel):
     """What an `OptimizerStep` wraps a network in to run it compiled (``--compile``), within ``parallel`` if any."""
     # Which rows are padding is data: leaving them out would cut the graph in pieces.
     net.pack = False
+    # torch does not compile an LSTM. (Importing its compiler takes seconds, so it is left to those who compile.)
+    net.embed_words = torch.compiler.disable(net.embed_words)
 
     def wrap(net, find_unused):
         fast = torch.compile(net, dynamic=True)

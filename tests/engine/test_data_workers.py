@@ -245,7 +245,7 @@ def test_a_process_of_several_that_is_killed_is_named(monkeypatch, signal_name, 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(UserError, match=f"process 1 was killed by {signal_name}") as error:
-        launch(print, [], "0, 1", "cpu")
+        launch("search_vqa", [], "0, 1", "cpu")
     assert reason in str(error.value)
 
 

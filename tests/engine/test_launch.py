@@ -72,7 +72,7 @@ from engine.launch import launch
 from util.cli import run_cli
 
 def main(argv=None):
-    if not launch(main, argv, "0, 1", "cpu"):
+    if not launch(__name__, argv, "0, 1", "cpu"):
         print("working", flush=True)
         time.sleep(120)
 

@@ -75,13 +75,13 @@ class TestEarlierVersions:
         folder = saved_run(tmp_path / "run", parser, unsampled="gone", alpha_every="gone", epochs=7)
         with caplog.at_level(logging.INFO, "mdarts"):
             args = parse_args(parser_of("search_vqa"), ["--resume", str(folder)])
-        assert (args.unsampled, args.alpha_every, args.epochs) == ("drift", 5, 7)
-        assert "lacks some flags; they take their defaults: alpha_every = 5, unsampled = drift" in caplog.text
+        assert (args.unsampled, args.alpha_every, args.epochs) == ("keep_momentum", 5, 7)
+        assert "lacks some flags; they take their defaults: alpha_every = 5, unsampled = keep_momentum" in caplog.text
 
     def test_they_may_not_be_chosen_now(self, tmp_path):
         parser = parser_of("search_vqa")
         folder = saved_run(tmp_path / "run", parser, unsampled="gone")
-        with pytest.raises(UserError, match=r"--unsampled still \(was drift\)"):
+        with pytest.raises(UserError, match=r"--unsampled freeze \(was keep_momentum\)"):
             parse_args(parser, ["--resume", str(folder), "--unsampled", "still"])
 
     def test_the_demo_does_not_choose_them_either(self, tmp_path):

@@ -19,12 +19,12 @@ WORDS = [word for name, size in SIZES.items() for word in (f"--{name}", str(size
 
 
 def parse(name, *words):
-    task, module = importlib.import_module(f"tasks.{name}"), importlib.import_module(f"main_darts_found_{name}")
-    return flags.parse_found(task, module.get_args_parser(), list(map(str, words)), module.DEMO)
+    module = importlib.import_module(f"main_darts_found_{name}")
+    return flags.parse_found(module.TASK, module.get_args_parser(), list(map(str, words)), module.DEMO)
 
 
 def genotype_of(name, *words):
-    return networks.find_genotype(importlib.import_module(f"tasks.{name}"), parse(name, *words))
+    return networks.find_genotype(importlib.import_module(f"tasks.{name}").TASK, parse(name, *words))
 
 
 @pytest.fixture(params=TASKS)

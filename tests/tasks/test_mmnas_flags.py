@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine import arguments
+from engine.loading import total_batch
 from models.architectures import Architecture, add_epoch, load_architecture
 from tasks.mmnas import flags, networks
+from tasks.mmnas.checkpoints import DATA
 from util.cli import UserError
 
 TASKS = ("vqa", "vgd", "itm")
@@ -22,13 +23,13 @@ def script(task, kind="train"):
 
 
 def parse(task, *words):
-    module, own = script(task), importlib.import_module(f"tasks.{task}")
-    return flags.parse_train(own, module.get_args_parser(), list(map(str, words)), module.DEMO)
+    module = script(task)
+    return flags.parse_train(module.TASK, module.get_args_parser(), list(map(str, words)), module.DEMO)
 
 
 def parse_search(task, *words):
     module = script(task, "search")
-    return arguments.parse_args(module.get_args_parser(), list(map(str, words)), demo=module.DEMO)
+    return flags.parse_search(module.TASK, module.get_args_parser(), list(map(str, words)), module.DEMO)
 
 
 def searched(folder, task, *words):
@@ -46,11 +47,10 @@ def trained(folder, task, *words, architecture=FOUND, **kept):
     args = parse(task, "--ARCH_PATH", "mcan", *words)
     folder.mkdir()
     (folder / "args.json").write_text(json.dumps(vars(args)))
-    own = importlib.import_module(f"tasks.{task}")
-    names = ("hsize", "drpt", "save", *flags.DATA, *own.KEPT)
+    names = ("hsize", "drpt", "save", *DATA, *script(task).TASK.checkpoint_args)
     known = {name: getattr(args, name) for name in names if hasattr(args, name)} | kept
     tables = {"vocabulary": {"words": []}, "feature_size": 7, "extraction": None}
-    about = {"task": own.__name__, "arguments": known, "tables": tables, "genotype": architecture.to_dict()}
+    about = {"task": f"tasks.{task}", "arguments": known, "tables": tables, "genotype": architecture.to_dict()}
     torch.save({"net": {}, **about}, folder / "best.pth")
     return folder
 
@@ -205,11 +205,11 @@ class TestMetric:
     def test_it_is_said_in_words(self):
         own = {task: importlib.import_module(f"tasks.{task}") for task in TASKS}
         said = {
-            own["vqa"].describe_metric(parse("vqa", "--ARCH_PATH", "mcan", "--metric", metric))
+            own["vqa"].TASK.metric_text(parse("vqa", "--ARCH_PATH", "mcan", "--metric", metric))
             for metric in ("original", "official")
         }
         said |= {
-            own["vgd"].describe_metric(parse("vgd", "--ARCH_PATH", "mcan", "--iou", iou, "--padded_regions", padding))
+            own["vgd"].TASK.metric_text(parse("vgd", "--ARCH_PATH", "mcan", "--iou", iou, "--padded_regions", padding))
             for iou in ("pixels", "continuous")
             for padding in ("ignore", "score")
         }
@@ -222,12 +222,12 @@ class TestBatches:
     def test_the_published_size_is_that_of_each_process(self, task, monkeypatch):
         args = parse(task, "--ARCH_PATH", "mcan")
         assert (args.batchsize, args.batchsize_per_process) == (None, 64)
-        assert networks.total_batch(args) == 64
+        assert total_batch(args) == 64
         monkeypatch.setattr("engine.loading.world_size", lambda: 4)
-        assert networks.total_batch(args) == 256
-        assert networks.total_batch(parse(task, "--ARCH_PATH", "mcan", "--batchsize", "64")) == 64
+        assert total_batch(args) == 256
+        assert total_batch(parse(task, "--ARCH_PATH", "mcan", "--batchsize", "64")) == 64
         for flag in ("--BS", "--batchsize_per_process"):
-            assert networks.total_batch(parse(task, "--ARCH_PATH", "mcan", flag, "1")) == 4
+            assert total_batch(parse(task, "--ARCH_PATH", "mcan", flag, "1")) == 4
 
     @pytest.mark.parametrize("other", ["--BS", "--batchsize_per_process"])
     def test_both_at_once_are_refused_also_if_one_is_the_default(self, task, other, capsys):

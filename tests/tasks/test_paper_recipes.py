@@ -39,7 +39,7 @@ def parse_search(task, *argv):
 
 def parse_found(task, *argv):
     script, module = (importlib.import_module(name) for name in (f"main_darts_found_{task}", f"tasks.{task}"))
-    return flags.parse_found(module, script.get_args_parser(), list(argv), script.DEMO)
+    return flags.parse_found(module.TASK, script.get_args_parser(), list(argv), script.DEMO)
 
 
 def saved(folder, args):

@@ -74,7 +74,7 @@ def test_a_checkpoint_and_a_resumed_run_need_no_file(tmp_path, vectors, said):
     """Also where the vectors are of another width than the originals'."""
     net = vqa.build_net(arguments(str(vectors)), TABLES, SMALL)
     vectors.unlink()
-    loaded = load_net(vqa, arguments("auto"), Checkpoint(net.state_dict(), SMALL, {}, TABLES, tmp_path), None)
+    loaded = load_net(vqa.TASK, arguments("auto"), Checkpoint(net.state_dict(), SMALL, {}, TABLES, tmp_path), None)
     assert torch.equal(loaded.embedding.weight, net.embedding.weight)
     torch.save({"objects": {"net": net.state_dict(), "paths": {"state": 1}}}, tmp_path / "last.pth")
     resumed = vqa.build_net(arguments(str(vectors), resume=str(tmp_path)), TABLES, SMALL)

@@ -85,7 +85,7 @@ def test_a_found_run_of_gestures_has_its_own_dropout(tmp_path):
     from tasks.bmnas import flags
 
     (tmp_path / "args.json").write_text(json.dumps(vars(search.get_args_parser().parse_args([]))))
-    taken = flags.parse_found(ego, found.get_args_parser(), ["--search_exp_dir", str(tmp_path)], found.DEMO)
+    taken = flags.parse_found(ego.TASK, found.get_args_parser(), ["--search_exp_dir", str(tmp_path)], found.DEMO)
     assert taken.drpt == 0.2 and taken.freeze_backbones
 
 
@@ -107,6 +107,6 @@ def test_a_found_run_takes_over_how_the_search_read_its_data(tmp_path):
     told = ["--frame_sampling", "corrected", "--channel_order", "rgb", "--visual_pool", "full", "--ske_cp", "x"]
     args = arguments.parse_args(search.get_args_parser(), [*told, "--epochs", "3", "--reshape_layers", "trained"])
     (tmp_path / "args.json").write_text(json.dumps(vars(args)))
-    taken = flags.parse_found(ntu, found.get_args_parser(), ["--search_exp_dir", str(tmp_path)], found.DEMO)
+    taken = flags.parse_found(ntu.TASK, found.get_args_parser(), ["--search_exp_dir", str(tmp_path)], found.DEMO)
     assert (taken.frame_sampling, taken.channel_order, taken.visual_pool) == ("corrected", "rgb", "full")
     assert taken.ske_cp == "x" and taken.epochs == 50 and taken.eta_max == 3e-4
