@@ -38,7 +38,9 @@ def get_args_parser():
     parser = RecipeParser(__doc__)
     parser.add_argument("--images", type=number(int, 2), default=100, help="images, with five captions each")
     parser.add_argument("--hsize", type=positive_int, default=512, help="width of the network")
-    parser.add_argument("--originals_images", type=non_negative_int, default=0, help="run that side for so many; 0: for all")
+    parser.add_argument(
+        "--originals_images", type=non_negative_int, default=0, help="run that side for so many; 0: for all"
+    )
     parser.add_argument(
         "--mining_rows", type=positive_int, default=MINING_ROWS, help="rows of an original mining batch"
     )

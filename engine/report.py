@@ -8,7 +8,15 @@ from pathlib import Path
 
 import torch
 
-# Entries of an epoch's record that `ArchitectureMonitor` makes.
+# Names in results and logs of version 0.1.0 -> present ones.
+RENAMED = {
+    "held out": "held_out",
+    "share of epoch": "epoch_share",
+    "mean recall": "mean_recall",
+    "1K mean recall": "1K mean_recall",
+    "stopped early": "stopped_early",
+}
+# Entries of an epoch's record that `search.monitor.ArchitectureMonitor` makes.
 ABOUT_ARCHITECTURE = ("genotype", "probabilities", "entropy")
 
 
@@ -39,14 +47,17 @@ def _is_number(value):
     return isinstance(value, float)
 
 
-def with_missing_scores(record):
-    """A logged epoch with NaN where the file says null: JSON has no NaN (see `util.files.json_text`)."""
-    return {name: value if name == "genotype" else _with_nan(value) for name, value in record.items()}
+def restored_record(record):
+    """A logged epoch as it was written: NaN where the file says null, present names where version 0.1.0 had others.
+
+    JSON has no NaN (see `util.files.json_text`).
+    """
+    return {RENAMED.get(name, name): v if name == "genotype" else _restored(v) for name, v in record.items()}
 
 
-def _with_nan(value):
+def _restored(value):
     if isinstance(value, dict):
-        return {name: math.nan if inner is None else _with_nan(inner) for name, inner in value.items()}
+        return {RENAMED.get(name, name): math.nan if v is None else _restored(v) for name, v in value.items()}
     return value
 
 

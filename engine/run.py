@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from engine.report import environment, peak_memory_mb, scores_of, with_missing_scores
+from engine.report import environment, peak_memory_mb, scores_of, restored_record
 from engine.resuming import check_inputs
 from engine.run_log import close_log, open_log, writing
 from util.checkpoint import load_checkpoint, save_checkpoint
@@ -185,7 +185,7 @@ class Run:
         for number, record in enumerate(records, start=1):
             if not isinstance(record, dict) or type(record.get("epoch")) is not int:
                 raise UserError(f"{path} line {number} is no record of an epoch; remove the line or restore the file")
-        return [with_missing_scores(record) for record in records]
+        return [restored_record(record) for record in records]
 
     def record_of(self, epoch):
         """The logged record of one epoch."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from engine.report import RENAMED
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
 from util.files import read_json
@@ -72,7 +73,7 @@ def _flatten(name, value, values):
     if isinstance(value, dict):
         for key, inner in value.items():
             if key not in IGNORED:
-                _flatten(f"{name}/{key}", inner, values)
+                _flatten(f"{name}/{RENAMED.get(key, key)}", inner, values)
     elif isinstance(value, (list, tuple)):
         for number, inner in enumerate(value):
             _flatten(f"{name}/{number}", inner, values)
