@@ -9,8 +9,8 @@ import re
 import sys
 from pathlib import Path
 
+from engine import run_log
 from engine.resuming import FREE, check_saved, resumed_arguments
-from util import early_log
 from util.cli import UserError
 from util.files import read_json
 
@@ -307,7 +307,7 @@ def parse_args(parser, argv=None, *, demo=None, inherit=None):
     Raises:
         UserError: a resumed run is given other settings, or ``--recipe`` comes with ``--demo``.
     """
-    early_log.hold()
+    run_log.hold()
     args = parser.parse_args(argv)
     if args.resume:
         return _resumed(parser, argv, args.resume)

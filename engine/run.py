@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from engine.report import environment, peak_memory_mb, scores_of, restored_record
+from engine.report import environment, peak_memory_mb, restored_record, scores_of
 from engine.resuming import check_inputs
 from engine.run_log import close_log, open_log, writing
 from util.checkpoint import load_checkpoint, save_checkpoint

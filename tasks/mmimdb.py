@@ -3,8 +3,8 @@
 from datasets.mmimdb import open_mmimdb
 from engine import arguments
 from metrics.classification import MultilabelF1
+from models.backbone_net import square_pool
 from models.backbones.mmimdb import build_image_backbone, build_mmimdb_backbones, build_text_backbone
-from models.bmnas.reshape import square_pool
 from models.losses import binary_cross_entropy
 from tasks.bmnas import flags
 from tasks.task import FusionTask, Modality

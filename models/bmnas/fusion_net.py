@@ -6,8 +6,7 @@ frozen backbone's features were computed before, ``image_features`` (see `Backbo
 
 from torch import nn
 
-from models.backbone_net import BackboneNet, count_weights, parameters_of
-from models.bmnas.reshape import ReshapeLayer
+from models.backbone_net import BackboneNet, ReshapeLayer, count_weights, parameters_of
 from search.derive import argmax
 
 

@@ -73,7 +73,7 @@ def _checkpoint(task, args, path, content):
 
 def _check_task(task, path, content):
     if content["task"] != _task_name(task):
-        raise UserError(f"--CKPT_PATH {path} is a network of {_name(content['task'])}, not of {_name(task.__name__)}")
+        raise UserError(f"--CKPT_PATH {path} is a network of {_name(content['task'])}, not of {task.name}")
 
 
 def arguments_of(task, source, fixed):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from models.backbone_net import ReshapeLayer, square_pool
 from models.backbones.maxout_mlp import MaxOutMLP
 from models.backbones.vgg import VGG19Taps
-from models.bmnas.reshape import ReshapeLayer, square_pool
 from tests.golden import Golden
 from tests.networks import assert_is_the_original, build_network
 

@@ -2,7 +2,7 @@
 
 import logging
 
-from util.early_log import LogFile
+from engine.run_log import LogFile
 
 
 def test_a_full_disk_costs_the_log_and_not_the_run(capsys):
