@@ -76,8 +76,8 @@ def main(argv=None):
         return
     if not args.images or not args.backbone:
         raise UserError("which features? pass --images DIR and --backbone NAME, or --from_tsv FILE to convert others")
-    from datasets.extractor_files import list_images
-    from datasets.extractors import accepted, build_extractor
+    from datasets.regions.extractors import accepted, build_extractor
+    from datasets.regions.files import list_images
 
     # Before weights are fetched.
     list_images(args.images)
@@ -90,7 +90,7 @@ def main(argv=None):
 
 
 def _convert(args):
-    from datasets.region_conversion import convert
+    from datasets.regions.packing import convert
 
     ours = ("from_tsv", "out", "workers", "skip_invalid")
     for name in (name for name, value in vars(args).items() if value is not None and name not in ours):
@@ -109,8 +109,8 @@ def extract(images, out, extractor, *, workers=None, skip_invalid=False):
 
     Args:
         images: Folder of the images.
-        out: Folder of the features; see `datasets.extractor_files.write_regions`, and meta.json.
-        extractor: See `datasets.extractors`.
+        out: Folder of the features; see `datasets.regions.files.write_regions`, and meta.json.
+        extractor: See `datasets.regions.extractors`.
         workers: Number of processes that read; None for one per processor.
         skip_invalid: Leave out unreadable images instead of ending with an error.
 
@@ -120,8 +120,7 @@ def extract(images, out, extractor, *, workers=None, skip_invalid=False):
     Raises:
         UserError: there are no images, some cannot be read, or ``out`` cannot be written or was made otherwise.
     """
-    from datasets.extractor_files import list_images, stored_shape, write_regions
-    from datasets.region_files import ENDING
+    from datasets.regions.files import ENDING, list_images, stored_shape, write_regions
     from util.progress import progress
 
     images, out = Path(images), Path(out)
@@ -150,7 +149,7 @@ def _begin(out, extractor):
     Raises:
         UserError: the folder holds features that were made otherwise.
     """
-    from datasets.region_files import ENDING
+    from datasets.regions.files import ENDING
     from util.files import read_json, write_json
     from util.trees import list_files
 
@@ -202,7 +201,7 @@ def _fresh_shape(image, features, stored_shape):
 
 def _regions(images, names, extractor, workers, invalid):
     """Yield (name, features, boxes, (height, width)) of the readable images; the others go into ``invalid``."""
-    from datasets.worker_pool import map_tasks
+    from datasets.storage.workers import map_tasks
     from util.processors import usable_processors
 
     workers = workers or (usable_processors() if len(names) >= FEW else 1)
@@ -223,8 +222,8 @@ def _regions(images, names, extractor, workers, invalid):
 
 def _read(task):
     """The prepared image and its (height, width), or the reason why it cannot be read."""
-    from datasets.extractor_files import read_image
-    from datasets.pictures import BadImage
+    from datasets.regions.files import read_image
+    from datasets.storage.pictures import BadImage
 
     path, _, prepare = task
     try:

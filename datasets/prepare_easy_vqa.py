@@ -181,7 +181,7 @@ def _write_images(out, split, pictures):
 
 
 def _write_questions(out, split, pictures):
-    from datasets.vqa_writing import OFFICIAL_SPLITS, write_questions
+    from datasets.vqa.files import OFFICIAL_SPLITS, write_questions
 
     info = {
         "description": f"{DESCRIPTION}. {SPLIT_RULE}.",
@@ -197,7 +197,7 @@ def _write_questions(out, split, pictures):
 
 def _make_features(out, workers):
     from datasets.extract_features import extract
-    from datasets.pixel_regions import PixelRegions
+    from datasets.regions.pixels import PixelRegions
 
     extract(out / "images", out / FEATURES, PixelRegions(), workers=workers)
 

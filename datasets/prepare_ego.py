@@ -72,8 +72,8 @@ def prepare(
         UserError: something is missing or faulty, or ``out`` cannot be written.
     """
     # Imported here so that `--help` does not wait for it.
-    from datasets.ego_annotation import ANNOTATION_FILE
-    from datasets.ego_pack import FAULTS_FILE, finished_store, pack
+    from datasets.ego.annotation import ANNOTATION_FILE
+    from datasets.ego.pack import FAULTS_FILE, finished_store, pack
     from util.processors import usable_processors
 
     if workers is not None and workers < 1:
@@ -116,8 +116,13 @@ def _check_arguments(folder, out, path, class_names, labels):
 
 def _make_annotation(labels, class_names, path, skip_invalid):
     """Write the annotation of the label files; returns the faulty rows."""
-    from datasets.ego_annotation import refuse_faults
-    from datasets.ego_labels import GESTURES, annotation_of_labels, read_class_names, write_annotation
+    from datasets.ego.annotation import (
+        GESTURES,
+        annotation_of_labels,
+        read_class_names,
+        refuse_faults,
+        write_annotation,
+    )
 
     names = read_class_names(class_names) if class_names else GESTURES
     clips, faults = annotation_of_labels(labels, names)
@@ -130,9 +135,9 @@ def _make_annotation(labels, class_names, path, skip_invalid):
 
 def _check(folder, path, workers, skip_invalid, decode_all, faults):
     """What happens without --out; returns the number of usable clips per subset."""
-    from datasets.ego_annotation import read_annotation, refuse_faults
-    from datasets.ego_frames import FrameFolders
-    from datasets.ego_pack import check_clips
+    from datasets.ego.annotation import read_annotation, refuse_faults
+    from datasets.ego.frames import FrameFolders
+    from datasets.ego.pack import check_clips
 
     annotation = read_annotation(path)
     faults = [*faults, *annotation.faults, *check_clips(FrameFolders(folder), annotation.clips, workers, decode_all)]
@@ -143,7 +148,7 @@ def _check(folder, path, workers, skip_invalid, decode_all, faults):
 
 
 def _verify(out):
-    from datasets.ego_frames import PreparedFrames
+    from datasets.ego.frames import PreparedFrames
 
     PreparedFrames(out).verify()
     print(f"every image in {out} is as it was packed")
@@ -159,7 +164,7 @@ def _list(faults, where):
 
 def _print_counts(path, faults):
     """Say how many clips can be used and how many the official data have."""
-    from datasets.ego_annotation import OFFICIAL_COUNTS, SUBSETS, read_annotation
+    from datasets.ego.annotation import OFFICIAL_COUNTS, SUBSETS, read_annotation
 
     left_out = {fault.name for fault in faults}
     annotation = read_annotation(path)

@@ -100,7 +100,7 @@ def prepare_store(
         videos, skeletons: Folders of the raw files.
         out: Folder of the store.
         size, fps, quality: Pixels of a side, frames per second and JPEG quality.
-        bodies: ``first`` or ``motion``, see `ntu_skeleton.read_skeleton`.
+        bodies: ``first`` or ``motion``, see `ntu.skeleton.read_skeleton`.
         workers: Number of processes; None for one per processor.
         skip_invalid: Leave out faulty files instead of ending with an error.
 
@@ -110,9 +110,9 @@ def prepare_store(
     Raises:
         UserError: a folder is missing, files are faulty, or ``out`` cannot be written or was begun otherwise.
     """
-    from datasets.frame_store import FrameStoreWriter
-    from datasets.ntu_sources import Sources
-    from datasets.ntu_store import SkeletonWriter
+    from datasets.ntu.sources import Sources
+    from datasets.ntu.store import SkeletonWriter
+    from datasets.storage.frames import FrameStoreWriter
 
     sources = Sources(videos, skeletons)
     how = {"size": size, "fps": fps, "quality": quality}
@@ -150,8 +150,8 @@ def _tell_bodies(samples, count, bodies):
 
 def _fill(frames, poses, sources, how, workers):
     """Add the samples that the two writers do not have yet."""
-    from datasets.ntu_sources import prepare_sample
-    from datasets.worker_pool import map_tasks
+    from datasets.ntu.sources import prepare_sample
+    from datasets.storage.workers import map_tasks
     from util.processors import usable_processors
     from util.progress import progress
 
@@ -171,8 +171,8 @@ def _fill(frames, poses, sources, how, workers):
 
 
 def _meta(videos, how, request, sources):
-    from datasets.ntu_store import DATASET
-    from datasets.ntu_tree import read_about
+    from datasets.ntu.store import DATASET
+    from datasets.ntu.tree import read_about
 
     about = {"description": DATASET, "synthetic": False} | read_about(Path(videos).parent)
     found = {"skipped": dict(sorted(sources.invalid.items())), "missing_skeletons": sorted(sources.missing)}
@@ -181,8 +181,8 @@ def _meta(videos, how, request, sources):
 
 def _finished_count(out, request):
     """Samples of a complete store that answers the request, else None."""
-    from datasets.frame_store import META_FILE
-    from datasets.ntu_store import StoreSource
+    from datasets.ntu.store import StoreSource
+    from datasets.storage.frames import META_FILE
     from util.files import read_json
 
     path = Path(out) / META_FILE
@@ -217,9 +217,9 @@ def prepare_tree(videos, *, size=256, fps=30, workers=None, skip_invalid=False, 
     """
     import shutil
 
-    from datasets.ntu_names import VIDEO_ENDING
-    from datasets.ntu_sources import Sources, prepare_avi
-    from datasets.worker_pool import map_tasks
+    from datasets.ntu.names import VIDEO_ENDING
+    from datasets.ntu.sources import Sources, prepare_avi
+    from datasets.storage.workers import map_tasks
     from util.files import write_json
     from util.processors import usable_processors
     from util.progress import progress
@@ -246,8 +246,8 @@ def prepare_tree(videos, *, size=256, fps=30, workers=None, skip_invalid=False, 
 
 def _existing_lengths(target, ids):
     """dict id -> number of frames of the AVI files that are whole; files that a killed run left are removed."""
-    from datasets.ntu_names import VIDEO_ENDING, BadSample
-    from datasets.ntu_video import avi_length
+    from datasets.ntu.names import VIDEO_ENDING, BadSample
+    from datasets.ntu.video import avi_length
 
     if not target.is_dir():
         return {}
@@ -285,10 +285,10 @@ def verify(folder):
     Raises:
         UserError: naming what is damaged or unfinished.
     """
-    from datasets.frame_store import META_FILE
-    from datasets.ntu_names import VIDEO_ENDING, BadSample
-    from datasets.ntu_store import StoreSource
-    from datasets.video_scaling import whole_avi_length
+    from datasets.ntu.names import VIDEO_ENDING, BadSample
+    from datasets.ntu.scaling import whole_avi_length
+    from datasets.ntu.store import StoreSource
+    from datasets.storage.frames import META_FILE
     from util.progress import progress
 
     folder = Path(folder)

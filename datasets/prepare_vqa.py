@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from datasets.packing_flags import add_packing_flags, packing_options
+from datasets.regions.flags import add_packing_flags, packing_options
 from util.cli import UserError, run_cli
 
 
@@ -83,7 +83,7 @@ def prepare(
 
     Args:
         data, out: Folder with ``annotations/``, folder of the store.
-        features: Folder of the features, see `region_packing.pack_regions`; None to find it in ``data``.
+        features: Folder of the features, see `regions.packing.pack_regions`; None to find it in ``data``.
         visual_genome: Folder of the two Visual Genome files to copy into ``annotations/``, or None.
         min_answer_count: Least number of occurrences of an answer in train and val.
         dtype: ``float16`` or ``float32``.
@@ -96,9 +96,9 @@ def prepare(
     Raises:
         UserError: files are missing, faulty or do not fit together, or ``out`` cannot be written.
     """
-    from datasets.region_packing import pack_regions
-    from datasets.vqa_files import VQAFolder
-    from datasets.vqa_tables import build_answers, build_vocabulary, write_tables
+    from datasets.regions.packing import pack_regions
+    from datasets.vqa.answers import build_answers, build_vocabulary, write_tables
+    from datasets.vqa.files import VQAFolder
 
     if visual_genome:
         _copy_visual_genome(Path(visual_genome), Path(data))
@@ -115,7 +115,7 @@ def prepare(
 
 
 def _find_tree(data):
-    from datasets.vqa_files import FEATURE_FOLDERS
+    from datasets.vqa.files import FEATURE_FOLDERS
 
     for name in FEATURE_FOLDERS:
         if (Path(data) / name).is_dir():
@@ -130,7 +130,7 @@ def _copy_visual_genome(source, data):
     """Put the two Visual Genome files into ``annotations/``, checked and whole."""
     import shutil
 
-    from datasets.vqa_files import ANNOTATION_FILES, ANNOTATION_FOLDER, QUESTION_FILES
+    from datasets.vqa.files import ANNOTATION_FILES, ANNOTATION_FOLDER, QUESTION_FILES
     from util.files import atomic_path
 
     for name in (QUESTION_FILES["vg"], ANNOTATION_FILES["vg"]):
@@ -145,7 +145,7 @@ def _copy_visual_genome(source, data):
 
 def _check_questions(folder):
     """Check every official file, print what there is, and return {part: image ids of its questions}."""
-    from datasets.vqa_files import OFFICIAL_COUNTS, QUESTION_FILES, is_official, match_annotations
+    from datasets.vqa.files import OFFICIAL_COUNTS, QUESTION_FILES, is_official, match_annotations
 
     image_ids, official = {}, False
     for part in QUESTION_FILES:
@@ -178,7 +178,7 @@ def _tell_regions(store, image_ids):
     """Print how many regions images have, and for which images of each part there are none."""
     import numpy as np
 
-    from datasets.regions import rows_of
+    from datasets.regions.reading import rows_of
 
     counts = store.counts()
     print(
@@ -198,7 +198,7 @@ def verify(out):
     Raises:
         UserError: naming what is damaged or unfinished.
     """
-    from datasets.region_store import RegionStore
+    from datasets.regions.store import RegionStore
 
     store = RegionStore(out, "python datasets/prepare_vqa.py --data data/vqa --out STORE")
     store.verify()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from datasets.ego_annotation import ANNOTATION_FILE
+from datasets.ego.annotation import ANNOTATION_FILE
 from engine import arguments
 from tasks.bmnas import classes, flags
 

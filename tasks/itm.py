@@ -136,7 +136,7 @@ def _open(args, split, tables=None):
 
 def make_demo_data(folder):
     """Make the demo's data: synthetic scenes of coloured shapes."""
-    from datasets.demo_scenes import make
+    from datasets.demo.scenes import make
 
     make(folder.parent, tasks=("itm",))
 

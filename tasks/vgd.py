@@ -96,7 +96,7 @@ def open_training(args):
 
 def open_checked(args, tables):
     """Name and data of the split of ``--RUN`` and ``--TEST_SPLIT``, in the words of a checkpoint."""
-    from datasets.vgd_files import splits_of
+    from datasets.vgd.files import splits_of
     from util.cli import UserError
 
     if args.RUN == "val":
@@ -123,7 +123,7 @@ def _open(args, split, tables=None, part=None):
 
 def make_demo_data(folder):
     """Make the demo's data: synthetic scenes of coloured shapes."""
-    from datasets.demo_scenes import make
+    from datasets.demo.scenes import make
 
     make(folder.parent, tasks=("vgd",))
 

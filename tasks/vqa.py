@@ -79,14 +79,14 @@ def open_checked(args, tables):
 
 
 def _has_test_answers(args):
-    from datasets.vqa_files import VQAFolder
+    from datasets.vqa.files import VQAFolder
 
     return VQAFolder(args.data).has_annotations("test")
 
 
 def _open(args, split, tables=None, part=None):
     from datasets.vqa import open_vqa
-    from datasets.vqa_answers import AnswerTable
+    from datasets.vqa.answers import AnswerTable
 
     if args.demo and args.data == DEMO["data"]:
         make_once(args, "store/meta.json", lambda: make_demo_data(Path(args.data)))
@@ -113,7 +113,7 @@ def tables(data):
 
 def build_net(args, tables, architecture, trained=False):
     """The network; ``trained``: a checkpoint follows, so that no word vectors are looked up."""
-    from datasets.vqa_answers import AnswerTable
+    from datasets.vqa.answers import AnswerTable
     from models.mmnas.heads import AnswerHead
     from tasks.mmnas import networks
 

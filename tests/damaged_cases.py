@@ -73,7 +73,7 @@ def _prepare_vqa(data, scratch, split="train"):
 
 
 def vqa_questions(folder):
-    from datasets.vqa_files import QUESTION_FILES
+    from datasets.vqa.files import QUESTION_FILES
 
     data = _vqa(folder)
     path = data / "annotations" / QUESTION_FILES["val"]
@@ -81,7 +81,7 @@ def vqa_questions(folder):
 
 
 def vqa_annotations(folder):
-    from datasets.vqa_files import ANNOTATION_FILES
+    from datasets.vqa.files import ANNOTATION_FILES
 
     data = _vqa(folder)
     return json_case(data / "annotations" / ANNOTATION_FILES["train"], lambda scratch: _prepare_vqa(data, scratch))
@@ -108,7 +108,7 @@ def _store_file(name):
         path = data / "store" / name
 
         def read(scratch):
-            from datasets.region_packing import pack_regions
+            from datasets.regions.packing import pack_regions
 
             store = shutil.copytree(data / "store", scratch / "copy")
             _read_vqa(data, store)
@@ -135,7 +135,7 @@ def region_grid(folder):
 
 
 def _pack(source, scratch):
-    from datasets.region_packing import pack_regions
+    from datasets.regions.packing import pack_regions
 
     store = pack_regions(source, scratch / "store", remedy="prepare", workers=1)
     return [store.load(row) for row in range(len(store.ids))]
@@ -256,7 +256,7 @@ WORDS = ["PAD", "UNK", "CLS", "the", "cat", "sat"]
 
 
 def word_vectors_text(folder):
-    from datasets.word_vectors import load_word_vectors
+    from datasets.text.word_vectors import load_word_vectors
 
     path = folder / "glove.txt"
     path.write_text("the 0.5 -1 2\ncat 1 2 3\nsat 4 5e-3 6\nmat 1 1 1\n")
@@ -264,7 +264,7 @@ def word_vectors_text(folder):
 
 
 def word_vectors_npz(folder):
-    from datasets.word_vectors import load_word_vectors
+    from datasets.text.word_vectors import load_word_vectors
 
     path = folder / "vectors.npz"
     np.savez(path, words=np.array(WORDS), vectors=np.ones((6, 4), dtype=np.float32))
@@ -310,8 +310,8 @@ def skeleton(folder):
     path.write_text(ntu_files.skeleton_text(3, persons=3))
 
     def read(_):
-        from datasets.ntu_names import BadSample
-        from datasets.ntu_skeleton import BODIES, Pose, read_skeleton
+        from datasets.ntu.names import BadSample
+        from datasets.ntu.skeleton import BODIES, Pose, read_skeleton
 
         for bodies in BODIES:
             try:
@@ -346,8 +346,8 @@ def _ntu_file(name):
 
 
 def _ntu_video(folder):
-    from datasets.ntu_names import BadSample
-    from datasets.video_scaling import encode_clip
+    from datasets.ntu.names import BadSample
+    from datasets.ntu.scaling import encode_clip
 
     path = ntu_files.write_mjpg(folder / "clip.avi", 5)
 

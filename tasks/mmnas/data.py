@@ -18,7 +18,7 @@ def common_tables(data):
 
 def known(tables):
     """Arguments of a data set that the ``tables`` of a checkpoint (or None) fix."""
-    from datasets.vqa_text import Vocabulary
+    from datasets.text.vocabulary import Vocabulary
 
     if tables is None:
         return {}

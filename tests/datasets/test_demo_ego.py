@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import demo_ego, make_demo
-from datasets.demo_ego_gestures import GESTURES
+from datasets import make_demo
+from datasets.demo import ego as demo_ego
+from datasets.demo.ego_gestures import GESTURES
 from datasets.ego import open_ego
 from tests.datasets.ego_files import one_line
 from util.cli import UserError
@@ -206,6 +207,6 @@ def test_script_prints_what_comes_next(tmp_path):
 
 
 def test_help_does_not_wait_for_heavy_modules():
-    code = "import datasets.demo_ego, sys; print({'numpy', 'PIL', 'torch'} & {*sys.modules})"
+    code = "import datasets.demo.ego, sys; print({'numpy', 'PIL', 'torch'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], cwd=SCRIPT.parent.parent, capture_output=True, text=True)
     assert done.stdout == "set()\n"

@@ -12,15 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import demo_scenes
-from datasets import demo_scenes_files as files
-from datasets.demo_scenes_captions import captions
-from datasets.demo_scenes_pictures import make_scene
-from datasets.demo_scenes_questions import questions
-from datasets.demo_scenes_words import expressions
+from datasets.demo import scene_files as files
+from datasets.demo import scenes as demo_scenes
+from datasets.demo.scene_pictures import make_scene
+from datasets.demo.scene_words import captions, expressions, questions
 from datasets.make_demo import main as make_demo
-from datasets.pixel_regions import PixelRegions, object_boxes
 from datasets.regions import open_regions
+from datasets.regions.pixels import PixelRegions, object_boxes
 from util.cli import UserError
 
 torch.set_num_threads(1)

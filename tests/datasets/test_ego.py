@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from datasets import ego_clips
+from datasets.ego import frames as ego_clips
 from datasets.ego import open_ego
 from datasets.prepare_ego import prepare
 from tests.datasets.ego_files import CLIPS, LABELS, clips_of, frame_path, one_line, write_annotation, write_tree
@@ -190,7 +190,7 @@ def test_only_what_is_wanted_is_decoded_and_nothing_twice(made, form, monkeypatc
         return genuine(data, field)
 
     genuine = ego_clips.decode
-    monkeypatch.setattr("datasets.ego.decode", decode)
+    monkeypatch.setattr("datasets.ego.dataset.decode", decode)
     assert_same(dataset.read([0, 2], only=("depth",)), {key: whole[key] for key in ("index", "label", "depth")})
     # Clip 0 has five frames in all; of clip 2 sixteen of twenty are shown.
     assert decoded == ["depth"] * 21

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from datasets.extract_features import BACKBONES, get_args_parser, main
-from datasets.extractors import EXTRACTORS, accepted, build_extractor, extractor_from_meta, regions_of_image
-from datasets.pixel_regions import PixelRegions
-from datasets.region_files import image_id_of, read_regions
+from datasets.regions.extractors import EXTRACTORS, accepted, build_extractor, extractor_from_meta, regions_of_image
+from datasets.regions.files import image_id_of, read_regions
+from datasets.regions.pixels import PixelRegions
 from tests.datasets.drawn_pictures import draw, save, write_pictures
 from util.cli import UserError
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.blob_journal import BlobJournal
-from datasets.frame_store import FrameStore, FrameStoreWriter
+from datasets.storage.blobs import BlobJournal
+from datasets.storage.frames import FrameStore, FrameStoreWriter
 from util.cli import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,7 +114,7 @@ def test_data_that_never_reached_the_disk_is_done_again(tmp_path):
 
 KILLED = """
 import sys
-from datasets.frame_store import FrameStoreWriter
+from datasets.storage.frames import FrameStoreWriter
 with FrameStoreWriter(sys.argv[1], {"size": 32}) as writer:
     for number in range(10**6):
         name = f"clip{number:06d}"

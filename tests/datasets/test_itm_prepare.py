@@ -99,7 +99,7 @@ def test_scans_features_of_another_width(raw):
 
 
 def test_an_interrupted_run_goes_on(raw, monkeypatch, capsys):
-    from datasets.region_store import RegionStoreWriter
+    from datasets.regions.store import RegionStoreWriter
 
     add, calls = RegionStoreWriter.add, []
 

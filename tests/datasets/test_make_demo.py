@@ -10,7 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
-from datasets import demo_easy_vqa, demo_synthetic_mmimdb, make_demo
+from datasets import make_demo
+from datasets.demo import mmimdb_rows as demo_easy_vqa
+from datasets.demo import mmimdb_rows as demo_synthetic_mmimdb
 from datasets.mmimdb import SPLITS, open_mmimdb
 from tests.datasets.mmimdb_files import one_line
 from util.cli import UserError

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from datasets import mmimdb_hdf5
+from datasets.mmimdb import official as mmimdb_hdf5
 from datasets.mmimdb import open_mmimdb
 from datasets.prepare_mmimdb import prepare
 from tests.datasets.mmimdb_files import NAMES, assert_refused, film_arrays, films, ids_of, write_hdf5, write_official

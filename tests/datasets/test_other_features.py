@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import extract_features, region_packing
-from datasets.grid_files import pooled_size, read_grid
-from datasets.region_files import BadRegions, read_regions
-from datasets.region_tsv import read_rows
+from datasets import extract_features
 from datasets.regions import open_regions
+from datasets.regions import packing as region_packing
+from datasets.regions.files import BadRegions, read_regions
+from datasets.regions.grid import pooled_size, read_grid
+from datasets.regions.tsv import read_rows
 from tests.datasets.vqa_files import FEATURE_SIZE, refusal, region_arrays
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,7 +117,7 @@ def test_files_that_are_something_else(tmp_path):
 def test_a_killed_run_goes_on(tmp_path):
     ids = range(1, 121)
     path, out = write(tmp_path / "a.tsv", map(line, ids)), tmp_path / "store"
-    code = "import sys; from datasets.region_packing import pack_regions as p; p(*sys.argv[1:], remedy='')"
+    code = "import sys; from datasets.regions.packing import pack_regions as p; p(*sys.argv[1:], remedy='')"
     command = [sys.executable, "-c", code, str(path), str(out)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
         journal = out / "journal.jsonl"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datasets.prepare_easy_vqa import FEATURES, SPLITS, main, select
-from datasets.region_files import image_id_of, list_region_files, read_regions
+from datasets.regions.files import image_id_of, list_region_files, read_regions
 from util.cli import UserError
 
 easy_vqa = pytest.importorskip("easy_vqa")

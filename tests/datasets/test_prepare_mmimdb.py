@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from datasets import mmimdb_hdf5, mmimdb_store
 from datasets.mmimdb import SPLITS, open_mmimdb
+from datasets.mmimdb import official as mmimdb_hdf5
+from datasets.mmimdb import store as mmimdb_store
 from datasets.prepare_mmimdb import prepare
 from tests.datasets.mmimdb_files import (
     NAMES,

@@ -15,13 +15,13 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.frame_store import FrameStore
-from datasets.ntu_names import BadSample, missing_skeletons
-from datasets.ntu_skeleton import read_skeleton
-from datasets.ntu_store import StoreSource
-from datasets.ntu_video import avi_length, kept_frames, read_avi
+from datasets.ntu.names import BadSample, missing_skeletons
+from datasets.ntu.scaling import encode_jpeg, scaled_frames
+from datasets.ntu.skeleton import read_skeleton
+from datasets.ntu.store import StoreSource
+from datasets.ntu.video import avi_length, kept_frames, read_avi
 from datasets.prepare_ntu import get_args_parser, main
-from datasets.video_scaling import encode_jpeg, scaled_frames
+from datasets.storage.frames import FrameStore
 from tests.datasets.ntu_files import level, skeleton_text, write_mjpg, write_raw
 from util.cli import UserError
 

@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import region_packing
-from datasets.extractor_files import write_regions
-from datasets.region_files import BadRegions, list_region_files, read_regions
-from datasets.region_store import RegionStore, encode_regions
 from datasets.regions import open_regions, read_batch, rows_of
+from datasets.regions import packing as region_packing
+from datasets.regions.files import BadRegions, list_region_files, read_regions, write_regions
+from datasets.regions.store import RegionStore, encode_regions
 from tests.datasets.vqa_files import FEATURE_SIZE, npz_path, refusal, region_arrays, write_npz
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -327,7 +326,7 @@ def test_a_killed_run_goes_on(tmp_path):
         write_npz(tree, "train", number)
     whole = pack_regions(tree, tmp_path / "whole", workers=1)
     out = tmp_path / "store"
-    code = "import sys; from datasets.region_packing import pack_regions as p; p(sys.argv[1], sys.argv[2], workers=2)"
+    code = "import sys; from datasets.regions.packing import pack_regions as p; p(sys.argv[1], sys.argv[2], workers=2)"
     command = [sys.executable, "-c", code, str(tree), str(out)]
     for enough in (1, 40, 80):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)

@@ -8,10 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from datasets.ntu_names import BadSample
-from datasets.ntu_video import avi_length, read_avi
-from datasets.video_files import check_whole, time_line
-from datasets.video_scaling import encode_clip, scaled_frames, write_avi
+from datasets.ntu.names import BadSample
+from datasets.ntu.scaling import encode_clip, scaled_frames, write_avi
+from datasets.ntu.video import avi_length, check_whole, read_avi, time_line
 from tests.datasets.ntu_files import level, write_mjpg
 
 SIZE = (64, 48)

@@ -10,7 +10,7 @@ import torch
 from datasets import prepare_vqa
 from datasets.prepare_vqa import main
 from datasets.vqa import open_vqa
-from datasets.vqa_files import ANNOTATION_FILES, QUESTION_FILES
+from datasets.vqa.files import ANNOTATION_FILES, QUESTION_FILES
 from tests.datasets.vqa_files import (
     make_annotations,
     make_questions,

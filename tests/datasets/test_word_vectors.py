@@ -6,8 +6,8 @@ import types
 import numpy as np
 import pytest
 
-from datasets import word_vectors
-from datasets.word_vectors import find_word_vectors, load_word_vectors
+from datasets.text import word_vectors
+from datasets.text.word_vectors import find_word_vectors, load_word_vectors
 from tests.datasets.vqa_files import refusal
 
 WORDS = ["PAD", "UNK", "CLS", "what", "émile", "2+2=", "absent"]

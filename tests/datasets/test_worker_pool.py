@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from datasets import worker_pool
-from datasets.worker_pool import map_tasks
+from datasets.storage import workers as worker_pool
+from datasets.storage.workers import map_tasks
 from util.cli import UserError
 
 
