@@ -112,6 +112,7 @@ def _store_file(name):
 
             store = shutil.copytree(data / "store", scratch / "copy")
             _read_vqa(data, store)
+            (store / "meta.json").unlink()
             pack_regions(data / "bua-r101-max100", store, remedy="prepare", workers=1).verify()
 
         return json_case(path, read) if path.suffix == ".json" else Case(path=path, read=read, value=None)
@@ -337,6 +338,7 @@ def _ntu_file(name):
 
             _take(open_ntu(place / "store", "train"))
             store = shutil.copytree(place / "store", scratch / "store")
+            (store / "meta.json").unlink()
             prepare_store(place / "nturgb+d_rgb", place / "nturgb+d_skeletons", store, size=16, workers=1)
 
         path = place / "store" / name
@@ -444,6 +446,8 @@ def _ego_file(name):
         def read(scratch):
             _read_ego(place / "packed", None)
             packed = shutil.copytree(place / "packed", scratch / "packed")
+            for meta in ("meta.json", "rgb/meta.json"):
+                (packed / meta).unlink()
             prepare(place / "raw", packed, workers=1, verify=True)
 
         return json_case(path, read) if path.suffix == ".json" else Case(path=path, read=read, value=None)

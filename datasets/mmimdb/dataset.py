@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from datasets.storage.blobs import META_FILE, state_without_caches
 from util.arrays import DamagedArray, MappedFile, check_sums, read_array
 from util.cli import UserError
 from util.files import read_json
@@ -24,7 +25,6 @@ SMALL_SIZE = 64
 
 STORE_FORMAT = "mmimdb-store"
 STORE_VERSION = 1
-META_FILE = "meta.json"
 IMAGE_DTYPES = ("uint8", "int16", "float32")
 STORE_PARTS = ("images", "image_rows", "texts", "labels", "ids")
 
@@ -155,8 +155,7 @@ class MMIMDB(Dataset):
 
     def __getstate__(self):
         # Arrays are opened anew where they are needed, so that workers get a few hundred bytes.
-        cached = {name for name, value in vars(type(self)).items() if isinstance(value, cached_property)}
-        return {name: value for name, value in self.__dict__.items() if name not in cached}
+        return state_without_caches(self)
 
 
 class StoredMMIMDB(MMIMDB):

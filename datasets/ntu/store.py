@@ -1,7 +1,6 @@
 """The NTU store of ``prepare_ntu.py``: frames of all videos and parsed skeletons, read by memory map."""
 
 import hashlib
-import zlib
 from functools import cached_property
 from pathlib import Path
 
@@ -10,19 +9,19 @@ import numpy as np
 from datasets.ntu.names import BadSample
 from datasets.ntu.skeleton import NUM_JOINTS, Skeleton
 from datasets.ntu.video import to_decode
-from datasets.storage.blobs import BlobJournal
-from datasets.storage.frames import META_FILE, FrameStore, save_array
+from datasets.storage.blobs import META_FILE, BlobReader, BlobWriter, Schema, save_array
+from datasets.storage.frames import FrameStore
 from util.arrays import MappedFile, check_sums, sums_of
 from util.cli import UserError
-from util.progress import progress
 
 DATASET = "NTU RGB+D 60"
-SKELETON_FILE, SKELETON_JOURNAL = "skeletons.bin", "skeletons.jsonl"
+# Lies beside the frames, whose meta.json describes it as well.
+SKELETONS = Schema("skeletons.bin", "skeletons.jsonl", {"length": int, "persons": int})
 SKELETON_NAMES, SKELETON_INDEX = "skeleton_names.npy", "skeleton_index.npy"
 PREPARE = "python datasets/prepare_ntu.py --dir nturgb+d_rgb"
 
 
-class SkeletonWriter:
+class SkeletonWriter(BlobWriter):
     """Collects parsed skeletons beside the frames of a store; goes on with an unfinished file.
 
     ``skeletons.bin`` holds, per sample, the joints of `Skeleton`, then the counts, filled up with zeros
@@ -32,31 +31,18 @@ class SkeletonWriter:
         UserError: the folder cannot be written, or another run is writing it.
     """
 
-    def __init__(self, folder):
-        self.folder = Path(folder)
-        self._journal = BlobJournal(self.folder / SKELETON_FILE, self.folder / SKELETON_JOURNAL)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._journal.close()
-
-    @property
-    def done(self):
-        """The ids that are in: a view that works like a set."""
-        return self._journal.entries.keys()
+    schema = SKELETONS
 
     def add(self, name, skeleton):
         """Append the `Skeleton` of the sample ``name``."""
         counts = skeleton.counts.tobytes()
         blob = np.ascontiguousarray(skeleton.joints, dtype=np.float32).tobytes() + counts + bytes(-len(counts) % 4)
         facts = {"length": len(skeleton.counts), "persons": len(skeleton.joints), "dropped": skeleton.dropped}
-        self._journal.append(name, blob, **facts)
+        self.append(name, blob, **facts)
 
     def dropped(self):
         """Number of samples with persons that were left out, and the number of these, counted in every frame."""
-        counts = [entry.get("dropped", 0) for entry in self._journal.entries.values()]
+        counts = [entry.get("dropped", 0) for entry in self.entries.values()]
         return sum(count > 0 for count in counts), sum(counts)
 
     def finish(self):
@@ -65,47 +51,36 @@ class SkeletonWriter:
         Returns:
             What the store's meta.json says of these files, as ``skeleton_sums``.
         """
-        self._journal.sync()
-        entries = [entry for _, entry in sorted(self._journal.entries.items())]
+        self.sync()
+        entries = [entry for _, entry in sorted(self.entries.items())]
         index = [[entry[key] for key in ("offset", "length", "persons", "crc")] for entry in entries]
         save_array(self.folder / SKELETON_NAMES, np.array([entry["name"] for entry in entries], dtype=np.str_))
         save_array(self.folder / SKELETON_INDEX, np.array(index, dtype=np.int64).reshape(-1, 4))
         return sums_of(self.folder, [SKELETON_NAMES, SKELETON_INDEX])
 
 
-class SkeletonStore:
+class SkeletonStore(BlobReader):
     """Reads what `SkeletonWriter` wrote; cheap to pickle.
 
     Raises:
         UserError: a file is missing, cut short or does not fit the others.
     """
 
+    schema = SKELETONS
+
     def __init__(self, folder, remedy):
-        self.folder, self.remedy = Path(folder), remedy
+        super().__init__(folder, remedy)
         index, size = self._index, self._data.size
         if index.shape != (len(self._names), 4) or (len(index) and (index.min() < 0 or self._ends.max() > size)):
             raise self._damaged(SKELETON_INDEX, "does not fit the other files")
 
-    def _remake(self):
-        return f"delete {self.folder} and make it again with `{self.remedy}`"
-
-    def _damaged(self, name, reason):
-        return UserError(f"{self.folder / name} {reason}; {self._remake()}")
-
-    def _load(self, name, dtype=None):
-        return MappedFile(self.folder / name, self._remake(), dtype)
-
     @cached_property
     def _names_file(self):
-        return self._load(SKELETON_NAMES)
+        return MappedFile(self.folder / SKELETON_NAMES, self._remake())
 
     @cached_property
     def _index_file(self):
-        return self._load(SKELETON_INDEX)
-
-    @cached_property
-    def _data_file(self):
-        return self._load(SKELETON_FILE, np.uint8)
+        return MappedFile(self.folder / SKELETON_INDEX, self._remake())
 
     @property
     def _names(self):
@@ -114,10 +89,6 @@ class SkeletonStore:
     @property
     def _index(self):
         return self._index_file.array
-
-    @property
-    def _data(self):
-        return self._data_file.array
 
     @property
     def _ends(self):
@@ -143,12 +114,8 @@ class SkeletonStore:
 
     def verify(self):
         """Check the bytes of every skeleton; raises UserError naming the first that is damaged."""
-        for row, end in enumerate(progress(self._ends, "checking skeletons", unit="clip")):
-            if zlib.crc32(self._data[self._index[row, 0] : end]) != self._index[row, 3]:
-                raise self._damaged(SKELETON_FILE, f"is damaged at sample {self._names[row]}")
-
-    def __getstate__(self):
-        return {"folder": self.folder, "remedy": self.remedy}
+        begins, crcs = self._index[:, 0], self._index[:, 3]
+        self._check_blobs(self._names, begins, self._ends, crcs, what="sample", unit="clip")
 
 
 class StoreSource:
@@ -232,7 +199,7 @@ class StoreSource:
 
     def skeleton_path(self, row):
         """The file that holds the skeleton."""
-        return self.folder / SKELETON_FILE
+        return self.folder / SKELETONS.data
 
     def verify(self):
         """Check every byte; returns the number of samples, raises UserError naming what is damaged."""

@@ -10,7 +10,7 @@ import torch
 
 from datasets.regions import grid, tsv
 from datasets.regions.files import BadRegions, describe, extraction_of, list_region_files, read_regions
-from datasets.regions.store import DATA_FILE, JOURNAL_FILE, RegionStore
+from datasets.regions.store import REGIONS, RegionStore
 from util.cli import UserError
 from util.hashes import files_hash
 
@@ -135,7 +135,7 @@ def open_regions(
         raise UserError(
             f"{folder} is no folder; give a store of region features (`{remedy}`) or a folder of .npz files"
         )
-    stored = any((folder / name).is_file() for name in (JOURNAL_FILE, DATA_FILE))
+    stored = any((folder / name).is_file() for name in (REGIONS.journal, REGIONS.data))
     source = RegionStore(folder, remedy) if stored else RegionTree(folder, remedy)
     if feature_size not in (None, source.feature_size):
         raise UserError(

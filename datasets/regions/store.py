@@ -8,22 +8,20 @@ meta.json      written last: a folder without it holds no finished store
 """
 
 import hashlib
-import zlib
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from datasets.regions.files import BadRegions, Regions
-from datasets.storage.blobs import BlobJournal
-from util.arrays import DamagedArray, MappedFile, check_sums, read_array, sums_of
+from datasets.storage.blobs import META_FILE, BlobReader, BlobWriter, Schema, save_array
+from util.arrays import DamagedArray, check_sums, read_array
 from util.cli import UserError
-from util.files import atomic_path, read_json, write_json
-from util.progress import progress
+from util.files import read_json, write_json
 
-STORE_FORMAT, STORE_VERSION = "region-store", 1
-DATA_FILE, JOURNAL_FILE, SETTINGS_FILE = "regions.bin", "journal.jsonl", "settings.json"
-INDEX_FILE, META_FILE = "index.npy", "meta.json"
+SETTINGS_FILE, INDEX_FILE = "settings.json", "index.npy"
+FACTS = {"stamp": str, "count": int, "height": float, "width": float}
+REGIONS = Schema("regions.bin", "journal.jsonl", FACTS, "region-store", 1)
 DTYPES = ("float16", "float32")
 INDEX_DTYPE = np.dtype(
     [("id", "<i8"), ("offset", "<i8"), ("count", "<i4"), ("height", "<f4"), ("width", "<f4"), ("crc", "<u4")]
@@ -45,7 +43,7 @@ def encode_regions(regions, dtype):
     return raw + bytes(-len(raw) % BOX_BYTES) + np.ascontiguousarray(regions.boxes, dtype=np.float32).tobytes()
 
 
-class RegionStoreWriter:
+class RegionStoreWriter(BlobWriter):
     """Makes a store, or goes on with an unfinished one; a context manager.
 
     Args:
@@ -59,28 +57,32 @@ class RegionStoreWriter:
         UserError: the folder was begun with another dtype, holds other data, is in use, or cannot be written.
     """
 
+    schema = REGIONS
+
     def __init__(self, folder, dtype="float16"):
-        self.folder, self.dtype = Path(folder), dtype
-        self.feature_size = None
-        path = self.folder / SETTINGS_FILE
+        folder = Path(folder)
+        self.dtype, self.feature_size = dtype, None
+        path = folder / SETTINGS_FILE
         if path.exists():
             settings = read_json(path)
             if not isinstance(settings, dict) or settings.get("dtype") != dtype:
-                raise UserError(f"{path} does not say dtype {dtype}: delete {self.folder}, or choose another folder")
+                raise UserError(f"{path} does not say dtype {dtype}: delete {folder}, or choose another folder")
             self.feature_size = settings.get("feature_size")
-        elif (self.folder / META_FILE).exists() or _has_bytes(self.folder / JOURNAL_FILE):
-            raise UserError(f"{self.folder} holds other data, or a store without {path.name}; choose another folder")
-        self._journal = BlobJournal(self.folder / DATA_FILE, self.folder / JOURNAL_FILE)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._journal.close()
+        elif (folder / META_FILE).exists() or _has_bytes(folder / REGIONS.journal):
+            raise UserError(f"{folder} holds other data, or a store without {path.name}; choose another folder")
+        super().__init__(folder)
 
     def stamps(self):
-        """dict image id -> stamp (str) of the images that are in."""
-        return {int(name): entry["stamp"] for name, entry in self._journal.entries.items()}
+        """dict image id -> stamp (str) of the stored images.
+
+        Raises:
+            UserError: the journal names images by something other than ids.
+        """
+        try:
+            return {int(name): entry["stamp"] for name, entry in self.entries.items()}
+        except ValueError:
+            path = self.folder / REGIONS.journal
+            raise UserError(f"{path} is damaged; delete {self.folder} and pack again") from None
 
     def add(self, image_id, stamp, blob, count, feature_size, size):
         """Append one image.
@@ -102,10 +104,8 @@ class RegionStoreWriter:
             write_json(self.folder / SETTINGS_FILE, {"dtype": self.dtype, "feature_size": self.feature_size})
         if feature_size != self.feature_size:
             raise BadRegions(f"has features of width {feature_size}, the other images {self.feature_size}")
-        # A store that grows has an old index; a reader must not take it for whole.
-        (self.folder / META_FILE).unlink(missing_ok=True)
         height, width = (float(value) for value in size)
-        self._journal.append(str(image_id), blob, stamp=stamp, count=int(count), height=height, width=width)
+        self.append(str(image_id), blob, stamp=stamp, count=int(count), height=height, width=width)
 
     def add_regions(self, image_id, stamp, regions):
         """Encode and append the `Regions` of one image; otherwise as `add`."""
@@ -114,40 +114,25 @@ class RegionStoreWriter:
 
     def finish(self, ids, meta):
         """Write the index of the images ``ids`` (int array), and ``meta.json`` (with the dict ``meta``) last."""
-        self._journal.sync()
+        self.sync()
         (self.folder / META_FILE).unlink(missing_ok=True)
         index = np.zeros(len(ids), dtype=INDEX_DTYPE)
         for row, image_id in enumerate(sorted(np.asarray(ids).tolist())):
-            entry = self._journal.entries[str(image_id)]
+            entry = self.entries[str(image_id)]
             values = (entry[key] for key in ("offset", "count", "height", "width", "crc"))
             index[row] = (image_id, *values)
-        with atomic_path(self.folder / INDEX_FILE) as temporary, open(temporary, "wb") as file:
-            np.save(file, index, allow_pickle=False)
-        facts = {
-            "format": STORE_FORMAT,
-            "version": STORE_VERSION,
-            "dtype": self.dtype,
-            "feature_size": self.feature_size,
-            "images": len(index),
-            "regions": int(index["count"].sum()),
-            "bytes": self._journal.size,
-            "sums": sums_of(self.folder, [INDEX_FILE]),
-        }
-        write_json(self.folder / META_FILE, meta | facts)
+        save_array(self.folder / INDEX_FILE, index)
+        facts = {"dtype": self.dtype, "feature_size": self.feature_size}
+        facts |= {"images": len(index), "regions": int(index["count"].sum())}
+        self.write_meta(meta, facts, [INDEX_FILE])
 
 
 def _has_bytes(path):
     return path.exists() and path.stat().st_size > 0
 
 
-class RegionStore:
+class RegionStore(BlobReader):
     """A finished store; images are numbered in the order of their ids.
-
-    Cheap to pickle: every process opens its own memory maps.
-
-    Args:
-        folder: Folder of the store.
-        remedy: Command that makes the store, for messages.
 
     Attributes:
         meta: The dict of ``meta.json``.
@@ -160,20 +145,16 @@ class RegionStore:
         UserError: a file is missing, cut short or does not fit the others.
     """
 
+    schema = REGIONS
+
     def __init__(self, folder, remedy):
-        self.folder, self.remedy = Path(folder), remedy
-        path = self.folder / META_FILE
-        if not path.is_file():
-            raise UserError(f"{path} is missing: the store is not finished; finish it with `{remedy}`")
-        self.meta = meta = read_json(path)
-        found = meta if isinstance(meta, dict) else {}
-        if (found.get("format"), found.get("version")) != (STORE_FORMAT, STORE_VERSION):
-            raise UserError(f"{path} is not a {STORE_FORMAT} of version {STORE_VERSION}; make it with `{remedy}`")
+        super().__init__(folder, remedy)
+        self.meta = meta = self._read_meta()
         for name in ("feature_size", "images", "bytes"):
             if type(meta.get(name)) is not int or not 0 < meta[name] < 2**60:
-                raise self._damaged(path, f"lacks or misstates {name}")
+                raise self._damaged(META_FILE, f"lacks or misstates {name}")
         if meta.get("dtype") not in DTYPES:
-            raise self._damaged(path, "lacks or misstates dtype")
+            raise self._damaged(META_FILE, "lacks or misstates dtype")
         self.feature_size, self._images, self._bytes = (meta[name] for name in ("feature_size", "images", "bytes"))
         self.dtype = np.dtype(meta["dtype"])
         self.description = str(meta.get("description", "region features"))
@@ -181,25 +162,19 @@ class RegionStore:
         # Opened here once so that damage shows at once and not in the first batch.
         self._check()
 
-    def _remake(self):
-        return f"delete {self.folder} and make it again with `{self.remedy}`"
-
-    def _damaged(self, path, reason):
-        return UserError(f"{path} {reason}; {self._remake()}")
-
     @cached_property
     def _index(self):
         path = self.folder / INDEX_FILE
         try:
             index = read_array(path, mapped=False)
         except DamagedArray as reason:
-            raise self._damaged(path, reason) from None
+            raise self._damaged(path.name, reason) from None
         if index.dtype != INDEX_DTYPE or index.shape != (self._images,):
-            raise self._damaged(path, f"holds {index.shape} entries of another form, expected {self._images}")
+            raise self._damaged(path.name, f"holds {index.shape} entries of another form, expected {self._images}")
         return index
 
     def _check(self):
-        index, path = self._index, self.folder / DATA_FILE
+        index, path = self._index, self.folder / REGIONS.data
         ends = index["offset"] + self._sizes(index["count"].astype(np.int64))
         good = (
             len(index)
@@ -208,21 +183,14 @@ class RegionStore:
             and (index["offset"] >= 0).all()
         )
         if not good or ends.max() > self._bytes:
-            raise self._damaged(self.folder / INDEX_FILE, f"does not fit {DATA_FILE}")
+            raise self._damaged(INDEX_FILE, f"does not fit {REGIONS.data}")
         if not path.is_file() or path.stat().st_size < self._bytes:
-            raise self._damaged(path, f"is missing or has fewer than {self._bytes:,} bytes")
+            raise self._damaged(path.name, f"is missing or has fewer than {self._bytes:,} bytes")
         if changed := check_sums(self.folder, self.meta.get("sums")):
-            raise self._damaged(changed, "is not as it was written")
+            raise self._damaged(changed.name, "is not as it was written")
 
     def _sizes(self, counts):
         return -(-counts * self.feature_size * self.dtype.itemsize // BOX_BYTES) * BOX_BYTES + counts * BOX_BYTES
-
-    @cached_property
-    def _data(self):
-        data = MappedFile(self.folder / DATA_FILE, self._remake(), np.uint8)
-        if data.array.size < self._bytes:
-            raise self._damaged(self.folder / DATA_FILE, f"has fewer than {self._bytes:,} bytes")
-        return data
 
     @property
     def ids(self):
@@ -238,7 +206,7 @@ class RegionStore:
         _, offset, count, height, width, _ = self._index[row].item()
         end = offset + count * self.feature_size * self.dtype.itemsize
         boxes = offset + self._sizes(count) - count * BOX_BYTES
-        data = self._data.array
+        data = self._data
         features = data[offset:end].view(self.dtype).reshape(count, self.feature_size)
         return Regions(features, data[boxes : boxes + count * BOX_BYTES].view(np.float32).reshape(-1, 4), height, width)
 
@@ -255,10 +223,5 @@ class RegionStore:
     def verify(self):
         """Check the bytes of every image; raises UserError naming the first that is damaged."""
         sizes = self._sizes(self._index["count"].astype(np.int64))
-        for entry, size in zip(progress(self._index, "checking", unit="image"), sizes.tolist(), strict=True):
-            if zlib.crc32(self._data.array[entry["offset"] : entry["offset"] + size]) != entry["crc"]:
-                raise self._damaged(self.folder / DATA_FILE, f"is damaged at image {entry['id']}")
-
-    def __getstate__(self):
-        cached = {name for name, value in vars(type(self)).items() if isinstance(value, cached_property)}
-        return {name: value for name, value in self.__dict__.items() if name not in cached}
+        ids, begins, crcs = (self._index[name] for name in ("id", "offset", "crc"))
+        self._check_blobs(ids, begins, begins + sizes, crcs, what="image", unit="image")

@@ -14,26 +14,19 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.storage.blobs import BlobJournal
-from util.arrays import MappedFile, check_sums, sums_of
+from datasets.storage.blobs import META_FILE, BlobReader, BlobWriter, Schema, save_array
+from util.arrays import MappedFile, check_sums
 from util.cli import UserError
-from util.files import atomic_path, read_json, write_json
+from util.files import read_json, write_json
 from util.progress import progress
 
-STORE_FORMAT = "frame-store"
-STORE_VERSION = 1
-DATA_FILE, JOURNAL_FILE, SETTINGS_FILE, META_FILE = "frames.bin", "journal.jsonl", "settings.json", "meta.json"
+SETTINGS_FILE = "settings.json"
+FRAMES = Schema("frames.bin", "journal.jsonl", {"length": int, "numbers": list, "sizes": list}, "frame-store", 1)
 # Per clip: names, starts (one more), lengths, crcs; per frame: numbers, offsets, sizes.
 INDEX = {"names": "U", "starts": "i", "lengths": "i", "crcs": "u", "numbers": "i", "offsets": "i", "sizes": "i"}
 
 
-def save_array(path, array):
-    """Write ``array`` as ``.npy``, whole or not at all."""
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, array, allow_pickle=False)
-
-
-class FrameStoreWriter:
+class FrameStoreWriter(BlobWriter):
     """Makes a frame store, or goes on with an unfinished one; a context manager.
 
     Args:
@@ -44,40 +37,11 @@ class FrameStoreWriter:
         UserError: the folder was begun with other settings, is in use by another run, or cannot be written.
     """
 
+    schema = FRAMES
+
     def __init__(self, folder, settings=None):
-        self.folder = Path(folder)
-        self._keep_settings(settings or {})
-        self._journal = BlobJournal(self.folder / DATA_FILE, self.folder / JOURNAL_FILE)
-
-    def _keep_settings(self, settings):
-        path = self.folder / SETTINGS_FILE
-        settings = json.loads(json.dumps(settings))
-        if not path.exists():
-            if (self.folder / JOURNAL_FILE).exists():
-                raise UserError(f"{path} is missing, so nobody knows how its frames were made; choose another folder")
-            if (self.folder / META_FILE).exists():
-                raise UserError(f"{self.folder} holds other data ({META_FILE}); choose another folder")
-            write_json(path, settings)
-            return
-        old = read_json(path)
-        if old != settings:
-            old = old if isinstance(old, dict) else {}
-            key = next(key for key in {**old, **settings} if old.get(key) != settings.get(key))
-            raise UserError(
-                f"{self.folder} was begun with {key} {old.get(key)}, not {settings.get(key)}:"
-                " give the same flags as then, or choose another folder"
-            )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._journal.close()
-
-    @property
-    def done(self):
-        """The names of the clips that are in: a view that works like a set."""
-        return self._journal.entries.keys()
+        _keep_settings(Path(folder), settings or {})
+        super().__init__(folder)
 
     def add(self, name, length, numbers, images):
         """Append one clip.
@@ -94,16 +58,14 @@ class FrameStoreWriter:
         """
         if len(numbers) != len(images):
             raise ValueError(f"{len(numbers)} numbers for {len(images)} images")
-        # A store that grows has an old index; a reader must not take it for whole.
-        (self.folder / META_FILE).unlink(missing_ok=True)
         sizes = [len(image) for image in images]
         facts = {"length": int(length), "numbers": [int(number) for number in numbers], "sizes": sizes}
-        self._journal.append(name, b"".join(bytes(image) for image in images), **facts)
+        self.append(name, b"".join(bytes(image) for image in images), **facts)
 
     def finish(self, meta):
         """Write the index, and ``meta.json`` (with the dict ``meta`` in it) last."""
-        self._journal.sync()
-        entries = [entry for _, entry in sorted(self._journal.entries.items())]
+        self.sync()
+        entries = [entry for _, entry in sorted(self.entries.items())]
         counts = [len(entry["sizes"]) for entry in entries]
         sizes = [np.array(entry["sizes"], dtype=np.int64) for entry in entries]
         offsets = [entry["offset"] + np.cumsum(size) - size for entry, size in zip(entries, sizes, strict=True)]
@@ -118,53 +80,55 @@ class FrameStoreWriter:
         }
         for part, array in arrays.items():
             save_array(self.folder / f"{part}.npy", array)
-        head = {"format": STORE_FORMAT, "version": STORE_VERSION}
-        facts = {"clips": len(entries), "frames": int(sum(counts)), "bytes": self._journal.size}
-        facts |= {"sums": sums_of(self.folder, [f"{part}.npy" for part in INDEX])}
-        write_json(self.folder / META_FILE, meta | head | facts)
+        facts = {"clips": len(entries), "frames": int(sum(counts))}
+        self.write_meta(meta, facts, [f"{part}.npy" for part in INDEX])
 
 
-class FrameStore:
+def _keep_settings(folder, settings):
+    """Write ``settings.json``, or check that the folder was begun with the same settings."""
+    path = folder / SETTINGS_FILE
+    settings = json.loads(json.dumps(settings))
+    if not path.exists():
+        if (folder / FRAMES.journal).exists():
+            raise UserError(f"{path} is missing, so nobody knows how its frames were made; choose another folder")
+        if (folder / META_FILE).exists():
+            raise UserError(f"{folder} holds other data ({META_FILE}); choose another folder")
+        write_json(path, settings)
+        return
+    old = read_json(path)
+    if old != settings:
+        old = old if isinstance(old, dict) else {}
+        key = next(key for key in {**old, **settings} if old.get(key) != settings.get(key))
+        raise UserError(
+            f"{folder} was begun with {key} {old.get(key)}, not {settings.get(key)}:"
+            " give the same flags as then, or choose another folder"
+        )
+
+
+class FrameStore(BlobReader):
     """A finished frame store; clips are numbered in the sorted order of their names.
-
-    Cheap to pickle: every process opens its own memory maps.
-
-    Args:
-        folder: Folder of the store.
-        remedy: Command that makes the store, for messages.
 
     Attributes:
         meta: The dict of ``meta.json``.
-        folder: The folder.
 
     Raises:
         UserError: a file is missing, cut short or does not fit the others.
     """
 
+    schema = FRAMES
+
     def __init__(self, folder, remedy):
-        self.folder, self.remedy = Path(folder), remedy
-        path = self.folder / META_FILE
-        if not path.is_file():
-            raise UserError(f"{path} is missing: the store is not finished; finish it with `{remedy}`")
-        self.meta = read_json(path)
-        found = self.meta if isinstance(self.meta, dict) else {}
-        if (found.get("format"), found.get("version")) != (STORE_FORMAT, STORE_VERSION):
-            raise UserError(f"{path} is not a {STORE_FORMAT} of version {STORE_VERSION}; make it with `{remedy}`")
-        # Opened here once so that damage shows at once and not in the first batch.
+        super().__init__(folder, remedy)
+        self.meta = self._read_meta()
+        # Checked here once, so that damage shows at once and not in the first batch.
         self._check()
-
-    def _remake(self):
-        return f"delete {self.folder} and make it again with `{self.remedy}`"
-
-    def _damaged(self, path, reason):
-        return UserError(f"{path} {reason}; {self._remake()}")
 
     def _load(self, part):
         path = self.folder / f"{part}.npy"
         file = MappedFile(path, self._remake())
         array = file.array
         if array.dtype.kind != INDEX[part] and len(array):
-            raise self._damaged(path, f"holds {array.dtype}")
+            raise self._damaged(path.name, f"holds {array.dtype}")
         return file
 
     @cached_property
@@ -177,40 +141,37 @@ class FrameStore:
     def _check(self):
         for name in ("clips", "frames", "bytes"):
             if type(self.meta.get(name)) is not int:
-                raise self._damaged(self.folder / META_FILE, f"lacks or misstates {name}")
+                raise self._damaged(META_FILE, f"lacks or misstates {name}")
         index = {part: self._index(part) for part in INDEX}
         clips, frames = self.meta["clips"], self.meta["frames"]
         for part, array in index.items():
             expected = frames if part in ("numbers", "offsets", "sizes") else clips
             expected += part == "starts"
             if array.shape != (expected,):
-                raise self._damaged(self.folder / f"{part}.npy", f"has shape {array.shape}, expected ({expected},)")
+                raise self._damaged(f"{part}.npy", f"has shape {array.shape}, expected ({expected},)")
         ends = index["offsets"] + index["sizes"]
         starts = index["starts"]
         if starts[0] != 0 or starts[-1] != frames or (np.diff(starts) < 0).any():
-            raise self._damaged(self.folder / "starts.npy", "does not fit the other arrays")
+            raise self._damaged("starts.npy", "does not fit the other arrays")
         if frames and (index["offsets"].min() < 0 or index["sizes"].min() < 0 or ends.max() > self.meta["bytes"]):
-            raise self._damaged(self.folder / "offsets.npy", f"points outside {DATA_FILE}")
-        path = self.folder / DATA_FILE
+            raise self._damaged("offsets.npy", f"points outside {self.schema.data}")
+        path = self.folder / self.schema.data
         size = path.stat().st_size if path.is_file() else None
         if size is None:
-            raise self._damaged(path, "is missing")
+            raise self._damaged(path.name, "is missing")
         if size != self.meta["bytes"]:
-            raise self._damaged(path, f"has {size:,} bytes, expected {self.meta['bytes']:,}")
+            raise self._damaged(path.name, f"has {size:,} bytes, expected {self.meta['bytes']:,}")
         if changed := check_sums(self.folder, self.meta.get("sums")):
-            raise self._damaged(changed, "is not as it was written")
+            raise self._damaged(changed.name, "is not as it was written")
 
-    @cached_property
-    def _frames(self):
-        file = MappedFile(self.folder / DATA_FILE, self._remake(), np.uint8)
-        if file.array.size < self.meta["bytes"]:
-            raise self._damaged(self.folder / DATA_FILE, f"has fewer than {self.meta['bytes']:,} bytes")
-        return file
+    @property
+    def _bytes(self):
+        return self.meta["bytes"]
 
     @property
     def _data(self):
         # An empty file cannot be mapped.
-        return self._frames.array if self.meta["bytes"] else np.zeros(0, dtype=np.uint8)
+        return super()._data if self._bytes else np.zeros(0, dtype=np.uint8)
 
     def __len__(self):
         return len(self._index("names"))
@@ -262,7 +223,7 @@ class FrameStore:
             if crc != self.crc(clip):
                 bad.append(self.names[clip])
         if bad:
-            raise self._damaged(self.folder / DATA_FILE, f"has {len(bad):,} damaged clips, first {bad[0]}")
+            raise self._damaged(self.schema.data, f"has {len(bad):,} damaged clips, first {bad[0]}")
 
     def fingerprint(self, clips=None):
         """Short hex string that changes with names, lengths and images of ``clips`` (default: all)."""
@@ -272,7 +233,3 @@ class FrameStore:
         for part in ("lengths", "crcs"):
             digest.update(np.ascontiguousarray(self._index(part)[clips]))
         return digest.hexdigest()
-
-    def __getstate__(self):
-        cached = {name for name, value in vars(type(self)).items() if isinstance(value, cached_property)}
-        return {name: value for name, value in self.__dict__.items() if name not in cached}
