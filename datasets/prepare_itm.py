@@ -4,13 +4,13 @@
     python datasets/prepare_itm.py --captions f30k_precomp --json dataset_flickr30k.json --features DIR --out data/itm
     python datasets/prepare_itm.py --dataset coco --captions coco_precomp --features DIR --out data/itm
 
-expects {train,dev,test}_caps.txt and _ids.txt (of COCO testall as well), five captions per image. DIR holds an .npz
+reads {train,dev,test}_caps.txt and _ids.txt (of COCO testall as well), five captions per image. DIR holds an .npz
 file per image, named by its photo or image id (directly, or in folders), .tsv files of bottom-up attention, .pth files
 of grid features, or SCAN's {train,dev,test}_ims.npy, which have no boxes. Writes <out>/<dataset>/ with the captions,
 the vocabulary and the features (store/). With the official files it should print: flickr train 29,000, dev 1,014,
 test 1,000 images.
 
-A run that was interrupted goes on where it stopped when the same command is given again.
+The same command resumes a run that was interrupted.
 """
 
 import argparse
@@ -95,7 +95,7 @@ def prepare(
         store = pack_regions(features, folder / STORE_FOLDER, **options)
     splits = {name: _with_features(store, name, split, features, skip_missing) for name, split in splits.items()}
     write_tables(folder, splits, about)
-    _tell(folder, about, splits, store)
+    _print_summary(folder, about, splits, store)
     return {name: len(split.image_ids) for name, split in splits.items()}
 
 
@@ -143,8 +143,8 @@ def _with_features(store, name, split, features, skip_missing):
     return split.taken(present)
 
 
-def _tell(folder, about, splits, store):
-    """Print what there is, and where it differs from the published files."""
+def _print_summary(folder, about, splits, store):
+    """Print a summary, and where it differs from the published files."""
     import numpy as np
 
     from datasets.itm.files import OFFICIAL_COUNTS, VOCABULARY_FILE
@@ -156,7 +156,7 @@ def _tell(folder, about, splits, store):
         print(f"{name} {images:,} images, {len(split.captions):,} captions{differs}")
         double = images - len(np.unique(split.image_ids))
         if double:
-            print(f"note: {name}: {double:,} images come twice; each counts as a wrong answer to the other's captions")
+            print(f"note: {name}: {double:,} images occur twice; each counts as wrong for the captions of the other")
     words, counts = len(read_json(folder / VOCABULARY_FILE)["words"]), store.counts()
     print(f"vocabulary {words:,} words; images with {counts.min()} to {counts.max()} regions of {store.feature_size}")
     print(f"wrote {folder}")

@@ -78,7 +78,7 @@ def prepare(hdf5, out, split=None, skip_invalid=False, overwrite=False):
 
 
 def _describe_request(source, order, skip_invalid):
-    """What the store depends on; the same request gives the same store."""
+    """What the store depends on: equal requests give equal stores."""
     status = source.path.stat()
     rows = hashlib.blake2b(digest_size=8)
     for name, values in order.items():
@@ -103,7 +103,7 @@ def _finished_counts(out, request):
         counts = {split: len(open_mmimdb(out, split)) for split in SPLITS}
         return counts if read_json(Path(out) / META_FILE).get("request") == request else None
     except UserError:
-        # A damaged store is simply written again.
+        # A damaged store is written again.
         return None
 
 
@@ -142,7 +142,7 @@ def _write_store(folder, source, order, meta, skip_invalid):
 
 
 def _report(source, bad, what, skip_invalid):
-    """Stop at faulty films, or list them when they are to be left out; returns their ids."""
+    """Raise an error at faulty films, or list them if they are to be left out; returns their ids."""
     ids = source.ids[bad].tolist()
     if ids and not skip_invalid:
         raise UserError(

@@ -3,7 +3,7 @@
 
     python datasets/prepare_vgd.py --dataset refcoco --refer data/refer --out data/vgd
 
-expects data/refer/refcoco/instances.json and refs(unc).p (RefCOCO and RefCOCO+) or refs(umd).p (RefCOCOg), and
+reads data/refer/refcoco/instances.json and refs(unc).p (RefCOCO and RefCOCO+) or refs(umd).p (RefCOCOg), and
 writes data/vgd/refcoco/{train,val,testA,testB}.json, one record per expression. Features are packed into
 data/vgd/store, for all three data sets, from --features DIR or data/vgd/bua-r101-fix100/*.npz. With the official
 files RefCOCO has 120,624 / 10,834 / 5,657 / 5,095 expressions, RefCOCO+ 120,191 / 10,758 / 5,726 / 4,889, and
@@ -80,12 +80,12 @@ def prepare(dataset, refer, out, *, features=None, dtype="float16", workers=None
 
         remedy = f"python datasets/prepare_vgd.py --dataset {dataset} --refer {refer} --out {out} --features {tree}"
         pack_regions(tree, out / "store", remedy=remedy, dtype=dtype, workers=workers, skip_invalid=skip_invalid)
-    _tell_features(dataset, records, out)
+    _print_features(dataset, records, out)
     return {split: len(rows) for split, rows in records.items()}
 
 
 def _check_boxes(tree):
-    """Refuse features that grounding can do nothing with: it chooses among their boxes."""
+    """Refuse features without usable boxes: grounding chooses among the boxes."""
     from datasets.regions import grid
     from datasets.regions.packing import form_of
 
@@ -130,7 +130,7 @@ def _write_splits(dataset, path, refs, instances, out, skip_invalid):
     return records
 
 
-def _tell_features(dataset, records, out):
+def _print_features(dataset, records, out):
     """Print for how many images of each split there are no features in the store."""
     import numpy as np
 

@@ -3,12 +3,12 @@
 
     python datasets/prepare_vqa.py --data data/vqa --out data/vqa/store
 
-expects data/vqa/annotations/v2_*.json and the features in data/vqa/bua-r101-max100/{train2014,val2014,test2015}/*.npz
+reads data/vqa/annotations/v2_*.json and the features in data/vqa/bua-r101-max100/{train2014,val2014,test2015}/*.npz
 (or in --features DIR, which may also hold the .tsv files of bottom-up attention or LXMERT, or .pth files of grid
 features). With the official files it should print: train 443,757 questions, val 214,354 questions, test 447,793
 questions. Training finds the store by itself where it lies in data/vqa/store.
 
-A run that was interrupted goes on where it stopped when the same command is given again.
+The same command resumes a run that was interrupted.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def get_args_parser():
         "--min_answer_count",
         type=int,
         default=9,
-        help="least number of occurrences of an answer in train and val (default: %(default)s, as the originals)",
+        help="minimum number of occurrences of an answer in train and val (default: %(default)s, as the originals)",
     )
     work = add_packing_flags(parser)
     work.add_argument("--verify", action="store_true", help="only check what an earlier run made")
@@ -85,7 +85,7 @@ def prepare(
         data, out: Folder with ``annotations/``, folder of the store.
         features: Folder of the features, see `regions.packing.pack_regions`; None to find it in ``data``.
         visual_genome: Folder of the two Visual Genome files to copy into ``annotations/``, or None.
-        min_answer_count: Least number of occurrences of an answer in train and val.
+        min_answer_count: Minimum number of occurrences of an answer in train and val.
         dtype: ``float16`` or ``float32``.
         workers: Number of processes; None for one per processor.
         skip_invalid: Leave out faulty files instead of ending with an error.
@@ -110,7 +110,7 @@ def prepare(
     remedy = f"python datasets/prepare_vqa.py --data {data} --features {tree} --out {out}"
     store = pack_regions(tree, out, remedy=remedy, dtype=dtype, workers=workers, skip_invalid=skip_invalid)
     write_tables(out, folder, vocabulary, answers, min_answer_count)
-    _tell_regions(store, image_ids)
+    _print_regions(store, image_ids)
     return len(store.ids)
 
 
@@ -156,7 +156,7 @@ def _check_questions(folder):
         answered, differs = "", ""
         if part in ("train", "val") and not folder.has_annotations(part):
             raise UserError(
-                f"{folder.annotations_path(part)} is missing: the answers that can be given come from it; put the "
+                f"{folder.annotations_path(part)} is missing: the possible answers come from it; put the "
                 "official file there"
             )
         if folder.has_annotations(part):
@@ -170,11 +170,11 @@ def _check_questions(folder):
             differs = "" if expected == count else f" (the official VQA v2 has {expected:,})"
         print(f"{part} {count:,} questions{answered}{differs}")
     for name in folder.missing() if official else ():
-        print(f"note: {folder.folder / name} is not there; published networks use the words of all official files")
+        print(f"note: {folder.folder / name} is missing; published networks use the words of all official files")
     return image_ids
 
 
-def _tell_regions(store, image_ids):
+def _print_regions(store, image_ids):
     """Print how many regions images have, and for which images of each part there are none."""
     import numpy as np
 

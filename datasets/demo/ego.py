@@ -10,9 +10,9 @@ HELP = "synthetic colour and depth frames of gestures, in the folders of EgoGest
 CLIPS_PER_SUBJECT = 10
 CLIPS_PER_VIDEO = 5
 SIZE = (48, 36)
-SMALLEST_SIDE = 16
+MIN_SIDE = 16
 JPEG_QUALITY = 90
-# Generous: small files take whole blocks of the disk, and everything is there twice.
+# Generous: small files take complete blocks of the disk, and everything is stored twice.
 BYTES_PER_FRAME = 12_000
 FRAMES_PER_CLIP = 80
 DESCRIPTION = "synthetic hands in synthetic rooms, generated; not EgoGesture"
@@ -45,7 +45,7 @@ def make(args):
     """Write ``<out>/raw`` and ``<out>/labels-final-revised1``, and prepare ``<out>/dataset``.
 
     Raises:
-        UserError: impossible sizes, other data are in the way, or the folder cannot be written.
+        UserError: sizes are out of range, the folder holds other data, or it cannot be written.
     """
     # Imported here so that `--help` does not wait for it.
     from datasets.demo.ego_gestures import GESTURES
@@ -73,8 +73,8 @@ def _settings(args):
     """What the frames depend on."""
     if args.clips_per_subject < 1:
         raise UserError(f"--clips_per_subject {args.clips_per_subject}: must be 1 or more")
-    if min(args.size) < SMALLEST_SIDE:
-        raise UserError(f"--size {args.size[0]} {args.size[1]}: both must be {SMALLEST_SIDE} or more")
+    if min(args.size) < MIN_SIDE:
+        raise UserError(f"--size {args.size[0]} {args.size[1]}: both must be {MIN_SIDE} or more")
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: must be 0 or more")
     if args.workers is not None and args.workers < 1:
@@ -83,15 +83,15 @@ def _settings(args):
 
 
 def _is_complete(raw, about):
-    """Whether the frames are there already; data of other making are never replaced."""
+    """Whether the frames exist already; other data are never replaced."""
     if not raw.exists():
         return False
-    found = read_json(raw / "about.json") if (raw / "about.json").is_file() else None
-    found = found if isinstance(found, dict) else {}
-    complete = found.pop("complete", False)
-    if found != about:
-        what = "a demo of other sizes or another seed" if "settings" in found else "no demo"
-        raise UserError(f"{raw} is there and is {what}; it is not replaced: choose another --out, or delete it")
+    existing = read_json(raw / "about.json") if (raw / "about.json").is_file() else None
+    existing = existing if isinstance(existing, dict) else {}
+    complete = existing.pop("complete", False)
+    if existing != about:
+        what = "a demo of other sizes or another seed" if "settings" in existing else "not a demo"
+        raise UserError(f"{raw} exists and is {what}; it is not replaced: choose another --out, or delete it")
     return complete
 
 

@@ -30,7 +30,7 @@ FINGERS = (-0.5, -0.17, 0.17, 0.5)
 
 
 class Person:
-    """How one subject and the room around look: drawn once, for all clips of the subject.
+    """What one subject and the room look like: drawn once, for all clips of the subject.
 
     Args:
         rng: numpy Generator.

@@ -11,7 +11,7 @@ EASY_VQA_COUNTS = {"train": 6000, "dev": 1500, "test": 1500}
 SYNTHETIC_COUNTS = {"train": 900, "dev": 300, "test": 300}
 SHARES = {"train": 0.6, "dev": 0.2, "test": 0.2}
 QUESTIONS_PER_IMAGE = 3
-SMALLEST_SIDE = 32
+MIN_SIDE = 32
 FIELDS = ("features", "images", "genres", "imdb_ids")
 
 
@@ -72,7 +72,7 @@ def make(args):
 
 
 def _check_room(path, demo):
-    """Refuse what cannot fit, and never replace a file that is no demo."""
+    """Refuse data that do not fit on the disk, and never replace a file that is not a demo."""
     import math
     import shutil
 
@@ -89,13 +89,13 @@ def _check_room(path, demo):
                     return
         except OSError:
             pass
-        raise UserError(f"{path} is there and is no demo file; it is not replaced: choose another --out")
+        raise UserError(f"{path} exists and is not a demo file; it is not replaced: choose another --out")
 
 
 def _open_demo(args):
     counts = _counts(args, EASY_VQA_COUNTS if args.source == "easy-vqa" else SYNTHETIC_COUNTS)
-    if args.image_size and min(args.image_size) < SMALLEST_SIDE:
-        raise UserError(f"--image_size {args.image_size[0]} {args.image_size[1]}: both must be {SMALLEST_SIDE} or more")
+    if args.image_size and min(args.image_size) < MIN_SIDE:
+        raise UserError(f"--image_size {args.image_size[0]} {args.image_size[1]}: both must be {MIN_SIDE} or more")
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: must be 0 or more")
     if args.source == "easy-vqa":
@@ -129,7 +129,7 @@ def write_hdf5(path, demo):
     """Write ``demo`` in the official form, block by block.
 
     Args:
-        path: The file to write; it is whole or absent.
+        path: The file to write; an error leaves no partial file.
         demo: Has ``counts``, ``label_names``, ``image_shape``, ``description``, ``synthetic`` and
             ``blocks()``, which yields dicts of ``images`` uint8 (n, 3, H, W), ``features``
             float32 (n, 300), ``genres`` (n, G) and ``imdb_ids`` (n,), train, dev and test in turn.

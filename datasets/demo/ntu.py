@@ -9,7 +9,7 @@ from util.files import atomic_path, write_json, write_text
 HELP = "videos and skeletons of eight synthetic actions in the file forms of NTU RGB+D"
 SUBJECTS = 40
 # The first test subject; with fewer subjects a split would be empty.
-LEAST_SUBJECTS = 3
+MIN_SUBJECTS = 3
 REPETITIONS = 2
 SIZE = 32
 RAW_SIZE = (96, 54)
@@ -69,7 +69,7 @@ def make(args):
     todo = [clip for clip in clips if not all(path.exists() for path in _paths(clip))]
     for clip, done in progress(map_tasks(write_clip, todo, workers), "making clips", total=len(todo), unit="clip"):
         if done is None:
-            raise UserError(f"the process that made {clip.id} died: out of memory? give fewer --workers")
+            raise UserError(f"the process that made {clip.id} died, perhaps out of memory: give fewer --workers")
     print(f"wrote {videos} and {skeletons}: {about['description']} ({len(clips):,} clips)")
     prepare_store(videos, skeletons, out / "dataset", size=args.size, workers=workers)
     flags = f"--datadir {out / 'dataset'} --num_outputs {len(CLASSES)} --backbone_weights random"
@@ -77,10 +77,8 @@ def make(args):
 
 
 def _check(args):
-    if not LEAST_SUBJECTS <= args.subjects <= SUBJECTS:
-        raise UserError(
-            f"--subjects {args.subjects}: must be {LEAST_SUBJECTS} to {SUBJECTS}, so that no split is empty"
-        )
+    if not MIN_SUBJECTS <= args.subjects <= SUBJECTS:
+        raise UserError(f"--subjects {args.subjects}: must be {MIN_SUBJECTS} to {SUBJECTS}, so that no split is empty")
     if not 1 <= args.repetitions <= 999:
         raise UserError(f"--repetitions {args.repetitions}: must be 1 to 999")
     if args.seed < 0:
@@ -88,7 +86,7 @@ def _check(args):
 
 
 def _keep_about(out, about):
-    """Note what the folder holds; refuse one that holds anything else."""
+    """Record what the folder holds; refuse a folder that holds anything else."""
     from datasets.ntu.tree import ABOUT_FILE, read_about
 
     if (out / ABOUT_FILE).is_file():
@@ -98,7 +96,7 @@ def _keep_about(out, about):
                 f"{out} holds {old.get('description')!r}, not {about['description']!r}: choose another --out"
             )
     elif any((out / name).exists() for name in ("nturgb+d_rgb", "nturgb+d_skeletons", "dataset")):
-        raise UserError(f"{out} holds NTU data that are no demo; nothing is replaced there: choose another --out")
+        raise UserError(f"{out} holds NTU data that are not a demo; they are not replaced: choose another --out")
     else:
         write_json(out / ABOUT_FILE, about)
 
@@ -141,7 +139,7 @@ def write_clip(clip):
     figure = scenes.figure(action, length, subject, draw)
     persons = [[joints] for joints in figure]
     if company:
-        # The other one stands there for a part of the time.
+        # The other person is present for a part of the time.
         other = scenes.figure(len(scenes.CLASSES), length, scenes.draw_subject(draw), draw)
         for frame in range(int(draw.integers(0, length // 2)), length):
             persons[frame].append(other[frame])

@@ -118,10 +118,10 @@ def write_flickr(out, splits, seed, about):
         texts, ids = [], []
         for scene in scenes:
             imgid = len(images)
-            found = captions(words_of(seed, "itm", scene.number), scene)
-            images.append(_flickr_image(imgid, scene.number, "val" if split == "dev" else split, found))
-            texts += found
-            ids += [imgid] * (1 if split == "train" else len(found))
+            texts_of_scene = captions(words_of(seed, "itm", scene.number), scene)
+            images.append(_flickr_image(imgid, scene.number, "val" if split == "dev" else split, texts_of_scene))
+            texts += texts_of_scene
+            ids += [imgid] * (1 if split == "train" else len(texts_of_scene))
         folder = out / ITM_RAW / PRECOMP
         write_text(folder / f"{split}_caps.txt", "".join(f"{text}\n" for text in texts))
         write_text(folder / f"{split}_ids.txt", "".join(f"{imgid}\n" for imgid in ids))
@@ -131,11 +131,11 @@ def write_flickr(out, splits, seed, about):
     return counts
 
 
-def _flickr_image(imgid, number, split, found):
-    sentids = [imgid * len(found) + place for place in range(len(found))]
+def _flickr_image(imgid, number, split, texts):
+    sentids = [imgid * len(texts) + place for place in range(len(texts))]
     sentences = [
         {"sentid": sentid, "imgid": imgid, "raw": text, "tokens": text.replace(",", "").replace(":", "").split()}
-        for sentid, text in zip(sentids, found, strict=True)
+        for sentid, text in zip(sentids, texts, strict=True)
     ]
     about = {"imgid": imgid, "filename": picture_name(number), "split": split}
     return about | {"sentids": sentids, "sentences": sentences}

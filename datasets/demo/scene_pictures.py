@@ -21,7 +21,7 @@ COUNTS = (3, 6)
 JITTER, SLOPE = 12, 8
 # Free pixels between two shapes, and between a shape and the border.
 GAP = 4
-# Two shapes in three scenes are so much alike that attributes alone hardly tell them apart.
+# Share of the scenes with two shapes that are so similar that attributes alone hardly distinguish them.
 TWIN_SHARE = 0.65
 SAME_SIZE_SHARE = 0.5
 TRIES = 60

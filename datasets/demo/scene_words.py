@@ -39,7 +39,7 @@ SHARES = (0.3, 0.2, 0.5)
 # Weight of descriptions by number of attributes, from 0 to 3: where one tells a shape apart, more are often named.
 RICHNESS = (0.5, 1, 3, 2)
 # Proposals of a kind before another kind is drawn, and draws of a kind per expression.
-TRIES, MOST_ROUNDS = 12, 3
+TRIES, MAX_ROUNDS = 12, 3
 CAPTIONS = 5
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
@@ -97,7 +97,7 @@ def ahead(thing, other, direction):
 
 
 def beside(candidates, anchor, direction):
-    """Those of ``candidates`` that are clearly on that side of ``anchor``; None where one of them is neither nor."""
+    """Those of ``candidates`` that are clearly on that side of ``anchor``; None if one is clearly on neither."""
     distances = [ahead(one, anchor, direction) for one in candidates]
     if any(abs(distance) < CLEAR for distance in distances):
         return None
@@ -114,19 +114,19 @@ def expressions(draw, target, things, count):
         count: Number of expressions.
 
     Returns:
-        List of str; shorter, even empty, where none was found in a fixed number of tries.
+        List of str; shorter or empty if a fixed number of tries gives fewer.
     """
-    found = []
+    texts = []
     makers = (_by_attributes, _by_outermost_place, _by_neighbour)
-    for _ in range(MOST_ROUNDS * count):
-        if len(found) == count:
+    for _ in range(MAX_ROUNDS * count):
+        if len(texts) == count:
             break
         make = draw.choices(makers, SHARES)[0]
         proposals = (make(draw, target, things) for _ in range(TRIES))
-        text = next((text for text in proposals if text and text not in found), None)
+        text = next((text for text in proposals if text and text not in texts), None)
         if text:
-            found.append(text)
-    return [text if draw.random() < 0.5 else f"the {text}" for text in found]
+            texts.append(text)
+    return [text if draw.random() < 0.5 else f"the {text}" for text in texts]
 
 
 def _by_attributes(draw, target, things):
@@ -168,11 +168,11 @@ def _by_neighbour(draw, target, things):
         return None
     fitting = chosen.matches(rest)
     if draw.random() < NEXT_SHARE:
-        where, found = draw.choice(NEXT), [nearest(fitting, anchor)]
+        where, fits = draw.choice(NEXT), [nearest(fitting, anchor)]
     else:
         direction = draw.choice(list(DIRECTIONS))
-        where, found = draw.choice(BESIDE[direction]), beside(fitting, anchor, direction)
-    return f"{chosen.words(draw)} {where} the {name.words(draw)}" if found == [target] else None
+        where, fits = draw.choice(BESIDE[direction]), beside(fitting, anchor, direction)
+    return f"{chosen.words(draw)} {where} the {name.words(draw)}" if fits == [target] else None
 
 
 def captions(draw, scene):

@@ -22,16 +22,16 @@ from util.files import read_json, write_json
 TASKS = ("vqa", "vgd", "itm")
 # Pictures of the training split, of each split that is scored, and of the matching's dev and test.
 TRAIN, SCORED, MATCHED = 2000, 200, 100
-# Few pixels of each shape, so that its place, five numbers, counts beside them.
+# Few pixels per shape, so that the five numbers of its place carry weight.
 FEATURE_SIZE = 128
-# Counted up when other pictures or words come of the same numbers.
+# Increased when the same settings give other pictures or words.
 VERSION = 1
 IMAGES, FEATURES, META_FILE = "images", "features", "meta.json"
 DESCRIPTION = "synthetic scenes of coloured shapes, generated; neither photographs nor words of people"
 
 
 def make(out, *, train=TRAIN, scored=SCORED, matched=MATCHED, seed=0, tasks=TASKS, workers=1):
-    """Write or complete the scenes in ``out``; nothing is done where everything is there.
+    """Write or complete the scenes in ``out``; does nothing if they are complete.
 
     Args:
         out: Folder.
@@ -40,13 +40,13 @@ def make(out, *, train=TRAIN, scored=SCORED, matched=MATCHED, seed=0, tasks=TASK
         matched: Number of pictures among which matching is scored (dev and test), at most ``scored``.
         seed: Seed of pictures and words.
         tasks: Which of ``vqa``, ``vgd`` and ``itm`` to prepare; others can be added later.
-        workers: Number of processes. The pictures are so small that others take longer to start than they save.
+        workers: Number of processes. The pictures are so small that starting more takes longer than it saves.
 
     Returns:
         dict: the content of meta.json.
 
     Raises:
-        UserError: a number cannot be, or ``out`` cannot be written or holds other data.
+        UserError: a number is out of range, or ``out`` cannot be written or holds other data.
     """
     settings = {"train": train, "scored": scored, "matched": matched, "seed": seed, "version": VERSION}
     _check(settings, tasks, workers)
@@ -57,7 +57,7 @@ def make(out, *, train=TRAIN, scored=SCORED, matched=MATCHED, seed=0, tasks=TASK
     if not tasks:
         print(f"already up to date: {out}")
         return read_json(out / META_FILE)
-    # What is done stays whole while other tasks are added.
+    # Finished tasks stay valid while others are added.
     write_json(out / META_FILE, about | {"tasks": done, "complete": bool(done)})
     _write_scenes(out, about, tasks)
     _make_features(out, workers)
@@ -89,14 +89,14 @@ def _done(out, about):
 
     path = out / META_FILE
     if path.exists():
-        found = read_json(path)
-        if not isinstance(found, dict) or {name: found.get(name) for name in about} != about:
+        meta = read_json(path)
+        if not isinstance(meta, dict) or {name: meta.get(name) for name in about} != about:
             raise UserError(f"{out} holds other data, or scenes of other settings ({path}); choose another --out")
-        return [task for task in found.get("tasks", ()) if (out / task).is_dir()]
-    # Only what is written here: runs may lie there before the data do.
+        return [task for task in meta.get("tasks", ()) if (out / task).is_dir()]
+    # Only what is written here: the folder may already hold runs.
     for name in (IMAGES, FEATURES, files.REFER, files.ITM_RAW, *TASKS):
         if (out / name).exists():
-            raise UserError(f"{out} holds {name} of other data, which no scenes replace; choose another --out")
+            raise UserError(f"{out} holds {name} of other data, which are not replaced; choose another --out")
     return []
 
 

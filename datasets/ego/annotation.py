@@ -94,7 +94,7 @@ class Annotation(NamedTuple):
 
 
 def read_annotation(path):
-    """Read the annotation; entries that make no sense become faults, so that the caller can decide.
+    """Read the annotation; invalid entries become faults, so that the caller can decide what to do.
 
     Args:
         path: JSON file ``{"labels": [names], "database": {"<colour folder>_<n>": {"subset": ...,
@@ -111,13 +111,13 @@ def read_annotation(path):
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(labels, list) or not labels or not isinstance(database, dict):
         raise UserError(
-            f'{path} is no EgoGesture annotation: expected {{"labels": [names], "database": {{clip: ...}}}}; fetch'
+            f'{path} is not an EgoGesture annotation: expected {{"labels": [names], "database": {{clip: ...}}}}; fetch'
             f" {ANNOTATION_FILE} again, or make it with `python datasets/prepare_ego.py --dir DIR --labels LABELS`"
         )
     label_names = [str(label) for label in labels]
     if len(set(label_names)) < len(label_names):
         twice = next(name for name in label_names if label_names.count(name) > 1)
-        raise UserError(f"{path} lists the label {twice!r} twice; every class needs a name of its own")
+        raise UserError(f"{path} lists the label {twice!r} twice; the names of the classes must differ")
     numbers = {name: number for number, name in enumerate(label_names)}
     clips, faults = [], []
     for name, entry in database.items():
@@ -144,9 +144,9 @@ def _parse(name, entry, numbers):
 
 
 def make_clip(name, subset, folder, label, bounds):
-    """A `Clip` from ``bounds``, its first and last frame as numbers or texts; a `Fault` if they make no sense."""
+    """A `Clip` from ``bounds``, its first and last frame as numbers or texts; a `Fault` if they are invalid."""
     try:
-        start, end = map(whole, bounds)
+        start, end = map(whole_number, bounds)
     except (TypeError, ValueError, OverflowError):
         return Fault(name, f"frames {bounds[0]!r} to {bounds[1]!r} are not whole numbers")
     if end >= 2**31:
@@ -156,15 +156,15 @@ def make_clip(name, subset, folder, label, bounds):
     return Clip(name, subset, folder, label, start, end)
 
 
-def whole(value):
+def whole_number(value):
     """A whole number from a number or text such as "12.0".
 
     Raises:
-        TypeError, ValueError, OverflowError: it is none.
+        TypeError, ValueError, OverflowError: it is not one.
     """
     number = float(value)
     if number != int(number) or isinstance(value, bool):
-        raise ValueError(f"{value!r} is no whole number")
+        raise ValueError(f"{value!r} is not a whole number")
     return int(number)
 
 
@@ -225,17 +225,17 @@ def annotation_of_labels(folder, label_names=GESTURES):
 
 def _label_files(folder):
     """Yield subset, ``SubjectXX/SceneY``, group number and path of every label file, in order."""
-    found = []
+    label_files = []
     subset_of = {subject: subset for subset, subjects in SUBJECTS.items() for subject in subjects}
     for name in list_files(folder, depth=2) if Path(folder).is_dir() else ():
         place = re.fullmatch(r"subject(\d+)/scene(\d+)/group(\d+)\.csv", name.lower(), re.ASCII)
         if place:
-            found.append((*map(int, place.groups()), Path(folder) / name))
-    if not found:
+            label_files.append((*map(int, place.groups()), Path(folder) / name))
+    if not label_files:
         raise UserError(
             f"--labels {folder} holds no subjectXX/SceneY/GroupZ.csv: give EgoGesture's labels-final-revised1"
         )
-    for subject, scene, number, path in sorted(found):
+    for subject, scene, number, path in sorted(label_files):
         if subject not in subset_of:
             raise UserError(f"{path}: subject {subject} is not among the official subjects 1..{len(subset_of)}")
         yield subset_of[subject], f"Subject{subject:02d}/Scene{scene}", number, path
@@ -247,7 +247,7 @@ def _rows(path):
         reader = csv.reader(io.StringIO(read_text(path), newline=""))
         for row in reader:
             cells = [cell.strip() for cell in row]
-            # A class without frames is nothing that can be shown.
+            # A row without frames has nothing to show.
             if any(cell and cell.lower() != "nan" for cell in cells[1:3]):
                 yield reader.line_num, cells
     except (UserError, csv.Error) as error:
@@ -255,9 +255,9 @@ def _rows(path):
 
 
 def _clip(name, subset, folder, cells, label_names):
-    """The `Clip` of one row, or the reason why it is none."""
+    """The `Clip` of one row, or the reason why it is invalid."""
     try:
-        label = whole(cells[0])
+        label = whole_number(cells[0])
     except (ValueError, OverflowError):
         return f"the class {cells[0]!r} is not a whole number"
     if not 1 <= label <= len(label_names):

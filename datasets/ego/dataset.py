@@ -63,7 +63,7 @@ def open_ego(
         views: 0 draws anew in every epoch, K repeats the draws of the first K epochs.
         sample_size: Height and width of the frames given, in pixels.
         sample_duration: Number of frames given.
-        skip_invalid: Leave out clips that the annotation or the folders lack frames of; see ``skipped``.
+        skip_invalid: Leave out clips that are invalid in the annotation, or whose frames are missing; see ``skipped``.
 
     Returns:
         An `EgoGesture` dataset.
@@ -89,7 +89,7 @@ def open_ego(
 
 
 def _find_data(folder, annotation):
-    """The frames in ``folder`` and the path of the annotation."""
+    """The frames in ``folder`` and the path of their annotation."""
     if (folder / META_FILE).is_file():
         frames = PreparedFrames(folder)
         return frames, Path(annotation or frames.annotation)
@@ -127,7 +127,7 @@ def _usable_clips(frames, path, split, skip_invalid):
             fault = frames.fault(clip)
             clips.append(clip) if fault is None else faults.append(fault)
     if not skip_invalid:
-        refuse_faults(faults, path, "mend that, or leave such clips out with --skip_invalid")
+        refuse_faults(faults, path, "fix that, or leave such clips out with --skip_invalid")
     skipped += faults
     if not clips:
         wanted = " or ".join(SPLITS[split])
@@ -150,9 +150,9 @@ class EgoGesture(Dataset):
         labels: numpy int64 (N,).
         skipped: list of `Fault` of the clips that are left out.
         fingerprint: Short hex string that changes with the content and with all that changes what `read` gives.
-        identity: As ``fingerprint``, but the same for a copy of the data elsewhere, and whatever the options.
-        description: What the data are, in words.
-        synthetic: Whether they are made up.
+        identity: As ``fingerprint``, but the same for a copy of the data elsewhere and for other options.
+        description: What the data are.
+        synthetic: Whether they are synthetic.
     """
 
     def __init__(self, split, frames, clips, label_names, skipped, options):
@@ -169,7 +169,7 @@ class EgoGesture(Dataset):
 
     @property
     def identity(self):
-        """See the class."""
+        """See the class docstring."""
         return short_hash(self._frames.identity(self._clips), self.label_names, self.ids, self.labels)
 
     @property
@@ -180,20 +180,20 @@ class EgoGesture(Dataset):
         return len(self._clips)
 
     def read(self, indices, only=FIELDS, without=(), epoch=0):
-        """One batch without the inputs that nobody needs; those are not even decoded.
+        """One batch without the inputs that are not needed, which are not even decoded.
 
         Args:
             indices: Clip numbers.
             only: Inputs to read.
             without: Inputs to leave out.
-            epoch: Which epoch's random draws to use, one for all or one per clip; no matter without augmentation.
+            epoch: Which epoch's random draws to use, one for all clips or one per clip; ignored without augmentation.
 
         Returns:
             dict of rgb uint8 (B, 3, T, S, S) and depth uint8 (B, 1, T, S, S), as far as wanted, label
             int64 (B,) and index int64 (B,). Values are as stored, without any normalisation.
 
         Raises:
-            UserError: a frame is missing or no whole image.
+            UserError: a frame is missing, or is not a complete image.
         """
         rows = np.asarray(indices, dtype=np.int64).copy()
         if rows.size and (rows.min() < 0 or rows.max() >= len(self)):

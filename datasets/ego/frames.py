@@ -20,7 +20,7 @@ FIELDS = ("rgb", "depth")
 PREPARED_FORMAT = "ego-store"
 PREPARED_VERSION = 1
 META_FILE = "meta.json"
-# Says what the data are where they are not the official ones: {"description": words, "synthetic": bool}.
+# Describes data that are not the official ones: {"description": words, "synthetic": bool}.
 ABOUT_FILE = "about.json"
 SCALES = (1.0, 0.84089641525, 0.7071067811803005, 0.5946035574934808, 0.4999999999911653)
 CHANNELS = {"rgb": 3, "depth": 1}
@@ -37,7 +37,7 @@ def describe_folder(folder):
     path = Path(folder) / ABOUT_FILE
     about = read_json(path) if path.is_file() else {}
     if not isinstance(about, dict):
-        raise UserError(f'{path} must hold {{"description": words, "synthetic": true or false}}; mend or delete it')
+        raise UserError(f'{path} must hold {{"description": words, "synthetic": true or false}}; fix or delete it')
     return {
         "description": str(about.get("description", "EgoGesture")),
         "synthetic": bool(about.get("synthetic", False)),
@@ -96,7 +96,7 @@ class FrameFolders:
         return None
 
     def known_faults(self):
-        """Clips that are left out on purpose: none here."""
+        """Clips that are deliberately left out: none here."""
         return []
 
     def jpeg(self, clip, field, position):
@@ -110,7 +110,7 @@ class FrameFolders:
     def fingerprint(self, clips):
         """Short hex string from names, times of folders, and sizes and times of the first frames.
 
-        A frame that is rewritten in place within a clip does not show here; it does in a prepared store.
+        A frame that is rewritten in place within a clip does not change it; in a prepared store it does.
         """
         digest = hashlib.blake2b(digest_size=8)
         for clip in clips:
@@ -196,7 +196,7 @@ class PreparedFrames:
             digest.update(store.fingerprint([store.row(clip.name) for clip in clips]).encode())
         return digest.hexdigest()
 
-    # The content alone decides it already.
+    # It depends on the content alone already.
     identity = fingerprint
 
     def remedy(self):
@@ -239,7 +239,7 @@ def draw_crop(rng):
 
 
 def sample_generator(seed, epoch, index):
-    """The generator of all draws of sample ``index`` in ``epoch``; nothing else can change them."""
+    """The generator of all draws for sample ``index`` in ``epoch``; they depend on nothing else."""
     return random.Random(f"{seed} {epoch} {index}")
 
 
@@ -279,7 +279,7 @@ def decode(data, field):
         A Pillow image of mode RGB or L, see `datasets.storage.pictures`.
 
     Raises:
-        ValueError: the bytes are no whole image.
+        ValueError: the bytes are not a complete image.
     """
     try:
         return OPENERS[field](io.BytesIO(data))

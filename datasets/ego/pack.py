@@ -1,4 +1,4 @@
-"""Packs the frames of EgoGesture clips into two frame stores; what is in stays in when the work is interrupted."""
+"""Packs the frames of EgoGesture clips into two frame stores; interrupted work keeps what it has packed."""
 
 import contextlib
 import hashlib
@@ -23,7 +23,7 @@ from util.progress import progress
 from util.text_files import read_text
 
 FAULTS_FILE = "left_out.txt"
-KILLED = "the process that read it was killed, perhaps for want of memory (try --workers 1)"
+KILLED = "the process that read it was killed, perhaps because memory ran out (try --workers 1)"
 
 
 def digest_of(path):
@@ -32,7 +32,7 @@ def digest_of(path):
 
 
 def load_clip(frames, fields, clip):
-    """Read the image files of a clip and decode each of them whole.
+    """Read the image files of a clip, and decode each one completely.
 
     Args:
         frames: A `FrameFolders`.
@@ -49,13 +49,13 @@ def load_clip(frames, fields, clip):
             path = frames.path(clip, field, position)
             try:
                 data = frames.jpeg(clip, field, position)
-                found = decode(data, field).size
+                actual = decode(data, field).size
             except (OSError, ValueError) as error:
                 reason = (error.strerror or error) if isinstance(error, OSError) else error
                 return f"{path} cannot be read ({reason})"
-            size = size or found
-            if found != size:
-                return f"{path} has {found[0]}x{found[1]} pixels, the clip's first frame {size[0]}x{size[1]}"
+            size = size or actual
+            if actual != size:
+                return f"{path} has {actual[0]}x{actual[1]} pixels, the clip's first frame {size[0]}x{size[1]}"
             images[field].append(data)
     return images
 
@@ -78,8 +78,8 @@ def check_clips(frames, clips, workers, decode_all):
     Returns:
         list of `Fault`, in the order of the clips.
     """
-    found = [frames.fault(clip) for clip in progress(clips, "looking for frames", unit="clip")]
-    reasons = {fault.name: fault.reason for fault in found if fault is not None}
+    missing = [frames.fault(clip) for clip in progress(clips, "looking for frames", unit="clip")]
+    reasons = {fault.name: fault.reason for fault in missing if fault is not None}
     if decode_all:
         complete = [clip for clip in clips if clip.name not in reasons]
         results = map_tasks(partial(check_clip, frames), complete, workers)
@@ -109,22 +109,22 @@ def finished_store(out, annotation, skip_invalid):
 
 
 def pack(folder, out, annotation, *, workers=1, skip_invalid=False, faults=()):
-    """Copy the frames that the clips need, byte for byte, into ``out``; goes on with what an earlier run did.
+    """Copy the frames that the clips need, byte for byte, into ``out``; resumes what an earlier run began.
 
     Args:
         folder: The official folder.
         out: Folder of ``rgb``, ``depth``, a copy of the annotation and ``meta.json``.
         annotation: The annotation file.
         workers: Number of processes that read and check.
-        skip_invalid: Finish although clips have to be left out.
-        faults: list of `Fault` of clips that were given up earlier.
+        skip_invalid: Finish even if clips have to be left out.
+        faults: list of `Fault` of clips that were already found to be unusable.
 
     Returns:
         list of `Fault`: what is left out.
 
     Raises:
-        UserError: clips have to be left out without ``skip_invalid`` (the others are packed nevertheless), all of
-            them have to, ``out`` was begun with another annotation, or cannot be written.
+        UserError: clips cannot be used and ``skip_invalid`` is false (the others are packed nevertheless), no clip can
+            be used, ``out`` was begun with another annotation, or it cannot be written.
     """
     folder, out = Path(folder), Path(out)
     frames, known = FrameFolders(folder), read_annotation(annotation)
@@ -170,7 +170,7 @@ def _add_clips(out, frames, clips, writers, workers):
 
 
 def _report(out, faults, total, skip_invalid):
-    """List what is left out; stop unless that is wanted."""
+    """List the clips that are left out; raise an error unless ``skip_invalid`` is set."""
     path = out / FAULTS_FILE
     if not faults:
         path.unlink(missing_ok=True)
@@ -181,5 +181,5 @@ def _report(out, faults, total, skip_invalid):
     if not skip_invalid:
         raise UserError(
             f"{len(faults):,} of {total:,} clips cannot be packed, first {faults[0]}; all reasons are in {path}; the"
-            " others are kept: mend these and run the same command again, or leave them out with --skip_invalid"
+            " others are kept: fix these and run the same command again, or leave them out with --skip_invalid"
         )

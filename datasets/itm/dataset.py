@@ -69,18 +69,18 @@ def open_itm(
     _check(dataset, split, padding)
     folder, command = Path(data) / dataset, prepare_command(data, dataset)
     remedy = f"{command} --features NPZ_DIR"
-    meta, found = read_meta(folder, remedy), read_split(folder, split, remedy)
+    meta, captions = read_meta(folder, remedy), read_split(folder, split, remedy)
     wanted = {"remedy": command, "feature_size": feature_size, "max_regions": max_regions, "skip_missing": skip_missing}
-    source, image_rows, kept = open_features(features or folder / STORE_FOLDER, found.image_ids, **wanted)
+    source, image_rows, kept = open_features(features or folder / STORE_FOLDER, captions.image_ids, **wanted)
     size = SMALL_SIZE if small else len(image_rows)
-    found, image_rows = found.taken(kept).taken(slice(size)), image_rows[:size]
-    if len(found.image_ids) < 2:
-        raise UserError(f"{folder / split}.json has fewer than two images: matching needs others to tell them from")
+    captions, image_rows = captions.taken(kept).taken(slice(size)), image_rows[:size]
+    if len(captions.image_ids) < 2:
+        raise UserError(f"{folder / split}.json has fewer than two images: matching needs at least two")
     if vocabulary is None:
         vocabulary = Vocabulary.from_dict(read_json(folder / VOCABULARY_FILE), str(folder / VOCABULARY_FILE))
     sizes = {"max_regions": max_regions, "max_tokens": max_tokens, "num_hard": num_hard}
     options = {"padding": padding, "seed": seed, **sizes}
-    return ITM((dataset, split, meta), found, (source, image_rows), vocabulary, options)
+    return ITM((dataset, split, meta), captions, (source, image_rows), vocabulary, options)
 
 
 def _check(dataset, split, padding):
@@ -100,23 +100,23 @@ class ITM(Dataset):
         negatives: `Negatives` of all n images, also where only a share of the captions are samples.
         feature_size: Width D of the region features.
         has_boxes: Whether regions have places; without, all boxes are zeros.
-        has_answers: True: what belongs together is always known.
+        has_answers: True: the matching pairs are always known.
         options: dict of padding, max_regions, max_tokens, num_hard and seed.
         fingerprint: Short hex string that changes with content and options.
-        identity: As ``fingerprint``, but the same for a copy of the data elsewhere, and whatever the options.
-        description: What the data are, in words.
-        synthetic: Whether they are made up.
+        identity: As ``fingerprint``, but the same for a copy of the data elsewhere and for other options.
+        description: What the data are.
+        synthetic: Whether they are synthetic.
         extraction: How the features were made, as far as it is known (dict or None).
     """
 
     has_answers = True
 
-    def __init__(self, about, found, regions, vocabulary, options):
+    def __init__(self, about, captions, regions, vocabulary, options):
         (self.dataset, self.split, meta), (self._source, image_rows) = about, regions
         self.vocabulary, self.options = vocabulary, options
-        self.image_ids = found.image_ids
+        self.image_ids = captions.image_ids
         self._image_rows = image_rows.astype(np.int32)
-        self._tokens = vocabulary.encode(found.captions, options["max_tokens"])
+        self._tokens = vocabulary.encode(captions.captions, options["max_tokens"])
         self._samples = np.arange(len(self._tokens))
         self.negatives = Negatives(len(image_rows), options["num_hard"])
         self.negatives.draw(options["seed"], 0)
@@ -132,9 +132,9 @@ class ITM(Dataset):
             part: ``("first", f)`` or ``("last", f)``, see `regions.samples.cut`.
         """
         piece = cut(self.num_images, part)
-        found = copy.copy(self)
-        found._samples = self._samples[CAPTIONS_PER_IMAGE * piece.start : CAPTIONS_PER_IMAGE * piece.stop]
-        return found
+        part_of_self = copy.copy(self)
+        part_of_self._samples = self._samples[CAPTIONS_PER_IMAGE * piece.start : CAPTIONS_PER_IMAGE * piece.stop]
+        return part_of_self
 
     @property
     def num_images(self):
@@ -143,7 +143,7 @@ class ITM(Dataset):
 
     @property
     def fingerprint(self):
-        """See the class."""
+        """See the class docstring."""
         facts = [self._source.fingerprint(), self.dataset, self.split, sorted(self.options.items())]
         digest = hashlib.blake2b(json.dumps(facts).encode(), digest_size=8)
         for array in (self.image_ids, self._image_rows, self._tokens, self._samples):
@@ -152,7 +152,7 @@ class ITM(Dataset):
 
     @property
     def identity(self):
-        """See the class."""
+        """See the class docstring."""
         arrays = (self.image_ids, self._image_rows, self._tokens, self._samples)
         return short_hash(self._source.identity(), self.dataset, self.split, *arrays)
 

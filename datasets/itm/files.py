@@ -30,7 +30,7 @@ OFFICIAL_COUNTS = {
 }
 STORE_FOLDER, META_FILE, VOCABULARY_FILE = "store", "meta.json", "vocabulary.json"
 FORMAT, VERSION = "image-captions", 1
-# Pixels of an image whose size nobody noted; only box features, which have no boxes here, would read it.
+# Stands for the unknown image size; only features of boxes, which are missing here, would use it.
 UNKNOWN_SIZE = 1.0
 
 
@@ -57,7 +57,7 @@ class Split(NamedTuple):
 
 
 def read_precomp(folder, split):
-    """The captions and ids of a split as they stand in its two files.
+    """The captions and ids of a split, unchanged from its two files.
 
     Args:
         folder: Folder of the files.
@@ -67,8 +67,8 @@ def read_precomp(folder, split):
         `Split`; its ids are those of the file.
 
     Raises:
-        UserError: a file is missing or no text, captions are not five per image, one has no words, or an id is no
-            number.
+        UserError: a file is missing or not text, there are not five captions per image, one has no words, or an id is
+            not a number.
     """
     paths = [Path(folder) / f"{split}_{kind}.txt" for kind in ("caps", "ids")]
     captions, ids = (_lines(path) for path in paths)
@@ -81,16 +81,16 @@ def read_precomp(folder, split):
             raise UserError(f"{paths[0]} line {number} is a caption without words: {caption!r}; write one there")
     for number, text in enumerate(ids, start=1):
         if not (text.isascii() and text.isdigit() and len(text) < 19):
-            raise UserError(f"{paths[1]} line {number} is {text[:40]!r}, no image id; expected a number per line")
+            raise UserError(f"{paths[1]} line {number} is {text[:40]!r}, not an image id; expected a number per line")
     images = len(captions) // CAPTIONS_PER_IMAGE
-    found = _per_image(np.array(ids, dtype=np.int64), len(captions), paths[1])
-    return Split(found, captions, np.arange(images), images)
+    image_ids = _per_image(np.array(ids, dtype=np.int64), len(captions), paths[1])
+    return Split(image_ids, captions, np.arange(images), images)
 
 
 def _lines(path):
     if not path.exists():
         raise UserError(f"{path} is missing; give --captions the folder of the *_caps.txt and *_ids.txt")
-    # Not splitlines(): a caption may hold characters that it takes for line ends.
+    # Not splitlines(), which splits at characters that a caption may hold.
     lines = read_text(path).split("\n")
     return [line.strip() for line in (lines[:-1] if lines[-1] == "" else lines)]
 
@@ -111,7 +111,7 @@ def _per_image(ids, captions, path):
         line = CAPTIONS_PER_IMAGE * int(mixed[0]) + 1
         raise UserError(
             f"{path} lines {line} to {line + CAPTIONS_PER_IMAGE - 1} are not the same id: captions have to be five per"
-            " image, in a row; mend the file"
+            " image, in a row; fix the file"
         )
     return groups[:, 0]
 
@@ -137,11 +137,12 @@ def read_photo_names(path):
         photo = image_id_of(name) if isinstance(name, str) else None
         if photo is None or type(imgid) is not int or photos.setdefault(imgid, photo) != photo:
             raise UserError(
-                f"{path} has the image {str(image)[:60]}; expected a number imgid of its own and a filename like"
+                f"{path} has the image {str(image)[:60]}; expected a unique number imgid and a filename like"
                 " 1000092795.jpg"
             )
     if not photos:
-        raise UserError(f'{path} is no dataset_flickr30k.json; expected {{"images": [{{"filename", "imgid"}}, ...]}}')
+        form = '{"images": [{"filename", "imgid"}, ...]}'
+        raise UserError(f"{path} is not a dataset_flickr30k.json; expected {form}")
     info = content.get("info")
     return PhotoNames(photos, info if isinstance(info, dict) else {})
 
@@ -202,9 +203,9 @@ def read_meta(folder, remedy):
     if not path.is_file():
         raise UserError(f"{path} is missing: no captions are prepared there; make them with `{remedy}`")
     meta = read_json(path)
-    found = meta if isinstance(meta, dict) else {}
-    if (found.get("format"), found.get("version")) != (FORMAT, VERSION):
-        raise UserError(f"{path} is no {FORMAT} of version {VERSION}; make it with `{remedy}`")
+    head = meta if isinstance(meta, dict) else {}
+    if (head.get("format"), head.get("version")) != (FORMAT, VERSION):
+        raise UserError(f"{path} is not {FORMAT} of version {VERSION}; make it with `{remedy}`")
     if not isinstance(meta.get("description"), str):
         raise UserError(f"{path} lacks the description of the data; make it with `{remedy}`")
     return meta

@@ -1,4 +1,4 @@
-"""Hard negatives of image-text matching: which captions and images a training sample is set against.
+"""Hard negatives of image-text matching: the captions and images that a training sample is compared with.
 
 Two tables hold five candidates each, for images the captions and for captions the images; every epoch a sample takes
 one of the five. They lie in shared memory, so that loader processes that outlive an epoch see the new ones.
@@ -58,7 +58,7 @@ class Negatives:
         self.images = _shared_zeros(CAPTIONS_PER_IMAGE * num_images, size)
 
     def draw(self, seed, epoch):
-        """Fill both tables at random. NOTE: unlike the original's, they never hold what belongs together."""
+        """Fill both tables at random. NOTE: unlike the original's, they never hold a matching pair."""
         rows = np.arange(len(self.images))
         key, images = (seed, epoch), rows[: self.num_images]
         self.set(

@@ -82,10 +82,10 @@ class MMIMDB(Dataset):
         ids: numpy array of str (N,), or None where the data has no ids.
         image_rows: numpy int64 (N,), which distinct image each film uses: 0..D-1.
         fingerprint: Short hex string that changes with the content of the split.
-        identity: As ``fingerprint``, but the same for a copy of the data elsewhere, and whatever the options.
-        description: What the data are, in words.
-        synthetic: Whether they are made up.
-        quick: Inputs that are read faster than another process could hand them over.
+        identity: As ``fingerprint``, but the same for a copy of the data elsewhere and for other options.
+        description: What the data are.
+        synthetic: Whether they are synthetic.
+        quick: Inputs that are read faster than another process could send them.
     """
 
     ids = None
@@ -107,7 +107,7 @@ class MMIMDB(Dataset):
 
     @property
     def identity(self):
-        """See the class."""
+        """See the class docstring."""
         return self.fingerprint
 
     def _read(self, field, rows):
@@ -118,13 +118,13 @@ class MMIMDB(Dataset):
         return self._length
 
     def read(self, indices, only=("image", "text"), without=(), epoch=0):
-        """One batch without the inputs that nobody needs.
+        """One batch without the inputs that are not needed.
 
         Args:
             indices: Film numbers.
             only: Inputs to read.
             without: Inputs to leave out.
-            epoch: Without effect: nothing is augmented.
+            epoch: Ignored: nothing is augmented.
 
         Returns:
             dict of image (B, 3, H, W) in the stored dtype (uint8, int16 or float32, whichever holds the file's
@@ -172,10 +172,10 @@ class StoredMMIMDB(MMIMDB):
         self._take(meta)
         if not self._films:
             raise UserError(f"split {split} of {folder} has no films; {self._remedy()}")
-        # Opened here once so that damage shows at once and not in the first batch.
+        # Opened here once, so that damage is reported now and not in the first batch.
         _ = self._files
         if changed := check_sums(self.folder, meta["splits"][split].get("sums")):
-            raise UserError(f"{changed} is not as it was written; {self._remedy()}")
+            raise UserError(f"{changed} has changed since it was written; {self._remedy()}")
 
     def _take(self, meta):
         """Take over what meta.json says of this split."""
@@ -294,7 +294,7 @@ class TreeMMIMDB(MMIMDB):
 
     @cached_property
     def identity(self):
-        """See the class."""
+        """See the class docstring."""
         kinds = ("image", "text", "label")
         paths = [self._path(kind, number) for kind in kinds for number in range(len(self))]
         return files_hash([(path.name, path) for path in paths])

@@ -15,7 +15,7 @@ FIELDS = {"imdb_ids": 1, "images": 4, "features": 2, "genres": 2}
 ATTRIBUTES = ("split", "description", "synthetic")
 CHUNK_BYTES = 32 * 2**20
 MAX_STORAGE_CHUNK_BYTES = 256 * 2**20
-SMALLEST_SIDE = 32
+MIN_SIDE = 32
 SPLIT_NAMES = {"train": "train", "dev": "dev", "valid": "dev", "validation": "dev", "val": "dev", "test": "test"}
 FILES_BESIDE = ("split.json", "mmimdb_split.json")
 HOW_TO_GIVE = 'give one with --split split.json: {"train": [ids], "dev": [ids], "test": [ids]}'
@@ -51,7 +51,7 @@ class OfficialFile:
         except UserError:
             self._file.close()
             raise
-        except Exception as error:  # HDF5 reports damage in almost any way
+        except Exception as error:  # HDF5 reports damage by almost any exception
             self._file.close()
             raise self._damage(error) from None
 
@@ -64,11 +64,11 @@ class OfficialFile:
     def _open(self):
         if not self.path.is_file():
             raise UserError(
-                f"{self.path} does not exist; get multimodal_imdb.hdf5 of MM-IMDB and give its place with --hdf5,"
+                f"{self.path} does not exist; get multimodal_imdb.hdf5 of MM-IMDB and give its path with --hdf5,"
                 " or make small data with `python datasets/make_demo.py mmimdb --source easy-vqa --out DIR`"
             )
         try:
-            # Nobody writes it, and not every file system has locks.
+            # The file is only read, and not every file system has locks.
             return h5py.File(self.path, "r", locking=False)
         except Exception as error:
             raise UserError(
@@ -104,8 +104,8 @@ class OfficialFile:
         if images[1] != 3:
             last = "channels last; transpose them to" if images[3] == 3 else "expected"
             raise self._fault(f"images have shape {images}: {last} (films, 3, height, width)")
-        if min(images[2:]) < SMALLEST_SIDE:
-            least = f"{SMALLEST_SIDE}x{SMALLEST_SIDE}"
+        if min(images[2:]) < MIN_SIDE:
+            least = f"{MIN_SIDE}x{MIN_SIDE}"
             raise self._fault(f"images are {images[2]}x{images[3]}; VGG-19 needs at least {least}")
         if features[1] != TEXT_DIM:
             raise self._fault(f"features are {features[1]} wide, expected {TEXT_DIM}")
@@ -180,7 +180,7 @@ class OfficialFile:
             images = self._read("images", slice(start, start + step))
             bad = np.zeros(len(images), dtype=bool)
             if images.dtype.kind == "f":
-                # Narrowed first: what float32 cannot hold would be infinite for the network.
+                # Converted first: a value beyond float32 would be infinite for the network.
                 with np.errstate(over="ignore"):
                     images = images.astype(np.float32, copy=False)
                 bad = ~np.isfinite(images).all(axis=(1, 2, 3))
@@ -191,7 +191,7 @@ class OfficialFile:
         row_bytes = int(np.prod(self.image_shape)) * images.dtype.itemsize
         rows = max(1, CHUNK_BYTES // row_bytes)
         stored = images.chunks[0] if images.chunks else 1
-        # Whole storage chunks, or each of them would be unpacked several times.
+        # Complete storage chunks; otherwise each of them would be unpacked several times.
         if stored * row_bytes <= MAX_STORAGE_CHUNK_BYTES:
             rows = max(stored, rows // stored * stored)
         return rows
@@ -237,8 +237,8 @@ def _check_counts(source, order, origin, explicit):
     if source.count != official:
         print(f"note: {source.count:,} films, not the official {official:,} films")
     elif counts != OFFICIAL_COUNTS:
-        found, expected = (" / ".join(f"{value:,}" for value in each.values()) for each in (counts, OFFICIAL_COUNTS))
-        text = f"the split from {origin} has {found} films (train / dev / test), the official one {expected}"
+        actual, expected = (" / ".join(f"{value:,}" for value in each.values()) for each in (counts, OFFICIAL_COUNTS))
+        text = f"the split from {origin} has {actual} films (train / dev / test), the official one {expected}"
         if not explicit:
             raise UserError(f"{text}; if you want this, {HOW_TO_GIVE}")
         print(f"note: {text}")
@@ -269,16 +269,16 @@ def split_from_json(path, ids):
 def _read_lists(path):
     content = read_json(path)
     lists = {name: [] for name in SPLITS}
-    found = set()
+    seen = set()
     for key, value in content.items() if isinstance(content, dict) else ():
         name = SPLIT_NAMES.get(key)
         if name is not None:
-            if name in found or not isinstance(value, list) or not all(isinstance(film, str) for film in value):
+            if name in seen or not isinstance(value, list) or not all(isinstance(film, str) for film in value):
                 raise UserError(f"{path}: {key!r} is not one list of id strings; expected lists train, dev, test")
-            found.add(name)
+            seen.add(name)
             lists[name] = value
     for name in ("train", "dev"):
-        if name not in found:
+        if name not in seen:
             raise UserError(f'{path} has no list {name!r}; expected {{"train": [ids], "dev": [ids], "test": [ids]}}')
     return lists
 
@@ -314,7 +314,7 @@ def _rows_of_record(source, record):
     if isinstance(record["indices"], h5py.Reference) and record["indices"]:
         rows = source.resolve(record["indices"])
         if getattr(rows, "dtype", np.dtype("O")).kind not in "iu" or rows.ndim != 1:
-            raise UserError(f"{source.path}: the attribute split points at no list of rows; {HOW_TO_GIVE}")
+            raise UserError(f"{source.path}: the attribute split does not point at a list of rows; {HOW_TO_GIVE}")
         return rows.astype(np.int64)
     start, stop = int(record["start"]), int(record["stop"])
     if min(start, stop) < 0 or max(start, stop) > source.count:

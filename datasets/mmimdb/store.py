@@ -1,4 +1,4 @@
-"""Writes the compact MM-IMDB store; the finished folder replaces an older one only as a whole."""
+"""Writes the compact MM-IMDB store; it replaces an older one only when it is complete."""
 
 import contextlib
 import hashlib
@@ -23,7 +23,7 @@ LOCK_FILE = ".lock"
 def staging_folder(out):
     """Yield an empty folder on the file system of ``out``; once it holds ``meta.json``, its files move into ``out``.
 
-    What a killed run left behind is moved into place if it was complete, else thrown away.
+    What a killed run left behind is moved into place if it is complete, otherwise deleted.
 
     Raises:
         UserError: ``out`` cannot be written, or another run is writing it.
@@ -50,9 +50,9 @@ def staging_folder(out):
 
 
 def _staging(out):
-    """Where the store of ``out`` is prepared: files can be renamed within one file system only.
+    """The folder in which the store of ``out`` is prepared, on the same file system, so that files can be renamed.
 
-    That is inside ``out``, which may be all that the user can write, or beside it as long as there is no ``out``.
+    It is inside ``out``, since the user may be unable to write elsewhere, or beside it if ``out`` does not exist yet.
     """
     beside = out.parent / f".{out.name}.preparing"
     if not out.is_dir():
@@ -74,7 +74,7 @@ def _contents(staging):
 
 
 def _publish(staging, out):
-    """Move a complete store into ``out``, ``meta.json`` last; a kill in between is mended by the next start."""
+    """Move a complete store into ``out``, ``meta.json`` last; a kill in between is repaired by the next start."""
     if not (staging / META_FILE).is_file():
         return
     out.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ class StoreWriter:
                     file.write(np.ascontiguousarray(images[positions], dtype=self.image_dtype))
 
     def _widen(self, dtype):
-        """Rewrite the images so far in ``dtype``; it happens early if at all, so it costs little."""
+        """Rewrite the images so far in ``dtype``. It happens early if at all, so it costs little."""
         for split in SPLITS:
             path, count = store_file(self.folder, split, "images"), len(self._known[split])
             wide = path.with_suffix(".wide")

@@ -117,12 +117,12 @@ class NTU(Dataset):
         label_names: List of that many names.
         ids: numpy array of str (N,).
         unpaired: Names of videos without skeleton, skeletons without video, and files of other names.
-        dropped: Ids left out because the official list says that their skeleton is not whole.
+        dropped: Ids left out because the official list says that their skeleton is incomplete.
         frame_shape: ``(H, W, 3)``.
         fingerprint: Short hex string that changes with content and options.
-        identity: As ``fingerprint``, but the same for a copy of the data elsewhere, and whatever the options.
-        description: What the data are, in words.
-        synthetic: Whether they are made up.
+        identity: As ``fingerprint``, but the same for a copy of the data elsewhere and for other options.
+        description: What the data are.
+        synthetic: Whether they are synthetic.
     """
 
     def __init__(self, source, split, options, *, small=False, keep_missing=False):
@@ -130,7 +130,7 @@ class NTU(Dataset):
         self.split = split
         self.options = dict(options)
         self.unpaired = source.unpaired
-        self._tell("have no partner (video or skeleton) or another name and are left out", self.unpaired, log.warning)
+        self._log_names("lack a video or skeleton, or have another name, and are left out", self.unpaired, log.warning)
         if not source.names:
             raise UserError(f"{source.folder} has no sample with both a video and a skeleton; check its file names")
         self._choose(small, keep_missing)
@@ -138,7 +138,7 @@ class NTU(Dataset):
         self.frame_shape = tuple(source.frame_shape)
         self._set_fingerprint()
 
-    def _tell(self, what, names, say):
+    def _log_names(self, what, names, say):
         if names:
             more = ", ..." if len(names) > LISTED_IDS else ""
             listed = ", ".join(names[:LISTED_IDS])
@@ -159,7 +159,7 @@ class NTU(Dataset):
                 chosen.append((row, name.action - 1))
         self.dropped += [text for text in source.missing if self._parse(text).subject in SUBJECTS[self.split]]
         self.dropped.sort()
-        self._tell("have faulty skeletons by the official list and are left out", self.dropped, log.info)
+        self._log_names("have faulty skeletons by the official list and are left out", self.dropped, log.info)
         if not chosen:
             subjects = ", ".join(map(str, sorted(SUBJECTS[self.split])))
             raise UserError(f"{source.folder} has no sample of split {self.split} (subjects {subjects})")
@@ -184,7 +184,7 @@ class NTU(Dataset):
 
     @property
     def identity(self):
-        """See the class."""
+        """See the class docstring."""
         return short_hash(self._source.identity(self._rows), self.num_labels, self.ids, self._labels)
 
     def __len__(self):
@@ -195,7 +195,7 @@ class NTU(Dataset):
         return np.array([self._source.names[row] for row in self._rows])
 
     def read(self, indices, only=FIELDS, without=(), epoch=0):
-        """One batch without the inputs that nobody needs.
+        """One batch without the inputs that are not needed.
 
         Args:
             indices: Sample numbers.

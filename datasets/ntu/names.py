@@ -1,4 +1,4 @@
-"""NTU RGB+D 60 by name: sample ids, subjects of the splits, actions, and samples without a whole skeleton."""
+"""NTU RGB+D 60 by name: sample ids, subjects of the splits, actions, and samples without a complete skeleton."""
 
 import re
 from functools import cache
@@ -66,7 +66,7 @@ def parse_id(text):
     """The numbers in the id ``text``.
 
     Raises:
-        BadSample: it is no id of NTU RGB+D 60.
+        BadSample: it is not an id of NTU RGB+D 60.
     """
     match = _PATTERN.fullmatch(text)
     if not match:
@@ -81,7 +81,7 @@ def parse_id(text):
 
 @cache
 def missing_skeletons():
-    """Ids of the 302 samples that the makers of the data list as without a whole skeleton: frozenset of str."""
+    """Ids of the 302 samples whose skeletons the makers of the data list as missing or incomplete: frozenset of str."""
     path = Path(__file__).with_name("missing_skeletons.txt")
     return frozenset(path.read_text(encoding="ascii").split())
 

@@ -26,7 +26,7 @@ def scaled_frames(path, size, fps):
         list of PyAV frames in yuv420p.
 
     Raises:
-        BadSample: it is no video, has no frames, or ends early.
+        BadSample: it is not a video, has no frames, or ends early.
     """
     import av
 
@@ -38,7 +38,7 @@ def scaled_frames(path, size, fps):
             stream = container.streams.video[0]
             if stream.codec_context is None:
                 raise BadSample("is not a readable video (of an unknown coding)")
-            # The work is divided over processes already.
+            # The work is already divided among processes.
             stream.codec_context.thread_count = 1
             scaled, stamps = _scaled(container, stream, size)
             check_count(len(scaled), stream.frames)
@@ -55,10 +55,10 @@ def _scaled(container, stream, size):
     frames, stamps = [], []
     graph, form = None, None
     for frame in container.decode(stream):
-        found = frame.width, frame.height, frame.format.name, upright(frame)
+        current = frame.width, frame.height, frame.format.name, upright(frame)
         # The size may change in the middle of a stream.
-        if found != form:
-            graph, form = _graph(found, stream.time_base, [("scale", f"{size}:{size}:flags=bicubic")]), found
+        if current != form:
+            graph, form = _graph(current, stream.time_base, [("scale", f"{size}:{size}:flags=bicubic")]), current
         stamps.append(frame.pts)
         graph.push(frame)
         frames += _ready(graph)
@@ -118,7 +118,7 @@ def encode_clip(path, size, fps, quality):
     numbers = kept_frames(len(frames)).tolist()
     images = []
     for number in numbers:
-        # By way of yuv420p and bicubic chroma, as if the frame had been written to a file and read again.
+        # Converted via yuv420p with bicubic chroma, as if the frame had been written to a file and read again.
         image = frames[number].to_ndarray(format="bgr24", interpolation=Interpolation.BICUBIC)
         images.append(encode_jpeg(image, quality))
     return len(frames), numbers, images
@@ -128,7 +128,7 @@ def encode_jpeg(image, quality):
     """JPEG bytes of a uint8 (H, W, 3) image, blue, green, red, with unreduced colours; read back once to be sure.
 
     Raises:
-        BadSample: it does not read back.
+        BadSample: it cannot be read back.
     """
     import cv2
 
@@ -137,7 +137,7 @@ def encode_jpeg(image, quality):
     done, encoded = cv2.imencode(".jpg", image, flags)
     back = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if done else None
     if back is None or back.shape != image.shape:
-        raise BadSample("has a frame that does not survive JPEG")
+        raise BadSample("has a frame that cannot be stored as JPEG")
     return encoded.tobytes()
 
 
@@ -161,19 +161,19 @@ def write_avi(source, target, size, fps, ffmpeg=None):
     else:
         expected = _write_with_pyav(source, target, size, fps)
     try:
-        found = whole_avi_length(target)
+        length = whole_avi_length(target)
     except BadSample as reason:
         raise BadSample(f"was written as a file that {reason}") from None
-    if expected not in (None, found):
-        raise BadSample(f"was written as a file of {found} frames, not {expected}")
-    return found
+    if expected not in (None, length):
+        raise BadSample(f"was written as a file of {length} frames, not {expected}")
+    return length
 
 
 def whole_avi_length(path):
     """Number of frames that the header promises, after decoding all of them.
 
     Raises:
-        BadSample: it is no readable video, or ends early.
+        BadSample: it is not a readable video, or ends early.
     """
     length = avi_length(path)
     read_avi(path, lambda _: [length - 1])
@@ -201,7 +201,7 @@ def _write_with_pyav(source, target, size, fps):
 
 
 def _write_with_ffmpeg(source, target, size, fps, ffmpeg):
-    # ffmpeg takes what is there of a cut file for the whole.
+    # ffmpeg accepts a file that is cut short.
     check_whole(source)
     command = [str(ffmpeg), "-nostdin", "-loglevel", "error", "-y", "-i", str(source), "-an"]
     command += ["-vf", f"scale={size}:{size},fps={fps}", "-c:v", "libx264", "-crf", CRF]

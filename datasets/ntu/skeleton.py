@@ -68,7 +68,7 @@ def parse_skeleton(text, bodies="first"):
     for number in range(total):
         reader.where = f"frame {number + 1} of {total}"
         frames.append([_person(reader) for _ in range(reader.count("persons"))])
-    # Bodies that nobody will see are parsed where they have to be compared, and only there.
+    # Bodies that are left out are parsed only if they have to be compared.
     kept = chosen_by_motion(frames) if bodies == "motion" else [frame[:MAX_PERSONS] for frame in frames]
     counts = np.array([len(frame) for frame in kept], dtype=np.uint8)
     rows = [row for frame in kept for _, block in frame for row in block]
@@ -89,16 +89,16 @@ def _person(reader):
 def chosen_by_motion(frames):
     """At most two persons of each frame, those that move most in the clip.
 
-    A body is what has the same tracking id. Its motion is the sum, over frames and joints, of the squared distances
-    from where each joint is on average. Bodies are taken from the one that moves most. Each joins the first of two
-    places that nobody has in its frames, so that a person whose id changes in the middle keeps the place, and is left
-    out where both are taken.
+    A body is what has one tracking id. Its motion is the sum of the squared distances of its joints from their mean
+    places, over all frames and joints. Bodies are assigned in the order of falling motion: each takes the first of two
+    slots that is free in all of its frames, so that a person whose id changes in the middle keeps the slot. A body for
+    which both slots are taken is left out.
 
     Args:
         frames: For each frame the list of (tracking id, lines of joints).
 
     Returns:
-        The same, with the person of the first place before that of the second.
+        The same, with the person of the first slot before that of the second.
     """
     if max(map(len, frames)) <= 1:
         return frames
@@ -125,7 +125,7 @@ def _motion(track):
 
 
 class _Reader:
-    """Goes through the lines; every fault says in which frame it is."""
+    """Reads line by line; every error names its frame."""
 
     def __init__(self, lines):
         self._lines = lines
@@ -166,7 +166,7 @@ class Pose:
 
     Args:
         skeleton: A `Skeleton` with T > 0 frames.
-        absent: What a person who is not there becomes: ``minus_origin`` (NOTE: as in the original, where
+        absent: What an absent person becomes: ``minus_origin`` (NOTE: as in the original, where
             the origin is subtracted from zeros) or ``zero``.
     """
 

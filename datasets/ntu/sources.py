@@ -1,4 +1,4 @@
-"""The raw NTU files that a preparation starts from, and what turns out to be wrong with them."""
+"""The raw NTU files that a preparation starts from, and their faults."""
 
 import hashlib
 import os
@@ -78,26 +78,26 @@ class Sources:
         missing: Ids without a usable skeleton that the official list knows.
 
     Raises:
-        UserError: a folder is missing or holds nothing of use.
+        UserError: a folder is missing or holds no usable file.
     """
 
     def __init__(self, videos, skeletons=None):
         self.videos, self.skeletons = Path(videos), skeletons and Path(skeletons)
-        found, self.invalid = self._list("--dir", self.videos, VIDEO_ENDING)
+        clips, self.invalid = self._list("--dir", self.videos, VIDEO_ENDING)
         self.missing = []
-        self.ids = found
+        self.ids = clips
         if self.skeletons:
             poses, odd = self._list("--skeletons", self.skeletons, SKELETON_ENDING)
             self.invalid |= odd
-            self.ids = sorted(set(found) & set(poses))
-            for name in sorted(set(poses) - set(found)):
+            self.ids = sorted(set(clips) & set(poses))
+            for name in sorted(set(poses) - set(clips)):
                 self.reject(name, f"has no video {name}{VIDEO_ENDING}")
-            for name in sorted(set(found) - set(poses)):
+            for name in sorted(set(clips) - set(poses)):
                 self.reject(name, f"skeleton is missing: there is no {name}{SKELETON_ENDING}")
 
     def _list(self, flag, folder, ending):
         if not folder.is_dir():
-            raise UserError(f"{flag} {folder} is no folder; give the one with the files SsssCcccPpppRrrrAaaa{ending}")
+            raise UserError(f"{flag} {folder} is not a directory; give the one with SsssCcccPpppRrrrAaaa{ending}")
         ids, invalid = list_ids(folder, ending)
         if not ids and not invalid:
             raise UserError(f"{flag} {folder} has no files SsssCcccPpppRrrrAaaa{ending}; is it the right folder?")
@@ -109,15 +109,15 @@ class Sources:
         return Task(name, str(file_of(self.videos, name, VIDEO_ENDING)), skeleton, **how)
 
     def reject(self, name, reason):
-        """Note that a sample cannot be used; an officially missing skeleton is expected and no fault."""
+        """Record that a sample cannot be used; an officially missing skeleton is expected and not a fault."""
         if reason.startswith("skeleton ") and name in missing_skeletons():
             self.missing.append(name)
         else:
             self.invalid[name] = reason
 
     def accept(self, task, outcome):
-        """Whether the `Outcome` is good; otherwise its reason is noted (None: the process died)."""
-        reason = "makes its process die (decoder at fault, or out of memory)" if outcome is None else outcome.reason
+        """Whether the `Outcome` is good; otherwise its reason is recorded (None: the process died)."""
+        reason = "makes its process die (faulty decoder, or out of memory)" if outcome is None else outcome.reason
         if reason:
             self.reject(task.id, reason)
         return not reason
@@ -127,13 +127,13 @@ class Sources:
         lines = []
         for folder in filter(None, (self.videos, self.skeletons)):
             for path in sorted(folder.iterdir()):
-                # A link to nowhere is found out when the file is read.
+                # A broken link is reported when the file is read.
                 status = path.stat() if path.exists() else path.lstat()
                 lines.append(os.fsencode(path.name) + f" {status.st_size} {status.st_mtime_ns}".encode())
         return hashlib.blake2b(b"\n".join(lines), digest_size=8).hexdigest()
 
     def check_invalid(self, folder, skip_invalid):
-        """List what is invalid in ``invalid.txt`` of ``folder``; stop there unless it is to be left out.
+        """List what is invalid in ``invalid.txt`` of ``folder``; raise an error unless it is to be left out.
 
         Raises:
             UserError: something is invalid and ``skip_invalid`` is not set.
@@ -148,14 +148,14 @@ class Sources:
         if not skip_invalid:
             raise UserError(
                 f"{count} invalid, first {name}: {reason} (all of them: {path}); everything else is prepared and"
-                " kept: mend them, or add --skip_invalid to leave them out, and run the same command again"
+                " kept: fix them, or add --skip_invalid to leave them out, and run the same command again"
             )
         print(f"note: {count} invalid and left out (all of them: {path}):")
         for name, reason in sorted(self.invalid.items())[:LISTED]:
             print(f"  {name}: {reason}")
 
-    def tell_counts(self, kept, synthetic=False):
-        """Print the number of ``kept`` samples and, of real data, how it compares with the official one."""
+    def print_counts(self, kept, synthetic=False):
+        """Print the number of ``kept`` samples and, for real data, compare it with the official number."""
         if self.missing:
             print(f"left out {len(self.missing):,} samples of the official list of missing skeletons")
         absent = OFFICIAL_COUNT - kept - len(self.missing)

@@ -22,7 +22,7 @@ PREPARE = "python datasets/prepare_ntu.py --dir nturgb+d_rgb"
 
 
 class SkeletonWriter(BlobWriter):
-    """Collects parsed skeletons beside the frames of a store; goes on with an unfinished file.
+    """Collects parsed skeletons beside the frames of a store; resumes an unfinished file.
 
     ``skeletons.bin`` holds, per sample, the joints of `Skeleton`, then the counts, filled up with zeros
     to a multiple of four bytes.
@@ -125,7 +125,7 @@ class StoreSource:
         unpaired: Ids with a video or a skeleton alone.
         missing: Ids of officially faulty skeletons that could not be read when the store was made.
         frame_shape: ``(H, W, 3)``.
-        description, synthetic, label_names: As the store tells.
+        description, synthetic, label_names: From ``meta.json``.
     """
 
     def __init__(self, folder):
@@ -134,7 +134,7 @@ class StoreSource:
         self._frames, self._skeletons = FrameStore(folder, remedy), SkeletonStore(folder, remedy)
         meta = self._frames.meta
         if meta.get("dataset") != DATASET:
-            raise UserError(f"{self.folder / META_FILE} is no store of {DATASET}; make one with `{remedy}`")
+            raise UserError(f"{self.folder / META_FILE} is not a store of {DATASET}; make one with `{remedy}`")
         size, names, missing = meta.get("size"), meta.get("label_names") or [], meta.get("missing_skeletons", [])
         good = {
             "size": type(size) is int and 0 < size < 2**16,
@@ -146,7 +146,8 @@ class StoreSource:
             if not fine:
                 raise UserError(f"{self.folder / META_FILE} lacks or misstates {name}; make the store with `{remedy}`")
         if changed := check_sums(self.folder, meta.get("skeleton_sums")):
-            raise UserError(f"{changed} is not as it was written; delete {folder} and make it again with `{remedy}`")
+            again = f"delete {folder} and make it again with `{remedy}`"
+            raise UserError(f"{changed} has changed since it was written; {again}")
         self.frame_shape = (size, size, 3)
         self.description, self.synthetic = meta["description"], bool(meta.get("synthetic"))
         self.label_names, self.missing = names or None, missing
@@ -213,7 +214,7 @@ class StoreSource:
         frames = self._frames.fingerprint([self._clip(row) for row in rows])
         return hashlib.blake2b(frames.encode() + crcs.tobytes(), digest_size=8).hexdigest()
 
-    # The content alone decides it already.
+    # It depends on the content alone already.
     identity = fingerprint
 
     def has_frames(self, row):

@@ -25,14 +25,14 @@ def read_about(folder):
     path = Path(folder) / ABOUT_FILE
     about = read_json(path) if path.is_file() else {}
     if not isinstance(about, dict):
-        raise UserError(f"{path} holds no JSON object; mend or delete it")
-    found = {key: about[key] for key in ("description", "synthetic", "label_names") if key in about}
-    names = found.get("label_names", [])
+        raise UserError(f"{path} does not hold a JSON object; fix or delete it")
+    known = {key: about[key] for key in ("description", "synthetic", "label_names") if key in about}
+    names = known.get("label_names", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{path}: label_names is no list of names; mend or delete it")
-    if not isinstance(found.get("description", ""), str) or not isinstance(found.get("synthetic", False), bool):
-        raise UserError(f"{path}: expected a text as description, and true or false as synthetic; mend or delete it")
-    return found
+        raise UserError(f"{path}: label_names is not a list of names; fix or delete it")
+    if not isinstance(known.get("description", ""), str) or not isinstance(known.get("synthetic", False), bool):
+        raise UserError(f"{path}: expected a text as description, and true or false as synthetic; fix or delete it")
+    return known
 
 
 class TreeSource:
@@ -50,7 +50,7 @@ class TreeSource:
         videos, odd_videos = list_ids(self._videos, VIDEO_ENDING)
         skeletons, odd_skeletons = list_ids(self.folder / SKELETON_FOLDER, SKELETON_ENDING)
         self.unpaired = [*sorted(set(videos) ^ set(skeletons)), *odd_videos, *odd_skeletons]
-        # As bytes a tenth of the size of a list of str, when workers get a copy.
+        # Bytes take a tenth of the memory of a list of str when workers get a copy.
         self._ids = np.array(sorted(set(videos) & set(skeletons)), dtype="S20")
         about = read_about(self.folder)
         self.description = about.get("description", f"{DATASET} in the originals' tree of files")
@@ -64,7 +64,7 @@ class TreeSource:
         try:
             return read_avi(self.video_path(0), lambda length: [0])[1][0].shape
         except BadSample as reason:
-            raise UserError(f"{self.video_path(0)} {reason}; make it anew with `{PREPARE} --skip_invalid`") from None
+            raise UserError(f"{self.video_path(0)} {reason}; make it again with `{PREPARE} --skip_invalid`") from None
 
     @cached_property
     def names(self):
@@ -127,7 +127,7 @@ def find_video_folder(folder):
     if (folder / VIDEO_FOLDER).is_dir():
         return folder / VIDEO_FOLDER
     form = re.compile(r"nturgb\+d_rgb_\d+x\d+_\d+")
-    found = sorted(path for path in folder.glob("nturgb+d_rgb_*") if path.is_dir() and form.fullmatch(path.name))
-    if len(found) > 1:
-        raise UserError(f"{found[0]} and {found[1].name}: keep one of them, so that it is clear which is meant")
-    return found[0] if found else None
+    folders = sorted(path for path in folder.glob("nturgb+d_rgb_*") if path.is_dir() and form.fullmatch(path.name))
+    if len(folders) > 1:
+        raise UserError(f"{folders[0]} and {folders[1].name}: keep one of them, so that it is clear which is meant")
+    return folders[0] if folders else None

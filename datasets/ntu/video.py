@@ -17,11 +17,11 @@ FRAME_SAMPLING = ("original", "corrected")
 CROP_STRENGTH = 0.5
 SKELETON_CROP_MIN = 64
 # Of the frames or seconds that a header promises; some writers count a few too many.
-LEAST_SHARE = 0.9
+MIN_SHARE = 0.9
 # Frames that a codec may keep back to show them later.
-MOST_REORDERED = 16
+MAX_REORDERED = 16
 # Seconds without a new frame that a video may have; more is a damaged time stamp.
-LONGEST_GAP = 10
+MAX_GAP = 10
 # Top-level boxes of MP4 and MOV files.
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"sidx", b"uuid", b"styp", b"meta", b"udta")
 # (a, b, c, d) of a display matrix, x' = a x + c y and y' = b x + d y -> the filters that do it.
@@ -87,8 +87,8 @@ class Crop:
     """The training crop of one sample: independent pieces of the video's slots and of the skeleton.
 
     Args:
-        seed, epoch, index: Non-negative numbers that decide the draws, and nothing else does.
-        random: A RandomState to seed and use, which saves most of the time; its former crops are void.
+        seed, epoch, index: Non-negative numbers, which alone determine the draws.
+        random: A RandomState to seed and use, which is faster than making one; it must not serve two crops at once.
 
     Attributes:
         slots: (begin, end) of the kept slots.
@@ -102,7 +102,7 @@ class Crop:
         self._draw = self._random.random_sample()
 
     def skeleton(self, length):
-        """(begin, end) of the kept frames of a skeleton of ``length`` frames; to be called once."""
+        """(begin, end) of the kept frames of a skeleton of ``length`` frames; call it once only."""
         kept = crop_length(length, self._draw)
         begin = int(self._random.randint(0, length - kept + 1))
         return begin, begin + kept
@@ -131,10 +131,10 @@ def _is_utf8(path):
 
 
 def avi_length(path):
-    """Number of frames in the file; what its header says only has to be about that.
+    """Number of frames in the file, which may differ a little from the number in its header.
 
     Raises:
-        BadSample: it is no readable video, has no frames, or ends early.
+        BadSample: it is not a readable video, has no frames, or ends early.
     """
     return count_frames(path)
 
@@ -150,7 +150,7 @@ def read_avi(path, choose):
         The chosen numbers, and a dict number -> uint8 (H, W, 3) array with channels blue, green, red.
 
     Raises:
-        BadSample: it is no readable video, or ends before one of the frames.
+        BadSample: it is not a readable video, or ends before one of the frames.
     """
     length = count_frames(path)
     chosen, images, position = choose(length), {}, 0
@@ -173,7 +173,7 @@ def to_decode(chosen):
 
 
 def check_whole(path):
-    """Hold the size of an AVI, MP4 or MOV file against what its own structure says; other files pass.
+    """Compare the size of an AVI, MP4 or MOV file with the size that its structure implies; other files pass.
 
     Raises:
         BadSample: the file is cut short, or cannot be read.
@@ -192,7 +192,7 @@ def _needed_size(file, size):
     head = file.read(12)
     if head[:4] == b"RIFF" and len(head) == 12:
         (length,) = struct.unpack("<I", head[4:8])
-        # A recording that was not closed says 0, or the largest number.
+        # A recording that was not closed has 0 here, or the largest number.
         return 8 + length if 0 < length < 0xFFFFFF00 else 0
     if head[4:8] not in _BOXES:
         return 0
@@ -205,7 +205,7 @@ def _needed_size(file, size):
             (length,) = struct.unpack(">Q", head[8:])
         if length == 0:  # up to the end of the file
             return 0
-        # What lies behind the last box is nothing that a player reads.
+        # Players do not read what comes after the last box.
         if length < 8 or (len(head) >= 8 and not head[4:8].isalnum()):
             return 0
         position += length
@@ -213,10 +213,10 @@ def _needed_size(file, size):
 
 
 def count_frames(path):
-    """Number of frames of a video, found by going through the file without decoding it.
+    """Number of frames of a video, counted without decoding them.
 
     Raises:
-        BadSample: it is no readable video, has no frames, or ends early.
+        BadSample: it is not a readable video, has no frames, or ends early.
     """
     import av
 
@@ -226,28 +226,28 @@ def count_frames(path):
             if not container.streams.video:
                 raise BadSample("has no video stream")
             stream = container.streams.video[0]
-            found = sum(packet.size > 0 for packet in container.demux(stream))
+            count = sum(packet.size > 0 for packet in container.demux(stream))
             promised = stream.frames
     except (av.FFmpegError, OSError, ValueError) as error:
         raise BadSample(f"is not a readable video ({getattr(error, 'strerror', None) or error})") from None
-    check_count(found, promised)
-    return found
+    check_count(count, promised)
+    return count
 
 
-def check_count(found, promised):
-    """Hold the number of frames that were found against that of the header, 0 where it has none.
+def check_count(count, promised):
+    """Compare the number of frames of a video with the number in its header (0 if it has none).
 
     Raises:
         BadSample: there are none, or far fewer than promised.
     """
-    if not found:
+    if not count:
         raise BadSample("has no frames")
-    if found < math.floor(promised * LEAST_SHARE):
-        raise BadSample(f"ends after {found} of {promised} frames")
+    if count < math.floor(promised * MIN_SHARE):
+        raise BadSample(f"ends after {count} of {promised} frames")
 
 
 def check_duration(stamps, stream, container):
-    """Where a header counts no frames: hold the time of the last frame against the length in seconds that it promises.
+    """If a header has no number of frames: compare the time of the last frame with the duration that it promises.
 
     Args:
         stamps: Time stamps of the frames in order, in units of the stream's time base.
@@ -262,15 +262,15 @@ def check_duration(stamps, stream, container):
     # Of a file with sound as well, the longest of both.
     if not promised and len(container.streams) == 1 and container.duration:
         promised = container.duration / 1e6
-    if not stream.frames and seconds < promised * LEAST_SHARE - 1 / float(stream.average_rate or 30):
+    if not stream.frames and seconds < promised * MIN_SHARE - 1 / float(stream.average_rate or 30):
         raise BadSample(f"ends after {seconds:.1f} of {promised:.1f} seconds")
 
 
 def upright(frame):
-    """Filters that turn a frame as its file says it is to be shown, as phones ask for: tuple of (name, arguments).
+    """Filters that rotate a frame as its file requests, as files of phones do: tuple of (name, arguments).
 
     Raises:
-        BadSample: it is to be turned by an angle other than a quarter.
+        BadSample: it is to be rotated by an angle that is not a multiple of 90 degrees.
     """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
@@ -278,7 +278,7 @@ def upright(frame):
     numbers = np.frombuffer(bytes(matrix), dtype=np.int32)
     turn = tuple(np.sign(numbers[[0, 1, 3, 4]]).tolist())
     if turn not in _TURNS:
-        raise BadSample("is to be shown turned by an angle that is no quarter")
+        raise BadSample("is to be rotated by an angle that is not a multiple of 90 degrees")
     return _TURNS[turn]
 
 
@@ -297,13 +297,13 @@ def time_line(stamps, rate, time_base):
         Ascending list of int.
 
     Raises:
-        BadSample: there is a gap of more than `LONGEST_GAP` seconds.
+        BadSample: there is a gap of more than `MAX_GAP` seconds.
     """
     step = max(1, round(1 / (Fraction(rate or 30) * time_base)))
     parts, top, offset = [[]], None, 0
     for stamp in stamps:
         stamp = (top + step if top is not None else 0) if stamp is None else stamp + offset
-        if top is not None and stamp < top - MOST_REORDERED * step:
+        if top is not None and stamp < top - MAX_REORDERED * step:
             offset += top + step - stamp
             stamp = top + step
             parts.append([])
@@ -311,6 +311,6 @@ def time_line(stamps, rate, time_base):
         parts[-1].append(stamp)
     ordered = [stamp for part in parts for stamp in sorted(part)]
     gap = max((float((b - a) * time_base) for a, b in itertools.pairwise(ordered)), default=0)
-    if gap > LONGEST_GAP:
-        raise BadSample(f"has no frame for {gap:.0f} seconds in between: its time stamps are damaged")
+    if gap > MAX_GAP:
+        raise BadSample(f"has a gap of {gap:.0f} seconds between two frames: its time stamps are damaged")
     return ordered

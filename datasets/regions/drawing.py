@@ -7,13 +7,13 @@ from util.files import atomic_path
 # Regions below this share of the largest weight are not drawn.
 FAINT = 0.05
 COLOUR = (213, 94, 0)
-LARGEST_SIDE, SMALLEST_SIDE = 1200, 400
+MAX_SIDE, MIN_SIDE = 1200, 400
 LINE = 3
 TILE, MARGIN, TEXT_HEIGHT, COLUMNS = 240, 12, 22, 5
 
 
 def draw_regions(image, boxes, weights, path):
-    """Draw boxes over an image as networks see it (`datasets.storage.pictures`), each as strong as its weight.
+    """Draw boxes over an image as networks see it (`datasets.storage.pictures`), each as opaque as its weight.
 
     It is written atomically.
 
@@ -21,7 +21,7 @@ def draw_regions(image, boxes, weights, path):
         image: Path of the image.
         boxes: float (n, 4), x1, y1, x2, y2 in pixels of the image.
         weights: float (n,), not negative.
-        path: Where to write; the suffix gives the form (.png, .jpg).
+        path: The file to write; the suffix decides the format (.png, .jpg).
 
     Raises:
         UserError: the image cannot be read, or the picture cannot be written.
@@ -45,14 +45,14 @@ def _draw(image, marks, path):
         picture = open_picture(image)
     except BadImage as reason:
         raise UserError(f"{image} {reason}; give another image") from None
-    scale = max(1, round(SMALLEST_SIDE / min(picture.size)))
-    scale = min(scale, LARGEST_SIDE / max(picture.size))
+    scale = max(1, round(MIN_SIDE / min(picture.size)))
+    scale = min(scale, MAX_SIDE / max(picture.size))
     picture = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.NEAREST).convert("RGBA")
     for box, text, strength in marks:
         layer = Image.new("RGBA", picture.size)
         draw, corners = ImageDraw.Draw(layer), [scale * edge for edge in box]
         draw.rectangle(corners, outline=(*COLOUR, round(255 * strength)), width=LINE)
-        # On a plate of its own, so that it can be read on any picture.
+        # On a background of its own, so that it can be read on any picture.
         place = (corners[0] + LINE + 2, corners[1] + LINE)
         draw.rectangle(draw.textbbox(place, text), fill=(255, 255, 255, 200))
         draw.text(place, text, fill=(*COLOUR, 255))
@@ -68,7 +68,7 @@ def draw_sheet(images, texts, path, title=""):
     Args:
         images: Paths of the images.
         texts: A text for each.
-        path: Where to write; the suffix gives the form (.png, .jpg).
+        path: The file to write; the suffix decides the format (.png, .jpg).
         title: Text above them.
 
     Raises:

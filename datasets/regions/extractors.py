@@ -1,4 +1,4 @@
-"""Makers of region features by name, or as an earlier extraction noted them, and their use on one image.
+"""Extractors of region features: built by name or as an earlier extraction recorded them, and applied to one image.
 
 An extractor has ``feature_size`` (D), ``settings`` (what makes the same one again), ``prepare`` (a picklable function
 of a uint8 (H, W, 3) image, for the processes that read), ``finish`` (prepared images -> their regions) and ``window``
@@ -27,7 +27,7 @@ def build_extractor(backbone, **settings):
         settings: Arguments of its class; None stands for the default.
 
     Raises:
-        UserError: no such extractor, a setting of another one, an impossible number, or no weights.
+        UserError: unknown extractor, a setting of another one, a number out of range, or missing weights.
     """
     if backbone not in EXTRACTORS:
         raise UserError(f"--backbone {backbone} is unknown; choose one of {', '.join(EXTRACTORS)}")
@@ -68,17 +68,17 @@ def extractor_from_meta(meta, device="auto", **weights):
     Args:
         meta: Content of its meta.json.
         device: ``auto``, or a torch device's name.
-        weights: ``weights`` and ``detector_weights``: files in place of the noted ones, where these have moved.
+        weights: ``weights`` and ``detector_weights``: files to use instead of the recorded ones, if these have moved.
 
     Raises:
-        UserError: ``meta`` is of something else, or the weights are missing or are not those it was made with.
+        UserError: ``meta`` does not describe an extraction, or the weights are missing or not the recorded ones.
     """
     noted = meta.get("extractor") if isinstance(meta, dict) else None
     noted = noted if isinstance(noted, dict) and isinstance(noted.get("backbone"), str) else {}
     settings = {name: value for name, value in noted.items() if name not in _DIGESTS}
     known = accepted(noted.get("backbone"))
     if not known or set(settings) - {"backbone", *known} or not _fits(noted["backbone"], settings):
-        raise UserError("the features' meta.json does not say how they were made; extract_features.py writes one")
+        raise UserError("the features' meta.json does not record how they were made; extract_features.py writes one")
     # An extractor that is given no file takes torchvision's own weights.
     settings |= {name: None for name in _WEIGHTS if str(settings.get(name)).startswith(TORCHVISION)}
     settings |= {name: value for name, value in (weights | {"device": device}).items() if name in known and value}
@@ -93,7 +93,7 @@ def extractor_from_meta(meta, device="auto", **weights):
 
 
 def _fits(backbone, settings):
-    """Whether noted settings are of the types that an extractor has: numbers, and names of files or of devices."""
+    """Whether recorded settings have the types of the extractor's: numbers, and names of files or of devices."""
     for name, parameter in inspect.signature(EXTRACTORS[backbone]).parameters.items():
         value = settings.get(name, parameter.default)
         number = isinstance(parameter.default, int)

@@ -23,19 +23,19 @@ from util.trees import list_files
 
 ENDING, META_FILE = ".npz", "meta.json"
 ARRAYS = ("x", "bbox", "image_h", "image_w")
-# May be there as well.
+# Optional arrays.
 LAYOUT, COUNT = "layout", "num_bbox"
 LAYOUTS = ("columns", "rows")
-# All that numpy and zipfile raise on damaged bytes.
+# What numpy and zipfile raise on damaged bytes.
 DAMAGE = (OSError, ValueError, EOFError, KeyError, RuntimeError, struct.error, tokenize.TokenError, SyntaxError)
 DAMAGE = (*DAMAGE, zipfile.BadZipFile, zlib.error)
 IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # Of the published features; the networks that read them take no more.
-MOST_REGIONS = 100
+MAX_REGIONS = 100
 
 
 class BadRegions(Exception):
-    """A file of region features that cannot be used; the message follows the file's name in a sentence."""
+    """A file of region features that cannot be used; its message follows the file's name in a sentence."""
 
 
 class Regions(NamedTuple):
@@ -79,7 +79,7 @@ def list_region_files(folder, ending=ENDING):
     Raises:
         UserError: the folder cannot be read, or two files are of the same image.
     """
-    folder, found, others = Path(folder), [], []
+    folder, numbered, others = Path(folder), [], []
     for path in list_files(folder, depth=1):
         name = path.rsplit("/", 1)[-1]
         if not name.lower().endswith(ending) or name.startswith("."):
@@ -88,9 +88,9 @@ def list_region_files(folder, ending=ENDING):
         if number is None:
             others.append(path)
         else:
-            found.append((number, os.fsencode(path)))
+            numbered.append((number, os.fsencode(path)))
     ids, paths = [], []
-    for number, path in sorted(found):
+    for number, path in sorted(numbered):
         if ids and ids[-1] == number:
             if _same_file(folder, paths[-1], path):  # reached by way of a link as well
                 continue
@@ -119,7 +119,7 @@ def extraction_of(folder):
 
 
 def describe(folder, extraction):
-    """What the features in ``folder`` are, in words; ``extraction`` is that of `extraction_of`."""
+    """A description of the features in ``folder``; ``extraction`` is the result of `extraction_of`."""
     extractor = extraction.get("extractor") if extraction else None
     backbone = extractor.get("backbone") if isinstance(extractor, dict) else None
     return f"region features by {backbone}" if backbone else f"region features of {Path(folder).name}"
@@ -140,7 +140,7 @@ def read_regions(path):
     except FileNotFoundError:
         raise BadRegions("is missing") from None
     except (AttributeError, TypeError):
-        raise BadRegions("is no .npz file") from None
+        raise BadRegions("is not an .npz file") from None
     except DAMAGE:
         raise BadRegions("is damaged or cut short") from None
     if absent:
@@ -174,7 +174,7 @@ def checked_regions(features, boxes, height, width):
     """`Regions` of features (n, D) of any float dtype, boxes (n, 4) of numbers, and two single numbers.
 
     Raises:
-        BadRegions: there are no boxes, a box is turned round, a size is not above 0, or a value is not finite.
+        BadRegions: there are no boxes, corners of a box are swapped, a size is not positive, or values are not finite.
     """
     if not len(boxes):
         raise BadRegions("has no boxes")
@@ -200,7 +200,7 @@ def list_images(folder):
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"--images {folder} is no folder; give the one with the images")
+        raise UserError(f"--images {folder} is not a directory; give the one with the images")
     names = [
         name
         for name in list_files(folder)

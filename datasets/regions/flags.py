@@ -8,7 +8,7 @@ def add_packing_flags(parser, invalid="feature files"):
 
     Args:
         parser: The script's parser.
-        invalid: What ``--skip_invalid`` leaves out, in words.
+        invalid: What ``--skip_invalid`` leaves out, for its help text.
     """
     work = parser.add_argument_group("work")
     work.add_argument("--float32", action="store_true", help="keep features as float32: twice the size, no rounding")

@@ -1,7 +1,7 @@
 """Grid features as one ``.pth`` file per image, as grid-feats-vqa writes them: the maps of a network's last layers.
 
 A file holds one tensor, (1, D, h, w) or (D, h, w), and is named by the image's id. A cell becomes a region, row by row.
-The files know no image size: boxes are the cells of the picture as the network saw it, at 32 pixels a cell.
+The files do not hold the image size: boxes are the cells of the resized picture that the network saw, 32 pixels each.
 """
 
 import math

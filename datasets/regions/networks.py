@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.regions.files import MOST_REGIONS
+from datasets.regions.files import MAX_REGIONS
 from util.cli import UserError
 from util.torchvision_weights import fetch
 
@@ -22,7 +22,7 @@ FEATURE_SIZE = 2048
 # Pixels of the resized image per cell of C5.
 STRIDE = 32
 # The longer side of a resized image is at most this many times the wanted shorter side.
-LONGEST = 5 / 3
+MAX_SIDE_RATIO = 5 / 3
 SHORT_SIDES = (64, 2048)
 # A network of these means and deviations (of red, green, blue in 0..1) was trained on ImageNet.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -32,12 +32,12 @@ _SEED = 0
 COCO_CLASSES = 91
 # Of the region proposals, as in the paper of Faster R-CNN; torchvision's 1000 take four times as long on a CPU.
 PROPOSALS = 300
-LEAST_BOXES = 10
-LEAST_SCORE = 0.05
+MIN_BOXES = 10
+MIN_SCORE = 0.05
 # Of boxes that overlap more than this (intersection over union), whatever their classes, the better one stays.
-MOST_OVERLAP = 0.7
+MAX_OVERLAP = 0.7
 RANDOM = "random"
-# How a network's `source` begins that has torchvision's own weights.
+# How the `source` of a network with torchvision's own weights begins.
 TORCHVISION = "torchvision "
 
 
@@ -60,7 +60,7 @@ class Shrink:
     @property
     def long_side(self):
         """Pixels of the longer side at most."""
-        return round(LONGEST * self.short_side)
+        return round(MAX_SIDE_RATIO * self.short_side)
 
     def __call__(self, image):
         """The `Shrunk` image."""
@@ -85,7 +85,7 @@ class _ResNetC5:
         import torch
         from torchvision.models import resnet101
 
-        # With their last norm at zero, blocks pass on what they get: random weights then give numbers of usual size.
+        # With a zero last norm, blocks pass on their input, so that random weights give outputs of the usual size.
         net = _drawn(lambda: resnet101(zero_init_residual=True))
         self.source = RESNET101.load(net, weights)
         self.digest = digest(net)
@@ -131,8 +131,8 @@ class _Extractor:
             for rows in sizes.values():
                 for start in range(0, len(rows), self._batch_size):
                     some = rows[start : start + self._batch_size]
-                    found = self._regions([items[row] for row in some])
-                    for row, result in zip(some, found, strict=True):
+                    regions = self._regions([items[row] for row in some])
+                    for row, result in zip(some, regions, strict=True):
                         results[row] = result
         return results
 
@@ -148,12 +148,12 @@ class GridExtractor(_Extractor):
         batch_size: Images that go through the network together.
 
     Raises:
-        UserError: a number cannot be, or the weights cannot be had.
+        UserError: a number is out of range, or the weights are not available.
     """
 
     def __init__(self, grid=7, short_side=448, weights=None, device="cpu", batch_size=8):
-        if not 1 <= grid <= math.isqrt(MOST_REGIONS):
-            raise UserError(f"--grid {grid}: must be 1 to {math.isqrt(MOST_REGIONS)} (cells along each side)")
+        if not 1 <= grid <= math.isqrt(MAX_REGIONS):
+            raise UserError(f"--grid {grid}: must be 1 to {math.isqrt(MAX_REGIONS)} (cells along each side)")
         super().__init__(short_side, weights, device, batch_size)
         self._grid = grid
         self.settings = {"backbone": GRID_NAME, "grid": grid, "short_side": short_side}
@@ -176,14 +176,14 @@ class BoxExtractor(_Extractor):
         short_side, weights, device, batch_size: See `GridExtractor`.
 
     Raises:
-        UserError: a number cannot be, or the weights cannot be had.
+        UserError: a number is out of range, or the weights are not available.
     """
 
     def __init__(
-        self, boxes=MOST_REGIONS, short_side=600, weights=None, detector_weights=None, device="cpu", batch_size=8
+        self, boxes=MAX_REGIONS, short_side=600, weights=None, detector_weights=None, device="cpu", batch_size=8
     ):
-        if not LEAST_BOXES <= boxes <= MOST_REGIONS:
-            raise UserError(f"--boxes {boxes}: must be {LEAST_BOXES} to {MOST_REGIONS}")
+        if not MIN_BOXES <= boxes <= MAX_REGIONS:
+            raise UserError(f"--boxes {boxes}: must be {MIN_BOXES} to {MAX_REGIONS}")
         super().__init__(short_side, weights, device, batch_size)
         self._boxes = boxes
         self._detector, source = self._build_detector(detector_weights)
@@ -202,9 +202,9 @@ class BoxExtractor(_Extractor):
             body = resnet_fpn_backbone(backbone_name="resnet50", weights=None, norm_layer=norm)
             return FasterRCNN(body, COCO_CLASSES, rpn_post_nms_top_n_test=PROPOSALS, **limits)
 
-        # It sees the resized image as it is.
+        # The detector does not resize the image again.
         limits = {"min_size": self.prepare.short_side, "max_size": self.prepare.long_side}
-        limits |= {"box_score_thresh": LEAST_SCORE}
+        limits |= {"box_score_thresh": MIN_SCORE}
         net = _drawn(make)
         source = DETECTOR.load(net, weights)
         return net.eval().to(self._c5.device), source
@@ -214,8 +214,8 @@ class BoxExtractor(_Extractor):
 
         images = self._c5.images(items)
         chosen = [
-            choose_boxes(found["boxes"], found["scores"], self._boxes, images.shape[2:])
-            for found in self._detector(list(images))
+            choose_boxes(detections["boxes"], detections["scores"], self._boxes, images.shape[2:])
+            for detections in self._detector(list(images))
         ]
         scale = 1 / STRIDE
         points = roi_align(self._c5.features(images), chosen, 7, scale, sampling_ratio=2, aligned=True)
@@ -241,8 +241,8 @@ def choose_boxes(boxes, scores, most, size):
     import torch
     from torchvision.ops import nms
 
-    boxes = boxes[nms(boxes, scores, MOST_OVERLAP)[:most]]
-    missing = max(0, LEAST_BOXES - len(boxes))
+    boxes = boxes[nms(boxes, scores, MAX_OVERLAP)[:most]]
+    missing = max(0, MIN_BOXES - len(boxes))
     extra = np.concatenate([grid_boxes(1, *size), grid_boxes(3, *size)])[:missing]
     return torch.cat([boxes, torch.from_numpy(extra).to(boxes)])
 
@@ -285,10 +285,10 @@ class Weights:
             value: Path of a state dict, ``random`` (keep what was drawn), or None: torchvision's cache or a download.
 
         Returns:
-            Where the weights are from, in words.
+            Where the weights come from (str).
 
         Raises:
-            UserError: the file is missing or does not fit, or there is neither a cached copy nor a network.
+            UserError: the file is missing or does not fit, or there is neither a cached copy nor a network connection.
         """
         from util.checkpoint import load_state_dict_file
 
@@ -302,15 +302,15 @@ class Weights:
         except UserError as error:
             raise UserError(f"{self.flag}: {error}; {self._expected()}") from None
         try:
-            # torchvision's layers translate the names of older files themselves, so only they can tell what fits.
+            # torchvision's layers rename the tensors of older files themselves, so only they can decide what fits.
             missing, unknown = net.load_state_dict(state, strict=False)
         except RuntimeError:
             raise UserError(f"{self.flag} {value} has tensors of other shapes; {self._expected()}") from None
         if missing or unknown:
             first = (missing + unknown)[0]
             raise UserError(
-                f"{self.flag} {value} is of another network ({len(missing)} tensors missing, {len(unknown)} unknown, "
-                f"the first {first}); {self._expected()}"
+                f"{self.flag} {value} belongs to another network ({len(missing)} tensors missing, {len(unknown)} "
+                f"unknown, the first {first}); {self._expected()}"
             )
         return str(Path(value).resolve())
 
@@ -336,8 +336,8 @@ def digest(net):
     """Short hex string of all weights and buffers of a network."""
     import torch
 
-    found = hashlib.blake2b(digest_size=8)
+    result = hashlib.blake2b(digest_size=8)
     for name, value in sorted(net.state_dict().items()):
-        found.update(name.encode())
-        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return found.hexdigest()
+        result.update(name.encode())
+        result.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return result.hexdigest()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from datasets.regions import grid, tsv
 from datasets.regions.files import (
     ENDING,
-    MOST_REGIONS,
+    MAX_REGIONS,
     BadRegions,
     describe,
     extraction_of,
@@ -27,7 +27,7 @@ from util.progress import progress
 
 INVALID_FILE = "invalid.txt"
 LISTED = 20
-DIED = "makes its process die (out of memory?)"
+DIED = "makes its process die (perhaps out of memory)"
 GIVE = (
     "give the folder of the features, or of folders of them: .npz files, .pth files of grid features, or .tsv files of"
     " bottom-up attention or LXMERT"
@@ -57,7 +57,7 @@ def pack_file(task):
     """Read and encode the file of a `Task`; returns a `Packed`."""
     try:
         if task.path.lower().endswith(grid.ENDING):
-            regions = grid.read_grid(task.path, MOST_REGIONS)
+            regions = grid.read_grid(task.path, MAX_REGIONS)
         else:
             regions = read_regions(task.path)
         blob = encode_regions(regions, task.dtype)
@@ -145,7 +145,7 @@ def _tasks(tree, ending, dtype):
 
 
 def _stamp(path):
-    # A link to nowhere is found out when the file is read.
+    # A broken link is reported when the file is read.
     status = path.stat() if path.exists() else path.lstat()
     return f"{status.st_size} {status.st_mtime_ns}"
 
@@ -162,7 +162,7 @@ def _fill(writer, tasks, invalid, workers):
             raise UserError(f"{task.path} has changed since it was packed; delete {writer.folder} and pack again")
     left = [task for task in tasks if task.id not in stamps]
     if len(left) < len(tasks):
-        print(f"{len(tasks) - len(left):,} images are there already, {len(left):,} to go")
+        print(f"{len(tasks) - len(left):,} images are done already, {len(left):,} to go")
     for task, packed in progress(map_tasks(pack_file, left, workers), "packing", total=len(left), unit="image"):
         if packed is None or packed.reason:
             invalid[task.path] = DIED if packed is None else packed.reason
@@ -176,7 +176,7 @@ def _fill(writer, tasks, invalid, workers):
 
 
 def check_invalid(out, invalid, skip_invalid):
-    """List what is invalid in ``invalid.txt``; stop there unless it is to be left out."""
+    """List what is invalid in ``invalid.txt``; raise an error unless it is to be left out."""
     path = out / INVALID_FILE
     path.unlink(missing_ok=True)
     if not invalid:
@@ -186,7 +186,7 @@ def check_invalid(out, invalid, skip_invalid):
     count = f"{len(invalid):,} files are" if len(invalid) > 1 else "1 file is"
     if not skip_invalid:
         raise UserError(
-            f"{count} invalid, first {name}: {reason} (all of them: {path}); everything else is packed and kept: mend"
+            f"{count} invalid, first {name}: {reason} (all of them: {path}); everything else is packed and kept: fix"
             " them, or add --skip_invalid to leave them out, and run the same command again"
         )
     print(f"note: {count} invalid and left out (all of them: {path}):")
@@ -195,7 +195,7 @@ def check_invalid(out, invalid, skip_invalid):
 
 
 def convert(sources, out, *, skip_invalid=False):
-    """Write ``<image id>.npz`` files; those that are there already and whole stay.
+    """Write ``<image id>.npz`` files; complete ones that exist already stay.
 
     Args:
         sources: Paths of TSV files, or of folders of TSV or ``.pth`` files.
@@ -206,16 +206,14 @@ def convert(sources, out, *, skip_invalid=False):
         Number of images.
 
     Raises:
-        UserError: a source is none, is faulty, or ``out`` cannot be written.
+        UserError: a source has no features or is faulty, or ``out`` cannot be written.
     """
     out, invalid, ids = Path(out), {}, set()
     forms = {Path(source): form_of(Path(source), "--from_tsv") for source in sources}
     if ENDING in forms.values():
         source = next(source for source, form in forms.items() if form == ENDING)
         raise UserError(f"--from_tsv {source} holds .npz files already; give them to the prepare script as they are")
-    files = [
-        path for source, form in forms.items() if form == tsv.ENDING for path in tsv.tsv_files(source)
-    ]
+    files = [path for source, form in forms.items() if form == tsv.ENDING for path in tsv.tsv_files(source)]
     if files:
         writer = _TreeWriter(out)
         writer.since = max(map(os.path.getmtime, files))
@@ -243,7 +241,7 @@ class _TreeWriter:
         self.folder, self.since, self._width = folder, 0.0, None
 
     def stamps(self):
-        """None is known: a file does not tell which line it was made of, so that every line is decoded again."""
+        """Always empty: a file does not record which line it was made from, so every line is decoded again."""
         return {}
 
     def add_regions(self, image_id, stamp, regions):
@@ -265,7 +263,7 @@ def _fill_from_grids(source, out, invalid):
     for image_id, name in progress(pairs, "converting", total=len(files.ids), unit="image"):
         path = source / os.fsdecode(name)
         try:
-            regions = grid.read_grid(path, MOST_REGIONS)
+            regions = grid.read_grid(path, MAX_REGIONS)
             writer.since = os.path.getmtime(path)
             writer.add_regions(image_id, "", regions)
             ids.append(image_id)

@@ -4,15 +4,15 @@ import math
 
 import numpy as np
 
-from datasets.regions.files import MOST_REGIONS
+from datasets.regions.files import MAX_REGIONS
 from util.cli import UserError
 
 NAME = "pixels"
 # Largest difference of a colour channel (of 255) that still counts as background.
 BACKGROUND_TOLERANCE = 32
-# A part is left out below this share of the picture, or below this number of pixels.
-LEAST_SHARE = 1 / 4096
-LEAST_PIXELS = 4
+# Parts below this share of the picture, or below this number of pixels, are left out.
+MIN_SHARE = 1 / 4096
+MIN_PIXELS = 4
 # x1, y1, x2, y2 and the area, as shares of the picture.
 PLACE = 5
 FEATURE_SIZES = (53, 16384)
@@ -31,17 +31,17 @@ class PixelRegions:
         boxes: Most regions per picture.
 
     Raises:
-        UserError: a number cannot be.
+        UserError: a number is out of range.
     """
 
     # Pictures that `finish` is given at once.
     window = 1
 
-    def __init__(self, feature_size=512, boxes=MOST_REGIONS):
+    def __init__(self, feature_size=512, boxes=MAX_REGIONS):
         if not FEATURE_SIZES[0] <= feature_size <= FEATURE_SIZES[1]:
             raise UserError(f"--feature_size {feature_size}: must be {FEATURE_SIZES[0]} to {FEATURE_SIZES[1]}")
-        if not 1 <= boxes <= MOST_REGIONS:
-            raise UserError(f"--boxes {boxes}: must be 1 to {MOST_REGIONS}")
+        if not 1 <= boxes <= MAX_REGIONS:
+            raise UserError(f"--boxes {boxes}: must be 1 to {MAX_REGIONS}")
         self.feature_size, self.boxes = feature_size, boxes
         self.crop = math.isqrt((feature_size - PLACE) // 3)
         self.settings = {"backbone": NAME, "feature_size": feature_size, "boxes": boxes}
@@ -63,7 +63,7 @@ class PixelRegions:
         return x, boxes.astype(np.float32)
 
     def finish(self, items):
-        """The list of (features, boxes) as it came from the pictures."""
+        """The list of (features, boxes) as given: nothing is left to do."""
         return items
 
     def _resize(self, image):
@@ -90,7 +90,7 @@ def object_boxes(image):
     left, top, width, height, area = parts[1:].astype(np.int64).T
     boxes = np.stack([left, top, left + width, top + height], axis=1)
     order = np.lexsort((left, top, -area))
-    least = max(LEAST_PIXELS, LEAST_SHARE * image.shape[0] * image.shape[1])
+    least = max(MIN_PIXELS, MIN_SHARE * image.shape[0] * image.shape[1])
     return boxes[order[area[order] >= least]]
 
 

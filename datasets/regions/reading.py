@@ -9,14 +9,13 @@ import numpy as np
 import torch
 
 from datasets.regions import grid, tsv
-from datasets.regions.files import BadRegions, describe, extraction_of, list_region_files, read_regions
+from datasets.regions.files import MAX_REGIONS, BadRegions, describe, extraction_of, list_region_files, read_regions
 from datasets.regions.store import REGIONS, RegionStore
 from util.cli import UserError
 from util.hashes import files_hash
 
-MAX_REGIONS = 100
 PADDING = ("batch", "full")
-# What packs region features where nobody knows better.
+# The command that packs region features, if the caller knows no better one.
 PACK = "python datasets/prepare_vqa.py --data data/vqa --out STORE"
 
 log = logging.getLogger("mdarts")
@@ -48,7 +47,7 @@ class RegionTree:
             raise UserError(_why_nothing(self.folder, remedy))
         self.extraction = extraction_of(self.folder)
         self.description = describe(self.folder, self.extraction)
-        self.feature_size, self._told_cut = None, False
+        self.feature_size, self._logged_cut = None, False
         first = self.load(0)
         self.feature_size, self.dtype = first.features.shape[1], first.features.dtype
 
@@ -78,11 +77,12 @@ class RegionTree:
         """None: the numbers of regions are known only when files are read."""
         return None
 
-    def tell_cut(self, row, max_regions):
+    def log_cut(self, row, max_regions):
         """Log, once in a process, that an image has more than ``max_regions`` regions."""
-        if not self._told_cut:
-            log.info("%s has more than %d regions: of it and its like the first are used", self._path(row), max_regions)
-            self._told_cut = True
+        if not self._logged_cut:
+            what = "%s has more than %d regions: only the first %d regions of such images are used"
+            log.info(what, self._path(row), max_regions, max_regions)
+            self._logged_cut = True
 
     def fingerprint(self):
         """Short hex string that changes with names, sizes and times of the files."""
@@ -99,14 +99,14 @@ class RegionTree:
 
 
 def _why_nothing(folder, remedy):
-    """What to say of a folder without ``.npz`` features."""
-    found = tsv.ENDING if tsv.tsv_files(folder) else ""
-    found = grid.ENDING if len(list_region_files(folder, grid.ENDING).ids) else found
-    if not found:
+    """The message about a folder without ``.npz`` features."""
+    ending = tsv.ENDING if tsv.tsv_files(folder) else ""
+    ending = grid.ENDING if len(list_region_files(folder, grid.ENDING).ids) else ending
+    if not ending:
         return f"{folder} has no features <image id>.npz; give the folder of the .npz files or of a store"
     command = remedy.replace("NPZ_DIR", str(folder))
     command += "" if "--features" in command else f" --features {folder}"
-    return f"{folder} holds {found} files, which have to be packed into a store first: `{command}`"
+    return f"{folder} holds {ending} files, which have to be packed into a store first: `{command}`"
 
 
 def open_regions(
@@ -128,12 +128,12 @@ def open_regions(
         `RegionStore` or `RegionTree`.
 
     Raises:
-        UserError: there is nothing of the kind, it is damaged or unfinished, or of another width.
+        UserError: there are no region features, or they are damaged, unfinished, or of another width.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(
-            f"{folder} is no folder; give a store of region features (`{remedy}`) or a folder of .npz files"
+            f"{folder} is not a directory; give a store of region features (`{remedy}`) or a folder of .npz files"
         )
     stored = any((folder / name).is_file() for name in (REGIONS.journal, REGIONS.data))
     source = RegionStore(folder, remedy) if stored else RegionTree(folder, remedy)
@@ -145,7 +145,8 @@ def open_regions(
     counts = source.counts()
     many = 0 if counts is None else int((counts > max_regions).sum())
     if many:
-        log.info("%s: of %s images with more than %d regions the first are used", folder, f"{many:,}", max_regions)
+        what = "%s: %s images have more than %d regions; only the first %d are used"
+        log.info(what, folder, f"{many:,}", max_regions, max_regions)
     return source
 
 
@@ -158,7 +159,7 @@ def rows_of(source, image_ids):
 def own_regions(image, max_regions=MAX_REGIONS):
     """How many of the first ``max_regions`` of a `Regions` are regions of the image.
 
-    Some files are padded to a fixed number already. Rows at the end that are zeros, features and box, do not count.
+    Some files are already padded to a fixed number: rows at the end whose features and box are zeros do not count.
     """
     count = min(len(image.boxes), max_regions)
     while count and not image.boxes[count - 1].any() and not image.features[count - 1].any():
@@ -191,7 +192,7 @@ def read_batch(source, rows, *, padding="batch", max_regions=MAX_REGIONS):
     boxes = np.zeros((len(images), length, 4), dtype=np.float32)
     for position, (image, count) in enumerate(zip(images, counts, strict=True)):
         if len(image.boxes) > max_regions and isinstance(source, RegionTree):
-            source.tell_cut(rows[position], max_regions)
+            source.log_cut(rows[position], max_regions)
         regions[position, :count] = image.features[:count]
         boxes[position, :count] = image.boxes[:count]
     sizes = np.array([(image.height, image.width) for image in images], dtype=np.float32).reshape(-1, 2)

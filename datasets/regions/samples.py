@@ -1,4 +1,4 @@
-"""What data sets of texts about images share: shares of a split, images with features, batches, single samples."""
+"""What data sets of texts about images share: parts of a split, images with features, batches, single samples."""
 
 import hashlib
 import json
@@ -47,11 +47,11 @@ def _share(count, end, share):
     """Where the piece begins and ends."""
     if end not in ENDS or not 0 < share < 1:
         raise UserError(f"part {end} {share}: expected first or last, and a share between 0 and 1")
-    # Rounded first, so that 1 - 0.7 and 0.3 mean the same place.
+    # Rounded first, so that 1 - 0.7 and 0.3 give the same border.
     border = math.floor(round((share if end == "first" else 1 - share) * count, 6))
     start, stop = (0, border) if end == "first" else (border, count)
     if start == stop:
-        raise UserError(f"the {end} {share:.0%} of {count} samples are none; use more data or another share")
+        raise UserError(f"the {end} {share:.0%} of {count} samples is empty; use more data or another share")
     return start, stop
 
 
@@ -92,7 +92,7 @@ def open_features(place, image_ids, *, remedy, feature_size=None, max_regions=MA
         `RegionStore` or `RegionTree`; rows of the images in it, int64 (n,); which samples are kept, bool (N,).
 
     Raises:
-        UserError: images have no features, and are not to be left out; or none has; or the features are damaged.
+        UserError: images have no features and ``skip_missing`` is false, no image has any, or the features are damaged.
     """
     source = open_regions(place, feature_size, max_regions, remedy=f"{remedy} --features NPZ_DIR")
     rows = rows_of(source, image_ids)
@@ -114,8 +114,8 @@ def open_features(place, image_ids, *, remedy, feature_size=None, max_regions=MA
 class RegionSamples(Dataset):
     """Samples of a text and an image.
 
-    A text without words has padding alone (zeros) and reaches the network so; words outside the vocabulary
-    are 1 (UNK). The log says how many there are.
+    The network gets a text without words as padding (zeros); words outside the vocabulary are 1 (UNK). The log says
+    how many there are.
 
     Args:
         split: Name of the split.
@@ -126,7 +126,7 @@ class RegionSamples(Dataset):
 
     Attributes:
         split, options: As given.
-        identity: As ``fingerprint``, but the same for a copy of the data elsewhere, and whatever the options.
+        identity: As ``fingerprint``, but the same for a copy of the data elsewhere and for other options.
         feature_size: Width D of the region features.
         extraction: How the features were made, as far as it is known (dict or None).
     """
@@ -151,7 +151,7 @@ class RegionSamples(Dataset):
 
     @property
     def identity(self):
-        """See the class."""
+        """See the class docstring."""
         return short_hash(self._source.identity(), *self._identifying)
 
     def labels(self, rows):
@@ -162,13 +162,13 @@ class RegionSamples(Dataset):
         return len(self._image_rows)
 
     def read(self, indices, only=FIELDS, without=(), epoch=0):
-        """One batch without the inputs that nobody needs.
+        """One batch without the inputs that are not needed.
 
         Args:
             indices: Numbers of B samples.
             only: Inputs to read; ``regions`` stands for boxes, image_size and counts as well.
             without: Inputs to leave out.
-            epoch: Without effect: nothing is augmented.
+            epoch: Ignored: nothing is augmented.
 
         Returns:
             dict of regions float16 (float32 from ``.npz`` files) (B, N, D), boxes float32 (B, N, 4) as x1, y1, x2,
@@ -206,12 +206,12 @@ class RegionSamples(Dataset):
 
 
 def read_sample(image, text, *, flag, vocabulary, max_tokens, extraction, device):
-    """A batch of one image and one text.
+    """A batch of one image and one text of a user.
 
     Args:
         image: Path of the image.
-        text: What is asked, in words.
-        flag: Flag that ``text`` came with, for messages.
+        text: The question or expression.
+        flag: The flag that gave ``text``, for messages.
         vocabulary: `Vocabulary` of the network.
         max_tokens: Most words of a text.
         extraction: How the features of the network's images were made: ``extraction`` of its data.
@@ -245,11 +245,11 @@ def read_text(text, *, flag, vocabulary, max_tokens):
 
 
 def read_regions(image, extractor):
-    """What `read_sample` returns but the tokens, by an extractor of `datasets.regions.extractors`, on the CPU."""
-    found = regions_of_image(image, extractor)
+    """What `read_sample` returns except the tokens, on the CPU; see `datasets.regions.extractors`."""
+    regions = regions_of_image(image, extractor)
     return {
-        "regions": torch.from_numpy(found["x"])[None],
-        "boxes": torch.from_numpy(found["boxes"])[None].float(),
-        "image_size": torch.tensor([[found["height"], found["width"]]], dtype=torch.float32),
-        "counts": torch.tensor([len(found["x"])]),
+        "regions": torch.from_numpy(regions["x"])[None],
+        "boxes": torch.from_numpy(regions["boxes"])[None].float(),
+        "image_size": torch.tensor([[regions["height"], regions["width"]]], dtype=torch.float32),
+        "counts": torch.tensor([len(regions["x"])]),
     }

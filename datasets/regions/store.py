@@ -1,7 +1,7 @@
 """Region features of many images in one flat file, read by memory map.
 
 regions.bin    per image the features (n, D), filled up to 16 bytes, then the boxes float32 (n, 4)
-journal.jsonl  one line per image that is in; what makes an interrupted preparation go on
+journal.jsonl  one line per stored image; lets an interrupted preparation resume
 settings.json  dtype and width of the features
 index.npy      id, offset, number of regions, height, width and CRC-32 of each image, sorted by id
 meta.json      written last: a folder without it holds no finished store
@@ -44,7 +44,7 @@ def encode_regions(regions, dtype):
 
 
 class RegionStoreWriter(BlobWriter):
-    """Makes a store, or goes on with an unfinished one; a context manager.
+    """Makes a store, or resumes an unfinished one; a context manager.
 
     Args:
         folder: Folder of the store.
@@ -89,7 +89,7 @@ class RegionStoreWriter(BlobWriter):
 
         Args:
             image_id: Its id.
-            stamp: Text by which a later run knows whether its source is the same.
+            stamp: Text that changes with the source, so that a later run can tell whether it is the same.
             blob: Bytes of `encode_regions`.
             count: Number of regions.
             feature_size: Width of the features.
@@ -159,7 +159,7 @@ class RegionStore(BlobReader):
         self.dtype = np.dtype(meta["dtype"])
         self.description = str(meta.get("description", "region features"))
         self.extraction = meta.get("extraction")
-        # Opened here once so that damage shows at once and not in the first batch.
+        # Opened here once, so that damage is reported now and not in the first batch.
         self._check()
 
     @cached_property
@@ -187,7 +187,7 @@ class RegionStore(BlobReader):
         if not path.is_file() or path.stat().st_size < self._bytes:
             raise self._damaged(path.name, f"is missing or has fewer than {self._bytes:,} bytes")
         if changed := check_sums(self.folder, self.meta.get("sums")):
-            raise self._damaged(changed.name, "is not as it was written")
+            raise self._damaged(changed.name, "has changed since it was written")
 
     def _sizes(self, counts):
         return -(-counts * self.feature_size * self.dtype.itemsize // BOX_BYTES) * BOX_BYTES + counts * BOX_BYTES
@@ -217,7 +217,7 @@ class RegionStore(BlobReader):
             digest.update(np.ascontiguousarray(self._index[field]))
         return digest.hexdigest()
 
-    # The content alone decides it already.
+    # It depends on the content alone already.
     identity = fingerprint
 
     def verify(self):

@@ -117,27 +117,27 @@ def regions_of(row):
         raise BadRegions(f"has {len(row.columns)} columns; the file has {len(row.names)}")
     if row.image_id is None:
         raise BadRegions(f"has no image id but {row.columns[0][:40].decode(errors='backslashreplace')!r}")
-    found = {_NAMES.get(name, name): value for name, value in zip(row.names, row.columns, strict=True)}
-    count = _number(found, "num_boxes")
-    boxes, features = (_array(found, name, count) for name in ("boxes", "features"))
+    columns = {_NAMES.get(name, name): value for name, value in zip(row.names, row.columns, strict=True)}
+    count = _number(columns, "num_boxes")
+    boxes, features = (_array(columns, name, count) for name in ("boxes", "features"))
     if boxes.shape[1] != 4:
         raise BadRegions(f"has {boxes.size} numbers in the column boxes; expected {count} x 4")
-    return checked_regions(features, boxes, _number(found, "image_h"), _number(found, "image_w"))
+    return checked_regions(features, boxes, _number(columns, "image_h"), _number(columns, "image_w"))
 
 
-def _number(found, name):
-    text = found[name]
+def _number(columns, name):
+    text = columns[name]
     if not text.isdigit() or len(text) > 9 or not int(text):
         raise BadRegions(f"has {name} {text[:40].decode(errors='backslashreplace')!r}; expected a number above 0")
     return int(text)
 
 
-def _array(found, name, count):
+def _array(columns, name, count):
     """float32 (count, any width) of a column."""
     try:
-        data = base64.b64decode(found[name])
+        data = base64.b64decode(columns[name])
     except binascii.Error:
-        raise BadRegions(f"is cut short or damaged: the column {name} is no base64") from None
+        raise BadRegions(f"is cut short or damaged: the column {name} is not base64") from None
     if not data or len(data) % (4 * count):
         raise BadRegions(f"is cut short or damaged: {len(data):,} bytes of {name} are not {count} rows of float32")
     return np.frombuffer(data, dtype="<f4").reshape(count, -1)
@@ -146,8 +146,8 @@ def _array(found, name, count):
 def fill_from_tsv(writer, files, invalid):
     """Add the images of TSV files that are not in yet.
 
-    An image may stand there several times. Lines of the same content count once, and a damaged line does no harm where
-    another one of its image is whole; both are told of.
+    An image may occur several times. Lines with the same content count once, and a damaged line is ignored if another
+    line of its image is intact; notes report both.
 
     Args:
         writer: `RegionStoreWriter`, or another with ``stamps()``, ``add_regions()`` and ``folder``.
@@ -173,8 +173,8 @@ def fill_from_tsv(writer, files, invalid):
     if harmless:
         _, place, reason = harmless[0]
         print(
-            f"note: {len(harmless):,} damaged lines of images that other lines have whole are left out, first {place}:"
-            f" {reason}"
+            f"note: {len(harmless):,} damaged lines are left out, since other lines hold the same images, first"
+            f" {place}: {reason}"
         )
     return list(filling.seen)
 

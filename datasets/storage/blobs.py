@@ -1,4 +1,4 @@
-"""Stores of named byte blobs: a flat file that only grows, and a journal that lets interrupted work go on.
+"""Stores of named byte blobs: a flat file that only grows, and a journal that lets interrupted work resume.
 
 A `Schema` says what one kind of store looks like. `BlobWriter` appends blobs and survives kills; `BlobReader` reads a
 finished store by memory map. Frames, skeletons and region features are stored this way.
@@ -44,7 +44,7 @@ class Schema(NamedTuple):
 
 
 class BlobWriter:
-    """Makes a store, or goes on with an unfinished one; a context manager.
+    """Makes a store, or resumes an unfinished one; a context manager.
 
     A journal line is ``{"name", "offset", "bytes", "crc", <facts>, "line"}``; ``line`` is the CRC-32 of the line
     without it. (Version 0.1.0 wrote lines without ``line``, which are accepted.) A line is written after its blob. On

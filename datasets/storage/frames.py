@@ -1,7 +1,7 @@
 """JPEG frames of many clips in one flat file, read by memory map.
 
 frames.bin     all JPEG files one after the other
-journal.jsonl  one line per finished clip; what makes an interrupted preparation go on
+journal.jsonl  one line per finished clip; lets an interrupted preparation resume
 settings.json  how the frames are made
 names, starts, lengths, crcs, numbers, offsets, sizes (.npy) and meta.json: the index, written last
 """
@@ -27,11 +27,11 @@ INDEX = {"names": "U", "starts": "i", "lengths": "i", "crcs": "u", "numbers": "i
 
 
 class FrameStoreWriter(BlobWriter):
-    """Makes a frame store, or goes on with an unfinished one; a context manager.
+    """Makes a frame store, or resumes an unfinished one; a context manager.
 
     Args:
         folder: Folder of the store.
-        settings: JSON dict of all that decides how frames look; a folder begun with others is refused.
+        settings: JSON dict of everything that determines the frames; a folder begun with other settings is refused.
 
     Raises:
         UserError: the folder was begun with other settings, is in use by another run, or cannot be written.
@@ -90,7 +90,7 @@ def _keep_settings(folder, settings):
     settings = json.loads(json.dumps(settings))
     if not path.exists():
         if (folder / FRAMES.journal).exists():
-            raise UserError(f"{path} is missing, so nobody knows how its frames were made; choose another folder")
+            raise UserError(f"{path} is missing, so it is unknown how its frames were made; choose another folder")
         if (folder / META_FILE).exists():
             raise UserError(f"{folder} holds other data ({META_FILE}); choose another folder")
         write_json(path, settings)
@@ -120,7 +120,7 @@ class FrameStore(BlobReader):
     def __init__(self, folder, remedy):
         super().__init__(folder, remedy)
         self.meta = self._read_meta()
-        # Checked here once, so that damage shows at once and not in the first batch.
+        # Checked here once, so that damage is reported now and not in the first batch.
         self._check()
 
     def _load(self, part):
@@ -162,7 +162,7 @@ class FrameStore(BlobReader):
         if size != self.meta["bytes"]:
             raise self._damaged(path.name, f"has {size:,} bytes, expected {self.meta['bytes']:,}")
         if changed := check_sums(self.folder, self.meta.get("sums")):
-            raise self._damaged(changed.name, "is not as it was written")
+            raise self._damaged(changed.name, "has changed since it was written")
 
     @property
     def _bytes(self):

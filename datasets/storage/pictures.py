@@ -1,16 +1,16 @@
-"""Opening pictures: one way for all that networks see and all that is drawn, whatever the file holds."""
+"""Opens pictures of any kind the same way, both for networks and for drawing."""
 
 import numpy as np
 
 # Modes with an opacity per pixel.
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 _ORIENTATION = 0x0112
-# What a file with whole numbers of more than 8 bits may count up to.
+# Possible values of white in a file with integers of more than 8 bits.
 _WHITE = (255, 2**16 - 1, 2**31 - 1)
 
 
 class BadImage(Exception):
-    """An image that cannot be read; the message is the second half of a sentence that begins with its name."""
+    """An image that cannot be read; its message follows the image's name in a sentence."""
 
 
 def open_picture(source):
@@ -45,12 +45,12 @@ def _opened(source, convert):
         raise BadImage("is not a readable image (empty, cut off, or of an unknown kind)") from None
     except MemoryError:
         raise
-    except Exception as error:  # a damaged file fails in almost any way
+    except Exception as error:  # a damaged file can raise almost any exception
         raise BadImage(f"is not a readable image ({' '.join(str(error).split()) or type(error).__name__})") from None
 
 
 def _upright(image):
-    """The image turned as its EXIF data say; as it is where they are damaged."""
+    """The image rotated according to its EXIF data; unchanged if these are damaged."""
     from PIL import ImageOps
 
     try:
@@ -61,12 +61,12 @@ def _upright(image):
 
 
 def on_white(image):
-    """A Pillow image of any mode as RGB, what is transparent in it being white."""
+    """A Pillow image of any mode as RGB, with white in place of transparent pixels."""
     from PIL import Image
 
     clear, opacity = _clear(image), None
     if clear and _many_bits(image):
-        # Pillow would not find this grey any more once it has 8 bits.
+        # Pillow could not find this grey any more after the conversion to 8 bits.
         opacity = Image.fromarray(np.uint8(np.asarray(image) != image.info["transparency"]) * np.uint8(255))
     image = _eight_bits(image)
     if image.mode == "La":
@@ -92,8 +92,8 @@ def _many_bits(image):
 def _eight_bits(image):
     """An image of more than 8 bits per channel as grey of 8 bits; Pillow itself would cut off what is above 255.
 
-    16 bits are divided by 257. Of wider whole numbers, which do not say how far they count, white is the least of
-    255, 65,535 and 2**31 - 1 that no pixel exceeds; of real numbers 1 or 255, likewise.
+    16 bits are divided by 257. The range of wider integers is unknown: white is the smallest of 255, 65,535 and
+    2**31 - 1 that no pixel exceeds. For floating point numbers 1 is tried first.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Work divided over processes that end with their parent and cannot take it down."""
+"""Divides work among processes that end with their parent, and whose death does not end it."""
 
 import concurrent.futures
 import multiprocessing
@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from util.processors import use_one_thread
 
-# Tasks under way per process: enough to keep it busy, few enough to hold their results in memory.
+# Tasks submitted per process: enough to keep it busy, few enough that their results fit in memory.
 AHEAD = 3
 
 
@@ -22,7 +22,7 @@ def map_tasks(function, tasks, workers):
         workers: Number of processes.
 
     Yields:
-        (task, result) as they finish; the result is None where the process died over the task, twice.
+        (task, result) as they finish; the result is None if the task made its process die twice.
     """
     if workers > 1 and not _has_semaphores():
         print("note: no semaphores on this system (is /dev/shm full?): working in one process, which is slower")
@@ -37,7 +37,7 @@ def map_tasks(function, tasks, workers):
         yield from _run(function, remaining, workers, lost)
         if not lost:
             return
-        # One of these made its process die: one by one they show which.
+        # One of these made its process die; run one by one, they show which.
         for task in lost:
             again = []
             yield from _run(function, iter([task]), 1, again)
@@ -54,7 +54,7 @@ def _has_semaphores():
 
 
 def _run(function, tasks, workers, lost):
-    """Results until ``tasks`` end or a process dies; the tasks under way then go into ``lost``."""
+    """Yield results until ``tasks`` end or a process dies; the unfinished tasks then go into ``lost``."""
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
     running = {}

@@ -1,4 +1,4 @@
-"""Questions as words and words as numbers."""
+"""Texts as words, and words as numbers."""
 
 import re
 
@@ -44,7 +44,7 @@ class Vocabulary:
     @classmethod
     def of_words(cls, lists):
         """The vocabulary of an iterable of lists of words."""
-        # A text may hold a word that looks like a special one: it has that one's number.
+        # A word of a text that looks like a special word gets the special word's number.
         return cls(dict.fromkeys(word for words in lists for word in words if word not in SPECIAL_WORDS))
 
     def __len__(self):

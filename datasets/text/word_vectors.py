@@ -23,7 +23,7 @@ PLACES = ("data/glove/*", "data/glove*", "checkpoints/glove/*", "checkpoints/glo
 ENDINGS = (".txt", ".npz")
 # The vectors of that package, as their makers publish them.
 ORIGINAL, LINK = "glove.840B.300d.txt", "https://nlp.stanford.edu/data/glove.840B.300d.zip"
-# Lines that tell how many numbers a line has.
+# Number of lines from which the number of numbers per line is taken.
 _LOOK = 100
 
 
@@ -53,13 +53,13 @@ def find_word_vectors(folder="."):
     """
     if importlib.util.find_spec(PACKAGE):
         return PACKAGE
-    found = {path for place in PLACES for path in Path(folder).glob(place) if _may_hold_vectors(path)}
-    order = sorted(found, key=lambda path: ("840b" not in path.name.lower(), "300" not in path.name, str(path)))
+    paths = {path for place in PLACES for path in Path(folder).glob(place) if _may_hold_vectors(path)}
+    order = sorted(paths, key=lambda path: ("840b" not in path.name.lower(), "300" not in path.name, str(path)))
     return str(order[0]) if order else None
 
 
 def _may_hold_vectors(path):
-    """Whether a file is one of vectors, and not their licence, for example."""
+    """Whether a file holds vectors, and not their licence, for example."""
     if path.suffix.lower() not in ENDINGS or not path.is_file():
         return False
     try:
@@ -106,7 +106,7 @@ def load_word_vectors(source, words):
 
 def _read_text(path, words):
     """dict word -> float32 (E,) out of a GloVe text file; the first line of a word counts."""
-    # A word of a JSON file may hold half a character, which no file in UTF-8 has.
+    # A word of a JSON file may hold a lone surrogate, which no UTF-8 file has.
     wanted = {word.encode("utf-8", "surrogatepass"): word for word in words}
     vectors, size = {}, None
     with path.open("rb") as file:
@@ -114,7 +114,7 @@ def _read_text(path, words):
             if number == 1:
                 line = _begin(path, line)
             size = size or _width(path, number, line)
-            # Only wanted lines are taken apart: a file has millions.
+            # Only wanted lines are split: a file has millions.
             if size and line.split(b" ", 1)[0] in wanted:
                 # From the right, since some words of GloVe hold spaces.
                 word, *values = line.rstrip().rsplit(b" ", size)
@@ -124,7 +124,7 @@ def _read_text(path, words):
 
 
 def _begin(path, line):
-    """The first line without a byte order mark; only its encoding is looked at, since GloVe has odd words inside."""
+    """The first line without a byte order mark; only its encoding is checked, since GloVe holds odd words later."""
     try:
         return decode_text(line).encode()
     except NotText as reason:
@@ -132,7 +132,7 @@ def _begin(path, line):
 
 
 def _width(path, number, line):
-    """Numbers per line, told by the first lines; None for the heading of a word2vec file."""
+    """Numbers per line, counted in the first lines; None for the heading of a word2vec file."""
     values = line.split()
     if number == 1 and len(values) == 2 and all(value.isdigit() for value in values):
         return None
@@ -141,7 +141,7 @@ def _width(path, number, line):
         sizes = Counter(map(_trailing_numbers, itertools.islice(file, number - 1, number - 1 + _LOOK)))
     size = sizes.most_common(1)[0][0]
     if size < 1:
-        raise UserError(f"word vectors {path}: line {number} is no word with numbers; {REMEDY}")
+        raise UserError(f"word vectors {path}: line {number} is not a word followed by numbers; {REMEDY}")
     return size
 
 
@@ -164,7 +164,7 @@ def _parse(path, number, values, size):
     except ValueError:
         vector = np.zeros(0)
     if len(vector) != size or not np.isfinite(vector).all():
-        raise UserError(f"word vectors {path}: line {number} has not {size} finite numbers; fetch the file again")
+        raise UserError(f"word vectors {path}: line {number} does not have {size} finite numbers; fetch the file again")
     return vector
 
 
@@ -178,8 +178,8 @@ def _read_npz(path, words):
         raise UserError(f"word vectors {path} are damaged or of another form: {expected}") from None
     good = names.ndim == 1 and names.dtype.kind == "U" and vectors.ndim == 2 and vectors.dtype.kind == "f"
     if not good or len(names) != len(vectors):
-        found = f"words {names.dtype} {names.shape} and vectors {vectors.dtype} {vectors.shape}"
-        raise UserError(f"word vectors {path} hold {found}; {expected}")
+        actual = f"words {names.dtype} {names.shape} and vectors {vectors.dtype} {vectors.shape}"
+        raise UserError(f"word vectors {path} hold {actual}; {expected}")
     rows = {name: row for row, name in reversed(list(enumerate(names.tolist())))}
     chosen = {word: vectors[rows[word]].astype(np.float32) for word in words if word in rows}
     if not all(np.isfinite(vector).all() for vector in chosen.values()):

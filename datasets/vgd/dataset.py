@@ -11,7 +11,7 @@ from util.cli import UserError
 MAX_TOKENS = 14
 # As the original has it: the last position is always padding.
 TOKEN_LENGTH = 15
-# Images whose size is compared with that which their features were made of.
+# Number of images whose size is compared with the size that their features record.
 COMPARED = 64
 
 
@@ -78,7 +78,7 @@ def _check_choices(padding, features, feature_kind):
 
 
 def _check_sizes(source, image_rows, records):
-    """Boxes of regions and of expressions must be in pixels of the same picture; a few images are looked at."""
+    """Boxes of regions and of expressions must be in pixels of the same picture; a few images are checked."""
     for place in np.unique(np.linspace(0, len(records) - 1, COMPARED).astype(np.int64)).tolist():
         regions, record = source.load(int(image_rows[place])), records[place]
         if (regions.height, regions.width) != (record["height"], record["width"]):
@@ -98,8 +98,8 @@ class VGD(RegionSamples):
         image_ids: int64 (N,).
         boxes: The true boxes, float32 (N, 4), x1, y1, x2, y2 in pixels.
         fingerprint: Short hex string that changes with content and options.
-        description: What the data are, in words.
-        synthetic: Whether they are made up.
+        description: What the data are.
+        synthetic: Whether they are synthetic.
         has_answers: True: the boxes of every split are public.
     """
 
@@ -124,7 +124,7 @@ class VGD(RegionSamples):
         return torch.from_numpy(self.boxes[rows])
 
     def expressions(self):
-        """The words of each expression as they stand in the files, which are read anew: list of N lists of str.
+        """The unchanged words of each expression, read from the files again: list of N lists of str.
 
         Raises:
             UserError: a file is missing or damaged.

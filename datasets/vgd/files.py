@@ -17,10 +17,10 @@ from util.cli import UserError
 from util.files import atomic_path, read_json
 
 META_FILE = "meta.json"
-# Of .npz files: the published ones, and those of extract_features.py.
+# Folders of .npz files: the published ones, and those of extract_features.py.
 FEATURE_FOLDERS = {"vg_woref": ("bua-r101-fix100", "features")}
 # More than any side of an image has; float32 holds it.
-MOST_PIXELS = 1e7
+MAX_PIXELS = 1e7
 TITLES = {"refcoco": "RefCOCO", "refcoco+": "RefCOCO+", "refcocog": "RefCOCOg"}
 
 
@@ -47,7 +47,7 @@ def write_splits(folder, records, meta):
     """
     texts = {f"{split}.json": json.dumps(rows) for split, rows in records.items()}
     texts[META_FILE] = json.dumps(meta, indent=2) + "\n"
-    # Every file gets its name only after all of them were written.
+    # The files are renamed into place only after all of them were written.
     with contextlib.ExitStack() as files:
         for name, text in texts.items():
             files.enter_context(atomic_path(Path(folder) / name)).write_text(text, encoding="utf-8")
@@ -62,8 +62,8 @@ class VGDFolder:
 
     Attributes:
         splits: Name of a split -> its files.
-        description: What the data are, in words.
-        synthetic: Whether they are made up.
+        description: What the data are.
+        synthetic: Whether they are synthetic.
 
     Raises:
         UserError: unknown data set, or there are no files of it.
@@ -118,7 +118,7 @@ class VGDFolder:
         return records
 
     def vocabulary(self):
-        """`Vocabulary` of the words as they stand, over all files of the data set that exist, in their order."""
+        """`Vocabulary` of the unchanged words of all files of the data set that exist, in their order."""
         present = [part for part in DATASETS[self.dataset].counts if self._path(part).is_file()]
         records = itertools.chain.from_iterable(map(self._read, present))
         return Vocabulary.of_words(record["tokens"] for record in records)
@@ -131,7 +131,7 @@ def _is_record(record):
     numbers = [*(box if isinstance(box, list) else []), record.get("height"), record.get("width")]
     image_id = record.get("image_id")
     # NaN is not below anything, and a box without area overlaps nothing.
-    sized = all(isinstance(one, (int, float)) and abs(one) < MOST_PIXELS for one in numbers)
+    sized = all(isinstance(one, (int, float)) and abs(one) < MAX_PIXELS for one in numbers)
     return (
         type(image_id) is int
         and abs(image_id) < 2**63

@@ -26,7 +26,7 @@ DATASETS = {
     "refcoco+": Official("unc", {"train": 120191, "val": 10758, "testA": 5726, "testB": 4889}),
     "refcocog": Official("umd", {"train": 80512, "val": 4896, "test": 9602}),
 }
-# How far a box may reach over its image, in pixels: official boxes are rounded.
+# How far a box may extend beyond its image, in pixels: official boxes are rounded.
 TOLERANCE = 1.0
 KINDS = {"ref_id": int, "ann_id": int, "image_id": int, "split": str, "sentences": list}
 
@@ -46,7 +46,7 @@ def read_refs(folder, dataset):
         dataset: One of `DATASETS`.
 
     Returns:
-        (path of the file, list of dicts as they stand).
+        (path of the file, list of its dicts, unchanged).
 
     Raises:
         UserError: the file is missing, damaged, of another form, or split by somebody else.
@@ -55,8 +55,8 @@ def read_refs(folder, dataset):
     path = Path(folder) / f"refs({official.split_by}).p"
     if not path.is_file():
         others = sorted(one.name for one in Path(folder).glob("refs(*).p") if one.is_file() and one != path)
-        there = f" (there is {', '.join(others)}, which is split otherwise)" if others else ""
-        fault = "is no file" if path.exists() else "is missing"
+        there = f" (there is {', '.join(others)}, which is split differently)" if others else ""
+        fault = "is not a file" if path.exists() else "is missing"
         raise UserError(
             f"{path} {fault}{there}; the splits of {dataset} are those of {path.name}: give --refer the folder with"
             f" {dataset}/{path.name} and {dataset}/{INSTANCES_FILE}"
@@ -135,7 +135,7 @@ def read_instances(folder):
 
 
 def records_of(refs, instances, dataset):
-    """What a training needs of each expression: the form of the original's split files.
+    """What training needs of each expression, in the form of the original's split files.
 
     Args:
         refs: List of `read_refs`.
@@ -149,14 +149,14 @@ def records_of(refs, instances, dataset):
     """
     records, faults = {split: [] for split in DATASETS[dataset].counts}, []
     for ref in refs:
-        found, fault = _place(ref, instances)
+        record, fault = _place(ref, instances)
         for sentence in ref["sentences"]:
             words = [word for word in sentence["tokens"] if word.strip()]
             if fault or not words:
                 about = f"sentence {sentence.get('sent_id', '?')} of ref {ref['ref_id']}"
                 faults.append(f"{about}: {fault or 'an expression without words'}")
             else:
-                records[ref["split"]].append({"tokens": sentence["tokens"]} | found)
+                records[ref["split"]].append({"tokens": sentence["tokens"]} | record)
     return records, faults
 
 

@@ -1,4 +1,4 @@
-"""Answers as classes with soft scores, and the tables of answers and words that are kept beside the features."""
+"""Answers as classes with soft scores, and the tables of answers and words kept beside the features."""
 
 import itertools
 import logging
@@ -46,10 +46,10 @@ class AnswerTable:
 
         Args:
             answers: Iterable of the questions' ``multiple_choice_answer``, of train and then of val.
-            min_count: Least number of occurrences after normalisation (the originals' rule: more than 8).
+            min_count: Minimum number of occurrences after normalisation (the originals' rule: more than 8).
         """
         counts = Counter()
-        # Far fewer spellings than answers; a dict counts them in the order of their first occurrence.
+        # There are far fewer spellings than answers, and a Counter keeps the order of first occurrence.
         for spelling, count in Counter(answers).items():
             counts[normalise_answer(spelling)] += count
         return cls(name for name, count in counts.items() if count >= min_count)
@@ -73,14 +73,14 @@ class AnswerTable:
         """
         spellings, starts, classes, counts = {}, [0], [], []
         for given in answers:
-            found = Counter()
+            votes = Counter()
             for spelling in given:
                 if spelling not in spellings:
                     spellings[spelling] = self._numbers.get(normalise_answer(spelling), -1)
-                found[spellings[spelling]] += 1
-            found.pop(-1, None)
-            classes.extend(found)
-            counts.extend(found.values())
+                votes[spellings[spelling]] += 1
+            votes.pop(-1, None)
+            classes.extend(votes)
+            counts.extend(votes.values())
             starts.append(len(classes))
         levels = np.minimum(np.array(counts, dtype=np.int64), len(SCORES) - 1).astype(np.uint8)
         return SoftTargets(np.array(starts, dtype=np.int64), np.array(classes, dtype=np.int32), levels, len(self))
@@ -180,7 +180,7 @@ def build_answers(folder, min_count=MIN_ANSWER_COUNT):
         `AnswerTable`.
 
     Raises:
-        UserError: neither annotation file is there, or no answer is so frequent.
+        UserError: both annotation files are missing, or no answer is frequent enough.
     """
     parts = [part for part in ANSWER_PARTS if folder.has_annotations(part)]
     if not parts:
@@ -195,8 +195,8 @@ def build_answers(folder, min_count=MIN_ANSWER_COUNT):
     return table
 
 
-def tell_missing(folder):
-    """Log which official files are missing, without which the tables are not those of the published networks."""
+def log_missing(folder):
+    """Log which official files are missing: without them the tables differ from those of the published networks."""
     missing = folder.missing()
     if missing:
         log.warning("%s lacks %s: words and answers come from the others", folder.folder, ", ".join(missing))
@@ -217,12 +217,12 @@ def write_tables(store, folder, vocabulary, answers, min_count):
 
 
 def read_tables(store, folder, min_count=None):
-    """The tables that `write_tables` kept, where they are there and fit the files of ``folder`` by name and size.
+    """The tables that `write_tables` kept, if they exist and fit the files of ``folder`` by name and size.
 
     Args:
         store: Folder of the packed features.
         folder: `VQAFolder`.
-        min_count: The least count that answers must have been kept with; None for any.
+        min_count: The minimum count that the answers must have been kept with; None for any.
 
     Returns:
         (`Vocabulary`, `AnswerTable`), or None where they must be built.
@@ -234,25 +234,25 @@ def read_tables(store, folder, min_count=None):
     if not path.is_file():
         return None
     content = read_json(path)
-    found = content if isinstance(content, dict) else {}
-    if (found.get("format"), found.get("version")) != (TABLES_FORMAT, TABLES_VERSION):
+    tables = content if isinstance(content, dict) else {}
+    if (tables.get("format"), tables.get("version")) != (TABLES_FORMAT, TABLES_VERSION):
         raise UserError(
-            f"{path} is no {TABLES_FORMAT} of version {TABLES_VERSION}; delete it and prepare the data again"
+            f"{path} is not a {TABLES_FORMAT} of version {TABLES_VERSION}; delete it and prepare the data again"
         )
-    if found.get("sources") != _sources(folder) or min_count not in (None, found.get("min_answer_count")):
+    if tables.get("sources") != _sources(folder) or min_count not in (None, tables.get("min_answer_count")):
         log.warning("%s is of other question files or another --min_answer_count and is not used", path)
         return None
     return Vocabulary.from_dict(content, str(path)), AnswerTable.from_dict(content, str(path))
 
 
 def load_tables(folder, store=None, vocabulary=None, answers=None, min_count=None):
-    """The tables to work with: those given (of a checkpoint), else those kept in ``store``, else built anew.
+    """The tables to use: those given (of a checkpoint), else those kept in ``store``, else built from the files.
 
     Args:
         folder: `VQAFolder`.
         store: Folder of the packed features, or None.
         vocabulary, answers: `Vocabulary` and `AnswerTable`, or None.
-        min_count: Least count of an answer; None for that of the kept table, or `MIN_ANSWER_COUNT`.
+        min_count: Minimum count of an answer; None for that of the kept table, or `MIN_ANSWER_COUNT`.
 
     Returns:
         (`Vocabulary`, `AnswerTable`).
@@ -264,7 +264,7 @@ def load_tables(folder, store=None, vocabulary=None, answers=None, min_count=Non
         return vocabulary, answers
     kept = read_tables(store, folder, min_count) if store else None
     if kept is None:
-        tell_missing(folder)
+        log_missing(folder)
         kept = None, None
     vocabulary = vocabulary or kept[0] or build_vocabulary(folder)
     return vocabulary, answers or kept[1] or build_answers(folder, min_count or MIN_ANSWER_COUNT)

@@ -58,7 +58,7 @@ def open_vqa(
         small: Keep only the first 64 questions.
         part: ``("first", f)`` or ``("last", f)``: that share of the split; see `regions.samples.cut`.
         skip_missing: Leave out questions about images without features.
-        min_answer_count: Least number of occurrences of an answer; None for that of the store, or 9.
+        min_answer_count: Minimum number of occurrences of an answer; None for that of the store, or 9.
         feature_size: The width that features must have; None for any.
 
     Returns:
@@ -97,8 +97,8 @@ class VQA(RegionSamples):
         num_questions: Questions in the split's files, also those that were left out.
         question_ids, image_ids: int64 (N,).
         fingerprint: Short hex string that changes with content and options.
-        description: What the data are, in words.
-        synthetic: Whether they are made up.
+        description: What the data are.
+        synthetic: Whether they are synthetic.
     """
 
     def __init__(self, folder, split, chosen, regions, tables, options):
@@ -112,7 +112,7 @@ class VQA(RegionSamples):
         self.num_answers = len(self.answers)
         self.num_questions = sum(len(pair.questions.ids) for pair in pairs)
         info = pairs[0].questions.info
-        # The first sentence of what the files say of themselves.
+        # The first sentence of the files' own description.
         about = str(info.get("description", "VQA v2")).split(". ")[0].rstrip(".")
         self.description = f"{about}; {source.description}"
         self.synthetic = bool(info.get("synthetic", False))
@@ -122,7 +122,7 @@ class VQA(RegionSamples):
     def ground_truth(self):
         """The official annotation record of each question: list of N dicts, or None where answers are secret.
 
-        Read from the files anew: only an evaluation needs them.
+        Read from the files again, since only an evaluation needs them.
 
         Raises:
             UserError: a file is missing or damaged.
@@ -189,9 +189,9 @@ def read_split(folder, split):
         if part != "test" or folder.has_annotations(part):
             annotations = folder.annotations(part)
             paths = folder.questions_path(part), folder.annotations_path(part)
-            found = match_annotations(questions, annotations, *paths, complete=not training)
-            records[found] = np.arange(len(found))
-            rows = found.astype(np.int32) if training else rows
+            matched = match_annotations(questions, annotations, *paths, complete=not training)
+            records[matched] = np.arange(len(matched))
+            rows = matched.astype(np.int32) if training else rows
         pairs.append(Pair(questions, annotations))
         samples.append(Samples(np.full(len(rows), number, dtype=np.uint8), rows, records[rows]))
     return pairs, Samples(*(np.concatenate(arrays) for arrays in zip(*samples, strict=True)))

@@ -29,7 +29,7 @@ OFFICIAL_COUNTS = {"train": 443757, "val": 214354, "test": 447793}
 TRAIN_SPLITS = {"train": ("train",), "train+val": ("train", "val"), "train+val+vg": ("train", "val", "vg")}
 SPLITS = {**TRAIN_SPLITS, "val": ("val",), "test": ("test",)}
 ANNOTATION_FOLDER = "annotations"
-# Of .npz files: the published ones, and those of extract_features.py.
+# Folders of .npz files: the published ones, and those of extract_features.py.
 FEATURE_FOLDERS = ("bua-r101-max100", "features")
 
 log = logging.getLogger("mdarts")
@@ -50,7 +50,7 @@ class Questions(NamedTuple):
 
 
 class Annotations(NamedTuple):
-    """An annotation file: question_ids int64 (N,) and the N records (dicts) as they stand."""
+    """An annotation file: question_ids int64 (N,) and its N records (dicts), unchanged."""
 
     question_ids: np.ndarray
     records: list
@@ -169,7 +169,7 @@ def answers_of(records):
 
 
 def match_annotations(questions, annotations, question_file, annotation_file, *, complete=False):
-    """Where in the question file each annotation's question stands.
+    """The position in the question file of each annotation's question.
 
     Args:
         questions, annotations: `Questions` and `Annotations` of the same part.

@@ -166,11 +166,11 @@ def test_what_is_there_is_not_replaced(made, tmp_path, capsys):
     assert f"{made / 'dataset'} is finished already" in capsys.readouterr().out
     with pytest.raises(UserError) as error:
         run_demo(made, "--clips_per_subject", "2", "--seed", "1")
-    one_line(error, f"{made / 'raw'} is there and is a demo of other sizes or another seed", "another --out")
+    one_line(error, f"{made / 'raw'} exists and is a demo of other sizes or another seed", "another --out")
     (tmp_path / "raw" / "Subject01").mkdir(parents=True)
     with pytest.raises(UserError) as error:
         run_demo(tmp_path)
-    one_line(error, f"{tmp_path / 'raw'} is there and is no demo", "not replaced")
+    one_line(error, f"{tmp_path / 'raw'} exists and is not a demo", "not replaced")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["Subject01", "raw"]
 
 

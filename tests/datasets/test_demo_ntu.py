@@ -84,13 +84,13 @@ def test_a_demo_that_was_interrupted_goes_on(tmp_path, made, capsys):
     run(tmp_path / "ntu", "--size", "16")
     assert skeleton.read_bytes() == content
     assert (tmp_path / "ntu" / "nturgb+d_rgb" / "S001C002P001R001A001_rgb.avi").stat().st_mtime_ns == kept
-    assert "24 samples are there already, 0 to go" in capsys.readouterr().out
+    assert "24 samples are done already, 0 to go" in capsys.readouterr().out
 
 
 def test_nothing_else_is_replaced(made, tmp_path):
     error_of(lambda: run(made, "--seed", "5"), made, "seed 0", "seed 5", "choose another --out")
     (tmp_path / "nturgb+d_rgb").mkdir()
-    error_of(lambda: run(tmp_path), tmp_path, "no demo", "choose another --out")
+    error_of(lambda: run(tmp_path), tmp_path, "not a demo", "choose another --out")
 
 
 def test_default_ids_are_unique_and_some_are_officially_missing():

@@ -247,7 +247,7 @@ def test_words_about_other_data(raw):
     (raw / "about.json").write_text("[]")
     with pytest.raises(UserError) as error:
         open_ego(raw, "dev")
-    one_line(error, "about.json", "mend or delete it")
+    one_line(error, "about.json", "fix or delete it")
 
 
 @pytest.mark.parametrize("form", ["raw", "packed"])

@@ -85,9 +85,9 @@ def test_a_folder_of_another_form_is_a_fault(tmp_path):
     [
         (None, ["a.json does not exist"]),
         ("{", ["a.json is not a readable JSON file"]),
-        ("[]", ["is no EgoGesture annotation", "--labels LABELS"]),
-        ('{"labels": [], "database": {}}', ["is no EgoGesture annotation"]),
-        ('{"labels": ["a"], "database": []}', ["is no EgoGesture annotation"]),
+        ("[]", ["is not an EgoGesture annotation", "--labels LABELS"]),
+        ('{"labels": [], "database": {}}', ["is not an EgoGesture annotation"]),
+        ('{"labels": ["a"], "database": []}', ["is not an EgoGesture annotation"]),
         ('{"labels": ["a", "b", "a"], "database": {}}', ["lists the label 'a' twice"]),
     ],
 )

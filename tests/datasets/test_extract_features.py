@@ -187,7 +187,7 @@ def test_no_readable_image_at_all(tmp_path):
 
 
 def test_wrong_folders(tmp_path):
-    assert "images is no folder" in error_of(tmp_path)
+    assert "images is not a directory" in error_of(tmp_path)
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / ".hidden.png").touch()
     (tmp_path / "images" / "notes.txt").touch()

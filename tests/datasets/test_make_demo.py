@@ -249,7 +249,7 @@ def test_a_file_that_is_no_demo_is_not_replaced(tmp_path):
     with h5py.File(official, "w") as file:
         file["features"] = [1.0]
     before = official.read_bytes()
-    with pytest.raises(UserError, match="is no demo file"):
+    with pytest.raises(UserError, match="is not a demo file"):
         make_demo.main(["mmimdb", "--source", "synthetic", "--out", str(tmp_path), "--size", "10"])
     assert official.read_bytes() == before
 

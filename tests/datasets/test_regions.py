@@ -109,7 +109,7 @@ def test_more_boxes_than_wanted_are_logged(tree, tmp_path, caplog):
     pack_regions(tree, tmp_path / "store", workers=1)
     with caplog.at_level("INFO"):
         store = open_regions(tmp_path / "store")
-    assert "of 1 images with more than 100 regions the first are used" in caplog.text
+    assert "1 images have more than 100 regions; only the first 100 are used" in caplog.text
     assert store.counts().max() == 120
     batch = read_batch(store, rows_of(store, np.array([50])))
     assert batch["counts"].tolist() == [100] and batch["regions"].shape == (1, 100, FEATURE_SIZE)
@@ -257,7 +257,7 @@ def test_two_files_of_one_image(tree):
 
 
 def test_nothing_there(tmp_path):
-    refusal(lambda: open_regions(tmp_path / "none"), "is no folder")
+    refusal(lambda: open_regions(tmp_path / "none"), "is not a directory")
     refusal(lambda: open_regions(tmp_path), "has no features")
     refusal(lambda: pack_regions(tmp_path, tmp_path / "out"), "has no files like")
 
@@ -274,7 +274,7 @@ def test_packing_again_changes_nothing_and_mended_files_join(tree, tmp_path, cap
     assert (out / "regions.bin").stat().st_mtime_ns == before
     write_npz(tree, "train", 3)
     store = pack_regions(tree, out, workers=1)
-    assert "3 images are there already, 1 to go" in capsys.readouterr().out
+    assert "3 images are done already, 1 to go" in capsys.readouterr().out
     assert store.ids.tolist() == sorted(IMAGES)
     assert_batches_equal(read_batch(store, [0, 1, 2, 3]), read_batch(open_regions(out), [0, 1, 2, 3]))
     path = write_npz(tree, "train", 5, image_h=np.int64(399))

@@ -146,7 +146,7 @@ def test_videos_of_phones_are_turned_upright(tmp_path, entries):
 def test_other_angles_are_refused(tmp_path):
     path = write(tmp_path / "a.mp4", grey(3))
     set_matrix(path, (ONE // 2, ONE // 2, -ONE // 2, ONE // 2))
-    with pytest.raises(BadSample, match="an angle that is no quarter"):
+    with pytest.raises(BadSample, match="an angle that is not a multiple of 90 degrees"):
         scaled_frames(path, 32, 30)
 
 

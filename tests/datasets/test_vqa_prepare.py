@@ -80,7 +80,7 @@ def test_kept_tables_are_used_while_they_fit(made, caplog):
     assert open_vqa(made.data, "val", min_answer_count=1).vocabulary.words == (*words, "surprise")
     assert "vocabulary.json is of other question files" in caplog.text
     path.write_text(json.dumps({"format": "something"}))
-    refusal(lambda: open_vqa(made.data, "val"), path, "is no vqa-vocabulary")
+    refusal(lambda: open_vqa(made.data, "val"), path, "is not a vqa-vocabulary")
 
 
 def test_visual_genome_is_copied(made, tmp_path, capsys):
