@@ -85,7 +85,7 @@ class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module):
         new = f"{__name__}.{MOVED[module.__name__.rpartition('.')[2]]}"
         warnings.warn(f"{module.__name__} is now {new}", DeprecationWarning, stacklevel=2)
-        # The import system takes what stands here in place of the empty module that it made.
+        # The import system returns this module instead of the empty one that it created.
         sys.modules[module.__name__] = importlib.import_module(new)
 
 
@@ -93,7 +93,7 @@ sys.meta_path.append(_MovedModules())
 
 
 def lazy_exports(package, home, names):
-    """A module-level ``__getattr__`` that imports what a package exports when somebody asks for it.
+    """A module-level ``__getattr__`` that imports what a package exports only when it is used.
 
     Args:
         package: Full name of the package.

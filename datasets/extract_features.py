@@ -30,7 +30,7 @@ from util.cli import UserError, run_cli
 META_FILE = "meta.json"
 INVALID_FILE = "invalid.txt"
 BACKBONES = ("resnet101-grid", "fasterrcnn", "pixels")
-# Below this number of images, starting processes takes longer than they save.
+# Below this number of images, starting processes takes longer than it saves.
 MIN_PARALLEL = 256
 
 
@@ -145,7 +145,7 @@ def extract(images, out, extractor, *, workers=None, skip_invalid=False):
 
 
 def _begin(out, extractor):
-    """Write meta.json for the time of the work, and remove what killed runs left; returns its content.
+    """Write an incomplete meta.json, and remove what killed runs left; returns the content of meta.json.
 
     Raises:
         UserError: the folder holds features that were made with other settings.
@@ -192,7 +192,7 @@ def _versions():
 
 
 def _fresh_shape(image, features, stored_shape):
-    """(n, D) of a whole file of features that is not older than its image, else None."""
+    """(n, D) of a complete file of features that is not older than its image, else None."""
     try:
         fresh = features.stat().st_mtime_ns >= image.stat().st_mtime_ns
     except OSError:
@@ -241,7 +241,7 @@ def _finished(waiting, extractor):
 
 
 def _check_invalid(images, out, invalid, skip_invalid):
-    """List the unreadable images in ``invalid.txt``; raise an error unless they are to be left out."""
+    """List the unreadable images in ``invalid.txt``; raise an error unless ``skip_invalid`` is set."""
     from util.files import write_text
 
     path = out / INVALID_FILE

@@ -200,7 +200,7 @@ def tree_folder(videos, size=256, fps=30):
 
 
 def prepare_tree(videos, *, size=256, fps=30, workers=None, skip_invalid=False, ffmpeg=None):
-    """Write one scaled AVI file per raw video into `tree_folder`; files that are there are kept.
+    """Write one scaled AVI file per raw video into `tree_folder`; existing files are kept.
 
     Args:
         videos: Folder of the raw videos.
@@ -245,7 +245,7 @@ def prepare_tree(videos, *, size=256, fps=30, workers=None, skip_invalid=False, 
 
 
 def _existing_lengths(target, ids):
-    """dict id -> number of frames of the AVI files that are whole; files that a killed run left are removed."""
+    """dict id -> number of frames of the complete AVI files; files that a killed run left are removed."""
     from datasets.ntu.names import VIDEO_ENDING, BadSample
     from datasets.ntu.video import avi_length
 

@@ -52,8 +52,8 @@ def prepare(dataset, refer, out, *, features=None, dtype="float16", workers=None
         dataset: ``refcoco``, ``refcoco+`` or ``refcocog``.
         refer: Folder of ``<dataset>/instances.json`` and ``refs(...).p``, or of these files themselves.
         out: Data folder: split files go to ``out/<dataset>``, features to ``out/store``.
-        features: Folder of the features, see `regions.packing.pack_regions`; None to look for them in ``out``, and go
-            without where there are none.
+        features: Folder of the features, see `regions.packing.pack_regions`; None to look for them in ``out``, and do
+            without features if there are none.
         dtype: ``float16`` or ``float32``.
         workers: Number of processes; None for one per processor.
         skip_invalid: Leave out faulty expressions and feature files instead of ending with an error.

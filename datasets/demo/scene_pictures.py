@@ -89,7 +89,7 @@ def _kinds(draw):
 
 
 def _places(draw, kinds):
-    """x, y and side of each thing, none within GAP of another; None where they did not fit."""
+    """x, y and side of each thing, none within GAP of another; None if they did not fit."""
     placed = []
     for size, _, _ in kinds:
         side = int(draw.integers(*SIZES[size]))

@@ -101,7 +101,7 @@ def _done(out, about):
 
 
 def _write_scenes(out, about, tasks):
-    """Pictures, where they are missing, and the official files of ``tasks``."""
+    """Write missing pictures, and the official files of ``tasks``."""
     from datasets.demo import scene_files as files
     from datasets.demo.scene_pictures import make_scene
     from util.progress import progress

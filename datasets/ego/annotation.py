@@ -16,7 +16,7 @@ ANNOTATION_FILE = "egogestureall_but_None.json"
 SUBSETS = ("training", "validation", "testing")
 OFFICIAL_COUNTS = {"training": 14416, "validation": 4768, "testing": 4977}
 COLOUR_FOLDER = re.compile(r"(?P<scene>(?:[^/]+/)*)Color/rgb(?P<number>\d+)")
-# The split of the data set is by person.
+# The data set is split by person.
 SUBJECTS = {
     "training": (
         *(3, 4, 5, 6, 8, 10, 15, 16, 17, 20, 21, 22, 23, 25, 26),
@@ -127,7 +127,7 @@ def read_annotation(path):
 
 
 def _parse(name, entry, numbers):
-    """The `Clip` of one entry, or the `Fault` that keeps it from being one."""
+    """The `Clip` of one entry, or the `Fault` of an invalid one."""
     try:
         subset, details = entry["subset"], entry["annotations"]
         label, bounds = str(details["label"]), (details["start_frame"], details["end_frame"])

@@ -249,7 +249,7 @@ class EgoGesture(Dataset):
         """Which distinct input each clip has in ``field``, per view.
 
         Returns:
-            int64 (N, V), with V = 1 without augmentation; None where every epoch draws anew.
+            int64 (N, V), with V = 1 without augmentation; None if every epoch draws anew.
         """
         if self.augment and not self.views:
             return None

@@ -76,7 +76,7 @@ class FrameFolders:
         return path if path.exists() or not upper.exists() else upper
 
     def name(self, clip, field, position):
-        """How messages call this frame."""
+        """The name of this frame in messages."""
         return str(self.path(clip, field, position))
 
     def fault(self, clip, fields=FIELDS):
@@ -164,7 +164,7 @@ class PreparedFrames:
         self._stores = {field: FrameStore(self.folder / field, prepare_command(folder)) for field in FIELDS}
 
     def name(self, clip, field, position):
-        """How messages call this frame."""
+        """The name of this frame in messages."""
         return f"frame {clip.start + position} of {clip.name} in {self.folder / field}"
 
     def fault(self, clip, fields=FIELDS):

@@ -61,13 +61,13 @@ def load_clip(frames, fields, clip):
 
 
 def check_clip(frames, clip):
-    """What is wrong with the images of a clip; an empty str for a good one."""
+    """What is wrong with the images of a clip (str); empty if they are fine."""
     images = load_clip(frames, FIELDS, clip)
     return images if isinstance(images, str) else ""
 
 
 def check_clips(frames, clips, workers, decode_all):
-    """Look at the frames of all clips.
+    """Check the frames of all clips.
 
     Args:
         frames: A `FrameFolders`.
@@ -150,7 +150,7 @@ def pack(folder, out, annotation, *, workers=1, skip_invalid=False, faults=()):
 
 
 def _add_clips(out, frames, clips, writers, workers):
-    """Add the clips that are not in yet; returns a list of `Fault`."""
+    """Add the clips that are not stored yet; returns a list of `Fault`."""
     todo = [clip for clip in clips if any(clip.name not in writer.done for writer in writers.values())]
     reasons = dict(check_clips(frames, todo, workers, decode_all=False))
     complete = [clip for clip in todo if clip.name not in reasons]

@@ -79,7 +79,7 @@ class MMIMDB(Dataset):
         num_labels: Number of genres G.
         label_names: List of G names.
         image_shape: ``(3, H, W)``.
-        ids: numpy array of str (N,), or None where the data has no ids.
+        ids: numpy array of str (N,), or None if the data have no ids.
         image_rows: numpy int64 (N,), which distinct image each film uses: 0..D-1.
         fingerprint: Short hex string that changes with the content of the split.
         identity: As ``fingerprint``, but the same for a copy of the data elsewhere and for other options.

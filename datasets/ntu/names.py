@@ -109,7 +109,7 @@ def list_ids(folder, ending):
 
 
 def file_of(folder, name, ending):
-    """Path of the file of the id ``name``, also with an upper-case ending; the usual path where there is none."""
+    """Path of the file of the id ``name``, also with an upper-case ending; the usual path if there is none."""
     paths = [Path(folder) / f"{name}{spelling}" for spelling in _spellings(ending)]
     return next((path for path in paths if path.exists()), paths[0])
 

@@ -17,7 +17,7 @@ BODIES = ("first", "motion")
 
 
 class Skeleton(NamedTuple):
-    """The persons of one clip that are there, without gaps.
+    """The persons that are present in one clip, without gaps.
 
     counts: uint8 (T,), persons per frame, at most two.
     joints: float32 (sum of counts, 25, 3), frame by frame: x, y, z in metres.

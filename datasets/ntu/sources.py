@@ -133,7 +133,7 @@ class Sources:
         return hashlib.blake2b(b"\n".join(lines), digest_size=8).hexdigest()
 
     def check_invalid(self, folder, skip_invalid):
-        """List what is invalid in ``invalid.txt`` of ``folder``; raise an error unless it is to be left out.
+        """List what is invalid in ``invalid.txt`` of ``folder``; raise an error unless ``skip_invalid`` is set.
 
         Raises:
             UserError: something is invalid and ``skip_invalid`` is not set.

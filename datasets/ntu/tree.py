@@ -21,7 +21,7 @@ ABOUT_FILE = "about.json"
 
 
 def read_about(folder):
-    """The dict of ``about.json`` in ``folder`` (description, synthetic, label_names), empty where there is none."""
+    """The dict of ``about.json`` in ``folder`` (description, synthetic, label_names), empty if there is none."""
     path = Path(folder) / ABOUT_FILE
     about = read_json(path) if path.is_file() else {}
     if not isinstance(about, dict):

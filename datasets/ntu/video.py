@@ -290,7 +290,7 @@ def time_line(stamps, rate, time_base):
 
     Args:
         stamps: Time stamp of each frame in the order in which they come out of the decoder, int or None.
-        rate: Frames per second, for frames without a stamp; None where it is not known.
+        rate: Frames per second, for frames without a stamp; None if it is unknown.
         time_base: Seconds of one unit.
 
     Returns:

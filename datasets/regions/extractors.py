@@ -42,7 +42,7 @@ def build_extractor(backbone, **settings):
 
 
 def accepted(backbone):
-    """Names of the settings of an extractor; none where there is no such extractor."""
+    """Names of the settings of an extractor; empty if there is no such extractor."""
     return list(inspect.signature(EXTRACTORS[backbone]).parameters) if backbone in EXTRACTORS else []
 
 

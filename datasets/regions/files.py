@@ -61,7 +61,7 @@ class RegionFiles(NamedTuple):
 
 
 def image_id_of(name):
-    """The image id in the file name ``name``, or None where there is none."""
+    """The image id in the file name ``name``, or None if there is none."""
     text = name.rsplit("_", 1)[-1].split(".", 1)[0]
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
@@ -238,7 +238,7 @@ def write_regions(path, x, boxes, height, width):
 
 
 def stored_shape(path):
-    """(n, D) of a file of `write_regions`, read from its headers alone; None where it is missing or damaged."""
+    """(n, D) of a file of `write_regions`, read from its headers alone; None if it is missing or damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
             (size, count), boxes, height, width = (_member_shape(archive, key) for key in ARRAYS)

@@ -176,7 +176,7 @@ def _fill(writer, tasks, invalid, workers):
 
 
 def check_invalid(out, invalid, skip_invalid):
-    """List what is invalid in ``invalid.txt``; raise an error unless it is to be left out."""
+    """List what is invalid in ``invalid.txt``; raise an error unless ``skip_invalid`` is set."""
     path = out / INVALID_FILE
     path.unlink(missing_ok=True)
     if not invalid:

@@ -36,7 +36,7 @@ class Row(NamedTuple):
     """One line of a file, not yet decoded.
 
     number: Of the line, from 1.
-    image_id: Its image's id; None where the line has none.
+    image_id: Its image's id; None if the line has none.
     stamp: Text that is the same for a line with the same content, whatever its file is called.
     columns: Bytes of each column.
     names: What the columns of the file are, one of the `LAYOUTS`.
@@ -144,7 +144,7 @@ def _array(columns, name, count):
 
 
 def fill_from_tsv(writer, files, invalid):
-    """Add the images of TSV files that are not in yet.
+    """Add the images of TSV files that are not stored yet.
 
     An image may occur several times. Lines with the same content count once, and a damaged line is ignored if another
     line of its image is intact; notes report both.
@@ -155,7 +155,7 @@ def fill_from_tsv(writer, files, invalid):
         invalid: dict place -> reason, to which lines that cannot be used are added.
 
     Returns:
-        list of the ids of all images that are in.
+        list of the ids of all stored images.
 
     Raises:
         UserError: a file cannot be read, is of another form, or has changed since it was packed.

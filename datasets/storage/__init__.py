@@ -1,1 +1,1 @@
-"""What several data sets are kept with: blob stores, frame stores, pictures and worker processes."""
+"""Shared storage: blob stores, frame stores, opening pictures, and worker processes."""

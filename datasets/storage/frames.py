@@ -53,7 +53,7 @@ class FrameStoreWriter(BlobWriter):
             images: Encoded JPEG bytes of each.
 
         Raises:
-            ValueError: the clip is in already, or there is not one number per image.
+            ValueError: the store has the clip already, or the numbers of ``numbers`` and ``images`` differ.
             UserError: the store cannot be written.
         """
         if len(numbers) != len(images):
@@ -186,11 +186,11 @@ class FrameStore(BlobReader):
         return {name: row for row, name in enumerate(self.names)}
 
     def row(self, name):
-        """Number of the clip ``name``; KeyError where there is none."""
+        """Number of the clip ``name``; KeyError if there is none."""
         return self._rows[name]
 
     def length(self, clip):
-        """Number of frames of the whole clip number ``clip``."""
+        """Number of frames of the complete clip number ``clip``."""
         return int(self._index("lengths")[clip])
 
     def crc(self, clip):

@@ -49,7 +49,7 @@ def find_word_vectors(folder="."):
         folder: The working directory.
 
     Returns:
-        A source as of `load_word_vectors`, or None where there is none.
+        A source as of `load_word_vectors`, or None if there is none.
     """
     if importlib.util.find_spec(PACKAGE):
         return PACKAGE

@@ -225,7 +225,7 @@ def read_tables(store, folder, min_count=None):
         min_count: The minimum count that the answers must have been kept with; None for any.
 
     Returns:
-        (`Vocabulary`, `AnswerTable`), or None where they must be built.
+        (`Vocabulary`, `AnswerTable`), or None if they must be built.
 
     Raises:
         UserError: the file is damaged.

@@ -120,7 +120,7 @@ class VQA(RegionSamples):
         self._identifying = (self._image_rows, self._tokens, self.question_ids, targets.classes, targets.levels)
 
     def ground_truth(self):
-        """The official annotation record of each question: list of N dicts, or None where answers are secret.
+        """The official annotation record of each question: list of N dicts, or None if answers are secret.
 
         Read from the files again, since only an evaluation needs them.
 
@@ -138,7 +138,7 @@ class VQA(RegionSamples):
         return bool((self._samples.records >= 0).all())
 
     def labels(self, rows):
-        """Soft scores of the answers, float32 (B, A); zeros where answers are unknown."""
+        """Soft scores of the answers, float32 (B, A); zeros if answers are unknown."""
         return torch.from_numpy(self._targets.dense(rows))
 
 
@@ -221,7 +221,7 @@ def texts_of(pairs, samples):
 
 
 def records_of(pairs, samples):
-    """The annotation record of each sample, or None where a split has none."""
+    """The annotation record of each sample, or None if a split has none."""
     if any(pair.annotations is None for pair in pairs):
         return None
     return [
@@ -231,7 +231,7 @@ def records_of(pairs, samples):
 
 
 def targets_of(pairs, samples, answers):
-    """`SoftTargets` of the samples for the `AnswerTable` ``answers``; zeros where answers are unknown."""
+    """`SoftTargets` of the samples for the `AnswerTable` ``answers``; zeros if answers are unknown."""
     records = records_of(pairs, samples)
     if records is None:
         return SoftTargets.unknown(len(samples.parts), len(answers))

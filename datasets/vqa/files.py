@@ -90,15 +90,15 @@ class VQAFolder:
         return self.folder / ANNOTATION_FILES[part]
 
     def has_questions(self, part):
-        """Whether the question file is there."""
+        """Whether the question file exists."""
         return self.questions_path(part).is_file()
 
     def has_annotations(self, part):
-        """Whether the annotation file is there."""
+        """Whether the annotation file exists."""
         return self.annotations_path(part).is_file()
 
     def missing(self):
-        """Names of the official files that are not there, in the official order."""
+        """Names of the missing official files, in the official order."""
         names = []
         for part in QUESTION_FILES:
             names += [] if self.has_questions(part) else [QUESTION_FILES[part]]
@@ -159,7 +159,7 @@ def read_annotations(path, *, chosen=True):
 
 
 def is_official(info):
-    """Whether ``info`` of a question file is that of VQA itself: other data in its form say what they are."""
+    """Whether ``info`` of a question file is that of VQA itself; other data in its form describe themselves."""
     return "VQA dataset" in str(info.get("description", "VQA dataset"))
 
 
@@ -207,7 +207,7 @@ def match_annotations(questions, annotations, question_file, annotation_file, *,
 
 
 def find(values, wanted):
-    """Position in ``values`` (distinct integers) of each of ``wanted``: int64, -1 where it is not there."""
+    """Position in ``values`` (distinct integers) of each of ``wanted``: int64, -1 if it is absent."""
     values, wanted = np.asarray(values, dtype=np.int64), np.asarray(wanted, dtype=np.int64)
     if not len(values):
         return np.full(len(wanted), -1, dtype=np.int64)

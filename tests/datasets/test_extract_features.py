@@ -89,9 +89,9 @@ def test_one_image_by_an_extractor_from_meta(tmp_path):
 
 @pytest.mark.parametrize("noted", [None, {}, {"backbone": "other"}, {"backbone": "pixels", "a": 1}])
 def test_meta_of_something_else(noted):
-    with pytest.raises(UserError, match="does not say how they were made"):
+    with pytest.raises(UserError, match="does not record how they were made"):
         extractor_from_meta({"extractor": noted})
-    with pytest.raises(UserError, match="does not say how they were made"):
+    with pytest.raises(UserError, match="does not record how they were made"):
         extractor_from_meta([])
 
 

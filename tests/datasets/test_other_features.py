@@ -212,7 +212,7 @@ class TestConversion:
         path = write(tmp_path / "a.tsv", [line(7)])
         out = ["--out", tmp_path / "out"]
         refusal(lambda: self.run("--from_tsv", path, *out, "--backbone", "pixels"), "--backbone belongs to --images")
-        refusal(lambda: self.run(*out), "pass --images DIR and --backbone NAME, or --from_tsv")
+        refusal(lambda: self.run(*out), "give --images DIR and --backbone NAME, or --from_tsv")
         np.savez(tmp_path / "x_1.npz", x=1)
         refusal(lambda: self.run("--from_tsv", tmp_path, *out), "holds .npz files already")
         write(path, [line(7)[:-4]])

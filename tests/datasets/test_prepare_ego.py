@@ -253,7 +253,7 @@ def test_folders_that_cannot_be(raw, tmp_path):
     one_line(error, f"--dir {tmp_path / 'nowhere'} holds no SubjectXX folders")
     with pytest.raises(UserError) as error:
         prepare(raw, raw)
-    one_line(error, f"--out {raw} is the folder of the frames")
+    one_line(error, f"--out {raw} is the folder with the frames")
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError) as error:
         prepare(raw, tmp_path / "file")

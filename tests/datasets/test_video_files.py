@@ -105,7 +105,7 @@ def test_the_time_line():
     assert time_line([1, 3, 4, 2, 6, 5], 30, unit) == [1, 2, 3, 4, 5, 6]
     assert time_line([*range(40), *range(3)], 30, unit) == list(range(43))
     assert time_line([0, 300], 30, unit) == [0, 300]
-    with pytest.raises(BadSample, match="no frame for 3000 seconds"):
+    with pytest.raises(BadSample, match="gap of 3000 seconds"):
         time_line([0, 1, 90_001], 30, unit)
 
 
