@@ -1,9 +1,9 @@
 """Words about synthetic scenes: descriptions of shapes, where they are, and expressions that fit exactly one of them.
 
-Places compare the centres of boxes. Whatever an expression rests on is clear: centres that it tells apart lie at least
-`CLEAR` pixels apart in that direction, and the nearest of several is at least `NEARER` pixels closer than the others.
-Where exactly one shape is left of another, it is the leftmost of its kind; only ``next to`` cannot be answered without
-a look at the other shape.
+Places compare the centres of boxes. Expressions are unambiguous: centres that they distinguish lie at least `CLEAR`
+pixels apart in that direction, and the nearest of several is at least `NEARER` pixels closer than the others. If
+exactly one shape is left of another, it is the leftmost of its kind; only ``next to`` cannot be answered without
+looking at the other shape.
 """
 
 import math
@@ -36,7 +36,7 @@ OUTERMOST = {
 }
 # How often an expression names attributes alone, an outermost place, or a place beside another shape.
 SHARES = (0.3, 0.2, 0.5)
-# Weight of descriptions by number of attributes, from 0 to 3: where one tells a shape apart, more are often named.
+# Weight of descriptions by number of attributes, from 0 to 3: several are often named even where one would do.
 RICHNESS = (0.5, 1, 3, 2)
 # Proposals of a kind before another kind is drawn, and draws of a kind per expression.
 TRIES, MAX_ROUNDS = 12, 3

@@ -3,6 +3,7 @@
 ``<split>_caps.txt`` holds one caption per line, five in a row for each image, ``<split>_ids.txt`` one id per image
 or, five times the same, one per caption. Of Flickr30K the id is the ``imgid`` of ``dataset_flickr30k.json``, whose
 ``filename`` gives the photo's id; of COCO it is the image's id.
+SCAN's region features, ``<split>_ims.npy`` (images, 36, 2048) without boxes, are packed into a store.
 """
 
 import os
@@ -23,7 +24,7 @@ from util.text_files import read_text
 CAPTIONS_PER_IMAGE = 5
 SPLITS = {"flickr": ("train", "dev", "test"), "coco": ("train", "dev", "test", "testall")}
 PRECOMP = {"flickr": "f30k_precomp", "coco": "coco_precomp"}
-# Of the published files: images of each split.
+# Images per split in the published files.
 OFFICIAL_COUNTS = {
     "flickr": {"train": 29000, "dev": 1014, "test": 1000},
     "coco": {"train": 113287, "dev": 5000, "test": 1000, "testall": 5000},

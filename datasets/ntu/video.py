@@ -16,11 +16,11 @@ EMPTY = -1
 FRAME_SAMPLING = ("original", "corrected")
 CROP_STRENGTH = 0.5
 SKELETON_CROP_MIN = 64
-# Of the frames or seconds that a header promises; some writers count a few too many.
+# Share of the promised frames or seconds that a video must have; some headers promise a few too many.
 MIN_SHARE = 0.9
 # Frames that a codec may keep back to show them later.
 MAX_REORDERED = 16
-# Seconds without a new frame that a video may have; more is a damaged time stamp.
+# Longest time without a new frame, in seconds; a longer gap is a damaged time stamp.
 MAX_GAP = 10
 # Top-level boxes of MP4 and MOV files.
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"sidx", b"uuid", b"styp", b"meta", b"udta")

@@ -1,8 +1,8 @@
-"""Region features as one ``.npz`` file per image: names, reading and checking.
+"""Region features as one ``.npz`` file per image: names, reading, checking and writing; the images they are made of.
 
 A file holds ``x``, (D, n) with a column per region or (n, D) with a row per region, ``bbox`` (n, 4) with x1, y1, x2,
 y2 in pixels, and the numbers ``image_h`` and ``image_w``. Both layouts of ``x`` are in circulation; the number of
-boxes tells which it is. Where n equals D the text ``layout``, columns or rows, has to. The image id is the integer
+boxes tells which it is. If n equals D, the text ``layout`` (columns or rows) is required. The image id is the integer
 between the last ``_`` and the first ``.`` of the file's name.
 """
 
@@ -30,7 +30,7 @@ LAYOUTS = ("columns", "rows")
 DAMAGE = (OSError, ValueError, EOFError, KeyError, RuntimeError, struct.error, tokenize.TokenError, SyntaxError)
 DAMAGE = (*DAMAGE, zipfile.BadZipFile, zlib.error)
 IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-# Of the published features; the networks that read them take no more.
+# Regions per image in the published features; the networks read no more.
 MAX_REGIONS = 100
 
 

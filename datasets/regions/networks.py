@@ -24,17 +24,17 @@ STRIDE = 32
 # The longer side of a resized image is at most this many times the wanted shorter side.
 MAX_SIDE_RATIO = 5 / 3
 SHORT_SIDES = (64, 2048)
-# A network of these means and deviations (of red, green, blue in 0..1) was trained on ImageNet.
+# Means and deviations of ImageNet: red, green, blue in 0..1.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Of random weights, which only tests use.
+# Seed of random weights, which only tests use.
 _SEED = 0
 
 COCO_CLASSES = 91
-# Of the region proposals, as in the paper of Faster R-CNN; torchvision's 1000 take four times as long on a CPU.
+# Number of region proposals, as in the paper of Faster R-CNN; torchvision's 1000 take four times as long on a CPU.
 PROPOSALS = 300
 MIN_BOXES = 10
 MIN_SCORE = 0.05
-# Of boxes that overlap more than this (intersection over union), whatever their classes, the better one stays.
+# Of two boxes of any classes that overlap more than this (intersection over union), the better one stays.
 MAX_OVERLAP = 0.7
 RANDOM = "random"
 # How the `source` of a network with torchvision's own weights begins.
