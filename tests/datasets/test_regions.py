@@ -190,7 +190,7 @@ def test_missing_arrays_and_other_files(tmp_path):
         read_regions(path)
     with path.open("wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(BadRegions, match=r"no \.npz file"):
+    with pytest.raises(BadRegions, match=r"not an \.npz file"):
         read_regions(path)
     with pytest.raises(BadRegions, match="is missing"):
         read_regions(tmp_path / "x_2.npz")
