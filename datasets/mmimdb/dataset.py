@@ -277,15 +277,15 @@ class TreeMMIMDB(MMIMDB):
                 numbers[match[1]].add(int(match[2]))
                 status = entry.stat()
                 seen.append(f"{entry.name} {status.st_size} {status.st_mtime_ns}")
-        count = 1 + max((max(found) for found in numbers.values() if found), default=-1)
+        count = 1 + max((max(present) for present in numbers.values() if present), default=-1)
         if not count:
             raise UserError(
                 f"{self.folder / self.split} has no image_000000.npy;"
                 f" make the data with `{prepare_command(self.folder)}`"
             )
-        for kind, found in numbers.items():
-            if len(found) != count:
-                first = next(number for number in range(count) if number not in found)
+        for kind, present in numbers.items():
+            if len(present) != count:
+                first = next(number for number in range(count) if number not in present)
                 raise UserError(
                     f"{self._path(kind, first)} is missing (files up to number {count - 1:06d} exist): copy the folder"
                     f" again, or make a store in a new folder with `{prepare_command('NEW_DIR')}`"
