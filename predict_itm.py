@@ -30,11 +30,11 @@ def main(argv=None):
     args = get_args_parser().parse_args(argv)
     import torch
 
-    from datasets.extractor_files import list_images
-    from datasets.extractors import extractor_from_meta
     from datasets.itm import MAX_TOKENS
-    from datasets.one_sample import read_text
-    from datasets.vqa_text import Vocabulary
+    from datasets.regions.extractors import extractor_from_meta
+    from datasets.regions.files import list_images
+    from datasets.regions.samples import read_text
+    from datasets.text.vocabulary import Vocabulary
     from tasks import itm
     from tasks.mmnas import checkpoints
     from util.distributed import init_distributed
@@ -54,7 +54,7 @@ def main(argv=None):
     for name, score in found:
         print(f"{score:.3f}  {name}")
     if args.save_picture:
-        from datasets.contact_sheet import draw_sheet
+        from datasets.regions.drawing import draw_sheet
 
         places, texts = (
             [Path(args.images) / name for name, _ in found],
@@ -76,7 +76,7 @@ def score_images(net, caption, folder, names, extractor, device):
     """
     import torch
 
-    from datasets.one_sample import read_regions
+    from datasets.regions.samples import read_regions
     from engine.loading import to_device
     from util.progress import progress
 

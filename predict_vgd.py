@@ -25,9 +25,9 @@ def main(argv=None):
     args = get_args_parser().parse_args(argv)
     import torch
 
-    from datasets.one_sample import read_sample
+    from datasets.regions.samples import read_sample
+    from datasets.text.vocabulary import Vocabulary
     from datasets.vgd import MAX_TOKENS
-    from datasets.vqa_text import Vocabulary
     from metrics.grounding import best_boxes
     from tasks import vgd
     from tasks.mmnas import checkpoints
@@ -45,7 +45,7 @@ def main(argv=None):
     share = float(outputs[0].softmax(1).max())
     print(f"x {x1:.0f} to {x2:.0f}, y {y1:.0f} to {y2:.0f}  ({100 * share:.0f} % of the regions' scores)")
     if args.out:
-        from datasets.region_picture import draw_box
+        from datasets.regions.drawing import draw_box
 
         draw_box(args.image, box, args.expression, args.out)
         print(f"picture: {args.out}")

@@ -27,10 +27,10 @@ def main(argv=None):
     args = get_args_parser().parse_args(argv)
     import torch
 
-    from datasets.one_sample import read_sample
+    from datasets.regions.samples import read_sample
+    from datasets.text.vocabulary import Vocabulary
     from datasets.vqa import MAX_TOKENS
-    from datasets.vqa_answers import AnswerTable
-    from datasets.vqa_text import Vocabulary
+    from datasets.vqa.answers import AnswerTable
     from tasks import vqa
     from tasks.mmnas import checkpoints
     from util.distributed import init_distributed
@@ -50,7 +50,7 @@ def main(argv=None):
     for answer, probability in found:
         print(f"{100 * probability:5.1f} %  {answer}")
     if args.save_picture:
-        from datasets.region_picture import draw_regions
+        from datasets.regions.drawing import draw_regions
 
         draw_regions(args.image, batch["boxes"][0].cpu().numpy(), looked_at.numpy(), args.save_picture)
         print(f"picture: {args.save_picture}")

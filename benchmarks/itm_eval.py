@@ -191,7 +191,7 @@ class OriginalWay:
         """Scores of the random candidates of images and of captions: two arrays (rows, 64)."""
         import numpy as np
 
-        from datasets.itm_negatives import other_captions, other_images
+        from datasets.itm.negatives import other_captions, other_images
 
         found = []
         for draw, count in ((other_captions, self.images), (other_images, 5 * self.images)):

@@ -126,7 +126,7 @@ def original_sample(folder, tree, index, epoch):
     import numpy as np
     import torch
 
-    from datasets.ntu_video import Crop
+    from datasets.ntu.video import Crop
 
     name = tree.ids[index]
     rgb = original_video(next(folder.glob("nturgb+d_rgb_*")) / f"{name}_rgb.avi")
@@ -197,7 +197,7 @@ def check_equal(folder, tree, store):
 def prepare(args, folder):
     """Make the raw clips, the originals' tree and the store, unless they are there."""
     from datasets.prepare_ntu import prepare_store, prepare_tree
-    from datasets.worker_pool import map_tasks
+    from datasets.storage.workers import map_tasks
     from util.processors import usable_processors
 
     videos = (folder / "nturgb+d_rgb").resolve()
@@ -217,7 +217,7 @@ def write_clip(task):
     import cv2
     import numpy as np
 
-    from datasets import demo_ntu_scenes as scenes
+    from datasets.demo import ntu_clips as scenes
     from util.files import atomic_path, write_text
 
     name, length, folder = task

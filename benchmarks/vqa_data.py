@@ -134,7 +134,7 @@ class Originals:
     def __init__(self, data, dataset):
         import numpy as np
 
-        from datasets.vqa_files import ANNOTATION_FILES, QUESTION_FILES
+        from datasets.vqa.files import ANNOTATION_FILES, QUESTION_FILES
         from util.files import read_json
 
         questions = read_json(data / "annotations" / QUESTION_FILES["train"])["questions"]
@@ -175,7 +175,7 @@ class Originals:
         """int64 (14,) numbers of the words."""
         import numpy as np
 
-        from datasets.vqa_text import tokenise
+        from datasets.text.vocabulary import tokenise
 
         numbers = np.zeros(TOKENS, dtype=np.int64)
         for place, word in enumerate(tokenise(text)[:TOKENS]):
@@ -262,7 +262,7 @@ def make_data(data, images):
     """Write synthetic questions, answers and features in the official form."""
     import numpy as np
 
-    from datasets.vqa_files import ANNOTATION_FILES, QUESTION_FILES
+    from datasets.vqa.files import ANNOTATION_FILES, QUESTION_FILES
     from util.files import atomic_path, write_text
     from util.progress import progress
 

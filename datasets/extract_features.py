@@ -10,13 +10,13 @@ Drawn objects on a plain background, without any network:
 
     python datasets/extract_features.py --images data/easy_vqa/images --out data/easy_vqa/features --backbone pixels
 
-Features that somebody else has made, TSV files of bottom-up attention or LXMERT or a folder of .pth files of grid
-features, become such .npz files with --from_tsv; the prepare scripts read them as they are, too:
+--from_tsv converts features of others to such .npz files: TSV files of bottom-up attention or LXMERT, or a folder of
+.pth files of grid features. The prepare scripts also read them without conversion:
 
     python datasets/extract_features.py --from_tsv trainval_36/*.tsv --out data/vqa/features
 
-Subfolders of --images return in --out. A run that was interrupted goes on where it stopped when the same command is
-given again.
+The subfolders of --images are kept in --out. The same command resumes a run that was
+interrupted.
 """
 
 import argparse
@@ -30,8 +30,8 @@ from util.cli import UserError, run_cli
 META_FILE = "meta.json"
 INVALID_FILE = "invalid.txt"
 BACKBONES = ("resnet101-grid", "fasterrcnn", "pixels")
-# Below this number of images, starting processes takes longer than they save.
-FEW = 256
+# Below this number of images, starting processes takes longer than it saves.
+MIN_PARALLEL = 256
 
 
 def get_args_parser():
@@ -64,7 +64,7 @@ def get_args_parser():
     work.add_argument("--device", help="of the networks: auto (default), cpu, cuda or cuda:N")
     work.add_argument("--batch_size", type=int, help="images that go through a network together (default: 8)")
     work.add_argument("--workers", type=int, help="processes that read images (default: one per processor)")
-    work.add_argument("--skip_invalid", action="store_true", help="leave out unreadable images, do not end in error")
+    work.add_argument("--skip_invalid", action="store_true", help="leave out unreadable images instead of stopping")
     return parser
 
 
@@ -75,9 +75,9 @@ def main(argv=None):
         _convert(args)
         return
     if not args.images or not args.backbone:
-        raise UserError("which features? pass --images DIR and --backbone NAME, or --from_tsv FILE to convert others")
-    from datasets.extractor_files import list_images
-    from datasets.extractors import accepted, build_extractor
+        raise UserError("give --images DIR and --backbone NAME, or --from_tsv FILE to convert features of others")
+    from datasets.regions.extractors import accepted, build_extractor
+    from datasets.regions.files import list_images
 
     # Before weights are fetched.
     list_images(args.images)
@@ -90,7 +90,7 @@ def main(argv=None):
 
 
 def _convert(args):
-    from datasets.region_conversion import convert
+    from datasets.regions.packing import convert
 
     ours = ("from_tsv", "out", "workers", "skip_invalid")
     for name in (name for name, value in vars(args).items() if value is not None and name not in ours):
@@ -99,7 +99,7 @@ def _convert(args):
 
 
 def check_workers(workers):
-    """Raise UserError where ``--workers`` cannot be."""
+    """Raise UserError if ``--workers`` is out of range."""
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: must be 1 or more")
 
@@ -109,8 +109,8 @@ def extract(images, out, extractor, *, workers=None, skip_invalid=False):
 
     Args:
         images: Folder of the images.
-        out: Folder of the features; see `datasets.extractor_files.write_regions`, and meta.json.
-        extractor: See `datasets.extractors`.
+        out: Folder of the features; see `datasets.regions.files.write_regions`, and meta.json.
+        extractor: See `datasets.regions.extractors`.
         workers: Number of processes that read; None for one per processor.
         skip_invalid: Leave out unreadable images instead of ending with an error.
 
@@ -118,10 +118,10 @@ def extract(images, out, extractor, *, workers=None, skip_invalid=False):
         dict: the content of meta.json.
 
     Raises:
-        UserError: there are no images, some cannot be read, or ``out`` cannot be written or was made otherwise.
+        UserError: there are no images, some cannot be read, or ``out`` cannot be written or was made with other
+            settings.
     """
-    from datasets.extractor_files import list_images, stored_shape, write_regions
-    from datasets.region_files import ENDING
+    from datasets.regions.files import ENDING, list_images, stored_shape, write_regions
     from util.progress import progress
 
     images, out = Path(images), Path(out)
@@ -145,20 +145,20 @@ def extract(images, out, extractor, *, workers=None, skip_invalid=False):
 
 
 def _begin(out, extractor):
-    """The content of meta.json while the work is under way, written; what killed runs left is removed.
+    """Write an incomplete meta.json, and remove what killed runs left; returns the content of meta.json.
 
     Raises:
-        UserError: the folder holds features that were made otherwise.
+        UserError: the folder holds features that were made with other settings.
     """
-    from datasets.region_files import ENDING
+    from datasets.regions.files import ENDING
     from util.files import read_json, write_json
     from util.trees import list_files
 
     path = out / META_FILE
     present = [out / name for name in (list_files(out) if out.is_dir() else ()) if ENDING in name.rsplit("/", 1)[-1]]
     if path.exists():
-        found = read_json(path)
-        if _making(found.get("extractor") if isinstance(found, dict) else None) != _making(extractor.settings):
+        meta = read_json(path)
+        if _making(meta.get("extractor") if isinstance(meta, dict) else None) != _making(extractor.settings):
             raise UserError(f"{out} holds features made with other settings ({path}); choose another --out")
     elif present:
         raise UserError(f"{out} holds {ENDING} files but no {META_FILE}; choose another --out")
@@ -171,7 +171,7 @@ def _begin(out, extractor):
 
 
 def _making(settings):
-    """Settings that decide over the numbers: of weights their digest, not the place they came from."""
+    """The settings that determine the features: the digest of weights, not their file."""
     if not isinstance(settings, dict):
         return None
     return {name: value for name, value in settings.items() if name not in ("weights", "detector_weights")}
@@ -182,17 +182,17 @@ def _versions():
     import platform
 
     names = ("numpy", "pillow", "opencv-python-headless", "opencv-python", "torch", "torchvision")
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in names:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _fresh_shape(image, features, stored_shape):
-    """(n, D) of a whole file of features that is not older than its image, else None."""
+    """(n, D) of a complete file of features that is not older than its image, else None."""
     try:
         fresh = features.stat().st_mtime_ns >= image.stat().st_mtime_ns
     except OSError:
@@ -202,15 +202,15 @@ def _fresh_shape(image, features, stored_shape):
 
 def _regions(images, names, extractor, workers, invalid):
     """Yield (name, features, boxes, (height, width)) of the readable images; the others go into ``invalid``."""
-    from datasets.worker_pool import map_tasks
+    from datasets.storage.workers import map_tasks
     from util.processors import usable_processors
 
-    workers = workers or (usable_processors() if len(names) >= FEW else 1)
+    workers = workers or (usable_processors() if len(names) >= MIN_PARALLEL else 1)
     tasks = ((str(images / name), name, extractor.prepare) for name in names)
     waiting = []
     for (_, name, _), outcome in map_tasks(_read, tasks, workers):
         if outcome is None:
-            invalid[name] = "makes its process die (decoder at fault, or out of memory)"
+            invalid[name] = "makes its process die (a fault of the decoder, or out of memory)"
         elif isinstance(outcome, str):
             invalid[name] = outcome
         else:
@@ -223,8 +223,8 @@ def _regions(images, names, extractor, workers, invalid):
 
 def _read(task):
     """The prepared image and its (height, width), or the reason why it cannot be read."""
-    from datasets.extractor_files import read_image
-    from datasets.pictures import BadImage
+    from datasets.regions.files import read_image
+    from datasets.storage.pictures import BadImage
 
     path, _, prepare = task
     try:
@@ -241,7 +241,7 @@ def _finished(waiting, extractor):
 
 
 def _check_invalid(images, out, invalid, skip_invalid):
-    """List the unreadable images in ``invalid.txt``; stop there unless they are to be left out."""
+    """List the unreadable images in ``invalid.txt``; raise an error unless ``skip_invalid`` is set."""
     from util.files import write_text
 
     path = out / INVALID_FILE
@@ -253,14 +253,14 @@ def _check_invalid(images, out, invalid, skip_invalid):
     count = f"{len(invalid):,} image{'s' * (len(invalid) > 1)} cannot be used"
     if not skip_invalid:
         raise UserError(
-            f"{images / name} {reason}; {count} (all of them: {path}), the features of all others are kept: mend them,"
+            f"{images / name} {reason}; {count} (all of them: {path}), the features of all others are kept: fix them,"
             " or add --skip_invalid to leave them out, and run the same command again"
         )
     print(f"note: {count} and left out, first {images / name}: {reason} (all of them: {path})")
 
 
 def _finish(out, meta, counts, invalid):
-    """Write the final meta.json, and say what there is."""
+    """Write the final meta.json, and print a summary."""
     from util.files import write_json
 
     if not counts:
@@ -272,7 +272,7 @@ def _finish(out, meta, counts, invalid):
     regions = f"{meta['regions']:,} regions of {meta['feature_size']:,} numbers each"
     print(f"wrote {out}: {len(counts):,} images, {regions} ({min(numbers)} to {max(numbers)} per image)")
     if "random" in meta["extractor"].values():
-        print("note: made with random weights, which only tests of the road are good for")
+        print("note: made with random weights: only useful for smoke tests")
     return meta
 
 

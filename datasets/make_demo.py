@@ -19,10 +19,10 @@ from util.cli import run_cli
 
 # Each module has HELP, add_arguments(parser) and make(args).
 TASKS = {
-    "mmimdb": "datasets.demo_mmimdb",
-    "ego": "datasets.demo_ego",
-    "ntu": "datasets.demo_ntu",
-    "scenes": "datasets.demo_scenes_flags",
+    "mmimdb": "datasets.demo.mmimdb",
+    "ego": "datasets.demo.ego",
+    "ntu": "datasets.demo.ntu",
+    "scenes": "datasets.demo.scenes_flags",
 }
 
 

@@ -78,7 +78,7 @@ def prepare(out, *, small=None, features=True, workers=1):
         dict: the content of meta.json.
 
     Raises:
-        UserError: the package is missing, a number cannot be, or ``out`` cannot be written or holds other data.
+        UserError: the package is missing, a number is out of range, or ``out`` cannot be written or holds other data.
     """
     from datasets.extract_features import check_workers
     from util.files import write_json
@@ -101,7 +101,7 @@ def prepare(out, *, small=None, features=True, workers=1):
         print(f"{split}: {counts['images']:,} pictures, {counts['questions']:,} questions")
     if features:
         _make_features(out, workers)
-    _tell_next(out, features)
+    _print_next(out, features)
     return meta
 
 
@@ -114,18 +114,18 @@ def _import_easy_vqa():
 
 
 def _check_out(out, small):
-    """Raise UserError where the folder holds another selection, or none of this script."""
+    """Raise UserError if the folder holds another selection, or data that this script did not make."""
     from util.files import read_json
 
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file; name a folder")
     path = out / META_FILE
     if path.exists():
-        found = read_json(path)
-        if not isinstance(found, dict) or found.get("description") != DESCRIPTION or found.get("small") != small:
+        meta = read_json(path)
+        if not isinstance(meta, dict) or meta.get("description") != DESCRIPTION or meta.get("small") != small:
             raise UserError(f"{out} holds other data, or another --small ({path}); choose another --out")
     elif any((out / folder).exists() for folder in ("annotations", "images")):
-        raise UserError(f"{out} holds data that are not of this script; choose another --out")
+        raise UserError(f"{out} holds data that this script did not make; choose another --out")
 
 
 def select(package, small=None):
@@ -181,7 +181,7 @@ def _write_images(out, split, pictures):
 
 
 def _write_questions(out, split, pictures):
-    from datasets.vqa_writing import OFFICIAL_SPLITS, write_questions
+    from datasets.vqa.files import OFFICIAL_SPLITS, write_questions
 
     info = {
         "description": f"{DESCRIPTION}. {SPLIT_RULE}.",
@@ -197,12 +197,12 @@ def _write_questions(out, split, pictures):
 
 def _make_features(out, workers):
     from datasets.extract_features import extract
-    from datasets.pixel_regions import PixelRegions
+    from datasets.regions.pixels import PixelRegions
 
     extract(out / "images", out / FEATURES, PixelRegions(), workers=workers)
 
 
-def _tell_next(out, features):
+def _print_next(out, features):
     commands = [f"prepare_vqa.py --data {out} --features {out / FEATURES} --out {out / 'store'}"]
     if not features:
         commands.insert(0, f"extract_features.py --images {out / 'images'} --out {out / FEATURES} --backbone pixels")

@@ -4,8 +4,8 @@
     python datasets/prepare_ego.py --dir EgoGesture --labels labels-final-revised1 --out EgoGesture_packed
 
 --dir holds SubjectXX/SceneY/Color/rgbK/000001.jpg, ... and Depth/depthK/000001.jpg, ... Only frames that belong to a
-clip are packed, as the JPEG files they are; where clips overlap, each of them has its own copy. An interrupted run
-goes on where it stopped. With the official data it should print: training 14,416 clips, validation 4,768 clips,
+clip are packed, as the JPEG files they are; where clips overlap, each of them has its own copy. The same command
+resumes an interrupted run. With the official data it should print: training 14,416 clips, validation 4,768 clips,
 testing 4,977 clips.
 """
 
@@ -72,8 +72,8 @@ def prepare(
         UserError: something is missing or faulty, or ``out`` cannot be written.
     """
     # Imported here so that `--help` does not wait for it.
-    from datasets.ego_annotation import ANNOTATION_FILE
-    from datasets.ego_pack import FAULTS_FILE, finished_store, pack
+    from datasets.ego.annotation import ANNOTATION_FILE
+    from datasets.ego.pack import FAULTS_FILE, finished_store, pack
     from util.processors import usable_processors
 
     if workers is not None and workers < 1:
@@ -99,7 +99,7 @@ def prepare(
 
 
 def _check_arguments(folder, out, path, class_names, labels):
-    """Stop early when the data are not where they should be."""
+    """Raise an error early if the data are not where they should be."""
     if class_names and not labels:
         raise UserError("--class_names belongs to --labels; leave it out, an annotation file has its own names")
     if not any(place.is_dir() for place in folder.glob("Subject*")):
@@ -111,18 +111,23 @@ def _check_arguments(folder, out, path, class_names, labels):
     if out is not None and Path(out).exists() and not Path(out).is_dir():
         raise UserError(f"--out {out} is a file; give a folder")
     if out is not None and Path(out).resolve() == folder.resolve():
-        raise UserError(f"--out {out} is the folder of the frames; give another one")
+        raise UserError(f"--out {out} is the folder with the frames; give another one")
 
 
 def _make_annotation(labels, class_names, path, skip_invalid):
     """Write the annotation of the label files; returns the faulty rows."""
-    from datasets.ego_annotation import refuse_faults
-    from datasets.ego_labels import GESTURES, annotation_of_labels, read_class_names, write_annotation
+    from datasets.ego.annotation import (
+        GESTURES,
+        annotation_of_labels,
+        read_class_names,
+        refuse_faults,
+        write_annotation,
+    )
 
     names = read_class_names(class_names) if class_names else GESTURES
     clips, faults = annotation_of_labels(labels, names)
     if not skip_invalid:
-        refuse_faults(faults, f"--labels {labels}", "mend that, or leave such rows out with --skip_invalid")
+        refuse_faults(faults, f"--labels {labels}", "fix that, or leave such rows out with --skip_invalid")
     write_annotation(path, names, clips)
     print(f"annotation of {len(clips):,} clips and {len(names):,} classes: {path}")
     return faults
@@ -130,20 +135,20 @@ def _make_annotation(labels, class_names, path, skip_invalid):
 
 def _check(folder, path, workers, skip_invalid, decode_all, faults):
     """What happens without --out; returns the number of usable clips per subset."""
-    from datasets.ego_annotation import read_annotation, refuse_faults
-    from datasets.ego_frames import FrameFolders
-    from datasets.ego_pack import check_clips
+    from datasets.ego.annotation import read_annotation, refuse_faults
+    from datasets.ego.frames import FrameFolders
+    from datasets.ego.pack import check_clips
 
     annotation = read_annotation(path)
     faults = [*faults, *annotation.faults, *check_clips(FrameFolders(folder), annotation.clips, workers, decode_all)]
     if not skip_invalid:
-        refuse_faults(faults, path, "mend that, or leave such clips out of training with --skip_invalid")
+        refuse_faults(faults, path, "fix that, or leave such clips out of training with --skip_invalid")
     _list(faults, "pack with --out to have all in a file")
     return _print_counts(path, faults)
 
 
 def _verify(out):
-    from datasets.ego_frames import PreparedFrames
+    from datasets.ego.frames import PreparedFrames
 
     PreparedFrames(out).verify()
     print(f"every image in {out} is as it was packed")
@@ -158,8 +163,8 @@ def _list(faults, where):
 
 
 def _print_counts(path, faults):
-    """Say how many clips can be used and how many the official data have."""
-    from datasets.ego_annotation import OFFICIAL_COUNTS, SUBSETS, read_annotation
+    """Print how many clips can be used and how many the official data have."""
+    from datasets.ego.annotation import OFFICIAL_COUNTS, SUBSETS, read_annotation
 
     left_out = {fault.name for fault in faults}
     annotation = read_annotation(path)
@@ -170,8 +175,8 @@ def _print_counts(path, faults):
         print(f"these are all {sum(counts.values()):,} clips of the official data")
     else:
         official = " / ".join(f"{count:,}" for count in OFFICIAL_COUNTS.values())
-        found, all_clips = sum(counts.values()), sum(OFFICIAL_COUNTS.values())
-        print(f"note: {found:,} clips, the official data have {all_clips:,} ({official})")
+        usable, all_clips = sum(counts.values()), sum(OFFICIAL_COUNTS.values())
+        print(f"note: {usable:,} clips, the official data have {all_clips:,} ({official})")
     return counts
 
 

@@ -4,13 +4,13 @@
     python datasets/prepare_itm.py --captions f30k_precomp --json dataset_flickr30k.json --features DIR --out data/itm
     python datasets/prepare_itm.py --dataset coco --captions coco_precomp --features DIR --out data/itm
 
-expects {train,dev,test}_caps.txt and _ids.txt (of COCO testall as well), five captions per image. DIR holds an .npz
+reads {train,dev,test}_caps.txt and _ids.txt (of COCO testall as well), five captions per image. DIR holds an .npz
 file per image, named by its photo or image id (directly, or in folders), .tsv files of bottom-up attention, .pth files
 of grid features, or SCAN's {train,dev,test}_ims.npy, which have no boxes. Writes <out>/<dataset>/ with the captions,
 the vocabulary and the features (store/). With the official files it should print: flickr train 29,000, dev 1,014,
 test 1,000 images.
 
-A run that was interrupted goes on where it stopped when the same command is given again.
+The same command resumes a run that was interrupted.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from datasets.packing_flags import add_packing_flags, packing_options
+from datasets.regions.flags import add_packing_flags, packing_options
 from util.cli import UserError, run_cli
 
 
@@ -65,7 +65,7 @@ def prepare(
 
     Args:
         captions: Folder of ``*_caps.txt`` and ``*_ids.txt``.
-        features: Folder of SCAN's ``*_ims.npy``, or of features as in `region_packing.pack_regions`.
+        features: Folder of SCAN's ``*_ims.npy``, or of features as in `regions.packing.pack_regions`.
         out: Folder of the prepared data sets; this one goes into its folder ``dataset``.
         dataset, names: ``flickr`` with its ``dataset_flickr30k.json``, or ``coco`` and None.
         dtype: ``float16`` or ``float32``, of the packed features.
@@ -79,9 +79,8 @@ def prepare(
     Raises:
         UserError: files are missing, faulty or do not fit together, or ``out`` cannot be written.
     """
-    from datasets.itm_files import SPLITS, STORE_FOLDER, write_tables
-    from datasets.itm_scan import pack_scan, scan_files
-    from datasets.region_packing import pack_regions
+    from datasets.itm.files import SPLITS, STORE_FOLDER, pack_scan, scan_files, write_tables
+    from datasets.regions.packing import pack_regions
 
     folder = Path(out) / dataset
     splits, about = _read_splits(captions, dataset, names, skip_missing)
@@ -96,13 +95,13 @@ def prepare(
         store = pack_regions(features, folder / STORE_FOLDER, **options)
     splits = {name: _with_features(store, name, split, features, skip_missing) for name, split in splits.items()}
     write_tables(folder, splits, about)
-    _tell(folder, about, splits, store)
+    _print_summary(folder, about, splits, store)
     return {name: len(split.image_ids) for name, split in splits.items()}
 
 
 def _read_splits(captions, dataset, names, skip_missing):
     """dict split -> `Split` with the ids that features are named by, and what meta.json says of the data."""
-    from datasets.itm_files import OFFICIAL_COUNTS, SPLITS, read_photo_names, read_precomp, to_photos
+    from datasets.itm.files import OFFICIAL_COUNTS, SPLITS, read_photo_names, read_precomp, to_photos
 
     if (dataset == "flickr") != bool(names):
         raise UserError(
@@ -129,7 +128,7 @@ def _read_splits(captions, dataset, names, skip_missing):
 
 def _with_features(store, name, split, features, skip_missing):
     """The images of a split that have features."""
-    from datasets.regions import rows_of
+    from datasets.regions.reading import rows_of
 
     present = rows_of(store, split.image_ids) >= 0
     if present.all():
@@ -144,11 +143,11 @@ def _with_features(store, name, split, features, skip_missing):
     return split.taken(present)
 
 
-def _tell(folder, about, splits, store):
-    """Print what there is, and where it differs from the published files."""
+def _print_summary(folder, about, splits, store):
+    """Print a summary, and where it differs from the published files."""
     import numpy as np
 
-    from datasets.itm_files import OFFICIAL_COUNTS, VOCABULARY_FILE
+    from datasets.itm.files import OFFICIAL_COUNTS, VOCABULARY_FILE
     from util.files import read_json
 
     for name, split in splits.items():
@@ -157,7 +156,7 @@ def _tell(folder, about, splits, store):
         print(f"{name} {images:,} images, {len(split.captions):,} captions{differs}")
         double = images - len(np.unique(split.image_ids))
         if double:
-            print(f"note: {name}: {double:,} images come twice; each counts as a wrong answer to the other's captions")
+            print(f"note: {name}: {double:,} images occur twice; each counts as wrong for the captions of the other")
     words, counts = len(read_json(folder / VOCABULARY_FILE)["words"]), store.counts()
     print(f"vocabulary {words:,} words; images with {counts.min()} to {counts.max()} regions of {store.feature_size}")
     print(f"wrote {folder}")

@@ -58,9 +58,8 @@ def prepare(hdf5, out, split=None, skip_invalid=False, overwrite=False):
         UserError: the file, the split or a film is faulty, or ``out`` cannot be written.
     """
     # Imported here so that `--help` does not wait for it.
-    from datasets.mmimdb_hdf5 import OfficialFile
-    from datasets.mmimdb_splits import resolve_split
-    from datasets.mmimdb_store import staging_folder
+    from datasets.mmimdb.official import OfficialFile, resolve_split
+    from datasets.mmimdb.store import staging_folder
 
     with OfficialFile(hdf5) as source:
         order, origin = resolve_split(source, split)
@@ -79,7 +78,7 @@ def prepare(hdf5, out, split=None, skip_invalid=False, overwrite=False):
 
 
 def _describe_request(source, order, skip_invalid):
-    """What the store depends on; the same request gives the same store."""
+    """What the store depends on: equal requests give equal stores."""
     status = source.path.stat()
     rows = hashlib.blake2b(digest_size=8)
     for name, values in order.items():
@@ -95,7 +94,7 @@ def _describe_request(source, order, skip_invalid):
 
 def _finished_counts(out, request):
     """Films per split of a complete store that answers the request, else None."""
-    from datasets.mmimdb import META_FILE, SPLITS, open_mmimdb
+    from datasets.mmimdb.dataset import META_FILE, SPLITS, open_mmimdb
     from util.files import read_json
 
     if not (Path(out) / META_FILE).is_file():
@@ -104,7 +103,7 @@ def _finished_counts(out, request):
         counts = {split: len(open_mmimdb(out, split)) for split in SPLITS}
         return counts if read_json(Path(out) / META_FILE).get("request") == request else None
     except UserError:
-        # A damaged store is simply written again.
+        # A damaged store is written again.
         return None
 
 
@@ -112,7 +111,7 @@ def _write_store(folder, source, order, meta, skip_invalid):
     """Check everything and write the store into ``folder``; returns the films per split."""
     import numpy as np
 
-    from datasets.mmimdb_store import StoreWriter
+    from datasets.mmimdb.store import StoreWriter
 
     used = np.zeros(source.count, dtype=bool)
     used[np.concatenate(list(order.values()))] = True
@@ -143,7 +142,7 @@ def _write_store(folder, source, order, meta, skip_invalid):
 
 
 def _report(source, bad, what, skip_invalid):
-    """Stop at faulty films, or list them when they are to be left out; returns their ids."""
+    """Raise an error at faulty films, or list them if they are to be left out; returns their ids."""
     ids = source.ids[bad].tolist()
     if ids and not skip_invalid:
         raise UserError(

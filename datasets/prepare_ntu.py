@@ -9,7 +9,7 @@ The originals' tree, one small AVI file per video, in NTU/nturgb+d_rgb_256x256_3
 
     python datasets/prepare_ntu.py --dir NTU/nturgb+d_rgb
 
-A run that was interrupted goes on where it stopped when the same command is given again.
+The same command resumes a run that was interrupted.
 """
 
 import argparse
@@ -48,14 +48,14 @@ def get_args_parser():
     form.add_argument("--ffmpeg", help="ffmpeg program that writes the tree (default: the PyAV package does)")
     work = parser.add_argument_group("work")
     work.add_argument("--workers", type=int, help="processes (default: one per processor)")
-    work.add_argument("--skip_invalid", action="store_true", help="leave out faulty files instead of stopping at last")
+    work.add_argument("--skip_invalid", action="store_true", help="leave out faulty files, do not fail at the end")
     work.add_argument("--verify", action="store_true", help="only check what an earlier run made")
     return parser
 
 
 def main(argv=None):
     args = get_args_parser().parse_args(argv)
-    # Not resolved: what is made of a linked folder lies beside the link.
+    # Not resolved: the tree that is made of a linked folder is placed beside the link.
     videos = Path(os.path.abspath(args.dir))
     _check(args)
     how = {"size": args.size, "fps": args.fps}
@@ -80,7 +80,7 @@ def _check(args):
 
 
 def check_form(size=256, fps=30, quality=95, workers=None):
-    """Raise UserError where a number cannot be; its flag has the name of the argument."""
+    """Raise UserError if a number is out of range; its flag has the name of the argument."""
     if not SIZES[0] <= size <= SIZES[1] or size % 2:
         raise UserError(f"--size {size}: must be an even number from {SIZES[0]} to {SIZES[1]}")
     if not 1 <= quality <= 100:
@@ -100,7 +100,7 @@ def prepare_store(
         videos, skeletons: Folders of the raw files.
         out: Folder of the store.
         size, fps, quality: Pixels of a side, frames per second and JPEG quality.
-        bodies: ``first`` or ``motion``, see `ntu_skeleton.read_skeleton`.
+        bodies: ``first`` or ``motion``, see `ntu.skeleton.read_skeleton`.
         workers: Number of processes; None for one per processor.
         skip_invalid: Leave out faulty files instead of ending with an error.
 
@@ -110,13 +110,13 @@ def prepare_store(
     Raises:
         UserError: a folder is missing, files are faulty, or ``out`` cannot be written or was begun otherwise.
     """
-    from datasets.frame_store import FrameStoreWriter
-    from datasets.ntu_sources import Sources
-    from datasets.ntu_store import SkeletonWriter
+    from datasets.ntu.sources import Sources
+    from datasets.ntu.store import SkeletonWriter
+    from datasets.storage.frames import FrameStoreWriter
 
     sources = Sources(videos, skeletons)
     how = {"size": size, "fps": fps, "quality": quality}
-    # Not in the settings of a store that was made before there was a choice.
+    # Stores that are older than this choice do not have it in their settings.
     how |= {} if bodies == "first" else {"bodies": bodies}
     request = how | {"files": sources.digest(), "skip_invalid": skip_invalid}
     count = _finished_count(out, request)
@@ -132,12 +132,12 @@ def prepare_store(
         meta = _meta(videos, how, request, sources) | {"dropped_bodies": poses.dropped()}
         frames.finish(meta | {"skeleton_sums": poses.finish()})
     print(f"wrote {out}")
-    sources.tell_counts(count, meta["synthetic"])
-    _tell_bodies(*meta["dropped_bodies"], bodies)
+    sources.print_counts(count, meta["synthetic"])
+    _print_bodies(*meta["dropped_bodies"], bodies)
     return count
 
 
-def _tell_bodies(samples, count, bodies):
+def _print_bodies(samples, count, bodies):
     """Print how many bodies were left out, counted in every frame."""
     if samples:
         kept = "the first two of each frame" if bodies == "first" else "the two that move most"
@@ -150,15 +150,15 @@ def _tell_bodies(samples, count, bodies):
 
 def _fill(frames, poses, sources, how, workers):
     """Add the samples that the two writers do not have yet."""
-    from datasets.ntu_sources import prepare_sample
-    from datasets.worker_pool import map_tasks
+    from datasets.ntu.sources import prepare_sample
+    from datasets.storage.workers import map_tasks
     from util.processors import usable_processors
     from util.progress import progress
 
     done = frames.done & poses.done
     tasks = [sources.task(name, **how) for name in sources.ids if name not in done]
     if len(tasks) < len(sources.ids):
-        print(f"{len(sources.ids) - len(tasks):,} samples are there already, {len(tasks):,} to go")
+        print(f"{len(sources.ids) - len(tasks):,} samples are done already, {len(tasks):,} to go")
     outcomes = map_tasks(prepare_sample, tasks, workers or usable_processors())
     for task, outcome in progress(outcomes, "preparing", total=len(tasks), unit="clip"):
         if not sources.accept(task, outcome):
@@ -171,18 +171,18 @@ def _fill(frames, poses, sources, how, workers):
 
 
 def _meta(videos, how, request, sources):
-    from datasets.ntu_store import DATASET
-    from datasets.ntu_tree import read_about
+    from datasets.ntu.store import DATASET
+    from datasets.ntu.tree import read_about
 
     about = {"description": DATASET, "synthetic": False} | read_about(Path(videos).parent)
-    found = {"skipped": dict(sorted(sources.invalid.items())), "missing_skeletons": sorted(sources.missing)}
-    return {"dataset": DATASET} | about | how | {"request": request} | found
+    faults = {"skipped": dict(sorted(sources.invalid.items())), "missing_skeletons": sorted(sources.missing)}
+    return {"dataset": DATASET} | about | how | {"request": request} | faults
 
 
 def _finished_count(out, request):
     """Samples of a complete store that answers the request, else None."""
-    from datasets.frame_store import META_FILE
-    from datasets.ntu_store import StoreSource
+    from datasets.ntu.store import StoreSource
+    from datasets.storage.frames import META_FILE
     from util.files import read_json
 
     path = Path(out) / META_FILE
@@ -200,7 +200,7 @@ def tree_folder(videos, size=256, fps=30):
 
 
 def prepare_tree(videos, *, size=256, fps=30, workers=None, skip_invalid=False, ffmpeg=None):
-    """Write one scaled AVI file per raw video into `tree_folder`; files that are there are kept.
+    """Write one scaled AVI file per raw video into `tree_folder`; existing files are kept.
 
     Args:
         videos: Folder of the raw videos.
@@ -217,22 +217,22 @@ def prepare_tree(videos, *, size=256, fps=30, workers=None, skip_invalid=False, 
     """
     import shutil
 
-    from datasets.ntu_names import VIDEO_ENDING
-    from datasets.ntu_sources import Sources, prepare_avi
-    from datasets.worker_pool import map_tasks
+    from datasets.ntu.names import VIDEO_ENDING
+    from datasets.ntu.sources import Sources, prepare_avi
+    from datasets.storage.workers import map_tasks
     from util.files import write_json
     from util.processors import usable_processors
     from util.progress import progress
 
     if ffmpeg and not shutil.which(ffmpeg):
-        raise UserError(f"--ffmpeg {ffmpeg} is no program; give its path, or leave it out to use PyAV")
+        raise UserError(f"--ffmpeg {ffmpeg} is not a program; give its path, or leave it out to use PyAV")
     sources, target = Sources(videos), tree_folder(videos, size, fps)
     lengths = _existing_lengths(target, sources.ids)
     how = {"size": size, "fps": fps, "ffmpeg": ffmpeg or ""}
     files = {name: str(target / f"{name}{VIDEO_ENDING}") for name in sources.ids if name not in lengths}
     tasks = [sources.task(name, target=path, **how) for name, path in files.items()]
     if lengths:
-        print(f"{len(lengths):,} videos are there already, {len(tasks):,} to go")
+        print(f"{len(lengths):,} videos are done already, {len(tasks):,} to go")
     outcomes = map_tasks(prepare_avi, tasks, workers or usable_processors())
     for task, outcome in progress(outcomes, "scaling", total=len(tasks), unit="clip"):
         if sources.accept(task, outcome):
@@ -240,14 +240,14 @@ def prepare_tree(videos, *, size=256, fps=30, workers=None, skip_invalid=False, 
     write_json(target / RECORD_FILE, {"frames": dict(sorted(lengths.items())), "invalid": sources.invalid})
     sources.check_invalid(target, skip_invalid)
     print(f"wrote {target}")
-    sources.tell_counts(len(lengths))
+    sources.print_counts(len(lengths))
     return lengths
 
 
 def _existing_lengths(target, ids):
-    """dict id -> number of frames of the AVI files that are whole; files that a killed run left are removed."""
-    from datasets.ntu_names import VIDEO_ENDING, BadSample
-    from datasets.ntu_video import avi_length
+    """dict id -> number of frames of the complete AVI files; files that a killed run left are removed."""
+    from datasets.ntu.names import VIDEO_ENDING, BadSample
+    from datasets.ntu.video import avi_length
 
     if not target.is_dir():
         return {}
@@ -262,7 +262,7 @@ def _existing_lengths(target, ids):
         try:
             lengths[name] = known.get(name) or avi_length(target / f"{name}{VIDEO_ENDING}")
         except BadSample:
-            # It is simply written again.
+            # It is written again.
             continue
     return lengths
 
@@ -275,7 +275,7 @@ def _recorded_lengths(folder):
     record = read_json(path)
     lengths = record.get("frames") if isinstance(record, dict) else None
     if not isinstance(lengths, dict) or not all(type(length) is int and length > 0 for length in lengths.values()):
-        raise UserError(f"{path} holds no numbers of frames; delete it and run the command again")
+        raise UserError(f"{path} does not hold the numbers of frames; delete it and run the command again")
     return lengths
 
 
@@ -285,10 +285,10 @@ def verify(folder):
     Raises:
         UserError: naming what is damaged or unfinished.
     """
-    from datasets.frame_store import META_FILE
-    from datasets.ntu_names import VIDEO_ENDING, BadSample
-    from datasets.ntu_store import StoreSource
-    from datasets.video_scaling import whole_avi_length
+    from datasets.ntu.names import VIDEO_ENDING, BadSample
+    from datasets.ntu.scaling import whole_avi_length
+    from datasets.ntu.store import StoreSource
+    from datasets.storage.frames import META_FILE
     from util.progress import progress
 
     folder = Path(folder)
@@ -301,11 +301,11 @@ def verify(folder):
         for name, length in progress(lengths.items(), "checking", unit="clip"):
             path = folder / f"{name}{VIDEO_ENDING}"
             try:
-                found = whole_avi_length(path)
+                actual = whole_avi_length(path)
             except BadSample as reason:
                 raise UserError(f"{path} {reason}; delete it and run the command without --verify") from None
-            if found != length:
-                raise UserError(f"{path} has {found} frames, not {length}; delete it and run without --verify")
+            if actual != length:
+                raise UserError(f"{path} has {actual} frames, not {length}; delete it and run without --verify")
         count = len(lengths)
     print(f"{folder}: {count:,} samples are intact")
 

@@ -3,7 +3,7 @@
 
     python datasets/prepare_vgd.py --dataset refcoco --refer data/refer --out data/vgd
 
-expects data/refer/refcoco/instances.json and refs(unc).p (RefCOCO and RefCOCO+) or refs(umd).p (RefCOCOg), and
+reads data/refer/refcoco/instances.json and refs(unc).p (RefCOCO and RefCOCO+) or refs(umd).p (RefCOCOg), and
 writes data/vgd/refcoco/{train,val,testA,testB}.json, one record per expression. Features are packed into
 data/vgd/store, for all three data sets, from --features DIR or data/vgd/bua-r101-fix100/*.npz. With the official
 files RefCOCO has 120,624 / 10,834 / 5,657 / 5,095 expressions, RefCOCO+ 120,191 / 10,758 / 5,726 / 4,889, and
@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from datasets.packing_flags import add_packing_flags, packing_options
+from datasets.regions.flags import add_packing_flags, packing_options
 from util.cli import UserError, run_cli
 
 INVALID_FILE = "invalid.txt"
@@ -52,8 +52,8 @@ def prepare(dataset, refer, out, *, features=None, dtype="float16", workers=None
         dataset: ``refcoco``, ``refcoco+`` or ``refcocog``.
         refer: Folder of ``<dataset>/instances.json`` and ``refs(...).p``, or of these files themselves.
         out: Data folder: split files go to ``out/<dataset>``, features to ``out/store``.
-        features: Folder of the features, see `region_packing.pack_regions`; None to look for them in ``out``, and go
-            without where there are none.
+        features: Folder of the features, see `regions.packing.pack_regions`; None to look for them in ``out``, and do
+            without features if there are none.
         dtype: ``float16`` or ``float32``.
         workers: Number of processes; None for one per processor.
         skip_invalid: Leave out faulty expressions and feature files instead of ending with an error.
@@ -64,8 +64,8 @@ def prepare(dataset, refer, out, *, features=None, dtype="float16", workers=None
     Raises:
         UserError: files are missing, faulty, of another data set or split, or ``out`` cannot be written.
     """
-    from datasets.refer_files import read_instances, read_refs, refer_folder
-    from datasets.vgd_files import FEATURE_FOLDERS
+    from datasets.vgd.files import FEATURE_FOLDERS
+    from datasets.vgd.refer import read_instances, read_refs, refer_folder
 
     out, folder = Path(out), refer_folder(refer, dataset)
     places = [out / name for name in FEATURE_FOLDERS["vg_woref"]]
@@ -76,20 +76,20 @@ def prepare(dataset, refer, out, *, features=None, dtype="float16", workers=None
     instances = read_instances(folder)
     records = _write_splits(dataset, path, refs, instances, out, skip_invalid)
     if tree is not None:
-        from datasets.region_packing import pack_regions
+        from datasets.regions.packing import pack_regions
 
         remedy = f"python datasets/prepare_vgd.py --dataset {dataset} --refer {refer} --out {out} --features {tree}"
         pack_regions(tree, out / "store", remedy=remedy, dtype=dtype, workers=workers, skip_invalid=skip_invalid)
-    _tell_features(dataset, records, out)
+    _print_features(dataset, records, out)
     return {split: len(rows) for split, rows in records.items()}
 
 
 def _check_boxes(tree):
-    """Refuse features that grounding can do nothing with: it chooses among their boxes."""
-    from datasets import grid_files
-    from datasets.region_packing import form_of
+    """Refuse features without usable boxes: grounding chooses among the boxes."""
+    from datasets.regions import grid
+    from datasets.regions.packing import form_of
 
-    if form_of(tree) == grid_files.ENDING:
+    if form_of(tree) == grid.ENDING:
         raise UserError(
             f"--features {tree} holds grid features, which have no boxes in pixels of the pictures; grounding needs"
             " those of a detector (.npz or .tsv files)"
@@ -98,8 +98,8 @@ def _check_boxes(tree):
 
 def _write_splits(dataset, path, refs, instances, out, skip_invalid):
     """Check and write the records of all splits; returns them."""
-    from datasets.refer_files import DATASETS, records_of
-    from datasets.vgd_files import TITLES, write_splits
+    from datasets.vgd.files import TITLES, write_splits
+    from datasets.vgd.refer import DATASETS, records_of
     from util.files import write_text
 
     records, faults = records_of(refs, instances, dataset)
@@ -130,13 +130,13 @@ def _write_splits(dataset, path, refs, instances, out, skip_invalid):
     return records
 
 
-def _tell_features(dataset, records, out):
+def _print_features(dataset, records, out):
     """Print for how many images of each split there are no features in the store."""
     import numpy as np
 
-    from datasets.region_store import META_FILE, RegionStore
-    from datasets.regions import rows_of
-    from datasets.vgd_files import FEATURE_FOLDERS, prepare_command
+    from datasets.regions.reading import rows_of
+    from datasets.regions.store import META_FILE, RegionStore
+    from datasets.vgd.files import FEATURE_FOLDERS, prepare_command
 
     remedy = f"{prepare_command(out, dataset)} --features NPZ_DIR"
     if not (out / "store" / META_FILE).is_file():

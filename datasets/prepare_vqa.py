@@ -3,12 +3,12 @@
 
     python datasets/prepare_vqa.py --data data/vqa --out data/vqa/store
 
-expects data/vqa/annotations/v2_*.json and the features in data/vqa/bua-r101-max100/{train2014,val2014,test2015}/*.npz
+reads data/vqa/annotations/v2_*.json and the features in data/vqa/bua-r101-max100/{train2014,val2014,test2015}/*.npz
 (or in --features DIR, which may also hold the .tsv files of bottom-up attention or LXMERT, or .pth files of grid
 features). With the official files it should print: train 443,757 questions, val 214,354 questions, test 447,793
 questions. Training finds the store by itself where it lies in data/vqa/store.
 
-A run that was interrupted goes on where it stopped when the same command is given again.
+The same command resumes a run that was interrupted.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from datasets.packing_flags import add_packing_flags, packing_options
+from datasets.regions.flags import add_packing_flags, packing_options
 from util.cli import UserError, run_cli
 
 
@@ -42,7 +42,7 @@ def get_args_parser():
         "--min_answer_count",
         type=int,
         default=9,
-        help="least number of occurrences of an answer in train and val (default: %(default)s, as the originals)",
+        help="minimum number of occurrences of an answer in train and val (default: %(default)s, as the originals)",
     )
     work = add_packing_flags(parser)
     work.add_argument("--verify", action="store_true", help="only check what an earlier run made")
@@ -83,9 +83,9 @@ def prepare(
 
     Args:
         data, out: Folder with ``annotations/``, folder of the store.
-        features: Folder of the features, see `region_packing.pack_regions`; None to find it in ``data``.
+        features: Folder of the features, see `regions.packing.pack_regions`; None to find it in ``data``.
         visual_genome: Folder of the two Visual Genome files to copy into ``annotations/``, or None.
-        min_answer_count: Least number of occurrences of an answer in train and val.
+        min_answer_count: Minimum number of occurrences of an answer in train and val.
         dtype: ``float16`` or ``float32``.
         workers: Number of processes; None for one per processor.
         skip_invalid: Leave out faulty files instead of ending with an error.
@@ -96,9 +96,9 @@ def prepare(
     Raises:
         UserError: files are missing, faulty or do not fit together, or ``out`` cannot be written.
     """
-    from datasets.region_packing import pack_regions
-    from datasets.vqa_files import VQAFolder
-    from datasets.vqa_tables import build_answers, build_vocabulary, write_tables
+    from datasets.regions.packing import pack_regions
+    from datasets.vqa.answers import build_answers, build_vocabulary, write_tables
+    from datasets.vqa.files import VQAFolder
 
     if visual_genome:
         _copy_visual_genome(Path(visual_genome), Path(data))
@@ -110,12 +110,12 @@ def prepare(
     remedy = f"python datasets/prepare_vqa.py --data {data} --features {tree} --out {out}"
     store = pack_regions(tree, out, remedy=remedy, dtype=dtype, workers=workers, skip_invalid=skip_invalid)
     write_tables(out, folder, vocabulary, answers, min_answer_count)
-    _tell_regions(store, image_ids)
+    _print_regions(store, image_ids)
     return len(store.ids)
 
 
 def _find_tree(data):
-    from datasets.vqa_files import FEATURE_FOLDERS
+    from datasets.vqa.files import FEATURE_FOLDERS
 
     for name in FEATURE_FOLDERS:
         if (Path(data) / name).is_dir():
@@ -130,7 +130,7 @@ def _copy_visual_genome(source, data):
     """Put the two Visual Genome files into ``annotations/``, checked and whole."""
     import shutil
 
-    from datasets.vqa_files import ANNOTATION_FILES, ANNOTATION_FOLDER, QUESTION_FILES
+    from datasets.vqa.files import ANNOTATION_FILES, ANNOTATION_FOLDER, QUESTION_FILES
     from util.files import atomic_path
 
     for name in (QUESTION_FILES["vg"], ANNOTATION_FILES["vg"]):
@@ -145,7 +145,7 @@ def _copy_visual_genome(source, data):
 
 def _check_questions(folder):
     """Check every official file, print what there is, and return {part: image ids of its questions}."""
-    from datasets.vqa_files import OFFICIAL_COUNTS, QUESTION_FILES, is_official, match_annotations
+    from datasets.vqa.files import OFFICIAL_COUNTS, QUESTION_FILES, is_official, match_annotations
 
     image_ids, official = {}, False
     for part in QUESTION_FILES:
@@ -156,7 +156,7 @@ def _check_questions(folder):
         answered, differs = "", ""
         if part in ("train", "val") and not folder.has_annotations(part):
             raise UserError(
-                f"{folder.annotations_path(part)} is missing: the answers that can be given come from it; put the "
+                f"{folder.annotations_path(part)} is missing: the possible answers come from it; put the "
                 "official file there"
             )
         if folder.has_annotations(part):
@@ -170,15 +170,15 @@ def _check_questions(folder):
             differs = "" if expected == count else f" (the official VQA v2 has {expected:,})"
         print(f"{part} {count:,} questions{answered}{differs}")
     for name in folder.missing() if official else ():
-        print(f"note: {folder.folder / name} is not there; published networks use the words of all official files")
+        print(f"note: {folder.folder / name} is missing; published networks use the words of all official files")
     return image_ids
 
 
-def _tell_regions(store, image_ids):
+def _print_regions(store, image_ids):
     """Print how many regions images have, and for which images of each part there are none."""
     import numpy as np
 
-    from datasets.regions import rows_of
+    from datasets.regions.reading import rows_of
 
     counts = store.counts()
     print(
@@ -198,7 +198,7 @@ def verify(out):
     Raises:
         UserError: naming what is damaged or unfinished.
     """
-    from datasets.region_store import RegionStore
+    from datasets.regions.store import RegionStore
 
     store = RegionStore(out, "python datasets/prepare_vqa.py --data data/vqa --out STORE")
     store.verify()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from datasets.ego import open_ego
-from datasets.ego_annotation import ANNOTATION_FILE
+from datasets.ego.annotation import ANNOTATION_FILE
 from engine import arguments
 from metrics.classification import Accuracy
 from models.backbones.ego import build_ego_backbone, build_ego_backbones

@@ -4,7 +4,7 @@ import json
 import logging
 from pathlib import Path
 
-from datasets.demo_scenes import make
+from datasets.demo.scenes import make
 from datasets.itm import open_itm
 from engine import arguments
 from metrics.retrieval import TripleAccuracy, best_of_rows, retrieval_table

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import torch
 
-from datasets.itm_negatives import hardest, other_captions, other_images
+from datasets.itm.negatives import hardest, other_captions, other_images
 from search.gates import draw_path
 from tasks.itm_pairs import own_share
 from util.distributed import gather

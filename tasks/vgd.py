@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from datasets.demo_scenes import make
+from datasets.demo.scenes import make
 from datasets.vgd import open_vgd
-from datasets.vgd_files import splits_of
+from datasets.vgd.files import splits_of
 from engine import arguments
 from metrics.grounding import LEAST_OVERLAP, GroundingAccuracy, write_boxes
 from models.mmnas.grounding_loss import GroundingLoss

@@ -6,8 +6,8 @@ from pathlib import Path
 from datasets.prepare_easy_vqa import main as prepare_easy_vqa
 from datasets.prepare_vqa import main as prepare_vqa
 from datasets.vqa import open_vqa
-from datasets.vqa_answers import AnswerTable
-from datasets.vqa_files import VQAFolder
+from datasets.vqa.answers import AnswerTable
+from datasets.vqa.files import VQAFolder
 from engine import arguments
 from metrics.classification import SoftAccuracy
 from metrics.vqa_accuracy import VQAAccuracy, write_results

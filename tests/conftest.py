@@ -22,8 +22,8 @@ def pytest_addoption(parser):
 def no_word_vectors():
     """Those that the machine may have would be read by every training, which takes minutes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("datasets.word_vectors.PLACES", ())
-        patch.setattr("datasets.word_vectors.PACKAGE", "no_such_package")
+        patch.setattr("datasets.text.word_vectors.PLACES", ())
+        patch.setattr("datasets.text.word_vectors.PACKAGE", "no_such_package")
         yield
 
 
@@ -83,7 +83,7 @@ def searched_vqa(easy_vqa, tmp_path_factory):
 @pytest.fixture(scope="session")
 def searched_vgd(tmp_path_factory):
     """A `mmnas_search` on a few scenes, with ``.data`` and ``.images``."""
-    from datasets.demo_scenes import make
+    from datasets.demo.scenes import make
 
     out = tmp_path_factory.mktemp("scenes")
     make(out / "data", train=10, scored=4, matched=4, tasks=("vgd",))
@@ -94,7 +94,7 @@ def searched_vgd(tmp_path_factory):
 @pytest.fixture(scope="session")
 def searched_itm(tmp_path_factory):
     """A `mmnas_search` on a few scenes, with ``.data`` and ``.images``."""
-    from datasets.demo_scenes import make
+    from datasets.demo.scenes import make
 
     out = tmp_path_factory.mktemp("itm")
     make(out / "scenes", train=12, scored=6, matched=6, tasks=("itm",))

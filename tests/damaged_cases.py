@@ -73,7 +73,7 @@ def _prepare_vqa(data, scratch, split="train"):
 
 
 def vqa_questions(folder):
-    from datasets.vqa_files import QUESTION_FILES
+    from datasets.vqa.files import QUESTION_FILES
 
     data = _vqa(folder)
     path = data / "annotations" / QUESTION_FILES["val"]
@@ -81,7 +81,7 @@ def vqa_questions(folder):
 
 
 def vqa_annotations(folder):
-    from datasets.vqa_files import ANNOTATION_FILES
+    from datasets.vqa.files import ANNOTATION_FILES
 
     data = _vqa(folder)
     return json_case(data / "annotations" / ANNOTATION_FILES["train"], lambda scratch: _prepare_vqa(data, scratch))
@@ -108,10 +108,11 @@ def _store_file(name):
         path = data / "store" / name
 
         def read(scratch):
-            from datasets.region_packing import pack_regions
+            from datasets.regions.packing import pack_regions
 
             store = shutil.copytree(data / "store", scratch / "copy")
             _read_vqa(data, store)
+            (store / "meta.json").unlink()
             pack_regions(data / "bua-r101-max100", store, remedy="prepare", workers=1).verify()
 
         return json_case(path, read) if path.suffix == ".json" else Case(path=path, read=read, value=None)
@@ -135,7 +136,7 @@ def region_grid(folder):
 
 
 def _pack(source, scratch):
-    from datasets.region_packing import pack_regions
+    from datasets.regions.packing import pack_regions
 
     store = pack_regions(source, scratch / "store", remedy="prepare", workers=1)
     return [store.load(row) for row in range(len(store.ids))]
@@ -256,7 +257,7 @@ WORDS = ["PAD", "UNK", "CLS", "the", "cat", "sat"]
 
 
 def word_vectors_text(folder):
-    from datasets.word_vectors import load_word_vectors
+    from datasets.text.word_vectors import load_word_vectors
 
     path = folder / "glove.txt"
     path.write_text("the 0.5 -1 2\ncat 1 2 3\nsat 4 5e-3 6\nmat 1 1 1\n")
@@ -264,7 +265,7 @@ def word_vectors_text(folder):
 
 
 def word_vectors_npz(folder):
-    from datasets.word_vectors import load_word_vectors
+    from datasets.text.word_vectors import load_word_vectors
 
     path = folder / "vectors.npz"
     np.savez(path, words=np.array(WORDS), vectors=np.ones((6, 4), dtype=np.float32))
@@ -310,8 +311,8 @@ def skeleton(folder):
     path.write_text(ntu_files.skeleton_text(3, persons=3))
 
     def read(_):
-        from datasets.ntu_names import BadSample
-        from datasets.ntu_skeleton import BODIES, Pose, read_skeleton
+        from datasets.ntu.names import BadSample
+        from datasets.ntu.skeleton import BODIES, Pose, read_skeleton
 
         for bodies in BODIES:
             try:
@@ -337,6 +338,7 @@ def _ntu_file(name):
 
             _take(open_ntu(place / "store", "train"))
             store = shutil.copytree(place / "store", scratch / "store")
+            (store / "meta.json").unlink()
             prepare_store(place / "nturgb+d_rgb", place / "nturgb+d_skeletons", store, size=16, workers=1)
 
         path = place / "store" / name
@@ -346,8 +348,8 @@ def _ntu_file(name):
 
 
 def _ntu_video(folder):
-    from datasets.ntu_names import BadSample
-    from datasets.video_scaling import encode_clip
+    from datasets.ntu.names import BadSample
+    from datasets.ntu.scaling import encode_clip
 
     path = ntu_files.write_mjpg(folder / "clip.avi", 5)
 
@@ -444,6 +446,8 @@ def _ego_file(name):
         def read(scratch):
             _read_ego(place / "packed", None)
             packed = shutil.copytree(place / "packed", scratch / "packed")
+            for meta in ("meta.json", "rgb/meta.json"):
+                (packed / meta).unlink()
             prepare(place / "raw", packed, workers=1, verify=True)
 
         return json_case(path, read) if path.suffix == ".json" else Case(path=path, read=read, value=None)

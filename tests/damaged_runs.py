@@ -147,7 +147,7 @@ def best_checkpoint(folder):
 
 
 def asked_checkpoint(folder):
-    from datasets.extractors import extractor_from_meta
+    from datasets.regions.extractors import extractor_from_meta
     from tasks import vqa
     from tasks.mmnas import checkpoints
 
@@ -204,9 +204,9 @@ def backbone(folder):
 def extraction(folder):
     """meta.json of a feature extraction."""
     from datasets.extract_features import extract
-    from datasets.extractors import extractor_from_meta
-    from datasets.pixel_regions import PixelRegions
-    from datasets.region_files import describe, extraction_of
+    from datasets.regions.extractors import extractor_from_meta
+    from datasets.regions.files import describe, extraction_of
+    from datasets.regions.pixels import PixelRegions
     from tests.datasets.drawn_pictures import write_pictures
 
     images, out = folder / "pictures", folder / "extracted"

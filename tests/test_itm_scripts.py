@@ -135,7 +135,7 @@ def test_images_ranked_by_a_query(scenes, trained, tmp_path, capsys):
     assert [name for name, _ in predict_itm.main([*flags, "--query", "a red zebra"])] == ["good.png"]
     said = capsys.readouterr().err
     assert "left out: " in said and "bad.png" in said
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a directory"):
         predict_itm.main([*flags[:3], str(tmp_path / "nowhere"), "--query", "a red circle"])
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import main_darts_found_mmimdb as found
-from datasets.ego_annotation import OFFICIAL_COUNTS as EGO_COUNTS
+from datasets.ego.annotation import OFFICIAL_COUNTS as EGO_COUNTS
 from datasets.mmimdb import OFFICIAL_COUNTS as MMIMDB_COUNTS
-from datasets.ntu_names import OFFICIAL_COUNT as NTU_COUNT
-from datasets.ntu_names import SUBJECTS, missing_skeletons, parse_id
+from datasets.ntu.names import OFFICIAL_COUNT as NTU_COUNT
+from datasets.ntu.names import SUBJECTS, missing_skeletons, parse_id
 from tasks import mmimdb
 from tasks.bmnas import flags
 from tasks.bmnas.networks import build_found_net, find_genotype

@@ -65,9 +65,9 @@ import numpy as np, torch
 from pathlib import Path
 from datasets.mmimdb import open_mmimdb
 from datasets.prepare_mmimdb import prepare
-from datasets.region_store import RegionStore, RegionStoreWriter
-from datasets.region_store import encode_regions
-from datasets.region_files import Regions
+from datasets.regions.store import RegionStore, RegionStoreWriter
+from datasets.regions.store import encode_regions
+from datasets.regions.files import Regions
 from engine.loading import build_loader
 from engine.report import peak_memory_mb
 from tests.datasets.mmimdb_files import write_official

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from datasets.vqa_text import Vocabulary
+from datasets.text.vocabulary import Vocabulary
 from engine.loading import build_loader, total_batch
 from tasks.task import QuestionData, check_parts
 from util.distributed import barrier, init_distributed, rank, world_size

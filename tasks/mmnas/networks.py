@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from datasets.vqa_text import Vocabulary
-from datasets.word_vectors import AUTO, LINK, NONE, ORIGINAL, find_word_vectors, load_word_vectors
+from datasets.text.vocabulary import Vocabulary
+from datasets.text.word_vectors import AUTO, LINK, NONE, ORIGINAL, find_word_vectors, load_word_vectors
 from engine.arguments import run_folder_of
 from engine.training import Evaluation
 from engine.updates import Precision

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import demo_ego, make_demo
-from datasets.demo_ego_gestures import GESTURES
+from datasets import make_demo
+from datasets.demo import ego as demo_ego
+from datasets.demo.ego_gestures import GESTURES
 from datasets.ego import open_ego
 from tests.datasets.ego_files import one_line
 from util.cli import UserError
@@ -165,11 +166,11 @@ def test_what_is_there_is_not_replaced(made, tmp_path, capsys):
     assert f"{made / 'dataset'} is finished already" in capsys.readouterr().out
     with pytest.raises(UserError) as error:
         run_demo(made, "--clips_per_subject", "2", "--seed", "1")
-    one_line(error, f"{made / 'raw'} is there and is a demo of other sizes or another seed", "another --out")
+    one_line(error, f"{made / 'raw'} exists and is a demo of other sizes or another seed", "another --out")
     (tmp_path / "raw" / "Subject01").mkdir(parents=True)
     with pytest.raises(UserError) as error:
         run_demo(tmp_path)
-    one_line(error, f"{tmp_path / 'raw'} is there and is no demo", "not replaced")
+    one_line(error, f"{tmp_path / 'raw'} exists and is not a demo", "not replaced")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["Subject01", "raw"]
 
 
@@ -206,6 +207,6 @@ def test_script_prints_what_comes_next(tmp_path):
 
 
 def test_help_does_not_wait_for_heavy_modules():
-    code = "import datasets.demo_ego, sys; print({'numpy', 'PIL', 'torch'} & {*sys.modules})"
+    code = "import datasets.demo.ego, sys; print({'numpy', 'PIL', 'torch'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], cwd=SCRIPT.parent.parent, capture_output=True, text=True)
     assert done.stdout == "set()\n"

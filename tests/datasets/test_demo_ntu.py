@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets import demo_ntu_scenes as scenes
-from datasets.demo_ntu import list_clips
+from datasets.demo import ntu_clips as scenes
+from datasets.demo.ntu import list_clips
 from datasets.make_demo import main
 from datasets.ntu import SPLITS, open_ntu
-from datasets.ntu_names import missing_skeletons, parse_id
-from datasets.ntu_skeleton import parse_skeleton
-from datasets.video_scaling import scaled_frames
+from datasets.ntu.names import missing_skeletons, parse_id
+from datasets.ntu.scaling import scaled_frames
+from datasets.ntu.skeleton import parse_skeleton
 from util.cli import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,13 +84,13 @@ def test_a_demo_that_was_interrupted_goes_on(tmp_path, made, capsys):
     run(tmp_path / "ntu", "--size", "16")
     assert skeleton.read_bytes() == content
     assert (tmp_path / "ntu" / "nturgb+d_rgb" / "S001C002P001R001A001_rgb.avi").stat().st_mtime_ns == kept
-    assert "24 samples are there already, 0 to go" in capsys.readouterr().out
+    assert "24 samples are done already, 0 to go" in capsys.readouterr().out
 
 
 def test_nothing_else_is_replaced(made, tmp_path):
     error_of(lambda: run(made, "--seed", "5"), made, "seed 0", "seed 5", "choose another --out")
     (tmp_path / "nturgb+d_rgb").mkdir()
-    error_of(lambda: run(tmp_path), tmp_path, "no demo", "choose another --out")
+    error_of(lambda: run(tmp_path), tmp_path, "not a demo", "choose another --out")
 
 
 def test_default_ids_are_unique_and_some_are_officially_missing():
@@ -172,7 +172,7 @@ def test_impossible_flags(tmp_path, flags, words):
 
 def test_help_needs_no_heavy_modules():
     code = (
-        "import datasets.demo_ntu as demo, datasets.prepare_ntu as prepare, sys; prepare.get_args_parser();"
+        "import datasets.demo.ntu as demo, datasets.prepare_ntu as prepare, sys; prepare.get_args_parser();"
         "print({'numpy', 'cv2', 'av', 'torch'} & {*sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

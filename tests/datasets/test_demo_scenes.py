@@ -12,15 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import demo_scenes
-from datasets import demo_scenes_files as files
-from datasets.demo_scenes_captions import captions
-from datasets.demo_scenes_pictures import make_scene
-from datasets.demo_scenes_questions import questions
-from datasets.demo_scenes_words import expressions
+from datasets.demo import scene_files as files
+from datasets.demo import scenes as demo_scenes
+from datasets.demo.scene_pictures import make_scene
+from datasets.demo.scene_words import captions, expressions, questions
 from datasets.make_demo import main as make_demo
-from datasets.pixel_regions import PixelRegions, object_boxes
 from datasets.regions import open_regions
+from datasets.regions.pixels import PixelRegions, object_boxes
 from util.cli import UserError
 
 torch.set_num_threads(1)
@@ -380,7 +378,7 @@ def test_other_data_are_left_alone(tmp_path, made):
     with pytest.raises(UserError, match=r"scenes of other settings .*choose another --out"):
         demo_scenes.make(made, **SIZES, seed=1)
     (tmp_path / "vgd").mkdir()
-    with pytest.raises(UserError, match="holds vgd of other data, which no scenes replace; choose another --out"):
+    with pytest.raises(UserError, match="holds vgd of other data, which are not replaced; choose another --out"):
         demo_scenes.make(tmp_path, **SIZES)
     assert [path.name for path in tmp_path.iterdir()] == ["vgd"]
     # Results of runs may lie there before the data do.

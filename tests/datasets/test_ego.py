@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from datasets import ego_clips
-from datasets.ego import open_ego
+from datasets.ego import frames, open_ego
 from datasets.prepare_ego import prepare
 from tests.datasets.ego_files import CLIPS, LABELS, clips_of, frame_path, one_line, write_annotation, write_tree
 from tests.golden import Golden
@@ -62,11 +61,11 @@ def assert_same(batch, other):
 def test_frames_are_chosen_as_in_the_original():
     spec = Golden("ego_transforms").spec
     for case in spec["temporal_center"]:
-        begin = ego_clips.centre_begin(case["n"], 32)
-        assert (case["first"] + ego_clips.take_frames(case["n"], begin, 32)).tolist() == case["selected"]
+        begin = frames.centre_begin(case["n"], 32)
+        assert (case["first"] + frames.take_frames(case["n"], begin, 32)).tolist() == case["selected"]
     for case in spec["temporal_random"]:
-        begin = ego_clips.random_begin(case["n"], 32, random.Random(case["python_random_seed"]))
-        assert (case["first"] + ego_clips.take_frames(case["n"], begin, 32)).tolist() == case["selected"]
+        begin = frames.random_begin(case["n"], 32, random.Random(case["python_random_seed"]))
+        assert (case["first"] + frames.take_frames(case["n"], begin, 32)).tolist() == case["selected"]
 
 
 def test_pixels_equal_the_original():
@@ -74,15 +73,15 @@ def test_pixels_equal_the_original():
     array = np.random.Generator(np.random.PCG64(5)).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     colour, grey = Image.fromarray(array), Image.fromarray(array[..., 0])
     outputs = {
-        "eval.rgb": ego_clips.centre_crop(colour, 112),
-        "eval.depth": ego_clips.centre_crop(grey, 112),
+        "eval.rgb": frames.centre_crop(colour, 112),
+        "eval.depth": frames.centre_crop(grey, 112),
     }
     for number, case in enumerate(golden.spec["spatial"]):
-        crop = ego_clips.draw_crop(random.Random(case["python_random_seed"]))
+        crop = frames.draw_crop(random.Random(case["python_random_seed"]))
         assert crop == (case["scale"], case["tl_x"], case["tl_y"])
-        outputs[f"train.rgb.{number}"] = ego_clips.random_crop(colour, crop, 112)
+        outputs[f"train.rgb.{number}"] = frames.random_crop(colour, crop, 112)
     for name, image in outputs.items():
-        values = ego_clips.pixels(image)
+        values = frames.pixels(image)
         assert values.dtype == np.uint8
         values = values - MEAN[: len(values)]
         # Exact in every pixel of the sample; the mean and the deviation of all leave no room for others.
@@ -189,8 +188,8 @@ def test_only_what_is_wanted_is_decoded_and_nothing_twice(made, form, monkeypatc
         decoded.append(field)
         return genuine(data, field)
 
-    genuine = ego_clips.decode
-    monkeypatch.setattr("datasets.ego.decode", decode)
+    genuine = frames.decode
+    monkeypatch.setattr("datasets.ego.dataset.decode", decode)
     assert_same(dataset.read([0, 2], only=("depth",)), {key: whole[key] for key in ("index", "label", "depth")})
     # Clip 0 has five frames in all; of clip 2 sixteen of twenty are shown.
     assert decoded == ["depth"] * 21
@@ -247,7 +246,7 @@ def test_words_about_other_data(raw):
     (raw / "about.json").write_text("[]")
     with pytest.raises(UserError) as error:
         open_ego(raw, "dev")
-    one_line(error, "about.json", "mend or delete it")
+    one_line(error, "about.json", "fix or delete it")
 
 
 @pytest.mark.parametrize("form", ["raw", "packed"])

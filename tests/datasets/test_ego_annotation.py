@@ -4,8 +4,17 @@ import json
 
 import pytest
 
-from datasets.ego_annotation import Clip, Fault, read_annotation, refuse_faults
-from datasets.ego_labels import GESTURES, SUBJECTS, annotation_of_labels, read_class_names, write_annotation
+from datasets.ego.annotation import (
+    GESTURES,
+    SUBJECTS,
+    Clip,
+    Fault,
+    annotation_of_labels,
+    read_annotation,
+    read_class_names,
+    refuse_faults,
+    write_annotation,
+)
 from tests.datasets.ego_files import CLIPS, LABELS, content, one_line
 from tests.datasets.ego_files import write_annotation as write_json
 from util.cli import UserError
@@ -76,9 +85,9 @@ def test_a_folder_of_another_form_is_a_fault(tmp_path):
     [
         (None, ["a.json does not exist"]),
         ("{", ["a.json is not a readable JSON file"]),
-        ("[]", ["is no EgoGesture annotation", "--labels LABELS"]),
-        ('{"labels": [], "database": {}}', ["is no EgoGesture annotation"]),
-        ('{"labels": ["a"], "database": []}', ["is no EgoGesture annotation"]),
+        ("[]", ["is not an EgoGesture annotation", "--labels LABELS"]),
+        ('{"labels": [], "database": {}}', ["is not an EgoGesture annotation"]),
+        ('{"labels": ["a"], "database": []}', ["is not an EgoGesture annotation"]),
         ('{"labels": ["a", "b", "a"], "database": {}}', ["lists the label 'a' twice"]),
     ],
 )

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from datasets.extract_features import BACKBONES, get_args_parser, main
-from datasets.extractors import EXTRACTORS, accepted, build_extractor, extractor_from_meta, regions_of_image
-from datasets.pixel_regions import PixelRegions
-from datasets.region_files import image_id_of, read_regions
+from datasets.regions.extractors import EXTRACTORS, accepted, build_extractor, extractor_from_meta, regions_of_image
+from datasets.regions.files import image_id_of, read_regions
+from datasets.regions.pixels import PixelRegions
 from tests.datasets.drawn_pictures import draw, save, write_pictures
 from util.cli import UserError
 
@@ -89,9 +89,9 @@ def test_one_image_by_an_extractor_from_meta(tmp_path):
 
 @pytest.mark.parametrize("noted", [None, {}, {"backbone": "other"}, {"backbone": "pixels", "a": 1}])
 def test_meta_of_something_else(noted):
-    with pytest.raises(UserError, match="does not say how they were made"):
+    with pytest.raises(UserError, match="does not record how they were made"):
         extractor_from_meta({"extractor": noted})
-    with pytest.raises(UserError, match="does not say how they were made"):
+    with pytest.raises(UserError, match="does not record how they were made"):
         extractor_from_meta([])
 
 
@@ -187,7 +187,7 @@ def test_no_readable_image_at_all(tmp_path):
 
 
 def test_wrong_folders(tmp_path):
-    assert "images is no folder" in error_of(tmp_path)
+    assert "images is not a directory" in error_of(tmp_path)
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / ".hidden.png").touch()
     (tmp_path / "images" / "notes.txt").touch()

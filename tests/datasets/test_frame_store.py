@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.blob_journal import BlobJournal
-from datasets.frame_store import FrameStore, FrameStoreWriter
+from datasets.storage.blobs import BlobWriter, Schema
+from datasets.storage.frames import FrameStore, FrameStoreWriter
 from util.cli import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,7 +114,7 @@ def test_data_that_never_reached_the_disk_is_done_again(tmp_path):
 
 KILLED = """
 import sys
-from datasets.frame_store import FrameStoreWriter
+from datasets.storage.frames import FrameStoreWriter
 with FrameStoreWriter(sys.argv[1], {"size": 32}) as writer:
     for number in range(10**6):
         name = f"clip{number:06d}"
@@ -223,22 +223,76 @@ def test_offsets_outside_the_data(tmp_path):
     assert "points outside frames.bin" in error_of(lambda: FrameStore(tmp_path, "make it"))
 
 
+class Words(BlobWriter):
+    schema = Schema("data", "journal", {})
+
+
 def test_full_disk_is_one_line(tmp_path):
-    journal = BlobJournal(tmp_path / "data", tmp_path / "journal")
-    journal.append("a", b"12345")
-    journal.sync()
+    words = Words(tmp_path)
+    words.append("a", b"12345")
+    words.sync()
     with open("/dev/full", "ab") as full:
-        blobs, journal._blobs = journal._blobs, journal._files.enter_context(full)
-        assert "run the same command again" in error_of(lambda: journal.append("b", b"12345"))
+        blobs, words._blobs = words._blobs, words._files.enter_context(full)
+        assert "run the same command again" in error_of(lambda: words.append("b", b"12345"))
         # What could not be written is still in the buffer.
-        assert "No space left" in error_of(journal.close)
-    assert blobs.closed and journal._lines.closed
-    again = BlobJournal(tmp_path / "data", tmp_path / "journal")
-    assert set(again.entries) == {"a"}
-    again.close()
+        assert "No space left" in error_of(words.close)
+    assert blobs.closed and words._lines.closed
+    with Words(tmp_path) as again:
+        assert set(again.entries) == {"a"}
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "data").mkdir()
-    message = error_of(lambda: BlobJournal(tmp_path / "data", tmp_path / "journal"))
+    message = error_of(lambda: Words(tmp_path))
     assert f"cannot write {tmp_path / 'data'}" in message
+
+
+def without_checksum(line):
+    """A journal line as version 0.1.0 wrote it."""
+    entry = json.loads(line)
+    del entry["line"]
+    return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+
+
+def test_journal_lines_have_the_documented_form(tmp_path):
+    fill(tmp_path, {"a": CLIPS["a"]})
+    (line,) = (tmp_path / "journal.jsonl").read_bytes().splitlines()
+    head, checksum = line.rsplit(b',"line":', 1)
+    assert int(checksum[:-1]) == zlib.crc32(head + b"}")
+    blob = image("a", 0) + image("a", 6)
+    facts = {"length": 7, "numbers": [0, 6], "sizes": [2, 14]}
+    assert json.loads(head + b"}") == {"name": "a", "offset": 0, "bytes": 16, "crc": zlib.crc32(blob)} | facts
+
+
+def test_a_store_begun_by_version_0_1_0_goes_on(tmp_path):
+    fill(tmp_path, {name: CLIPS[name] for name in ("b", "c")}, finish=False)
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b"".join(map(without_checksum, path.read_bytes().splitlines())))
+    fill(tmp_path, {name: CLIPS[name] for name in ("a", "empty")})
+    check(tmp_path)
+    assert [b'"line"' in line for line in path.read_bytes().splitlines()] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("place", range(1, 80, 8))
+def test_a_damaged_journal_line_is_not_believed(tmp_path, place):
+    fill(tmp_path, {name: CLIPS[name] for name in ("b", "c", "a")}, finish=False)
+    path = tmp_path / "journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1][:place] + bytes([lines[1][place] ^ 1]) + lines[1][place + 1 :]
+    path.write_bytes(b"".join(lines))
+    with FrameStoreWriter(tmp_path, {"size": 32}) as writer:
+        assert writer.done == {"b"}
+    fill(tmp_path, {name: CLIPS[name] for name in ("c", "a", "empty")})
+    check(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "facts", [{"length": "7"}, {"length": None}, {"numbers": 0}, {"sizes": ["2", "14"]}, {"bytes": -16}, {"crc": True}]
+)
+def test_facts_of_other_types_are_not_believed(tmp_path, facts):
+    fill(tmp_path, {"a": CLIPS["a"]}, finish=False)
+    path = tmp_path / "journal.jsonl"
+    entry = json.loads(without_checksum(path.read_bytes()))
+    path.write_text(json.dumps(entry | facts) + "\n")
+    with FrameStoreWriter(tmp_path, {"size": 32}) as writer:
+        assert not writer.done

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from datasets.itm import open_itm
-from datasets.itm_negatives import Negatives, hardest, other_captions, other_images
+from datasets.itm.negatives import Negatives, hardest, other_captions, other_images
 from datasets.prepare_itm import main
 from tests.datasets.itm_files import FIRST, photo_of, write_flickr
 from tests.datasets.vqa_files import FEATURE_SIZE, refusal, region_arrays

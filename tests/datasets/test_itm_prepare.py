@@ -99,7 +99,7 @@ def test_scans_features_of_another_width(raw):
 
 
 def test_an_interrupted_run_goes_on(raw, monkeypatch, capsys):
-    from datasets.region_store import RegionStoreWriter
+    from datasets.regions.store import RegionStoreWriter
 
     add, calls = RegionStoreWriter.add, []
 
@@ -114,7 +114,7 @@ def test_an_interrupted_run_goes_on(raw, monkeypatch, capsys):
         main(raw.flags)
     refusal(lambda: open_itm(raw.out, "flickr", "train"), "meta.json is missing", "prepare_itm.py")
     main(raw.flags)
-    assert "5 images are there already" in capsys.readouterr().out
+    assert "5 images are done already" in capsys.readouterr().out
     assert len(calls) == 6 + sum(IMAGES[split] for split in ("train", "dev", "test")) - 5
 
 

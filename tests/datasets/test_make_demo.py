@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from datasets import demo_easy_vqa, demo_synthetic_mmimdb, make_demo
+from datasets import make_demo
+from datasets.demo import mmimdb_rows
 from datasets.mmimdb import SPLITS, open_mmimdb
 from tests.datasets.mmimdb_files import one_line
 from util.cli import UserError
@@ -63,7 +64,7 @@ def test_synthetic_is_called_synthetic(synthetic):
 def nearest_colour(images, row, column):
     """Which pair colour the pixel in the middle of a quarter of the poster is closest to."""
     pixels = images[:, :, row * 16 + 8, column * 16 + 8].astype(int)
-    return np.abs(pixels[:, None] - demo_synthetic_mmimdb.PAIR_COLOURS).sum(2).argmin(1)
+    return np.abs(pixels[:, None] - mmimdb_rows.PAIR_COLOURS).sum(2).argmin(1)
 
 
 def test_pair_genres_need_both_inputs(synthetic):
@@ -92,7 +93,7 @@ def test_single_genres_show_in_their_input_only(synthetic):
     text_genres = fields["genres"][:, 8:15]
     fit = np.linalg.lstsq(fields["features"][:600], text_genres[:600] - 0.3, rcond=None)[0]
     assert (((fields["features"][600:] @ fit) > 0.2) == text_genres[600:]).mean() > 0.95
-    for genre, (row, column) in enumerate(demo_synthetic_mmimdb.GENRE_CELLS):
+    for genre, (row, column) in enumerate(mmimdb_rows.GENRE_CELLS):
         positive = fields["genres"][:, genre] == 1
         assert contrast[positive, row, column].min() > contrast[~positive, row, column].max()
         assert abs(np.corrcoef(positive, fields["features"] @ fit[:, 0])[0, 1]) < 0.15
@@ -139,20 +140,20 @@ def test_easy_vqa_rows_are_the_questions_of_the_package(easy):
     package = pytest.importorskip("easy_vqa")
     from PIL import Image
 
-    demo = demo_easy_vqa.EasyVQADemo({"train": 30, "dev": 15, "test": 15}, 0, None, 3)
+    demo = mmimdb_rows.EasyVQADemo({"train": 30, "dev": 15, "test": 15}, 0, None, 3)
     fields = fields_of(easy / "multimodal_imdb.hdf5")
     paths, (questions, answers, images) = package.get_train_image_paths(), package.get_train_questions()
     known = {(paths[image], text, answer) for text, answer, image in zip(questions, answers, images, strict=True)}
     assert set(demo.rows["train"] + demo.rows["dev"]) <= known
     path, question, answer = demo.rows["dev"][4]
     assert np.array_equal(fields["images"][34], np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1))
-    assert np.array_equal(fields["features"][34], demo_easy_vqa.question_vector(question))
+    assert np.array_equal(fields["features"][34], mmimdb_rows.question_vector(question))
     assert demo.label_names[fields["genres"][34].argmax()] == answer
 
 
 def test_easy_vqa_splits_share_no_picture():
     pytest.importorskip("easy_vqa")
-    demo = demo_easy_vqa.EasyVQADemo({"train": 6000, "dev": 1500, "test": 1500}, 0, None, 3)
+    demo = mmimdb_rows.EasyVQADemo({"train": 6000, "dev": 1500, "test": 1500}, 0, None, 3)
     pictures = {split: {path for path, _, _ in rows} for split, rows in demo.rows.items()}
     assert {split: len(rows) for split, rows in demo.rows.items()} == {"train": 6000, "dev": 1500, "test": 1500}
     assert len(set.union(*pictures.values())) == sum(map(len, pictures.values()))
@@ -162,7 +163,7 @@ def test_easy_vqa_splits_share_no_picture():
 def test_easy_vqa_follows_seed_and_options(tmp_path):
     pytest.importorskip("easy_vqa")
     counts = {"train": 12, "dev": 4, "test": 4}
-    one, same, other = (demo_easy_vqa.EasyVQADemo(counts, seed, None, 1) for seed in (0, 0, 1))
+    one, same, other = (mmimdb_rows.EasyVQADemo(counts, seed, None, 1) for seed in (0, 0, 1))
     assert one.rows == same.rows
     assert one.rows != other.rows
     assert len({path for path, _, _ in one.rows["train"]}) == 12
@@ -173,16 +174,16 @@ def test_easy_vqa_follows_seed_and_options(tmp_path):
 def test_question_vectors_are_fixed():
     seed = zlib.crc32(b"red")
     assert seed == 4200685455
-    red, shape = demo_easy_vqa.word_vector("red"), demo_easy_vqa.word_vector("shape")
+    red, shape = mmimdb_rows.word_vector("red"), mmimdb_rows.word_vector("shape")
     assert np.array_equal(red, np.random.default_rng(seed).standard_normal(300).astype(np.float32))
-    assert np.allclose(demo_easy_vqa.question_vector("Red, shape?"), (red + shape) / np.sqrt(2))
-    assert demo_easy_vqa.question_vector("red").dtype == np.float32
+    assert np.allclose(mmimdb_rows.question_vector("Red, shape?"), (red + shape) / np.sqrt(2))
+    assert mmimdb_rows.question_vector("red").dtype == np.float32
 
 
 def test_too_few_questions():
     pytest.importorskip("easy_vqa")
     with pytest.raises(UserError) as error:
-        demo_easy_vqa.EasyVQADemo({"train": 10, "dev": 10, "test": 1001}, 0, None, 1)
+        mmimdb_rows.EasyVQADemo({"train": 10, "dev": 10, "test": 1001}, 0, None, 1)
     one_line(error, "only 1,000 questions left for test", "lower --test, or raise --questions_per_image")
 
 
@@ -232,7 +233,7 @@ def test_a_run_that_dies_leaves_no_file(tmp_path, monkeypatch):
     def dies(self, *args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo_synthetic_mmimdb.SyntheticDemo, "_posters", dies)
+    monkeypatch.setattr(mmimdb_rows.SyntheticDemo, "_posters", dies)
     with pytest.raises(KeyboardInterrupt):
         run_demo(tmp_path / "out", "--size", "5")
     assert list((tmp_path / "out").iterdir()) == []
@@ -247,7 +248,7 @@ def test_a_file_that_is_no_demo_is_not_replaced(tmp_path):
     with h5py.File(official, "w") as file:
         file["features"] = [1.0]
     before = official.read_bytes()
-    with pytest.raises(UserError, match="is no demo file"):
+    with pytest.raises(UserError, match="is not a demo file"):
         make_demo.main(["mmimdb", "--source", "synthetic", "--out", str(tmp_path), "--size", "10"])
     assert official.read_bytes() == before
 

@@ -6,8 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from datasets import mmimdb_hdf5
-from datasets.mmimdb import open_mmimdb
+from datasets.mmimdb import official, open_mmimdb
 from datasets.prepare_mmimdb import prepare
 from tests.datasets.mmimdb_files import NAMES, assert_refused, film_arrays, films, ids_of, write_hdf5, write_official
 
@@ -113,12 +112,12 @@ def test_film_without_genre_is_fine(tmp_path):
 
 
 def test_whole_storage_chunks_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(mmimdb_hdf5, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(official, "CHUNK_BYTES", 1)
     hdf5, arrays = write_official(tmp_path)
     with h5py.File(hdf5, "a") as file:
         del file["images"]
         file.create_dataset("images", data=arrays["images"], chunks=(5, 3, 32, 32))
-    with mmimdb_hdf5.OfficialFile(hdf5) as source:
+    with official.OfficialFile(hdf5) as source:
         assert [(start, len(images)) for start, images, _ in source.image_chunks()] == [(0, 5), (5, 5), (10, 2)]
 
 

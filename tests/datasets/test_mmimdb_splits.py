@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datasets.mmimdb import OFFICIAL_COUNTS, SPLITS, open_mmimdb
-from datasets.mmimdb_splits import resolve_split
+from datasets.mmimdb.official import resolve_split
 from datasets.prepare_mmimdb import prepare
 from tests.datasets.mmimdb_files import (
     COUNTS,

@@ -11,9 +11,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from datasets.ntu import SPLITS, open_ntu
-from datasets.ntu_names import ACTIONS, SUBJECTS, missing_skeletons, parse_id
-from datasets.ntu_skeleton import Pose, read_skeleton
-from datasets.ntu_video import Crop, slots
+from datasets.ntu.names import ACTIONS, SUBJECTS, missing_skeletons, parse_id
+from datasets.ntu.skeleton import Pose, read_skeleton
+from datasets.ntu.video import Crop, slots
 from datasets.prepare_ntu import prepare_store
 from tests.datasets.ntu_files import level, write_mjpg, write_raw
 from util.cli import UserError

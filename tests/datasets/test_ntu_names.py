@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from datasets.ntu_names import (
+from datasets.ntu.names import (
     ACTIONS,
     OFFICIAL_COUNT,
     SUBJECTS,

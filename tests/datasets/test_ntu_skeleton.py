@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.ntu_names import BadSample
-from datasets.ntu_skeleton import Pose, Skeleton, parse_skeleton, read_skeleton
+from datasets.ntu.names import BadSample
+from datasets.ntu.skeleton import Pose, Skeleton, parse_skeleton, read_skeleton
 from tests.golden import DATA, Golden, normal
 
 FILES = ["S001C001P001R001A001", "S001C002P003R002A060", "S017C003P020R002A059"]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from datasets.ntu_names import BadSample
-from datasets.ntu_video import (
+from datasets.ntu.names import BadSample
+from datasets.ntu.video import (
     Crop,
     avi_length,
     crop_length,

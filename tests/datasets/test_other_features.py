@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import extract_features, region_packing
-from datasets.grid_files import pooled_size, read_grid
-from datasets.region_files import BadRegions, read_regions
-from datasets.region_tsv import read_rows
+from datasets import extract_features
 from datasets.regions import open_regions
+from datasets.regions import packing as region_packing
+from datasets.regions.files import BadRegions, read_regions
+from datasets.regions.grid import pooled_size, read_grid
+from datasets.regions.tsv import read_rows
 from tests.datasets.vqa_files import FEATURE_SIZE, refusal, region_arrays
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +73,8 @@ def test_repeated_and_damaged_lines_of_whole_images_do_no_harm(tmp_path, capsys)
         path.touch()
         said = capsys.readouterr().out
         assert "note: 1 lines repeat an image" in said
-        assert f"note: 2 damaged lines of images that other lines have whole are left out, first {path} line 1" in said
+        note = f"note: 2 damaged lines are left out, since other lines hold the same images, first {path} line 1"
+        assert note in said
         assert_holds(store, (3, 7))
         assert store.meta["skipped"] == {}
 
@@ -116,7 +118,7 @@ def test_files_that_are_something_else(tmp_path):
 def test_a_killed_run_goes_on(tmp_path):
     ids = range(1, 121)
     path, out = write(tmp_path / "a.tsv", map(line, ids)), tmp_path / "store"
-    code = "import sys; from datasets.region_packing import pack_regions as p; p(*sys.argv[1:], remedy='')"
+    code = "import sys; from datasets.regions.packing import pack_regions as p; p(*sys.argv[1:], remedy='')"
     command = [sys.executable, "-c", code, str(path), str(out)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
         journal = out / "journal.jsonl"
@@ -210,7 +212,7 @@ class TestConversion:
         path = write(tmp_path / "a.tsv", [line(7)])
         out = ["--out", tmp_path / "out"]
         refusal(lambda: self.run("--from_tsv", path, *out, "--backbone", "pixels"), "--backbone belongs to --images")
-        refusal(lambda: self.run(*out), "pass --images DIR and --backbone NAME, or --from_tsv")
+        refusal(lambda: self.run(*out), "give --images DIR and --backbone NAME, or --from_tsv")
         np.savez(tmp_path / "x_1.npz", x=1)
         refusal(lambda: self.run("--from_tsv", tmp_path, *out), "holds .npz files already")
         write(path, [line(7)[:-4]])

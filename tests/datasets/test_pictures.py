@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.contact_sheet import draw_sheet
-from datasets.demo_easy_vqa import _read_picture
-from datasets.ego_clips import decode
-from datasets.extractor_files import read_image
-from datasets.pictures import BadImage, open_grey, open_picture
-from datasets.region_picture import COLOUR, draw_box, draw_regions
+from datasets.demo.mmimdb_rows import _read_picture
+from datasets.ego.frames import decode
+from datasets.regions.drawing import COLOUR, draw_box, draw_regions, draw_sheet
+from datasets.regions.files import read_image
+from datasets.storage.pictures import BadImage, open_grey, open_picture
 from util.cli import UserError
 
 WHITE = (255, 255, 255)

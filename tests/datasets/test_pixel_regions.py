@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.extractor_files import read_image
-from datasets.pictures import BadImage
-from datasets.pixel_regions import PixelRegions, object_boxes
+from datasets.regions.files import read_image
+from datasets.regions.pixels import PixelRegions, object_boxes
+from datasets.storage.pictures import BadImage
 from tests.datasets.drawn_pictures import BACKGROUND, COLOURS, draw, save
 from util.cli import UserError
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datasets.prepare_easy_vqa import FEATURES, SPLITS, main, select
-from datasets.region_files import image_id_of, list_region_files, read_regions
+from datasets.regions.files import image_id_of, list_region_files, read_regions
 from util.cli import UserError
 
 easy_vqa = pytest.importorskip("easy_vqa")
@@ -172,7 +172,7 @@ def test_next_commands_are_told(tmp_path, capsys):
 def test_other_data_are_left_alone(tmp_path, small):
     assert "holds other data, or another --small" in error_of("--out", str(small), "--small", "3")
     (tmp_path / "images").mkdir()
-    assert "holds data that are not of this script" in error_of("--out", str(tmp_path))
+    assert "holds data that this script did not make" in error_of("--out", str(tmp_path))
     assert "--small 0: must be 1 or more" in error_of("--out", str(tmp_path / "a"), "--small", "0")
     assert "--workers 0: must be 1 or more" in error_of("--out", str(tmp_path / "a"), "--workers", "0")
     assert not (tmp_path / "a").exists()

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from datasets import ego_pack, prepare_ego
+from datasets import prepare_ego
 from datasets.ego import open_ego
-from datasets.frame_store import FrameStore
+from datasets.ego import pack as ego_pack
 from datasets.prepare_ego import prepare
+from datasets.storage.frames import FrameStore
 from tests.datasets.ego_files import CLIPS, FRAMES, clips_of, frame_path, one_line, write_annotation, write_tree
 from util.cli import UserError
 
@@ -69,7 +70,7 @@ def test_the_bytes_of_the_files_are_packed(tree, tmp_path, workers, capsys):
 
 
 def test_official_counts_are_recognised(capsys, monkeypatch, tree):
-    monkeypatch.setattr("datasets.ego_annotation.OFFICIAL_COUNTS", COUNTS)
+    monkeypatch.setattr("datasets.ego.annotation.OFFICIAL_COUNTS", COUNTS)
     assert prepare(tree, workers=1) == COUNTS
     assert "these are all 7 clips of the official data" in capsys.readouterr().out
 
@@ -252,7 +253,7 @@ def test_folders_that_cannot_be(raw, tmp_path):
     one_line(error, f"--dir {tmp_path / 'nowhere'} holds no SubjectXX folders")
     with pytest.raises(UserError) as error:
         prepare(raw, raw)
-    one_line(error, f"--out {raw} is the folder of the frames")
+    one_line(error, f"--out {raw} is the folder with the frames")
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError) as error:
         prepare(raw, tmp_path / "file")

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from datasets import mmimdb_hdf5, mmimdb_store
-from datasets.mmimdb import SPLITS, open_mmimdb
+from datasets.mmimdb import SPLITS, official, open_mmimdb
+from datasets.mmimdb import store as mmimdb_store
 from datasets.prepare_mmimdb import prepare
 from tests.datasets.mmimdb_files import (
     NAMES,
@@ -26,7 +26,7 @@ from tests.datasets.mmimdb_files import (
 from util.cli import UserError
 from util.locks import locked
 
-SCRIPT = Path(mmimdb_hdf5.__file__).with_name("prepare_mmimdb.py")
+SCRIPT = Path(official.__file__).parents[1] / "prepare_mmimdb.py"
 
 
 def contents(folder):
@@ -47,7 +47,7 @@ def contents(folder):
 )
 def test_images_keep_their_values_in_the_smallest_dtype(tmp_path, monkeypatch, dtype, change, stored):
     # Small reads, so that the odd value comes after other images were written.
-    monkeypatch.setattr(mmimdb_hdf5, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(official, "CHUNK_BYTES", 1)
     arrays = film_arrays(image_dtype=dtype)
     if change is not None:
         arrays["images"][4, 1, 2, 3] = change

@@ -15,13 +15,13 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.frame_store import FrameStore
-from datasets.ntu_names import BadSample, missing_skeletons
-from datasets.ntu_skeleton import read_skeleton
-from datasets.ntu_store import StoreSource
-from datasets.ntu_video import avi_length, kept_frames, read_avi
+from datasets.ntu.names import BadSample, missing_skeletons
+from datasets.ntu.scaling import encode_jpeg, scaled_frames
+from datasets.ntu.skeleton import read_skeleton
+from datasets.ntu.store import StoreSource
+from datasets.ntu.video import avi_length, kept_frames, read_avi
 from datasets.prepare_ntu import get_args_parser, main
-from datasets.video_scaling import encode_jpeg, scaled_frames
+from datasets.storage.frames import FrameStore
 from tests.datasets.ntu_files import level, skeleton_text, write_mjpg, write_raw
 from util.cli import UserError
 
@@ -97,7 +97,7 @@ def test_more_files_are_added(tmp_path, capsys):
     run(tmp_path)
     write_raw(tmp_path, {"S003C001P004R001A001": 12})
     run(tmp_path)
-    assert "3 samples are there already, 1 to go" in capsys.readouterr().out
+    assert "3 samples are done already, 1 to go" in capsys.readouterr().out
     assert len(StoreSource(tmp_path / "store").names) == 4
 
 
@@ -151,7 +151,7 @@ def test_faulty_files_stop_nothing_else(tmp_path, capsys):
 
     run(tmp_path, "--skip_invalid")
     out = capsys.readouterr().out
-    assert "3 samples are there already, 7 to go" in out
+    assert "3 samples are done already, 7 to go" in out
     assert "12 samples or files are invalid and left out" in out and f"{first}: {listed[first]}" in out
     assert StoreSource(tmp_path / "store").names == sorted(LENGTHS)
     meta = json.loads((tmp_path / "store" / "meta.json").read_text())
@@ -207,7 +207,7 @@ def test_killed_run_goes_on(tmp_path, capsys):
     assert 5 < done < len(names)
     wait_for_group_to_end(process.pid)
     main(argv[2:])
-    found = re.search(r"(\d+) samples are there already, (\d+) to go", capsys.readouterr().out)
+    found = re.search(r"(\d+) samples are done already, (\d+) to go", capsys.readouterr().out)
     assert int(found[1]) >= done and int(found[1]) + int(found[2]) == len(names)
     source = StoreSource(tmp_path / "store")
     assert source.names == names
@@ -242,7 +242,7 @@ def test_tree_of_the_originals(tmp_path, capsys):
     (folder / f"{name}_rgb.avi").unlink()
     (folder / f".{name}_rgb.avi.x1").touch()
     run(tmp_path, store=False)
-    assert "2 videos are there already, 1 to go" in capsys.readouterr().out
+    assert "2 videos are done already, 1 to go" in capsys.readouterr().out
     later = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.avi")}
     assert [other for other in times if later[other] != times[other]] == [f"{name}_rgb.avi"]
     assert not list(folder.glob(".*_rgb.avi.*"))
@@ -334,7 +334,7 @@ def test_ffmpeg_program(tmp_path):
     folder = tmp_path / "nturgb+d_rgb_32x32_30"
     name = "S001C001P001R001A001_rgb.avi"
     assert (folder / name).read_bytes() == (tmp_path / "nturgb+d_rgb" / name).read_bytes()
-    assert "is no program" in error_of(tmp_path, "--ffmpeg", str(tmp_path / "none"), store=False)
+    assert "is not a program" in error_of(tmp_path, "--ffmpeg", str(tmp_path / "none"), store=False)
 
 
 def test_verify_finds_damage(tmp_path, capsys):
@@ -395,8 +395,8 @@ def test_other_settings_are_refused(tmp_path):
         (["--fps", "0"], "--fps 0"),
         (["--workers", "0"], "--workers 0"),
         (["--ffmpeg", "ffmpeg"], "--ffmpeg belongs"),
-        (["--dir", "/nowhere"], "--dir /nowhere is no folder"),
-        (["--skeletons", "/nowhere"], "--skeletons /nowhere is no folder"),
+        (["--dir", "/nowhere"], "--dir /nowhere is not a directory"),
+        (["--skeletons", "/nowhere"], "--skeletons /nowhere is not a directory"),
         (["--skeletons", ""], "give --skeletons DIR"),
         (["--bodies", "motion", "--out", ""], "--bodies motion belongs to --out"),
     ],

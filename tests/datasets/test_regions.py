@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import region_packing
-from datasets.extractor_files import write_regions
-from datasets.region_files import BadRegions, list_region_files, read_regions
-from datasets.region_store import RegionStore, encode_regions
 from datasets.regions import open_regions, read_batch, rows_of
+from datasets.regions import packing as region_packing
+from datasets.regions.files import BadRegions, list_region_files, read_regions, write_regions
+from datasets.regions.store import RegionStore, encode_regions
 from tests.datasets.vqa_files import FEATURE_SIZE, npz_path, refusal, region_arrays, write_npz
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,7 +109,7 @@ def test_more_boxes_than_wanted_are_logged(tree, tmp_path, caplog):
     pack_regions(tree, tmp_path / "store", workers=1)
     with caplog.at_level("INFO"):
         store = open_regions(tmp_path / "store")
-    assert "of 1 images with more than 100 regions the first are used" in caplog.text
+    assert "1 images have more than 100 regions; only the first 100 are used" in caplog.text
     assert store.counts().max() == 120
     batch = read_batch(store, rows_of(store, np.array([50])))
     assert batch["counts"].tolist() == [100] and batch["regions"].shape == (1, 100, FEATURE_SIZE)
@@ -191,7 +190,7 @@ def test_missing_arrays_and_other_files(tmp_path):
         read_regions(path)
     with path.open("wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(BadRegions, match=r"no \.npz file"):
+    with pytest.raises(BadRegions, match=r"not an \.npz file"):
         read_regions(path)
     with pytest.raises(BadRegions, match="is missing"):
         read_regions(tmp_path / "x_2.npz")
@@ -258,7 +257,7 @@ def test_two_files_of_one_image(tree):
 
 
 def test_nothing_there(tmp_path):
-    refusal(lambda: open_regions(tmp_path / "none"), "is no folder")
+    refusal(lambda: open_regions(tmp_path / "none"), "is not a directory")
     refusal(lambda: open_regions(tmp_path), "has no features")
     refusal(lambda: pack_regions(tmp_path, tmp_path / "out"), "has no files like")
 
@@ -275,7 +274,7 @@ def test_packing_again_changes_nothing_and_mended_files_join(tree, tmp_path, cap
     assert (out / "regions.bin").stat().st_mtime_ns == before
     write_npz(tree, "train", 3)
     store = pack_regions(tree, out, workers=1)
-    assert "3 images are there already, 1 to go" in capsys.readouterr().out
+    assert "3 images are done already, 1 to go" in capsys.readouterr().out
     assert store.ids.tolist() == sorted(IMAGES)
     assert_batches_equal(read_batch(store, [0, 1, 2, 3]), read_batch(open_regions(out), [0, 1, 2, 3]))
     path = write_npz(tree, "train", 5, image_h=np.int64(399))
@@ -327,7 +326,7 @@ def test_a_killed_run_goes_on(tmp_path):
         write_npz(tree, "train", number)
     whole = pack_regions(tree, tmp_path / "whole", workers=1)
     out = tmp_path / "store"
-    code = "import sys; from datasets.region_packing import pack_regions as p; p(sys.argv[1], sys.argv[2], workers=2)"
+    code = "import sys; from datasets.regions.packing import pack_regions as p; p(sys.argv[1], sys.argv[2], workers=2)"
     command = [sys.executable, "-c", code, str(tree), str(out)]
     for enough in (1, 40, 80):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)

@@ -8,9 +8,9 @@ import torch
 from torchvision import models
 
 from datasets.extract_features import main
-from datasets.extractors import build_extractor, extractor_from_meta, pick_device, regions_of_image
-from datasets.region_files import read_regions
-from datasets.torch_extractors import Shrink, choose_boxes, grid_boxes
+from datasets.regions.extractors import build_extractor, extractor_from_meta, pick_device, regions_of_image
+from datasets.regions.files import read_regions
+from datasets.regions.networks import Shrink, choose_boxes, grid_boxes
 from tests.datasets.drawn_pictures import draw, save
 from util.cli import UserError
 

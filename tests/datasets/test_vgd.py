@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from datasets.prepare_vgd import prepare
-from datasets.region_samples import SMALL_SIZE
 from datasets.regions import open_regions, read_batch, rows_of
+from datasets.regions.samples import SMALL_SIZE
+from datasets.text.vocabulary import Vocabulary
 from datasets.vgd import open_vgd
-from datasets.vqa_text import Vocabulary
 from tests.datasets.vgd_files import make_vgd
 from tests.datasets.vqa_files import FEATURE_SIZE, refusal
 from tests.mmnas_golden import Golden

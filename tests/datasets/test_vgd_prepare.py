@@ -7,8 +7,8 @@ import pickle
 import pytest
 
 from datasets import prepare_vgd
-from datasets.refer_files import DATASETS, Official, read_refs
-from datasets.region_store import RegionStore
+from datasets.regions.store import RegionStore
+from datasets.vgd.refer import DATASETS, Official, read_refs
 from tests.datasets.vgd_files import make_refs, make_vgd, write_refer
 from tests.datasets.vqa_files import refusal
 

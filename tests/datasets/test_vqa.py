@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.region_samples import SMALL_SIZE, cut
 from datasets.regions import open_regions, read_batch, rows_of
+from datasets.regions.samples import SMALL_SIZE, cut
+from datasets.text.vocabulary import Vocabulary, tokenise
 from datasets.vqa import open_vqa
-from datasets.vqa_answers import AnswerTable
-from datasets.vqa_files import ANNOTATION_FILES, QUESTION_FILES
-from datasets.vqa_text import Vocabulary, tokenise
+from datasets.vqa.answers import AnswerTable
+from datasets.vqa.files import ANNOTATION_FILES, QUESTION_FILES
 from tests.datasets.vqa_files import (
     FEATURE_SIZE,
     make_annotations,

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from datasets.vqa import open_vqa
-from datasets.vqa_files import ANNOTATION_FILES, QUESTION_FILES
+from datasets.vqa.files import ANNOTATION_FILES, QUESTION_FILES
 from tests.datasets.vqa_files import npz_path, refusal, write_annotations, write_vqa
 
 

@@ -10,7 +10,7 @@ import torch
 from datasets import prepare_vqa
 from datasets.prepare_vqa import main
 from datasets.vqa import open_vqa
-from datasets.vqa_files import ANNOTATION_FILES, QUESTION_FILES
+from datasets.vqa.files import ANNOTATION_FILES, QUESTION_FILES
 from tests.datasets.vqa_files import (
     make_annotations,
     make_questions,
@@ -80,7 +80,7 @@ def test_kept_tables_are_used_while_they_fit(made, caplog):
     assert open_vqa(made.data, "val", min_answer_count=1).vocabulary.words == (*words, "surprise")
     assert "vocabulary.json is of other question files" in caplog.text
     path.write_text(json.dumps({"format": "something"}))
-    refusal(lambda: open_vqa(made.data, "val"), path, "is no vqa-vocabulary")
+    refusal(lambda: open_vqa(made.data, "val"), path, "is not a vqa-vocabulary")
 
 
 def test_visual_genome_is_copied(made, tmp_path, capsys):

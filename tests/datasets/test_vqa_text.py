@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.region_files import image_id_of
-from datasets.vqa_answers import SCORES, AnswerTable, SoftTargets
-from datasets.vqa_text import UNK, Vocabulary, tokenise
+from datasets.regions.files import image_id_of
+from datasets.text.vocabulary import UNK, Vocabulary, tokenise
+from datasets.vqa.answers import SCORES, AnswerTable, SoftTargets
 from tests.datasets.vqa_files import refusal
 from tests.golden import DATA
 from util.answers import contractions, normalise_answer, normalise_words, strip_punctuation

@@ -6,8 +6,8 @@ import types
 import numpy as np
 import pytest
 
-from datasets import word_vectors
-from datasets.word_vectors import find_word_vectors, load_word_vectors
+from datasets.text import word_vectors
+from datasets.text.word_vectors import find_word_vectors, load_word_vectors
 from tests.datasets.vqa_files import refusal
 
 WORDS = ["PAD", "UNK", "CLS", "what", "émile", "2+2=", "absent"]
@@ -48,11 +48,11 @@ def test_text_file_of_windows(tmp_path):
 @pytest.mark.parametrize(("text", "words"), [
     ("", "none of the 7 words"),
     ("other 1 2 3\n", "none of the 7 words"),
-    ("other 1 2 3\nwhat 1 2\n", "line 2 has not 3"),
-    ("other 1 2 3\nwhat 1 2 x\n", "line 2 has not 3 finite"),
-    ("other 1 2 3\nwhat 1 2 nan\n", "line 2 has not 3 finite"),
-    ("alone\n", "line 1 is no word with numbers"),
-    ("a b c\n", "line 1 is no word with numbers"),
+    ("other 1 2 3\nwhat 1 2\n", "line 2 does not have 3"),
+    ("other 1 2 3\nwhat 1 2 x\n", "line 2 does not have 3 finite"),
+    ("other 1 2 3\nwhat 1 2 nan\n", "line 2 does not have 3 finite"),
+    ("alone\n", "line 1 is not a word followed by numbers"),
+    ("a b c\n", "line 1 is not a word followed by numbers"),
 ])  # fmt: skip
 def test_damaged_text_file(tmp_path, text, words):
     path = tmp_path / "glove.txt"

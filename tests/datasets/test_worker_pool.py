@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from datasets import worker_pool
-from datasets.worker_pool import map_tasks
+from datasets.storage import workers
+from datasets.storage.workers import map_tasks
 from util.cli import UserError
 
 
@@ -41,7 +41,7 @@ def test_without_semaphores_this_process_works(monkeypatch, capsys):
     def refuses(_):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(worker_pool.multiprocessing, "get_context", refuses)
+    monkeypatch.setattr(workers.multiprocessing, "get_context", refuses)
     assert dict(map_tasks(double, range(5), 2)) == {task: 2 * task for task in range(5)}
     (line,) = capsys.readouterr().out.splitlines()
     assert "in one process" in line

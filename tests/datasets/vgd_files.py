@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from datasets.refer_files import DATASETS
+from datasets.vgd.refer import DATASETS
 from tests.datasets.vqa_files import region_arrays
 
 WORDS = ("the", "red", "cube", "left", "of", "ball")

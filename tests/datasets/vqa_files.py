@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from datasets.vqa_files import ANNOTATION_FILES, QUESTION_FILES
+from datasets.vqa.files import ANNOTATION_FILES, QUESTION_FILES
 from util.cli import UserError
 
 FOLDERS = {"train": "train2014", "val": "val2014", "test": "test2015"}

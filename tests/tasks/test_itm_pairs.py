@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from datasets.itm import open_itm
-from datasets.itm_negatives import hardest, other_captions, other_images
+from datasets.itm.negatives import hardest, other_captions, other_images
 from datasets.prepare_itm import main
 from engine.updates import Precision
 from metrics.retrieval import retrieval_scores

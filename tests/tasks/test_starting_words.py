@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.vqa_answers import AnswerTable
-from datasets.vqa_text import Vocabulary
+from datasets.text.vocabulary import Vocabulary
+from datasets.vqa.answers import AnswerTable
 from models.architectures import Architecture
 from tasks import itm, vgd, vqa
 from tasks.mmnas.checkpoints import Checkpoint, load_net
@@ -56,7 +56,7 @@ def test_without_a_file_the_default_warns_and_names_it(task, said):
 
 def test_the_default_takes_the_file_in_its_place(tmp_path, vectors, said, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("datasets.word_vectors.PLACES", ("data/glove/*",))
+    monkeypatch.setattr("datasets.text.word_vectors.PLACES", ("data/glove/*",))
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "glove").mkdir()
     vectors.rename(tmp_path / "data" / "glove" / vectors.name)

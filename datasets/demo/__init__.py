@@ -1,0 +1,1 @@
+"""Small demo data for every task, made by ``datasets/make_demo.py``."""

@@ -1,0 +1,172 @@
+"""Synthetic scenes of coloured shapes for the three tasks of MMNas, from pictures to folders that training reads.
+
+``make`` writes into its folder:
+
+- ``images/``: pictures of 3 to 6 coloured shapes; picture k has the image id k in every task;
+- ``refer/refcoco/``, ``itm_raw/`` and ``vqa/annotations/``: words about them in the official files of RefCOCO,
+  Flickr30K and VQA v2;
+- ``features/``: region features of the pictures by the extractor ``pixels``;
+- ``vgd/``, ``itm/`` and ``vqa/``: what ``prepare_vgd.py``, ``prepare_itm.py`` and ``prepare_vqa.py`` make of these;
+- ``meta.json``: what it is; complete only when everything above is.
+
+Grounding has the splits train, val, testA and testB, which share no picture and differ in nothing else. Matching has
+the same training pictures, and the first ones of val (as dev) and of testA (as test). Questions are about train, val
+and testA (as test, with answers).
+"""
+
+from pathlib import Path
+
+from util.cli import UserError
+from util.files import read_json, write_json
+
+TASKS = ("vqa", "vgd", "itm")
+# Pictures of the training split, of each split that is scored, and of the matching's dev and test.
+TRAIN, SCORED, MATCHED = 2000, 200, 100
+# Few pixels per shape, so that the five numbers of its place carry weight.
+FEATURE_SIZE = 128
+# Increased when the same settings give other pictures or words.
+VERSION = 1
+IMAGES, FEATURES, META_FILE = "images", "features", "meta.json"
+DESCRIPTION = "synthetic scenes of coloured shapes, generated; neither photographs nor words of people"
+
+
+def make(out, *, train=TRAIN, scored=SCORED, matched=MATCHED, seed=0, tasks=TASKS, workers=1):
+    """Write or complete the scenes in ``out``; does nothing if they are complete.
+
+    Args:
+        out: Folder.
+        train: Number of training pictures.
+        scored: Number of pictures of each of val, testA and testB.
+        matched: Number of pictures among which matching is scored (dev and test), at most ``scored``.
+        seed: Seed of pictures and words.
+        tasks: Which of ``vqa``, ``vgd`` and ``itm`` to prepare; others can be added later.
+        workers: Number of processes. The pictures are so small that starting more takes longer than it saves.
+
+    Returns:
+        dict: the content of meta.json.
+
+    Raises:
+        UserError: a number is out of range, or ``out`` cannot be written or holds other data.
+    """
+    settings = {"train": train, "scored": scored, "matched": matched, "seed": seed, "version": VERSION}
+    _check(settings, tasks, workers)
+    out = Path(out)
+    about = {"description": DESCRIPTION, "synthetic": True, "settings": settings}
+    done = _done(out, about)
+    tasks = [task for task in TASKS if task in tasks and task not in done]
+    if not tasks:
+        print(f"already up to date: {out}")
+        return read_json(out / META_FILE)
+    # Finished tasks stay valid while others are added.
+    write_json(out / META_FILE, about | {"tasks": done, "complete": bool(done)})
+    _write_scenes(out, about, tasks)
+    _make_features(out, workers)
+    for task in tasks:
+        _prepare(out, task, workers)
+    meta = about | {"tasks": [task for task in TASKS if task in (*done, *tasks)], "complete": True}
+    write_json(out / META_FILE, meta)
+    print(f"wrote {out}: {DESCRIPTION}")
+    return meta
+
+
+def _check(settings, tasks, workers):
+    for name in ("train", "scored", "matched"):
+        if settings[name] < 1:
+            raise UserError(f"--{name} {settings[name]}: must be 1 or more")
+    if settings["matched"] > settings["scored"]:
+        raise UserError(f"--matched {settings['matched']}: must be at most --scored {settings['scored']}")
+    if settings["seed"] < 0:
+        raise UserError(f"--seed {settings['seed']}: must be 0 or more")
+    if workers < 1:
+        raise UserError(f"--workers {workers}: must be 1 or more")
+    if not tasks or not set(tasks) <= set(TASKS):
+        raise UserError(f"--tasks {' '.join(tasks)}: expected some of {', '.join(TASKS)}")
+
+
+def _done(out, about):
+    """The tasks that ``out`` holds complete; raises `UserError` where it holds anything else."""
+    from datasets.demo import scene_files as files
+
+    path = out / META_FILE
+    if path.exists():
+        meta = read_json(path)
+        if not isinstance(meta, dict) or {name: meta.get(name) for name in about} != about:
+            raise UserError(f"{out} holds other data, or scenes of other settings ({path}); choose another --out")
+        return [task for task in meta.get("tasks", ()) if (out / task).is_dir()]
+    # Only what is written here: the folder may already hold runs.
+    for name in (IMAGES, FEATURES, files.REFER, files.ITM_RAW, *TASKS):
+        if (out / name).exists():
+            raise UserError(f"{out} holds {name} of other data, which are not replaced; choose another --out")
+    return []
+
+
+def _write_scenes(out, about, tasks):
+    """Write missing pictures, and the official files of ``tasks``."""
+    from datasets.demo import scene_files as files
+    from datasets.demo.scene_pictures import make_scene
+    from util.progress import progress
+
+    settings = about["settings"]
+    train, scored, matched = settings["train"], settings["scored"], settings["matched"]
+    numbers = range(1, train + 3 * scored + 1)
+    scenes = [make_scene(settings["seed"], number) for number in progress(numbers, "drawing", unit="picture")]
+    _write_pictures(out, scenes)
+    names, begins = ("train", "val", "testA", "testB"), (0, *(train + row * scored for row in range(4)))
+    splits = {name: scenes[begin:end] for name, begin, end in zip(names, begins, begins[1:], strict=False)}
+    used = {"train": splits["train"]}
+    forms = {
+        "vqa": (files.write_vqa, used | {"val": splits["val"], "test": splits["testA"]}, "questions"),
+        "vgd": (files.write_refcoco, splits, "expressions"),
+        "itm": (
+            files.write_flickr,
+            used | {"dev": splits["val"][:matched], "test": splits["testA"][:matched]},
+            "captions",
+        ),
+    }
+    info = {"description": about["description"], "synthetic": True}
+    for task in tasks:
+        write, chosen, unit = forms[task]
+        counts = write(out, chosen, settings["seed"], info)
+        print(f"{task}: {', '.join(f'{split} {count:,}' for split, count in counts.items())} {unit}")
+
+
+def _write_pictures(out, scenes):
+    from PIL import Image
+
+    from datasets.demo.scene_files import picture_name
+    from util.files import atomic_path
+    from util.progress import progress
+
+    for scene in progress(scenes, "writing pictures", unit="picture"):
+        path = out / IMAGES / picture_name(scene.number)
+        if not path.exists():
+            with atomic_path(path) as temporary:
+                Image.fromarray(scene.picture).save(temporary, format="PNG")
+
+
+def _make_features(out, workers):
+    from datasets.extract_features import extract
+    from datasets.regions.pixels import PixelRegions
+
+    extract(out / IMAGES, out / FEATURES, PixelRegions(FEATURE_SIZE), workers=workers)
+
+
+def _prepare(out, task, workers):
+    """What a user does by hand with the official files of a task."""
+    from datasets.demo import scene_files as files
+
+    shared = ["--features", str(out / FEATURES), "--workers", str(workers)]
+    if task == "vqa":
+        from datasets.prepare_vqa import main
+
+        main(["--data", str(out / "vqa"), "--out", str(out / "vqa" / "store"), *shared])
+    elif task == "vgd":
+        from datasets.prepare_vgd import main
+
+        main(["--dataset", files.REFER_DATASET, "--refer", str(out / files.REFER), "--out", str(out / "vgd"), *shared])
+    else:
+        from datasets.prepare_itm import main
+
+        raw = out / files.ITM_RAW
+        source = ["--captions", str(raw / files.PRECOMP), "--json", str(raw / files.FLICKR_JSON)]
+        main([*source, "--out", str(out / "itm"), *shared])

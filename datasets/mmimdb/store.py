@@ -1,0 +1,197 @@
+"""Writes the compact MM-IMDB store; it replaces an older one only when it is complete."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from datasets.mmimdb.dataset import IMAGE_DTYPES, META_FILE, SPLITS, STORE_FORMAT, STORE_VERSION, store_file
+from util.arrays import sums_of
+from util.cli import UserError
+from util.files import write_fault, write_json
+from util.locks import locked
+
+HEADER_BYTES = 128
+LOCK_FILE = ".lock"
+
+
+@contextlib.contextmanager
+def staging_folder(out):
+    """Yield an empty folder on the file system of ``out``; once it holds ``meta.json``, its files move into ``out``.
+
+    What a killed run left behind is moved into place if it is complete, otherwise deleted.
+
+    Raises:
+        UserError: ``out`` cannot be written, or another run is writing it.
+    """
+    out = Path(out).resolve()
+    staging = _staging(out)
+    busy = f"another run is preparing {out} (in {staging}): wait for it or end it first"
+    try:
+        _check_writable(out)
+        staging.mkdir(parents=True, exist_ok=True)
+        with locked(staging / LOCK_FILE, busy=busy):
+            try:
+                _publish(staging, out)
+                for leftover in _contents(staging):
+                    leftover.unlink()
+                yield staging
+                _publish(staging, out)
+            finally:
+                # A complete store whose move failed stays for the next start. (Windows keeps the locked file.)
+                if not (staging / META_FILE).is_file():
+                    shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {write_fault(error, 'choose another --out')}") from error
+
+
+def _staging(out):
+    """The folder in which the store of ``out`` is prepared, on the same file system, so that files can be renamed.
+
+    It is inside ``out``, since the user may be unable to write elsewhere, or beside it if ``out`` does not exist yet.
+    """
+    beside = out.parent / f".{out.name}.preparing"
+    if not out.is_dir():
+        return beside
+    # A run that was killed while it published left its files there.
+    left = beside.is_dir() and beside.stat().st_dev == out.stat().st_dev
+    return beside if left else out / ".preparing"
+
+
+def _check_writable(out):
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file; give a folder")
+    if out.exists() and not os.access(out, os.W_OK):
+        raise UserError(f"--out {out} is a folder that you cannot write; choose another one")
+
+
+def _contents(staging):
+    return [path for path in staging.iterdir() if not path.name.startswith(LOCK_FILE)]
+
+
+def _publish(staging, out):
+    """Move a complete store into ``out``, ``meta.json`` last; a kill in between is repaired by the next start."""
+    if not (staging / META_FILE).is_file():
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    # Without meta.json a reader cannot take a mixture of old and new arrays for a store.
+    (out / META_FILE).unlink(missing_ok=True)
+    for path in sorted(_contents(staging), key=lambda path: path.name == META_FILE):
+        os.replace(path, out / path.name)
+
+
+def smallest_dtype(images):
+    """The first of `IMAGE_DTYPES` that holds ``images`` (finite numbers) without loss, else float32."""
+    if images.dtype == np.uint8 or not images.size:
+        return "uint8"
+    if images.dtype.kind == "f" and (images != np.trunc(images)).any():
+        return "float32"
+    low, high = images.min(), images.max()
+    for name in IMAGE_DTYPES[:2]:
+        limits = np.iinfo(name)
+        if limits.min <= low and high <= limits.max:
+            return name
+    return "float32"
+
+
+class StoreWriter:
+    """Collects the images of a store in one pass over the source, then writes the rest.
+
+    Args:
+        folder: Empty folder to write into.
+        order: Per split the int64 array of source rows, in the order of the split.
+        count: Number of films in the source.
+        image_shape: ``(3, H, W)``.
+    """
+
+    def __init__(self, folder, order, count, image_shape):
+        self.folder = Path(folder)
+        self.order = order
+        self.image_shape = tuple(image_shape)
+        self.image_dtype = IMAGE_DTYPES[0]
+        self._split_of = np.full(count, -1, dtype=np.int8)
+        for number, split in enumerate(SPLITS):
+            self._split_of[order[split]] = number
+        self._image_rows = np.full(count, -1, dtype=np.int32)
+        self._digests = np.zeros((count, 16), dtype=np.uint8)
+        self._known = {split: {} for split in SPLITS}
+        for split in SPLITS:
+            store_file(self.folder, split, "images").write_bytes(bytes(HEADER_BYTES))
+
+    def add_images(self, start, images, wanted):
+        """Take the images (n, 3, H, W) of the source rows from ``start`` on for which ``wanted`` (n,) is true."""
+        wanted = wanted & (self._split_of[start : start + len(images)] >= 0)
+        dtype = smallest_dtype(images[wanted])
+        if IMAGE_DTYPES.index(dtype) > IMAGE_DTYPES.index(self.image_dtype):
+            self._widen(dtype)
+        fresh = {split: [] for split in SPLITS}
+        for position in np.flatnonzero(wanted):
+            row, split = start + position, SPLITS[self._split_of[start + position]]
+            digest = hashlib.blake2b(np.ascontiguousarray(images[position]), digest_size=16).digest()
+            known = self._known[split]
+            if digest not in known:
+                known[digest] = len(known)
+                fresh[split].append(position)
+            self._digests[row] = np.frombuffer(digest, dtype=np.uint8)
+            self._image_rows[row] = known[digest]
+        for split, positions in fresh.items():
+            if positions:
+                with open(store_file(self.folder, split, "images"), "ab") as file:
+                    file.write(np.ascontiguousarray(images[positions], dtype=self.image_dtype))
+
+    def _widen(self, dtype):
+        """Rewrite the images so far in ``dtype``. It happens early if at all, so it costs little."""
+        for split in SPLITS:
+            path, count = store_file(self.folder, split, "images"), len(self._known[split])
+            wide = path.with_suffix(".wide")
+            with open(path, "rb") as old, open(wide, "wb") as new:
+                new.write(old.read(HEADER_BYTES))
+                one = int(np.prod(self.image_shape)) * np.dtype(self.image_dtype).itemsize
+                for _ in range(count):
+                    new.write(np.frombuffer(old.read(one), dtype=self.image_dtype).astype(dtype))
+            os.replace(wide, path)
+        self.image_dtype = dtype
+
+    def finish(self, texts, labels, ids, meta):
+        """Write texts (N, 300), labels (N, G) and ids (N,) of all kept films, and ``meta.json`` last.
+
+        Returns:
+            Per split a dict with ``films``, ``images`` (distinct ones) and ``fingerprint``.
+        """
+        splits = {}
+        for split in SPLITS:
+            rows = self.order[split][self._image_rows[self.order[split]] >= 0]
+            arrays = {
+                "image_rows": self._image_rows[rows],
+                "texts": np.ascontiguousarray(texts[rows], dtype=np.float32),
+                "labels": np.ascontiguousarray(labels[rows], dtype=np.uint8),
+            }
+            fingerprint = hashlib.blake2b(repr((self.image_shape, self.image_dtype)).encode(), digest_size=8)
+            for array in (self._digests[rows], arrays["texts"], arrays["labels"]):
+                fingerprint.update(array)
+            for part, array in (*arrays.items(), ("ids", ids[rows])):
+                np.save(store_file(self.folder, split, part), array)
+            self._write_header(split)
+            small = [store_file(self.folder, split, part).name for part in (*arrays, "ids")]
+            splits[split] = {
+                "films": len(rows),
+                "images": len(self._known[split]),
+                "fingerprint": fingerprint.hexdigest(),
+                "sums": sums_of(self.folder, small),
+            }
+        head = {"format": STORE_FORMAT, "version": STORE_VERSION}
+        images = {"image_shape": list(self.image_shape), "image_dtype": self.image_dtype}
+        write_json(self.folder / META_FILE, head | meta | images | {"splits": splits})
+        return splits
+
+    def _write_header(self, split):
+        """Fill the gap at the start of the images with the header of the .npy format, version 1.0."""
+        shape = (len(self._known[split]), *self.image_shape)
+        header = {"descr": np.dtype(self.image_dtype).str, "fortran_order": False, "shape": shape}
+        magic = b"\x93NUMPY\x01\x00" + struct.pack("<H", HEADER_BYTES - 10)
+        with open(store_file(self.folder, split, "images"), "r+b") as file:
+            file.write(magic + repr(header).encode().ljust(HEADER_BYTES - 11) + b"\n")

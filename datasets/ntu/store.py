@@ -1,0 +1,225 @@
+"""The NTU store of ``prepare_ntu.py``: frames of all videos and parsed skeletons, read by memory map."""
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from datasets.ntu.names import BadSample
+from datasets.ntu.skeleton import NUM_JOINTS, Skeleton
+from datasets.ntu.video import to_decode
+from datasets.storage.blobs import META_FILE, BlobReader, BlobWriter, Schema, save_array
+from datasets.storage.frames import FrameStore
+from util.arrays import MappedFile, check_sums, sums_of
+from util.cli import UserError
+
+DATASET = "NTU RGB+D 60"
+# Lies beside the frames, whose meta.json describes it as well.
+SKELETONS = Schema("skeletons.bin", "skeletons.jsonl", {"length": int, "persons": int})
+SKELETON_NAMES, SKELETON_INDEX = "skeleton_names.npy", "skeleton_index.npy"
+PREPARE = "python datasets/prepare_ntu.py --dir nturgb+d_rgb"
+
+
+class SkeletonWriter(BlobWriter):
+    """Collects parsed skeletons beside the frames of a store; resumes an unfinished file.
+
+    ``skeletons.bin`` holds, per sample, the joints of `Skeleton`, then the counts, filled up with zeros
+    to a multiple of four bytes.
+
+    Raises:
+        UserError: the folder cannot be written, or another run is writing it.
+    """
+
+    schema = SKELETONS
+
+    def add(self, name, skeleton):
+        """Append the `Skeleton` of the sample ``name``."""
+        counts = skeleton.counts.tobytes()
+        blob = np.ascontiguousarray(skeleton.joints, dtype=np.float32).tobytes() + counts + bytes(-len(counts) % 4)
+        facts = {"length": len(skeleton.counts), "persons": len(skeleton.joints), "dropped": skeleton.dropped}
+        self.append(name, blob, **facts)
+
+    def dropped(self):
+        """Number of samples with persons that were left out, and the number of these, counted in every frame."""
+        counts = [entry.get("dropped", 0) for entry in self.entries.values()]
+        return sum(count > 0 for count in counts), sum(counts)
+
+    def finish(self):
+        """Write the index: names (N,) and int64 (N, 4) of offset, frames, persons and CRC-32.
+
+        Returns:
+            What the store's meta.json says of these files, as ``skeleton_sums``.
+        """
+        self.sync()
+        entries = [entry for _, entry in sorted(self.entries.items())]
+        index = [[entry[key] for key in ("offset", "length", "persons", "crc")] for entry in entries]
+        save_array(self.folder / SKELETON_NAMES, np.array([entry["name"] for entry in entries], dtype=np.str_))
+        save_array(self.folder / SKELETON_INDEX, np.array(index, dtype=np.int64).reshape(-1, 4))
+        return sums_of(self.folder, [SKELETON_NAMES, SKELETON_INDEX])
+
+
+class SkeletonStore(BlobReader):
+    """Reads what `SkeletonWriter` wrote; cheap to pickle.
+
+    Raises:
+        UserError: a file is missing, cut short or does not fit the others.
+    """
+
+    schema = SKELETONS
+
+    def __init__(self, folder, remedy):
+        super().__init__(folder, remedy)
+        index, size = self._index, self._data.size
+        if index.shape != (len(self._names), 4) or (len(index) and (index.min() < 0 or self._ends.max() > size)):
+            raise self._damaged(SKELETON_INDEX, "does not fit the other files")
+
+    @cached_property
+    def _names_file(self):
+        return MappedFile(self.folder / SKELETON_NAMES, self._remake())
+
+    @cached_property
+    def _index_file(self):
+        return MappedFile(self.folder / SKELETON_INDEX, self._remake())
+
+    @property
+    def _names(self):
+        return self._names_file.array
+
+    @property
+    def _index(self):
+        return self._index_file.array
+
+    @property
+    def _ends(self):
+        offsets, frames, persons, _ = self._index.T
+        return offsets + persons * NUM_JOINTS * 12 + -(-frames // 4) * 4
+
+    @cached_property
+    def rows(self):
+        """dict id -> number of the skeleton."""
+        return {name: row for row, name in enumerate(self._names.tolist())}
+
+    def read(self, row):
+        """The `Skeleton` number ``row``; its arrays are views of the file, not to be written to."""
+        offset, frames, persons, _ = self._index[row]
+        middle = offset + persons * NUM_JOINTS * 12
+        data = self._data
+        joints = data[offset:middle].view(np.float32).reshape(persons, NUM_JOINTS, 3)
+        return Skeleton(data[middle : middle + frames], joints)
+
+    def crcs(self, rows):
+        """CRC-32 of the skeletons ``rows``: int64 (n,)."""
+        return self._index[rows, 3]
+
+    def verify(self):
+        """Check the bytes of every skeleton; raises UserError naming the first that is damaged."""
+        begins, crcs = self._index[:, 0], self._index[:, 3]
+        self._check_blobs(self._names, begins, self._ends, crcs, what="sample", unit="clip")
+
+
+class StoreSource:
+    """Samples of a store that ``prepare_ntu.py --out`` wrote.
+
+    Attributes:
+        unpaired: Ids with a video or a skeleton alone.
+        missing: Ids of officially faulty skeletons that could not be read when the store was made.
+        frame_shape: ``(H, W, 3)``.
+        description, synthetic, label_names: From ``meta.json``.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        remedy = f"{PREPARE} --skeletons nturgb+d_skeletons --out {folder}"
+        self._frames, self._skeletons = FrameStore(folder, remedy), SkeletonStore(folder, remedy)
+        meta = self._frames.meta
+        if meta.get("dataset") != DATASET:
+            raise UserError(f"{self.folder / META_FILE} is not a store of {DATASET}; make one with `{remedy}`")
+        size, names, missing = meta.get("size"), meta.get("label_names") or [], meta.get("missing_skeletons", [])
+        good = {
+            "size": type(size) is int and 0 < size < 2**16,
+            "description": isinstance(meta.get("description"), str),
+            "label_names": isinstance(names, list) and all(isinstance(name, str) for name in names),
+            "missing_skeletons": isinstance(missing, list) and all(isinstance(name, str) for name in missing),
+        }
+        for name, fine in good.items():
+            if not fine:
+                raise UserError(f"{self.folder / META_FILE} lacks or misstates {name}; make the store with `{remedy}`")
+        if changed := check_sums(self.folder, meta.get("skeleton_sums")):
+            again = f"delete {folder} and make it again with `{remedy}`"
+            raise UserError(f"{changed} has changed since it was written; {again}")
+        self.frame_shape = (size, size, 3)
+        self.description, self.synthetic = meta["description"], bool(meta.get("synthetic"))
+        self.label_names, self.missing = names or None, missing
+        self.unpaired = sorted(set(self._frames.names) ^ self._skeletons.rows.keys())
+
+    @cached_property
+    def names(self):
+        """Sorted ids of the samples that have both a video and a skeleton."""
+        return sorted(self._skeletons.rows.keys() & set(self._frames.names))
+
+    def _clip(self, row):
+        return self._frames.row(self.names[row])
+
+    def _pose(self, row):
+        return self._skeletons.rows[self.names[row]]
+
+    def images(self, row, choose):
+        """Decode frames of one video.
+
+        Args:
+            row: Number of the sample.
+            choose: Function that gets the number of frames of the clip and returns frame numbers, -1 for none.
+
+        Returns:
+            The chosen numbers, and a dict number -> uint8 (H, W, 3) array with channels blue, green, red.
+
+        Raises:
+            BadSample: an image is damaged.
+        """
+        import cv2
+
+        clip, images = self._clip(row), {}
+        chosen = choose(self._frames.length(clip))
+        wanted = to_decode(chosen)
+        positions = np.searchsorted(self._frames.numbers(clip), wanted)
+        for number, position in zip(wanted, positions.tolist(), strict=True):
+            image = cv2.imdecode(self._frames.jpeg(clip, position), cv2.IMREAD_COLOR)
+            if image is None or image.shape != self.frame_shape:
+                raise BadSample(f"has a damaged image in sample {self.names[row]}")
+            images[number] = image
+        return chosen, images
+
+    def video_path(self, row):
+        """The file that holds the frames."""
+        return self._frames.folder / "frames.bin"
+
+    def skeleton(self, row):
+        """The `Skeleton` of the sample."""
+        return self._skeletons.read(self._pose(row))
+
+    def skeleton_path(self, row):
+        """The file that holds the skeleton."""
+        return self.folder / SKELETONS.data
+
+    def verify(self):
+        """Check every byte; returns the number of samples, raises UserError naming what is damaged."""
+        self._frames.verify()
+        self._skeletons.verify()
+        return len(self.names)
+
+    def fingerprint(self, rows):
+        """Short hex string that changes with the content of the samples ``rows``."""
+        crcs = self._skeletons.crcs([self._pose(row) for row in rows])
+        frames = self._frames.fingerprint([self._clip(row) for row in rows])
+        return hashlib.blake2b(frames.encode() + crcs.tobytes(), digest_size=8).hexdigest()
+
+    # It depends on the content alone already.
+    identity = fingerprint
+
+    def has_frames(self, row):
+        """Whether the skeleton is readable; the store holds no others."""
+        return True
+
+    def __getstate__(self):
+        return {name: value for name, value in self.__dict__.items() if name != "names"}

@@ -1,0 +1,1 @@
+"""Shared storage: blob stores, frame stores, opening pictures, and worker processes."""

@@ -1,0 +1,205 @@
+"""Word vectors for a vocabulary: a GloVe text file, an ``.npz`` file, a spaCy package, or none."""
+
+import importlib
+import importlib.util
+import itertools
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from util.cli import UserError
+from util.progress import progress
+from util.text_files import NotText, decode_text
+
+NONE, AUTO = "none", "auto"
+REMEDY = "give a GloVe .txt file, an .npz file with words and vectors, an installed spaCy package, or none"
+# What `auto` looks for: the package whose vectors the originals take, then files in these places, below the working
+# directory.
+PACKAGE = "en_vectors_web_lg"
+PLACES = ("data/glove/*", "data/glove*", "checkpoints/glove/*", "checkpoints/glove*")
+ENDINGS = (".txt", ".npz")
+# The vectors of that package, as their makers publish them.
+ORIGINAL, LINK = "glove.840B.300d.txt", "https://nlp.stanford.edu/data/glove.840B.300d.zip"
+# Number of lines from which the number of numbers per line is taken.
+_LOOK = 100
+
+
+class WordVectors(NamedTuple):
+    """Vectors of a vocabulary's V words.
+
+    matrix: float32 (V, E); rows of words without a vector are zeros, as the originals' are.
+    found: bool (V,), which words have a vector.
+    description: Where they come from and how many were found.
+    """
+
+    matrix: np.ndarray
+    found: np.ndarray
+    description: str
+
+
+def find_word_vectors(folder="."):
+    """The source that ``auto`` stands for: `PACKAGE` where it is installed, else a file in `PLACES`.
+
+    Of several files those of `ORIGINAL` come first, then any with 300 numbers per word by their name.
+
+    Args:
+        folder: The working directory.
+
+    Returns:
+        A source as of `load_word_vectors`, or None if there is none.
+    """
+    if importlib.util.find_spec(PACKAGE):
+        return PACKAGE
+    paths = {path for place in PLACES for path in Path(folder).glob(place) if _may_hold_vectors(path)}
+    order = sorted(paths, key=lambda path: ("840b" not in path.name.lower(), "300" not in path.name, str(path)))
+    return str(order[0]) if order else None
+
+
+def _may_hold_vectors(path):
+    """Whether a file holds vectors, and not their licence, for example."""
+    if path.suffix.lower() not in ENDINGS or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return path.suffix.lower() == ".npz" or _trailing_numbers(file.readline()) > 1
+    except OSError:
+        return False
+
+
+def load_word_vectors(source, words):
+    """Vectors of ``words``.
+
+    Args:
+        source: Path of a GloVe text file (a word and E numbers per line), path of an ``.npz`` file (``words`` (W,)
+            of text and ``vectors`` (W, E)), name of a spaCy package with vectors, or ``none``.
+        words: The V words of a vocabulary, the special ones first; words are looked up as they are spelt.
+
+    Returns:
+        `WordVectors`, or None for ``none``: the network then starts with random vectors.
+
+    Raises:
+        UserError: there is no such file or package, it is damaged, or it has no vector of any of the words.
+    """
+    if source == NONE:
+        return None
+    path = Path(source)
+    if path.is_file():
+        read = _read_npz if path.suffix.lower() == ".npz" else _read_text
+        vectors = read(path, words)
+    elif not source.isidentifier():
+        raise UserError(f"word vectors {source}: there is no such file; {REMEDY}")
+    else:
+        vectors = _read_spacy(source, words)
+    size = len(next(iter(vectors.values()), ()))
+    if not size:
+        raise UserError(f"word vectors {source}: none of the {len(words):,} words has a vector; {REMEDY}")
+    matrix, found = np.zeros((len(words), size), dtype=np.float32), np.zeros(len(words), dtype=bool)
+    for row, word in enumerate(words):
+        if word in vectors:
+            matrix[row], found[row] = vectors[word], True
+    name = path.name if path.is_file() else source
+    return WordVectors(matrix, found, f"{name} ({int(found.sum()):,} of {len(words):,} words)")
+
+
+def _read_text(path, words):
+    """dict word -> float32 (E,) out of a GloVe text file; the first line of a word counts."""
+    # A word of a JSON file may hold a lone surrogate, which no UTF-8 file has.
+    wanted = {word.encode("utf-8", "surrogatepass"): word for word in words}
+    vectors, size = {}, None
+    with path.open("rb") as file:
+        for number, line in enumerate(progress(file, f"reading {path.name}", unit="line"), start=1):
+            if number == 1:
+                line = _begin(path, line)
+            size = size or _width(path, number, line)
+            # Only wanted lines are split: a file has millions.
+            if size and line.split(b" ", 1)[0] in wanted:
+                # From the right, since some words of GloVe hold spaces.
+                word, *values = line.rstrip().rsplit(b" ", size)
+                if word in wanted and word not in vectors:
+                    vectors[word] = _parse(path, number, values, size)
+    return {wanted[word]: vector for word, vector in vectors.items()}
+
+
+def _begin(path, line):
+    """The first line without a byte order mark; only its encoding is checked, since GloVe holds odd words later."""
+    try:
+        return decode_text(line).encode()
+    except NotText as reason:
+        raise UserError(f"word vectors {path}: {reason}") from None
+
+
+def _width(path, number, line):
+    """Numbers per line, counted in the first lines; None for the heading of a word2vec file."""
+    values = line.split()
+    if number == 1 and len(values) == 2 and all(value.isdigit() for value in values):
+        return None
+    # Most lines count, since a word may begin or end in numbers: some words of GloVe hold spaces.
+    with path.open("rb") as file:
+        sizes = Counter(map(_trailing_numbers, itertools.islice(file, number - 1, number - 1 + _LOOK)))
+    size = sizes.most_common(1)[0][0]
+    if size < 1:
+        raise UserError(f"word vectors {path}: line {number} is not a word followed by numbers; {REMEDY}")
+    return size
+
+
+def _trailing_numbers(line):
+    """How many numbers a line of bytes ends in; its first word is not one."""
+    return sum(1 for _ in itertools.takewhile(_is_number, reversed(line.split()[1:])))
+
+
+def _is_number(value):
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _parse(path, number, values, size):
+    try:
+        vector = np.array([float(value) for value in values], dtype=np.float32)
+    except ValueError:
+        vector = np.zeros(0)
+    if len(vector) != size or not np.isfinite(vector).all():
+        raise UserError(f"word vectors {path}: line {number} does not have {size} finite numbers; fetch the file again")
+    return vector
+
+
+def _read_npz(path, words):
+    """dict word -> float32 (E,) out of an ``.npz`` file."""
+    expected = "expected arrays words (W,) of text and vectors (W, E) of numbers"
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            names, vectors = file["words"], file["vectors"]
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile):
+        raise UserError(f"word vectors {path} are damaged or of another form: {expected}") from None
+    good = names.ndim == 1 and names.dtype.kind == "U" and vectors.ndim == 2 and vectors.dtype.kind == "f"
+    if not good or len(names) != len(vectors):
+        actual = f"words {names.dtype} {names.shape} and vectors {vectors.dtype} {vectors.shape}"
+        raise UserError(f"word vectors {path} hold {actual}; {expected}")
+    rows = {name: row for row, name in reversed(list(enumerate(names.tolist())))}
+    chosen = {word: vectors[rows[word]].astype(np.float32) for word in words if word in rows}
+    if not all(np.isfinite(vector).all() for vector in chosen.values()):
+        raise UserError(f"word vectors {path} hold NaN or infinite values; make the file again")
+    return chosen
+
+
+def _read_spacy(name, words):
+    """dict word -> float32 (E,) of the words for which the spaCy package ``name`` has a vector."""
+    try:
+        pipeline = importlib.import_module(name).load()
+    except ModuleNotFoundError as error:
+        missing = "is neither a file nor an installed package" if error.name == name else f"needs {error.name}"
+        raise UserError(f"word vectors {name} {missing}; {REMEDY}") from None
+    except (AttributeError, OSError) as error:
+        raise UserError(f"word vectors {name}: the package cannot be loaded ({error}); {REMEDY}") from None
+    vectors = {}
+    for word in progress(words, f"reading {name}", unit="word"):
+        # A word such as 2+2= falls into several tokens, whose mean counts, as in the original.
+        vector = np.asarray(pipeline(word).vector, dtype=np.float32)
+        if vector.any():
+            vectors[word] = vector
+    return vectors

@@ -1,0 +1,238 @@
+"""Visual question answering in the official form of VQA v2: image regions, a question, soft scores of answers."""
+
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from datasets.regions.reading import MAX_REGIONS, PADDING
+from datasets.regions.samples import RegionSamples, cut, find_features, open_features
+from datasets.vqa.answers import SoftTargets, load_tables
+from datasets.vqa.files import (
+    FEATURE_FOLDERS,
+    SPLITS,
+    STORE_FOLDER,
+    TRAIN_SPLITS,
+    VQAFolder,
+    answers_of,
+    match_annotations,
+)
+from util.cli import UserError
+
+MAX_TOKENS = 14
+log = logging.getLogger("mdarts")
+
+
+def prepare_command(data):
+    """The command that packs the features of ``data``."""
+    return f"python datasets/prepare_vqa.py --data {data} --out {Path(data) / STORE_FOLDER}"
+
+
+def open_vqa(
+    data,
+    split,
+    *,
+    vocabulary=None,
+    answers=None,
+    features=None,
+    padding="batch",
+    max_regions=MAX_REGIONS,
+    max_tokens=MAX_TOKENS,
+    small=False,
+    part=None,
+    skip_missing=False,
+    min_answer_count=None,
+    feature_size=None,
+):
+    """Open one split of VQA v2, or of other data in its form.
+
+    Args:
+        data: Folder with ``annotations/`` (the official files) and with features, see `find_features`.
+        split: ``train``, ``train+val``, ``train+val+vg`` (in the annotations' order), ``val``, ``test`` (questions').
+        vocabulary, answers: `Vocabulary` and `AnswerTable` of a checkpoint; None for those of the data.
+        features: Folder of other features, a store or ``.npz`` files.
+        padding: ``batch`` (as long as the longest of a batch) or ``full``.
+        max_regions, max_tokens: Most regions of an image and most words of a question; the first are kept.
+        small: Keep only the first 64 questions.
+        part: ``("first", f)`` or ``("last", f)``: that share of the split; see `regions.samples.cut`.
+        skip_missing: Leave out questions about images without features.
+        min_answer_count: Minimum number of occurrences of an answer; None for that of the store, or 9.
+        feature_size: The width that features must have; None for any.
+
+    Returns:
+        A `VQA` dataset.
+
+    Raises:
+        UserError: unknown split or option; missing, damaged or mismatched files; images without features.
+    """
+    _check_choices(split, padding)
+    folder = VQAFolder(data)
+    pairs, samples = read_split(folder, split)
+    samples = samples.taken(cut(len(samples.parts), part, small))
+    remedy = prepare_command(data)
+    place = Path(features) if features else find_features(data, remedy, FEATURE_FOLDERS)
+    image_ids = column(pairs, samples, lambda questions: questions.image_ids)
+    wanted = {"feature_size": feature_size, "max_regions": max_regions, "skip_missing": skip_missing}
+    source, image_rows, kept = open_features(place, image_ids, remedy=remedy, **wanted)
+    samples = samples.taken(kept)
+    tables = load_tables(folder, place, vocabulary, answers, min_answer_count)
+    options = {"padding": padding, "max_regions": int(max_regions), "max_tokens": int(max_tokens)}
+    return VQA(folder, split, (pairs, samples), (source, image_rows), tables, options)
+
+
+def _check_choices(split, padding):
+    for name, value, choices in (("split", split, SPLITS), ("padding", padding, PADDING)):
+        if value not in choices:
+            raise UserError(f"unknown VQA {name} {value!r}: choose one of {', '.join(choices)}")
+
+
+class VQA(RegionSamples):
+    """One split; see `RegionSamples`.
+
+    Attributes:
+        vocabulary, answers: `Vocabulary` and `AnswerTable`.
+        num_answers: Number of answer classes A.
+        num_questions: Questions in the split's files, also those that were left out.
+        question_ids, image_ids: int64 (N,).
+        fingerprint: Short hex string that changes with content and options.
+        description: What the data are.
+        synthetic: Whether they are synthetic.
+    """
+
+    def __init__(self, folder, split, chosen, regions, tables, options):
+        (pairs, samples), (source, image_rows), (self.vocabulary, self.answers) = chosen, regions, tables
+        tokens = self.vocabulary.encode(texts_of(pairs, samples), options["max_tokens"])
+        super().__init__(split, source, image_rows, tokens, options)
+        self._folder, self._samples = folder, samples
+        self.question_ids = column(pairs, samples, lambda questions: questions.ids)
+        self.image_ids = column(pairs, samples, lambda questions: questions.image_ids)
+        self._targets = targets = targets_of(pairs, samples, self.answers)
+        self.num_answers = len(self.answers)
+        self.num_questions = sum(len(pair.questions.ids) for pair in pairs)
+        info = pairs[0].questions.info
+        # The first sentence of the files' own description.
+        about = str(info.get("description", "VQA v2")).split(". ")[0].rstrip(".")
+        self.description = f"{about}; {source.description}"
+        self.synthetic = bool(info.get("synthetic", False))
+        self.fingerprint = self._digest([self.num_answers], self.question_ids, targets.classes, targets.levels)
+        self._identifying = (self._image_rows, self._tokens, self.question_ids, targets.classes, targets.levels)
+
+    def ground_truth(self):
+        """The official annotation record of each question: list of N dicts, or None if answers are secret.
+
+        Read from the files again, since only an evaluation needs them.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        if not self.has_answers:
+            return None
+        pairs = [Pair(None, self._folder.annotations(part)) for part in SPLITS[self.split]]
+        return records_of(pairs, self._samples)
+
+    @property
+    def has_answers(self):
+        """Whether the right answers are known."""
+        return bool((self._samples.records >= 0).all())
+
+    def labels(self, rows):
+        """Soft scores of the answers, float32 (B, A); zeros if answers are unknown."""
+        return torch.from_numpy(self._targets.dense(rows))
+
+
+class Samples(NamedTuple):
+    """Questions of a split in its order, N of them.
+
+    parts: uint8 (N,), position of each question's file in the parts of the split.
+    questions: int32 (N,), position in that question file.
+    records: int32 (N,), position in the annotation file, -1 without one.
+    """
+
+    parts: np.ndarray
+    questions: np.ndarray
+    records: np.ndarray
+
+    def taken(self, rows):
+        """The samples ``rows`` (an index of numpy)."""
+        return Samples(*(array[rows] for array in self))
+
+
+class Pair(NamedTuple):
+    """The `Questions` of one part and its `Annotations`, or None."""
+
+    questions: tuple
+    annotations: tuple | None
+
+
+def read_split(folder, split):
+    """Read the files of a split.
+
+    Args:
+        folder: `VQAFolder`.
+        split: One of `SPLITS`.
+
+    Returns:
+        List of `Pair`, and all `Samples`: for training in the order of the annotations, one file after the
+        other; for val and test in the order of the questions.
+
+    Raises:
+        UserError: a file is missing or of another form, or a pair of files does not fit together.
+    """
+    pairs, samples = [], []
+    training = split in TRAIN_SPLITS
+    for number, part in enumerate(SPLITS[split]):
+        questions, annotations = folder.questions(part), None
+        records = np.full(len(questions.ids), -1, dtype=np.int32)
+        rows = np.arange(len(questions.ids), dtype=np.int32)
+        if part != "test" or folder.has_annotations(part):
+            annotations = folder.annotations(part)
+            paths = folder.questions_path(part), folder.annotations_path(part)
+            matched = match_annotations(questions, annotations, *paths, complete=not training)
+            records[matched] = np.arange(len(matched))
+            rows = matched.astype(np.int32) if training else rows
+        pairs.append(Pair(questions, annotations))
+        samples.append(Samples(np.full(len(rows), number, dtype=np.uint8), rows, records[rows]))
+    return pairs, Samples(*(np.concatenate(arrays) for arrays in zip(*samples, strict=True)))
+
+
+def column(pairs, samples, values):
+    """One value per sample out of the question files.
+
+    Args:
+        pairs, samples: Of `read_split`.
+        values: Function of `Questions` that gives an array or list with an entry per question.
+
+    Returns:
+        int64 array (N,).
+    """
+    columns = [np.asarray(values(pair.questions), dtype=np.int64) for pair in pairs]
+    starts = np.cumsum([0, *(len(one) for one in columns)])
+    return np.concatenate(columns)[starts[samples.parts] + samples.questions]
+
+
+def texts_of(pairs, samples):
+    """The question of each sample: list of N str."""
+    return [
+        pairs[part].questions.texts[row]
+        for part, row in zip(samples.parts.tolist(), samples.questions.tolist(), strict=True)
+    ]
+
+
+def records_of(pairs, samples):
+    """The annotation record of each sample, or None if a split has none."""
+    if any(pair.annotations is None for pair in pairs):
+        return None
+    return [
+        pairs[part].annotations.records[row]
+        for part, row in zip(samples.parts.tolist(), samples.records.tolist(), strict=True)
+    ]
+
+
+def targets_of(pairs, samples, answers):
+    """`SoftTargets` of the samples for the `AnswerTable` ``answers``; zeros if answers are unknown."""
+    records = records_of(pairs, samples)
+    if records is None:
+        return SoftTargets.unknown(len(samples.parts), len(answers))
+    return answers.targets(answers_of(records))
