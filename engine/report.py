@@ -61,6 +61,13 @@ def _restored(value):
     return value
 
 
+def with_present_names(value):
+    """Plain data of a result under the present names, where version 0.1.0 had others."""
+    if isinstance(value, dict):
+        return {RENAMED.get(name, name): with_present_names(inner) for name, inner in value.items()}
+    return value
+
+
 def git_commit():
     """Commit of the project, with "-dirty" when tracked files differ from it; None outside a checkout."""
     root = Path(__file__).resolve().parent.parent

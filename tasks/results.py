@@ -3,7 +3,7 @@
 from html import escape
 from pathlib import Path
 
-from engine.report import restored_record
+from engine.report import with_present_names
 from models.architectures import Architecture
 from models.genotypes import FusionGenotype
 from util.cli import UserError
@@ -28,7 +28,7 @@ def load_result(run):
     values = read_json(path)
     if not isinstance(values, dict) or not isinstance(values.get("metrics"), dict):
         raise UserError(f"{path} is not the result of a run: it has no scores (metrics)")
-    values = restored_record(values)
+    values = with_present_names(values)
     try:
         return Result(path.parent, values, _architecture(values.get("genotype")))
     except ValueError as error:
