@@ -158,7 +158,7 @@ def build_net(args, tables, architecture, trained=False):
 
 def criterion(args):
     """The `MatchingLoss` of the flags."""
-    from models.mmnas.matching_loss import MatchingLoss
+    from models.mmnas.losses import MatchingLoss
 
     return MatchingLoss(args.scores_loss)
 
@@ -212,7 +212,7 @@ def before_epoch(args, run, net, data, precision):
     from tasks.itm_mining import Mining
 
     train = data["train"]
-    if not train.has_boxes and net.backbone.can_use_relation:
+    if not train.has_boxes and net.encoder_decoder.can_use_relation:
         logger.warning(
             "%s: operations on the relations of regions see the same of all; features with boxes give them something "
             "to see",

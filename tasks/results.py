@@ -3,8 +3,8 @@
 from html import escape
 from pathlib import Path
 
-from models.architectures import Architecture
 from models.genotypes import FusionGenotype
+from models.mmnas.architecture import Architecture
 from util.cli import UserError
 from util.files import read_json
 

@@ -145,7 +145,7 @@ def build_net(args, tables, architecture, trained=False):
 
 def criterion(args):
     """The `GroundingLoss` of the flags."""
-    from models.mmnas.grounding_loss import GroundingLoss
+    from models.mmnas.losses import GroundingLoss
 
     return GroundingLoss(args.scores_loss, args.loss_lambda, args.overlap_threshold, args.iou)
 

@@ -206,7 +206,7 @@ def _inherited(task, parser, args, fixed):
 
 def _of_checkpoint(task, args, source, fixed):
     """What the training that made the checkpoint ``source`` says."""
-    from models.architectures import read_architecture
+    from models.mmnas.architecture import read_architecture
     from tasks.mmnas.checkpoints import arguments_of
 
     # --demo has an architecture for trainings alone.
@@ -219,7 +219,7 @@ def _of_checkpoint(task, args, source, fixed):
 
 def _of_search(parser, args, source, fixed):
     """What the architecture to train and the search run ``source`` around it say."""
-    from models.architectures import read_architecture
+    from models.mmnas.architecture import read_architecture
 
     found = {"ARCH_PATH": args.ARCH_PATH or args.search_exp_dir}
     if found["ARCH_PATH"] not in WORDS:

@@ -15,11 +15,13 @@ from engine.estimate import seconds_to_read
 from engine.loading import build_loader, total_batch
 from engine.training import Evaluation
 from engine.updates import Precision, Updater, data_parallel
-from models.architectures import add_epoch, load_architecture, random_architecture, repeated
+from models.mmnas import fast_cpu
+from models.mmnas.architecture import add_epoch, load_architecture, random_architecture, repeated
 from models.mmnas.encoder_decoder import EncoderDecoder
 from models.mmnas.net import MultimodalNet
-from models.mmnas.operations import DECODER_CANDIDATES, ENCODER_CANDIDATES, OPERATIONS
+from models.mmnas.operations import OPERATIONS
 from models.mmnas.recurrent import lstm_runs
+from models.mmnas.space import DECODER_CANDIDATES, ENCODER_CANDIDATES
 from search.gates import SampledGates
 from search.monitor import save_architecture
 from search.strategies import build_strategy
@@ -111,7 +113,7 @@ def build_net(args, architecture, head, tables, trained, kind=MultimodalNet):
     words = Vocabulary.from_dict(tables["vocabulary"]).words
     size = getattr(args, "word_size", WORD_SIZE) if trained else _resumed_word_size(args)
     embedding = (len(words), size) if size else _word_vectors(args.word_vectors, words)
-    return kind(build_backbone(args, architecture), head, embedding, tables["feature_size"])
+    return fast_cpu.speed_up(kind(build_backbone(args, architecture), head, embedding, tables["feature_size"]))
 
 
 def _word_vectors(source, words):

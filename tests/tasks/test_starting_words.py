@@ -9,7 +9,7 @@ import torch
 
 from datasets.vqa_answers import AnswerTable
 from datasets.vqa_text import Vocabulary
-from models.architectures import Architecture
+from models.mmnas.architecture import Architecture
 from tasks import itm, vgd, vqa
 from tasks.mmnas.checkpoints import Checkpoint, load_net
 from tasks.mmnas.networks import WORD_SIZE
