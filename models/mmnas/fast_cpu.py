@@ -1,20 +1,14 @@
-"""The same network in less time, above all on a CPU: optional, and the only file that knows of it.
+"""The same network in less time, above all on a CPU. Nothing else in `models.mmnas` depends on this file.
 
-    net = fast_cpu.speed_up(MultimodalNet(...))
+`speed_up` replaces the classes of a network's modules by those below, each named like the one that it replaces. The
+parameters stay the same, and the results up to rounding; dropout draws other random numbers. The environment variable
+``MDARTS_FAST_CPU=off`` turns it off. `benchmarks/mmnas_fast_cpu.py` measures what it earns. It saves
 
-exchanges the classes of a network's modules for those below, each named like the one that it replaces. Parameters and
-results stay the same up to rounding; random numbers for dropout are drawn otherwise. The environment variable
-``MDARTS_FAST_CPU=off`` turns it off: `speed_up` then returns the network as it is. `benchmarks/mmnas_fast_cpu.py`
-measures what it earns. What is saved:
-
-- Padding. Two thirds of a batch padded to its longest member can be padding. No result depends on it, so layers that
-  treat every position alike work on the other rows only: (R, H) instead of (B, L, H). Attention alone needs the padded
-  form. `PaddedSide` takes the place of a mask and knows the way between both forms. Only on a CPU: a GPU would have to
-  wait for the number of rows.
-- Passes over memory: layer normalisation by torch's fused kernel, attention by torch's fused kernel where it drops
-  nothing out, and dropout from 16 random bits per element.
-- In matching, keys and values of each caption are computed once for all pairs that share it, and relations once for
-  each image.
+- padding, on a CPU: two thirds of a batch can be padding, on which no result depends. Layers that treat every position
+  alike compute the other rows only, (R, H) instead of (B, L, H). `PaddedSide` takes the place of a mask and converts
+  between both forms. A GPU would have to wait for the number of rows;
+- passes over memory: fused kernels for layer normalisation and attention, and 16 random bits per element for dropout;
+- in matching, repetition: keys and values are computed once per caption, and relations once per image.
 """
 
 import os
@@ -41,16 +35,13 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def speed_up(network: Module, pack: bool | None = None) -> Module:
-    """Exchange the classes of the modules of ``network``, in place.
+    """Replace the classes of the modules of ``network``, in place, and return it.
 
     Padding is left out only if this file knows all operations and the head of the network.
 
     Args:
         network: A `MultimodalNet`, or a module that is part of one.
         pack: Whether to leave out padding; None: on a CPU. It can be changed later, as the attribute ``pack``.
-
-    Returns:
-        ``network``.
     """
     if not enabled:
         return network
@@ -67,12 +58,7 @@ def speed_up(network: Module, pack: bool | None = None) -> Module:
 
 
 class PairValues(NamedTuple):
-    """Values of pairs of positions of one side.
-
-    Attributes:
-        values: float (P, C) for the pairs in ``pairs``, or (B, L, L, C) for all.
-        pairs: int64 (P,), places of the pairs among B * L * L (see `PaddedSide.pairs`), or None.
-    """
+    """Values float (P, C) of the ``pairs`` int64 (P,) of `PaddedSide.pairs`; or (B, L, L, C) of all, and None."""
 
     values: Tensor
     pairs: Tensor | None = None
@@ -81,21 +67,18 @@ class PairValues(NamedTuple):
 class PaddedSide:
     """One side of a batch, words or regions: a mask, and the way between padded and packed tensors.
 
-    The plain attention fills the scores of padded keys with -1e9. Here `bias` adds it instead, which comes to the same:
-    the weight of such a key is 0 either way, and so is every gradient through it. The exception is a sample whose keys
-    are all padding. If its scores are filled, they are all alike: it attends evenly, and no gradient reaches queries
-    and keys. So `split_keys` sets its keys to zero, and `bias` is 0 for it. With -1e9 everywhere torch's fused kernels
-    would lose the number of keys in the sum of exponentials, and their gradients would be wrong.
+    The plain attention fills the scores of padded keys with -1e9. Here `bias` adds it, with the same result: the weight
+    of such a key is 0 either way, and so is its gradient. The exception is a sample whose keys are all padding: filled,
+    all of its scores are alike. So `split_keys` sets its keys to zero, and `bias` is 0 for it. If -1e9 were added, the
+    gradients of torch's fused kernels would be wrong, since the sum of exponentials would lose the number of keys.
 
     Args:
-        mask: bool (B, L), True = padding; None: no position is, and nothing is packed.
+        mask: bool (B, L), True = padding; None: there is none, and nothing is packed.
         pack: Leave out the padding: tensors of this side are (R, C), else (B, L, C).
 
     Attributes:
-        mask: As given.
         index: int64 (R,), the kept rows among B * L; None: all are kept.
-        shared: `PaddedSide` of the samples themselves if several samples of the other side in a row share each of
-            these (see `MatchingNet`), else None.
+        shared: In matching, the side of the captions themselves if all of them have equally many pairs; else None.
     """
 
     shared: "PaddedSide | None" = None
@@ -106,7 +89,7 @@ class PaddedSide:
         if mask is None:
             return
         empty = mask.all(1)
-        # Packing has to look at the mask anyway. Otherwise a GPU would have to be waited for.
+        # Packing looks at the mask anyway; otherwise `any` would make the CPU wait for a GPU.
         self._empty = None if pack and not empty.any() else empty.view(-1, 1, 1, 1)
         if pack:
             # A sample of padding only attends evenly to all of it, so its rows are kept.
@@ -140,20 +123,13 @@ class PaddedSide:
         return keys if self._empty is None else keys.masked_fill(self._empty, 0.0)
 
     def bias(self, dtype: torch.dtype) -> Tensor | None:
-        """What is added to attention scores: ``dtype`` (B, 1, 1, L), or None without a mask.
-
-        `mask_value` for padding and 0 elsewhere, also in samples of padding only. ``dtype`` is that of the operands.
-        """
+        """What is added to attention scores of type ``dtype``: (B, 1, 1, L), or None without a mask."""
         if self.mask is not None and dtype not in self._biases:
             mask = self.mask[:, None, None]
             hidden = mask if self._empty is None else mask & ~self._empty
             zeros = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
             self._biases[dtype] = zeros.masked_fill_(hidden, mask_value(dtype))
         return self._biases.get(dtype)
-
-    def merge(self, attended: Tensor) -> Tensor:
-        """The inverse of `split`."""
-        return self.pack(attended.transpose(1, 2).flatten(2))
 
     def pairs(self) -> Tensor | None:
         """int64 (P,): the pairs of kept rows of a sample among B * L * L; None: all are kept."""
@@ -233,8 +209,7 @@ class Dropout(nn.Dropout):
 def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, rate: float, training: bool) -> Tensor:
     """softmax(q k^T / sqrt(C) + bias), dropped out, times v: all (B, heads, L, C), ``bias`` broadcastable or None."""
     if queries.device.type != "cpu" or not training or rate == 0:
-        rate = rate if training else 0.0
-        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, dropout_p=rate)
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, dropout_p=rate * training)
     # torch's fused kernels for the CPU do not drop out; what it falls back to is slower than this.
     scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
     if bias is not None:
@@ -243,7 +218,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, r
 
 
 class MultiHeadAttention(layers.MultiHeadAttention):
-    """Takes ``queries``, the `PaddedSide` of ``x``, besides; without it ``x`` is that of the keys, or not packed."""
+    """Also takes ``queries``, the `PaddedSide` of ``x``, unless ``x`` is ``keys`` or not packed."""
 
     def forward(self, x, keys, mask=None, relation=None, queries=None):
         key_side = PaddedSide.of(mask)
@@ -254,19 +229,17 @@ class MultiHeadAttention(layers.MultiHeadAttention):
         queries = side.split(self.linear_q(x), self.heads)
         values = key_side.split(self.linear_v(keys), self.heads)
         keys = key_side.split_keys(self.linear_k(keys), self.heads)
-        dtype = queries.dtype
-        bias = key_side.bias(dtype) if self.linear_r is None else self._relation_bias(relation, key_side, dtype)
-        return self.linear_merge(side.merge(attend(queries, keys, values, bias, self.dropout.p, self.training)))
-
-    def _relation_bias(self, relation, side, dtype):
-        values, pairs = relation if isinstance(relation, PairValues) else PairValues(relation)
-        return side.pair_bias(PairValues(self.relation_scores(values), pairs), dtype)
+        bias = key_side.bias(queries.dtype)
+        if self.linear_r is not None:
+            relations, pairs = relation if isinstance(relation, PairValues) else PairValues(relation)
+            bias = key_side.pair_bias(PairValues(self.relation_scores(relations), pairs), queries.dtype)
+        attended = attend(queries, keys, values, bias, self.dropout.p, self.training)
+        return self.linear_merge(side.pack(attended.transpose(1, 2).flatten(2)))
 
     def _attend_shared(self, x, keys, side, key_side):
-        """The same if as many samples of ``x`` in a row share each sample of ``keys``, whose side is given.
+        """The same if equally many samples of ``x`` share each sample of ``keys``.
 
-        The query projection goes into the keys, and the merging one into the values: both are then done once per
-        key, and each of the many queries meets heads * T columns instead of H.
+        Keys absorb the query projection, and values the merging one, so that neither is done for the many queries.
         """
         heads, inner = self.heads, self.linear_q.out_features
         values, keys = key_side.split(self.linear_v(keys), heads), key_side.split_keys(self.linear_k(keys), heads)
@@ -315,9 +288,7 @@ class _PaddedSides:
 
     def embed_regions(self, batch):
         side = self.side(padding_mask(batch["counts"], batch["regions"].shape[1]), self.head.reads_padding)
-        boxes = None
-        if self.box_linear is not None:
-            boxes = side.pack(box_features(batch["boxes"], batch["image_size"]))
+        boxes = None if self.box_linear is None else side.pack(box_features(batch["boxes"], batch["image_size"]))
         y = self.project_regions(side.pack(batch["regions"]), boxes)
         return y, side, self.relations(batch, side) if self.encoder_decoder.uses_relation() else None
 
@@ -326,14 +297,14 @@ class _PaddedSides:
         pairs = side.pairs()
         if pairs is None:
             return PairValues(self.embed_relations(batch))
-        if "relations" in batch:
-            return PairValues(self.project_relations(batch["relations"].flatten(0, 2)[pairs]), pairs)
-        return PairValues(self.project_relations(pair_relations(batch["boxes"], batch["counts"], pairs)), pairs)
+        given, boxes = batch.get("relations"), batch.get("boxes")
+        values = pair_relations(boxes, batch["counts"], pairs) if given is None else given.flatten(0, 2)[pairs]
+        return PairValues(self.project_relations(values), pairs)
 
     def side(self, mask: Tensor, reads_padding: bool = False) -> PaddedSide:
         """The `PaddedSide` of a mask, packed where that is wanted and changes no number."""
         pack = mask.device.type == "cpu" if self.pack is None else self.pack
-        return PaddedSide(mask, pack and not reads_padding and not self.needs_full_padding)
+        return PaddedSide(mask, pack and not (reads_padding or self.needs_full_padding))
 
 
 def pair_relations(boxes: Tensor, counts: Tensor, pairs: Tensor) -> Tensor:
@@ -346,28 +317,25 @@ def pair_relations(boxes: Tensor, counts: Tensor, pairs: Tensor) -> Tensor:
 
 
 class MultimodalNet(_PaddedSides, net.MultimodalNet):
-    pass
+    """Whose inner tensors are packed."""
 
 
 class MatchingNet(_PaddedSides, matching.MatchingNet):
     """States of `Words` are packed, those of `Images` are padded; the masks of both are `PaddedSide`."""
 
-    def encode(self, tokens) -> Captions:
-        x, side = self.embed_words(tokens)
-        x = self.encoder_decoder.encode(x, side)
-        return self.keep_captions(side.pad(x), self.head.attflat_x(x, side), tokens)
+    def keep(self, words, tokens) -> Captions:
+        return super().keep(words._replace(states=words.mask.pad(words.states)), tokens)
 
     def project(self, batch) -> Images:
         images = super().project(batch)
         return images._replace(states=images.mask.pad(images.states))
 
     def match(self, images, captions, image_index, caption_index):
-        together = image_index.dim() == 2
+        which, together = caption_index, image_index.dim() == 2
         if together:
-            which = caption_index
             places = torch.arange(len(which), device=which.device).repeat_interleave(image_index.shape[1])
         else:
-            which, places = caption_index.unique(return_inverse=True)
+            which, places = which.unique(return_inverse=True)
         states, mask, pooled = captions.padded(which)
         side = self.side(mask)
         words = Words(side.pack(states), side, pooled)
@@ -389,13 +357,7 @@ class MatchingNet(_PaddedSides, matching.MatchingNet):
 
 
 class _Keys(PaddedSide):
-    """Words that pairs attend to, projected once per caption: `split` and `bias` are those of the pairs.
-
-    Args:
-        side: That of the captions.
-        index: int64 (P,), the caption of each pair.
-        sharing: See ``together`` of `MatchingNet.score_pairs`.
-    """
+    """Words that pairs attend to, projected once per caption: ``index`` int64 (P,) are the captions of the pairs."""
 
     def __init__(self, side: PaddedSide, index: Tensor, sharing: bool):
         super().__init__(side.mask[index])
@@ -410,13 +372,7 @@ class _Keys(PaddedSide):
 
 
 class _Regions(PaddedSide):
-    """Regions of pairs, whose relations are computed once per image.
-
-    Args:
-        side: That of the pairs.
-        images: That of the images.
-        index: int64 (P,), the image of each pair.
-    """
+    """Regions of pairs, their relations computed once per image: ``index`` int64 (P,) are the images of the pairs."""
 
     def __init__(self, side: PaddedSide, images: PaddedSide, index: Tensor):
         super().__init__()
@@ -432,21 +388,13 @@ def _taken(values: Tensor, index: Tensor) -> Tensor:
     return F.embedding(index, values.flatten(1)).unflatten(1, values.shape[1:])
 
 
-_TWINS: dict[type, type] = {
-    nn.Dropout: Dropout,
-    layers.LayerNorm: LayerNorm,
-    layers.MultiHeadAttention: MultiHeadAttention,
-    layers.AttentionPooling: AttentionPooling,
-    operations.GuidedAttention: GuidedAttention,
-    heads.GroundingHead: GroundingHead,
-    net.MultimodalNet: MultimodalNet,
-    matching.MatchingNet: MatchingNet,
-}
-# What can be given packed tensors and `PaddedSide` for masks.
+_FAST = (Dropout, LayerNorm, MultiHeadAttention, AttentionPooling, GuidedAttention, GroundingHead)
+# Plain class -> the one that replaces it.
+_TWINS = {fast.__bases__[-1]: fast for fast in (*_FAST, MultimodalNet, MatchingNet)}
+# Modules whose classes can be given packed tensors, and `PaddedSide` for masks.
 _KNOWN = {
-    *(operations.Identity, operations.Zero, operations.Gelu, operations.SelfAttention),
-    *(operations.RelationSelfAttention, operations.GuidedAttention, operations.UnifiedAttention, GuidedAttention),
+    *(*_FAST, *_TWINS, heads.PoolingHead, heads.AnswerHead, heads.MatchingHead, operations.Identity, operations.Zero),
+    *(operations.Gelu, operations.SelfAttention, operations.RelationSelfAttention, operations.UnifiedAttention),
     *(operations.FeedForward, operations.DeepFeedForward, operations.GatedLinear, operations.DeepGatedLinear),
     *(operations.Convolution, operations.SeparableConvolution),
-    *(heads.PoolingHead, heads.AnswerHead, heads.MatchingHead, heads.GroundingHead, GroundingHead),
 }

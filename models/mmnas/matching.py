@@ -106,9 +106,7 @@ class MatchingNet(MultimodalNet):
         count, device = len(batch["tokens"]), batch["tokens"].device
         firsts = 2 * torch.arange(count, device=device).view(-1, 1, 1)
         images, captions = (torch.tensor(TRIPLE, device=device) + firsts).flatten(0, 1).unbind(1)
-        x, x_mask = self.embed_words(flat["tokens"])
-        x = self.encoder_decoder.encode(x, x_mask)
-        words = Words(x, x_mask, self.head.attflat_x(x, x_mask))
+        words = self.encode_words(flat["tokens"])
         return self.score_pairs(words, self.project(flat), captions, images).view(count, len(TRIPLE))
 
     def encode(self, tokens: torch.Tensor) -> Captions:
@@ -116,20 +114,24 @@ class MatchingNet(MultimodalNet):
 
         Under autocast the states are kept in its type, which is the type that the next layers read them in.
         """
+        return self.keep(self.encode_words(tokens), tokens)
+
+    def encode_words(self, tokens: torch.Tensor) -> Words:
+        """`Words` of int64 (C, T) tokens."""
         x, mask = self.embed_words(tokens)
         x = self.encoder_decoder.encode(x, mask)
-        return self.keep_captions(x, self.head.attflat_x(x, mask), tokens)
+        return Words(x, mask, self.head.attflat_x(x, mask))
 
-    def keep_captions(self, x: torch.Tensor, pooled: torch.Tensor, tokens: torch.Tensor) -> Captions:
-        """`Captions` of encoded words float (C, T, H) and what the head pools of them, float (C, W)."""
+    def keep(self, words: Words, tokens: torch.Tensor) -> Captions:
+        """`Captions` of the ``words`` that `encode_words` made of ``tokens``."""
         lengths = (tokens != 0).sum(1)
         # Regions attend to the padding of a caption without words.
         every = self.needs_full_padding or bool((lengths == 0).any())
         widths = torch.full_like(lengths, tokens.shape[1]) if every else lengths
         kept = torch.arange(tokens.shape[1], device=tokens.device) < widths[:, None]
         kind = tokens.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        return Captions(x[kept].to(dtype), pooled, widths.cumsum(0) - widths, widths, lengths)
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else words.states.dtype
+        return Captions(words.states[kept].to(dtype), words.pooled, widths.cumsum(0) - widths, widths, lengths)
 
     def project(self, batch: Batch) -> Images:
         """`Images` of the regions, boxes and counts of a batch of I images."""

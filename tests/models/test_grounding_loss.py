@@ -134,7 +134,7 @@ def test_padding_changes_no_loss():
     x, y = torch.randn(1, 3, 32), torch.randn(1, 40, 32)
     values = {}
     for length in (40, 100):
-        padded, mask = F.pad(y, (0, 0, 0, length - 40)), torch.arange(length)[None, None, None] >= 40
+        padded, mask = F.pad(y, (0, 0, 0, length - 40)), torch.arange(length)[None] >= 40
         for scores_loss in ("kld", "bce"):
             head.scores_loss, loss = scores_loss, GroundingLoss(scores_loss)
             batch, outputs = batch_of(2, length=length), head(x, padded, None, mask)
@@ -150,7 +150,7 @@ def test_padding_counts_where_it_is_scored_as_in_the_original():
     ignoring = GroundingHead(32, 0.0).eval()
     ignoring.load_state_dict(head.state_dict())
     assert head.reads_padding and not ignoring.reads_padding and isinstance(head.proj_norm, LayerNorm)
-    x, y, mask = torch.randn(2, 3, 32), torch.randn(2, 5, 32), torch.tensor([[[[False] * 3 + [True] * 2]]] * 2)
+    x, y, mask = torch.randn(2, 3, 32), torch.randn(2, 5, 32), torch.tensor([[False] * 3 + [True] * 2] * 2)
     scored, ignored = head(x, y, None, mask)[0], ignoring(x, y, None, mask)[0]
     torch.testing.assert_close(scored.exp().sum(1), torch.ones(2))
     torch.testing.assert_close(ignored[:, :3].exp().sum(1), torch.ones(2))
