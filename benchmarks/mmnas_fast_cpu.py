@@ -6,7 +6,7 @@
 
 Both sides have the same weights and are given the same synthetic batches: of VQA v2's shapes (see `vqa_step`) for
 training and evaluation of arch/mmnas_vqa.json and for both steps of its search; for matching, arch/mmnas_itm.json
-scores every pair of 16 images of 36 regions with 32 captions of 5 to 50 words. A training step is forward pass, loss and
+scores every pair of 16 images of 36 regions with 32 captions of 5 to 50 words. A step is forward pass, loss and
 backward pass: clipping and optimiser are the same on both sides. The sides take turns, after a first round that does
 not count; the median counts.
 """

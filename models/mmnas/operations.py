@@ -16,6 +16,8 @@ from models.mmnas.layers import FC, MLP, LayerNorm, MultiHeadAttention
 from util.cli import UserError
 
 Tensor = torch.Tensor
+# A tensor that not every operation is given.
+Given = Tensor | None
 
 
 class Operation(nn.Module):
@@ -37,12 +39,7 @@ class Operation(nn.Module):
         super().__init__()
 
     def forward(
-        self,
-        x: Tensor,
-        y: Tensor | None = None,
-        x_mask: Tensor | None = None,
-        y_mask: Tensor | None = None,
-        relation: Tensor | None = None,
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
     ) -> Tensor:
         """Apply the operation.
 
@@ -62,12 +59,7 @@ class Identity(Operation):
     """x."""
 
     def forward(
-        self,
-        x: Tensor,
-        y: Tensor | None = None,
-        x_mask: Tensor | None = None,
-        y_mask: Tensor | None = None,
-        relation: Tensor | None = None,
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
     ) -> Tensor:
         return x
 
@@ -76,12 +68,7 @@ class Zero(Operation):
     """x * 0; NaN and infinity survive."""
 
     def forward(
-        self,
-        x: Tensor,
-        y: Tensor | None = None,
-        x_mask: Tensor | None = None,
-        y_mask: Tensor | None = None,
-        relation: Tensor | None = None,
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
     ) -> Tensor:
         return x * 0.0
 
@@ -90,12 +77,7 @@ class Gelu(Operation):
     """GELU in its tanh form."""
 
     def forward(
-        self,
-        x: Tensor,
-        y: Tensor | None = None,
-        x_mask: Tensor | None = None,
-        y_mask: Tensor | None = None,
-        relation: Tensor | None = None,
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
     ) -> Tensor:
         return F.gelu(x, approximate="tanh")
 
@@ -143,12 +125,7 @@ class SelfAttention(Residual):
         self.mhatt = MultiHeadAttention(hsize, expansion * hsize, head_width, dropout, size)
 
     def forward(
-        self,
-        x: Tensor,
-        y: Tensor | None = None,
-        x_mask: Tensor | None = None,
-        y_mask: Tensor | None = None,
-        relation: Tensor | None = None,
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
     ) -> Tensor:
         return self.finish(x, self.mhatt(x, x, x_mask))
 
@@ -159,12 +136,7 @@ class RelationSelfAttention(SelfAttention):
     needs_relation = True
 
     def forward(
-        self,
-        x: Tensor,
-        y: Tensor | None = None,
-        x_mask: Tensor | None = None,
-        y_mask: Tensor | None = None,
-        relation: Tensor | None = None,
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
     ) -> Tensor:
         return self.finish(x, self.mhatt(x, x, x_mask, relation))
 
@@ -175,12 +147,7 @@ class GuidedAttention(SelfAttention):
     reads_other = True
 
     def forward(
-        self,
-        x: Tensor,
-        y: Tensor | None = None,
-        x_mask: Tensor | None = None,
-        y_mask: Tensor | None = None,
-        relation: Tensor | None = None,
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
     ) -> Tensor:
         return self.finish(x, self.mhatt(x, y, y_mask))
 
@@ -192,12 +159,7 @@ class UnifiedAttention(SelfAttention):
     depends_on_padding = True
 
     def forward(
-        self,
-        x: Tensor,
-        y: Tensor | None = None,
-        x_mask: Tensor | None = None,
-        y_mask: Tensor | None = None,
-        relation: Tensor | None = None,
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
     ) -> Tensor:
         return self.finish(x, self.mhatt(x, torch.cat([x, y], dim=1)))
 
@@ -218,12 +180,7 @@ class FeedForward(Residual):
         self.mlp = MLP(hsize, expansion * hsize, hsize, dropout)
 
     def forward(
-        self,
-        x: Tensor,
-        y: Tensor | None = None,
-        x_mask: Tensor | None = None,
-        y_mask: Tensor | None = None,
-        relation: Tensor | None = None,
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
     ) -> Tensor:
         return self.finish(x, self.mlp(x))
 
@@ -239,12 +196,7 @@ class DeepFeedForward(Residual):
         self.mlp = MLP(2 * hsize, 2 * hsize, hsize, dropout)
 
     def forward(
-        self,
-        x: Tensor,
-        y: Tensor | None = None,
-        x_mask: Tensor | None = None,
-        y_mask: Tensor | None = None,
-        relation: Tensor | None = None,
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
     ) -> Tensor:
         return self.finish(x, self.mlp(self.fc(x)))
 
@@ -270,12 +222,7 @@ class GatedLinear(Residual):
         self.unit = GatedUnit(hsize, hsize)
 
     def forward(
-        self,
-        x: Tensor,
-        y: Tensor | None = None,
-        x_mask: Tensor | None = None,
-        y_mask: Tensor | None = None,
-        relation: Tensor | None = None,
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
     ) -> Tensor:
         return self.finish(x, self.unit(x))
 
@@ -291,12 +238,7 @@ class DeepGatedLinear(Residual):
         self.unit_1 = GatedUnit(2 * hsize, hsize)
 
     def forward(
-        self,
-        x: Tensor,
-        y: Tensor | None = None,
-        x_mask: Tensor | None = None,
-        y_mask: Tensor | None = None,
-        relation: Tensor | None = None,
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
     ) -> Tensor:
         return self.finish(x, self.unit_1(self.dropout(F.relu(self.unit_0(x)))))
 
@@ -319,12 +261,7 @@ class Convolution(Residual):
         self.conv = _conv(hsize, kernel)
 
     def forward(
-        self,
-        x: Tensor,
-        y: Tensor | None = None,
-        x_mask: Tensor | None = None,
-        y_mask: Tensor | None = None,
-        relation: Tensor | None = None,
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
     ) -> Tensor:
         return self.finish(x, self.conv(x.transpose(1, 2)).transpose(1, 2))
 
@@ -348,12 +285,7 @@ class SeparableConvolution(Residual):
         self.pointwise_conv = _conv(hsize, 1)
 
     def forward(
-        self,
-        x: Tensor,
-        y: Tensor | None = None,
-        x_mask: Tensor | None = None,
-        y_mask: Tensor | None = None,
-        relation: Tensor | None = None,
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
     ) -> Tensor:
         return self.finish(x, self.pointwise_conv(self.depthwise_conv(x.transpose(1, 2))).transpose(1, 2))
 
