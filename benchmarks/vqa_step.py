@@ -111,7 +111,7 @@ def build_sides(args, kind, device, precision):
     import train_vqa
     from benchmarks.original_way import OriginalNet, OriginalSteps
     from engine.updates import OptimizerStep
-    from models.architectures import load_architecture
+    from models.mmnas.architecture import load_architecture
     from models.mmnas.heads import AnswerHead
     from models.mmnas.published import from_published
     from search.gates import SampledGates
@@ -219,7 +219,7 @@ def compare(original, ours, draw, device):
     theirs = from_published({name: value.grad for name, value in original.net.named_parameters()})
     gradients = {name: value.grad for name, value in ours.net.named_parameters()}
     if original.architecture:  # the originals compute the others in vain
-        theirs = {name: value for name, value in theirs.items() if name.endswith("alpha_prob")}
+        theirs = {name: value for name, value in theirs.items() if name.endswith("alpha_logits")}
     squares = [
         torch.stack([(value if gradients[name] is None else value - gradients[name]).norm(), value.norm()]).square()
         for name, value in theirs.items()

@@ -12,7 +12,7 @@ import search_itm
 import train_itm
 from benchmarks import itm_eval
 from engine.updates import OptimizerStep
-from models.architectures import load_architecture
+from models.mmnas.architecture import load_architecture
 from models.mmnas.published import to_published
 from tests.test_distributed import ROOT, torchrun
 from tests.test_resume import Killed, assert_same, comparable

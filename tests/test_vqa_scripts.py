@@ -15,7 +15,7 @@ import search_vqa
 import train_vqa
 from benchmarks import vqa_step
 from engine.updates import OptimizerStep
-from models.architectures import load_architecture
+from models.mmnas.architecture import load_architecture
 from models.mmnas.published import to_published
 from tests.conftest import MMNAS_SIZES
 from tests.test_distributed import ROOT, torchrun
