@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import util  # noqa: F401 - before torch: sets how OpenMP's threads wait
+from tests.narrow_backbones import narrow_backbones
 
 # Two threads on a busy machine wait for each other in every small operation; results must not depend on their number.
 torch.set_num_threads(1)
@@ -24,6 +25,13 @@ def no_word_vectors():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("datasets.word_vectors.PLACES", ())
         patch.setattr("datasets.word_vectors.PACKAGE", "no_such_package")
+        yield
+
+
+@pytest.fixture(scope="module", name="narrow_backbones")
+def _narrow_backbones():
+    """What reads `searched` or `searched_clips` needs the narrow backbones that these were made with."""
+    with narrow_backbones():
         yield
 
 
@@ -48,7 +56,8 @@ def searched(films, tmp_path_factory):
     import main_darts_searchable_mmimdb as search
 
     out = tmp_path_factory.mktemp("search")
-    result = search.main([*films.flags, *SIZES, "--epochs", "2", "--out_dir", str(out)])
+    with narrow_backbones():
+        result = search.main([*films.flags, *SIZES, "--epochs", "2", "--out_dir", str(out)])
     return SimpleNamespace(result=result, folder=Path(result["folder"]))
 
 
@@ -127,9 +136,10 @@ def searched_clips(tmp_path_factory):
         shared = [*sizes.split(), *CLIP_FLAGS[name].split(), "--datadir", str(out / "dataset")]
         random = [*shared, "--backbone_weights", "random"]
         flags = [*random, "--C", "8"]
-        result = scripts["search"].main(
-            [*flags, "--epochs", "2", "--augment_views", "1", "--out_dir", str(out / "runs")]
-        )
+        with narrow_backbones():
+            result = scripts["search"].main(
+                [*flags, "--epochs", "2", "--augment_views", "1", "--out_dir", str(out / "runs")]
+            )
         # EgoGesture's networks start from scratch, or from a file.
         own = {"flags": flags, "unimodal_flags": shared if name == "ego" else random}
         task = importlib.import_module(f"tasks.{name}")

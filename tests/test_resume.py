@@ -20,6 +20,8 @@ from util.checkpoint import load_checkpoint
 from util.cli import UserError
 from util.files import read_json
 
+pytestmark = pytest.mark.usefixtures("narrow_backbones")
+
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = ["--C", "8", "--L", "4", "--epochs", "3"]
 

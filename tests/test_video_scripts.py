@@ -15,6 +15,8 @@ from util.checkpoint import load_checkpoint
 from util.cli import UserError
 from util.files import read_json
 
+pytestmark = pytest.mark.usefixtures("narrow_backbones")
+
 CHECKPOINT_FLAGS = {
     "ntu": {"rgb": "--rgb_cp", "skeleton": "--ske_cp"},
     "ego": {"rgb": "--rgb_cp", "depth": "--depth_cp"},

@@ -7,6 +7,8 @@ from torch import nn
 from engine.estimate import Simulation, flops_per_second, report, seconds_to_read
 from engine.updates import Precision
 
+pytestmark = pytest.mark.usefixtures("narrow_backbones")
+
 CPU = torch.device("cpu")
 
 
