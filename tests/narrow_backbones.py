@@ -1,6 +1,6 @@
 """The image and video backbones with an eighth of their channels and one block a stage, for tests of everything else.
 
-The real ones are compared with the originals in `tests/models`. In a process of its own a script gets the narrow ones by
+`tests/models` compares the real ones with the originals. In a process of its own a script gets the narrow ones by
 
   python tests/narrow_backbones.py SCRIPT FLAG ...
 """

@@ -14,7 +14,7 @@ from benchmarks import itm_eval
 from engine.updates import Updater
 from models.architectures import load_architecture
 from models.mmnas.published import to_published
-from tests.test_distributed import ROOT, torchrun
+from tests.processes import run_ranks
 from tests.test_resume import Killed, assert_same, comparable
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
@@ -103,7 +103,7 @@ def test_a_killed_search_resumes_to_the_same_end(scenes, tmp_path, monkeypatch):
 def test_two_processes_mine_and_train_like_one(scenes, tmp_path):
     flags = [*scenes.flags, "--ARCH_PATH", "mcan", "--drpt", "0", "--epochs", "2"]
     alone = train_itm.main([*flags, "--out_dir", str(tmp_path / "one")])
-    torchrun(2, ROOT / "train_itm.py", *flags, "--out_dir", str(tmp_path / "two"))
+    run_ranks(train_itm.main, [*flags, "--out_dir", str(tmp_path / "two")])
     (folder,) = (tmp_path / "two").iterdir()
     one, two = (records_of(path) for path in (alone["folder"], folder))
     for first, second in zip(one, two, strict=True):

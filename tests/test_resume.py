@@ -1,11 +1,8 @@
 """A run that is interrupted at any moment and resumed ends exactly like one that was not."""
 
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,13 +13,13 @@ import engine.run
 import main_darts_found_mmimdb as found
 import main_darts_searchable_mmimdb as search
 from engine.updates import Updater
+from tests.processes import start
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
 from util.files import read_json
 
 pytestmark = pytest.mark.usefixtures("narrow_backbones")
 
-ROOT = Path(__file__).resolve().parent.parent
 SIZES = ["--C", "8", "--L", "4", "--epochs", "3"]
 
 
@@ -110,20 +107,20 @@ def test_training_killed_while_saving(films, whole, tmp_path, monkeypatch, write
 def test_kill_9(films, whole, tmp_path):
     """The real thing, twice in one run, at random moments."""
     log = tmp_path / "log.txt"
-    command = [sys.executable, str(ROOT / "main_darts_searchable_mmimdb.py")]
     flags = [*films.flags, *SIZES, "--out_dir", str(tmp_path / "runs")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     kills = 0
     for _ in range(2):
-        with open(log, "w") as output:
-            process = subprocess.Popen([*command, *flags], stderr=output, stdout=output, env=environment)
-            if wait_for(lambda p=process: "features of image, dev" in log.read_text() or p.poll() is not None):
-                time.sleep(random.uniform(0, 0.4))
-            process.send_signal(signal.SIGKILL)
-            kills += process.wait() == -signal.SIGKILL
+        log.write_text("")
+        process = start(search.main, flags, log=log)
+        if wait_for(lambda p=process: "features of image, dev" in log.read_text() or not p.is_alive()):
+            time.sleep(random.uniform(0, 0.4))
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
         (folder,) = (tmp_path / "runs").iterdir()
         flags = ["--resume", str(folder)]
-    subprocess.run([*command, *flags], check=True, capture_output=True, env=environment, timeout=120)
+    torch.manual_seed(999)
+    search.main(flags)
     assert kills >= 1
     assert_same(comparable(folder), comparable(whole[0]))
 

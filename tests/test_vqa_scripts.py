@@ -18,7 +18,7 @@ from engine.updates import Updater
 from models.architectures import load_architecture
 from models.mmnas.published import to_published
 from tests.conftest import MMNAS_SIZES
-from tests.test_distributed import ROOT, torchrun
+from tests.processes import ROOT, run_ranks
 from tests.test_resume import Killed, assert_same, comparable
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
@@ -170,7 +170,7 @@ def test_two_processes_train_like_one(questions, tmp_path, way):
     size = ["--batchsize", "16"] if way == "torchrun" else ["--BS", "8"]
     words = [*without(flags, "--batchsize"), *size, "--out_dir", str(tmp_path / "two")]
     if way == "torchrun":
-        torchrun(2, ROOT / "train_vqa.py", *words)
+        run_ranks(train_vqa.main, words)
     else:
         assert script(*words, "--GPU", "0, 1").returncode == 0
     (folder,) = (tmp_path / "two").iterdir()
