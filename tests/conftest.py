@@ -20,9 +20,10 @@ def pytest_addoption(parser):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_word_vectors():
-    """Those that the machine may have would be read by every training, which takes minutes."""
+def no_long_waits():
+    """Word vectors that the machine may have would be read by every training; estimates would measure the machine."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.estimate._PROBE_SECONDS", 0.01)
         patch.setattr("datasets.word_vectors.PLACES", ())
         patch.setattr("datasets.word_vectors.PACKAGE", "no_such_package")
         yield

@@ -233,7 +233,10 @@ def test_what_is_said_of_the_data_and_of_the_steps_is_in_the_log(questions, tmp_
     assert "36 weight steps, 9 architecture steps" in said and early["epochs"] == 2
 
 
-def test_the_benchmark_of_a_step_runs(capsys):
+def test_the_benchmark_of_a_step_runs(monkeypatch, capsys):
+    sizes = {"REGIONS": 20, "FEATURES": 32, "ANSWERS": 50, "WORDS": 100}
+    for name, value in {**sizes, "FLAGS": ("--hsize", "64")}.items():
+        monkeypatch.setattr(vqa_step, name, value)
     rows = vqa_step.main(["--batchsize", "2", "--repeats", "1", "--device", "cpu"])
     assert len(rows) == 3 and all(row["logits"] <= 1e-4 and row["gradients"] <= 1e-4 for row in rows.values())
 

@@ -251,7 +251,7 @@ def test_a_commit_is_exported(tmp_path):
     ("flags", "message"),
     [
         (["no_such_commit", "."], "no_such_commit is neither a commit of .* nor a folder"),
-        (["tests", "."], "tests is neither a commit of .* nor a folder"),
+        (["tests/data", "."], "tests/data is neither a commit of .* nor a folder"),
         ([".", ".", "--tolerance", "-1"], "--tolerance -1"),
         ([".", ".", "--jobs", "0"], "--jobs 0"),
         ([".", ".", "--keep", "tests"], "--keep tests exists already"),
