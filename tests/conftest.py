@@ -118,7 +118,22 @@ CLIP_FLAGS = {"ntu": "--batchsize 8", "ego": "--batchsize 8 --sample_size 16 --s
 
 
 @pytest.fixture(scope="session")
-def searched_clips(tmp_path_factory):
+def clip_data(tmp_path_factory):
+    """A function from ``ntu`` or ``ego`` to a folder with that task's tiny data."""
+
+    @functools.cache
+    def make_clips(name):
+        from datasets.make_demo import main as make_demo
+
+        out = tmp_path_factory.mktemp(name)
+        make_demo([name, "--out", str(out), "--workers", "1", *CLIPS[name]])
+        return out / "dataset"
+
+    return make_clips
+
+
+@pytest.fixture(scope="session")
+def searched_clips(clip_data, tmp_path_factory):
     """A function from ``ntu`` or ``ego`` to that task on tiny data.
 
     What it returns has the task's module and scripts, ``.flags`` for all of them, and ``.folder`` and ``.result`` of a
@@ -127,14 +142,11 @@ def searched_clips(tmp_path_factory):
 
     @functools.cache
     def search_clips(name):
-        from datasets.make_demo import main as make_demo
-
-        out = tmp_path_factory.mktemp(name)
-        make_demo([name, "--out", str(out), "--workers", "1", *CLIPS[name]])
+        out = tmp_path_factory.mktemp(f"{name}_runs")
         names = {"search": "darts_searchable", "found": "darts_found", "unimodal": "unimodal"}
         scripts = {key: importlib.import_module(f"main_{kind}_{name}") for key, kind in names.items()}
         sizes = "--L 4 --num_outputs 8 --num_workers 0 --cache_features ram --device cpu"
-        shared = [*sizes.split(), *CLIP_FLAGS[name].split(), "--datadir", str(out / "dataset")]
+        shared = [*sizes.split(), *CLIP_FLAGS[name].split(), "--datadir", str(clip_data(name))]
         random = [*shared, "--backbone_weights", "random"]
         flags = [*random, "--C", "8"]
         with narrow_backbones():
