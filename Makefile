@@ -11,10 +11,10 @@ demo: $(VENV)/.runtime
 	$(RUN) benchmarks/mmnas_table.py --rows searched
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest -n auto --dist loadgroup -m "not slow"
+	$(RUN) -m pytest -n auto --dist worksteal -m "not slow"
 
 test-all: $(VENV)/.dev
-	$(RUN) -m pytest -n auto --dist loadgroup
+	$(RUN) -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .

@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-import torch._dynamo  # noqa: F401 - optimisers import it when they are made, which takes seconds
+import sklearn.metrics  # noqa: F401 - imported by the first score
+import torch._dynamo  # noqa: F401 - imported by the first optimiser
 
 ROOT = Path(__file__).resolve().parent.parent
 

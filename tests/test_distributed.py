@@ -41,10 +41,15 @@ def test_two_processes_equal_one(tmp_path, kind):
         torch.testing.assert_close(two[key], value, rtol=0, atol=1e-6, msg=key)
 
 
-def test_search_under_torchrun(films, tmp_path):
+@pytest.mark.parametrize("way", ["forked", pytest.param("torchrun", marks=pytest.mark.slow)])
+def test_search_in_two_processes(films, tmp_path, way):
     """One run folder, one log, resumable; features computed once per process."""
     flags = [*films.flags, "--C", "8", "--L", "4", "--epochs", "2", "--out_dir", tmp_path, "--device", "cpu"]
-    torchrun(2, ROOT / "tests" / "narrow_backbones.py", ROOT / "main_darts_searchable_mmimdb.py", *map(str, flags))
+    if way == "torchrun":
+        torchrun(2, ROOT / "tests" / "narrow_backbones.py", ROOT / "main_darts_searchable_mmimdb.py", *map(str, flags))
+    else:
+        with narrow_backbones():
+            run_ranks(search.main, list(map(str, flags)))
     (folder,) = tmp_path.iterdir()
     assert (folder / "result.json").exists()
     assert len((folder / "log.jsonl").read_text().splitlines()) == 2

@@ -139,11 +139,17 @@ def test_images_ranked_by_a_query(scenes, trained, tmp_path, capsys):
         predict_itm.main([*flags[:3], str(tmp_path / "nowhere"), "--query", "a red circle"])
 
 
-def test_estimates(scenes, tmp_path, capsys):
-    for script, flags in ((search_itm, ["--alpha_every", "2"]), (train_itm, ["--ARCH_PATH", "mcan"])):
-        result = script.main([*scenes.flags, *flags, "--estimate", "--out_dir", str(tmp_path / "runs")])
-        assert all(phase["flops"] > 0 for phase in result["phases"])
-    assert not (tmp_path / "runs").exists()
+ESTIMATES = [
+    pytest.param(search_itm, ["--alpha_every", "2"], "architecture steps", marks=pytest.mark.slow),
+    (train_itm, ["--ARCH_PATH", "mcan"], "training"),
+]
+
+
+@pytest.mark.parametrize(("script", "flags", "said"), ESTIMATES, ids=["search", "train"])
+def test_estimates(scenes, tmp_path, capsys, script, flags, said):
+    result = script.main([*scenes.flags, *flags, "--estimate", "--out_dir", str(tmp_path / "runs")])
+    assert all(row["flops"] > 0 for row in result["phases"])
+    assert not (tmp_path / "runs").exists() and said in capsys.readouterr().out
 
 
 def test_the_benchmark_runs(capsys):

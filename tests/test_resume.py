@@ -62,7 +62,7 @@ def whole(films, tmp_path_factory):
     return Path(searched), Path(trained)
 
 
-@pytest.mark.parametrize("step", [1, 6, 8, 13, 20])
+@pytest.mark.parametrize("step", [6, 13, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 8, 20))])
 def test_search_killed_at_a_step(films, whole, tmp_path, monkeypatch, step):
     """Killed within a weight or an architecture step of the first, second or third epoch (7 steps each)."""
     original, calls = Updater.apply, []
@@ -83,7 +83,7 @@ def test_search_killed_at_a_step(films, whole, tmp_path, monkeypatch, step):
     assert_same(comparable(folder), comparable(whole[0]))
 
 
-@pytest.mark.parametrize("write", [1, 2, 3, 4])
+@pytest.mark.parametrize("write", [2, 3, *(pytest.param(write, marks=pytest.mark.slow) for write in (1, 4))])
 def test_training_killed_while_saving(films, whole, tmp_path, monkeypatch, write):
     """Killed before best.pth or last.pth of an epoch is in place: the epoch is done again."""
     original, calls = engine.run.save_checkpoint, []
