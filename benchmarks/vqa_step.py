@@ -27,6 +27,8 @@ from util.cli import run_cli  # noqa: E402
 
 TRAIN, NETWORK, ARCHITECTURE = "training step", "search, network step", "search, architecture step"
 REGIONS, TOKENS, FEATURES, ANSWERS, WORDS = 100, 14, 2048, 3129, 20000
+# Flags of both scripts: the published values.
+FLAGS = ()
 # Largest difference of logits, and of gradients as a share of their norm.
 TOLERANCE = 1e-3
 
@@ -120,7 +122,7 @@ def build_sides(args, kind, device, precision):
     from util.schedules import WarmupStepDecay
 
     torch.manual_seed(0)
-    values = (train_vqa if kind == TRAIN else search_vqa).get_args_parser().parse_args([])
+    values = (train_vqa if kind == TRAIN else search_vqa).get_args_parser().parse_args([*FLAGS])
     architecture = load_architecture(ROOT / "arch" / "mmnas_vqa.json") if kind == TRAIN else None
     names = None if architecture is None else [[n for (n,) in side] for side in (architecture.enc, architecture.dec)]
     theirs = OriginalNet(values.hsize, WORDS, ANSWERS, FEATURES, names)
