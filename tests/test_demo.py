@@ -62,7 +62,6 @@ def smaller(script):
 def home(tmp_path_factory, easy_vqa, clip_data):
     """A folder with the demo's data, in tiny, where the scripts look for them."""
     from datasets.demo.scenes import make
-
     from datasets.make_demo import main as make_demo
 
     demo = tmp_path_factory.mktemp("home") / "demo"
