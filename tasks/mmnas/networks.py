@@ -68,7 +68,8 @@ def build_net(args, architecture, head, metadata, trained, kind=MultimodalNet):
     size = getattr(args, "word_size", WORD_SIZE) if trained else _resumed_word_size(args)
     embedding = (len(words), size) if size else _word_vectors(args.word_vectors, words)
     net = kind(build_encoder_decoder(args, architecture), head, embedding, metadata["feature_size"])
-    return fast_cpu.speed_up(net)
+    # The compiler fuses operations by itself, and cannot look into the hand-written ones.
+    return net if getattr(args, "compile", False) else fast_cpu.speed_up(net)
 
 
 def _word_vectors(source, words):
@@ -154,8 +155,6 @@ def scorer(args, run, data, precision, title, loss, metric):
 
 def compiled(net, parallel):
     """What an `OptimizerStep` wraps a network in to run it compiled (``--compile``), within ``parallel`` if any."""
-    # Which rows are padding is data: leaving them out would cut the graph in pieces.
-    net.pack = False
     # torch does not compile an LSTM. (Importing its compiler takes seconds, so it is left to those who compile.)
     net.embed_words = torch.compiler.disable(net.embed_words)
 
