@@ -3,11 +3,16 @@
 Nothing here imports torch: `--help` and usage errors answer at once.
 """
 
+from __future__ import annotations
+
 import argparse
 import math
 import re
 import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from engine import run_log
 from engine.resuming import FREE, check_saved, resumed_arguments
@@ -28,7 +33,13 @@ class RecipeParser(argparse.ArgumentParser):
         free: Names of the arguments that may differ when a run is resumed, beside places (see `engine.resuming`).
     """
 
-    def __init__(self, description, spellings=None, upgrade=None, **kwargs):
+    def __init__(
+        self,
+        description: str,
+        spellings: Mapping[str, str] | None = None,
+        upgrade: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             usage="%(prog)s [flags]",
             description=description,
@@ -45,7 +56,7 @@ class RecipeParser(argparse.ArgumentParser):
             pairs = ", ".join(f"{other} = {flag}" for other, flag in self.spellings.items())
             self.epilog = f"other spellings: {pairs}"
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, with other spellings taken for the flags that they mean."""
         words = [self._spell(word) for word in (sys.argv[1:] if args is None else args)]
         flags = {word.partition("=")[0] for word in words}
@@ -59,7 +70,7 @@ class RecipeParser(argparse.ArgumentParser):
         flag, sign, value = word.partition("=")
         return self.spellings.get(flag, flag) + sign + value
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         """Exit with 2 and one line."""
         self.exit(2, f"error: {message}; see {Path(sys.argv[0]).name} --help\n")
 
@@ -78,7 +89,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return f"{text} (default: %(default)s)"
 
 
-def number(kind, low, high=math.inf, *, open_high=False):
+def number(kind: type, low: float, high: float = math.inf, *, open_high: bool = False) -> Callable[[str], Any]:
     """An argparse type: ``kind`` (int or float) between ``low`` and ``high``."""
 
     def parse(text):
@@ -94,14 +105,14 @@ def number(kind, low, high=math.inf, *, open_high=False):
     return parse
 
 
-def device_name(text):
+def device_name(text: str) -> str:
     """An argparse type: the name of a device."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no device; expected auto, cpu, cuda or cuda:N")
     return text
 
 
-def file_name(text):
+def file_name(text: str) -> str:
     """An argparse type: part of a file name."""
     if not re.fullmatch(r"[\w.+-]+", text):
         raise argparse.ArgumentTypeError(f"{text!r} cannot be part of a folder's name; use letters, digits, . _ + -")
@@ -114,7 +125,7 @@ positive = number(float, 1e-300)
 non_negative = number(float, 0.0)
 
 
-def add_run_flags(parser, data_parallel=True):
+def add_run_flags(parser: RecipeParser, data_parallel: bool = True) -> None:
     """Seed, folders, device, precision.
 
     Args:
@@ -148,7 +159,7 @@ def add_run_flags(parser, data_parallel=True):
     )
 
 
-def add_data_flags(parser):
+def add_data_flags(parser: RecipeParser) -> None:
     """Data folder and what is kept of it."""
     group = parser.add_argument_group("data")
     group.add_argument("--datadir", metavar="DIR", help="folder of the prepared data")
@@ -164,7 +175,7 @@ def add_data_flags(parser):
     )
 
 
-def add_training_flags(parser):
+def add_training_flags(parser: RecipeParser) -> None:
     """Epochs, batches, schedule and optimiser of the weights."""
     group = parser.add_argument_group("training")
     group.add_argument("--epochs", type=positive_int, help="number of epochs")
@@ -189,7 +200,7 @@ def add_training_flags(parser):
     )
 
 
-def add_recipe_flag(parser, recipes):
+def add_recipe_flag(parser: RecipeParser, recipes: Mapping[str, Mapping[str, Any]]) -> None:
     """Presets of the settings: `parse_args` takes the chosen one's values for defaults.
 
     Args:
@@ -216,7 +227,7 @@ class _InsteadOf(argparse.Action):
         setattr(namespace, self.other, None)
 
 
-def add_batch_flags(parser, group, kind):
+def add_batch_flags(parser: RecipeParser, group: argparse._ArgumentGroup, kind: Callable[[str], Any]) -> None:
     """Size of a batch: over all processes, or of each; of the two arguments one is always None.
 
     Args:
@@ -241,7 +252,7 @@ def add_batch_flags(parser, group, kind):
     )
 
 
-def given_flags(parser, argv=None):
+def given_flags(parser: RecipeParser, argv: Sequence[str] | None = None) -> dict[str, Any]:
     """What the command line itself says: name of the argument -> value, without any default."""
     unset = object()
     names = {action.dest for action in parser._actions}
@@ -249,7 +260,7 @@ def given_flags(parser, argv=None):
     return {name: value for name, value in vars(args).items() if value is not unset}
 
 
-def run_folder_of(path):
+def run_folder_of(path: Path | str) -> Path | None:
     """The run folder that ``path`` is, or that the file ``path`` lies in: `Path`; None where there is none.
 
     Any folder counts (the original code's hold no ``args.json``); a file counts if one of ours is around it.
@@ -260,13 +271,13 @@ def run_folder_of(path):
     return path.parent if path.is_file() and (path.parent / "args.json").is_file() else None
 
 
-def set_defaults_of(parser, values):
+def set_defaults_of(parser: RecipeParser, values: Mapping[str, Any]) -> None:
     """Make ``values`` the defaults of those flags that the parser has."""
     flags = {action.dest for action in parser._actions}
     parser.set_defaults(**{name: value for name, value in values.items() if name in flags})
 
 
-def earlier_arguments(folder):
+def earlier_arguments(folder: Path | str) -> dict[str, Any]:
     """Arguments of an earlier run folder; none where the original code made the folder.
 
     Raises:
@@ -279,7 +290,7 @@ def earlier_arguments(folder):
     return read_arguments(path) if path.exists() else {}
 
 
-def read_arguments(path):
+def read_arguments(path: Path | str) -> dict[str, Any]:
     """Read an ``args.json``.
 
     Raises:
@@ -291,7 +302,13 @@ def read_arguments(path):
     return saved
 
 
-def parse_args(parser, argv=None, *, demo=None, inherit=None):
+def parse_args(
+    parser: RecipeParser,
+    argv: Sequence[str] | None = None,
+    *,
+    demo: Mapping[str, Any] | None = None,
+    inherit: Callable[[Namespace], dict[str, Any]] | None = None,
+) -> Namespace:
     """Parse the command line of a recipe.
 
     Explicit flags always win. Behind them stand, in this order: the arguments of the run that

@@ -9,6 +9,8 @@ import logging
 import multiprocessing.queues
 import os
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -41,7 +43,7 @@ class BatchLoader(DataLoader):
     Iterating raises a `UserError` when a worker dies.
     """
 
-    def __init__(self, dataset, num_workers, batch_size, **options):
+    def __init__(self, dataset: Any, num_workers: int, batch_size: int, **options: Any) -> None:
         workers, prefetch = affordable(dataset, num_workers, batch_size)
         if workers:
             _allow_more_files()
@@ -50,7 +52,7 @@ class BatchLoader(DataLoader):
         dataset = _Shared(dataset) if workers else dataset
         super().__init__(dataset, num_workers=workers, collate_fn=_identity, **options)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         try:
             for batch in super().__iter__():
                 if isinstance(batch, _NoRoom):
@@ -64,7 +66,7 @@ class BatchLoader(DataLoader):
             raise UserError(found) from None
 
 
-def affordable(dataset, num_workers, batch_size):
+def affordable(dataset: Any, num_workers: int, batch_size: int) -> tuple[int, int | None]:
     """How many data workers shared memory has room for; one log line if that is fewer than wanted.
 
     Args:

@@ -5,15 +5,25 @@ memory is there can be measured too. Time is arithmetic divided by what a short 
 or the time of reading samples, whichever is longer: good to a factor of about two.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import time
 import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from engine.updates import Precision
+    from tasks.task import SplitData
 
 # A GPU's allocator hands out memory in pieces of this many bytes.
 _PIECE = 512
@@ -79,25 +89,25 @@ class Simulation:
         num_readers: Processes that read.
     """
 
-    def __init__(self, device, precision, batch_size, num_readers):
+    def __init__(self, device: torch.device, precision: Precision, batch_size: int, num_readers: int) -> None:
         self.device, self.precision, self.batch_size = device, precision, batch_size
         self.num_readers = max(1, num_readers)
         self.memory = _Memory()
         self.phases = []
         self._held = []
 
-    def __enter__(self):
+    def __enter__(self) -> Simulation:
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(FakeTensorMode())
         self._stack.enter_context(self.memory)
         self._stack.enter_context(torch.device(self.device))
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> bool | None:
         self._held.clear()
         return self._stack.__exit__(*error)
 
-    def adopt(self, net):
+    def adopt(self, net: nn.Module) -> nn.Module:
         """Give the tensors of ``net`` up for ones without content, on the simulated device; returns ``net``."""
         new = {}
         for module in net.modules():
@@ -111,11 +121,11 @@ class Simulation:
         tensor = torch.empty_strided(old.size(), old.stride(), dtype=old.dtype)
         return torch.nn.Parameter(tensor, old.requires_grad) if isinstance(old, torch.nn.Parameter) else tensor
 
-    def hold_adam(self, parameters):
+    def hold_adam(self, parameters: Iterable[torch.Tensor]) -> None:
         """Count the two moments that Adam keeps of each parameter."""
         self._held += [torch.empty_like(parameter) for parameter in parameters for _ in range(2)]
 
-    def batch(self, like, batch_size=None):
+    def batch(self, like: Mapping[str, Any], batch_size: int | None = None) -> dict[str, Any]:
         """A batch of the shapes and types of ``like``, a real batch dict of a sample or more."""
         size = batch_size or self.batch_size
 
@@ -126,7 +136,14 @@ class Simulation:
 
         return {key: None if value is None else empty(value) for key, value in like.items()}
 
-    def measure(self, name, work, samples, batch_size=None, read_seconds=0.0):
+    def measure(
+        self,
+        name: str,
+        work: Callable[[], object],
+        samples: int,
+        batch_size: int | None = None,
+        read_seconds: float = 0.0,
+    ) -> None:
         """Run ``work()``, one batch's worth, and note it as a `Phase` of ``samples`` samples."""
         from torch.utils.flop_counter import FlopCounterMode  # loads triton: half a second that few scripts need
 
@@ -140,7 +157,7 @@ class Simulation:
         )
 
 
-def seconds_to_read(dataset, names):
+def seconds_to_read(dataset: SplitData, names: Sequence[str]) -> float:
     """Seconds that one process takes to read a sample's inputs ``names``; 0 where none are read."""
     if not names:
         return 0.0
@@ -151,7 +168,7 @@ def seconds_to_read(dataset, names):
     return (time.perf_counter() - started) / len(rows)
 
 
-def flops_per_second(device, precision):
+def flops_per_second(device: torch.device, precision: Precision) -> float:
     """Arithmetic that ``device`` reaches in a convolution, in the run's precision."""
     size = 32 if device.type == "cuda" else 2
     images = torch.randn(size, 64, 56, 56, device=device)
@@ -173,7 +190,7 @@ def flops_per_second(device, precision):
     return done * work / (time.perf_counter() - started)
 
 
-def report(simulation, rate):
+def report(simulation: Simulation, rate: float) -> dict[str, Any]:
     """Print the phases as a table; returns them as plain data.
 
     Args:

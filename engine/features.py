@@ -4,6 +4,8 @@ The same network and precision on the same inputs, as many samples at a time as 
 ask for equal bits; a GPU may choose another algorithm and round differently.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import json
@@ -11,7 +13,9 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +30,12 @@ from util.files import make_public, write_fault, write_json
 from util.locks import locked
 from util.memory import available_memory
 from util.progress import progress
+
+if TYPE_CHECKING:
+    from engine.updates import Precision
+    from models.backbone_net import UnimodalNet
+    from models.bmnas.fusion_net import FusionNet
+    from tasks.task import LabelledData
 
 logger = logging.getLogger("mdarts")
 
@@ -54,14 +64,21 @@ class CachedFeatures(Dataset):
         in_memory: Whether reading takes no time that other processes would save.
     """
 
-    def __init__(self, dataset, features, rows, unread, in_memory):
+    def __init__(
+        self,
+        dataset: LabelledData,
+        features: Mapping[str, Sequence[Any]],
+        rows: Mapping[str, np.ndarray],
+        unread: Iterable[str],
+        in_memory: bool,
+    ) -> None:
         self.dataset, self.features, self.rows, self.in_memory = dataset, features, rows, in_memory
         self._without = {*features, *unread}
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitems__(self, indices):
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
         epoch = getattr(indices, "epoch", 0)
         batch = self.dataset.read(indices, without=self._without, epoch=epoch)
         for name, arrays in self.features.items():
@@ -82,11 +99,19 @@ class FeatureCache:
         num_workers: Reading processes.
     """
 
-    def __init__(self, net, mode, folder, device, precision, num_workers):
+    def __init__(
+        self,
+        net: FusionNet | UnimodalNet,
+        mode: str,
+        folder: Path | str,
+        device: torch.device,
+        precision: Precision,
+        num_workers: int,
+    ) -> None:
         self.net, self.mode, self.folder = net, mode, Path(folder)
         self.device, self.precision, self.num_workers = device, precision, num_workers
 
-    def __call__(self, dataset):
+    def __call__(self, dataset: LabelledData) -> LabelledData | CachedFeatures:
         """Return ``dataset`` with cached features, or as it is if nothing can be cached."""
         names = [name for name in self.net.cacheable() if self.net.needed(name)]
         if self.mode == "off" or not names:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 
 from util.cli import UserError, run_cli
 
@@ -17,7 +18,7 @@ MASK = "CUDA_VISIBLE_DEVICES"
 _GRACE = 10
 
 
-def launch(script, argv, gpus, device="auto"):
+def launch(script: str, argv: Sequence[str] | None, gpus: str | None, device: str = "auto") -> bool:
     """Run a script's ``main(argv)`` once for each GPU of a list; returns False if this process should run it itself.
 
     The processes form one group; each finds its place in the environment, as under torchrun.
@@ -55,7 +56,7 @@ def launch(script, argv, gpus, device="auto"):
     return True
 
 
-def choose_gpus(gpus, mask, count):
+def choose_gpus(gpus: str, mask: str | None, count: int) -> list[str]:
     """What `CUDA_VISIBLE_DEVICES` becomes for a ``--GPU`` list.
 
     Args:

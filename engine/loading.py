@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from argparse import Namespace
+from typing import Any
 
 import torch
 
@@ -12,14 +14,23 @@ from util.processors import own_processors
 from util.samplers import EpochBatchSampler
 
 
-def total_batch(args):
+def total_batch(args: Namespace) -> int:
     """Samples of a batch over all processes together, whichever of the two flags says it."""
     return args.batchsize if args.batchsize is not None else args.batchsize_per_process * world_size()
 
 
 def build_loader(
-    dataset, batch_size, *, shuffle, seed, num_workers, device, all_ranks=False, drop_last=False, min_share=2
-):
+    dataset: Any,
+    batch_size: int,
+    *,
+    shuffle: bool,
+    seed: int,
+    num_workers: int,
+    device: torch.device,
+    all_ranks: bool = False,
+    drop_last: bool = False,
+    min_share: int = 2,
+) -> BatchLoader:
     """Return a `BatchLoader`, a `DataLoader` of batch dicts.
 
     Args:
@@ -54,7 +65,7 @@ def build_loader(
     )
 
 
-def reading_processes(num_workers, device):
+def reading_processes(num_workers: int, device: torch.device) -> int:
     """Number of loading processes: ``num_workers``, but no more than leave the network room to compute.
 
     Of the processors that this process may use (`own_processors`) a GPU's network needs one to itself. On a CPU the
@@ -64,7 +75,7 @@ def reading_processes(num_workers, device):
     return min(num_workers, max(1, cores - 1 if device.type == "cuda" else cores // 4))
 
 
-def to_device(batch, device):
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """Move the tensors of a batch dict (also in lists) to ``device``."""
     return {key: _move(value, device) for key, value in batch.items()}
 
@@ -77,7 +88,7 @@ def _move(value, device):
     return value
 
 
-def split_batch(batch, size, min_part=2):
+def split_batch(batch: dict[str, Any], size: int, min_part: int = 2) -> list[tuple[int, dict[str, Any]]]:
     """Cut a batch dict into parts of about ``size`` samples, none with fewer than ``min_part`` (0: one part).
 
     Samples that would be too few join their neighbours: batch norm needs two.

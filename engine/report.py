@@ -4,7 +4,9 @@ import math
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +22,7 @@ RENAMED = {
 ABOUT_ARCHITECTURE = ("genotype", "probabilities", "entropy")
 
 
-def environment(device):
+def environment(device: torch.device) -> dict[str, Any]:
     """Versions, device and git commit of this run."""
     import torchvision
 
@@ -34,7 +36,7 @@ def environment(device):
     }
 
 
-def scores_of(record):
+def scores_of(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """The passes of a logged epoch: name -> {score: float}; what it says of the architecture is left out."""
     return {
         name: values
@@ -47,7 +49,7 @@ def _is_number(value):
     return isinstance(value, float)
 
 
-def restored_record(record):
+def restored_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """A logged epoch as it was written: NaN where the file says null, present names where version 0.1.0 had others.
 
     JSON has no NaN (see `util.files.json_text`).
@@ -61,14 +63,14 @@ def _restored(value):
     return value
 
 
-def with_present_names(value):
+def with_present_names(value: Any) -> Any:
     """Plain data of a result under the present names, where version 0.1.0 had others."""
     if isinstance(value, dict):
         return {RENAMED.get(name, name): with_present_names(inner) for name, inner in value.items()}
     return value
 
 
-def git_commit():
+def git_commit() -> str | None:
     """Commit of the project, with "-dirty" when tracked files differ from it; None outside a checkout."""
     root = Path(__file__).resolve().parent.parent
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
@@ -78,7 +80,7 @@ def git_commit():
         return None
 
 
-def peak_memory_mb(device):
+def peak_memory_mb(device: torch.device) -> float | None:
     """Largest memory so far in MiB: allocated on a GPU, resident of this process on a CPU.
 
     None where the system does not tell (Windows).

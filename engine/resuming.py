@@ -3,10 +3,19 @@
 Nothing here imports torch: usage errors answer at once.
 """
 
+from __future__ import annotations
+
 import argparse
 import logging
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from util.cli import UserError
+
+if TYPE_CHECKING:
+    from engine.arguments import RecipeParser
 
 logger = logging.getLogger("mdarts")
 
@@ -19,7 +28,7 @@ FREE = frozenset(
 PLACES = frozenset({"DIR", "FILE", "RUN_DIR", "SOURCE"})
 
 
-def resumed_arguments(parser, argv, saved, path):
+def resumed_arguments(parser: RecipeParser, argv: Sequence[str] | None, saved: dict[str, Any], path: Path) -> Namespace:
     """The arguments with which a run goes on: its own, with what the command line may change.
 
     Args:
@@ -69,7 +78,7 @@ def _tell_changes(parser, args, saved):
         logger.info("%s goes on with %s", args.resume, ", ".join(told.values()))
 
 
-def check_saved(parser, saved, path):
+def check_saved(parser: RecipeParser, saved: dict[str, Any], path: Path | str) -> None:
     """Hold saved values against what flags can be set to: somebody may have edited the file."""
     pairs = [[flag.lstrip("-") for flag in pair] for pair in parser.alternatives]
     for pair in pairs:
@@ -107,7 +116,9 @@ def _check_value(parser, action, value):
                 raise ValueError(f"expected one of {', '.join(map(str, action.choices))}")
 
 
-def check_inputs(folder, earlier, now, flags):
+def check_inputs(
+    folder: Path | str, earlier: Mapping[str, str] | None, now: Mapping[str, str], flags: Mapping[str, str]
+) -> None:
     """Compare what a run reads with what it began with.
 
     Args:

@@ -1,12 +1,17 @@
 """A run: its folder, log, random state and checkpoints, so that it can stop at any moment and go on."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import logging
 import math
 import shutil
 import time
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -41,7 +46,7 @@ class Run:
         seconds: Wall time until now, without what an interruption lost.
     """
 
-    def __init__(self, folder, args, device):
+    def __init__(self, folder: Path | str, args: Namespace, device: torch.device) -> None:
         self.folder, self.args, self.device = Path(folder), args, device
         self.epoch, self.stopped, self.longer, self.seconds = 0, False, False, 0.0
         self._tracked, self._inputs, self._flags = {}, {}, {}
@@ -51,11 +56,11 @@ class Run:
         self._clock = time.perf_counter()
 
     @property
-    def is_main(self):
+    def is_main(self) -> bool:
         """Whether this process writes files (rank 0)."""
         return rank() == 0
 
-    def depends_on(self, name, identity, flag):
+    def depends_on(self, name: str, identity: str, flag: str) -> None:
         """Note what the run reads, before `track`: a resumed run must find the same, wherever it now lies.
 
         Args:
@@ -65,7 +70,7 @@ class Run:
         """
         self._inputs[name], self._flags[name] = identity, flag
 
-    def track(self, **objects):
+    def track(self, **objects: Any) -> None:
         """Name the objects with ``state_dict`` / ``load_state_dict`` that a checkpoint holds, and restore them.
 
         Call it when everything is built: if the folder has a ``last.pth``, all of them and the
@@ -137,7 +142,7 @@ class Run:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(f"{path} does not fit {self.folder / 'args.json'}: {reason}; restore both files") from None
 
-    def finish_epoch(self, record, best=None):
+    def finish_epoch(self, record: dict[str, Any], best: dict[str, Any] | None = None) -> None:
         """Log an epoch and save: ``best.pth`` if ``best`` is a dict, then ``last.pth``, which makes the epoch count.
 
         A run killed before that does the epoch again, to the same result.
@@ -172,7 +177,7 @@ class Run:
                 logger.warning("epoch %d: %s", record["epoch"], warning)
         self._warned.update(record.get("warnings", ()))
 
-    def records(self):
+    def records(self) -> list[dict[str, Any]]:
         """The logged epochs so far."""
         path = self.folder / "log.jsonl"
         data = path.read_bytes() if path.exists() else b""
@@ -187,29 +192,29 @@ class Run:
                 raise UserError(f"{path} line {number} is no record of an epoch; remove the line or restore the file")
         return [restored_record(record) for record in records]
 
-    def record_of(self, epoch):
+    def record_of(self, epoch: int) -> dict[str, Any]:
         """The logged record of one epoch."""
         for record in self.records():
             if record["epoch"] == epoch:
                 return record
         raise UserError(f"{self.folder / 'log.jsonl'} lacks epoch {epoch}; restore the file")
 
-    def write(self, name, text):
+    def write(self, name: str, text: str) -> None:
         """Write a text file in the run folder, atomically, on rank 0."""
         if self.is_main:
             write_text(self.folder / name, text)
 
-    def save(self, name, state):
+    def save(self, name: str, state: Any) -> None:
         """Save tensors and plain data as ``name`` in the run folder, atomically, on rank 0."""
         if self.is_main:
             save_checkpoint(self.folder / name, state)
 
-    def load_best(self):
+    def load_best(self) -> dict[str, Any]:
         """Read ``best.pth``, on every rank."""
         barrier()
         return load_checkpoint(self.folder / "best.pth")
 
-    def plot(self):
+    def plot(self) -> None:
         """Draw ``curves.svg``: every scalar of the logged epochs, a panel per name, a line per split."""
         records = self.records() if self.is_main else []
         panels = {}
@@ -222,12 +227,12 @@ class Run:
         if panels:
             plot_curves(panels, self.folder / "curves.svg")
 
-    def log_scores(self, split, scores):
+    def log_scores(self, split: str, scores: Mapping[str, float]) -> None:
         """Log the final scores of a split."""
         self._scored = True
         logger.info("%s: %s", split, ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
 
-    def write_result(self, result):
+    def write_result(self, result: dict[str, Any]) -> dict[str, Any]:
         """Write ``result.json``: ``result`` with time, memory, versions, commit and arguments; returns it whole."""
         self._count_time()
         result = {
@@ -277,16 +282,16 @@ class Run:
                         self._board.add_scalar(f"{split}/{name}", value, record["epoch"])
             self._board.flush()
 
-    def fail_later(self, message):
+    def fail_later(self, message: str) -> None:
         """Note a fault that spoils nothing else: the run ends with it, once everything is written."""
         self._faults.append(message)
 
-    def raise_faults(self):
+    def raise_faults(self) -> None:
         """Raise what `fail_later` has noted, if anything, as one UserError."""
         if self._faults:
             raise UserError("; ".join(self._faults))
 
-    def drop_if_empty(self):
+    def drop_if_empty(self) -> None:
         """Remove the folder of a run that failed before it had anything to keep, so that nothing half-made is left."""
         if not self.is_main or self.args.resume or self._scored:
             return
@@ -294,7 +299,7 @@ class Run:
             if all(path.name in _BEGINNING or path.suffix == _PICTURE for path in self.folder.iterdir()):
                 shutil.rmtree(self.folder, ignore_errors=True)
 
-    def close(self):
+    def close(self) -> None:
         """Close the scalar log."""
         if self._board:
             with contextlib.suppress(OSError):
@@ -313,7 +318,7 @@ def _read_state(path):
 
 
 @contextlib.contextmanager
-def start_run(args, kind, parent):
+def start_run(args: Namespace, kind: str, parent: Path | str) -> Iterator[Run]:
     """Seed, find the device, make (or with ``--resume`` reopen) the run folder and open its log.
 
     Args:

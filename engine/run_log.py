@@ -4,6 +4,8 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from util.cli import UserError
 
@@ -17,11 +19,11 @@ _held = []
 class _Keeper(logging.StreamHandler):
     """Prints like any handler, and keeps the records."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.records = []
 
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         self.records.append(record)
         if os.environ.get("RANK", "0") == "0":
             super().emit(record)
@@ -34,23 +36,23 @@ class LogFile(logging.FileHandler):
         path: The file.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path | str) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
         self._told = False
 
-    def handleError(self, record):
+    def handleError(self, record: logging.LogRecord) -> None:
         """Called by `logging` where a record cannot be written."""
         if not self._told:
             print(f"warning: cannot write {self.baseFilename}: {sys.exc_info()[1]}", file=sys.stderr)
         self._told = True
 
-    def close(self):
+    def close(self) -> None:
         """Close; what is still in the buffer may be lost."""
         with contextlib.suppress(OSError):
             super().close()
 
 
-def hold():
+def hold() -> None:
     """Begin to keep, once; forgets what an earlier call has kept."""
     release()
     _held.append(_Keeper())
@@ -58,7 +60,7 @@ def hold():
     logger.setLevel(logging.INFO)
 
 
-def release():
+def release() -> list[logging.LogRecord]:
     """End keeping; returns the list of records."""
     if not _held:
         return []
@@ -68,7 +70,7 @@ def release():
 
 
 @contextlib.contextmanager
-def writing(path):
+def writing(path: Path | str) -> Iterator[None]:
     """Turn what the system says of a file that cannot be written into one line.
 
     Raises:
@@ -80,7 +82,7 @@ def writing(path):
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def open_log(path):
+def open_log(path: Path | None) -> list[logging.Handler]:
     """Let the suite's logger write to the terminal, and everything to the file ``path``; to neither if it is None.
 
     What was logged before goes into the file as well.
@@ -106,7 +108,7 @@ def open_log(path):
     return handlers
 
 
-def close_log(handlers):
+def close_log(handlers: Iterable[logging.Handler]) -> None:
     """Undo `open_log`."""
     logger.propagate = True
     for handler in handlers:

@@ -1,8 +1,12 @@
 """Passes over data, the choice of an epoch, the loop around epochs, and the training of a fixed network."""
 
+from __future__ import annotations
+
 import logging
 import math
 import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,12 +16,33 @@ from util.cli import UserError
 from util.distributed import gather, rank, share_buffers
 from util.progress import progress
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from engine.data_workers import BatchLoader
+    from engine.run import Run
+    from engine.updates import Loss, OptimizerStep
+    from models.backbone_net import UnimodalNet
+    from models.bmnas.fusion_net import FusionNet
+    from models.mmnas.net import MultimodalNet
+    from tasks.task import Metric
+
+    Network = FusionNet | UnimodalNet | MultimodalNet
+
 logger = logging.getLogger("mdarts")
 
 
 def train_one_epoch(
-    optimizer_step, loader, metric, *, epoch, device, description="train", second_forward=False, step=None
-):
+    optimizer_step: OptimizerStep,
+    loader: BatchLoader,
+    metric: Metric,
+    *,
+    epoch: int,
+    device: torch.device,
+    description: str = "train",
+    second_forward: bool = False,
+    step: Callable[..., tuple[torch.Tensor, Any]] | None = None,
+) -> dict[str, float]:
     """One pass of updates in training mode.
 
     Args:
@@ -53,7 +78,7 @@ def train_one_epoch(
     return {"loss": check_finite(losses.compute(), description, epoch), **metric.compute()}
 
 
-def check_finite(loss, description, epoch):
+def check_finite(loss: float, description: str, epoch: int) -> float:
     """Return the mean loss of a pass.
 
     Raises:
@@ -68,7 +93,16 @@ def check_finite(loss, description, epoch):
 
 
 @torch.no_grad()
-def evaluate(net, loader, loss, metric, *, device, precision=None, description="evaluate"):
+def evaluate(
+    net: nn.Module,
+    loader: BatchLoader,
+    loss: Loss,
+    metric: Metric,
+    *,
+    device: torch.device,
+    precision: Precision | None = None,
+    description: str = "evaluate",
+) -> dict[str, float]:
     """Loss and metric in evaluation mode; returns a dict like `train_one_epoch`."""
     precision = precision or Precision()
     share_buffers(net)
@@ -91,26 +125,35 @@ class Evaluation:
         loader, loss, metric, device, precision, description: See `evaluate`.
     """
 
-    def __init__(self, loader, loss, metric, *, device, precision, description):
+    def __init__(
+        self,
+        loader: BatchLoader,
+        loss: Loss,
+        metric: Metric,
+        *,
+        device: torch.device,
+        precision: Precision,
+        description: str,
+    ) -> None:
         self.loader, self.loss, self.metric = loader, loss, metric
         self.options = {"device": device, "precision": precision, "description": description}
 
-    def __call__(self, net):
+    def __call__(self, net: nn.Module) -> dict[str, float]:
         return evaluate(net, self.loader, self.loss, self.metric, **self.options)
 
 
 class LossMeter:
     """Mean of per-batch means, weighted by batch size, over all ranks; stays on the device until asked."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.total, self.count = 0.0, 0
 
-    def update(self, loss, count):
+    def update(self, loss: torch.Tensor, count: int) -> None:
         """Add the mean ``loss`` of ``count`` samples."""
         self.total = self.total + loss.double() * count
         self.count += count
 
-    def compute(self):
+    def compute(self) -> float:
         """The mean; NaN without samples."""
         parts = gather((float(self.total), self.count))
         count = sum(part[1] for part in parts)
@@ -127,17 +170,17 @@ class BestEpoch:
         later_wins_ties: Of epochs with equal scores the latest counts, instead of the first.
     """
 
-    def __init__(self, split, metric, explanation, later_wins_ties=False):
+    def __init__(self, split: str, metric: Metric, explanation: str, later_wins_ties: bool = False) -> None:
         self.split, self.metric, self.explanation = split, metric, explanation
         self.later_wins_ties = later_wins_ties
         self.epoch, self.score = None, None
 
     @property
-    def by_score(self):
+    def by_score(self) -> bool:
         """Whether a score decides, and not the order of the epochs."""
         return self.split != "last"
 
-    def update(self, epoch, record):
+    def update(self, epoch: int, record: Mapping[str, Any]) -> bool:
         """Look at an epoch's record (split -> values); return whether it is the one to select so far."""
         score = record[self.split][self.metric] if self.by_score else None
         if self.by_score and self.epoch is not None and not self._better(score):
@@ -150,16 +193,22 @@ class BestEpoch:
             return self.later_wins_ties or not math.isnan(score)
         return score > self.score or (self.later_wins_ties and score == self.score)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Best epoch and score."""
         return {"epoch": self.epoch, "score": self.score}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
         self.epoch, self.score = state["epoch"], state["score"]
 
 
-def fit(run, epochs, one_epoch, selection, best_state):
+def fit(
+    run: Run,
+    epochs: int,
+    one_epoch: Callable[[int], dict[str, Any]],
+    selection: BestEpoch,
+    best_state: Callable[[], dict[str, Any]],
+) -> None:
     """Run epochs until ``epochs`` or a stop, saving after each; an interrupted run continues where it was.
 
     Args:
@@ -187,22 +236,22 @@ def fit(run, epochs, one_epoch, selection, best_state):
 
 
 def train_network(
-    run,
-    net,
-    weights,
-    loaders,
-    metric,
-    selection,
+    run: Run,
+    net: Network,
+    weights: OptimizerStep,
+    loaders: Mapping[str, BatchLoader],
+    metric: Metric,
+    selection: BestEpoch,
     /,
     *,
-    scorers=None,
-    every_epoch=(),
-    before_epoch=None,
-    trained=("train",),
-    genotype=None,
-    checkpoint_extras=None,
-    **facts,
-):
+    scorers: Mapping[str, Callable[[Any], dict[str, float]]] | None = None,
+    every_epoch: Collection[str] = (),
+    before_epoch: Callable[[int], dict[str, Any]] | None = None,
+    trained: Sequence[str] = ("train",),
+    genotype: dict[str, Any] | None = None,
+    checkpoint_extras: Mapping[str, Any] | None = None,
+    **facts: Any,
+) -> dict[str, Any]:
     """Train for ``run.args.epochs`` epochs, then score the selected epoch's network; returns the result's dict.
 
     Args:
@@ -246,7 +295,7 @@ def _evaluations(loaders, trained, weights, metric, device):
     }
 
 
-def with_state(**objects):
+def with_state(**objects: Any) -> dict[str, Any]:
     """Those of the named objects that have a ``state_dict``."""
     return {name: value for name, value in objects.items() if hasattr(value, "state_dict")}
 

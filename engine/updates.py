@@ -1,6 +1,10 @@
 """Updates: one optimiser's step on one batch, in any precision and on any number of devices."""
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -8,6 +12,13 @@ from torch import nn
 from engine.loading import split_batch
 from util.distributed import world_size
 
+if TYPE_CHECKING:
+    from engine.run import Run
+
+# (outputs, batch) -> scalar, the mean over the samples; see `OptimizerStep`.
+Loss = Callable[[Any, dict[str, Any]], torch.Tensor]
+# (network, whether some of its parameters may stay unused) -> the network wrapped for several devices.
+Parallel = Callable[[nn.Module, bool], nn.Module]
 
 class Precision:
     """Autocast and, for float16, gradient scaling.
@@ -17,17 +28,17 @@ class Precision:
         device: Where the network runs.
     """
 
-    def __init__(self, amp="off", device=torch.device("cpu")):  # noqa: B008 - a constant
+    def __init__(self, amp: str = "off", device: torch.device = torch.device("cpu")) -> None:  # noqa: B008 - a constant
         self.amp, self.device = amp, device
         self.dtype = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
 
-    def autocast(self):
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Context of a forward pass."""
         if self.dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
-    def scaler(self):
+    def scaler(self) -> torch.amp.GradScaler:
         """A gradient scaler, idle unless float16 is used."""
         return torch.amp.GradScaler(self.device.type, enabled=self.amp == "fp16")
 
@@ -59,20 +70,20 @@ class OptimizerStep:
     def __init__(
         self,
         net: nn.Module,
-        loss,
+        loss: Loss,
         optimizer: torch.optim.Optimizer,
         *,
-        parameters=None,
-        schedule=None,
-        precision: "Precision | None" = None,
-        parallel=None,
+        parameters: Iterable[nn.Parameter] | None = None,
+        schedule: Any = None,
+        precision: Precision | None = None,
+        parallel: Parallel | None = None,
         find_unused: bool = False,
         micro_batch: int = 0,
         min_part: int = 2,
         reduction: str = "mean",
         clip: float | None = None,
         step_unused: bool = False,
-    ):
+    ) -> None:
         self.net, self.loss, self.optimizer, self.schedule = net, loss, optimizer, schedule
         if parameters is None:
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -84,13 +95,13 @@ class OptimizerStep:
         self.activate()
         self.model = parallel(net, find_unused) if parallel else net
 
-    def activate(self):
+    def activate(self) -> None:
         """Let exactly these parameters ask for gradients."""
         own = {id(parameter) for parameter in self.parameters}
         for parameter in self.net.parameters():
             parameter.requires_grad_(id(parameter) in own)
 
-    def step(self, batch, size=None):
+    def step(self, batch: dict[str, Any], size: int | None = None) -> tuple[torch.Tensor, Any]:
         """One update.
 
         Args:
@@ -105,7 +116,7 @@ class OptimizerStep:
         self.apply()
         return loss, outputs
 
-    def begin(self):
+    def begin(self) -> None:
         """Set the learning rate and forget old gradients."""
         if self.schedule is not None:
             learning_rate = self.schedule.step()
@@ -115,7 +126,7 @@ class OptimizerStep:
         for parameter in self.parameters:
             parameter.grad = None
 
-    def apply(self):
+    def apply(self) -> None:
         """Move the parameters by the gradients that they have."""
         self.scaler.unscale_(self.optimizer)
         if self.clip is not None:
@@ -127,7 +138,7 @@ class OptimizerStep:
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
-    def backward(self, batch, size=None):
+    def backward(self, batch: dict[str, Any], size: int | None = None) -> tuple[torch.Tensor, Any]:
         """Add the gradient of the loss over ``batch`` to that of the parameters; see `step`."""
         if hasattr(self.loss, "prepare"):
             batch = self.loss.prepare(batch)
@@ -154,7 +165,7 @@ class OptimizerStep:
         return contextlib.nullcontext() if last or not parallel else self.model.no_sync()
 
     @torch.no_grad()
-    def predict(self, batch):
+    def predict(self, batch: dict[str, Any]) -> Any:
         """Outputs without an update, in the network's present mode, in micro-batches like an update's."""
         outputs = []
         for _, part in split_batch(batch, self.micro_batch, self.min_part):
@@ -162,7 +173,7 @@ class OptimizerStep:
                 outputs.append(in_float32(self.net(part)))
         return _join(outputs)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """State of optimiser, schedule and scaler."""
         return {
             "optimizer": self.optimizer.state_dict(),
@@ -170,7 +181,7 @@ class OptimizerStep:
             "scaler": self.scaler.state_dict(),
         }
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule:
@@ -178,7 +189,7 @@ class OptimizerStep:
         self.scaler.load_state_dict(state["scaler"])
 
 
-def in_float32(outputs):
+def in_float32(outputs: Any) -> Any:
     """A tensor, or a tuple of tensors, in float32: losses are computed there."""
     return _for_each(outputs, torch.Tensor.float)
 
@@ -206,7 +217,7 @@ class _InAutocast(nn.Module):
             return self.net(batch)
 
 
-def data_parallel(run, precision: Precision):
+def data_parallel(run: Run, precision: Precision) -> Parallel | None:
     """What an `OptimizerStep` wraps a network in: DDP under torchrun, DataParallel if asked, or None.
 
     Returns:

@@ -1,5 +1,7 @@
 """Metrics of classification tasks."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -12,20 +14,20 @@ class Accuracy:
     name = "accuracy"
     description = "accuracy: share of samples whose largest output is that of their class"
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget all samples."""
         self._correct, self._count = 0, 0
 
-    def update(self, outputs, batch):
+    def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
         """Add logits (N, K) and ``batch["label"]`` int64 (N,)."""
         # A sum on the device: a copy to the CPU would make every step wait.
         self._correct = self._correct + (outputs.argmax(dim=1) == batch["label"]).sum()
         self._count += len(outputs)
 
-    def compute(self):
+    def compute(self) -> dict[str, float]:
         """``{"accuracy": value in 0..1}`` over all samples of all ranks; NaN without samples."""
         parts = gather((float(self._correct), self._count))
         count = sum(part[1] for part in parts)
@@ -35,7 +37,7 @@ class Accuracy:
 class SoftAccuracy(Accuracy):
     """Mean of the soft score (0..1) of each sample's largest logit; cheap enough for every training step."""
 
-    def update(self, outputs, batch):
+    def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
         """Add logits (N, A) and ``batch["label"]`` (N, A) of soft scores."""
         chosen = batch["label"].gather(1, outputs.argmax(dim=1, keepdim=True))
         self._correct = self._correct + chosen.double().sum()
@@ -53,7 +55,7 @@ class MultilabelF1:
 
     name = "f1"
 
-    def __init__(self, average="weighted", threshold=0.3, zero_division=1.0):
+    def __init__(self, average: str = "weighted", threshold: float = 0.3, zero_division: float = 1.0) -> None:
         self.average, self.threshold, self.zero_division = average, threshold, zero_division
         self.description = (
             f"F1, {average} average (--f1_type {average}); a label with a probability above {threshold} is predicted; "
@@ -61,17 +63,17 @@ class MultilabelF1:
         )
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget all samples."""
         self._predicted, self._true = [], []
 
-    def update(self, outputs, batch):
+    def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
         """Add logits (N, K) and ``batch["label"]`` (N, K) of zeros and ones."""
         # Kept on the device: a copy to the CPU would make every step wait.
         self._predicted.append(torch.sigmoid(outputs) > self.threshold)
         self._true.append(batch["label"].bool())
 
-    def compute(self):
+    def compute(self) -> dict[str, float]:
         """``{"f1": value in 0..1}`` over all samples of all ranks; NaN without samples."""
         from sklearn.metrics import f1_score
 

@@ -1,5 +1,9 @@
 """Accuracy of visual grounding: the share of expressions whose box overlaps the true one by half or more."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -11,7 +15,7 @@ from util.files import json_text, write_text
 LEAST_OVERLAP = 0.5
 
 
-def best_boxes(outputs, batch):
+def best_boxes(outputs: tuple[torch.Tensor, torch.Tensor], batch: dict[str, Any]) -> torch.Tensor:
     """The box of each sample: that of the region with the largest score, moved by its offsets, inside the image.
 
     Args:
@@ -38,15 +42,15 @@ class GroundingAccuracy:
 
     name = "accuracy"
 
-    def __init__(self, convention="pixels"):
+    def __init__(self, convention: str = "pixels") -> None:
         self.convention = convention
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget all samples."""
         self._rows, self._found = [], []
 
-    def update(self, outputs, batch):
+    def update(self, outputs: tuple[torch.Tensor, torch.Tensor], batch: dict[str, Any]) -> None:
         """Add outputs as of `best_boxes`, for the samples ``batch["index"]`` whose true boxes are ``batch["label"]``.
 
         ``index`` is int64 (B,), ``label`` float (B, 4).
@@ -57,7 +61,7 @@ class GroundingAccuracy:
         self._rows.append(batch["index"])
         self._found.append(torch.cat([boxes, own[:, 0]], dim=1))
 
-    def results(self):
+    def results(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Every sample seen on any rank, once: numbers int64 (n,) ascending, boxes float64 (n, 4), overlaps (n,)."""
         own = np.zeros(0, np.int64), np.zeros((0, 5))
         if self._rows:
@@ -66,7 +70,7 @@ class GroundingAccuracy:
         rows, firsts = np.unique(rows, return_index=True)
         return rows, found[firsts, :4], found[firsts, 4]
 
-    def compute(self):
+    def compute(self) -> dict[str, float]:
         """``{"accuracy": share in 0..1, "mean_iou": mean overlap}``; NaN without samples."""
         _, _, found = self.results()
         if not len(found):
@@ -74,7 +78,12 @@ class GroundingAccuracy:
         return {self.name: float((found >= LEAST_OVERLAP).mean()), "mean_iou": float(found.mean())}
 
 
-def write_boxes(path, results, image_ids, expressions):
+def write_boxes(
+    path: Path | str,
+    results: tuple[np.ndarray, np.ndarray, np.ndarray],
+    image_ids: Sequence[Any] | np.ndarray,
+    expressions: Sequence[Sequence[str]],
+) -> None:
     """Write boxes as a JSON list of ``{"index", "image_id", "tokens", "bbox": [x, y, w, h], "iou"}``, atomically.
 
     Args:

@@ -6,10 +6,18 @@ Of equal scores the lower index comes first, so that a constant score gives the 
 reverse an unstable sort, which leaves ties to the implementation. NaN counts as lower than any number.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from metrics.classification import Accuracy
 from util.cli import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 CAPTIONS_PER_IMAGE = 5
 RECALLS = (1, 5, 10)
@@ -19,7 +27,7 @@ MEAN_RECALL = "mean_recall"
 _BLOCK = 256
 
 
-def retrieval_ranks(scores):
+def retrieval_ranks(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ranks, from 0, in both directions.
 
     Args:
@@ -48,15 +56,15 @@ def retrieval_ranks(scores):
     return image_ranks, caption_ranks
 
 
-def _finite(scores):
+def _finite(scores: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(scores), -np.inf, scores)
 
 
-def _ahead(scores, own, earlier):
+def _ahead(scores: np.ndarray, own: np.ndarray, earlier: np.ndarray) -> np.ndarray:
     return (scores > own) | ((scores == own) & earlier)
 
 
-def retrieval_scores(scores, fold_size=None):
+def retrieval_scores(scores: np.ndarray, fold_size: int | None = None) -> dict[str, float]:
     """Recalls in 0..1 and ranks from 1, in both directions.
 
     Args:
@@ -82,7 +90,7 @@ def retrieval_scores(scores, fold_size=None):
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
 
 
-def _of_fold(scores):
+def _of_fold(scores: np.ndarray) -> dict[str, float]:
     found = {}
     for direction, ranks in zip(DIRECTIONS, retrieval_ranks(scores), strict=True):
         found |= {f"{direction} R@{k}": float((ranks < k).mean()) for k in RECALLS}
@@ -91,7 +99,7 @@ def _of_fold(scores):
     return {MEAN_RECALL: float(np.mean(recalls))} | found
 
 
-def retrieval_table(scores):
+def retrieval_table(scores: Mapping[str, float]) -> list[str]:
     """The lines in which the originals report: recalls in %, median and mean rank, with two decimals.
 
     Args:
@@ -106,7 +114,7 @@ def retrieval_table(scores):
     return [f"{direction} results: {' '.join(f'{value:.2f}' for value in row)}" for direction, row in values.items()]
 
 
-def best_of_rows(scores, count):
+def best_of_rows(scores: np.ndarray, count: int) -> np.ndarray:
     """Columns with the largest scores of each row of (m, k), best first, of equal ones the lower: (m, count)."""
     rows = (np.argsort(-_finite(row), kind="stable")[:count] for row in scores)
     return np.stack(list(rows))
@@ -115,7 +123,7 @@ def best_of_rows(scores, count):
 class TripleAccuracy(Accuracy):
     """Share of training samples whose own pair scores above both hard negatives."""
 
-    def update(self, outputs, batch):
+    def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
         """Add scores (B, 3): the sample's own pair first."""
         self._correct = self._correct + (outputs[:, :1] > outputs[:, 1:]).all(dim=1).sum()
         self._count += len(outputs)

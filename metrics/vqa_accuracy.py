@@ -14,6 +14,9 @@ official   What the toolkit's own later version does. The annotators' answers ar
 import functools
 import json
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,11 +32,11 @@ ENOUGH = 3
 DECIMALS = 2
 
 
-def _plain(text):
+def _plain(text: str) -> str:
     return text.replace("\n", " ").replace("\t", " ").strip()
 
 
-def _normalised(text):
+def _normalised(text: str) -> str:
     return normalise_words(strip_punctuation(text))
 
 
@@ -48,7 +51,7 @@ class AnswerScores:
         UserError: unknown protocol.
     """
 
-    def __init__(self, annotations, protocol="original"):
+    def __init__(self, annotations: Iterable[Mapping[str, Any]], protocol: str = "original") -> None:
         if protocol not in PROTOCOLS:
             raise UserError(f"--metric {protocol}: choose one of {', '.join(PROTOCOLS)}")
         self.protocol = protocol
@@ -81,10 +84,10 @@ class AnswerScores:
             self._normal[key] = apply(text)
         return self._normal[key]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._unanimous)
 
-    def score(self, row, answer):
+    def score(self, row: int, answer: str) -> float:
         """Accuracy in 0..1 of the text ``answer`` to question number ``row``."""
         answer = _plain(answer)
         if self.protocol == "original" or not self._unanimous[row]:
@@ -97,7 +100,7 @@ class AnswerScores:
         return float(self._values[piece][found[0]]) if len(found) else 0.0
 
 
-def _accuracies(texts):
+def _accuracies(texts: Sequence[str]) -> dict[str, float]:
     """dict answer -> its accuracy: the mean over annotators of min(1, equal answers of the others / 3).
 
     Annotators are told apart by their place. NOTE: the toolkit tells them apart by their whole records, which
@@ -110,7 +113,7 @@ def _accuracies(texts):
 
 
 @functools.cache
-def _accuracy(own):
+def _accuracy(own: tuple[bool, ...]) -> float:
     """Accuracy of an answer, from whether each annotator gave it (tuple of bool)."""
     count = sum(own)
     # Summed in the annotators' order, as the toolkit does, so that rounded percentages agree.
@@ -131,7 +134,13 @@ class VQAAccuracy:
 
     name = "accuracy"
 
-    def __init__(self, names, question_ids, annotations=None, protocol="original"):
+    def __init__(
+        self,
+        names: Iterable[str],
+        question_ids: Sequence[int] | np.ndarray,
+        annotations: Sequence[Mapping[str, Any]] | None = None,
+        protocol: str = "original",
+    ) -> None:
         self.names, self.question_ids = list(names), np.asarray(question_ids)
         self._scores = self._types = None
         if annotations is not None:
@@ -139,11 +148,11 @@ class VQAAccuracy:
             self._types = np.array([str(record.get("answer_type", "")) for record in annotations])
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget all answers."""
         self._rows, self._classes = [], []
 
-    def update(self, outputs, batch):
+    def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
         """Add logits (B, A) for the questions ``batch["index"]`` int64 (B,)."""
         # Kept on the device: a copy to the CPU would make every step wait.
         self._classes.append(outputs.argmax(dim=1))
@@ -158,7 +167,7 @@ class VQAAccuracy:
         rows, firsts = np.unique(rows, return_index=True)
         return rows, classes[firsts]
 
-    def compute(self):
+    def compute(self) -> dict[str, float]:
         """``{"accuracy": value in 0..1}``, and the same for each answer type (``yes/no``, ``number``, ``other``).
 
         Over the questions seen on any rank, each counted once; NaN without questions or without annotations.
@@ -173,13 +182,17 @@ class VQAAccuracy:
         by_type = {str(kind): float(scores[types == kind].mean()) for kind in np.unique(types) if kind}
         return {self.name: float(scores.mean())} | by_type
 
-    def results(self):
+    def results(self) -> tuple[np.ndarray, list[str]]:
         """What was answered, on any rank: question ids int64 (n,) in the order of the data set, and n answers (str)."""
         rows, classes = self._gathered()
         return self.question_ids[rows], [self.names[one] for one in classes.tolist()]
 
 
-def official_scores(results, annotations, protocol="original"):
+def official_scores(
+    results: Sequence[Mapping[str, Any]],
+    annotations: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    protocol: str = "original",
+) -> dict[str, Any]:
     """Score a result set as the toolkit does.
 
     Args:
@@ -207,7 +220,7 @@ def official_scores(results, annotations, protocol="original"):
     return {"overall": _percent(scores)} | by_type
 
 
-def _percent(scores):
+def _percent(scores: Sequence[float]) -> float:
     return round(100 * sum(scores) / len(scores), DECIMALS)
 
 
@@ -232,7 +245,7 @@ def _check_results(results, wanted):
         )
 
 
-def write_results(path, question_ids, answers):
+def write_results(path: Path | str, question_ids: Iterable[int], answers: Iterable[str]) -> None:
     """Write answers in the evaluation server's form, ``[{"answer": text, "question_id": number}, ...]``, atomically.
 
     Args:

@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,7 +12,7 @@ from torch.nn import functional as F
 from util.cli import UserError
 
 
-def parameters_of(backbone, count):
+def parameters_of(backbone: nn.Module, count: int) -> list[nn.Parameter]:
     """Parameters that the first ``count`` features of a backbone depend on."""
     return [parameter for module in backbone.modules_of(count) for parameter in module.parameters()]
 
@@ -25,13 +27,15 @@ class BackboneNet(nn.Module):
             memory: nothing in it looks across samples. None: all at once.
     """
 
-    def __init__(self, backbones, pool, backbone_batch=None):
+    def __init__(
+        self, backbones: Mapping[str, nn.Module], pool: tuple[int, int], backbone_batch: int | None = None
+    ) -> None:
         super().__init__()
         self.backbones = nn.ModuleDict(backbones)
         self.pool = pool
         self.backbone_batch = backbone_batch
 
-    def extract(self, batch, name, count=None):
+    def extract(self, batch: dict[str, Any], name: str, count: int | None = None) -> list[torch.Tensor]:
         """The first ``count`` (None: all) features of a backbone in evaluation mode, a few samples at a time.
 
         Returns:
@@ -45,7 +49,7 @@ class BackboneNet(nn.Module):
         found = [[self._compact(f) for f in self.backbones[name](part, count)] for part in filled.split(size)]
         return [torch.cat(same)[: len(inputs)] for same in zip(*found, strict=True)]
 
-    def feature_shapes(self, batch, name):
+    def feature_shapes(self, batch: dict[str, Any], name: str) -> list[tuple[int, ...]]:
         """Shapes, without the batch axis, of what `extract` would return for ``batch``; computes nothing."""
         backbone = self.backbones[name]
         with torch.no_grad():
@@ -55,11 +59,11 @@ class BackboneNet(nn.Module):
             features = torch.func.functional_call(backbone, meta, (batch[name].to("meta"),))
             return [tuple(self._compact(feature).shape[1:]) for feature in features]
 
-    def fixed_backbones(self):
+    def fixed_backbones(self) -> bool:
         """Whether training leaves every tensor of the backbones as it is."""
         return False
 
-    def trainable_state(self):
+    def trainable_state(self) -> Any:
         """The part of the network that training changes, with ``state_dict`` / ``load_state_dict``.
 
         What resuming needs: frozen backbones in evaluation mode are built as they were and need no copy.
@@ -114,17 +118,24 @@ class UnimodalNet(BackboneNet):
         backbone_batch: See `BackboneNet`.
     """
 
-    def __init__(self, name, backbone, pool, frozen=False, backbone_batch=None):
+    def __init__(
+        self,
+        name: str,
+        backbone: nn.Module,
+        pool: tuple[int, int],
+        frozen: bool = False,
+        backbone_batch: int | None = None,
+    ) -> None:
         super().__init__({name: backbone}, pool, backbone_batch)
         self.name = name
         self.frozen = frozen
 
     @property
-    def backbone(self):
+    def backbone(self) -> Any:
         """The one network."""
         return self.backbones[self.name]
 
-    def forward(self, batch):
+    def forward(self, batch: dict[str, Any]) -> torch.Tensor:
         """Class logits (N, num_outputs)."""
         features = batch.get(f"{self.name}_features")
         return self.backbone.head(self._features(batch) if features is None else features)
@@ -138,35 +149,35 @@ class UnimodalNet(BackboneNet):
         self.backbone.train(mode)
         return features
 
-    def cacheable(self):
+    def cacheable(self) -> list[str]:
         """The backbone, if frozen."""
         return [self.name] if self.frozen and self.backbone.cacheable else []
 
-    def needed(self, name):
+    def needed(self, name: str) -> list[int]:
         """The head reads the last feature."""
         return [-1]
 
-    def weights(self):
+    def weights(self) -> list[nn.Parameter]:
         """The parameters to train."""
         if not self.frozen:
             return list(self.backbone.parameters())
         body = {id(p) for p in parameters_of(self.backbone, len(self.backbone.channels))}
         return [p for p in self.backbone.parameters() if id(p) not in body]
 
-    def arch_parameters(self):
+    def arch_parameters(self) -> dict[str, nn.Parameter]:
         """A unimodal network has no architecture parameters."""
         return {}
 
-    def uses_all_weights(self):
+    def uses_all_weights(self) -> bool:
         """Every weight takes part."""
         return True
 
-    def count_parameters(self):
+    def count_parameters(self) -> dict[str, int]:
         """Numbers of weights."""
         return {"backbones": count_weights(self.backbones), "fusion_part": 0}
 
 
-def count_weights(module):
+def count_weights(module: nn.Module) -> int:
     """Number of parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
 
@@ -181,20 +192,20 @@ class ReshapeLayer(nn.Module):
         dropout: Dropout rate.
     """
 
-    def __init__(self, in_channels, channels, pool, dropout):
+    def __init__(self, in_channels: int, channels: int, pool: tuple[int, int], dropout: float) -> None:
         super().__init__()
         self.pool = pool
         self.conv = nn.Conv1d(in_channels, channels, 1)
         self.bn = nn.BatchNorm1d(channels)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, feature):
+    def forward(self, feature: torch.Tensor) -> torch.Tensor:
         """(N, in_channels, ...) with up to three more axes -> (N, C, L)."""
         pooled = pool_feature(feature, self.pool).flatten(2)
         return self.dropout(F.relu(self.bn(self.conv(pooled))))
 
 
-def pool_feature(feature, pool):
+def pool_feature(feature: torch.Tensor, pool: tuple[int, int]) -> torch.Tensor:
     """Adaptive max pool of a feature (N, C, ...) to (N, C, *pool); pooling twice changes nothing.
 
     Everything after the third axis counts as one: (N, C) -> (N, C, 1, 1), (N, C, T) -> (N, C, T, 1),
@@ -205,7 +216,7 @@ def pool_feature(feature, pool):
     return F.adaptive_max_pool2d(feature.flatten(3), pool)
 
 
-def square_pool(length):
+def square_pool(length: int) -> tuple[int, int]:
     """Pool size (r, r) with r*r = length (MM-IMDB).
 
     Raises:

@@ -4,8 +4,13 @@
 the originals' pickles are read by an unpickler that knows two tuple classes and nothing else.
 """
 
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from models.published_genotypes import read_published
 from util.cli import UserError
@@ -58,15 +63,15 @@ class FusionGenotype:
     inputs: tuple = ()
 
     @property
-    def num_inputs(self):
+    def num_inputs(self) -> int:
         """Number of input features I, as the concatenation's indices imply it."""
         return self.concat[-1] + 1 - len(self.steps)
 
-    def same_network(self, other):
+    def same_network(self, other: FusionGenotype) -> bool:
         """Whether both describe the same network, whatever its inputs are called."""
         return (self.edges, self.steps, self.concat) == (other.edges, other.steps, other.concat)
 
-    def sizes(self):
+    def sizes(self) -> dict[str, int]:
         """Sizes by the names of their flags: steps, multiplier, node_steps, node_multiplier; {} without a step."""
         if not self.steps:
             return {}
@@ -78,11 +83,11 @@ class FusionGenotype:
             "node_multiplier": len(node.inner_concat),
         }
 
-    def used_inputs(self):
+    def used_inputs(self) -> list[int]:
         """Sorted indices of the input features that some step or the final concatenation reads."""
         return sorted(index for index in {*(index for _, index in self.edges), *self.concat} if index < self.num_inputs)
 
-    def check(self, step_operations, num_inputs=None):
+    def check(self, step_operations: Collection[str], num_inputs: int | None = None) -> None:
         """Check that a network can be built from this genotype.
 
         Args:
@@ -111,7 +116,7 @@ class FusionGenotype:
             _check_concat(f"{step_name}.inner_concat", step.inner_concat, 2 + len(step.inner_steps))
             _check_edges(f"{step_name}.inner_edges", step.inner_edges, 2)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict; `from_dict` reads it back to an equal object."""
         return {
             "format": FORMAT,
@@ -129,7 +134,7 @@ class FusionGenotype:
         }
 
     @classmethod
-    def from_dict(cls, value):
+    def from_dict(cls, value: Any) -> FusionGenotype:
         """Build a genotype from `to_dict`'s form.
 
         Raises:
@@ -157,11 +162,11 @@ class FusionGenotype:
             raise ValueError(f"inputs has {len(inputs)} names, but the indices are of {genotype.num_inputs} features")
         return genotype
 
-    def save(self, path):
+    def save(self, path: Path | str) -> None:
         """Write the genotype as JSON, atomically."""
         write_json(path, self.to_dict())
 
-    def to_svg(self, title=""):
+    def to_svg(self, title: str = "") -> str:
         """Return the picture of this network as SVG text."""
         from models.bmnas.drawing import fusion_graph_svg
 
@@ -171,7 +176,7 @@ class FusionGenotype:
         """Show the picture in IPython and Jupyter."""
         return self.to_svg()
 
-    def __str__(self):
+    def __str__(self) -> str:
         steps = "; ".join(
             f"step {i}: ({_show(self.edges[2 * i])}, {_show(self.edges[2 * i + 1])}) -> "
             + ", ".join(
@@ -183,7 +188,7 @@ class FusionGenotype:
         return f"{steps}; concat {list(self.concat)}"
 
 
-def load_genotype(path):
+def load_genotype(path: Path | str) -> FusionGenotype:
     """Read a genotype from our JSON or from a pickle of the original code.
 
     Args:
@@ -207,7 +212,7 @@ def load_genotype(path):
         raise UserError(f"{path} is not a genotype: {' '.join(str(error).split())}") from None
 
 
-def has_genotype(path):
+def has_genotype(path: Path | str) -> bool:
     """Whether ``path`` is a file, or a run folder that holds a genotype."""
     return Path(path).is_file() or any((Path(path) / name).is_file() for name in FILE_NAMES)
 
@@ -221,7 +226,7 @@ def _file(path):
     raise UserError(f"{path} has no {' or '.join(FILE_NAMES)}; name the folder of a finished run, or a genotype file")
 
 
-def check_genotype(genotype, step_operations, num_inputs, source):
+def check_genotype(genotype: FusionGenotype, step_operations: Collection[str], num_inputs: int, source: object) -> None:
     """`FusionGenotype.check` with the file or flag ``source`` named in the error.
 
     Raises:
@@ -233,7 +238,17 @@ def check_genotype(genotype, step_operations, num_inputs, source):
         raise UserError(f"the genotype of {source} does not fit this network: {error}") from None
 
 
-def random_genotype(rng, step_operations, *, num_inputs, steps, multiplier, node_steps, node_multiplier, inputs=()):
+def random_genotype(
+    rng: random.Random,
+    step_operations: Sequence[str],
+    *,
+    num_inputs: int,
+    steps: int,
+    multiplier: int,
+    node_steps: int,
+    node_multiplier: int,
+    inputs: Iterable[str] = (),
+) -> FusionGenotype:
     """Draw a genotype uniformly from those that the search can derive: the random baseline.
 
     Args:
@@ -259,7 +274,7 @@ def random_genotype(rng, step_operations, *, num_inputs, steps, multiplier, node
     return FusionGenotype(tuple(edges), tuple(nodes), tail_indices(num_inputs + steps, multiplier), tuple(inputs))
 
 
-def eligible_pairs(num_inputs, selected):
+def eligible_pairs(num_inputs: int, selected: Collection[int]) -> list[tuple[int, int]]:
     """Pairs (j, k), j < k, of input features, without those whose members are both in ``selected``.
 
     NOTE: the original ends with an IndexError once every pair is taken (4 inputs, 3 steps); here
@@ -269,7 +284,7 @@ def eligible_pairs(num_inputs, selected):
     return [pair for pair in pairs if not selected.issuperset(pair)] or pairs
 
 
-def tail_indices(num_states, count):
+def tail_indices(num_states: int, count: int) -> tuple[int, ...]:
     """Indices of the last ``count`` of ``num_states`` states."""
     return tuple(range(num_states - count, num_states))
 

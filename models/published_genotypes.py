@@ -4,6 +4,7 @@ import io
 import pickle
 import pickletools
 from collections import namedtuple
+from typing import Any
 
 _LARGEST = 2**20
 _Genotype = namedtuple("_Genotype", "edges steps concat")
@@ -35,7 +36,7 @@ def _unpickle(data):
     return _GenotypeUnpickler(io.BytesIO(data)).load()
 
 
-def read_published(data):
+def read_published(data: bytes) -> dict[str, Any]:
     """Return the fields of a pickled genotype as `FusionGenotype.from_dict` takes them.
 
     Raises:

@@ -1,8 +1,16 @@
 """A choice between named candidates, and what a search space offers to a search."""
 
-from typing import NamedTuple, Protocol
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from search.relaxation import Relaxation
 
 
 class Draw(NamedTuple):
@@ -33,26 +41,28 @@ class Choice:
         drawn: The `Draw` of the next forward; None: all candidates run.
     """
 
-    def __init__(self, key, candidates, owner, logits, gates=None):
+    def __init__(
+        self, key: str, candidates: Iterable[str], owner: nn.Module, logits: str, gates: str | None = None
+    ) -> None:
         self.key, self.candidates = key, tuple(candidates)
         self._owner, self._logits, self._gates = owner, logits, gates
         self.drawn: Draw | None = None
 
     @property
-    def logits(self):
+    def logits(self) -> nn.Parameter:
         """The logits, a parameter."""
         return getattr(self._owner, self._logits)
 
     @property
-    def gates(self):
+    def gates(self) -> nn.Parameter:
         """The gates, a parameter."""
         return getattr(self._owner, self._gates)
 
-    def probabilities(self):
+    def probabilities(self) -> torch.Tensor:
         """Softmax of the logits, detached, shaped like them."""
         return self.logits.detach().softmax(-1)
 
-    def running(self, row=0):
+    def running(self, row: int = 0) -> tuple[int, ...]:
         """Indices of the candidates that run in the next forward, the one that gives the output first."""
         if self.drawn is None:
             return tuple(range(len(self.candidates)))
@@ -66,8 +76,8 @@ class SearchSpace(Protocol):
     def choices(self) -> list[Choice]:
         """The choices, always in the same order."""
 
-    def relax(self, relaxation) -> None:
+    def relax(self, relaxation: Relaxation) -> None:
         """Combine candidates by ``relaxation`` (a `search.relaxation.Relaxation`) from now on."""
 
-    def discretise(self, scores: dict[str, torch.Tensor]):
+    def discretise(self, scores: dict[str, torch.Tensor]) -> Any:
         """The architecture for scores of the candidates: key of a choice -> tensor shaped like its logits."""

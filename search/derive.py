@@ -1,10 +1,17 @@
 """From what a search has learned to an architecture."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import torch
+
+if TYPE_CHECKING:
+    from search.choice import SearchSpace
 
 
 @torch.no_grad()
-def argmax(space):
+def argmax(space: SearchSpace) -> Any:
     """The architecture of the largest probabilities, as published in both papers.
 
     Args:

@@ -4,11 +4,21 @@ Weights are trained on a sampled path. In an architecture step other candidates 
 gate of candidate k is <o_k, dL/dout>: what the loss would do if the gate opened.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import torch
 
 from search.choice import Draw
 from search.relaxation import ARCHITECTURE, Relaxation, logits_on_cpu
 from util.dtypes import at_least_float32
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from search.choice import Choice
 
 # Of an architecture step. full: all other candidates give gate gradients too; two: one other does.
 MODES = ("full", "two")
@@ -41,14 +51,14 @@ class SampledGates(Relaxation):
         mode: Of `MODES`. ``two`` draws two candidates by their probabilities, then the active one of them.
     """
 
-    def __init__(self, generator=None, mode="full"):
+    def __init__(self, generator: torch.Generator | None = None, mode: str = "full") -> None:
         if mode not in MODES:
             raise ValueError(f"the mode {mode!r} is none of {', '.join(MODES)}")
         super().__init__(generator)
         self.mode = mode
         self._before = {}
 
-    def draw(self, phase):
+    def draw(self, phase: str) -> None:
         """Draw a path: for weight steps one candidate, for architecture steps also those that give gate gradients."""
         self._before = {}
         if phase != ARCHITECTURE:
@@ -65,12 +75,19 @@ class SampledGates(Relaxation):
                 others = tuple(k for k in range(len(logits)) if k != active)
             choice.drawn = Draw((active,), (others,), gated=True)
 
-    def decide(self):
+    def decide(self) -> None:
         """The strongest candidates run alone."""
         for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
             choice.drawn = Draw((int(logits.argmax()),))
 
-    def combine(self, choice, candidates, logits, row=None, gates=None):
+    def combine(
+        self,
+        choice: Choice,
+        candidates: Sequence[Callable[[], Any]],
+        logits: torch.Tensor,
+        row: int | None = None,
+        gates: torch.Tensor | None = None,
+    ) -> Any:
         """Output of the active candidate; in an architecture step it passes gradients on to the gates."""
         active, *inactive = choice.running()
         out = candidates[active]()
@@ -80,12 +97,12 @@ class SampledGates(Relaxation):
             others = [candidates[k]() for k in inactive]
         return _GatedSum.apply(gates, (active, *inactive), out, *others)
 
-    def gradient_parameters(self):
+    def gradient_parameters(self) -> list[nn.Parameter]:
         """The gates."""
         return [choice.gates for choice in self.choices]
 
     @torch.no_grad()
-    def finish_backward(self):
+    def finish_backward(self) -> None:
         """Add to the logits' gradients what the gates' gradients g mean for them.
 
         With p the softmax over the candidates that ran (all of them, or the two): sum_j g_j p_j (d_ij - p_i).
@@ -105,7 +122,7 @@ class SampledGates(Relaxation):
             self._before[choice.key] = logits
 
     @torch.no_grad()
-    def finish_step(self):
+    def finish_step(self) -> None:
         """In mode ``two``: keep the sum of the two exponentials, and so the probabilities of the others."""
         for choice in self.choices if self.mode == "two" else ():
             if (before := self._before.pop(choice.key, None)) is not None:
@@ -114,11 +131,11 @@ class SampledGates(Relaxation):
                 choice.logits[involved] = logits - (logits.logsumexp(0) - before.logsumexp(0))
 
 
-def draw_path(choices, generator):
+def draw_path(choices: Iterable[Choice], generator: torch.Generator) -> None:
     """Draw the one candidate of every choice that runs in the next forward, by their probabilities."""
     for choice, logits in zip(choices, logits_on_cpu(choices), strict=True):
         choice.drawn = Draw((_sample(logits.double(), 1, generator)[0],))
 
 
-def _sample(logits, count, generator):
+def _sample(logits: torch.Tensor, count: int, generator: torch.Generator) -> list[int]:
     return torch.multinomial(logits.softmax(0), count, generator=generator).tolist()

@@ -4,10 +4,17 @@ With l = log softmax(logits), Gumbel noise G and a temperature tau, the candidat
 output; its weight, 1, gets the gradient of softmax((l + G) / tau). The temperature falls linearly over the epochs.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 
 from search.choice import Draw
 from search.relaxation import Relaxation, logits_on_cpu
+
+if TYPE_CHECKING:
+    from search.choice import Choice
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -30,17 +37,17 @@ class GDAS(Relaxation):
         temperature: Temperature of the first and of the last epoch.
     """
 
-    def __init__(self, generator, temperature=(10.0, 0.1)):
+    def __init__(self, generator: torch.Generator, temperature: tuple[float, float] = (10.0, 0.1)) -> None:
         super().__init__(generator)
         self.first, self.last = temperature
         self.temperature = self.first
         self._noise = {}
 
-    def begin_epoch(self, epoch, epochs):
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Set the temperature."""
         self.temperature = self.first + (self.last - self.first) * epoch / max(1, epochs - 1)
 
-    def draw(self, phase):
+    def draw(self, phase: str) -> None:
         """Draw noise for all logits, and with it one candidate per row; alike for both kinds of step."""
         for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
             noise = -torch.empty(logits.shape, dtype=torch.float64).exponential_(generator=self.generator).log()
@@ -48,12 +55,12 @@ class GDAS(Relaxation):
             choice.drawn = Draw(tuple(drawn.flatten().tolist()), gated=True)
             self._noise[choice.key] = noise
 
-    def decide(self):
+    def decide(self) -> None:
         """The strongest candidates run alone."""
         for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
             choice.drawn = Draw(tuple(logits.argmax(-1).flatten().tolist()))
 
-    def weights(self, choice, logits):
+    def weights(self, choice: Choice, logits: torch.Tensor) -> torch.Tensor:
         """One-hot weights of the drawn candidates, with straight-through gradients."""
         active = torch.tensor(choice.drawn.active, device=logits.device).view(logits.shape[:-1])
         hard = torch.nn.functional.one_hot(active, logits.shape[-1]).to(logits.dtype)

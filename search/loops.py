@@ -6,6 +6,11 @@ weights  w  <- w - lr * dL_train(w, alpha)/dw,  architecture  alpha  <- alpha - 
 Either runs any `search.relaxation.Relaxation`.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
 import torch
 
 from engine.loading import to_device
@@ -14,8 +19,18 @@ from search.relaxation import ARCHITECTURE, WEIGHTS
 from util.distributed import check_same_on_all_ranks, rank
 from util.progress import progress
 
+if TYPE_CHECKING:
+    from torch import nn
 
-def alpha_optimizer(parameters, learning_rate, weight_decay):
+    from engine.data_workers import BatchLoader
+    from engine.updates import OptimizerStep
+    from search.relaxation import Relaxation
+    from tasks.task import Metric
+
+
+def alpha_optimizer(
+    parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
+) -> torch.optim.Optimizer:
     """The published optimiser of BM-NAS's architecture parameters: Adam with betas (0.5, 0.999)."""
     return torch.optim.Adam(parameters, lr=learning_rate, betas=(0.5, 0.999), weight_decay=weight_decay)
 
@@ -32,28 +47,36 @@ class _Search:
         epochs: Epochs of the whole search.
     """
 
-    def __init__(self, relaxation, weights, alphas, loaders, device, epochs):
+    def __init__(
+        self,
+        relaxation: Relaxation,
+        weights: OptimizerStep,
+        alphas: OptimizerStep,
+        loaders: tuple[BatchLoader, BatchLoader],
+        device: torch.device,
+        epochs: int,
+    ) -> None:
         self.relaxation, self.weights, self.alphas = relaxation, weights, alphas
         self.weight_loader, self.architecture_loader = loaders
         self.device, self.epochs = device, epochs
 
-    def __call__(self, epoch):
+    def __call__(self, epoch: int) -> dict[str, Any]:
         self.relaxation.begin_epoch(epoch, self.epochs)
         record = self.run_epoch(epoch)
         if self.relaxation.generator is not None:
             check_same_on_all_ranks(self.relaxation.generator.get_state().numpy().tobytes(), "sampled paths")
         return record
 
-    def run_epoch(self, epoch):
+    def run_epoch(self, epoch: int) -> dict[str, Any]:
         """The steps of an epoch; returns its record."""
         raise NotImplementedError
 
-    def weight_step(self, batch, size=None):
+    def weight_step(self, batch: dict[str, Any], size: int | None = None) -> tuple[torch.Tensor, Any]:
         """Draw what runs, then update the weights; see `OptimizerStep.step`."""
         self.relaxation.draw(WEIGHTS)
         return self.weights.step(batch, size)
 
-    def architecture_step(self, batch, size=None):
+    def architecture_step(self, batch: dict[str, Any], size: int | None = None) -> tuple[torch.Tensor, Any]:
         """Draw what runs, then update the logits; see `OptimizerStep.step`."""
         self.relaxation.draw(ARCHITECTURE)
         self.alphas.begin()
@@ -75,11 +98,22 @@ class EpochwiseSearch(_Search):
         second_forward: See `train_one_epoch`; for the dev pass.
     """
 
-    def __init__(self, relaxation, weights, alphas, loaders, device, epochs, *, metric, second_forward=False):
+    def __init__(
+        self,
+        relaxation: Relaxation,
+        weights: OptimizerStep,
+        alphas: OptimizerStep,
+        loaders: tuple[BatchLoader, BatchLoader],
+        device: torch.device,
+        epochs: int,
+        *,
+        metric: Metric,
+        second_forward: bool = False,
+    ) -> None:
         super().__init__(relaxation, weights, alphas, loaders, device, epochs)
         self.metric, self.second_forward = metric, second_forward
 
-    def run_epoch(self, epoch):
+    def run_epoch(self, epoch: int) -> dict[str, Any]:
         """Both passes; returns ``{"train": {...}, "dev": {...}}``."""
         shared = {"metric": self.metric, "epoch": epoch, "device": self.device}
         train = train_one_epoch(self.weights, self.weight_loader, description="train", step=self.weight_step, **shared)
@@ -105,11 +139,22 @@ class InterleavedSearch(_Search):
         every: An architecture step follows every so many weight steps.
     """
 
-    def __init__(self, relaxation, weights, alphas, loaders, device, epochs, *, start=0, every=1):
+    def __init__(
+        self,
+        relaxation: Relaxation,
+        weights: OptimizerStep,
+        alphas: OptimizerStep,
+        loaders: tuple[BatchLoader, BatchLoader],
+        device: torch.device,
+        epochs: int,
+        *,
+        start: int = 0,
+        every: int = 1,
+    ) -> None:
         super().__init__(relaxation, weights, alphas, loaders, device, epochs)
         self.start, self.every = start, every
 
-    def run_epoch(self, epoch):
+    def run_epoch(self, epoch: int) -> dict[str, Any]:
         """The steps; returns the losses of ``train`` and, if there are architecture steps, of ``alphas``.
 
         Raises:

@@ -1,6 +1,15 @@
 """The published relaxation of BM-NAS: every candidate runs, weighted by a softmax (DARTS, Liu et al., ICLR 2019)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from search.relaxation import Relaxation
+
+if TYPE_CHECKING:
+    import torch
+
+    from search.choice import Choice
 
 
 class SoftmaxMixture(Relaxation):
@@ -10,9 +19,9 @@ class SoftmaxMixture(Relaxation):
         generator: Unused: nothing is drawn.
     """
 
-    def __init__(self, generator=None):
+    def __init__(self, generator: torch.Generator | None = None) -> None:
         super().__init__()
 
-    def weights(self, choice, logits):
+    def weights(self, choice: Choice, logits: torch.Tensor) -> torch.Tensor:
         """The softmax over the candidates."""
         return logits.softmax(-1)

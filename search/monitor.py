@@ -1,11 +1,24 @@
 """What a search reports of every epoch, when it may stop, and its result."""
 
+from __future__ import annotations
+
 import logging
 import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from engine.report import scores_of
 from engine.training import fit, with_state
 from util.plots import plot_probabilities
+
+if TYPE_CHECKING:
+    from engine.run import Run
+    from engine.training import BestEpoch
+    from models.architectures import Architecture
+    from models.bmnas.fusion_net import FusionNet
+    from models.genotypes import FusionGenotype
+    from models.mmnas.net import MultimodalNet
+    from search.loops import EpochwiseSearch, InterleavedSearch
 
 logger = logging.getLogger("mdarts")
 
@@ -23,12 +36,18 @@ class ArchitectureMonitor:
         start: The epoch, from 0, up to which standing still says nothing: architecture steps begin in it.
     """
 
-    def __init__(self, net, collapse, patience=0, start=0):
+    def __init__(
+        self,
+        net: FusionNet | MultimodalNet,
+        collapse: Callable[[Any, dict[str, Any]], list[str]],
+        patience: int = 0,
+        start: int = 0,
+    ) -> None:
         self.net, self.collapse, self.patience, self.start = net, collapse, patience, start
         # Epochs without a change: in a row, and of them those that patience counts.
         self.genotype, self.unchanged, self.waited = None, 0, 0
 
-    def record(self, epoch):
+    def record(self, epoch: int) -> dict[str, Any]:
         """Return the record of ``epoch``: genotype, probabilities, entropies, warnings, ``stable_epochs``, ``stop``."""
         genotype = self.net.genotype()
         same = genotype == self.genotype
@@ -49,7 +68,7 @@ class ArchitectureMonitor:
     def _is_over(self):
         return bool(self.patience) and self.waited >= self.patience
 
-    def reconsider(self, run):
+    def reconsider(self, run: Run) -> None:
         """Let a resumed run go on that had stopped, where its patience is larger now or counts anew.
 
         Args:
@@ -60,12 +79,12 @@ class ArchitectureMonitor:
         elif run.stopped:
             run.stopped = self._is_over()
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Last genotype and how long it has stood."""
         genotype = self.genotype.to_dict() if self.genotype else None
         return {"genotype": genotype, "unchanged": self.unchanged, "waited": self.waited}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
         kind = type(self.net.genotype())
         self.genotype = kind.from_dict(state["genotype"]) if state["genotype"] else None
@@ -73,14 +92,22 @@ class ArchitectureMonitor:
         self.waited = state.get("waited", self.unchanged)  # version 0.1.0 had no other count
 
 
-def save_architecture(run, genotype, epoch, title=None):
+def save_architecture(run: Run, genotype: FusionGenotype | Architecture, epoch: int, title: str | None = None) -> None:
     """Draw the genotype of ``epoch`` into the run folder."""
     run.write(f"architectures/epoch_{epoch}.svg", genotype.to_svg(title=title or f"epoch {epoch}"))
 
 
 def run_search(
-    run, search_epoch, monitor, selection, *, before_epoch=None, scorers=None, keep=save_architecture, facts
-):
+    run: Run,
+    search_epoch: EpochwiseSearch | InterleavedSearch,
+    monitor: ArchitectureMonitor,
+    selection: BestEpoch,
+    *,
+    before_epoch: Callable[[int], dict[str, Any]] | None = None,
+    scorers: Mapping[str, Callable[[Any], dict[str, float]]] | None = None,
+    keep: Callable[[Run, Any, int], None] = save_architecture,
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
     """Search for ``run.args.epochs`` epochs, or until the monitor says stop; returns the result's dict.
 
     Each epoch is logged with its architecture, can be interrupted and is resumed to the same result.
@@ -143,13 +170,13 @@ def _search_result(run, selection, net, facts):
     )
 
 
-def mean_entropy(rows):
+def mean_entropy(rows: Mapping[str, Mapping[str, float]]) -> float:
     """Mean entropy of the rows' distributions, in nats (log 2 for two undecided operations)."""
     entropies = [-sum(p * math.log(p) for p in row.values() if p > 0) for row in rows.values()]
     return sum(entropies) / len(entropies)
 
 
-def probability_panels(records):
+def probability_panels(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Arrange the probabilities of logged epochs for `util.plots.plot_probabilities`.
 
     A title whose rows would give more than `MOST_LINES` lines gets a panel for each row.

@@ -1,6 +1,16 @@
 """What a search strategy has to say: how undecided candidates act together, and how their logits learn."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import torch
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from search.choice import Choice, SearchSpace
 
 WEIGHTS, ARCHITECTURE = "weights", "architecture"
 
@@ -16,11 +26,11 @@ class Relaxation:
             None: a strategy that draws nothing.
     """
 
-    def __init__(self, generator=None):
+    def __init__(self, generator: torch.Generator | None = None) -> None:
         self.generator = generator
         self.choices = []
 
-    def attach(self, space):
+    def attach(self, space: SearchSpace) -> Relaxation:
         """Relax the choices of ``space``, a `search.choice.SearchSpace`; returns self.
 
         Strategies that draw begin with the strongest candidates.
@@ -31,16 +41,16 @@ class Relaxation:
             self.decide()
         return self
 
-    def begin_epoch(self, epoch, epochs):
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Set what changes over the search; ``epoch`` counts from 0 to ``epochs`` - 1."""
 
-    def draw(self, phase):
+    def draw(self, phase: str) -> None:
         """Draw what runs in the next step, of `WEIGHTS` or `ARCHITECTURE`."""
 
-    def decide(self):
+    def decide(self) -> None:
         """Let the strongest candidate of every choice give the output alone, until the next `draw`; draws nothing."""
 
-    def weights(self, choice, logits):
+    def weights(self, choice: Choice, logits: torch.Tensor) -> torch.Tensor:
         """Weights of the candidates in the output, with gradients to ``logits``.
 
         Args:
@@ -52,7 +62,14 @@ class Relaxation:
         """
         raise NotImplementedError
 
-    def combine(self, choice, candidates, logits, row=None, gates=None):
+    def combine(
+        self,
+        choice: Choice,
+        candidates: Sequence[Callable[[], Any]],
+        logits: torch.Tensor,
+        row: int | None = None,
+        gates: torch.Tensor | None = None,
+    ) -> Any:
         """The output of a choice.
 
         Args:
@@ -67,27 +84,27 @@ class Relaxation:
         weights = (weights if row is None else weights[row]).to(outputs[0].dtype)
         return sum(weights[k] * output for k, output in zip(running, outputs, strict=True))
 
-    def gradient_parameters(self):
+    def gradient_parameters(self) -> list[nn.Parameter]:
         """Parameters that the backward pass of an architecture step gives gradients."""
         return [choice.logits for choice in self.choices]
 
-    def finish_backward(self):
+    def finish_backward(self) -> None:
         """After the backward pass of an architecture step: give the logits the gradients that they lack."""
 
-    def finish_step(self):
+    def finish_step(self) -> None:
         """After the optimiser's step on the logits."""
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Position in the stream of random numbers."""
         return {"state": self.generator.get_state()} if self.generator else {}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
         if self.generator:
             self.generator.set_state(state["state"])
 
 
-def logits_on_cpu(choices):
+def logits_on_cpu(choices: Iterable[Choice]) -> list[torch.Tensor]:
     """Detached logits of the choices on the CPU, by one transfer: each one waits for the device."""
     logits = [choice.logits.detach() for choice in choices]
     if not logits:

@@ -1,17 +1,27 @@
 """The search strategies by name. A new one is a file with a `search.relaxation.Relaxation` and a line here."""
 
+from __future__ import annotations
+
+import argparse
 import ast
 import importlib
 import inspect
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from util.cli import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from search.relaxation import Relaxation
 
 # Beside ``published``, which is the family's own: `SoftmaxMixture` or `SampledGates`. Name -> module and class; the
 # module is imported when it is used, so that `--help` answers at once.
 STRATEGIES = {"gdas": "search.gdas:GDAS"}
 
 
-def add_strategy_flags(group):
+def add_strategy_flags(group: argparse._ArgumentGroup) -> None:
     """``--strategy`` and its options."""
     group.add_argument(
         "--strategy",
@@ -28,7 +38,9 @@ def add_strategy_flags(group):
     )
 
 
-def build_strategy(name, published, seed, options=()):
+def build_strategy(
+    name: str, published: Callable[[torch.Generator], Relaxation], seed: int, options: Sequence[str] = ()
+) -> Relaxation:
     """The relaxation that ``--strategy`` names.
 
     Args:

@@ -1,6 +1,11 @@
 """EgoGesture (RGB + depth -> gesture): its `FusionTask`, its published values, and the flags of its scripts."""
 
+from __future__ import annotations
+
+import argparse
+from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from datasets.ego import open_ego
 from datasets.ego.annotation import ANNOTATION_FILE
@@ -10,6 +15,10 @@ from models.backbones.ego import build_ego_backbone, build_ego_backbones
 from models.losses import cross_entropy
 from tasks.bmnas import flags
 from tasks.task import FusionTask, Modality
+
+if TYPE_CHECKING:
+    from models.backbones.resnext3d import ResNeXt101
+    from tasks.task import LabelledData
 
 # Values of the released scripts: of all, then of search and of found. Those of the paper's Table 8 are in
 # tasks/bmnas/paper_recipes.py.
@@ -51,7 +60,7 @@ DEMO = {
 }
 
 
-def recipe_parser(description, choice=True):
+def recipe_parser(description: str, choice: bool = True) -> tuple[arguments.RecipeParser, argparse._ArgumentGroup]:
     """Parser with the flags that all three scripts have, and its group of backbone flags, to be extended.
 
     ``choice`` as in `flags.add_backbone_flags`.
@@ -74,7 +83,7 @@ def recipe_parser(description, choice=True):
     return parser, backbones
 
 
-def open_split(args, split):
+def open_split(args: Namespace, split: str) -> LabelledData:
     """One split, as `datasets.ego.EgoGesture`; what weights are trained on is cropped at random."""
     return open_ego(
         args.datadir,
@@ -99,7 +108,7 @@ def _find_annotation(args):
     return in_checkpoints if in_checkpoints.exists() and not any(path.exists() for path in in_data) else None
 
 
-def build_backbones(args, weights=None):
+def build_backbones(args: Namespace, weights: str | None = None) -> dict[str, ResNeXt101]:
     """The colour and the depth network; ``weights="random"`` where a checkpoint of everything follows."""
     if weights == "random":
         return build_ego_backbones(args.num_outputs, weights="random", checkpointdir=args.checkpointdir)
@@ -112,7 +121,7 @@ def build_backbones(args, weights=None):
     )
 
 
-def build_unimodal_backbone(args, weights=None):
+def build_unimodal_backbone(args: Namespace, weights: str | None = None) -> ResNeXt101:
     """The network of ``--modality``: from scratch unless a checkpoint is named, or if ``weights`` is random."""
     checkpoint = None if weights == "random" else args.rgb_cp if args.modality == "rgb" else args.depth_cp
     return build_ego_backbone(args.modality, args.num_outputs, checkpoint, args.checkpointdir)

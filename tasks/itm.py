@@ -1,8 +1,13 @@
 """Image-text matching (Flickr30K, COCO): its `AttentionTask`, its published values, and the flags of its scripts."""
 
+from __future__ import annotations
+
 import json
 import logging
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from datasets.demo.scenes import make
 from datasets.itm import open_itm
@@ -18,6 +23,14 @@ from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by, make_once
 from tasks.mmnas.estimates import Pass
 from tasks.task import AttentionTask
 from util.cli import UserError
+
+if TYPE_CHECKING:
+    from datasets.itm import ITM
+    from engine.run import Run
+    from engine.updates import Precision
+    from models.architectures import Architecture
+    from models.mmnas.net import MultimodalNet
+    from tasks.task import QuestionData
 
 # Published values (specification section 9): of both scripts, then of search and of training.
 PUBLISHED = {
@@ -52,7 +65,7 @@ DEMO = {
 logger = logging.getLogger("mdarts")
 
 
-def recipe_parser(description):
+def recipe_parser(description: str) -> arguments.RecipeParser:
     """Parser with the flags that both scripts have."""
     parser, data = flags.recipe_parser(description)
     data.add_argument("--data", metavar="DIR", help="folder that datasets/prepare_itm.py wrote")
@@ -93,7 +106,7 @@ def recipe_parser(description):
     return parser
 
 
-def validate_args(args):
+def validate_args(args: Namespace) -> None:
     """Raise `UserError` where flags contradict each other."""
     if args.neg_hard > args.neg_rand:
         raise UserError(
@@ -101,7 +114,7 @@ def validate_args(args):
         )
 
 
-def open_search(args):
+def open_search(args: Namespace) -> dict[str, QuestionData]:
     """``train`` and ``held_out``, the first 80 % of the training images and the rest, and ``dev``, which is scored.
 
     Both parts share the negatives, which are mined among all training images, as in the original.
@@ -111,14 +124,14 @@ def open_search(args):
     return {name: whole.taken(part) for name, part in SEARCH_PARTS.items()} | {"dev": dev}
 
 
-def open_training(args):
+def open_training(args: Namespace) -> dict[str, QuestionData]:
     """``train``, ``dev`` and the test split."""
     train = _open(args, "train")
     fixed, test = metadata(train), TEST_SPLITS[train.dataset]
     return {"train": train, "dev": _open(args, "dev", fixed), test: _open(args, test, fixed)}
 
 
-def open_eval_split(args, known):
+def open_eval_split(args: Namespace, known: dict[str, Any] | None) -> tuple[str, QuestionData]:
     """Name and data of the split of ``--RUN``, in the words of a checkpoint's metadata: dev for val."""
     split = "dev" if args.RUN == "val" else TEST_SPLITS[_dataset(args, known)]
     return split, _open(args, split, known)
@@ -136,23 +149,25 @@ def _open(args, split, known=None):
     return open_itm(args.data, _dataset(args, known), split, **options, **fixed_by(known))
 
 
-def make_demo_data(folder):
+def make_demo_data(folder: Path) -> None:
     """Make the demo's data: synthetic scenes of coloured shapes."""
     make(folder.parent, tasks=("itm",))
 
 
-def metadata(data):
+def metadata(data: ITM) -> dict[str, Any]:
     """What a checkpoint carries: `common_metadata`, and of which data they are."""
     return common_metadata(data) | {"dataset": data.dataset}
 
 
-def build_net(args, metadata, architecture, trained=False):
+def build_net(
+    args: Namespace, metadata: dict[str, Any], architecture: Architecture | None, trained: bool = False
+) -> MultimodalNet:
     """The network; ``trained``: a checkpoint follows, so that no word vectors are looked up."""
     head = MatchingHead(args.hsize, args.drpt)
     return networks.build_net(args, architecture, head, metadata, trained, MatchingNet)
 
 
-def metric_text(args):
+def metric_text(args: Namespace) -> str:
     """What the recalls mean, in words."""
     return (
         "recall at 1, 5 and 10, median and mean rank over all images and captions of the split, five captions per "
@@ -164,13 +179,13 @@ def _pair_scorer(args, run, net, data, precision):
     return PairScorer(net, data, run.device, precision, pairs=args.eval_pairs, hold=args.eval_captions)
 
 
-def build_scorer(args, run, data, precision, split):
+def build_scorer(args: Namespace, run: Run, data: ITM, precision: Precision, split: str) -> Retrieval:
     """`Retrieval` of one split: function net -> scores."""
     fold = FOLD if data.dataset == "coco" and data.num_images > FOLD else None
     return Retrieval(lambda net: _pair_scorer(args, run, net, data, precision), split, fold)
 
 
-def estimate_passes(args, data, scored):
+def estimate_passes(args: Namespace, data: Mapping[str, ITM], scored: Sequence[str]) -> list[Pass]:
     """Scoring of all pairs of the splits, and mining.
 
     As if every pair were a forward of its own: more than it is, as captions are encoded and images projected once.
@@ -183,7 +198,7 @@ def estimate_passes(args, data, scored):
     return [Pass(title, like, size, count, 0.0) for title, count in pairs.items()]
 
 
-def before_epoch(args, run, net, data, precision):
+def before_epoch(args: Namespace, run: Run, net: MatchingNet, data: Mapping[str, ITM], precision: Precision) -> Mining:
     """`Mining` of the training split's hard negatives."""
     train = data["train"]
     if not train.has_boxes and net.backbone.can_use_relation:
@@ -196,7 +211,7 @@ def before_epoch(args, run, net, data, precision):
     return Mining(_pair_scorer(args, run, net, train, precision), args.seed, candidates=args.neg_rand, **turns)
 
 
-def write_predictions(args, run, data, scorer):
+def write_predictions(args: Namespace, run: Run, data: ITM, scorer: Retrieval) -> list[str]:
     """Write the best captions of every image and the best images of every caption; returns the paths.
 
     A caption is named by its image's id and its number, ``<id>#0`` to ``<id>#4``. ``retrieval.txt`` has the lines

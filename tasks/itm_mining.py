@@ -1,7 +1,10 @@
 """Mining of hard negatives (specification section 8): the random candidates that the network scores highest."""
 
+from __future__ import annotations
+
 import logging
 import time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,10 +14,13 @@ from search.gates import draw_path
 from tasks.itm_pairs import own_share
 from util.distributed import gather
 
+if TYPE_CHECKING:
+    from tasks.itm_pairs import PairScorer
+
 logger = logging.getLogger("mdarts")
 
 
-def mine(scorer, key, *, candidates):
+def mine(scorer: PairScorer, key: tuple[int, ...], *, candidates: int) -> tuple[tuple[np.ndarray, ...], int]:
     """Tables of hard negatives of a whole split; every process finds a share, and all get everything.
 
     Args:
@@ -67,12 +73,21 @@ class Mining:
             those that ``every`` divides, as in the original.
     """
 
-    def __init__(self, scorer, seed, *, candidates, start=0, every=1, period_from="start"):
+    def __init__(
+        self,
+        scorer: PairScorer,
+        seed: int,
+        *,
+        candidates: int,
+        start: int = 0,
+        every: int = 1,
+        period_from: str = "start",
+    ) -> None:
         self.scorer, self.seed = scorer, seed
         self.candidates, self.start, self.every = candidates, start, every
         self.offset = start if period_from == "start" else 0
 
-    def __call__(self, epoch):
+    def __call__(self, epoch: int) -> dict[str, dict[str, float]]:
         """Renew the tables for an epoch; returns ``{"mining": {"seconds": s, "pairs": p}}`` where it mined."""
         negatives = self.scorer.data.negatives
         if epoch < self.start:
@@ -91,10 +106,10 @@ class Mining:
         logger.info("epoch %d: hard negatives of %s pairs in %.1f s", epoch, f"{pairs:,}", seconds)
         return {"mining": {"seconds": seconds, "pairs": float(pairs)}}
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """The tables: not every epoch renews them."""
         return self.scorer.data.negatives.state_dict()
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue with the tables of `state_dict`."""
         self.scorer.data.negatives.load_state_dict(state)

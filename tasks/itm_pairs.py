@@ -1,6 +1,10 @@
 """Scoring pairs of images and captions of a whole split: each caption encoded once, memory bounded by two numbers."""
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -8,6 +12,11 @@ import torch
 from engine.loading import to_device
 from util.distributed import gather, rank, world_size
 from util.progress import progress
+
+if TYPE_CHECKING:
+    from datasets.itm import ITM
+    from engine.updates import Precision
+    from models.mmnas.matching import Captions, MatchingNet
 
 # Images that are projected together; more where more pairs are scored at once.
 _IMAGES = 64
@@ -17,7 +26,7 @@ _TOGETHER = 4
 _LISTED = 2**21
 
 
-def own_share(count):
+def own_share(count: int) -> np.ndarray:
     """Numbers of ``count`` items that this process works on: int64 (m,), in a row."""
     return np.array_split(np.arange(count), world_size())[rank()]
 
@@ -37,12 +46,14 @@ class PairScorer:
         hold: Captions that are kept encoded. Memory: words x H numbers for each, 25 KB at H = 512.
     """
 
-    def __init__(self, net, data, device, precision, *, pairs, hold):
+    def __init__(
+        self, net: MatchingNet, data: ITM, device: torch.device, precision: Precision, *, pairs: int, hold: int
+    ) -> None:
         self.net, self.data, self.device, self.precision = net, data, device, precision
         self.pairs, self.hold = pairs, hold
 
     @contextlib.contextmanager
-    def scoring(self):
+    def scoring(self) -> Iterator[PairScorer]:
         """Evaluation mode without gradients; afterwards the mode is what it was."""
         training = self.net.training
         self.net.eval()
@@ -52,7 +63,7 @@ class PairScorer:
         finally:
             self.net.train(training)
 
-    def blocks(self, captions):
+    def blocks(self, captions: np.ndarray) -> Iterator[tuple[np.ndarray, Captions]]:
         """Go through ``captions`` int64 (m,) in blocks; yields numbers of captions (sorted by length), `Captions`."""
         from models.mmnas.matching import Captions
 
@@ -66,7 +77,7 @@ class PairScorer:
             )
             yield held, Captions.joined([self.net.encode(part.to(self.device)) for part in tokens])
 
-    def score(self, captions, image, place, title=None):
+    def score(self, captions: Captions, image: np.ndarray, place: np.ndarray, title: str | None = None) -> np.ndarray:
         """Scores of P pairs.
 
         Args:
@@ -114,7 +125,7 @@ class PairScorer:
         scores[order] = torch.cat(found).cpu().numpy()[real]
         return scores
 
-    def matrix(self, images, title):
+    def matrix(self, images: np.ndarray, title: str) -> np.ndarray:
         """Scores of the images ``images`` int64 (m,) with every caption: float32 (m, 5 n)."""
         found = np.empty((len(images), len(self.data.lengths())), dtype=np.float32)
         with self.scoring():
@@ -141,11 +152,11 @@ class Retrieval:
         scores: What the last call returned.
     """
 
-    def __init__(self, build, title, fold=None):
+    def __init__(self, build: Callable[[MatchingNet], PairScorer], title: str, fold: int | None = None) -> None:
         self._build, self._title, self._fold = build, title, fold
         self.matrix = self.scores = None
 
-    def __call__(self, net):
+    def __call__(self, net: MatchingNet) -> dict[str, float]:
         """Scores of the network: dict of `metrics.retrieval.retrieval_scores`."""
         from metrics.retrieval import retrieval_scores
 

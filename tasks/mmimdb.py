@@ -1,5 +1,11 @@
 """MM-IMDB (poster + plot -> genres): its `FusionTask`, its published values, and the flags of its scripts."""
 
+from __future__ import annotations
+
+import argparse
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
 from datasets.mmimdb import open_mmimdb
 from engine import arguments
 from metrics.classification import MultilabelF1
@@ -9,6 +15,11 @@ from models.losses import binary_cross_entropy
 from tasks.bmnas import flags
 from tasks.task import FusionTask, Modality
 from util.cli import UserError
+
+if TYPE_CHECKING:
+    from models.backbones.maxout_mlp import MaxOutMLP
+    from models.backbones.vgg import VGG19Taps
+    from tasks.task import LabelledData
 
 # Values of both released scripts. Those of the paper's Table 8 are in tasks/bmnas/paper_recipes.py.
 PUBLISHED = {
@@ -44,7 +55,7 @@ DEMO = {
 }
 
 
-def recipe_parser(description):
+def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._ArgumentGroup]:
     """Parser with the flags that all three scripts have, and its group of backbone flags, to be extended."""
     parser, backbones = flags.recipe_parser(description, {"image": "image", "text": "text"}, "--vgg_weights")
     task = parser.add_argument_group("task")
@@ -58,12 +69,12 @@ def recipe_parser(description):
     return parser, backbones
 
 
-def open_split(args, split):
+def open_split(args: Namespace, split: str) -> LabelledData:
     """One split, as `datasets.mmimdb.MMIMDB`."""
     return open_mmimdb(args.datadir, split, args.small_dataset)
 
 
-def pool(args):
+def pool(args: Namespace) -> tuple[int, int]:
     """The reshape layers' pool: a square of ``--L`` positions.
 
     Raises:
@@ -75,7 +86,7 @@ def pool(args):
         raise UserError(f"--L {args.L}: {error}") from None
 
 
-def build_backbones(args, weights=None):
+def build_backbones(args: Namespace, weights: str | None = None) -> dict[str, VGG19Taps | MaxOutMLP]:
     """The image and the text network; ``weights="random"`` where a checkpoint of everything follows."""
     if weights == "random":
         return build_mmimdb_backbones(args.num_outputs, weights="random")
@@ -88,7 +99,7 @@ def build_backbones(args, weights=None):
     )
 
 
-def build_unimodal_backbone(args, weights=None):
+def build_unimodal_backbone(args: Namespace, weights: str | None = None) -> VGG19Taps | MaxOutMLP:
     """The network of ``--modality``: the image network from its usual weights, the text network from scratch."""
     if args.modality == "image":
         return build_image_backbone(args.num_outputs, weights or args.backbone_weights, args.vgg_weights, args.image_cp)

@@ -1,5 +1,11 @@
 """NTU RGB+D 60 (video + skeleton -> action): its `FusionTask`, its published values, and the flags of its scripts."""
 
+from __future__ import annotations
+
+import argparse
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
 from datasets.ntu import open_ntu
 from engine import arguments
 from metrics.classification import Accuracy
@@ -7,6 +13,11 @@ from models.backbones.ntu import build_ntu_backbones, build_rgb_backbone, build_
 from models.losses import cross_entropy
 from tasks.bmnas import flags
 from tasks.task import FusionTask, Modality
+
+if TYPE_CHECKING:
+    from models.backbones.hcn import SkeletonHCN
+    from models.backbones.inflated_resnet import InflatedResNet50
+    from tasks.task import LabelledData
 
 # Values of the released scripts: of all, then of search and of found. Those of the paper's Table 8 are in
 # tasks/bmnas/paper_recipes.py.
@@ -52,7 +63,7 @@ DEMO = {
 }
 
 
-def recipe_parser(description):
+def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._ArgumentGroup]:
     """Parser with the flags that all three scripts have, and its group of backbone flags, to be extended."""
     parser, backbones = flags.recipe_parser(description, {"rgb": "video", "ske": "skeleton"}, "--resnet_weights")
     flags.add_checkpointdir_flag(backbones)
@@ -91,7 +102,7 @@ def recipe_parser(description):
     return parser, backbones
 
 
-def add_search_split_flag(parser):
+def add_search_split_flag(parser: arguments.RecipeParser) -> None:
     """Which subjects weight steps see in the search."""
     parser.add_argument(
         "--train_split",
@@ -101,7 +112,7 @@ def add_search_split_flag(parser):
     )
 
 
-def open_split(args, split):
+def open_split(args: Namespace, split: str) -> LabelledData:
     """One split, as `datasets.ntu.NTU`; what weights are trained on is cropped at random."""
     return open_ntu(
         args.datadir,
@@ -117,7 +128,7 @@ def open_split(args, split):
     )
 
 
-def build_backbones(args, weights=None):
+def build_backbones(args: Namespace, weights: str | None = None) -> dict[str, InflatedResNet50 | SkeletonHCN]:
     """The video and the skeleton network; ``weights="random"`` where a checkpoint of everything follows."""
     options = {"checkpointdir": args.checkpointdir, "dropout": args.drpt, "pool": args.visual_pool}
     if weights == "random":
@@ -132,7 +143,7 @@ def build_backbones(args, weights=None):
     )
 
 
-def build_unimodal_backbone(args, weights=None):
+def build_unimodal_backbone(args: Namespace, weights: str | None = None) -> InflatedResNet50 | SkeletonHCN:
     """The network of ``--modality``: the video network from its usual weights, the skeleton network from scratch."""
     if args.modality == "skeleton":
         return build_skeleton_backbone(args.num_outputs, args.ske_cp, args.checkpointdir, dropout=args.drpt)

@@ -1,7 +1,10 @@
 """The result of a run, for notebooks and prompts: it shows itself as a table."""
 
+from __future__ import annotations
+
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from engine.report import with_present_names
 from models.architectures import Architecture
@@ -12,7 +15,7 @@ from util.files import read_json
 FILE_NAME = "result.json"
 
 
-def load_result(run):
+def load_result(run: Path | str) -> Result:
     """Read what a run has reported.
 
     Args:
@@ -51,15 +54,17 @@ class Result:
         architecture: The `FusionGenotype` or `Architecture`, which draws itself; None where there is none.
     """
 
-    def __init__(self, folder, values, architecture):
+    def __init__(
+        self, folder: Path, values: dict[str, Any], architecture: Architecture | FusionGenotype | None
+    ) -> None:
         self.folder, self.values, self.architecture = folder, values, architecture
 
     @property
-    def scores(self):
+    def scores(self) -> dict[str, dict[str, float]]:
         """Split -> {score: float}."""
         return self.values["metrics"]
 
-    def table(self):
+    def table(self) -> list[list[str]]:
         """Rows of str: a head, then one row per split with its number of samples and its scores."""
         names = list(dict.fromkeys(name for scores in self.scores.values() for name in scores))
         samples = self.values.get("data", {}).get("samples", {})
@@ -69,7 +74,7 @@ class Result:
             rows.append([split, size, *(_shown(scores[name]) if name in scores else "" for name in names)])
         return rows
 
-    def facts(self):
+    def facts(self) -> dict[str, str]:
         """What the scores rest on: name -> str."""
         values, data = self.values, self.values.get("data", {})
         synthetic = " (synthetic)" if data.get("synthetic") else ""
@@ -84,7 +89,7 @@ class Result:
         }
         return {name: text for name, text in shown.items() if text}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         rows = self.table()
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,6 +1,10 @@
 """Visual grounding (RefCOCO, RefCOCO+, RefCOCOg): its `AttentionTask`, published values, and flags of its scripts."""
 
+from __future__ import annotations
+
+from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from datasets.demo.scenes import make
 from datasets.vgd import open_vgd
@@ -14,6 +18,15 @@ from tasks.mmnas.checkpoints import write_predicted
 from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by, make_once
 from tasks.task import AttentionTask
 from util.cli import UserError
+
+if TYPE_CHECKING:
+    from datasets.vgd import VGD
+    from engine.run import Run
+    from engine.training import Evaluation
+    from engine.updates import Precision
+    from models.architectures import Architecture
+    from models.mmnas.net import MultimodalNet
+    from tasks.task import QuestionData
 
 # Published values (specification section 9): of both scripts, then of search and of training.
 PUBLISHED = {**flags.CONSTANTS, "data": "data/vgd", "out_dir": "final_exp/vgd", "batchsize_per_process": 64}
@@ -40,7 +53,7 @@ DEMO = {
 }
 
 
-def recipe_parser(description):
+def recipe_parser(description: str) -> arguments.RecipeParser:
     """Parser with the flags that both scripts have."""
     parser, data = flags.recipe_parser(description)
     data.add_argument("--data", metavar="DIR", help="folder of <dataset>/*.json, and store/ or .npz features")
@@ -84,12 +97,12 @@ def recipe_parser(description):
     return parser
 
 
-def open_search(args):
+def open_search(args: Namespace) -> dict[str, QuestionData]:
     """Data of the weight steps and of the architecture steps: the first 80 % and the rest of train."""
     return {name: _open(args, "train", part=part) for name, part in SEARCH_PARTS.items()}
 
 
-def open_training(args):
+def open_training(args: Namespace) -> dict[str, QuestionData]:
     """``train`` (the splits of --SPLIT), ``val`` unless trained on, and the test splits of the data set."""
     data = {"train": _open(args, args.SPLIT)}
     fixed = metadata(data["train"])
@@ -97,7 +110,7 @@ def open_training(args):
     return data | {split: _open(args, split, fixed) for split in scored if split not in args.SPLIT.split("+")}
 
 
-def open_eval_split(args, known):
+def open_eval_split(args: Namespace, known: dict[str, Any] | None) -> tuple[str, QuestionData]:
     """Name and data of the split of ``--RUN`` and ``--TEST_SPLIT``, in the words of a checkpoint's metadata."""
     if args.RUN == "val":
         return "val", _open(args, "val", known)
@@ -118,29 +131,31 @@ def _open(args, split, known=None, part=None):
     return open_vgd(args.data, dataset, split, part=part, **options, **fixed_by(known))
 
 
-def make_demo_data(folder):
+def make_demo_data(folder: Path) -> None:
     """Make the demo's data: synthetic scenes of coloured shapes."""
     make(folder.parent, tasks=("vgd",))
 
 
-def metadata(data):
+def metadata(data: VGD) -> dict[str, Any]:
     """What a checkpoint carries: `common_metadata`, and of which data they are."""
     return common_metadata(data) | {"dataset": data.options["dataset"]}
 
 
-def build_net(args, metadata, architecture, trained=False):
+def build_net(
+    args: Namespace, metadata: dict[str, Any], architecture: Architecture | None, trained: bool = False
+) -> MultimodalNet:
     """The network; ``trained``: a checkpoint follows, so that no word vectors are looked up."""
     choices = {"scores_loss": args.scores_loss, "padded_regions": args.padded_regions}
     head = GroundingHead(args.hsize, args.drpt, **choices)
     return networks.build_net(args, architecture, head, metadata, trained)
 
 
-def loss(args):
+def loss(args: Namespace) -> GroundingLoss:
     """The `GroundingLoss` of the flags."""
     return GroundingLoss(args.scores_loss, args.loss_lambda, args.overlap_threshold, args.iou)
 
 
-def metric_text(args):
+def metric_text(args: Namespace) -> str:
     """What the accuracy means, in words."""
     boxes = {"pixels": "boxes count whole pixels", "continuous": "boxes are their edges"}
     padding = {"ignore": "are never chosen", "score": "are scored and chosen like any other"}
@@ -150,12 +165,12 @@ def metric_text(args):
     )
 
 
-def build_scorer(args, run, data, precision, split):
+def build_scorer(args: Namespace, run: Run, data: VGD, precision: Precision, split: str) -> Evaluation:
     """Accuracy of a network on one split: function net -> scores."""
     return networks.scorer(args, run, data, precision, split, loss(args), GroundingAccuracy(args.iou))
 
 
-def write_predictions(args, run, data, scorer):
+def write_predictions(args: Namespace, run: Run, data: VGD, scorer: Evaluation) -> list[str]:
     """Write the box of every expression beside the expression and the overlap with the true box; returns the paths."""
     found = scorer.metric.results()
     # Several data sets and splits are tested: none may take another's place.

@@ -1,7 +1,11 @@
 """Visual question answering (VQA v2): its `AttentionTask`, its published values, and the flags of its scripts."""
 
+from __future__ import annotations
+
 import logging
+from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from datasets.prepare_easy_vqa import main as prepare_easy_vqa
 from datasets.prepare_vqa import main as prepare_vqa
@@ -17,6 +21,15 @@ from tasks.mmnas import flags, networks
 from tasks.mmnas.checkpoints import write_predicted
 from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by, make_once
 from tasks.task import AttentionTask
+
+if TYPE_CHECKING:
+    from datasets.vqa import VQA
+    from engine.run import Run
+    from engine.training import Evaluation
+    from engine.updates import Precision
+    from models.architectures import Architecture
+    from models.mmnas.net import MultimodalNet
+    from tasks.task import QuestionData
 
 # Published values (specification section 9): of both scripts, then of search and of training.
 PUBLISHED = {**flags.CONSTANTS, "data": "data/vqa", "out_dir": "final_exp/vqa", "batchsize_per_process": 64}
@@ -44,7 +57,7 @@ DEMO = {
 logger = logging.getLogger("mdarts")
 
 
-def recipe_parser(description):
+def recipe_parser(description: str) -> arguments.RecipeParser:
     """Parser with the flags that both scripts have."""
     parser, data = flags.recipe_parser(description)
     data.add_argument("--data", metavar="DIR", help="folder with annotations/ and store/ or .npz features")
@@ -63,12 +76,12 @@ def recipe_parser(description):
     return parser
 
 
-def open_search(args):
+def open_search(args: Namespace) -> dict[str, QuestionData]:
     """Data of the weight steps and of the architecture steps: the first 80 % and the rest of train."""
     return {name: _open(args, "train", part=part) for name, part in SEARCH_PARTS.items()}
 
 
-def open_training(args):
+def open_training(args: Namespace) -> dict[str, QuestionData]:
     """``train`` (the splits of --SPLIT), and what can be scored: ``val`` unless trained on, ``test`` if annotated."""
     data = {"train": _open(args, args.SPLIT)}
     fixed = metadata(data["train"])
@@ -79,7 +92,7 @@ def open_training(args):
     return data
 
 
-def open_eval_split(args, known):
+def open_eval_split(args: Namespace, known: dict[str, Any] | None) -> tuple[str, QuestionData]:
     """Name and data of the split of ``--RUN``, in the words and answers of a checkpoint's metadata."""
     return args.RUN, _open(args, args.RUN, known)
 
@@ -98,36 +111,38 @@ def _open(args, split, known=None, part=None):
     return open_vqa(args.data, split, part=part, **options)
 
 
-def make_demo_data(folder):
+def make_demo_data(folder: Path) -> None:
     """Make the demo's data: easy-VQA, real pictures and questions."""
     prepare_easy_vqa(["--out", str(folder)])
     prepare_vqa(["--data", str(folder), "--out", str(folder / "store")])
 
 
-def metadata(data):
+def metadata(data: VQA) -> dict[str, Any]:
     """What a checkpoint carries: `common_metadata` and the answers."""
     return common_metadata(data) | {"answers": data.answers.to_dict()}
 
 
-def build_net(args, metadata, architecture, trained=False):
+def build_net(
+    args: Namespace, metadata: dict[str, Any], architecture: Architecture | None, trained: bool = False
+) -> MultimodalNet:
     """The network; ``trained``: a checkpoint follows, so that no word vectors are looked up."""
     head = AnswerHead(args.hsize, args.drpt, len(AnswerTable.from_dict(metadata.get("answers"))))
     return networks.build_net(args, architecture, head, metadata, trained)
 
 
-def metric_text(args):
+def metric_text(args: Namespace) -> str:
     """What the accuracy means, in words."""
     ways = {"original": "as the original's evaluator does", "official": "as the toolkit's present version does"}
     return f"VQA accuracy against ten annotators, computed {ways[args.metric]} (--metric {args.metric})"
 
 
-def build_scorer(args, run, data, precision, split):
+def build_scorer(args: Namespace, run: Run, data: VQA, precision: Precision, split: str) -> Evaluation:
     """VQA accuracy of a network on one split: function net -> scores."""
     metric = VQAAccuracy(data.answers.names, data.question_ids, data.ground_truth(), args.metric)
     return networks.scorer(args, run, data, precision, split, summed_binary_cross_entropy, metric)
 
 
-def write_predictions(args, run, data, scorer):
+def write_predictions(args: Namespace, run: Run, data: VQA, scorer: Evaluation) -> list[str]:
     """Write the answers of the split in the evaluation server's form; returns the paths.
 
     The log says so where they are not answers to every question of the split: the server refuses such a file.

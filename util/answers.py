@@ -18,7 +18,7 @@ MOST_PERIODS = 32
 
 
 @functools.cache
-def contractions():
+def contractions() -> dict[str, str]:
     """dict of lower-case spellings without apostrophe -> with it (BSD 2-Clause data of the VQA toolkit).
 
     Keys with capitals never match, since words are lower-cased before the look-up; they are kept as they came.
@@ -27,7 +27,7 @@ def contractions():
     return json.loads(path.read_text(encoding="utf-8"))["map"]
 
 
-def strip_punctuation(text):
+def strip_punctuation(text: str) -> str:
     """The punctuation pass.
 
     Each of ``; / [ ] " { } ( ) = + \\ _ - > < @ ` , ? !`` is deleted where it stands beside a space anywhere in
@@ -43,7 +43,7 @@ def strip_punctuation(text):
     return PERIOD.sub("", result, count=MOST_PERIODS)
 
 
-def normalise_words(text):
+def normalise_words(text: str) -> str:
     """The digit and article pass.
 
     Lower case, number words none, zero to ten as digits, no articles, apostrophes put into contractions, single spaces.
@@ -53,6 +53,6 @@ def normalise_words(text):
     return " ".join(table.get(word, word) for word in words if word not in ARTICLES)
 
 
-def normalise_answer(text):
+def normalise_answer(text: str) -> str:
     """What makes two answers the same class: both passes, then no commas. An article alone becomes ''."""
     return normalise_words(strip_punctuation(text)).replace(",", "")

@@ -1,8 +1,12 @@
 """Arrays in files: read so that whatever is wrong with one is one kind of error, written by rows."""
 
+from __future__ import annotations
+
 import math
 import zlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +17,7 @@ class DamagedArray(Exception):
     """A file that holds no array; the message follows the file's name in a sentence."""
 
 
-def read_array(path, *, mapped=True):
+def read_array(path: Path | str, *, mapped: bool = True) -> np.ndarray:
     """The array of a ``.npy`` file, read only and by memory map, or (``mapped`` false) as a copy in memory.
 
     Raises:
@@ -31,12 +35,12 @@ def read_array(path, *, mapped=True):
     return array
 
 
-def sums_of(folder, names):
+def sums_of(folder: Path | str, names: Iterable[str]) -> dict[str, int]:
     """Check sums of files, for `check_sums`: dict name -> CRC-32."""
     return {name: _crc(Path(folder) / name) for name in names}
 
 
-def check_sums(folder, sums):
+def check_sums(folder: Path | str, sums: Any) -> Path | None:
     """The first file of ``sums``, made by `sums_of`, that is not as it was then; None where all are.
 
     Stores of older versions have no sums (None). A file that is missing is not looked at: whoever opens it says so.
@@ -48,7 +52,7 @@ def check_sums(folder, sums):
     return None
 
 
-def _crc(path):
+def _crc(path: Path | str) -> int:
     crc = 0
     with open(path, "rb") as file:
         while piece := file.read(1 << 20):
@@ -71,7 +75,7 @@ class MappedFile:
         UserError: the file is missing or damaged.
     """
 
-    def __init__(self, path, remedy, dtype=None):
+    def __init__(self, path: Path | str, remedy: str, dtype: Any = None) -> None:
         self._path, self._remedy = path, remedy
         try:
             mapped = read_array(path) if dtype is None else np.memmap(path, dtype=dtype, mode="r")
@@ -83,11 +87,11 @@ class MappedFile:
             raise self._fault(f"is damaged or cut short ({' '.join(str(error).split())})") from None
         self._map, self._array = mapped._mmap, mapped.view(np.ndarray)
 
-    def _fault(self, reason):
+    def _fault(self, reason: object) -> UserError:
         return UserError(f"{self._path} {reason}; {self._remedy}")
 
     @property
-    def array(self):
+    def array(self) -> np.ndarray:
         """The numbers: an array that must not be written to.
 
         Raises:
@@ -109,12 +113,12 @@ class NpyFile:
         path: The file.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._file = None
 
     @property
-    def array(self):
+    def array(self) -> np.ndarray:
         """The memory map (read only).
 
         Raises:
@@ -124,13 +128,13 @@ class NpyFile:
             self._file = MappedFile(self.path, "delete its folder, so that it is made again")
         return self._file.array
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: Any) -> np.ndarray:
         return self.array[rows]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.array)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         # A pickled memory map would carry the whole file.
         return {"path": self.path, "_file": None}
 
@@ -145,21 +149,21 @@ class NpyWriter:
         shape: Shape of the whole array, rows first.
     """
 
-    def __init__(self, path, shape):
+    def __init__(self, path: Path | str, shape: Sequence[int]) -> None:
         self._path, self._shape = Path(path), tuple(map(int, shape))
         self._file, self._start = None, 0
 
-    def __enter__(self):
+    def __enter__(self) -> NpyWriter:
         self._file = open(self._path, "wb")
         header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": self._shape}
         np.lib.format.write_array_header_1_0(self._file, header)
         self._start = self._file.tell()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def __setitem__(self, rows, values):
+    def __setitem__(self, rows: slice, values: np.ndarray) -> None:
         """Write the rows ``rows``, a slice, from an array of their shape."""
         if values.shape != (rows.stop - rows.start, *self._shape[1:]):
             raise ValueError(f"{values.shape} does not fit {rows.stop - rows.start} rows of {self._shape}")

@@ -13,7 +13,7 @@ CONVENTIONS = ("pixels", "continuous")
 STDS = (0.1, 0.1, 0.2, 0.2)
 
 
-def overlaps(boxes, others, convention="pixels"):
+def overlaps(boxes: torch.Tensor, others: torch.Tensor, convention: str = "pixels") -> torch.Tensor:
     """Intersection over union of every box with every other one.
 
     Args:
@@ -41,13 +41,13 @@ def overlaps(boxes, others, convention="pixels"):
     return function(boxes, others)
 
 
-def _centres_and_sizes(boxes):
+def _centres_and_sizes(boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     boxes = boxes.double()
     sizes = boxes[..., 2:] - boxes[..., :2] + 1
     return boxes[..., :2] + 0.5 * sizes, sizes
 
 
-def encode_boxes(boxes, goals):
+def encode_boxes(boxes: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:
     """The offsets that lead from ``boxes`` to ``goals``: what a network regresses.
 
     With centres c and sizes s (both with the + 1 of `CONVENTIONS`' pixels): (c_goal - c) / s and log(s_goal / s),
@@ -65,7 +65,7 @@ def encode_boxes(boxes, goals):
     return offsets / offsets.new_tensor(STDS)
 
 
-def decode_boxes(boxes, offsets):
+def decode_boxes(boxes: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """The boxes that ``offsets`` lead to from ``boxes``.
 
     NOTE: as in the original the + 1 of the sizes is not taken back, so that encoding and decoding a box gives it
@@ -84,7 +84,7 @@ def decode_boxes(boxes, offsets):
     return torch.cat([centres - 0.5 * sizes, centres + 0.5 * sizes], dim=-1)
 
 
-def clip_boxes(boxes, image_size):
+def clip_boxes(boxes: torch.Tensor, image_size: torch.Tensor) -> torch.Tensor:
     """``boxes`` within their images: x in 0..W - 1 and y in 0..H - 1.
 
     Args:

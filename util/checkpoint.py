@@ -1,8 +1,13 @@
 """Checkpoints: written atomically, read without running code, loaded with a clear word on what does not fit."""
 
+from __future__ import annotations
+
 import pickle
 import re
 import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -10,8 +15,11 @@ import torch
 from util.cli import UserError, is_out_of_memory
 from util.files import atomic_path
 
+if TYPE_CHECKING:
+    from torch import nn
 
-def save_checkpoint(path, value):
+
+def save_checkpoint(path: Path | str, value: Any) -> None:
     """Write ``value`` (tensors, numbers, strings, lists and dicts of them) with `torch.save`, atomically."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         try:
@@ -23,7 +31,7 @@ def save_checkpoint(path, value):
             raise
 
 
-def load_checkpoint(path):
+def load_checkpoint(path: Path | str) -> Any:
     """Read a checkpoint onto the CPU; nothing in the file can run.
 
     Single numbers and texts of numpy, such as the best accuracy of the original code, become plain Python ones.
@@ -111,7 +119,7 @@ _NUMPY_SCALARS = [
 _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 
 
-def load_state_dict_file(path):
+def load_state_dict_file(path: Path | str) -> dict[str, torch.Tensor]:
     """Read a state dict, bare or the ``state_dict`` of a checkpoint; a prefix ``module.`` (of DataParallel) goes.
 
     Raises:
@@ -124,7 +132,7 @@ def load_state_dict_file(path):
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
-def load_weights(module, state, source):
+def load_weights(module: nn.Module, state: Mapping[str, Any], source: object) -> None:
     """Load ``state`` strictly into ``module``.
 
     Raises:
@@ -152,7 +160,7 @@ def load_weights(module, state, source):
     module.load_state_dict(state)
 
 
-def _fault(name, keys, shown=3):
+def _fault(name: str, keys: Sequence[str], shown: int = 3) -> str:
     if not keys:
         return ""
     more = f", ... {len(keys) - shown} more" if len(keys) > shown else ""

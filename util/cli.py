@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from collections.abc import Callable
 
 # How torch and the system say that memory has run out; torch has no exception of its own for a CPU's.
 _MEMORY_SIGNS = ("out of memory", "allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -22,14 +23,14 @@ class UserError(Exception):
     """
 
 
-def is_out_of_memory(error):
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory has run out: by its type or in words, never by saying nothing."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in _MEMORY_SIGNS)
 
 
-def run_cli(main):
+def run_cli(main: Callable[[], object]) -> None:
     """Run ``main()`` as a script: user errors exit with 2, an interrupt with 130; other errors keep their traceback.
 
     Of several processes that were started together only the first reports an interrupt, which reaches all of them.
@@ -56,7 +57,7 @@ def run_cli(main):
         sys.exit(2)
 
 
-def _known(error):
+def _known(error: BaseException) -> str | None:
     """One line on what the machine, and not the program, lacks; None for any other error."""
     if died := dead_worker(error):
         return died
@@ -71,7 +72,7 @@ def _known(error):
     return None
 
 
-def dead_worker(error):
+def dead_worker(error: BaseException) -> str | None:
     """One line about the `RuntimeError` by which torch reports that a data worker died; None for any other error.
 
     torch raises it from a signal handler, so it can come out of any line of the main process.
@@ -102,7 +103,7 @@ def _print_any_name():
             stream.reconfigure(errors="backslashreplace")
 
 
-def _message(error):
+def _message(error: BaseException) -> str:
     # A data loading process hands its error on with a traceback in front of the message.
     message = str(error).rsplit(f"{UserError.__name__}: ", 1)[-1].strip()
     # A name of a file, too, may hold a line end.

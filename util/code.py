@@ -5,10 +5,11 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 
-def code_digest(classes):
+def code_digest(classes: Iterable[type]) -> str:
     """Short hex string that changes with the code of ``classes``.
 
     The code is that of the modules that define them and their parents, and of what these modules import from their
@@ -33,7 +34,7 @@ def code_digest(classes):
     return digest.hexdigest()
 
 
-def versions(names):
+def versions(names: Iterable[str]) -> dict[str, str]:
     """Versions of those of the distributions ``names`` that are installed: dict name -> text."""
     found = {}
     for name in names:
@@ -44,7 +45,7 @@ def versions(names):
     return found
 
 
-def _tree(name):
+def _tree(name: str) -> ast.Module | None:
     """Syntax tree of a module, or None where there is no Python source of that name."""
     path = _source(name)
     try:
@@ -53,7 +54,7 @@ def _tree(name):
         return None
 
 
-def _source(name):
+def _source(name: str) -> Path | None:
     """The file of a module, found without importing it; None where there is none."""
     known = getattr(sys.modules.get(name), "__file__", None)
     if known:
@@ -67,7 +68,7 @@ def _source(name):
     return None
 
 
-def _plain(tree):
+def _plain(tree: ast.Module) -> str:
     """Source of a tree without comments and docstrings, in one layout."""
     for node in ast.walk(tree):
         documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
@@ -76,7 +77,7 @@ def _plain(tree):
     return ast.unparse(tree)
 
 
-def _imports(tree, name):
+def _imports(tree: ast.Module, name: str) -> list[str]:
     """Names of modules of its own package that the module ``name`` imports anywhere."""
     top, found = name.partition(".")[0], set()
     package = name if getattr(sys.modules.get(name), "__path__", None) else name.rpartition(".")[0]

@@ -1,8 +1,11 @@
 """One process or many: what torchrun starts is found by its environment; alone, everything here is a no-op."""
 
+from __future__ import annotations
+
 import datetime
 import gc
 import os
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import distributed
@@ -10,8 +13,13 @@ from torch import distributed
 from util.cli import UserError
 from util.processors import limit_threads
 
+T = TypeVar("T")
 
-def init_distributed(device):
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def init_distributed(device: str) -> torch.device:
     """Join the process group that torchrun announces, and keep to this process's share of the processors.
 
     Args:
@@ -44,23 +52,23 @@ def init_distributed(device):
     return torch.device(device)
 
 
-def world_size():
+def world_size() -> int:
     """Number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def rank():
+def rank() -> int:
     """Number of this process, from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def barrier():
+def barrier() -> None:
     """Wait for all processes."""
     if world_size() > 1:
         distributed.barrier()
 
 
-def from_rank_0(value):
+def from_rank_0(value: T) -> T:
     """Rank 0's ``value``, on every rank."""
     if world_size() == 1:
         return value
@@ -69,7 +77,7 @@ def from_rank_0(value):
     return box[0]
 
 
-def gather(value):
+def gather(value: T) -> list[T]:
     """Every rank's ``value`` in a list, on every rank."""
     if world_size() == 1:
         return [value]
@@ -78,7 +86,7 @@ def gather(value):
     return values
 
 
-def sum_over_ranks(tensor):
+def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
     """The sum of every rank's ``tensor``, on every rank; ``tensor`` itself stays as it is."""
     if world_size() == 1:
         return tensor
@@ -87,7 +95,7 @@ def sum_over_ranks(tensor):
     return total
 
 
-def check_same_on_all_ranks(value, name):
+def check_same_on_all_ranks(value: Any, name: str) -> None:
     """Make sure that every rank has come to the same ``value`` (anything that can be compared).
 
     Raises:
@@ -97,14 +105,14 @@ def check_same_on_all_ranks(value, name):
         raise RuntimeError(f"the {name} differ between the processes")
 
 
-def share_buffers(module):
+def share_buffers(module: nn.Module) -> None:
     """Give every rank rank 0's buffers (running batch statistics), so that all evaluate the same network."""
     if world_size() > 1:
         for buffer in module.buffers():
             distributed.broadcast(buffer, src=0)
 
 
-def leave(together=True):
+def leave(together: bool = True) -> None:
     """Leave the process group, if there is one.
 
     Args:

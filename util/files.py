@@ -7,14 +7,16 @@ import math
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from util.cli import UserError
 from util.text_files import NotText, decode_text
 
 
 @contextlib.contextmanager
-def atomic_path(path):
+def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``; on success it replaces ``path``.
 
     Raises:
@@ -38,14 +40,14 @@ def atomic_path(path):
                 os.unlink(temporary)
 
 
-def make_public(path):
+def make_public(path: Path | str) -> None:
     """Give a file or folder of `tempfile` (private to its owner) the permissions that any new one gets."""
     umask = os.umask(0)
     os.umask(umask)
     os.chmod(path, (0o777 if os.path.isdir(path) else 0o666) & ~umask)
 
 
-def write_fault(error, remedy):
+def write_fault(error: OSError, remedy: str) -> str:
     """Why something could not be written, and what to do: "Permission denied; " and ``remedy``, or to free space.
 
     Args:
@@ -59,13 +61,13 @@ def write_fault(error, remedy):
     return f"{error.strerror or error}; {remedy}"
 
 
-def write_text(path, text):
+def write_text(path: Path | str, text: str) -> None:
     """Write ``text`` atomically: UTF-8, lines end as they stand in it, other bytes of file names become ``\\udcd5``."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
-def json_text(value, **options):
+def json_text(value: Any, **options: Any) -> str:
     """``value`` as JSON text; a number that is not finite, which JSON does not have, becomes null.
 
     ``options`` go to `json.dumps`.
@@ -81,12 +83,12 @@ def _finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_json(path, value):
+def write_json(path: Path | str, value: Any) -> None:
     """Write ``value`` as indented JSON atomically; see `json_text`."""
     write_text(path, json_text(value, indent=2) + "\n")
 
 
-def read_json(path):
+def read_json(path: Path | str) -> Any:
     """Read a JSON file, with or without a byte order mark.
 
     Raises:

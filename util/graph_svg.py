@@ -4,6 +4,9 @@ Boxes may be gathered in groups. Each group is laid out by itself and then takes
 whole as one big box, so nothing can overlap; long edges run in lanes of their own between the boxes.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from xml.sax.saxutils import escape, quoteattr
@@ -37,7 +40,7 @@ class Edge:
     kind: str | None = None
 
 
-def text_width(text, size):
+def text_width(text: str, size: float) -> float:
     """An upper estimate of the width of ``text``: no common sans-serif font is wider."""
     wide = sum(letter in "mwMW@%+=<>~^&#" or ord(letter) > 126 for letter in text)
     narrow = sum(letter in " .,:;'|!()[]/\\-`fijltrI" for letter in text)
@@ -45,7 +48,15 @@ def text_width(text, size):
     return size * (wide + 0.43 * narrow + 0.79 * capital + 0.64 * (len(text) - wide - narrow - capital))
 
 
-def draw(nodes, edges, palette, *, groups=None, title="", legend=()):
+def draw(
+    nodes: Sequence[Node],
+    edges: Sequence[Edge],
+    palette: Mapping[str, tuple[str, str]],
+    *,
+    groups: Mapping[str, str] | None = None,
+    title: str = "",
+    legend: Sequence[tuple[str, str]] = (),
+) -> str:
     """Return the SVG text of a graph; equal arguments give equal text.
 
     Args:

@@ -1,12 +1,14 @@
 """Random numbers that depend on a key and a position alone: the same in every process, whatever was drawn before."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
-def hashed_integers(key, rows, count, high):
+def hashed_integers(key: Sequence[int], rows: np.ndarray, count: int, high: int) -> np.ndarray:
     """Uniform integers by the output function of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 
     Args:
@@ -26,7 +28,7 @@ def hashed_integers(key, rows, count, high):
     return (_mixed(_mixed(places + _STEP) ^ state) % np.uint64(high)).astype(np.int64)
 
 
-def _mixed(values):
+def _mixed(values: np.ndarray) -> np.ndarray:
     values = (values ^ (values >> np.uint64(30))) * _FIRST
     values = (values ^ (values >> np.uint64(27))) * _SECOND
     return values ^ (values >> np.uint64(31))

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
@@ -19,7 +20,7 @@ LEASE_SECONDS = 30.0
 
 
 @contextlib.contextmanager
-def locked(path, *, busy=None, waiting=None):
+def locked(path: Path | str, *, busy: str | None = None, waiting: str | None = None) -> Iterator[None]:
     """Hold a lock while the block runs; it ends with its process.
 
     A file system without locks gets a lease instead: a file that its holder renews, and that others take over when it

@@ -8,7 +8,7 @@ _VERSION_2 = ("memory.max", "memory.current", "inactive_file")
 _VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
-def available_memory(root="/"):
+def available_memory(root: Path | str = "/") -> int:
     """Bytes that can be taken without swapping; 0 where the system does not say.
 
     Page cache counts as free: the kernel gives it back when memory is wanted. A container's own account (control

@@ -2,6 +2,8 @@
 
 import pickle
 import struct
+from pathlib import Path
+from typing import Any
 
 from util.cli import UserError
 
@@ -24,7 +26,7 @@ class _PlainUnpickler(pickle._Unpickler):
         raise _Refused("a persistent id")
 
 
-def read_plain_pickle(path):
+def read_plain_pickle(path: Path | str) -> Any:
     """Read a pickle of containers, texts, bytes, numbers, booleans and None, also one of Python 2.
 
     Args:

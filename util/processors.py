@@ -7,7 +7,7 @@ from pathlib import Path
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def usable_processors():
+def usable_processors() -> int:
     """Number of processors that this process may use, at least 1.
 
     A container limited by quota (``docker --cpus 2``, a pod's CPU limit) sees every processor of its machine and is
@@ -18,12 +18,12 @@ def usable_processors():
     return max(1, min(count, int(quota))) if quota else count
 
 
-def own_processors():
+def own_processors() -> int:
     """`usable_processors`, divided by the processes that torchrun or ``--GPU`` started on this machine, at least 1."""
     return max(1, usable_processors() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
-def limit_threads():
+def limit_threads() -> None:
     """Keep torch's threads within `own_processors`; a thread count that the user has set in the environment stays."""
     import torch
 
@@ -31,7 +31,7 @@ def limit_threads():
         torch.set_num_threads(min(torch.get_num_threads(), own_processors()))
 
 
-def use_one_thread():
+def use_one_thread() -> None:
     """Make this process compute in one thread: for processes of which there is already one per processor."""
     import sys
 

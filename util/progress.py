@@ -1,9 +1,13 @@
 """Progress bars with rate and remaining time, silent when nobody watches."""
 
 import sys
+from collections.abc import Iterable
+from typing import Any
 
 
-def progress(iterable, description, *, total=None, unit="batch", disable=False):
+def progress(
+    iterable: Iterable[Any], description: str, *, total: int | None = None, unit: str = "batch", disable: bool = False
+) -> Any:
     """Wrap ``iterable`` in a tqdm bar on stderr; without a terminal it stays quiet.
 
     Args:

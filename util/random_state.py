@@ -1,19 +1,20 @@
 """The state of every source of random numbers: Python, numpy, torch and its GPUs."""
 
 import random
+from typing import Any
 
 import numpy as np
 import torch
 
 
-def seed_everything(seed):
+def seed_everything(seed: int) -> None:
     """Seed Python, numpy and torch."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
 
 
-def random_state():
+def random_state() -> dict[str, Any]:
     """State of every source, as plain data and tensors."""
     _, keys, position, has_gauss, gauss = np.random.get_state()
     return {
@@ -24,7 +25,7 @@ def random_state():
     }
 
 
-def set_random_state(state):
+def set_random_state(state: dict[str, Any]) -> None:
     """Continue from `random_state`; GPU states only on as many GPUs."""
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))

@@ -1,5 +1,10 @@
 """The order of samples: a function of seed and epoch alone, so that a resumed epoch repeats it exactly."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 import torch
 
 from util.cli import UserError
@@ -15,11 +20,11 @@ class Indices(list):
         epoch: Number of the epoch, from 0.
     """
 
-    def __init__(self, indices, epoch):
+    def __init__(self, indices: Iterable[int], epoch: int) -> None:
         super().__init__(indices)
         self.epoch = epoch
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return Indices, (list(self), self.epoch)
 
 
@@ -39,7 +44,18 @@ class EpochBatchSampler:
         min_share: Samples that a rank needs of a batch that is trained on: 2 for batch statistics, else 1.
     """
 
-    def __init__(self, num_samples, batch_size, *, shuffle, seed=0, rank=0, world_size=1, drop_last=False, min_share=2):
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        min_share: int = 2,
+    ) -> None:
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -48,10 +64,10 @@ class EpochBatchSampler:
         self.drop_last, self.min_share = drop_last, min_share
         self.epoch = 0
 
-    def __len__(self):
+    def __len__(self) -> int:
         return sum(size > self.rank for size in self.sizes())
 
-    def sizes(self):
+    def sizes(self) -> list[int]:
         """Number of samples of each batch, over all ranks."""
         full, rest = divmod(self.num_samples, self.batch_size)
         if self.drop_last and full:
@@ -61,7 +77,7 @@ class EpochBatchSampler:
             sizes[-2:] = [sum(sizes[-2:])]
         return sizes
 
-    def training_sizes(self):
+    def training_sizes(self) -> list[int]:
         """As `sizes`, for a pass of updates.
 
         Raises:
@@ -76,7 +92,7 @@ class EpochBatchSampler:
             )
         return sizes
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Indices]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = (
             torch.randperm(self.num_samples, generator=generator) if self.shuffle else torch.arange(self.num_samples)

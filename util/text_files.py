@@ -18,7 +18,7 @@ class NotText(ValueError):
     """Bytes that are no UTF-8 text; the message follows "FILE: "."""
 
 
-def decode_text(data):
+def decode_text(data: bytes) -> str:
     """The text in the bytes ``data``, without a byte order mark; line ends stay as they are.
 
     Raises:
@@ -40,11 +40,11 @@ def decode_text(data):
         ) from None
 
 
-def _line(data, position):
+def _line(data: bytes, position: int) -> int:
     return data.count(b"\n", 0, position) + 1
 
 
-def read_text(path):
+def read_text(path: Path | str) -> str:
     """The text of a file; see `decode_text`.
 
     Raises:

@@ -1,6 +1,7 @@
 """How OpenMP's and OpenCV's threads behave: set before torch and OpenCV are first imported."""
 
 import os
+from collections.abc import MutableMapping
 
 # What a user may have set to say how idle threads wait. Any of them means: leave it to the user.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -9,7 +10,7 @@ WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 SHORT_SPIN = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
 
 
-def set_openmp_defaults(environment=os.environ):
+def set_openmp_defaults(environment: MutableMapping[str, str] = os.environ) -> None:
     """Make OpenMP's idle threads sleep early; what the user has set stays as it is.
 
     Call it before torch, scikit-learn or OpenCV are imported: their OpenMP libraries read the environment once, when

@@ -1,13 +1,19 @@
 """torchvision's published weights, from its cache or by a download that gives up after a while."""
 
+from __future__ import annotations
+
 import socket
+from typing import TYPE_CHECKING, Any
 
 from util.cli import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 _DOWNLOAD_TIMEOUT = 30.0
 
 
-def fetch(entry, name, otherwise):
+def fetch(entry: Any, name: str, otherwise: str) -> dict[str, torch.Tensor]:
     """State dict of published weights.
 
     Args:

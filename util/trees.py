@@ -1,11 +1,12 @@
 """The files in a folder and in its subfolders, with links followed and loops of links left alone."""
 
 import os
+from pathlib import Path
 
 from util.cli import UserError
 
 
-def list_files(folder, depth=None):
+def list_files(folder: Path | str, depth: int | None = None) -> list[str]:
     """Names of the files in a folder and its subfolders: sorted list of str, relative to it, ``/`` between parts.
 
     Links to files and to folders are followed, except for a link to a folder that it lies in itself, which would go

@@ -1,5 +1,7 @@
 """The two backbones of EgoGesture and where their weights come from."""
 
+from pathlib import Path
+
 from models.backbones import weights as sources
 from models.backbones.resnext3d import ResNeXt101
 
@@ -11,7 +13,14 @@ _SOURCES = {
 _IN_CHANNELS = {"rgb": 3, "depth": 1}
 
 
-def build_ego_backbones(num_outputs, *, weights, rgb_cp=None, depth_cp=None, checkpointdir):
+def build_ego_backbones(
+    num_outputs: int,
+    *,
+    weights: str,
+    rgb_cp: Path | str | None = None,
+    depth_cp: Path | str | None = None,
+    checkpointdir: Path | str,
+) -> dict[str, ResNeXt101]:
     """Make the colour and the depth network of a fusion.
 
     Args:
@@ -39,7 +48,9 @@ def build_ego_backbones(num_outputs, *, weights, rgb_cp=None, depth_cp=None, che
     }
 
 
-def build_ego_backbone(modality, num_outputs, checkpoint=None, checkpointdir=None):
+def build_ego_backbone(
+    modality: str, num_outputs: int, checkpoint: Path | str | None = None, checkpointdir: Path | str | None = None
+) -> ResNeXt101:
     """The network of ``modality`` (``rgb`` or ``depth``) from a checkpoint or at random; see `build_ego_backbones`."""
     return sources.build_from_checkpoint(
         lambda: ResNeXt101(num_outputs, _IN_CHANNELS[modality]), _SOURCES[modality], checkpoint, checkpointdir

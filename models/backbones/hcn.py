@@ -22,7 +22,7 @@ class SkeletonHCN(nn.Module):
     deterministic_features = False
     cacheable = True
 
-    def __init__(self, num_outputs, dropout):
+    def __init__(self, num_outputs: int, dropout: float) -> None:
         super().__init__()
         for suffix in ("", "m"):
             self.add_module(f"conv1{suffix}", nn.Sequential(nn.Conv2d(_COORDINATES, 64, 1), nn.ReLU(inplace=True)))
@@ -38,7 +38,7 @@ class SkeletonHCN(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, skeletons, count=None):
+    def forward(self, skeletons: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
         """Return the first ``count`` of four features (all when None).
 
         Args:
@@ -67,11 +67,11 @@ class SkeletonHCN(nn.Module):
     def _branch_modules(self, suffix):
         return [getattr(self, f"conv{i}{suffix}") for i in (1, 2, 3, 4)]
 
-    def head(self, features):
+    def head(self, features: list[torch.Tensor]) -> torch.Tensor:
         """Class logits (N, num_outputs) from the list that `forward` returns."""
         return self.fc8(features[-1])
 
-    def modules_of(self, count):
+    def modules_of(self, count: int) -> list[nn.Module]:
         """Modules that the first ``count`` features depend on."""
         if not count:
             return []

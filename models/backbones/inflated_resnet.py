@@ -1,5 +1,7 @@
 """ResNet-50 with a 2-D stem and 3-D bottlenecks inflated from ImageNet weights (NTU RGB+D videos)."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
@@ -30,7 +32,7 @@ class InflatedResNet50(nn.Module):
     deterministic_features = False
     cacheable = True
 
-    def __init__(self, num_outputs, pool="7x7"):
+    def __init__(self, num_outputs: int, pool: str = "7x7") -> None:
         super().__init__()
         if pool not in ("7x7", "full"):
             raise ValueError(f"pool {pool!r}: expected 7x7 or full")
@@ -39,7 +41,7 @@ class InflatedResNet50(nn.Module):
         self.classifier = nn.Linear(2048, num_outputs)
         put_channels_last(self)
 
-    def forward(self, frames, count=None):
+    def forward(self, frames: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
         """Return the first ``count`` of four features (all when None).
 
         Args:
@@ -65,15 +67,15 @@ class InflatedResNet50(nn.Module):
             x = x[:, :, :frames, :rows, :columns]
         return x.mean(dim=(2, 3, 4))
 
-    def head(self, features):
+    def head(self, features: list[torch.Tensor]) -> torch.Tensor:
         """Class logits (N, num_outputs) from the list that `forward` returns."""
         return self.classifier(features[-1])
 
-    def modules_of(self, count):
+    def modules_of(self, count: int) -> list[nn.Module]:
         """Modules that the first ``count`` features depend on."""
         return [self.cnn.conv1, self.cnn.bn1, *self.cnn.layers(count)] if count else []
 
-    def load_torchvision(self, state_dict):
+    def load_torchvision(self, state_dict: Mapping[str, torch.Tensor]) -> None:
         """Copy and inflate a state dict of ``torchvision.models.resnet50``; its classifier is left out.
 
         Raises:
@@ -118,14 +120,14 @@ class _Body(nn.Module):
         return [self.layer1, self.layer2, self.layer3, self.layer4][: None if count is None else count + 1]
 
 
-def normalise(frames):
+def normalise(frames: torch.Tensor) -> torch.Tensor:
     """uint8 frames (..., 3) as float32: a 255th, minus `MEAN`, divided by `STD`."""
     # As tensors, because a GPU multiplies by the reciprocal of a plain number.
     white, mean, std = torch.tensor([(255.0,) * 3, MEAN, STD], device=frames.device)
     return frames.to(torch.float32).div_(white).sub_(mean).div_(std)
 
 
-def inflate(weight, frames):
+def inflate(weight: torch.Tensor, frames: int) -> torch.Tensor:
     """A 2-D kernel (O, I, h, w) as a 3-D one (O, I, frames, h, w) that reads frame ``frames // 2`` alone."""
     inflated = weight.new_zeros((*weight.shape[:2], frames, *weight.shape[2:]))
     inflated[:, :, frames // 2] = weight

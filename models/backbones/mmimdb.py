@@ -1,5 +1,7 @@
 """The two backbones of MM-IMDB and where their weights come from."""
 
+from pathlib import Path
+
 from models.backbones import weights as sources
 from models.backbones.maxout_mlp import MaxOutMLP
 from models.backbones.vgg import VGG19Taps
@@ -10,7 +12,14 @@ _IMAGE = sources.Source("--image_cp", _COMMAND + "image")
 _TEXT = sources.Source("--text_cp", _COMMAND + "text")
 
 
-def build_mmimdb_backbones(num_outputs, *, weights, vgg_weights=None, image_cp=None, text_cp=None):
+def build_mmimdb_backbones(
+    num_outputs: int,
+    *,
+    weights: str,
+    vgg_weights: Path | str | None = None,
+    image_cp: Path | str | None = None,
+    text_cp: Path | str | None = None,
+) -> dict[str, VGG19Taps | MaxOutMLP]:
     """Make the image and the text network.
 
     Args:
@@ -38,7 +47,9 @@ def build_mmimdb_backbones(num_outputs, *, weights, vgg_weights=None, image_cp=N
     }
 
 
-def build_image_backbone(num_outputs, weights, vgg_weights=None, checkpoint=None):
+def build_image_backbone(
+    num_outputs: int, weights: str, vgg_weights: Path | str | None = None, checkpoint: Path | str | None = None
+) -> VGG19Taps:
     """VGG-19 from a checkpoint, ImageNet weights or at random; see `build_mmimdb_backbones`."""
     return sources.build_from_imagenet(
         lambda: VGG19Taps(num_outputs),
@@ -50,6 +61,6 @@ def build_image_backbone(num_outputs, weights, vgg_weights=None, checkpoint=None
     )
 
 
-def build_text_backbone(num_outputs, checkpoint=None):
+def build_text_backbone(num_outputs: int, checkpoint: Path | str | None = None) -> MaxOutMLP:
     """MaxOut network from a checkpoint or at random; see `build_mmimdb_backbones`."""
     return sources.build_from_checkpoint(lambda: MaxOutMLP(num_outputs), _TEXT, checkpoint)

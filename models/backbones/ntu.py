@@ -1,5 +1,7 @@
 """The two backbones of NTU RGB+D and where their weights come from."""
 
+from pathlib import Path
+
 from models.backbones import weights as sources
 from models.backbones.hcn import SkeletonHCN
 from models.backbones.inflated_resnet import InflatedResNet50
@@ -10,16 +12,16 @@ _SKELETON = sources.Source("--ske_cp", _COMMAND + "skeleton", "skeleton_32frames
 
 
 def build_ntu_backbones(
-    num_outputs,
+    num_outputs: int,
     *,
-    weights,
-    resnet_weights=None,
-    rgb_cp=None,
-    skeleton_cp=None,
-    checkpointdir,
-    dropout,
-    pool="7x7",
-):
+    weights: str,
+    resnet_weights: Path | str | None = None,
+    rgb_cp: Path | str | None = None,
+    skeleton_cp: Path | str | None = None,
+    checkpointdir: Path | str,
+    dropout: float,
+    pool: str = "7x7",
+) -> dict[str, InflatedResNet50 | SkeletonHCN]:
     """Make the video and the skeleton network of a fusion.
 
     Args:
@@ -51,7 +53,14 @@ def build_ntu_backbones(
     }
 
 
-def build_rgb_backbone(num_outputs, weights, resnet_weights=None, checkpoint=None, checkpointdir=None, pool="7x7"):
+def build_rgb_backbone(
+    num_outputs: int,
+    weights: str,
+    resnet_weights: Path | str | None = None,
+    checkpoint: Path | str | None = None,
+    checkpointdir: Path | str | None = None,
+    pool: str = "7x7",
+) -> InflatedResNet50:
     """The video network, as its own training starts: without a checkpoint, ``pretrained`` means ImageNet weights.
 
     They come from ``resnet_weights``, torchvision's cache or a download. For the other arguments see
@@ -68,7 +77,9 @@ def build_rgb_backbone(num_outputs, weights, resnet_weights=None, checkpoint=Non
     )
 
 
-def build_skeleton_backbone(num_outputs, checkpoint=None, checkpointdir=None, *, dropout):
+def build_skeleton_backbone(
+    num_outputs: int, checkpoint: Path | str | None = None, checkpointdir: Path | str | None = None, *, dropout: float
+) -> SkeletonHCN:
     """The skeleton network from a checkpoint or at random; see `build_ntu_backbones`."""
     return sources.build_from_checkpoint(
         lambda: SkeletonHCN(num_outputs, dropout), _SKELETON, checkpoint, checkpointdir

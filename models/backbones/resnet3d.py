@@ -16,7 +16,15 @@ class Bottleneck3d(nn.Module):
         project: Give the shortcut its own 1x1x1 convolution and batch norm.
     """
 
-    def __init__(self, in_channels, width, out_channels, stride, groups, project):
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        out_channels: int,
+        stride: int | tuple[int, int, int],
+        groups: int,
+        project: bool,
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv3d(in_channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm3d(width)
@@ -31,7 +39,7 @@ class Bottleneck3d(nn.Module):
                 nn.Conv3d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm3d(out_channels)
             )
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
@@ -39,14 +47,16 @@ class Bottleneck3d(nn.Module):
         return self.relu(self.bn3(self.conv3(out)).add_(shortcut))
 
 
-def build_stage(in_channels, width, out_channels, blocks, stride, groups=1):
+def build_stage(
+    in_channels: int, width: int, out_channels: int, blocks: int, stride: int | tuple[int, int, int], groups: int = 1
+) -> nn.Sequential:
     """``blocks`` bottlenecks in a row, of which the first has the stride and the projected shortcut."""
     first = Bottleneck3d(in_channels, width, out_channels, stride, groups, project=True)
     rest = [Bottleneck3d(out_channels, width, out_channels, 1, groups, project=False) for _ in range(blocks - 1)]
     return nn.Sequential(first, *rest)
 
 
-def put_channels_last(net):
+def put_channels_last(net: nn.Module) -> None:
     """Lay the kernels of all convolutions out as their fast implementations read them; no number changes."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
@@ -55,6 +65,6 @@ def put_channels_last(net):
             module.to(memory_format=torch.channels_last_3d)
 
 
-def channels_last_3d(x):
+def channels_last_3d(x: torch.Tensor) -> torch.Tensor:
     """A tensor (N, C, T, H, W) laid out for those kernels."""
     return x.contiguous(memory_format=torch.channels_last_3d)

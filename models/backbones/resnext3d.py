@@ -26,7 +26,7 @@ class ResNeXt101(nn.Module):
     deterministic_features = False
     cacheable = True
 
-    def __init__(self, num_outputs, in_channels=3):
+    def __init__(self, num_outputs: int, in_channels: int = 3) -> None:
         super().__init__()
         self.conv1 = _stem(in_channels)
         self.bn1 = nn.BatchNorm3d(64)
@@ -43,7 +43,7 @@ class ResNeXt101(nn.Module):
                 _he_normal(module.weight)
         put_channels_last(self)
 
-    def forward(self, clips, count=None):
+    def forward(self, clips: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
         """Return the first ``count`` of four features (all when None).
 
         Args:
@@ -70,16 +70,16 @@ class ResNeXt101(nn.Module):
         """The stages that the first ``count`` features need; the fourth feature has none of its own."""
         return [self.layer1, self.layer2, self.layer3, self.layer4][: None if count is None else count + 1]
 
-    def head(self, features):
+    def head(self, features: list[torch.Tensor]) -> torch.Tensor:
         """Class logits (N, num_outputs) from the list that `forward` returns."""
         return self.fc(features[-1])
 
-    def modules_of(self, count):
+    def modules_of(self, count: int) -> list[nn.Module]:
         """Modules that the first ``count`` features depend on."""
         return [self.conv1, self.bn1, *self._layers(count)] if count else []
 
 
-def subtract_mean(clips):
+def subtract_mean(clips: torch.Tensor) -> torch.Tensor:
     """uint8 clips (N, C, T, H, W) as float32 minus the first C values of `MEAN`, one per channel."""
     mean = torch.tensor(MEAN[: clips.shape[1]], device=clips.device)
     return clips.to(torch.float32, memory_format=torch.channels_last_3d).sub_(mean.view(-1, 1, 1, 1))

@@ -1,5 +1,7 @@
 """VGG-19 image network with four feature taps (MM-IMDB posters)."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
@@ -22,7 +24,7 @@ class VGG19Taps(nn.Module):
     deterministic_features = True
     cacheable = True
 
-    def __init__(self, num_outputs):
+    def __init__(self, num_outputs: int) -> None:
         super().__init__()
         self.vgg = nn.ModuleList(_layers())
         self.bn4 = nn.BatchNorm1d(512)
@@ -30,7 +32,7 @@ class VGG19Taps(nn.Module):
         # The layout in which the convolution kernels work; contiguous tensors are converted to it and back.
         self.vgg.to(memory_format=torch.channels_last)
 
-    def forward(self, images, count=None):
+    def forward(self, images: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
         """Return the first ``count`` of five features (all when None).
 
         Args:
@@ -51,15 +53,15 @@ class VGG19Taps(nn.Module):
                     return features
         return [*features, x.mean(dim=(2, 3))]
 
-    def head(self, features):
+    def head(self, features: list[torch.Tensor]) -> torch.Tensor:
         """Class logits (N, num_outputs) from the list that `forward` returns."""
         return self.classifier(self.bn4(features[-1]))
 
-    def modules_of(self, count):
+    def modules_of(self, count: int) -> list[nn.Module]:
         """Modules that the first ``count`` taps depend on."""
         return [self.vgg[: _TAPS[count - 1] + 1]] if count else []
 
-    def load_torchvision(self, state_dict):
+    def load_torchvision(self, state_dict: Mapping[str, torch.Tensor]) -> None:
         """Copy the convolutions from a state dict of ``torchvision.models.vgg19``.
 
         Raises:

@@ -1,11 +1,18 @@
 """Where backbones get their weights: checkpoints, released files, torchvision's ImageNet weights, or chance."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from util.checkpoint import load_state_dict_file, load_weights
 from util.cli import UserError
 from util.torchvision_weights import fetch
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # What a flag is set to, and what a result says of weights that no file gave.
 RANDOM_FLAG = "random"
@@ -26,7 +33,7 @@ class Source:
     command: str
     released: str | None = None
 
-    def __str__(self):
+    def __str__(self) -> str:
         released = f", or the released {self.released}" if self.released else ""
         return f"the run folder or backbone.pth of `{self.command}`{released}"
 
@@ -54,7 +61,7 @@ VGG19 = ImageNet("VGG-19", "vgg19", "VGG19_Weights", "vgg19-dcbb9e9d.pth", "--vg
 RESNET50 = ImageNet("ResNet-50", "resnet50", "ResNet50_Weights", "resnet50-0676ba61.pth", "--resnet_weights")
 
 
-def find_checkpoint(value, source, folder=None):
+def find_checkpoint(value: Path | str | None, source: Source, folder: Path | str | None = None) -> Path | None:
     """The checkpoint file that a flag names, checked to exist, without reading it.
 
     Args:
@@ -79,7 +86,7 @@ def find_checkpoint(value, source, folder=None):
     raise UserError(f"{source.flag} {value} does not exist{place}; pass {source}, or {RANDOM_FLAG}")
 
 
-def find_released(source, folder):
+def find_released(source: Source, folder: Path | str) -> Path:
     """The released checkpoint file in ``folder``.
 
     Raises:
@@ -94,7 +101,7 @@ def find_released(source, folder):
     return path
 
 
-def load_backbone(net, path, source):
+def load_backbone(net: nn.Module, path: Path, source: Source) -> None:
     """Load a checkpoint file strictly, except for the batch counts that very old files lack and nothing uses.
 
     Raises:
@@ -109,7 +116,9 @@ def load_backbone(net, path, source):
     net.source = str(path)
 
 
-def build_from_checkpoint(make, source, value, folder=None):
+def build_from_checkpoint(
+    make: Callable[[], Any], source: Source, value: Path | str | None, folder: Path | str | None = None
+) -> Any:
     """A backbone with the weights of the checkpoint that a flag names, or as drawn; see `find_checkpoint`.
 
     Args:
@@ -124,7 +133,16 @@ def build_from_checkpoint(make, source, value, folder=None):
     return net
 
 
-def build_from_imagenet(make, imagenet, source, *, weights, imagenet_file, checkpoint, folder=None):
+def build_from_imagenet(
+    make: Callable[[], Any],
+    imagenet: ImageNet,
+    source: Source,
+    *,
+    weights: str,
+    imagenet_file: Path | str | None,
+    checkpoint: Path | str | None,
+    folder: Path | str | None = None,
+) -> Any:
     """A backbone with the weights of a checkpoint, with torchvision's ImageNet weights, or as drawn.
 
     Args:
@@ -147,7 +165,7 @@ def build_from_imagenet(make, imagenet, source, *, weights, imagenet_file, check
     return net
 
 
-def check_imagenet_file(path, imagenet):
+def check_imagenet_file(path: Path | str | None, imagenet: ImageNet) -> None:
     """Check that the file of an ImageNet flag exists, if the flag is set.
 
     Raises:

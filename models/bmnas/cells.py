@@ -5,7 +5,11 @@ In the search, edges and operations are mixtures weighted by a softmax over arch
 network the same classes hold the one edge pair and the one operation that a genotype names.
 """
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -16,11 +20,14 @@ from models.genotypes import EDGE_OPERATIONS, FusionGenotype, StepGenotype, elig
 from search.choice import Choice
 from search.mixture import SoftmaxMixture
 
+if TYPE_CHECKING:
+    from search.relaxation import Relaxation
+
 ALPHA_SCALE = 1e-3
 SKIP = EDGE_OPERATIONS.index("skip")
 
 
-def alpha_parameter(*shape):
+def alpha_parameter(*shape: int) -> nn.Parameter:
     """Architecture logits, 1e-3 * N(0, 1)."""
     return nn.Parameter(ALPHA_SCALE * torch.randn(*shape))
 
@@ -34,18 +41,18 @@ class MixedEdges(nn.Module):
         key: Key of the choice between the edges' operations.
     """
 
-    def __init__(self, num_sources, steps, key="edges"):
+    def __init__(self, num_sources: int, steps: int, key: str = "edges") -> None:
         super().__init__()
         self.counts = [num_sources + k for k in range(steps)]
         self.logits = alpha_parameter(sum(self.counts), len(EDGE_OPERATIONS))
         self.choice = Choice(key, EDGE_OPERATIONS, self, "logits")
         self.relaxation = SoftmaxMixture()
 
-    def probabilities(self):
+    def probabilities(self) -> tuple[torch.Tensor, ...]:
         """The softmax over each edge's operations, (edges, 2), split by step."""
         return self.choice.probabilities().split(self.counts)
 
-    def forward(self, states, step):
+    def forward(self, states: Sequence[torch.Tensor], step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mixed input of ``step``, twice: in the search both arguments are the same tensor."""
         # `none` yields x * 0 and so adds nothing to the sum; only `skip` is computed.
         weights = self.relaxation.weights(self.choice, self.logits).split(self.counts)[step]
@@ -61,16 +68,16 @@ class FixedEdges(nn.Module):
         edges: (edge operation, state index) pairs, two per step.
     """
 
-    def __init__(self, edges):
+    def __init__(self, edges: Sequence[tuple[str, int]]) -> None:
         super().__init__()
         self.pairs = list(zip(edges[::2], edges[1::2], strict=True))
 
-    def forward(self, states, step):
+    def forward(self, states: Sequence[torch.Tensor], step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return both arguments of ``step``."""
         x, y = (states[index] if name == "skip" else states[index] * 0.0 for name, index in self.pairs[step])
         return x, y
 
-    def live_states(self, num_sources, tail, reads=None):
+    def live_states(self, num_sources: int, tail: int, reads: Sequence[Iterable[int]] | None = None) -> set[int]:
         """States that the last ``tail`` states depend on, themselves included.
 
         Args:
@@ -99,7 +106,16 @@ class StepNode(nn.Module):
         key: Prefix of the keys of the node's choices.
     """
 
-    def __init__(self, candidates, channels, length, dropout, multiplier, edges=None, key="step"):
+    def __init__(
+        self,
+        candidates: Sequence[tuple[str, ...]],
+        channels: int,
+        length: int,
+        dropout: float,
+        multiplier: int,
+        edges: Sequence[tuple[str, int]] | None = None,
+        key: str = "step",
+    ) -> None:
         super().__init__()
         self.multiplier = multiplier
         self.ops = nn.ModuleList(
@@ -113,7 +129,7 @@ class StepNode(nn.Module):
         self.choice = Choice(f"{key}.gammas", candidates[0], self, "gammas") if edges is None else None
         self.relaxation = SoftmaxMixture()
 
-    def forward(self, x, y):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Fuse x and y, both (N, C, L), into one (N, C, L)."""
         states = [x, y]
         for step, operations in enumerate(self.ops):
@@ -127,11 +143,11 @@ class StepNode(nn.Module):
         # NOTE: out of place; the original adds in place, which breaks its backward without dropout.
         return self.norm(merged + x)
 
-    def choices(self):
+    def choices(self) -> list[Choice]:
         """The choices of the inner edges and of the operations; none in a found network."""
         return [] if self.choice is None else [self.edges.choice, self.choice]
 
-    def discretise(self, scores):
+    def discretise(self, scores: dict[str, torch.Tensor]) -> StepGenotype:
         """The `StepGenotype` of the two best edges and the best operation of each inner step.
 
         Args:
@@ -150,13 +166,13 @@ class StepNode(nn.Module):
 class Merge(nn.Module):
     """Concatenated inner states back to C channels: Conv1d(m*C -> C, 1), BatchNorm, ReLU, Dropout."""
 
-    def __init__(self, channels, multiplier, dropout):
+    def __init__(self, channels: int, multiplier: int, dropout: float) -> None:
         super().__init__()
         self.conv = nn.Conv1d(multiplier * channels, channels, 1)
         self.bn = nn.BatchNorm1d(channels)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, states):
+    def forward(self, states: Sequence[torch.Tensor]) -> torch.Tensor:
         return self.dropout(F.relu(self.bn(self.conv(torch.cat(states, dim=1)))))
 
 
@@ -166,7 +182,15 @@ class FusionCell(nn.Module):
     Make one with `mixed` (search) or `fixed` (found network).
     """
 
-    def __init__(self, nodes, edges, num_inputs, channels, length, multiplier):
+    def __init__(
+        self,
+        nodes: Iterable[StepNode],
+        edges: MixedEdges | FixedEdges,
+        num_inputs: int,
+        channels: int,
+        length: int,
+        multiplier: int,
+    ) -> None:
         super().__init__()
         self.num_inputs = num_inputs
         self.multiplier = multiplier
@@ -178,17 +202,17 @@ class FusionCell(nn.Module):
     @classmethod
     def mixed(
         cls,
-        num_inputs,
-        channels,
-        length,
-        dropout,
+        num_inputs: int,
+        channels: int,
+        length: int,
+        dropout: float,
         *,
-        steps,
-        multiplier,
-        node_steps,
-        node_multiplier,
-        step_ops=PUBLISHED_STEP_OPERATIONS,
-    ):
+        steps: int,
+        multiplier: int,
+        node_steps: int,
+        node_multiplier: int,
+        step_ops: Iterable[str] = PUBLISHED_STEP_OPERATIONS,
+    ) -> FusionCell:
         """The supernet: every edge and operation, weighted by architecture parameters.
 
         Args:
@@ -204,7 +228,7 @@ class FusionCell(nn.Module):
         return cls(nodes, MixedEdges(num_inputs, steps, "alphas_edges"), num_inputs, channels, length, multiplier)
 
     @classmethod
-    def fixed(cls, genotype, num_inputs, channels, length, dropout):
+    def fixed(cls, genotype: FusionGenotype, num_inputs: int, channels: int, length: int, dropout: float) -> FusionCell:
         """The network that ``genotype`` describes; its own sizes count.
 
         Raises:
@@ -224,7 +248,7 @@ class FusionCell(nn.Module):
         ]
         return cls(nodes, FixedEdges(genotype.edges), num_inputs, channels, length, len(genotype.concat))
 
-    def forward(self, features):
+    def forward(self, features: Sequence[torch.Tensor | None]) -> torch.Tensor:
         """Fuse ``features``, I tensors (N, C, L) (those no step reads may be None), into (N, M*C*L)."""
         states = list(features)
         for step, node in enumerate(self.nodes):
@@ -232,24 +256,24 @@ class FusionCell(nn.Module):
         output = self.norm(torch.cat(states[-self.multiplier :], dim=1))
         return F.relu(output).flatten(1)
 
-    def choices(self):
+    def choices(self) -> list[Choice]:
         """The choices of edges and operations, in the originals' order and by their names; none in a found network."""
         if isinstance(self.edges, FixedEdges):
             return []
         return [self.edges.choice, *(choice for node in self.nodes for choice in node.choices())]
 
-    def relax(self, relaxation):
+    def relax(self, relaxation: Relaxation) -> None:
         """Combine candidates by a `search.relaxation.Relaxation`."""
         for part in (self, *self.nodes):
             part.edges.relaxation = relaxation
         for node in self.nodes:
             node.relaxation = relaxation
 
-    def arch_parameters(self):
+    def arch_parameters(self) -> dict[str, nn.Parameter]:
         """Architecture parameters: key of a choice -> logits; empty for a found network."""
         return {choice.key: choice.logits for choice in self.choices()}
 
-    def probabilities(self, inputs=()):
+    def probabilities(self, inputs: Iterable[str] = ()) -> dict[str, dict[str, dict[str, float]]]:
         """Softmax of every architecture parameter: title -> {row name: {operation: probability}}."""
         names = list(inputs) or [f"Input_{j + 1}" for j in range(self.num_inputs)]
         states = names + [f"C{i + 1}" for i in range(len(self.nodes))]
@@ -263,7 +287,7 @@ class FusionCell(nn.Module):
             }
         return result
 
-    def uses_all_weights(self):
+    def uses_all_weights(self) -> bool:
         """Whether every step, inner step and input feature that is read reaches the output."""
         if isinstance(self.edges, MixedEdges):
             # A mixed step reads all earlier ones, and the last step is always concatenated; a drawn one may not.
@@ -276,11 +300,11 @@ class FusionCell(nn.Module):
         steps = set(range(self.num_inputs, self.num_inputs + len(self.nodes)))
         return live >= steps | {index for pair in self.edges.pairs for _, index in pair}
 
-    def genotype(self, inputs=()):
+    def genotype(self, inputs: Iterable[str] = ()) -> FusionGenotype:
         """The genotype of the largest probabilities (paper section 3.4)."""
         return self.discretise({choice.key: choice.probabilities() for choice in self.choices()}, inputs)
 
-    def discretise(self, scores, inputs=()):
+    def discretise(self, scores: dict[str, torch.Tensor], inputs: Iterable[str] = ()) -> FusionGenotype:
         """The genotype for scores of the candidates.
 
         Each step takes the pair of input features with the largest product of skip scores among
@@ -321,23 +345,23 @@ class LateFusion(nn.Module):
         channels, length: C and L of the features.
     """
 
-    def __init__(self, last, channels, length):
+    def __init__(self, last: Iterable[int], channels: int, length: int) -> None:
         super().__init__()
         self.last = list(last)
         self.width = len(self.last) * channels * length
 
-    def forward(self, features):
+    def forward(self, features: Sequence[torch.Tensor | None]) -> torch.Tensor:
         """Concatenate the chosen features (N, C, L) into (N, len(last)*C*L)."""
         return torch.cat([features[index] for index in self.last], dim=1).flatten(1)
 
-    def choices(self):
+    def choices(self) -> list[Choice]:
         """A late fusion has nothing to choose."""
         return []
 
-    def arch_parameters(self):
+    def arch_parameters(self) -> dict[str, nn.Parameter]:
         """Nor architecture parameters."""
         return {}
 
-    def uses_all_weights(self):
+    def uses_all_weights(self) -> bool:
         """It has no weights."""
         return True

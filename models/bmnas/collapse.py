@@ -1,12 +1,20 @@
 """Signs that a search has collapsed."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from models.bmnas.operations import has_weights
+
+if TYPE_CHECKING:
+    from models.genotypes import FusionGenotype
 
 # Below this probability of `skip` an edge is as good as cut; undecided edges stand at 0.5.
 NONE_DOMINATES = 0.25
 
 
-def collapse(genotype, probabilities):
+def collapse(genotype: FusionGenotype, probabilities: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
     """Warnings, in words, about a `FusionGenotype` and the probabilities that it was derived from.
 
     Args:

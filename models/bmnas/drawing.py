@@ -1,8 +1,15 @@
 """A found fusion network as a picture, in the manner of the figures of BM-NAS (Yin et al., AAAI 2022)."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from util.graph_svg import Edge, Node, draw
+
+if TYPE_CHECKING:
+    from models.genotypes import FusionGenotype
 
 # Fill and outline, after the Okabe-Ito colours, which colour-blind readers can tell apart.
 PALETTE = {
@@ -22,7 +29,7 @@ PORTS = {"Sum": ("", ""), "ScaleDotAttn": ("q", "kv"), "LinearGLU": ("1", "2"), 
 OUTPUT = "output"
 
 
-def fusion_graph_svg(genotype, input_names=None, title=""):
+def fusion_graph_svg(genotype: FusionGenotype, input_names: Sequence[str] | None = None, title: str = "") -> str:
     """Draw a genotype; boxes that the output does not depend on are grey.
 
     Args:

@@ -4,10 +4,23 @@ A batch is a dict. For a backbone called ``image`` it holds either the raw input
 frozen backbone's features were computed before, ``image_features`` (see `BackboneNet.extract`).
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
 from torch import nn
 
 from models.backbone_net import BackboneNet, ReshapeLayer, count_weights, parameters_of
 from search.derive import argmax
+
+if TYPE_CHECKING:
+    import torch
+
+    from models.bmnas.cells import FusionCell, LateFusion
+    from models.genotypes import FusionGenotype
+    from search.choice import Choice
+    from search.relaxation import Relaxation
 
 
 class FusionNet(BackboneNet):
@@ -32,20 +45,20 @@ class FusionNet(BackboneNet):
 
     def __init__(
         self,
-        backbones,
-        fusion,
-        used,
+        backbones: Mapping[str, nn.Module],
+        fusion: FusionCell | LateFusion,
+        used: Iterable[int],
         *,
-        channels,
-        pool,
-        dropout,
-        num_outputs,
-        input_names=(),
-        frozen=True,
-        backbone_mode="eval",
-        backbone_batch=None,
-        train_reshape=True,
-    ):
+        channels: int,
+        pool: tuple[int, int],
+        dropout: float,
+        num_outputs: int,
+        input_names: Iterable[str] = (),
+        frozen: bool = True,
+        backbone_mode: str = "eval",
+        backbone_batch: int | None = None,
+        train_reshape: bool = True,
+    ) -> None:
         super().__init__(backbones, pool, backbone_batch)
         self.frozen = frozen
         self.train_reshape = train_reshape
@@ -66,13 +79,13 @@ class FusionNet(BackboneNet):
         self._counts = {name: max(needed, default=-1) + 1 for name, needed in self._needed.items()}
         self.train()
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> FusionNet:
         super().train(mode)
         if self.frozen_eval:
             self.backbones.eval()
         return self
 
-    def forward(self, batch):
+    def forward(self, batch: dict[str, Any]) -> torch.Tensor:
         """Class logits (N, num_outputs) of a batch dict."""
         features = self._features(batch)
         reshaped = [self.reshape[str(i)](x) if str(i) in self.reshape else None for i, x in enumerate(features)]
@@ -92,7 +105,7 @@ class FusionNet(BackboneNet):
             features += [*found, *[None] * (len(backbone.channels) - len(found))]
         return features
 
-    def cacheable(self):
+    def cacheable(self) -> list[str]:
         """Names of the backbones whose features never change: frozen, and nothing random or moving inside.
 
         In ``backbone_mode="train"`` that leaves the networks without dropout and batch norm on the
@@ -103,19 +116,19 @@ class FusionNet(BackboneNet):
         constant = {name: b for name, b in self.backbones.items() if self.frozen_eval or b.deterministic_features}
         return [name for name, b in constant.items() if b.cacheable and self._counts[name]]
 
-    def fixed_backbones(self):
+    def fixed_backbones(self) -> bool:
         """Frozen backbones in evaluation mode never change."""
         return self.frozen_eval
 
-    def needed(self, name):
+    def needed(self, name: str) -> list[int]:
         """Indices of the features of the backbone ``name`` that the fusion reads."""
         return self._needed[name]
 
-    def arch_parameters(self):
+    def arch_parameters(self) -> dict[str, nn.Parameter]:
         """Architecture parameters: name -> parameter."""
         return self.fusion.arch_parameters()
 
-    def weights(self):
+    def weights(self) -> list[nn.Parameter]:
         """Parameters that weight steps train: all that the output depends on but architecture and frozen parts."""
         arch = {id(parameter) for parameter in self.arch_parameters().values()}
         parts = [*([self.reshape] if self.train_reshape else []), self.fusion, self.classifier]
@@ -124,31 +137,31 @@ class FusionNet(BackboneNet):
             return own
         return [p for name, b in self.backbones.items() for p in parameters_of(b, self._counts[name])] + own
 
-    def choices(self):
+    def choices(self) -> list[Choice]:
         """The choices of the fusion, see `search.choice.SearchSpace`."""
         return self.fusion.choices()
 
-    def relax(self, relaxation):
+    def relax(self, relaxation: Relaxation) -> None:
         """See `search.choice.SearchSpace`."""
         self.fusion.relax(relaxation)
 
-    def discretise(self, scores):
+    def discretise(self, scores: dict[str, torch.Tensor]) -> FusionGenotype:
         """The genotype for scores of the candidates, see `search.choice.SearchSpace`."""
         return self.fusion.discretise(scores, self.input_names)
 
-    def genotype(self):
+    def genotype(self) -> FusionGenotype:
         """The genotype of the largest probabilities."""
         return argmax(self)
 
-    def probabilities(self):
+    def probabilities(self) -> dict[str, dict[str, dict[str, float]]]:
         """Softmax of every architecture parameter: title -> {row name: {operation: probability}}."""
         return self.fusion.probabilities(self.input_names)
 
-    def uses_all_weights(self):
+    def uses_all_weights(self) -> bool:
         """Whether every parameter of `weights` takes part in every forward (else DDP must look for the idle ones)."""
         return self.fusion.uses_all_weights()
 
-    def count_parameters(self):
+    def count_parameters(self) -> dict[str, int]:
         """Numbers of weights by part; "fusion_part" is what the originals log: reshape layers and fusion."""
         arch = sum(p.numel() for p in self.arch_parameters().values())
         sizes = {part: count_weights(getattr(self, part)) for part in ("backbones", "reshape", "fusion", "classifier")}

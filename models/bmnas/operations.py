@@ -15,10 +15,10 @@ ATTENTION_DROPOUT = 0.1
 class Sum(nn.Module):
     """x + y."""
 
-    def __init__(self, channels, length, dropout):
+    def __init__(self, channels: int, length: int, dropout: float) -> None:
         super().__init__()
 
-    def forward(self, x, y):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return x + y
 
 
@@ -28,12 +28,12 @@ class ScaleDotAttn(nn.Module):
     x gives the queries and y the keys and values, one token per position of L.
     """
 
-    def __init__(self, channels, length, dropout):
+    def __init__(self, channels: int, length: int, dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(ATTENTION_DROPOUT)
         self.norm = nn.LayerNorm((channels, length))
 
-    def forward(self, x, y):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         tokens = y.transpose(1, 2)  # (N, L, C)
         attended = F.scaled_dot_product_attention(x.transpose(1, 2), tokens, tokens)
         return self.norm(self.dropout(attended.transpose(1, 2)))
@@ -42,26 +42,26 @@ class ScaleDotAttn(nn.Module):
 class LinearGLU(nn.Module):
     """Gated linear unit on the concatenation: first half * sigmoid(second half)."""
 
-    def __init__(self, channels, length, dropout):
+    def __init__(self, channels: int, length: int, dropout: float) -> None:
         super().__init__()
         self.conv = nn.Conv1d(2 * channels, 2 * channels, 1)
         self.bn = nn.BatchNorm1d(2 * channels)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x, y):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return self.dropout(F.glu(self.bn(self.conv(torch.cat([x, y], dim=1))), dim=1))
 
 
 class ConcatFC(nn.Module):
     """Fully connected layer per position on the concatenation, with ReLU."""
 
-    def __init__(self, channels, length, dropout):
+    def __init__(self, channels: int, length: int, dropout: float) -> None:
         super().__init__()
         self.conv = nn.Conv1d(2 * channels, channels, 1)
         self.bn = nn.BatchNorm1d(channels)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x, y):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return self.dropout(F.relu(self.bn(self.conv(torch.cat([x, y], dim=1)))))
 
 
@@ -76,7 +76,7 @@ STEP_OPERATIONS = {
 PUBLISHED_STEP_OPERATIONS = ("Sum", "ScaleDotAttn", "LinearGLU", "ConcatFC")
 
 
-def has_weights(name):
+def has_weights(name: str) -> bool:
     """Whether the step operation ``name`` learns more than a normalisation's scale and shift."""
     norms = (nn.LayerNorm, nn.BatchNorm1d, nn.GroupNorm)
     with torch.device("meta"):  # draws no random numbers

@@ -5,10 +5,19 @@ hold one operation without a name; ours name the operation in both, so a genotyp
 translate a found network.
 """
 
+from __future__ import annotations
+
 import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS
 from util.cli import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from models.genotypes import FusionGenotype
 
 _NAMES = PUBLISHED_STEP_OPERATIONS
 _NODE = "fusion_net.cell._step_nodes.{i}.node_cell."
@@ -21,7 +30,9 @@ _NODE_PARTS = {"out_conv": "merge.conv", "bn": "merge.bn", "ln": "norm"}
 _PUBLISHED_PARTS = {ours: theirs for theirs, ours in _NODE_PARTS.items()}
 
 
-def from_published(state, backbone_names, genotype=None):
+def from_published(
+    state: Mapping[str, torch.Tensor], backbone_names: Mapping[str, str], genotype: FusionGenotype | None = None
+) -> dict[str, torch.Tensor]:
     """Translate an original's state dict into ours.
 
     Args:
@@ -71,7 +82,9 @@ def _operation_name(genotype, step, inner_step, key):
         raise UserError(f"the state dict has {key!r}, but the genotype given with it has no such inner step") from None
 
 
-def to_published(state, backbone_names, found):
+def to_published(
+    state: Mapping[str, torch.Tensor], backbone_names: Mapping[str, str], found: bool
+) -> dict[str, torch.Tensor]:
     """Translate our state dict into the original's names, without the architecture parameters, which it never saves.
 
     Args:

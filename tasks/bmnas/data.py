@@ -1,7 +1,12 @@
 """Data of every BM-NAS task from the scripts' arguments: splits, the demo's data, loaders, and what a result says."""
 
+from __future__ import annotations
+
 import logging
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from datasets.make_demo import main as make_demo
 from engine.features import FeatureCache
@@ -10,10 +15,18 @@ from tasks.task import LabelledData, check_parts
 from util.cli import UserError
 from util.distributed import barrier, init_distributed, rank, world_size
 
+if TYPE_CHECKING:
+    from engine.data_workers import BatchLoader
+    from engine.run import Run
+    from engine.updates import Precision
+    from models.backbone_net import UnimodalNet
+    from models.bmnas.fusion_net import FusionNet
+    from tasks.task import FusionTask
+
 logger = logging.getLogger("mdarts")
 
 
-def open_splits(task, args, splits):
+def open_splits(task: FusionTask, args: Namespace, splits: Iterable[str]) -> dict[str, LabelledData]:
     """Open the named splits; the demo's data are made when missing. The log says what the scores will mean.
 
     Returns:
@@ -45,7 +58,14 @@ def _make_demo_data(task, args):
     barrier()
 
 
-def feature_loaders(args, run, net, data, precision, mode=None):
+def feature_loaders(
+    args: Namespace,
+    run: Run,
+    net: FusionNet | UnimodalNet,
+    data: Mapping[str, LabelledData],
+    precision: Precision,
+    mode: str | None = None,
+) -> dict[str, BatchLoader]:
     """Loaders of the splits in ``data``, shuffled; what frozen backbones compute is computed once and kept.
 
     The run notes which data it reads, so that it is not resumed on others.
@@ -65,7 +85,9 @@ def feature_loaders(args, run, net, data, precision, mode=None):
     return {split: build_loader(cache(dataset), total_batch(args), **shared) for split, dataset in data.items()}
 
 
-def describe(task, args, data, net):
+def describe(
+    task: FusionTask, args: Namespace, data: Mapping[str, LabelledData], net: FusionNet | UnimodalNet
+) -> dict[str, Any]:
     """What a result says of its scores and data, and of the weights that its backbones started from."""
     first = next(iter(data.values()))
     return {

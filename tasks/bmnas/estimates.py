@@ -1,6 +1,11 @@
 """``--estimate``: what a search, a found training or a unimodal one would need, from the real shapes."""
 
+from __future__ import annotations
+
 import os
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,8 +19,11 @@ from tasks.bmnas import networks
 from util.cli import UserError
 from util.distributed import init_distributed
 
+if TYPE_CHECKING:
+    from tasks.task import FusionTask, LabelledData
 
-def estimate_search(task, args, train, dev):
+
+def estimate_search(task: FusionTask, args: Namespace, train: LabelledData, dev: LabelledData) -> dict[str, Any]:
     """Memory and time of a search's epochs; prints a table and returns it as plain data."""
     estimate = _Estimate(task, args, (train, dev))
     net = networks.build_search_net(task, args, task.build_backbones(args, weights="random"))
@@ -33,7 +41,9 @@ def estimate_search(task, args, train, dev):
     return estimate.report()
 
 
-def estimate_found(task, args, data, trained):
+def estimate_found(
+    task: FusionTask, args: Namespace, data: Mapping[str, LabelledData], trained: Sequence[str]
+) -> dict[str, Any]:
     """Memory and time of a found training's epochs; as `estimate_search`."""
 
     def build():
@@ -43,7 +53,7 @@ def estimate_found(task, args, data, trained):
     return _estimate_training(task, args, data, trained, build)
 
 
-def estimate_unimodal(task, args, data):
+def estimate_unimodal(task: FusionTask, args: Namespace, data: Mapping[str, LabelledData]) -> dict[str, Any]:
     """Memory and time of a unimodal training's epochs; as `estimate_search`."""
     return _estimate_training(
         task, args, data, ("train",), lambda: networks.build_unimodal_net(task, args, weights="random")

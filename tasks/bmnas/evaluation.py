@@ -1,13 +1,21 @@
 """Scoring a trained network again, without training."""
 
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
 from engine.run import start_run
 from engine.training import evaluate
 from engine.updates import Precision
 from tasks.bmnas.data import describe, feature_loaders, open_splits
 from tasks.bmnas.networks import load_found_net
 
+if TYPE_CHECKING:
+    from tasks.task import FusionTask
 
-def evaluate_found(task, args):
+
+def evaluate_found(task: FusionTask, args: Namespace) -> dict[str, Any]:
     """Score the test split with the network of ``--eval_exp_dir``; returns the result that ``result.json`` holds.
 
     Args:

@@ -1,11 +1,18 @@
 """Flags that the scripts of every BM-NAS task share, and what must hold between them."""
 
+from __future__ import annotations
+
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from engine import arguments
 from search.strategies import add_strategy_flags
 from util.cli import UserError
+
+if TYPE_CHECKING:
+    from tasks.task import FusionTask, Modality
 
 # How the reported epoch is chosen: --select_on -> what the result says of it.
 PROTOCOLS = {
@@ -33,7 +40,9 @@ INHERITED_ENDINGS = ("_cp", "_weights")
 CELL_SIZES = ("steps", "multiplier", "node_steps", "node_multiplier")
 
 
-def recipe_parser(description, modalities, imagenet_flag=None, choice=True):
+def recipe_parser(
+    description: str, modalities: Mapping[str, str], imagenet_flag: str | None = None, choice: bool = True
+) -> tuple[arguments.RecipeParser, argparse._ArgumentGroup]:
     """Parser with the flags that all scripts of a task have, and its group of backbone flags, to be extended.
 
     Args:
@@ -53,7 +62,7 @@ def _upgraded(saved):
     return {"batchsize_per_process": None, **saved}
 
 
-def add_architecture_flags(parser):
+def add_architecture_flags(parser: arguments.RecipeParser) -> None:
     """Sizes of the bilevel search space."""
     group = parser.add_argument_group("architecture")
     group.add_argument("--C", type=arguments.positive_int, help="channels of every state")
@@ -72,12 +81,12 @@ def add_architecture_flags(parser):
     )
 
 
-def add_dropout_flag(group):
+def add_dropout_flag(group: argparse._ArgumentGroup) -> None:
     """Dropout, where something has it."""
     group.add_argument("--drpt", type=arguments.number(float, 0.0, 1.0, open_high=True), help="dropout rate")
 
 
-def add_alpha_flags(parser, used=True):
+def add_alpha_flags(parser: arguments.RecipeParser, used: bool = True) -> None:
     """Optimiser of the architecture parameters."""
     group = parser.add_argument_group("architecture optimiser" if used else "accepted, without effect here")
     group.add_argument(
@@ -86,7 +95,9 @@ def add_alpha_flags(parser, used=True):
     group.add_argument("--arch_weight_decay", type=arguments.non_negative, default=1e-3, help="their L2 decay")
 
 
-def add_backbone_flags(parser, modalities, imagenet_flag, choice=True):
+def add_backbone_flags(
+    parser: arguments.RecipeParser, modalities: Mapping[str, str], imagenet_flag: str | None, choice: bool = True
+) -> argparse._ArgumentGroup:
     """Where the backbones' weights come from.
 
     Args:
@@ -119,14 +130,14 @@ def add_backbone_flags(parser, modalities, imagenet_flag, choice=True):
     return group
 
 
-def add_checkpointdir_flag(group):
+def add_checkpointdir_flag(group: argparse._ArgumentGroup) -> None:
     """Where the released checkpoints lie, for tasks that have some."""
     group.add_argument(
         "--checkpointdir", metavar="DIR", help="folder of the released checkpoints, used where no other is named"
     )
 
 
-def add_view_flag(group):
+def add_view_flag(group: argparse._ArgumentGroup) -> None:
     """Random augmentation against kept features."""
     group.add_argument(
         "--augment_views",
@@ -138,7 +149,7 @@ def add_view_flag(group):
     )
 
 
-def add_search_flags(parser, backbones):
+def add_search_flags(parser: arguments.RecipeParser, backbones: argparse._ArgumentGroup) -> None:
     """Search space, architecture optimiser, and how the search is watched.
 
     Args:
@@ -176,14 +187,14 @@ def add_search_flags(parser, backbones):
     )
 
 
-def add_selection_flags(parser):
+def add_selection_flags(parser: arguments.RecipeParser) -> argparse._ArgumentGroup:
     """Which epoch counts."""
     group = parser.add_argument_group("selection")
     group.add_argument("--select_on", choices=tuple(PROTOCOLS), default="dev", help="split that chooses the epoch")
     return group
 
 
-def add_found_flags(parser, backbones):
+def add_found_flags(parser: arguments.RecipeParser, backbones: argparse._ArgumentGroup) -> None:
     """What a found script trains, on what, and which epoch counts; arguments as in `add_search_flags`."""
     backbones.add_argument(
         "--freeze_backbones",
@@ -218,7 +229,9 @@ def add_found_flags(parser, backbones):
     )
 
 
-def add_unimodal_flags(parser, backbones, modalities):
+def add_unimodal_flags(
+    parser: arguments.RecipeParser, backbones: argparse._ArgumentGroup, modalities: Mapping[str, Modality]
+) -> None:
     """Which network to train and how; ``modalities`` as in `tasks.task.FusionTask`."""
     parser.add_argument("--modality", choices=tuple(modalities), help="which network to train")
     kept = ", ".join(name for name, modality in modalities.items() if modality.head_only)
@@ -232,7 +245,7 @@ def add_unimodal_flags(parser, backbones, modalities):
     add_selection_flags(parser)
 
 
-def check_schedule(args):
+def check_schedule(args: argparse.Namespace) -> None:
     """Check the learning rates against each other.
 
     Raises:
@@ -242,7 +255,7 @@ def check_schedule(args):
         raise UserError(f"--eta_min {args.eta_min} is above --eta_max {args.eta_max}")
 
 
-def check_architecture(args, num_features, cell=True):
+def check_architecture(args: argparse.Namespace, num_features: int, cell: bool = True) -> None:
     """Check the sizes of the search space against each other and the network.
 
     Args:
@@ -267,7 +280,9 @@ def check_architecture(args, num_features, cell=True):
         raise UserError(f"--node_multiplier {args.node_multiplier} is more than the {2 + args.node_steps} inner states")
 
 
-def parse_search(task, parser, argv, demo):
+def parse_search(
+    task: FusionTask, parser: arguments.RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
+) -> argparse.Namespace:
     """Parse a search script's command line and check it.
 
     Args:
@@ -283,7 +298,9 @@ def parse_search(task, parser, argv, demo):
     return args
 
 
-def parse_unimodal(task, parser, argv, demo):
+def parse_unimodal(
+    task: FusionTask, parser: arguments.RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
+) -> argparse.Namespace:
     """Parse the command line of a script that trains one backbone; as `parse_search`."""
     args = arguments.parse_args(parser, argv, demo=demo)
     if args.modality is None:
@@ -292,7 +309,9 @@ def parse_unimodal(task, parser, argv, demo):
     return args
 
 
-def parse_found(task, parser, argv, demo):
+def parse_found(
+    task: FusionTask, parser: arguments.RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
+) -> argparse.Namespace:
     """Parse a found script's command line, with defaults from the run folder that it names, and check it.
 
     Raises:
@@ -345,7 +364,7 @@ def _check_given_genotype(given, args):
         raise UserError(f"--genotype {asked}: --eval_exp_dir {tested} tests that run's own network; leave the flag out")
 
 
-def genotype_source(args):
+def genotype_source(args: argparse.Namespace) -> str | None:
     """What names the genotype: a file or a run folder; of ``--genotype random`` and late fusion None."""
     if args.eval_exp_dir:
         return args.eval_exp_dir

@@ -1,8 +1,13 @@
 """Networks of every BM-NAS task from the scripts' arguments: the supernet, found networks, baselines."""
 
+from __future__ import annotations
+
 import dataclasses
 import random
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from engine.arguments import run_folder_of
 from engine.loading import total_batch
@@ -18,8 +23,12 @@ from util.checkpoint import load_checkpoint, load_state_dict_file, load_weights
 from util.cli import UserError
 from util.hashes import short_hash
 
+if TYPE_CHECKING:
+    from engine.run import Run
+    from tasks.task import FusionTask
 
-def build_search_net(task, args, backbones):
+
+def build_search_net(task: FusionTask, args: Namespace, backbones: Mapping[str, Any]) -> FusionNet:
     """The supernet: frozen backbones and a fusion cell with every edge and operation."""
     operations = step_operations(args)
     cell = FusionCell.mixed(task.num_features, args.C, args.L, args.drpt, **cell_sizes(args), step_ops=operations)
@@ -27,12 +36,19 @@ def build_search_net(task, args, backbones):
     return build_net(task, args, backbones, cell, range(task.num_features), **options)
 
 
-def cell_sizes(args):
+def cell_sizes(args: Namespace) -> dict[str, int]:
     """Steps and multipliers of the cell and its nodes."""
     return {name: getattr(args, name) for name in CELL_SIZES}
 
 
-def build_net(task, args, backbones, fusion, used, **options):
+def build_net(
+    task: FusionTask,
+    args: Namespace,
+    backbones: Mapping[str, Any],
+    fusion: FusionCell | LateFusion,
+    used: Iterable[int],
+    **options: Any,
+) -> FusionNet:
     """The complete network around ``fusion``; ``options`` go to `FusionNet`."""
     for name, backbone in backbones.items():
         check_parts(backbone, Backbone, f"the backbone {name} of {task.name}")
@@ -55,14 +71,14 @@ def _part(args):
     return min(args.backbone_batch, total_batch(args))
 
 
-def build_unimodal_net(task, args, weights=None):
+def build_unimodal_net(task: FusionTask, args: Namespace, weights: str | None = None) -> UnimodalNet:
     """One backbone with its own head."""
     backbone = task.build_unimodal_backbone(args, weights)
     frozen = args.freeze_backbones and task.modalities[args.modality].head_only
     return UnimodalNet(args.modality, backbone, task.pool(args), frozen=frozen, backbone_batch=_part(args))
 
 
-def step_operations(args):
+def step_operations(args: Namespace) -> tuple[str, ...]:
     """Names of the candidate operations of ``--step_ops``.
 
     Raises:
@@ -76,7 +92,7 @@ def step_operations(args):
     return names
 
 
-def find_genotype(task, args):
+def find_genotype(task: FusionTask, args: Namespace) -> FusionGenotype | None:
     """The genotype that the found script's flags name (a file, a run folder, random), checked; None for late fusion.
 
     Raises:
@@ -97,7 +113,9 @@ def find_genotype(task, args):
     return genotype
 
 
-def build_found_net(task, args, backbones, genotype, frozen):
+def build_found_net(
+    task: FusionTask, args: Namespace, backbones: Mapping[str, Any], genotype: FusionGenotype | None, frozen: bool
+) -> FusionNet:
     """The network of a genotype, or with None of late fusion.
 
     Args:
@@ -113,7 +131,7 @@ def build_found_net(task, args, backbones, genotype, frozen):
     return build_net(task, args, backbones, fusion, used, frozen=frozen)
 
 
-def keep_genotype(run, genotype):
+def keep_genotype(run: Run, genotype: FusionGenotype | None) -> None:
     """Draw the genotype into the run folder, and note that the run depends on it; nothing for late fusion."""
     if genotype is not None:
         run.write("genotype.svg", genotype.to_svg())
@@ -121,7 +139,7 @@ def keep_genotype(run, genotype):
         run.depends_on("genotype", short_hash(structure), "--genotype or --search_exp_dir")
 
 
-def genotype_facts(args):
+def genotype_facts(args: Namespace) -> dict[str, Any]:
     """Where the trained genotype comes from, for the result; of a random one the space that it was drawn from."""
     if args.fusion == "late":
         return {"from": "late fusion"}
@@ -133,7 +151,7 @@ def genotype_facts(args):
     return {"from": "random", "seed": args.seed, "space": space, "space_from": str(folder) if searched else "flags"}
 
 
-def load_found_net(task, args):
+def load_found_net(task: FusionTask, args: Namespace) -> FusionNet:
     """The trained network of ``--eval_exp_dir``: a run folder of ours or of the original code.
 
     Raises:

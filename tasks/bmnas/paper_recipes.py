@@ -4,7 +4,7 @@ They stand beside the scripts' own defaults, which are the released scripts'; do
 differ. What the supplement does not say is left to those defaults.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Configuration(NamedTuple):
@@ -51,7 +51,7 @@ _SEARCH = {
 _FINAL_TRAINING = {"epochs": 50, "train_on": "train+dev", "select_on": "test", "freeze_backbones": False}
 
 
-def search_recipes(task):
+def search_recipes(task: str) -> dict[str, dict[str, Any]]:
     """Presets of a search script: name of the recipe -> values of flags.
 
     Args:
@@ -63,7 +63,7 @@ def search_recipes(task):
     }
 
 
-def found_recipes(task):
+def found_recipes(task: str) -> dict[str, dict[str, Any]]:
     """Presets of a found script; as `search_recipes`."""
     return {name: {**_shared(row), **_FINAL_TRAINING} for name, row in _rows_of(task)}
 

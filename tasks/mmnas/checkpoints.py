@@ -1,8 +1,11 @@
 """Checkpoints of every MMNas task: what ours hold, reading them and the originals', and where predictions go."""
 
+from __future__ import annotations
+
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -13,6 +16,11 @@ from models.mmnas.published import from_published
 from tasks.mmnas.networks import WORD_SIZE, find_architecture
 from util.checkpoint import load_checkpoint, load_weights
 from util.cli import UserError
+
+if TYPE_CHECKING:
+    from engine.run import Run
+    from models.mmnas.net import MultimodalNet
+    from tasks.task import AttentionTask, QuestionData
 
 # Arguments that say which data a run used.
 DATA = ("data", "features", "DATASET", "FEAT", "min_answer_count", "skip_missing")
@@ -37,7 +45,7 @@ class Checkpoint(NamedTuple):
     path: Path
 
 
-def checkpoint_extras(task, args, metadata):
+def checkpoint_extras(task: AttentionTask, args: Namespace, metadata: dict[str, Any]) -> dict[str, Any]:
     """What ``best.pth`` holds beside the weights, so that it can be used by itself."""
     names = ("hsize", "drpt", "save", *DATA, *task.checkpoint_args)
     arguments = {name: getattr(args, name) for name in names if hasattr(args, name)}
@@ -48,7 +56,7 @@ def _task_name(task):
     return f"tasks.{task.name}"
 
 
-def read_checkpoint(task, args):
+def read_checkpoint(task: AttentionTask, args: Namespace) -> Checkpoint:
     """The network of ``--CKPT_PATH``: a run folder or checkpoint of ours, or a file of the original.
 
     Raises:
@@ -76,7 +84,7 @@ def _check_task(task, path, content):
         raise UserError(f"--CKPT_PATH {path} is a network of {_name(content['task'])}, not of {task.name}")
 
 
-def arguments_of(task, source, fixed):
+def arguments_of(task: AttentionTask, source: Path | str, fixed: dict[str, Any]) -> dict[str, Any]:
     """The arguments that a checkpoint brings along; sizes of its architecture are put into ``fixed``.
 
     Args:
@@ -153,7 +161,7 @@ def _name(module):
     return module.rsplit(".", 1)[-1]
 
 
-def read_own_checkpoint(task, args):
+def read_own_checkpoint(task: AttentionTask, args: Namespace) -> Checkpoint:
     """A `Checkpoint` to be asked about a user's own images; its arguments are put into ``args``.
 
     Raises:
@@ -178,7 +186,7 @@ def read_own_checkpoint(task, args):
     return checkpoint
 
 
-def load_net(task, args, checkpoint, data):
+def load_net(task: AttentionTask, args: Namespace, checkpoint: Checkpoint, data: QuestionData | None) -> MultimodalNet:
     """The network of a `Checkpoint`, for ``data``.
 
     Raises:
@@ -197,7 +205,7 @@ def load_net(task, args, checkpoint, data):
     return net
 
 
-def write_predicted(args, run, write, part=""):
+def write_predicted(args: Namespace, run: Run, write: Callable[[Path], None], part: str = "") -> list[str]:
     """Call ``write(path)`` for a file in the run folder, and for test for the documented place; returns the paths.
 
     Where only the latter cannot be written, the run still ends as it should, and then says so.

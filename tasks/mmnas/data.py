@@ -1,12 +1,22 @@
 """Data of every MMNas task: the two parts of a search, what a checkpoint fixes, demo data, loaders, results."""
 
+from __future__ import annotations
+
 import logging
+from argparse import Namespace
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from datasets.text.vocabulary import Vocabulary
 from engine.loading import build_loader, total_batch
 from tasks.task import QuestionData, check_parts
 from util.distributed import barrier, init_distributed, rank, world_size
+
+if TYPE_CHECKING:
+    from engine.data_workers import BatchLoader
+    from engine.run import Run
+    from tasks.task import AttentionTask
 
 logger = logging.getLogger("mdarts")
 
@@ -15,7 +25,7 @@ WEIGHT_SHARE = 0.8
 SEARCH_PARTS = {"train": ("first", WEIGHT_SHARE), "held_out": ("last", 1 - WEIGHT_SHARE)}
 
 
-def common_metadata(data):
+def common_metadata(data: QuestionData) -> dict[str, Any]:
     """What a checkpoint of any task carries: words, feature width and how features were made; plain data."""
     return {
         "vocabulary": data.vocabulary.to_dict(),
@@ -24,14 +34,14 @@ def common_metadata(data):
     }
 
 
-def fixed_by(metadata):
+def fixed_by(metadata: dict[str, Any] | None) -> dict[str, Any]:
     """Arguments of a data set that the metadata of a checkpoint (or None) fix."""
     if metadata is None:
         return {}
     return {"vocabulary": Vocabulary.from_dict(metadata["vocabulary"]), "feature_size": metadata["feature_size"]}
 
 
-def make_once(args, sign, make):
+def make_once(args: Namespace, sign: str, make: Callable[[], object]) -> None:
     """Call ``make()`` unless the file ``sign`` is in ``--data``: once, whatever the number of processes.
 
     Args:
@@ -45,7 +55,7 @@ def make_once(args, sign, make):
     barrier()
 
 
-def check_data(task, args, data):
+def check_data(task: AttentionTask, args: Namespace, data: dict[str, QuestionData]) -> dict[str, QuestionData]:
     """Check that every split has what training needs; the log says what the scores will mean. Returns ``data``.
 
     Raises:
@@ -57,7 +67,9 @@ def check_data(task, args, data):
     return data
 
 
-def build_loaders(args, run, data, *, shuffle=True, drop_last=False):
+def build_loaders(
+    args: Namespace, run: Run, data: Mapping[str, QuestionData], *, shuffle: bool = True, drop_last: bool = False
+) -> dict[str, BatchLoader]:
     """Loaders of the splits in ``data``: split name -> `DataLoader`."""
     shared = {"seed": args.seed, "num_workers": args.num_workers, "device": run.device, "drop_last": drop_last}
     # Without batch norm a single sample will do.
@@ -65,13 +77,13 @@ def build_loaders(args, run, data, *, shuffle=True, drop_last=False):
     return {split: build_loader(dataset, total_batch(args), **shared) for split, dataset in data.items()}
 
 
-def note_data(run, data):
+def note_data(run: Run, data: Mapping[str, QuestionData]) -> None:
     """Note of which data a run is, so that it is not resumed on others."""
     for split, dataset in data.items():
         run.depends_on(f"{split.replace('_', ' ')} data", dataset.identity, "--data or --features")
 
 
-def describe(task, args, data):
+def describe(task: AttentionTask, args: Namespace, data: Mapping[str, QuestionData]) -> dict[str, Any]:
     """What a result says of its scores and data."""
     first = next(iter(data.values()))
     return {

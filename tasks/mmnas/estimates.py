@@ -1,8 +1,12 @@
 """``--estimate``: what a search or a training of MMNas would need, from the real shapes."""
 
+from __future__ import annotations
+
 import functools
 import os
-from typing import NamedTuple
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -15,6 +19,9 @@ from search.strategies import build_strategy
 from tasks.mmnas import networks
 from util.cli import UserError
 from util.distributed import init_distributed
+
+if TYPE_CHECKING:
+    from tasks.task import AttentionTask, QuestionData
 
 
 class Pass(NamedTuple):
@@ -50,7 +57,7 @@ def _passes(task, args, data, scored):
     ]
 
 
-def estimate_search(task, args, data):
+def estimate_search(task: AttentionTask, args: Namespace, data: Mapping[str, QuestionData]) -> dict[str, Any]:
     """Memory and time of a search's epochs; prints a table and returns it as plain data."""
     estimate, train = _Estimate(task, args, data, None), data["train"]
     net, steps = estimate.net, max(1, len(train) // total_batch(args))
@@ -80,7 +87,7 @@ def _set_drawn(net, drawn):
         choice.drawn = value
 
 
-def estimate_training(task, args, data):
+def estimate_training(task: AttentionTask, args: Namespace, data: Mapping[str, QuestionData]) -> dict[str, Any]:
     """Memory and time of a training's epochs; as `estimate_search`."""
     estimate = _Estimate(task, args, data, networks.find_architecture(args))
     passes = _passes(task, args, data, [split for split in data if split != "train"])

@@ -1,14 +1,22 @@
 """Flags that the scripts of every MMNas task share, and what must hold between them."""
 
+from __future__ import annotations
+
+import argparse
 import logging
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from engine import arguments
 from models.architectures import read_architecture
 from search.strategies import add_strategy_flags
 from tasks.mmnas.checkpoints import DATA, arguments_of
 from util.cli import UserError
+
+if TYPE_CHECKING:
+    from tasks.task import AttentionTask
 
 logger = logging.getLogger("mdarts")
 
@@ -35,7 +43,7 @@ WORDS = ("mcan", "random")
 CONSTANTS = {"num_workers": 4, "drpt": 0.1, "clip": 1.0, "enc_blocks": 12, "dec_blocks": 18}
 
 
-def recipe_parser(description):
+def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._ArgumentGroup]:
     """Parser with the flags that the search and the training script of a task share.
 
     Returns:
@@ -77,7 +85,7 @@ def recipe_parser(description):
     return parser, data
 
 
-def prediction_parser(description):
+def prediction_parser(description: str) -> arguments.RecipeParser:
     """Parser with the flags that every prediction script has."""
     parser = arguments.RecipeParser(description)
     parser.add_argument("--CKPT_PATH", required=True, metavar="FILE", help="run folder of a training, or its best.pth")
@@ -85,7 +93,7 @@ def prediction_parser(description):
     return parser
 
 
-def add_training_flags(parser):
+def add_training_flags(parser: arguments.RecipeParser) -> None:
     """Epochs, batches, schedule and clipping."""
     group = parser.add_argument_group("training")
     group.add_argument("--epochs", type=arguments.positive_int, help="number of epochs")
@@ -113,7 +121,7 @@ def _today(text):
     return {"drift": "keep_momentum", "still": "freeze"}.get(text, text)
 
 
-def add_search_flags(parser):
+def add_search_flags(parser: arguments.RecipeParser) -> None:
     """Architecture optimiser, and how the search is watched."""
     search = parser.add_argument_group("search")
     add_strategy_flags(search)
@@ -150,7 +158,7 @@ def add_search_flags(parser):
     )
 
 
-def add_train_flags(parser):
+def add_train_flags(parser: arguments.RecipeParser) -> None:
     """What a training script does, with which architecture and checkpoint."""
     group = parser.add_argument_group("what to do")
     group.add_argument(
@@ -248,7 +256,9 @@ def _of_search(parser, args, source, fixed):
     return found
 
 
-def parse_search(task, parser, argv, demo):
+def parse_search(
+    task: AttentionTask, parser: arguments.RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
+) -> argparse.Namespace:
     """Parse a search script's command line and check it.
 
     Args:
@@ -263,7 +273,9 @@ def parse_search(task, parser, argv, demo):
     return args
 
 
-def parse_train(task, parser, argv, demo):
+def parse_train(
+    task: AttentionTask, parser: arguments.RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
+) -> argparse.Namespace:
     """Parse a training script's command line and check it; what is not given comes from the run that it uses.
 
     Raises:

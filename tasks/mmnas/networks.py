@@ -1,8 +1,13 @@
 """Networks and architectures of every MMNas task from the scripts' arguments."""
 
+from __future__ import annotations
+
 import logging
 import random
+from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,6 +27,15 @@ from util.checkpoint import load_checkpoint
 from util.cli import UserError
 from util.hashes import short_hash
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from engine.data_workers import BatchLoader
+    from engine.run import Run
+    from engine.updates import Loss, Parallel
+    from models.architectures import Architecture
+    from tasks.task import Metric, QuestionData
+
 logger = logging.getLogger("mdarts")
 
 # Width of word vectors where none are given.
@@ -31,7 +45,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 MIN_GUIDED = 0.05
 
 
-def build_encoder_decoder(args, architecture):
+def build_encoder_decoder(args: Namespace, architecture: Architecture | None) -> EncoderDecoder:
     """The encoder-decoder of an architecture, or with None the supernet of the flags."""
     if architecture is not None:
         return EncoderDecoder.fixed(architecture, args.hsize, args.drpt)
@@ -40,7 +54,7 @@ def build_encoder_decoder(args, architecture):
     return EncoderDecoder.searched(args.hsize, args.drpt, enc_candidates=enc, dec_candidates=dec, **sizes)
 
 
-def candidates(args):
+def candidates(args: Namespace) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Candidates of encoder and decoder blocks, as ``--enc_ops`` and ``--dec_ops`` say: two tuples of names.
 
     Raises:
@@ -53,7 +67,14 @@ def candidates(args):
     return enc, dec
 
 
-def build_net(args, architecture, head, metadata, trained, kind=MultimodalNet):
+def build_net(
+    args: Namespace,
+    architecture: Architecture | None,
+    head: nn.Module,
+    metadata: dict[str, Any],
+    trained: bool,
+    kind: type[MultimodalNet] = MultimodalNet,
+) -> MultimodalNet:
     """The complete network around ``head``.
 
     Args:
@@ -97,7 +118,7 @@ def _resumed_word_size(args):
     return net["embedding.weight"].shape[1] if "embedding.weight" in net else None
 
 
-def log_step_counts(args, loader):
+def log_step_counts(args: Namespace, loader: BatchLoader) -> int:
     """Say how many architecture steps a search has; a warning where there are none.
 
     Args:
@@ -123,14 +144,14 @@ def log_step_counts(args, loader):
     return steps
 
 
-def set_padding(net, data):
+def set_padding(net: MultimodalNet, data: Mapping[str, Any]) -> None:
     """Pad batches of the data sets (name -> data) to the official lengths where results of ``net`` depend on them."""
     if net.needs_full_padding:
         for dataset in data.values():
             dataset.options["padding"] = "full"
 
 
-def build_precision(args, device):
+def build_precision(args: Namespace, device: torch.device) -> Precision:
     """The `Precision` of ``--amp``; the log says if the LSTM has to stay in float32 on this machine."""
     precision = Precision(args.amp, device)
     if precision.dtype is not None and not lstm_runs(device.type, precision.dtype):
@@ -142,14 +163,16 @@ def build_precision(args, device):
     return precision
 
 
-def scorer(args, run, data, precision, title, loss, metric):
+def scorer(
+    args: Namespace, run: Run, data: QuestionData, precision: Precision, title: str, loss: Loss, metric: Metric
+) -> Evaluation:
     """An `Evaluation` of one split."""
     loader = build_loaders(args, run, {title: data}, shuffle=False)[title]
     options = {"device": run.device, "precision": precision, "description": title}
     return Evaluation(loader, loss, metric, **options)
 
 
-def compiled(net, parallel):
+def compiled(net: MultimodalNet, parallel: Parallel | None) -> Parallel:
     """What an `OptimizerStep` wraps a network in to run it compiled (``--compile``), within ``parallel`` if any."""
     # Which rows are padding is data: leaving them out would cut the graph in pieces.
     net.pack = False
@@ -163,7 +186,7 @@ def compiled(net, parallel):
     return wrap
 
 
-def find_architecture(args):
+def find_architecture(args: Namespace) -> Architecture:
     """The architecture that ``--ARCH_PATH`` and ``--ARCH_EPOCH`` name.
 
     Raises:
@@ -176,13 +199,13 @@ def find_architecture(args):
     return load_architecture(args.ARCH_PATH, args.ARCH_EPOCH)
 
 
-def note_architecture(run, architecture):
+def note_architecture(run: Run, architecture: Architecture) -> None:
     """Draw the architecture into the run folder, and note that the run depends on it."""
     run.depends_on("architecture", short_hash(architecture.blocks()), "--ARCH_PATH")
     run.write("architecture.svg", architecture.to_svg())
 
 
-def architecture_facts(args):
+def architecture_facts(args: Namespace) -> dict[str, Any]:
     """Where the trained architecture comes from, for the result; of a random one the space that it was drawn from."""
     facts = {"from": args.ARCH_PATH}
     if args.ARCH_PATH != "random":
@@ -194,7 +217,7 @@ def architecture_facts(args):
     return facts | {"seed": args.seed, "space": space, "space_from": str(folder) if searched else "flags"}
 
 
-def keep_architecture(run, architecture, epoch):
+def keep_architecture(run: Run, architecture: Architecture, epoch: int) -> None:
     """Draw the architecture of ``epoch`` (from 0), and add it to ``arch.json``, where the first is ``epoch1``."""
     save_architecture(run, architecture, epoch, f"epoch {epoch} (--ARCH_EPOCH {epoch + 1})")
     if run.is_main:
@@ -204,7 +227,7 @@ def keep_architecture(run, architecture, epoch):
         add_epoch(path, epoch + 1, architecture)
 
 
-def collapse(architecture, probabilities):
+def collapse(architecture: Architecture, probabilities: Mapping[str, Any]) -> list[str]:
     """Warnings, in words, about an architecture that reads little of its inputs."""
     names = [name for block in architecture.dec for name in block]
     guided = sum(name.startswith(("guided_att", "uniimg_att")) for name in names)
