@@ -48,10 +48,10 @@ class RecipeParser(argparse.ArgumentParser):
             **kwargs,
         )
         self.spellings = spellings or {}
-        self.recipes = {}
+        self.recipes: Mapping[str, Mapping[str, Any]] = {}
         self.free = set(FREE)
         self.upgrade = upgrade or (lambda saved: saved)
-        self.alternatives = []
+        self.alternatives: list[tuple[str, str]] = []
         if self.spellings:
             pairs = ", ".join(f"{other} = {flag}" for other, flag in self.spellings.items())
             self.epilog = f"other spellings: {pairs}"
@@ -334,7 +334,7 @@ def parse_args(
     recipe = getattr(args, "recipe", None)
     if is_demo and recipe:
         raise UserError(f"--recipe {recipe} is for the paper's data, and --demo has settings of its own; drop one")
-    set_defaults_of(parser, demo if is_demo else parser.recipes.get(recipe, {}))
+    set_defaults_of(parser, (demo or {}) if is_demo else parser.recipes.get(recipe or "", {}))
     set_defaults_of(parser, inherited)
     return parser.parse_args(argv)
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from util.cli import UserError, dead_worker
 from util.processors import use_one_thread
-from util.samplers import Indices
+from util.samplers import EpochBatchSampler, Indices
 
 logger = logging.getLogger("mdarts")
 
@@ -28,7 +28,7 @@ PREFETCH, IN_USE = 2, 2
 MARGIN, MARGIN_SHARE = 64 << 20, 8
 MOST_FILES = 65536
 _MORE = "`docker run --shm-size 8g` (or --ipc host) gives more"
-_said = set()
+_said: set[str] = set()
 
 
 class BatchLoader(DataLoader):
@@ -43,6 +43,8 @@ class BatchLoader(DataLoader):
     Iterating raises a `UserError` when a worker dies.
     """
 
+    batch_sampler: EpochBatchSampler
+
     def __init__(self, dataset: Any, num_workers: int, batch_size: int, **options: Any) -> None:
         workers, prefetch = affordable(dataset, num_workers, batch_size)
         if workers:
@@ -52,7 +54,7 @@ class BatchLoader(DataLoader):
         dataset = _Shared(dataset) if workers else dataset
         super().__init__(dataset, num_workers=workers, collate_fn=_identity, **options)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         try:
             for batch in super().__iter__():
                 if isinstance(batch, _NoRoom):
@@ -203,7 +205,8 @@ def _say(line):
 def _start_worker(_):
     use_one_thread()
     # By default a batch that cannot be sent is dropped, and the main process waits for it for ever.
-    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)
+    queue: Any = multiprocessing.queues.Queue
+    queue._on_queue_feeder_error = staticmethod(_end_worker)
 
 
 def _end_worker(error, _):

@@ -93,8 +93,8 @@ class Simulation:
         self.device, self.precision, self.batch_size = device, precision, batch_size
         self.num_readers = max(1, num_readers)
         self.memory = _Memory()
-        self.phases = []
-        self._held = []
+        self.phases: list[Phase] = []
+        self._held: list[torch.Tensor] = []
 
     def __enter__(self) -> Simulation:
         self._stack = contextlib.ExitStack()
@@ -109,9 +109,10 @@ class Simulation:
 
     def adopt(self, net: nn.Module) -> nn.Module:
         """Give the tensors of ``net`` up for ones without content, on the simulated device; returns ``net``."""
-        new = {}
+        new: dict[int, torch.Tensor] = {}
         for module in net.modules():
-            for tensors in (module._parameters, module._buffers):
+            stores: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+            for tensors in stores:
                 for name, old in tensors.items():
                     if old is not None:
                         tensors[name] = new.setdefault(id(old), self._like(old))

@@ -50,7 +50,13 @@ def build_loader(
             f"use at least {min_share * world_size()}"
         )
     share = {} if all_ranks else {"rank": rank(), "world_size": world_size()}
-    options = {"shuffle": shuffle, "seed": seed, "drop_last": drop_last, "min_share": min_share, **share}
+    options: dict[str, Any] = {
+        "shuffle": shuffle,
+        "seed": seed,
+        "drop_last": drop_last,
+        "min_share": min_share,
+        **share,
+    }
     sampler = EpochBatchSampler(len(dataset), batch_size, **options)
     workers = 0 if getattr(dataset, "in_memory", False) else reading_processes(num_workers, device)
     own_size = batch_size if all_ranks else math.ceil(batch_size / world_size())

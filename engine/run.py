@@ -49,10 +49,13 @@ class Run:
     def __init__(self, folder: Path | str, args: Namespace, device: torch.device) -> None:
         self.folder, self.args, self.device = Path(folder), args, device
         self.epoch, self.stopped, self.longer, self.seconds = 0, False, False, 0.0
-        self._tracked, self._inputs, self._flags = {}, {}, {}
-        self._scored, self._faults = False, []
-        self._board = None
-        self._warned = set()
+        self._tracked: dict[str, Any] = {}
+        self._inputs: dict[str, str] = {}
+        self._flags: dict[str, str] = {}
+        self._faults: list[str] = []
+        self._board: Any = None
+        self._warned: set[str] = set()
+        self._scored = False
         self._clock = time.perf_counter()
 
     @property
@@ -217,7 +220,7 @@ class Run:
     def plot(self) -> None:
         """Draw ``curves.svg``: every scalar of the logged epochs, a panel per name, a line per split."""
         records = self.records() if self.is_main else []
-        panels = {}
+        panels: dict[str, dict[str, Any]] = {}
         for row, record in enumerate(records):
             for split, values in scores_of(record).items():
                 for name, value in values.items():
@@ -308,7 +311,14 @@ class Run:
 
 def _read_state(path):
     """The content of ``last.pth``, with the entries that there must be."""
-    kinds = {"epoch": int, "stopped": bool, "device": str, "seconds": (int, float), "objects": dict, "random": list}
+    kinds: dict[str, Any] = {
+        "epoch": int,
+        "stopped": bool,
+        "device": str,
+        "seconds": (int, float),
+        "objects": dict,
+        "random": list,
+    }
     state = load_checkpoint(path)
     for name, kind in kinds.items():
         value = state.get(name) if isinstance(state, dict) else None
@@ -331,7 +341,7 @@ def start_run(args: Namespace, kind: str, parent: Path | str) -> Iterator[Run]:
     """
     device = init_distributed(args.device)
     seed_everything(args.seed)
-    folder = from_rank_0(_run_folder(args, kind, parent) if rank() == 0 else None)
+    folder: Any = from_rank_0(_run_folder(args, kind, parent) if rank() == 0 else None)
     run = Run(folder, args, device)
     handlers, finished, failed = [], False, False
     try:

@@ -12,21 +12,21 @@ from util.cli import UserError
 logger = logging.getLogger("mdarts")
 
 
-# Data are opened before a run begins, so that nothing is left of a run whose data are at fault.
-_held = []
-
-
 class _Keeper(logging.StreamHandler):
     """Prints like any handler, and keeps the records."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.records = []
+        self.records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         self.records.append(record)
         if os.environ.get("RANK", "0") == "0":
             super().emit(record)
+
+
+# What was logged while the data were opened. The run folder is made after that: data with a fault leave no folder.
+_held: list[_Keeper] = []
 
 
 class LogFile(logging.FileHandler):
@@ -93,7 +93,7 @@ def open_log(path: Path | None) -> list[logging.Handler]:
     Raises:
         UserError: the file cannot be written.
     """
-    handlers = [logging.NullHandler()]
+    handlers: list[logging.Handler] = [logging.NullHandler()]
     if path is not None:
         with writing(path):
             handlers = [logging.StreamHandler(), LogFile(path)]

@@ -135,8 +135,9 @@ class Evaluation:
         precision: Precision,
         description: str,
     ) -> None:
-        self.loader, self.loss, self.metric = loader, loss, metric
-        self.options = {"device": device, "precision": precision, "description": description}
+        self.loader, self.loss = loader, loss
+        self.metric: Any = metric  # of a kind that the task knows
+        self.options: dict[str, Any] = {"device": device, "precision": precision, "description": description}
 
     def __call__(self, net: nn.Module) -> dict[str, float]:
         return evaluate(net, self.loader, self.loss, self.metric, **self.options)
@@ -146,7 +147,8 @@ class LossMeter:
     """Mean of per-batch means, weighted by batch size, over all ranks; stays on the device until asked."""
 
     def __init__(self) -> None:
-        self.total, self.count = 0.0, 0
+        self.total: torch.Tensor | float = 0.0
+        self.count = 0
 
     def update(self, loss: torch.Tensor, count: int) -> None:
         """Add the mean ``loss`` of ``count`` samples."""
@@ -173,7 +175,8 @@ class BestEpoch:
     def __init__(self, split: str, metric: Metric, explanation: str, later_wins_ties: bool = False) -> None:
         self.split, self.metric, self.explanation = split, metric, explanation
         self.later_wins_ties = later_wins_ties
-        self.epoch, self.score = None, None
+        self.epoch: int | None = None
+        self.score: Any = None
 
     @property
     def by_score(self) -> bool:

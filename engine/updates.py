@@ -20,6 +20,7 @@ Loss = Callable[[Any, dict[str, Any]], torch.Tensor]
 # (network, whether some of its parameters may stay unused) -> the network wrapped for several devices.
 Parallel = Callable[[nn.Module, bool], nn.Module]
 
+
 class Precision:
     """Autocast and, for float16, gradient scaling.
 
@@ -93,7 +94,7 @@ class OptimizerStep:
         self.micro_batch, self.min_part = micro_batch, min_part
         self.reduction, self.clip, self.step_unused = reduction, clip, step_unused
         self.activate()
-        self.model = parallel(net, find_unused) if parallel else net
+        self.model: Any = parallel(net, find_unused) if parallel else net
 
     def activate(self) -> None:
         """Let exactly these parameters ask for gradients."""
@@ -146,7 +147,8 @@ class OptimizerStep:
         # DDP takes the mean over ranks: of uneven shares it has to be the mean over samples.
         weight = count * world_size() / (size or count * world_size())
         weight *= (size or count * world_size()) if self.reduction == "sum" else 1
-        parts, total, kept = split_batch(batch, self.micro_batch, self.min_part), 0.0, []
+        parts, kept = split_batch(batch, self.micro_batch, self.min_part), []
+        total: Any = 0.0
         for i, (part_size, part) in enumerate(parts):
             share = part_size / count
             with self._communication(last=i + 1 == len(parts)):

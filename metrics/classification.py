@@ -19,7 +19,8 @@ class Accuracy:
 
     def reset(self) -> None:
         """Forget all samples."""
-        self._correct, self._count = 0, 0
+        self._correct: torch.Tensor | int = 0
+        self._count = 0
 
     def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
         """Add logits (N, K) and ``batch["label"]`` int64 (N,)."""
@@ -65,7 +66,8 @@ class MultilabelF1:
 
     def reset(self) -> None:
         """Forget all samples."""
-        self._predicted, self._true = [], []
+        self._predicted: list[torch.Tensor] = []
+        self._true: list[torch.Tensor] = []
 
     def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
         """Add logits (N, K) and ``batch["label"]`` (N, K) of zeros and ones."""

@@ -48,7 +48,8 @@ class GroundingAccuracy:
 
     def reset(self) -> None:
         """Forget all samples."""
-        self._rows, self._found = [], []
+        self._rows: list[torch.Tensor] = []
+        self._found: list[torch.Tensor] = []
 
     def update(self, outputs: tuple[torch.Tensor, torch.Tensor], batch: dict[str, Any]) -> None:
         """Add outputs as of `best_boxes`, for the samples ``batch["index"]`` whose true boxes are ``batch["label"]``.

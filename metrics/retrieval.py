@@ -91,7 +91,7 @@ def retrieval_scores(scores: np.ndarray, fold_size: int | None = None) -> dict[s
 
 
 def _of_fold(scores: np.ndarray) -> dict[str, float]:
-    found = {}
+    found: dict[str, float] = {}
     for direction, ranks in zip(DIRECTIONS, retrieval_ranks(scores), strict=True):
         found |= {f"{direction} R@{k}": float((ranks < k).mean()) for k in RECALLS}
         found |= {f"{direction} medr": float(np.floor(np.median(ranks)) + 1), f"{direction} meanr": ranks.mean() + 1.0}

@@ -14,7 +14,7 @@ official   What the toolkit's own later version does. The annotators' answers ar
 import functools
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,8 @@ class AnswerScores:
         if protocol not in PROTOCOLS:
             raise UserError(f"--metric {protocol}: choose one of {', '.join(PROTOCOLS)}")
         self.protocol = protocol
-        self._codes, self._normal = {}, {}
+        self._codes: dict[str, int] = {}
+        self._normal: dict[tuple[Callable[[str], str], str], str] = {}
         codes, values, starts, unanimous = [], [], [0], []
         for record in annotations:
             given = [answer["answer"] for answer in record["answers"]]
@@ -142,7 +143,8 @@ class VQAAccuracy:
         protocol: str = "original",
     ) -> None:
         self.names, self.question_ids = list(names), np.asarray(question_ids)
-        self._scores = self._types = None
+        self._scores: AnswerScores | None = None
+        self._types: Any = None
         if annotations is not None:
             self._scores = AnswerScores(annotations, protocol)
             self._types = np.array([str(record.get("answer_type", "")) for record in annotations])
@@ -150,7 +152,8 @@ class VQAAccuracy:
 
     def reset(self) -> None:
         """Forget all answers."""
-        self._rows, self._classes = [], []
+        self._rows: list[torch.Tensor] = []
+        self._classes: list[torch.Tensor] = []
 
     def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
         """Add logits (B, A) for the questions ``batch["index"]`` int64 (B,)."""
@@ -206,11 +209,12 @@ def official_scores(
     Raises:
         UserError: results are of another form, or not of exactly the annotated questions.
     """
-    records = annotations["annotations"] if isinstance(annotations, dict) else annotations
+    records: Any = annotations["annotations"] if isinstance(annotations, dict) else annotations
     _check_results(results, [record["question_id"] for record in records])
     answers = {result["question_id"]: result["answer"] for result in results}
     scorer = AnswerScores(records, protocol)
-    scores, kinds = [], {"per_answer_type": {}, "per_question_type": {}}
+    scores = []
+    kinds: dict[str, dict[str, list[float]]] = {"per_answer_type": {}, "per_question_type": {}}
     for row, record in enumerate(records):
         score = scorer.score(row, answers[record["question_id"]])
         scores.append(score)

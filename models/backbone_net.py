@@ -1,9 +1,11 @@
 """Networks on backbones whose frozen features can be computed once, unimodal ones, and how features get one shape."""
 
+from __future__ import annotations
+
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -11,8 +13,11 @@ from torch.nn import functional as F
 
 from util.cli import UserError
 
+if TYPE_CHECKING:
+    from tasks.task import Backbone
 
-def parameters_of(backbone: nn.Module, count: int) -> list[nn.Parameter]:
+
+def parameters_of(backbone: Backbone, count: int) -> list[nn.Parameter]:
     """Parameters that the first ``count`` features of a backbone depend on."""
     return [parameter for module in backbone.modules_of(count) for parameter in module.parameters()]
 
@@ -31,7 +36,8 @@ class BackboneNet(nn.Module):
         self, backbones: Mapping[str, nn.Module], pool: tuple[int, int], backbone_batch: int | None = None
     ) -> None:
         super().__init__()
-        self.backbones = nn.ModuleDict(backbones)
+        # Any: `torch.nn.ModuleDict` does not know that they are `Backbone`.
+        self.backbones: Any = nn.ModuleDict(backbones)
         self.pool = pool
         self.backbone_batch = backbone_batch
 

@@ -197,19 +197,19 @@ def load_genotype(path: Path | str) -> FusionGenotype:
     Raises:
         UserError: the file is missing, is not a genotype, or asks to run code.
     """
-    path = _file(path)
+    file = _file(path)
     try:
-        if path.suffix == ".json":
-            return FusionGenotype.from_dict(read_json(path))
-        return FusionGenotype.from_dict(read_published(path.read_bytes()))
+        if file.suffix == ".json":
+            return FusionGenotype.from_dict(read_json(file))
+        return FusionGenotype.from_dict(read_published(file.read_bytes()))
     except UserError:
         raise
     except FileNotFoundError:
         raise UserError(
-            f"{path} does not exist; expected a genotype (.json of ours, .pkl of the original) or the word random"
+            f"{file} does not exist; expected a genotype (.json of ours, .pkl of the original) or the word random"
         ) from None
     except Exception as error:  # a damaged pickle fails in almost any way
-        raise UserError(f"{path} is not a genotype: {' '.join(str(error).split())}") from None
+        raise UserError(f"{file} is not a genotype: {' '.join(str(error).split())}") from None
 
 
 def has_genotype(path: Path | str) -> bool:
@@ -259,7 +259,8 @@ def random_genotype(
         node_steps, node_multiplier: Inner steps s and concatenated inner states m.
         inputs: Names of the features.
     """
-    selected, edges = set(), []
+    selected: set[int] = set()
+    edges: list[tuple[str, int]] = []
     for _ in range(steps):
         pair = rng.choice(eligible_pairs(num_inputs, selected))
         selected.update(pair)
@@ -274,7 +275,7 @@ def random_genotype(
     return FusionGenotype(tuple(edges), tuple(nodes), tail_indices(num_inputs + steps, multiplier), tuple(inputs))
 
 
-def eligible_pairs(num_inputs: int, selected: Collection[int]) -> list[tuple[int, int]]:
+def eligible_pairs(num_inputs: int, selected: set[int]) -> list[tuple[int, int]]:
     """Pairs (j, k), j < k, of input features, without those whose members are both in ``selected``.
 
     NOTE: the original ends with an IndexError once every pair is taken (4 inputs, 3 steps); here

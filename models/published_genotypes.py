@@ -31,7 +31,7 @@ def _unpickle(data):
         raise ValueError(f"it has {len(data)} bytes; a genotype has a few hundred")
     for opcode, argument, _ in pickletools.genops(data):
         # An absurd memo index makes the C reader allocate as much memory.
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(data):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > len(data):
             raise ValueError("its memo indices are absurd")
     return _GenotypeUnpickler(io.BytesIO(data)).load()
 

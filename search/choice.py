@@ -45,7 +45,8 @@ class Choice:
         self, key: str, candidates: Iterable[str], owner: nn.Module, logits: str, gates: str | None = None
     ) -> None:
         self.key, self.candidates = key, tuple(candidates)
-        self._owner, self._logits, self._gates = owner, logits, gates
+        self._owner, self._logits = owner, logits
+        self._gates: Any = gates
         self.drawn: Draw | None = None
 
     @property

@@ -56,7 +56,7 @@ class SampledGates(Relaxation):
             raise ValueError(f"the mode {mode!r} is none of {', '.join(MODES)}")
         super().__init__(generator)
         self.mode = mode
-        self._before = {}
+        self._before: dict[str, torch.Tensor] = {}
 
     def draw(self, phase: str) -> None:
         """Draw a path: for weight steps one candidate, for architecture steps also those that give gate gradients."""
@@ -66,6 +66,7 @@ class SampledGates(Relaxation):
             return
         for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
             logits = logits.double()
+            others: tuple[int, ...]
             if self.mode == "two" and len(logits) > 1:
                 pair = _sample(logits, 2, self.generator)
                 first = _sample(logits[pair], 1, self.generator)[0]
@@ -89,6 +90,7 @@ class SampledGates(Relaxation):
         gates: torch.Tensor | None = None,
     ) -> Any:
         """Output of the active candidate; in an architecture step it passes gradients on to the gates."""
+        assert choice.drawn is not None  # `draw` comes first
         active, *inactive = choice.running()
         out = candidates[active]()
         if not choice.drawn.gated:
@@ -131,11 +133,11 @@ class SampledGates(Relaxation):
                 choice.logits[involved] = logits - (logits.logsumexp(0) - before.logsumexp(0))
 
 
-def draw_path(choices: Iterable[Choice], generator: torch.Generator) -> None:
+def draw_path(choices: Iterable[Choice], generator: torch.Generator | None) -> None:
     """Draw the one candidate of every choice that runs in the next forward, by their probabilities."""
     for choice, logits in zip(choices, logits_on_cpu(choices), strict=True):
         choice.drawn = Draw((_sample(logits.double(), 1, generator)[0],))
 
 
-def _sample(logits: torch.Tensor, count: int, generator: torch.Generator) -> list[int]:
+def _sample(logits: torch.Tensor, count: int, generator: torch.Generator | None) -> list[int]:
     return torch.multinomial(logits.softmax(0), count, generator=generator).tolist()

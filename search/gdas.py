@@ -41,7 +41,7 @@ class GDAS(Relaxation):
         super().__init__(generator)
         self.first, self.last = temperature
         self.temperature = self.first
-        self._noise = {}
+        self._noise: dict[str, torch.Tensor] = {}
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Set the temperature."""
@@ -62,6 +62,7 @@ class GDAS(Relaxation):
 
     def weights(self, choice: Choice, logits: torch.Tensor) -> torch.Tensor:
         """One-hot weights of the drawn candidates, with straight-through gradients."""
+        assert choice.drawn is not None  # `draw` comes first
         active = torch.tensor(choice.drawn.active, device=logits.device).view(logits.shape[:-1])
         hard = torch.nn.functional.one_hot(active, logits.shape[-1]).to(logits.dtype)
         if not choice.drawn.gated:

@@ -115,7 +115,7 @@ class EpochwiseSearch(_Search):
 
     def run_epoch(self, epoch: int) -> dict[str, Any]:
         """Both passes; returns ``{"train": {...}, "dev": {...}}``."""
-        shared = {"metric": self.metric, "epoch": epoch, "device": self.device}
+        shared: dict[str, Any] = {"metric": self.metric, "epoch": epoch, "device": self.device}
         train = train_one_epoch(self.weights, self.weight_loader, description="train", step=self.weight_step, **shared)
         dev = train_one_epoch(
             self.alphas,

@@ -45,7 +45,8 @@ class ArchitectureMonitor:
     ) -> None:
         self.net, self.collapse, self.patience, self.start = net, collapse, patience, start
         # Epochs without a change: in a row, and of them those that patience counts.
-        self.genotype, self.unchanged, self.waited = None, 0, 0
+        self.unchanged, self.waited = 0, 0
+        self.genotype: Any = None
 
     def record(self, epoch: int) -> dict[str, Any]:
         """Return the record of ``epoch``: genotype, probabilities, entropies, warnings, ``stable_epochs``, ``stop``."""
@@ -181,7 +182,8 @@ def probability_panels(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[s
 
     A title whose rows would give more than `MOST_LINES` lines gets a panel for each row.
     """
-    panels, epochs = {}, [record["epoch"] for record in records]
+    panels: dict[str, dict[str, Any]] = {}
+    epochs = [record["epoch"] for record in records]
 
     def add(panel, label, title, row, name):
         series = panels.setdefault(panel, {"epochs": epochs, "series": {}})["series"]

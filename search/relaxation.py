@@ -28,7 +28,7 @@ class Relaxation:
 
     def __init__(self, generator: torch.Generator | None = None) -> None:
         self.generator = generator
-        self.choices = []
+        self.choices: list[Choice] = []
 
     def attach(self, space: SearchSpace) -> Relaxation:
         """Relax the choices of ``space``, a `search.choice.SearchSpace`; returns self.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -154,7 +154,8 @@ class Retrieval:
 
     def __init__(self, build: Callable[[MatchingNet], PairScorer], title: str, fold: int | None = None) -> None:
         self._build, self._title, self._fold = build, title, fold
-        self.matrix = self.scores = None
+        self.matrix: Any = None
+        self.scores: Any = None
 
     def __call__(self, net: MatchingNet) -> dict[str, float]:
         """Scores of the network: dict of `metrics.retrieval.retrieval_scores`."""

@@ -95,6 +95,16 @@ class Metric(Protocol):
         """Scores of the pass over all processes."""
 
 
+class DescribedMetric(Metric, Protocol):
+    """A score for BM-NAS.
+
+    Attributes:
+        description: What the score means, in words, for logs and results.
+    """
+
+    description: str
+
+
 class Backbone(Protocol):
     """A unimodal network whose inner features a fusion reads.
 
@@ -147,7 +157,7 @@ class FusionTask:
             checkpoint of everything follows.
         build_unimodal_backbone: (args, weights=None) -> the `Backbone` of ``args.modality``, to be trained.
         loss: (outputs, batch) -> scalar, the mean over the samples.
-        metric: args -> `Metric`.
+        metric: args -> `DescribedMetric`.
         pool: args -> (rows, columns) that the reshape layers pool features to.
         train_splits: Value of ``--train_on`` -> splits that an epoch trains on, in order.
         multilabel: Whether a label is a row of zeros and ones (N, K) instead of a class number (N,).
@@ -163,7 +173,7 @@ class FusionTask:
     build_backbones: Callable[..., dict[str, Any]]
     build_unimodal_backbone: Callable[..., Any]
     loss: Callable[[Any, Batch], Any]
-    metric: Callable[[Namespace], Metric]
+    metric: Callable[[Namespace], DescribedMetric]
     pool: Callable[[Namespace], tuple[int, int]]
     train_splits: Mapping[str, tuple[str, ...]]
     multilabel: bool
@@ -246,7 +256,7 @@ class AttentionTask:
     metric_text: Callable[[Namespace], str]
     build_scorer: Callable[..., Callable[[Any], dict[str, float]]]
     validation: tuple[str, str]
-    write_predictions: Callable[..., list[Path | str]]
+    write_predictions: Callable[..., Sequence[Path | str]]
     checkpoint_args: tuple[str, ...]
     demo: Mapping[str, Any]
     before_epoch: Callable[..., Any] = lambda *unused: None

@@ -78,7 +78,7 @@ class MappedFile:
     def __init__(self, path: Path | str, remedy: str, dtype: Any = None) -> None:
         self._path, self._remedy = path, remedy
         try:
-            mapped = read_array(path) if dtype is None else np.memmap(path, dtype=dtype, mode="r")
+            mapped: Any = read_array(path) if dtype is None else np.memmap(path, dtype=dtype, mode="r")
         except FileNotFoundError:
             raise self._fault("is missing") from None
         except DamagedArray as reason:
@@ -115,7 +115,7 @@ class NpyFile:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self._file = None
+        self._file: MappedFile | None = None
 
     @property
     def array(self) -> np.ndarray:
@@ -151,7 +151,8 @@ class NpyWriter:
 
     def __init__(self, path: Path | str, shape: Sequence[int]) -> None:
         self._path, self._shape = Path(path), tuple(map(int, shape))
-        self._file, self._start = None, 0
+        self._file: Any = None
+        self._start = 0
 
     def __enter__(self) -> NpyWriter:
         self._file = open(self._path, "wb")

@@ -111,7 +111,7 @@ def _scalar(kind, data):
     return value
 
 
-_NUMPY_SCALARS = [
+_NUMPY_SCALARS: list[Any] = [
     (_Kind, "numpy.dtype"),
     (_scalar, "numpy.core.multiarray.scalar"),
     (_scalar, "numpy._core.multiarray.scalar"),

@@ -81,7 +81,7 @@ def gather(value: T) -> list[T]:
     """Every rank's ``value`` in a list, on every rank."""
     if world_size() == 1:
         return [value]
-    values = [None] * world_size()
+    values: list[Any] = [None] * world_size()
     distributed.all_gather_object(values, value)
     return values
 

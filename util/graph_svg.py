@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
+from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 DASHES = {"solid": "none", "dashed": "6 4", "dotted": "1.5 4"}
@@ -73,9 +74,9 @@ def draw(
     labels = {node.group: (groups or {}).get(node.group, node.group) for node in nodes if node.group is not None}
     frames, boxes, routes, size = _place(nodes, edges, labels)
     body = []
-    for group, frame in frames.items():
-        name = _text(frame[0] + PADDING, frame[1] + 19, labels[group], 12, MUTED, "start")
-        body.append(f'<g class="group">{_rect(*frame, "#f7f8fa", "#c9ced6", 10)}{name}</g>')
+    for group, (x, y, width, height) in frames.items():
+        name = _text(x + PADDING, y + 19, labels[group], 12, MUTED, "start")
+        body.append(f'<g class="group">{_rect(x, y, width, height, "#f7f8fa", "#c9ced6", 10)}{name}</g>')
     # Dotted arrows go below the others: where lines cross, the important one stays whole.
     for i in sorted(routes, key=lambda i: edges[i].style != "dotted"):
         body.append(_edge_svg(edges[i], routes[i], palette[edges[i].kind or kinds[edges[i].source]][1]))
@@ -100,7 +101,7 @@ class _Layers:
         self.y = self._level()
         self.fit(0)
 
-    def box(self, name, x=0.0, y=0.0):
+    def box(self, name: Any, x: float = 0.0, y: float = 0.0) -> tuple[float, float, float, float]:
         """(x, y, width, height) of a box, moved by x and y. All boxes of a layer are as wide as the layer."""
         left, width = self.column[name]
         return x + left, y + self.y[name], width, self.sizes[name][1]
@@ -134,7 +135,8 @@ class _Layers:
         best, fewest, hops = [list(layer) for layer in self.layers], self._crossings(), self._hops()
         for sweep in range(8):
             for layer in self.layers[:: -1 if sweep % 2 else 1]:
-                at, ends = self._order(), {box: [] for box in layer}
+                at = self._order()
+                ends: dict[Any, list[float]] = {box: [] for box in layer}
                 for a, s, b, t in hops:
                     box, end = (a, at[b] + t) if sweep % 2 else (b, at[a] + s)
                     ends.get(box, []).append(end)
@@ -160,7 +162,8 @@ class _Layers:
 
     def _level(self):
         """Heights: every box as near to the ends of its links as its neighbours in the layer allow."""
-        y, pulls = dict.fromkeys(self.sizes, 0.0), ({}, {})
+        y: dict[Any, float] = dict.fromkeys(self.sizes, 0.0)
+        pulls: tuple[dict[Any, list[Any]], dict[Any, list[Any]]] = ({}, {})
         for a, s, b, t in self._hops():
             # A hop between two lanes weighs more: a long edge should run straight.
             weight = 1 if self.sizes[a][1] or self.sizes[b][1] else 16
@@ -199,7 +202,9 @@ class _Layers:
         gaps = [self.gap + min(self.gap, 0.1 * height)] * (len(widths) - 1)
         grow = gaps or widths
         grow[:] = [width + max(0, room - sum(widths) - sum(gaps)) / len(grow) for width in grow]
-        self.column, self.routes, self.size = {}, {}, (sum(widths) + sum(gaps), height)
+        self.column: dict[Any, tuple[float, float]] = {}
+        self.routes: dict[Any, list[tuple[float, float]]] = {}
+        self.size = (sum(widths) + sum(gaps), height)
         for i, layer in enumerate(self.layers):
             self.column.update((box, (sum(widths[:i]) + sum(gaps[:i]), widths[i])) for box in layer)
         for key, chain in self.chains.items():
@@ -216,7 +221,9 @@ def _place(nodes, edges, labels):
     ends = {i: (edge.source, edge.target) for i, edge in enumerate(edges)}
     sizes = {node.name: _node_size(node, [edge.label for edge in edges if edge.target == node.name]) for node in nodes}
     outer_sizes = {(None, name): size for name, size in sizes.items() if home[name] is None}
-    inner, leave, enter = {}, {}, {}
+    inner: dict[str, _Layers] = {}
+    leave: dict[int, float] = {}
+    enter: dict[int, float] = {}
     for group, label in labels.items():
         cut = {i: [box if home[box] == group else None for box in pair] for i, pair in ends.items()}
         links = {i: (*pair, 0.5, None) for i, pair in cut.items() if pair != [None, None]}
@@ -253,7 +260,7 @@ def _text(x, y, text, size=LABEL, colour=INK, anchor="middle"):
     return f'<text {place} font-size="{size}" fill="{colour}">{escape(text)}</text>'
 
 
-def _rect(x, y, width, height, fill, outline, radius=6):
+def _rect(x: float, y: float, width: float, height: float, fill: str, outline: str, radius: float = 6) -> str:
     shape = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{radius}"'
     return f'<rect {shape} fill="{fill}" stroke="{outline}"/>'
 
@@ -293,7 +300,7 @@ def _document(body, size, title, legend, palette):
     bottom, x, keys = top + size[1] + MARGIN, (width - sum(needs)) / 2, []
     for (kind, text), need in zip(legend, needs, strict=True):
         line = f'<path d="M{x:.1f} {bottom + 8:.1f} h26" stroke="{INK}" stroke-dasharray="{DASHES.get(kind)}"/>'
-        keys.append(line if kind in DASHES else _rect(x, bottom + 1, 26, 14, *palette[kind], 4))
+        keys.append(line if kind in DASHES else _rect(x, bottom + 1, 26, 14, palette[kind][0], palette[kind][1], 4))
         keys.append(_text(x + 32, bottom + 12.5, text, 12, INK, "start"))
         x += need
     height = bottom + (16 + MARGIN if legend else 0)

@@ -8,8 +8,10 @@ from typing import Any
 from util.cli import UserError
 
 # All that the unpickler raises on damaged bytes.
-DAMAGE = (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, AttributeError, TypeError)
-DAMAGE = (*DAMAGE, OverflowError, MemoryError, RecursionError, AssertionError, struct.error)
+DAMAGE = (
+    *(pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, AttributeError, TypeError),
+    *(OverflowError, MemoryError, RecursionError, AssertionError, struct.error),
+)
 
 
 class _Refused(Exception):

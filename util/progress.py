@@ -6,7 +6,12 @@ from typing import Any
 
 
 def progress(
-    iterable: Iterable[Any], description: str, *, total: int | None = None, unit: str = "batch", disable: bool = False
+    iterable: Iterable[Any],
+    description: str | None,
+    *,
+    total: int | None = None,
+    unit: str = "batch",
+    disable: bool = False,
 ) -> Any:
     """Wrap ``iterable`` in a tqdm bar on stderr; without a terminal it stays quiet.
 

@@ -19,7 +19,7 @@ def list_files(folder: Path | str, depth: int | None = None) -> list[str]:
     Raises:
         UserError: a folder is missing or cannot be read.
     """
-    files = []
+    files: list[str] = []
     _collect(os.fspath(folder), "", depth, frozenset(), files)
     return sorted(files)
 

@@ -36,6 +36,7 @@ class SkeletonHCN(nn.Module):
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.xavier_uniform_(module.weight)
+                assert module.bias is not None
                 nn.init.zeros_(module.bias)
 
     def forward(self, skeletons: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:

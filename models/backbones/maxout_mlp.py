@@ -65,4 +65,5 @@ class MaxOutMLP(nn.Module):
 
     def modules_of(self, count: int) -> list[nn.Module]:
         """Modules that the first ``count`` features depend on."""
-        return [[], [self.op1], [self.op1, self.op2, self.op3]][count]
+        stages: list[list[nn.Module]] = [[], [self.op1], [self.op1, self.op2, self.op3]]
+        return stages[count]

@@ -87,7 +87,8 @@ def subtract_mean(clips: torch.Tensor) -> torch.Tensor:
 
 def _stem(in_channels):
     size = {3: (3, 7, 7), 1: (7, 7, 7)}[in_channels]
-    conv = nn.Conv3d(in_channels, 64, size, stride=(1, 2, 2), padding=tuple(side // 2 for side in size), bias=False)
+    padding = (size[0] // 2, size[1] // 2, size[2] // 2)
+    conv = nn.Conv3d(in_channels, 64, size, stride=(1, 2, 2), padding=padding, bias=False)
     if in_channels == 1:
         colour = torch.empty(64, 3, *size)
         _he_normal(colour)

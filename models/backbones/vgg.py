@@ -72,13 +72,15 @@ class VGG19Taps(nn.Module):
 
 
 def _layers():
-    layers, channels = [], 3
+    layers: list[nn.Module] = []
+    channels = 3
     for width in _CHANNELS:
-        if width == "M":
+        if isinstance(width, str):  # "M"
             layers.append(nn.MaxPool2d(2))
             continue
         conv = nn.Conv2d(channels, width, 3, padding=1)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        assert conv.bias is not None
         nn.init.zeros_(conv.bias)
         layers += [conv, nn.ReLU(inplace=True)]
         channels = width

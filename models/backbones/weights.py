@@ -12,7 +12,7 @@ from util.cli import UserError
 from util.torchvision_weights import fetch
 
 if TYPE_CHECKING:
-    from torch import nn
+    pass
 
 # What a flag is set to, and what a result says of weights that no file gave.
 RANDOM_FLAG = "random"
@@ -92,6 +92,7 @@ def find_released(source: Source, folder: Path | str) -> Path:
     Raises:
         UserError: it is not there.
     """
+    assert source.released is not None
     path = Path(folder) / source.released
     if not path.exists():
         raise UserError(
@@ -101,7 +102,7 @@ def find_released(source: Source, folder: Path | str) -> Path:
     return path
 
 
-def load_backbone(net: nn.Module, path: Path, source: Source) -> None:
+def load_backbone(net: Any, path: Path, source: Source) -> None:
     """Load a checkpoint file strictly, except for the batch counts that very old files lack and nothing uses.
 
     Raises:

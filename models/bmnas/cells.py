@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -118,15 +118,16 @@ class StepNode(nn.Module):
     ) -> None:
         super().__init__()
         self.multiplier = multiplier
-        self.ops = nn.ModuleList(
+        self.ops: Any = nn.ModuleList(
             nn.ModuleDict({name: STEP_OPERATIONS[name](channels, length, dropout) for name in names})
             for names in candidates
         )
         self.merge = Merge(channels, multiplier, dropout) if multiplier != 1 else None
         self.norm = nn.LayerNorm((channels, length))
-        self.edges = MixedEdges(2, len(candidates), f"{key}.betas") if edges is None else FixedEdges(edges)
-        self.gammas = alpha_parameter(len(candidates), len(candidates[0])) if edges is None else None
-        self.choice = Choice(f"{key}.gammas", candidates[0], self, "gammas") if edges is None else None
+        # Any: mixed in the search, fixed in a found network.
+        self.edges: Any = MixedEdges(2, len(candidates), f"{key}.betas") if edges is None else FixedEdges(edges)
+        self.gammas: Any = alpha_parameter(len(candidates), len(candidates[0])) if edges is None else None
+        self.choice: Any = Choice(f"{key}.gammas", candidates[0], self, "gammas") if edges is None else None
         self.relaxation = SoftmaxMixture()
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -156,7 +157,7 @@ class StepNode(nn.Module):
         inner_edges = []
         for row in scores[self.edges.choice.key].split(self.edges.counts):
             # The order is by weight, not by index: the first edge is the operation's first argument.
-            strongest = sorted(range(len(row)), key=lambda state, row=row: -row[state, SKIP].item())[:2]
+            strongest = sorted(range(len(row)), key=lambda state, row=row: -row[state, SKIP].item())[:2]  # type: ignore[misc]
             inner_edges += [("skip", state) for state in strongest]
         rows = scores[self.choice.key].tolist()
         inner_steps = tuple(self.choice.candidates[row.index(max(row))] for row in rows)
@@ -172,7 +173,7 @@ class Merge(nn.Module):
         self.bn = nn.BatchNorm1d(channels)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, states: Sequence[torch.Tensor]) -> torch.Tensor:
+    def forward(self, states: list[torch.Tensor]) -> torch.Tensor:
         return self.dropout(F.relu(self.bn(self.conv(torch.cat(states, dim=1)))))
 
 
@@ -195,9 +196,9 @@ class FusionCell(nn.Module):
         self.num_inputs = num_inputs
         self.multiplier = multiplier
         self.width = multiplier * channels * length
-        self.nodes = nn.ModuleList(nodes)
+        self.nodes: Any = nn.ModuleList(nodes)
         self.norm = nn.LayerNorm((multiplier * channels, length))
-        self.edges = edges
+        self.edges: Any = edges
 
     @classmethod
     def mixed(
@@ -250,7 +251,7 @@ class FusionCell(nn.Module):
 
     def forward(self, features: Sequence[torch.Tensor | None]) -> torch.Tensor:
         """Fuse ``features``, I tensors (N, C, L) (those no step reads may be None), into (N, M*C*L)."""
-        states = list(features)
+        states: list[Any] = list(features)
         for step, node in enumerate(self.nodes):
             states.append(node(*self.edges(states, step)))
         output = self.norm(torch.cat(states[-self.multiplier :], dim=1))
@@ -315,11 +316,12 @@ class FusionCell(nn.Module):
             scores: See `search.choice.SearchSpace`.
             inputs: Names of the input features.
         """
-        selected, edges = set(), []
+        selected: set[int] = set()
+        edges: list[tuple[str, int]] = []
         for weights in scores[self.edges.choice.key].split(self.edges.counts):
             skip = weights[:, SKIP]
             pairs = eligible_pairs(self.num_inputs, selected)
-            pair = max(pairs, key=lambda jk, w=skip: (w[jk[0]] * w[jk[1]]).item())  # the first of equals
+            pair = max(pairs, key=lambda jk, w=skip: (w[jk[0]] * w[jk[1]]).item())  # type: ignore[misc]  # the first of equals
             selected.update(pair)
             edges += [("skip", index) for index in pair]
         steps = tuple(node.discretise(scores) for node in self.nodes)
@@ -350,7 +352,7 @@ class LateFusion(nn.Module):
         self.last = list(last)
         self.width = len(self.last) * channels * length
 
-    def forward(self, features: Sequence[torch.Tensor | None]) -> torch.Tensor:
+    def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """Concatenate the chosen features (N, C, L) into (N, len(last)*C*L)."""
         return torch.cat([features[index] for index in self.last], dim=1).flatten(1)
 

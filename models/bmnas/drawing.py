@@ -110,7 +110,7 @@ def _edge(op, source, target, label=""):
 def _grey_unused(nodes, edges):
     """Turn the boxes and arrows grey from which no path leads to the output."""
     used = {OUTPUT}
-    sources = {}
+    sources: dict[str, list[str]] = {}
     for edge in edges:
         if edge.style != "dotted":
             sources.setdefault(edge.target, []).append(edge.source)

@@ -68,7 +68,7 @@ class FusionNet(BackboneNet):
         self.reshape = nn.ModuleDict(
             {str(i): ReshapeLayer(in_channels[i], channels, pool, dropout) for i in sorted(used)}
         )
-        self.fusion = fusion
+        self.fusion: Any = fusion
         self.classifier = nn.Linear(fusion.width, num_outputs)
         self._needed, start = {}, 0
         for name, backbone in self.backbones.items():

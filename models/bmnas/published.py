@@ -110,6 +110,8 @@ def _their_key(key, prefixes, found):
         i, k, name, rest = operation.groups()
         index = "" if found else f"_ops.{_NAMES.index(name)}."
         return _NODE.format(i=i) + f"node_ops.{k}.{index}{_replace_first(rest, {'norm': 'ln'})}"
-    i, rest = _OUR_NODE.fullmatch(key).groups()
+    node = _OUR_NODE.fullmatch(key)
+    assert node is not None, key
+    i, rest = node.groups()
     part = next(ours for ours in _NODE_PARTS.values() if rest.startswith(f"{ours}."))
     return _NODE.format(i=i) + _PUBLISHED_PARTS[part] + rest[len(part) :]

@@ -31,7 +31,7 @@ def evaluate_found(task: FusionTask, args: Namespace) -> dict[str, Any]:
         precision, metric = Precision(args.amp, run.device), task.metric(args)
         # Features are not worth keeping for a single pass.
         loaders = feature_loaders(args, run, net, data, precision, mode="off")
-        options = {"device": run.device, "precision": precision, "description": "test"}
+        options: dict[str, Any] = {"device": run.device, "precision": precision, "description": "test"}
         scores = evaluate(net, loaders["test"], task.loss, metric, **options)
         run.log_scores("test", scores)
         facts = {k: v for k, v in describe(task, args, data, net).items() if k != "backbones_started_from"}

@@ -317,7 +317,7 @@ def parse_found(
     Raises:
         UserError: the flags in conflict.
     """
-    fixed = {}
+    fixed: dict[str, int] = {}
     args = arguments.parse_args(parser, argv, demo=demo, inherit=lambda known: _inherited(task, parser, known, fixed))
     if not (args.search_exp_dir or args.eval_exp_dir or args.genotype or args.fusion == "late"):
         raise UserError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from argparse import Namespace
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +124,8 @@ def build_found_net(
         genotype: See `find_genotype`.
         frozen: Backbones get no gradients and stay in evaluation mode.
     """
+    fusion: FusionCell | LateFusion
+    used: Sequence[int]
     if genotype is None:
         fusion, used = LateFusion(task.last_features, args.C, args.L), task.last_features
     else:

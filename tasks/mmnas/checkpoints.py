@@ -20,7 +20,7 @@ from util.cli import UserError
 if TYPE_CHECKING:
     from engine.run import Run
     from models.mmnas.net import MultimodalNet
-    from tasks.task import AttentionTask, QuestionData
+    from tasks.task import AttentionTask
 
 # Arguments that say which data a run used.
 DATA = ("data", "features", "DATASET", "FEAT", "min_answer_count", "skip_missing")
@@ -186,7 +186,7 @@ def read_own_checkpoint(task: AttentionTask, args: Namespace) -> Checkpoint:
     return checkpoint
 
 
-def load_net(task: AttentionTask, args: Namespace, checkpoint: Checkpoint, data: QuestionData | None) -> MultimodalNet:
+def load_net(task: AttentionTask, args: Namespace, checkpoint: Checkpoint, data: Any) -> MultimodalNet:
     """The network of a `Checkpoint`, for ``data``.
 
     Raises:

@@ -281,7 +281,7 @@ def parse_train(
     Raises:
         UserError: the flags in conflict.
     """
-    fixed = {}
+    fixed: dict[str, int] = {}
     args = arguments.parse_args(parser, argv, demo=demo, inherit=lambda known: _inherited(task, parser, known, fixed))
     if args.RESUME and not args.resume:
         if not args.CKPT_PATH:

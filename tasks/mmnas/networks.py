@@ -168,7 +168,7 @@ def scorer(
 ) -> Evaluation:
     """An `Evaluation` of one split."""
     loader = build_loaders(args, run, {title: data}, shuffle=False)[title]
-    options = {"device": run.device, "precision": precision, "description": title}
+    options: dict[str, Any] = {"device": run.device, "precision": precision, "description": title}
     return Evaluation(loader, loss, metric, **options)
 
 
@@ -177,10 +177,10 @@ def compiled(net: MultimodalNet, parallel: Parallel | None) -> Parallel:
     # Which rows are padding is data: leaving them out would cut the graph in pieces.
     net.pack = False
     # torch does not compile an LSTM. (Importing its compiler takes seconds, so it is left to those who compile.)
-    net.embed_words = torch.compiler.disable(net.embed_words)
+    net.embed_words = torch.compiler.disable(net.embed_words)  # type: ignore[method-assign]
 
     def wrap(net, find_unused):
-        fast = torch.compile(net, dynamic=True)
+        fast: Any = torch.compile(net, dynamic=True)
         return parallel(fast, find_unused) if parallel else fast
 
     return wrap
