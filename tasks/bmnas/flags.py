@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import BooleanOptionalAction, Namespace, _ArgumentGroup
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import arguments
+from engine.arguments import RecipeParser
 from search.strategies import add_strategy_flags
 from util.cli import UserError
 
@@ -21,20 +22,8 @@ PROTOCOLS = {
     "last": "last epoch; test scored once, at the end",
 }
 # What a found network takes over from the search unless told otherwise; checkpoints and weight files come with it.
-INHERITED = {
-    "demo",
-    "seed",
-    "device",
-    "amp",
-    "datadir",
-    "small_dataset",
-    "cache_dir",
-    "backbone_batch",
-    "C",
-    "L",
-    "num_outputs",
-    "step_ops",
-}
+INHERITED = {"demo", "seed", "device", "amp", "datadir", "small_dataset", "cache_dir"}
+INHERITED |= {"backbone_batch", "C", "L", "num_outputs", "step_ops"}
 INHERITED_ENDINGS = ("_cp", "_weights")
 # Sizes of the cell: a genotype has its own, a random one takes those of the search whose space it is drawn from.
 CELL_SIZES = ("steps", "multiplier", "node_steps", "node_multiplier")
@@ -42,7 +31,7 @@ CELL_SIZES = ("steps", "multiplier", "node_steps", "node_multiplier")
 
 def recipe_parser(
     description: str, modalities: Mapping[str, str], imagenet_flag: str | None = None, choice: bool = True
-) -> tuple[arguments.RecipeParser, argparse._ArgumentGroup]:
+) -> tuple[RecipeParser, _ArgumentGroup]:
     """Parser with the flags that all scripts of a task have, and its group of backbone flags, to be extended.
 
     Args:
@@ -50,7 +39,7 @@ def recipe_parser(
         modalities: See `add_backbone_flags`.
         imagenet_flag, choice: See `add_backbone_flags`.
     """
-    parser = arguments.RecipeParser(description, upgrade=_upgraded)
+    parser = RecipeParser(description, upgrade=_upgraded)
     arguments.add_run_flags(parser)
     arguments.add_data_flags(parser)
     arguments.add_training_flags(parser)
@@ -62,7 +51,7 @@ def _upgraded(saved):
     return {"batchsize_per_process": None, **saved}
 
 
-def add_architecture_flags(parser: arguments.RecipeParser) -> None:
+def add_architecture_flags(parser: RecipeParser) -> None:
     """Sizes of the bilevel search space."""
     group = parser.add_argument_group("architecture")
     group.add_argument("--C", type=arguments.positive_int, help="channels of every state")
@@ -81,12 +70,12 @@ def add_architecture_flags(parser: arguments.RecipeParser) -> None:
     )
 
 
-def add_dropout_flag(group: argparse._ArgumentGroup) -> None:
+def add_dropout_flag(group: _ArgumentGroup) -> None:
     """Dropout, where something has it."""
     group.add_argument("--drpt", type=arguments.number(float, 0.0, 1.0, open_high=True), help="dropout rate")
 
 
-def add_alpha_flags(parser: arguments.RecipeParser, used: bool = True) -> None:
+def add_alpha_flags(parser: RecipeParser, used: bool = True) -> None:
     """Optimiser of the architecture parameters."""
     group = parser.add_argument_group("architecture optimiser" if used else "accepted, without effect here")
     group.add_argument(
@@ -96,8 +85,8 @@ def add_alpha_flags(parser: arguments.RecipeParser, used: bool = True) -> None:
 
 
 def add_backbone_flags(
-    parser: arguments.RecipeParser, modalities: Mapping[str, str], imagenet_flag: str | None, choice: bool = True
-) -> argparse._ArgumentGroup:
+    parser: RecipeParser, modalities: Mapping[str, str], imagenet_flag: str | None, choice: bool = True
+) -> _ArgumentGroup:
     """Where the backbones' weights come from.
 
     Args:
@@ -130,14 +119,14 @@ def add_backbone_flags(
     return group
 
 
-def add_checkpointdir_flag(group: argparse._ArgumentGroup) -> None:
+def add_checkpointdir_flag(group: _ArgumentGroup) -> None:
     """Where the released checkpoints lie, for tasks that have some."""
     group.add_argument(
         "--checkpointdir", metavar="DIR", help="folder of the released checkpoints, used where no other is named"
     )
 
 
-def add_view_flag(group: argparse._ArgumentGroup) -> None:
+def add_view_flag(group: _ArgumentGroup) -> None:
     """Random augmentation against kept features."""
     group.add_argument(
         "--augment_views",
@@ -149,7 +138,7 @@ def add_view_flag(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def add_search_flags(parser: arguments.RecipeParser, backbones: argparse._ArgumentGroup) -> None:
+def add_search_flags(parser: RecipeParser, backbones: _ArgumentGroup) -> None:
     """Search space, architecture optimiser, and how the search is watched.
 
     Args:
@@ -187,18 +176,18 @@ def add_search_flags(parser: arguments.RecipeParser, backbones: argparse._Argume
     )
 
 
-def add_selection_flags(parser: arguments.RecipeParser) -> argparse._ArgumentGroup:
+def add_selection_flags(parser: RecipeParser) -> _ArgumentGroup:
     """Which epoch counts."""
     group = parser.add_argument_group("selection")
     group.add_argument("--select_on", choices=tuple(PROTOCOLS), default="dev", help="split that chooses the epoch")
     return group
 
 
-def add_found_flags(parser: arguments.RecipeParser, backbones: argparse._ArgumentGroup) -> None:
+def add_found_flags(parser: RecipeParser, backbones: _ArgumentGroup) -> None:
     """What a found script trains, on what, and which epoch counts; arguments as in `add_search_flags`."""
     backbones.add_argument(
         "--freeze_backbones",
-        action=argparse.BooleanOptionalAction,
+        action=BooleanOptionalAction,
         default=False,
         help="train reshape layers, fusion and classifier alone, on kept features",
     )
@@ -229,15 +218,13 @@ def add_found_flags(parser: arguments.RecipeParser, backbones: argparse._Argumen
     )
 
 
-def add_unimodal_flags(
-    parser: arguments.RecipeParser, backbones: argparse._ArgumentGroup, modalities: Mapping[str, Modality]
-) -> None:
+def add_unimodal_flags(parser: RecipeParser, backbones: _ArgumentGroup, modalities: Mapping[str, Modality]) -> None:
     """Which network to train and how; ``modalities`` as in `tasks.task.FusionTask`."""
     parser.add_argument("--modality", choices=tuple(modalities), help="which network to train")
     kept = ", ".join(name for name, modality in modalities.items() if modality.head_only)
     backbones.add_argument(
         "--freeze_backbones",
-        action=argparse.BooleanOptionalAction,
+        action=BooleanOptionalAction,
         default=False,
         help=f"{kept}: train the head alone, on kept features",
     )
@@ -245,7 +232,7 @@ def add_unimodal_flags(
     add_selection_flags(parser)
 
 
-def check_schedule(args: argparse.Namespace) -> None:
+def check_schedule(args: Namespace) -> None:
     """Check the learning rates against each other.
 
     Raises:
@@ -255,7 +242,7 @@ def check_schedule(args: argparse.Namespace) -> None:
         raise UserError(f"--eta_min {args.eta_min} is above --eta_max {args.eta_max}")
 
 
-def check_architecture(args: argparse.Namespace, num_features: int, cell: bool = True) -> None:
+def check_architecture(args: Namespace, num_features: int, cell: bool = True) -> None:
     """Check the sizes of the search space against each other and the network.
 
     Args:
@@ -281,8 +268,8 @@ def check_architecture(args: argparse.Namespace, num_features: int, cell: bool =
 
 
 def parse_search(
-    task: FusionTask, parser: arguments.RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
-) -> argparse.Namespace:
+    task: FusionTask, parser: RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
+) -> Namespace:
     """Parse a search script's command line and check it.
 
     Args:
@@ -299,8 +286,8 @@ def parse_search(
 
 
 def parse_unimodal(
-    task: FusionTask, parser: arguments.RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
-) -> argparse.Namespace:
+    task: FusionTask, parser: RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
+) -> Namespace:
     """Parse the command line of a script that trains one backbone; as `parse_search`."""
     args = arguments.parse_args(parser, argv, demo=demo)
     if args.modality is None:
@@ -310,8 +297,8 @@ def parse_unimodal(
 
 
 def parse_found(
-    task: FusionTask, parser: arguments.RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
-) -> argparse.Namespace:
+    task: FusionTask, parser: RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
+) -> Namespace:
     """Parse a found script's command line, with defaults from the run folder that it names, and check it.
 
     Raises:
@@ -364,7 +351,7 @@ def _check_given_genotype(given, args):
         raise UserError(f"--genotype {asked}: --eval_exp_dir {tested} tests that run's own network; leave the flag out")
 
 
-def genotype_source(args: argparse.Namespace) -> str | None:
+def genotype_source(args: Namespace) -> str | None:
     """What names the genotype: a file or a run folder; of ``--genotype random`` and late fusion None."""
     if args.eval_exp_dir:
         return args.eval_exp_dir
