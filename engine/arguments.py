@@ -1,6 +1,6 @@
 """Command-line flags: shared groups, declared once, and the parser of a recipe.
 
-Nothing here imports torch: `--help` and usage errors answer at once.
+Nothing here imports torch, so that `--help` and usage errors respond at once.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class RecipeParser(argparse.ArgumentParser):
     Args:
         description: The script's docstring.
         spellings: Other spelling of a flag -> the flag, e.g. ``{"--SEED": "--seed"}``.
-        upgrade: Function from the arguments in a run folder to what they mean today, for folders that an older
-            version wrote; None leaves them as they are.
+        upgrade: Converts the saved arguments of a run folder that an older version wrote to their present meaning;
+            None: no conversion.
 
     Attributes:
-        free: Names of the arguments that may differ when a run is resumed, beside places (see `engine.resuming`).
+        free: Names of the arguments that may change when a run is resumed, besides paths (see `engine.resuming`).
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class RecipeParser(argparse.ArgumentParser):
             self.epilog = f"other spellings: {pairs}"
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse, with other spellings taken for the flags that they mean."""
+        """Parse; other spellings are replaced by the flags that they stand for."""
         words = [self._spell(word) for word in (sys.argv[1:] if args is None else args)]
         flags = {word.partition("=")[0] for word in words}
         for pair in self.alternatives:
             # argparse's own groups overlook a value that equals the default.
             if flags.issuperset(pair):
-                self.error(f"{' and '.join(pair)} say the same in two units; pass one of them")
+                self.error(f"{' and '.join(pair)} set the same value in two units; pass only one of them")
         return super().parse_known_args(words, namespace)
 
     def _spell(self, word):
@@ -71,7 +71,7 @@ class RecipeParser(argparse.ArgumentParser):
         return self.spellings.get(flag, flag) + sign + value
 
     def error(self, message: str) -> NoReturn:
-        """Exit with 2 and one line."""
+        """Print one line and exit with status 2."""
         self.exit(2, f"error: {message}; see {Path(sys.argv[0]).name} --help\n")
 
 
@@ -108,7 +108,7 @@ def number(kind: type, low: float, high: float = math.inf, *, open_high: bool = 
 def device_name(text: str) -> str:
     """An argparse type: the name of a device."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no device; expected auto, cpu, cuda or cuda:N")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a device; expected auto, cpu, cuda or cuda:N")
     return text
 
 
@@ -141,7 +141,7 @@ def add_run_flags(parser: RecipeParser, data_parallel: bool = True) -> None:
     group.add_argument(
         "--resume", metavar="RUN_DIR", help="continue an interrupted run to the result it would have had"
     )
-    group.add_argument("--demo", action="store_true", help="small settings on embedded data, made when missing")
+    group.add_argument("--demo", action="store_true", help="small settings on generated data, made when missing")
     group.add_argument("--device", type=device_name, metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N")
     if data_parallel:
         group.add_argument(
@@ -154,13 +154,11 @@ def add_run_flags(parser: RecipeParser, data_parallel: bool = True) -> None:
     group.add_argument(
         "--num_workers", "--j", type=non_negative_int, default=32, help="data loading processes, at most one per core"
     )
-    group.add_argument(
-        "--estimate", action="store_true", help="print the memory and time that this would take, and do nothing"
-    )
+    group.add_argument("--estimate", action="store_true", help="print an estimate of memory and time, and exit")
 
 
 def add_data_flags(parser: RecipeParser) -> None:
-    """Data folder and what is kept of it."""
+    """The data folder and the feature cache."""
     group = parser.add_argument_group("data")
     group.add_argument("--datadir", metavar="DIR", help="folder of the prepared data")
     group.add_argument("--small_dataset", action="store_true", help="the first 64 samples of every split")
@@ -168,11 +166,9 @@ def add_data_flags(parser: RecipeParser) -> None:
         "--cache_features",
         choices=("auto", "ram", "disk", "off"),
         default="auto",
-        help="keep what frozen backbones compute, once per sample; auto picks by size",
+        help="cache the features of frozen backbones, computed once per sample; auto picks the place by size",
     )
-    group.add_argument(
-        "--cache_dir", metavar="DIR", help="folder of features kept on disk (default: <datadir>/features)"
-    )
+    group.add_argument("--cache_dir", metavar="DIR", help="folder of cached features (default: <datadir>/features)")
 
 
 def add_training_flags(parser: RecipeParser) -> None:
@@ -184,8 +180,8 @@ def add_training_flags(parser: RecipeParser) -> None:
         "--micro_batch",
         type=non_negative_int,
         default=0,
-        help="samples of a forward and backward pass, gradients add up over --batchsize; batch norm then sees this "
-        "many samples at a time; 0: all at once",
+        help="samples of a forward and backward pass, gradients are summed up to --batchsize; batch norm sees this "
+        "many samples at a time; 0: the full batch",
     )
     group.add_argument("--weight_decay", type=non_negative, help="L2 decay of the weights")
     group.add_argument("--eta_max", type=positive, help="largest learning rate")
@@ -201,7 +197,7 @@ def add_training_flags(parser: RecipeParser) -> None:
 
 
 def add_recipe_flag(parser: RecipeParser, recipes: Mapping[str, Mapping[str, Any]]) -> None:
-    """Presets of the settings: `parse_args` takes the chosen one's values for defaults.
+    """``--recipe``: a preset whose values `parse_args` uses as defaults.
 
     Args:
         parser: The recipe's parser.
@@ -211,12 +207,12 @@ def add_recipe_flag(parser: RecipeParser, recipes: Mapping[str, Mapping[str, Any
     parser.add_argument(
         "--recipe",
         choices=tuple(recipes),
-        help="a row of the paper's Table 8, instead of the released scripts' settings; other flags change it",
+        help="a row of the paper's Table 8, instead of the released scripts' settings; other flags override it",
     )
 
 
 class _InsteadOf(argparse.Action):
-    """Stores a value, and clears the other flag that means the same in another unit."""
+    """Stores a value and clears the flag that sets the same thing in another unit."""
 
     def __init__(self, *args, other, **kwargs):
         super().__init__(*args, **kwargs)
@@ -228,12 +224,12 @@ class _InsteadOf(argparse.Action):
 
 
 def add_batch_flags(parser: RecipeParser, group: argparse._ArgumentGroup, kind: Callable[[str], Any]) -> None:
-    """Size of a batch: over all processes, or of each; of the two arguments one is always None.
+    """Batch size, in total or per process; one of the two arguments is always None.
 
     Args:
         parser: The recipe's parser.
-        group: Its group of these flags.
-        kind: Type of both.
+        group: The argument group to add to.
+        kind: Converts the text of either flag to a number.
     """
     parser.alternatives.append(("--batchsize", "--batchsize_per_process"))
     group.add_argument(
@@ -253,7 +249,7 @@ def add_batch_flags(parser: RecipeParser, group: argparse._ArgumentGroup, kind: 
 
 
 def given_flags(parser: RecipeParser, argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """What the command line itself says: name of the argument -> value, without any default."""
+    """The flags on the command line: name of the argument -> value, without defaults."""
     unset = object()
     names = {action.dest for action in parser._actions}
     args = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(names, unset)))
@@ -261,9 +257,10 @@ def given_flags(parser: RecipeParser, argv: Sequence[str] | None = None) -> dict
 
 
 def run_folder_of(path: Path | str) -> Path | None:
-    """The run folder that ``path`` is, or that the file ``path`` lies in: `Path`; None where there is none.
+    """The run folder: ``path`` itself if it is a folder, or the folder of the file ``path``; None if there is none.
 
-    Any folder counts (the original code's hold no ``args.json``); a file counts if one of ours is around it.
+    Any folder is accepted (folders of the original code have no ``args.json``); a file needs an ``args.json`` next to
+    it.
     """
     path = Path(path)
     if path.is_dir():
@@ -272,13 +269,13 @@ def run_folder_of(path: Path | str) -> Path | None:
 
 
 def set_defaults_of(parser: RecipeParser, values: Mapping[str, Any]) -> None:
-    """Make ``values`` the defaults of those flags that the parser has."""
+    """Use ``values`` as defaults, for the flags that the parser has."""
     flags = {action.dest for action in parser._actions}
     parser.set_defaults(**{name: value for name, value in values.items() if name in flags})
 
 
 def earlier_arguments(folder: Path | str) -> dict[str, Any]:
-    """Arguments of an earlier run folder; none where the original code made the folder.
+    """Arguments saved in an earlier run folder; empty for folders of the original code.
 
     Raises:
         UserError: the folder does not exist.
@@ -294,7 +291,7 @@ def read_arguments(path: Path | str) -> dict[str, Any]:
     """Read an ``args.json``.
 
     Raises:
-        UserError: it is not one.
+        UserError: the file does not hold arguments.
     """
     saved = read_json(path)
     if not isinstance(saved, dict):
@@ -311,18 +308,17 @@ def parse_args(
 ) -> Namespace:
     """Parse the command line of a recipe.
 
-    Explicit flags always win. Behind them stand, in this order: the arguments of the run that
-    ``--resume`` names, what ``inherit`` finds in an earlier run, small values for ``--demo`` or
-    those of ``--recipe``, and the parser's defaults.
+    Explicit flags always win. The remaining values come from, in this order: the run named by ``--resume``, the
+    earlier run that ``inherit`` reads, the presets of ``--demo`` or ``--recipe``, and the parser's defaults.
 
     Args:
         parser: The recipe's parser.
-        argv: Arguments; None takes the process's.
-        demo: Values that ``--demo`` changes.
-        inherit: Arguments -> dict of further defaults (from a search run), or None.
+        argv: Command line; None takes that of the process.
+        demo: Defaults under ``--demo``.
+        inherit: Function from the arguments to further defaults, from an earlier run; or None.
 
     Raises:
-        UserError: a resumed run is given other settings, or ``--recipe`` comes with ``--demo``.
+        UserError: flags contradict the settings of a resumed run, or ``--recipe`` and ``--demo`` are combined.
     """
     run_log.hold()
     args = parser.parse_args(argv)
@@ -333,7 +329,7 @@ def parse_args(
     is_demo = demo and (args.demo or inherited.get("demo"))
     recipe = getattr(args, "recipe", None)
     if is_demo and recipe:
-        raise UserError(f"--recipe {recipe} is for the paper's data, and --demo has settings of its own; drop one")
+        raise UserError(f"--recipe {recipe} is for the paper's data, but --demo has its own settings; drop one of them")
     set_defaults_of(parser, (demo or {}) if is_demo else parser.recipes.get(recipe or "", {}))
     set_defaults_of(parser, inherited)
     return parser.parse_args(argv)
@@ -342,6 +338,6 @@ def parse_args(
 def _resumed(parser, argv, folder):
     path = Path(folder) / "args.json"
     if not path.exists():
-        raise UserError(f"--resume {folder}: no args.json there; name the folder that the run printed at its start")
+        raise UserError(f"--resume {folder}: no args.json in it; name the folder that the run printed at its start")
     saved = parser.upgrade({**read_arguments(path), "resume": str(folder)})
     return resumed_arguments(parser, argv, saved, path)

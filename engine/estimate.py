@@ -1,8 +1,8 @@
-"""What a run would need, before it needs anything: peak memory and arithmetic of a step, from shapes alone.
+"""Estimates peak memory and time of a run without running it, from shapes alone.
 
-The networks are built and run on tensors without storage (torch's `FakeTensorMode`), so that a network for which no
-memory is there can be measured too. Time is arithmetic divided by what a short convolution reaches on the device,
-or the time of reading samples, whichever is longer: good to a factor of about two.
+The networks are built and run on tensors without storage (torch's `FakeTensorMode`), so that networks that do not fit
+into memory can be measured too. The time is that of the arithmetic, at the speed that a short convolution reaches on
+the device, or that of reading samples, whichever is longer. It is correct to a factor of about two.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _READS = 8
 
 @dataclasses.dataclass
 class Phase:
-    """One kind of work of a run.
+    """One kind of work that a run does.
 
     Attributes:
         name: What it is.
         samples: Samples per epoch (or in all, for work that is done once).
         flops: Floating-point operations of all of them.
-        peak_bytes: Largest sum of tensors alive at once, everything that stays included.
+        peak_bytes: Largest total size of the tensors that exist at the same time, network and optimiser included.
         read_seconds: Time to read all the samples, over all reading processes.
     """
 
@@ -51,7 +51,7 @@ class Phase:
 
 
 class _Memory(TorchDispatchMode):
-    """Adds up the storages that are alive."""
+    """Tracks the total size of the tensor storages that exist."""
 
     def __init__(self):
         super().__init__()
@@ -80,13 +80,13 @@ class _Memory(TorchDispatchMode):
 
 
 class Simulation:
-    """A context in which tensors have shapes but no content, and are counted.
+    """A context in which tensors have shapes but no content, and are counted as used memory.
 
     Args:
         device: `torch.device` that the run would use.
         precision: `engine.updates.Precision` of the run.
         batch_size: Samples of a batch.
-        num_readers: Processes that read.
+        num_readers: Data loading processes.
     """
 
     def __init__(self, device: torch.device, precision: Precision, batch_size: int, num_readers: int) -> None:
@@ -108,7 +108,7 @@ class Simulation:
         return self._stack.__exit__(*error)
 
     def adopt(self, net: nn.Module) -> nn.Module:
-        """Give the tensors of ``net`` up for ones without content, on the simulated device; returns ``net``."""
+        """Replace the tensors of ``net`` by tensors without content on the simulated device; returns ``net``."""
         new: dict[int, torch.Tensor] = {}
         for module in net.modules():
             stores: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
@@ -127,7 +127,7 @@ class Simulation:
         self._held += [torch.empty_like(parameter) for parameter in parameters for _ in range(2)]
 
     def batch(self, like: Mapping[str, Any], batch_size: int | None = None) -> dict[str, Any]:
-        """A batch of the shapes and types of ``like``, a real batch dict of a sample or more."""
+        """A batch with the shapes and types of ``like``, a real batch dict of one or more samples."""
         size = batch_size or self.batch_size
 
         def empty(value):
@@ -145,11 +145,11 @@ class Simulation:
         batch_size: int | None = None,
         read_seconds: float = 0.0,
     ) -> None:
-        """Run ``work()``, one batch's worth, and note it as a `Phase` of ``samples`` samples."""
-        from torch.utils.flop_counter import FlopCounterMode  # loads triton: half a second that few scripts need
+        """Run ``work()``, the work on one batch, and record a `Phase` of ``samples`` samples."""
+        from torch.utils.flop_counter import FlopCounterMode  # loads triton, which takes half a second
 
         self.memory.peak = self.memory.now
-        # Counting is left to a mode of its own, so that it sees what autograd does as well.
+        # A separate mode does the counting, so that the backward pass is counted too.
         with FlopCounterMode(display=False) as counter:
             work()
         share = samples / (batch_size or self.batch_size)
@@ -159,7 +159,7 @@ class Simulation:
 
 
 def seconds_to_read(dataset: SplitData, names: Sequence[str]) -> float:
-    """Seconds that one process takes to read a sample's inputs ``names``; 0 where none are read."""
+    """Seconds that one process takes to read the inputs ``names`` of a sample; 0 without names."""
     if not names:
         return 0.0
     rows = [i % len(dataset) for i in range(_READS)]
@@ -170,7 +170,7 @@ def seconds_to_read(dataset: SplitData, names: Sequence[str]) -> float:
 
 
 def flops_per_second(device: torch.device, precision: Precision) -> float:
-    """Arithmetic that ``device`` reaches in a convolution, in the run's precision."""
+    """Floating-point operations per second that ``device`` reaches in a convolution, in the run's precision."""
     size = 32 if device.type == "cuda" else 2
     images = torch.randn(size, 64, 56, 56, device=device)
     convolution = torch.nn.Conv2d(64, 64, 3, padding=1).to(device)
@@ -214,8 +214,8 @@ def report(simulation: Simulation, rate: float) -> dict[str, Any]:
         )
         rows.append({**dataclasses.asdict(phase), "compute_seconds": seconds})
     print(
-        "\nMemory: tensors alive at once, without the library's workspaces and the allocator's reserve. "
-        "Time: the longer of computing and reading, to a factor of about two."
+        "\nMemory: the tensors that exist at the same time, without library workspaces and the allocator's reserve. "
+        "Time: the longer of computing and reading, correct to a factor of about two."
     )
     return {"kind": "estimate", "device": name, "flops_per_second": rate, "phases": rows}
 

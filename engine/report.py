@@ -1,4 +1,4 @@
-"""What a result must say to be believed: versions, commit, machine, memory, arguments."""
+"""The provenance recorded with every result: versions, commit, machine and memory."""
 
 import math
 import platform
@@ -37,7 +37,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def scores_of(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """The passes of a logged epoch: name -> {score: float}; what it says of the architecture is left out."""
+    """The scores of a logged epoch: name of the pass -> {score: float}, without the entries on the architecture."""
     return {
         name: values
         for name, values in record.items()
@@ -50,7 +50,7 @@ def _is_number(value):
 
 
 def restored_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A logged epoch as it was written: NaN where the file says null, present names where version 0.1.0 had others.
+    """A logged epoch as it was before it was written: null becomes NaN, and names of version 0.1.0 the present ones.
 
     JSON has no NaN (see `util.files.json_text`).
     """
@@ -64,14 +64,14 @@ def _restored(value):
 
 
 def with_present_names(value: Any) -> Any:
-    """Plain data of a result under the present names, where version 0.1.0 had others."""
+    """Plain data of a result, with names of version 0.1.0 replaced by the present ones."""
     if isinstance(value, dict):
         return {RENAMED.get(name, name): with_present_names(inner) for name, inner in value.items()}
     return value
 
 
 def git_commit() -> str | None:
-    """Commit of the project, with "-dirty" when tracked files differ from it; None outside a checkout."""
+    """Commit of the project, followed by "-dirty" if tracked files were changed; None outside a checkout."""
     root = Path(__file__).resolve().parent.parent
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
@@ -81,14 +81,14 @@ def git_commit() -> str | None:
 
 
 def peak_memory_mb(device: torch.device) -> float | None:
-    """Largest memory so far in MiB: allocated on a GPU, resident of this process on a CPU.
+    """Peak memory so far in MiB: allocated memory on a GPU, resident memory of this process on a CPU.
 
-    None where the system does not tell (Windows).
+    None if the system does not report it (Windows).
     """
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     try:
-        # The kernel's resource usage carries the parent's peak over into a new program; this does not.
+        # getrusage starts from the peak of the parent process; this file does not.
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10, 1)
     except (OSError, StopIteration):

@@ -1,4 +1,4 @@
-"""The log of a run: on the terminal and in its folder, also what is said before the folder exists."""
+"""The log of a run, on the terminal and in its folder, including messages from before the folder exists."""
 
 import contextlib
 import logging
@@ -13,7 +13,7 @@ logger = logging.getLogger("mdarts")
 
 
 class _Keeper(logging.StreamHandler):
-    """Prints like any handler, and keeps the records."""
+    """Prints records and keeps them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ _held: list[_Keeper] = []
 
 
 class LogFile(logging.FileHandler):
-    """The log file of a run. A full disk costs lines of the log, said once, and not the run.
+    """The log file of a run. On a full disk, lines of the log are lost, with one warning; the run continues.
 
     Args:
         path: The file.
@@ -38,22 +38,22 @@ class LogFile(logging.FileHandler):
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
-        self._told = False
+        self._warned = False
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Called by `logging` where a record cannot be written."""
-        if not self._told:
+        if not self._warned:
             print(f"warning: cannot write {self.baseFilename}: {sys.exc_info()[1]}", file=sys.stderr)
-        self._told = True
+        self._warned = True
 
     def close(self) -> None:
-        """Close; what is still in the buffer may be lost."""
+        """Close the file; buffered lines may be lost if the disk is full."""
         with contextlib.suppress(OSError):
             super().close()
 
 
 def hold() -> None:
-    """Begin to keep, once; forgets what an earlier call has kept."""
+    """Start to keep records; those of an earlier call are dropped."""
     release()
     _held.append(_Keeper())
     logger.addHandler(_held[0])
@@ -61,7 +61,7 @@ def hold() -> None:
 
 
 def release() -> list[logging.LogRecord]:
-    """End keeping; returns the list of records."""
+    """Stop keeping records; returns those kept so far."""
     if not _held:
         return []
     keeper = _held.pop()
@@ -71,10 +71,10 @@ def release() -> list[logging.LogRecord]:
 
 @contextlib.contextmanager
 def writing(path: Path | str) -> Iterator[None]:
-    """Turn what the system says of a file that cannot be written into one line.
+    """Turn an `OSError` of writing a file into a `UserError` of one line.
 
     Raises:
-        UserError: naming ``path``.
+        UserError: the file cannot be written; the message names ``path``.
     """
     try:
         yield
@@ -83,9 +83,9 @@ def writing(path: Path | str) -> Iterator[None]:
 
 
 def open_log(path: Path | None) -> list[logging.Handler]:
-    """Let the suite's logger write to the terminal, and everything to the file ``path``; to neither if it is None.
+    """Send log messages to the terminal, and debug messages too to the file ``path``; None: to neither.
 
-    What was logged before goes into the file as well.
+    Messages that `hold` has kept go into the file as well.
 
     Returns:
         The handlers, for `close_log`.
@@ -104,7 +104,7 @@ def open_log(path: Path | None) -> list[logging.Handler]:
     for handler in handlers:
         logger.addHandler(handler)
     for record in release():
-        handlers[-1].handle(record)  # the terminal has it already
+        handlers[-1].handle(record)  # already on the terminal
     return handlers
 
 

@@ -1,4 +1,4 @@
-"""Passes over data, the choice of an epoch, the loop around epochs, and the training of a fixed network."""
+"""Passes over data, the choice of the best epoch, the loop over epochs, and the training of a fixed network."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def train_one_epoch(
 
     Args:
         optimizer_step: See `OptimizerStep`.
-        loader: From `build_loader`; its order is set by ``epoch``.
+        loader: From `build_loader`; ``epoch`` sets its order.
         metric: Object with ``reset``, ``update(outputs, batch)`` and ``compute``.
         epoch: Number of the epoch, from 0.
-        device: Where the batches go.
+        device: Device that the batches are moved to.
         description: Name of the pass in the progress bar and in errors.
-        second_forward: Measure loss and metric by another forward after each update, as the original
-            search does, instead of from the outputs that the update has anyway.
+        second_forward: Measure loss and metric by a second forward pass after each update, as the original search
+            does, instead of from the outputs of the update.
         step: Called instead of `OptimizerStep.step`, with the same arguments and result.
 
     Returns:
@@ -79,15 +79,15 @@ def train_one_epoch(
 
 
 def check_finite(loss: float, description: str, epoch: int) -> float:
-    """Return the mean loss of a pass.
+    """Return the mean loss of a pass, if it is finite.
 
     Raises:
         UserError: it is not finite.
     """
     if not math.isfinite(loss):
         raise UserError(
-            f"the {description} loss of epoch {epoch} is {loss}; what was saved before this epoch is "
-            "kept; a smaller learning rate, --amp off, or data without NaN usually mends it"
+            f"the {description} loss of epoch {epoch} is {loss}; everything saved before this epoch is "
+            "kept; a smaller learning rate, --amp off, or data without NaN usually fixes it"
         )
     return loss
 
@@ -103,7 +103,7 @@ def evaluate(
     precision: Precision | None = None,
     description: str = "evaluate",
 ) -> dict[str, float]:
-    """Loss and metric in evaluation mode; returns a dict like `train_one_epoch`."""
+    """Loss and metric of one pass in evaluation mode; returns a dict like `train_one_epoch`."""
     precision = precision or Precision()
     share_buffers(net)
     net.eval()
@@ -119,7 +119,7 @@ def evaluate(
 
 
 class Evaluation:
-    """Scores of a network on one split: net -> what `evaluate` returns.
+    """Scores of a network on one split: calling it with a network returns the dict of `evaluate`.
 
     Args:
         loader, loss, metric, device, precision, description: See `evaluate`.
@@ -136,7 +136,7 @@ class Evaluation:
         description: str,
     ) -> None:
         self.loader, self.loss = loader, loss
-        self.metric: Any = metric  # of a kind that the task knows
+        self.metric: Any = metric  # tasks use more of it than `Metric` has
         self.options: dict[str, Any] = {"device": device, "precision": precision, "description": description}
 
     def __call__(self, net: nn.Module) -> dict[str, float]:
@@ -144,7 +144,7 @@ class Evaluation:
 
 
 class LossMeter:
-    """Mean of per-batch means, weighted by batch size, over all ranks; stays on the device until asked."""
+    """Mean of per-batch means, weighted by batch size, over all ranks; kept on the device until `compute`."""
 
     def __init__(self) -> None:
         self.total: torch.Tensor | float = 0.0
@@ -163,13 +163,13 @@ class LossMeter:
 
 
 class BestEpoch:
-    """Keeps the best epoch by one metric of one split.
+    """Selects the best epoch by one metric of one split.
 
     Args:
         split: Split whose score decides, or ``last`` for the last epoch.
-        metric: Name of the score, the larger the better.
+        metric: Name of the score; larger is better.
         explanation: What the choice means, in words, for logs and results.
-        later_wins_ties: Of epochs with equal scores the latest counts, instead of the first.
+        later_wins_ties: Select the last of several epochs with equal scores, instead of the first.
     """
 
     def __init__(self, split: str, metric: Metric, explanation: str, later_wins_ties: bool = False) -> None:
@@ -180,11 +180,11 @@ class BestEpoch:
 
     @property
     def by_score(self) -> bool:
-        """Whether a score decides, and not the order of the epochs."""
+        """Whether a score decides, rather than the order of the epochs."""
         return self.split != "last"
 
     def update(self, epoch: int, record: Mapping[str, Any]) -> bool:
-        """Look at an epoch's record (split -> values); return whether it is the one to select so far."""
+        """Take an epoch's record (split -> scores) into account; returns whether the epoch is the best so far."""
         score = record[self.split][self.metric] if self.by_score else None
         if self.by_score and self.epoch is not None and not self._better(score):
             return False
@@ -212,15 +212,15 @@ def fit(
     selection: BestEpoch,
     best_state: Callable[[], dict[str, Any]],
 ) -> None:
-    """Run epochs until ``epochs`` or a stop, saving after each; an interrupted run continues where it was.
+    """Run epochs up to ``epochs`` or a stop, saving after each; an interrupted run continues where it was.
 
     Args:
-        run: The `Run`; it knows the epoch to start with and what to save.
+        run: The `Run`; holds the first epoch and the objects to save.
         epochs: Number of epochs.
-        one_epoch: epoch -> record: split -> dict of floats, other entries as they are; a true
-            ``record["stop"]`` ends the run. What tells its ``seconds`` gets its ``epoch_share``.
+        one_epoch: Function from the number of an epoch to its record: split -> dict of floats, and other entries. A
+            true ``record["stop"]`` ends the run. Entries with ``seconds`` get their ``epoch_share``.
         selection: See `BestEpoch`.
-        best_state: () -> dict that is saved as ``best.pth`` when an epoch is the best so far, or the last counts.
+        best_state: Returns the dict to save as ``best.pth`` when an epoch is the best so far.
     """
     while run.epoch < epochs and not run.stopped:
         epoch, started = run.epoch, time.perf_counter()
@@ -230,12 +230,12 @@ def fit(
         for part in record.values():
             if isinstance(part, dict) and "seconds" in part:
                 part["epoch_share"] = part["seconds"] / seconds
-        best = chosen and selection.by_score  # of the last epoch there is nothing to say
+        best = chosen and selection.by_score  # not if simply the last epoch is selected
         record = {"epoch": epoch, **record, "best": best, "seconds": round(seconds, 3)}
         run.finish_epoch(record, {**best_state(), **selection.state_dict()} if chosen else None)
     if run.stopped:
-        told = "stopped after %d of %d epochs; to go on, resume it with more --epochs or another --patience"
-        logger.info(told, run.epoch, epochs)
+        message = "stopped after %d of %d epochs; to continue, resume it with more --epochs or another --patience"
+        logger.info(message, run.epoch, epochs)
 
 
 def train_network(
@@ -261,14 +261,14 @@ def train_network(
         run: The `Run`.
         net: The network.
         weights: `OptimizerStep` of its weights.
-        loaders: Split name -> loader; ``train``, ``dev`` and ``test``.
+        loaders: Split name -> loader: ``train``, ``dev`` and ``test``.
         metric: See `train_one_epoch`.
         selection: The `BestEpoch` that chooses the epoch.
-        scorers: Split name -> function net -> scores; None: an `Evaluation` of every loader that is not trained on.
-        every_epoch: Splits to score in every epoch besides the one that ``selection`` asks for.
+        scorers: Split name -> function net -> scores; None: an `Evaluation` of every split that is not trained on.
+        every_epoch: Splits to score in every epoch besides the one that ``selection`` uses.
         before_epoch: Called with the number of each epoch before its updates; returns further entries of its record.
-            What it has to keep over a resume it has as ``state_dict``.
-        trained: Splits to update on, one pass each per epoch, in this order.
+            An object with state that a resumed run needs has ``state_dict`` and ``load_state_dict``.
+        trained: Splits to train on, one pass each per epoch, in this order.
         genotype: The genotype's dict, for ``best.pth`` and the result.
         checkpoint_extras: Further entries of ``best.pth``.
         **facts: Further entries of the result.
@@ -304,7 +304,7 @@ def with_state(**objects: Any) -> dict[str, Any]:
 
 
 def _score_selected(run, net, selection, scorers, trained, facts):
-    """Score the selected epoch's network, and write the result."""
+    """Score the network of the selected epoch and write the result."""
     best = run.load_best()
     net.load_state_dict(best["net"])
     metrics = {split: scorer(net) for split, scorer in scorers.items()}

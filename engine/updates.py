@@ -1,4 +1,4 @@
-"""Updates: one optimiser's step on one batch, in any precision and on any number of devices."""
+"""One optimiser step on one batch, in any precision and on any number of devices."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Parallel = Callable[[nn.Module, bool], nn.Module]
 
 
 class Precision:
-    """Autocast and, for float16, gradient scaling.
+    """The precision of a run: autocast and, for float16, gradient scaling.
 
     Args:
         amp: ``off``, ``bf16`` or ``fp16``.
-        device: Where the network runs.
+        device: Device of the network.
     """
 
     def __init__(self, amp: str = "off", device: torch.device = torch.device("cpu")) -> None:  # noqa: B008 - a constant
@@ -40,32 +40,32 @@ class Precision:
         return torch.autocast(self.device.type, dtype=self.dtype)
 
     def scaler(self) -> torch.amp.GradScaler:
-        """A gradient scaler, idle unless float16 is used."""
+        """A gradient scaler, which does nothing unless float16 is used."""
         return torch.amp.GradScaler(self.device.type, enabled=self.amp == "fp16")
 
 
 class OptimizerStep:
-    """One optimiser and the parameters whose gradients it needs: nothing else in the network gets one.
+    """One optimiser and the parameters whose gradients it needs; no other parameter of the network gets a gradient.
 
     Args:
         net: The network; batch dict -> outputs, a tensor or a tuple of tensors with a batch axis.
-        loss: (outputs, batch) -> scalar, a mean over the samples of the batch. If it has a method ``prepare``, that
-            is given this rank's whole batch before it is cut into micro-batches, and returns it with what belongs to
-            the whole: weights of its samples, for example.
+        loss: (outputs, batch) -> scalar, a mean over the samples of the batch. An optional method ``prepare`` takes
+            this rank's batch before it is cut into micro-batches, and returns it with entries that need the full
+            batch, such as weights of its samples.
         optimizer: The optimiser.
         parameters: Parameters that get gradients; None: those of ``optimizer``.
-        schedule: Gives a learning rate per step; None keeps the optimiser's own.
+        schedule: Its ``step()`` returns the learning rate of each step; None keeps that of the optimiser.
         precision: See `Precision`.
-        parallel: Wraps the network, see `data_parallel`; called while only ``parameters`` ask for gradients, so that
+        parallel: Wraps the network, see `data_parallel`; called while only ``parameters`` require gradients, so that
             DDP averages exactly those.
-        find_unused: Some of ``parameters`` may not take part in a step.
-        micro_batch: Samples of a forward and backward pass; gradients add up over the batch. Batch norm then
-            takes its statistics from this many samples. 0: the whole batch at once.
-        min_part: Fewest samples of such a pass: 2 for batch norm, else 1.
+        find_unused: Whether a step may leave some of ``parameters`` unused.
+        micro_batch: Samples of a forward and backward pass; gradients are summed over the batch. Batch norm takes its
+            statistics from this many samples. 0: the full batch at once.
+        min_part: Minimum samples of such a pass: 2 with batch norm, else 1.
         reduction: ``mean``: the gradient of the mean over the samples (of all ranks); ``sum``: of their sum.
         clip: Largest L2 norm of all gradients together; None: no limit.
-        step_unused: Parameters that a step does not reach get a gradient of zero, so that an optimiser with
-            moments keeps moving them; otherwise they stay as they are.
+        step_unused: Give unused parameters a gradient of zero, so that an optimiser with moments keeps moving them;
+            otherwise they stay unchanged.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class OptimizerStep:
         self.model: Any = parallel(net, find_unused) if parallel else net
 
     def activate(self) -> None:
-        """Let exactly these parameters ask for gradients."""
+        """Make exactly these parameters require gradients."""
         own = {id(parameter) for parameter in self.parameters}
         for parameter in self.net.parameters():
             parameter.requires_grad_(id(parameter) in own)
@@ -107,7 +107,7 @@ class OptimizerStep:
 
         Args:
             batch: Batch dict on the device: this rank's share.
-            size: Samples of the whole batch, over all ranks; None: those of ``batch``, times the ranks.
+            size: Samples of the batch over all ranks; None: those of ``batch`` times the number of ranks.
 
         Returns:
             (loss, outputs), both detached, from before the update.
@@ -118,7 +118,7 @@ class OptimizerStep:
         return loss, outputs
 
     def begin(self) -> None:
-        """Set the learning rate and forget old gradients."""
+        """Set the learning rate and clear old gradients."""
         if self.schedule is not None:
             learning_rate = self.schedule.step()
             for group in self.optimizer.param_groups:
@@ -128,7 +128,7 @@ class OptimizerStep:
             parameter.grad = None
 
     def apply(self) -> None:
-        """Move the parameters by the gradients that they have."""
+        """Update the parameters from their gradients."""
         self.scaler.unscale_(self.optimizer)
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.clip)
@@ -140,11 +140,11 @@ class OptimizerStep:
         self.scaler.update()
 
     def backward(self, batch: dict[str, Any], size: int | None = None) -> tuple[torch.Tensor, Any]:
-        """Add the gradient of the loss over ``batch`` to that of the parameters; see `step`."""
+        """Add the gradient of the loss on ``batch`` to the gradients of the parameters; see `step`."""
         if hasattr(self.loss, "prepare"):
             batch = self.loss.prepare(batch)
         count = len(batch["label"])
-        # DDP takes the mean over ranks: of uneven shares it has to be the mean over samples.
+        # DDP averages over ranks; with uneven shares this weight makes it the mean over samples.
         weight = count * world_size() / (size or count * world_size())
         weight *= (size or count * world_size()) if self.reduction == "sum" else 1
         parts, kept = split_batch(batch, self.micro_batch, self.min_part), []
@@ -168,7 +168,7 @@ class OptimizerStep:
 
     @torch.no_grad()
     def predict(self, batch: dict[str, Any]) -> Any:
-        """Outputs without an update, in the network's present mode, in micro-batches like an update's."""
+        """Outputs without an update, in the network's current mode, in the micro-batches of an update."""
         outputs = []
         for _, part in split_batch(batch, self.micro_batch, self.min_part):
             with self.precision.autocast():
@@ -192,7 +192,7 @@ class OptimizerStep:
 
 
 def in_float32(outputs: Any) -> Any:
-    """A tensor, or a tuple of tensors, in float32: losses are computed there."""
+    """A tensor, or a tuple of tensors, in float32, in which losses are computed."""
     return _for_each(outputs, torch.Tensor.float)
 
 
@@ -201,14 +201,14 @@ def _for_each(outputs, function):
 
 
 def _join(parts):
-    """Outputs of micro-batches as those of the batch."""
+    """Concatenate the outputs of micro-batches."""
     if isinstance(parts[0], tuple):
         return tuple(torch.cat(same) for same in zip(*parts, strict=True))
     return torch.cat(parts)
 
 
 class _InAutocast(nn.Module):
-    """DataParallel runs replicas in threads, which do not inherit the autocast type."""
+    """Autocasts within the network: DataParallel runs replicas in threads, which do not inherit autocast."""
 
     def __init__(self, net, precision):
         super().__init__()
@@ -220,10 +220,10 @@ class _InAutocast(nn.Module):
 
 
 def data_parallel(run: Run, precision: Precision) -> Parallel | None:
-    """What an `OptimizerStep` wraps a network in: DDP under torchrun, DataParallel if asked, or None.
+    """How an `OptimizerStep` wraps a network: in DDP under torchrun, in DataParallel with ``--parallel``, or not.
 
     Returns:
-        (network, whether parameters may be unused) -> wrapped network; or None.
+        Function (network, whether parameters may be unused) -> wrapped network; or None.
     """
     if world_size() > 1:
         devices = [run.device.index] if run.device.type == "cuda" else None

@@ -9,7 +9,7 @@ from util.distributed import gather
 
 
 class Accuracy:
-    """Share of samples whose largest logit is that of their class."""
+    """Share of samples whose largest logit is that of their class; ``reset``, ``update``, ``compute``."""
 
     name = "accuracy"
     description = "accuracy: share of samples whose largest output is that of their class"
@@ -24,7 +24,7 @@ class Accuracy:
 
     def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
         """Add logits (N, K) and ``batch["label"]`` int64 (N,)."""
-        # A sum on the device: a copy to the CPU would make every step wait.
+        # Summed on the device, since a copy to the CPU would make every step wait.
         self._correct = self._correct + (outputs.argmax(dim=1) == batch["label"]).sum()
         self._count += len(outputs)
 
@@ -36,7 +36,7 @@ class Accuracy:
 
 
 class SoftAccuracy(Accuracy):
-    """Mean of the soft score (0..1) of each sample's largest logit; cheap enough for every training step."""
+    """Mean soft score (0..1) of the class with the largest logit; cheap enough for every training step."""
 
     def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
         """Add logits (N, A) and ``batch["label"]`` (N, A) of soft scores."""
@@ -46,7 +46,7 @@ class SoftAccuracy(Accuracy):
 
 
 class MultilabelF1:
-    """F1 of ``sigmoid(logit) > threshold`` over a whole epoch, by scikit-learn.
+    """F1 of ``sigmoid(logit) > threshold`` over a full epoch, by scikit-learn.
 
     Args:
         average: ``weighted`` (the papers' metric on MM-IMDB), ``macro``, ``micro`` or ``samples``.
@@ -71,7 +71,7 @@ class MultilabelF1:
 
     def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
         """Add logits (N, K) and ``batch["label"]`` (N, K) of zeros and ones."""
-        # Kept on the device: a copy to the CPU would make every step wait.
+        # Kept on the device, since a copy to the CPU would make every step wait.
         self._predicted.append(torch.sigmoid(outputs) > self.threshold)
         self._true.append(batch["label"].bool())
 

@@ -1,14 +1,14 @@
-"""Accuracy of visual question answering: the share of annotators, of ten, who gave the answer, capped at three.
+"""Accuracy of visual question answering: min(1, annotators who gave the answer / 3), of ten annotators.
 
-Two protocols of the VQA toolkit (GT-Vision-Lab/VQA), both with line breaks and tabs as spaces and both ends stripped
-in a predicted answer:
+There are two protocols of the VQA toolkit (GT-Vision-Lab/VQA). In both, line breaks and tabs in a predicted answer
+become spaces, and both ends are stripped:
 
-original   What the originals' copy does. A predicted answer goes through the punctuation pass and the digit and
+original   The copy of the original code. A predicted answer goes through the punctuation pass and the digit and
            article pass. The annotators' answers go through the punctuation pass alone, and only if they are not all
-           the same; "two" of annotators therefore never equals a predicted "2".
-official   What the toolkit's own later version does. The annotators' answers are stripped as well. If they are not
-           all the same, predicted and annotators' answers go through both passes; else nobody's do, and the
-           predicted answer must equal the one answer letter by letter.
+           the same. So an annotator's "two" never equals a predicted "2".
+official   The toolkit's own later version. The annotators' answers are stripped as well. If they are not all the
+           same, predicted and annotators' answers go through both passes; otherwise none of them do, and the
+           predicted answer must be exactly the annotators' answer.
 """
 
 import functools
@@ -27,8 +27,8 @@ from util.distributed import gather
 from util.files import write_text
 
 PROTOCOLS = ("original", "official")
-# As many equal answers make a full score.
-ENOUGH = 3
+# Number of equal answers for a full score.
+MIN_EQUAL_ANSWERS = 3
 DECIMALS = 2
 
 
@@ -41,7 +41,7 @@ def _normalised(text: str) -> str:
 
 
 class AnswerScores:
-    """The accuracy of any answer to each of N questions, few bytes each.
+    """The accuracy of any answer to each of N questions, in a few bytes per question.
 
     Args:
         annotations: Iterable of official annotation records with ``answers: [{"answer": text}, ...]``.
@@ -70,7 +70,7 @@ class AnswerScores:
         self._starts, self._unanimous = np.array(starts, dtype=np.int64), np.array(unanimous, dtype=bool)
 
     def _annotators(self, given):
-        """Whether all annotators' answers are the same, and the answers as they are compared."""
+        """Whether all annotators' answers are the same, and the answers in the form that is compared."""
         if self.protocol == "official":
             given = [_plain(text) for text in given]
         if len(set(given)) == 1:
@@ -79,7 +79,7 @@ class AnswerScores:
         return False, [self._once(apply, text) for text in given]
 
     def _once(self, apply, text):
-        # Few spellings make up millions of answers.
+        # Millions of answers have only a few different spellings.
         key = (apply, text)
         if key not in self._normal:
             self._normal[key] = apply(text)
@@ -97,18 +97,18 @@ class AnswerScores:
         if code is None:
             return 0.0
         piece = slice(self._starts[row], self._starts[row + 1])
-        found = np.flatnonzero(self._answers[piece] == code)
-        return float(self._values[piece][found[0]]) if len(found) else 0.0
+        places = np.flatnonzero(self._answers[piece] == code)
+        return float(self._values[piece][places[0]]) if len(places) else 0.0
 
 
 def _accuracies(texts: Sequence[str]) -> dict[str, float]:
     """dict answer -> its accuracy: the mean over annotators of min(1, equal answers of the others / 3).
 
-    Annotators are told apart by their place. NOTE: the toolkit tells them apart by their whole records, which
-    comes to the same as long as every ``answer_id`` is another.
+    Annotators are identified by their position. NOTE: the toolkit identifies them by their complete records, which is
+    the same as long as every ``answer_id`` is different.
     """
     return {
-        text: _accuracy(tuple(other == text for other in texts)) if count <= ENOUGH else 1.0
+        text: _accuracy(tuple(other == text for other in texts)) if count <= MIN_EQUAL_ANSWERS else 1.0
         for text, count in Counter(texts).items()
     }
 
@@ -118,18 +118,18 @@ def _accuracy(own: tuple[bool, ...]) -> float:
     """Accuracy of an answer, from whether each annotator gave it (tuple of bool)."""
     count = sum(own)
     # Summed in the annotators' order, as the toolkit does, so that rounded percentages agree.
-    return sum(min(1, (count - one) / ENOUGH) for one in own) / len(own)
+    return sum(min(1, (count - one) / MIN_EQUAL_ANSWERS) for one in own) / len(own)
 
 
 class VQAAccuracy:
     """Accuracy of the answers with the largest logit, overall and by type of answer.
 
-    With several processes `compute` and `results` are to be called by all of them.
+    All processes must call `compute` and `results`.
 
     Args:
         names: The A answers in the order of the classes.
         question_ids: int64 (N,) ids of the data set's questions.
-        annotations: Their N official annotation records, or None where the answers are secret.
+        annotations: Their N official annotation records, or None if the answers are not public.
         protocol: ``original`` or ``official``.
     """
 
@@ -157,7 +157,7 @@ class VQAAccuracy:
 
     def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
         """Add logits (B, A) for the questions ``batch["index"]`` int64 (B,)."""
-        # Kept on the device: a copy to the CPU would make every step wait.
+        # Kept on the device, since a copy to the CPU would make every step wait.
         self._classes.append(outputs.argmax(dim=1))
         self._rows.append(batch["index"])
 
@@ -186,7 +186,7 @@ class VQAAccuracy:
         return {self.name: float(scores.mean())} | by_type
 
     def results(self) -> tuple[np.ndarray, list[str]]:
-        """What was answered, on any rank: question ids int64 (n,) in the order of the data set, and n answers (str)."""
+        """The answers of all ranks: question ids int64 (n,) in the order of the data set, and n answers (str)."""
         rows, classes = self._gathered()
         return self.question_ids[rows], [self.names[one] for one in classes.tolist()]
 
@@ -207,7 +207,7 @@ def official_scores(
         dict of overall, per_answer_type and per_question_type (dicts by type), in % rounded to 2 decimals.
 
     Raises:
-        UserError: results are of another form, or not of exactly the annotated questions.
+        UserError: results have the wrong form, or do not answer exactly the annotated questions.
     """
     records: Any = annotations["annotations"] if isinstance(annotations, dict) else annotations
     _check_results(results, [record["question_id"] for record in records])

@@ -1,4 +1,4 @@
-"""From what a search has learned to an architecture."""
+"""Derives an architecture from what a search has learned."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def argmax(space: SearchSpace) -> Any:
-    """The architecture of the largest probabilities, as published in both papers.
+    """The architecture of the largest probabilities, as in both papers.
 
     Args:
         space: A `search.choice.SearchSpace`.

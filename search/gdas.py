@@ -1,6 +1,6 @@
 """GDAS: one candidate of every choice runs, drawn by the Gumbel-max trick (Dong and Yang, CVPR 2019, section 3.2).
 
-With l = log softmax(logits), Gumbel noise G and a temperature tau, the candidate argmax(l + G) runs alone and gives the
+With l = log softmax(logits), Gumbel noise G and a temperature tau, only the candidate argmax(l + G) runs and gives the
 output; its weight, 1, gets the gradient of softmax((l + G) / tau). The temperature falls linearly over the epochs.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _StraightThrough(torch.autograd.Function):
-    """The first tensor forward, the gradient of the second backward."""
+    """Returns the first tensor in the forward pass and passes the gradient on to the second."""
 
     @staticmethod
     def forward(ctx, hard, soft):
@@ -30,10 +30,10 @@ class _StraightThrough(torch.autograd.Function):
 
 
 class GDAS(Relaxation):
-    """See the module.
+    """One candidate per choice, drawn by the Gumbel-max trick; see the module.
 
     Args:
-        generator: See `Relaxation`; needed.
+        generator: See `Relaxation`; required.
         temperature: Temperature of the first and of the last epoch.
     """
 
@@ -44,11 +44,11 @@ class GDAS(Relaxation):
         self._noise: dict[str, torch.Tensor] = {}
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Set the temperature."""
+        """Set the temperature of ``epoch``."""
         self.temperature = self.first + (self.last - self.first) * epoch / max(1, epochs - 1)
 
     def draw(self, phase: str) -> None:
-        """Draw noise for all logits, and with it one candidate per row; alike for both kinds of step."""
+        """Draw noise for all logits, and so one candidate per row; the same for both kinds of step."""
         for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
             noise = -torch.empty(logits.shape, dtype=torch.float64).exponential_(generator=self.generator).log()
             drawn = (logits.double().log_softmax(-1) + noise).argmax(-1)
@@ -56,7 +56,7 @@ class GDAS(Relaxation):
             self._noise[choice.key] = noise
 
     def decide(self) -> None:
-        """The strongest candidates run alone."""
+        """Run only the strongest candidates; see `Relaxation.decide`."""
         for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
             choice.drawn = Draw(tuple(logits.argmax(-1).flatten().tolist()))
 

@@ -1,9 +1,9 @@
-"""How weight steps and architecture steps take turns.
+"""How weight steps and architecture steps alternate.
 
 `EpochwiseSearch`: first-order DARTS (Liu et al., ICLR 2019, section 2.3 with xi = 0), as BM-NAS uses it:
 weights  w  <- w - lr * dL_train(w, alpha)/dw,  architecture  alpha  <- alpha - lr_a * dL_dev(w, alpha)/dalpha.
 `InterleavedSearch`: an architecture step after every few weight steps, as MMNas uses it.
-Either runs any `search.relaxation.Relaxation`.
+Both work with any `search.relaxation.Relaxation`.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ def alpha_optimizer(
 
 
 class _Search:
-    """One epoch of a search when called: epoch number, from 0 -> pass name -> scores.
+    """Runs one epoch of a search when called with its number, from 0; returns name of the pass -> scores.
 
     Args:
-        relaxation: The `Relaxation`, attached to the network.
+        relaxation: The `Relaxation`, already attached to the network.
         weights: `OptimizerStep` of the weights.
         alphas: `OptimizerStep` of the relaxation's gradient parameters; its optimiser moves the logits.
         loaders: Loader of the weight steps and loader of the architecture steps.
-        device: Where the batches go.
-        epochs: Epochs of the whole search.
+        device: Device that the batches are moved to.
+        epochs: Number of epochs of the search.
     """
 
     def __init__(
@@ -68,16 +68,16 @@ class _Search:
         return record
 
     def run_epoch(self, epoch: int) -> dict[str, Any]:
-        """The steps of an epoch; returns its record."""
+        """Run the steps of an epoch; returns its record."""
         raise NotImplementedError
 
     def weight_step(self, batch: dict[str, Any], size: int | None = None) -> tuple[torch.Tensor, Any]:
-        """Draw what runs, then update the weights; see `OptimizerStep.step`."""
+        """Draw the candidates, then update the weights; see `OptimizerStep.step`."""
         self.relaxation.draw(WEIGHTS)
         return self.weights.step(batch, size)
 
     def architecture_step(self, batch: dict[str, Any], size: int | None = None) -> tuple[torch.Tensor, Any]:
-        """Draw what runs, then update the logits; see `OptimizerStep.step`."""
+        """Draw the candidates, then update the logits; see `OptimizerStep.step`."""
         self.relaxation.draw(ARCHITECTURE)
         self.alphas.begin()
         loss, outputs = self.alphas.backward(batch, size)
@@ -90,7 +90,7 @@ class _Search:
 class EpochwiseSearch(_Search):
     """A pass of weight steps over train, then a pass of architecture steps over dev.
 
-    The dev score comes from the outputs that each architecture step has anyway.
+    The dev score is computed from the outputs of the architecture steps.
 
     Args:
         relaxation, weights, alphas, loaders, device, epochs: See `_Search`.
@@ -114,7 +114,7 @@ class EpochwiseSearch(_Search):
         self.metric, self.second_forward = metric, second_forward
 
     def run_epoch(self, epoch: int) -> dict[str, Any]:
-        """Both passes; returns ``{"train": {...}, "dev": {...}}``."""
+        """Run both passes; returns ``{"train": {...}, "dev": {...}}``."""
         shared: dict[str, Any] = {"metric": self.metric, "epoch": epoch, "device": self.device}
         train = train_one_epoch(self.weights, self.weight_loader, description="train", step=self.weight_step, **shared)
         dev = train_one_epoch(
@@ -129,14 +129,14 @@ class EpochwiseSearch(_Search):
 
 
 class InterleavedSearch(_Search):
-    """Weight steps, with an architecture step on held-out data now and then.
+    """Weight steps, with an architecture step on held-out data after every few of them.
 
-    The held-out data begin anew where they end within an epoch.
+    If the held-out data run out within an epoch, they start again.
 
     Args:
         relaxation, weights, alphas, loaders, device, epochs: See `_Search`.
         start: First epoch, from 0, with architecture steps.
-        every: An architecture step follows every so many weight steps.
+        every: Weight steps between two architecture steps.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class InterleavedSearch(_Search):
         self.start, self.every = start, every
 
     def run_epoch(self, epoch: int) -> dict[str, Any]:
-        """The steps; returns the losses of ``train`` and, if there are architecture steps, of ``alphas``.
+        """Run the steps; returns the losses of ``train`` and, if there are architecture steps, of ``alphas``.
 
         Raises:
             UserError: a loss is not finite, or there are too few samples for the processes.

@@ -16,7 +16,7 @@ class SoftmaxMixture(Relaxation):
     """out = sum_k softmax(logits)_k o_k.
 
     Args:
-        generator: Unused: nothing is drawn.
+        generator: Unused, since nothing is drawn.
     """
 
     def __init__(self, generator: torch.Generator | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What a search strategy has to say: how undecided candidates act together, and how their logits learn."""
+"""The interface of a search strategy: how undecided candidates are combined, and how their logits learn."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ WEIGHTS, ARCHITECTURE = "weights", "architecture"
 
 
 class Relaxation:
-    """Base of the strategies. Override `weights` for other mixtures, `draw` for sampled candidates.
+    """Base class of strategies. Override `weights` for other mixtures, `draw` to sample candidates.
 
-    A step calls, in this order: `draw`; the forward (which calls `combine` and `weights`) and backward;
-    for an architecture step also `finish_backward`, the optimiser's step, and `finish_step`.
+    A step calls, in this order: `draw`; the forward pass (which calls `combine` and `weights`) and the backward pass;
+    an architecture step then calls `finish_backward`, the optimiser's step, and `finish_step`.
 
     Args:
-        generator: `torch.Generator` on the CPU for all that is drawn; processes with equal ones draw the same.
-            None: a strategy that draws nothing.
+        generator: `torch.Generator` on the CPU for all draws; processes with equal generators draw the same.
+            None for strategies that draw nothing.
     """
 
     def __init__(self, generator: torch.Generator | None = None) -> None:
@@ -33,7 +33,7 @@ class Relaxation:
     def attach(self, space: SearchSpace) -> Relaxation:
         """Relax the choices of ``space``, a `search.choice.SearchSpace`; returns self.
 
-        Strategies that draw begin with the strongest candidates.
+        Strategies that draw start with the strongest candidates.
         """
         self.choices = space.choices()
         space.relax(self)
@@ -42,20 +42,20 @@ class Relaxation:
         return self
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Set what changes over the search; ``epoch`` counts from 0 to ``epochs`` - 1."""
+        """Update settings that depend on the epoch; ``epoch`` goes from 0 to ``epochs`` - 1."""
 
     def draw(self, phase: str) -> None:
-        """Draw what runs in the next step, of `WEIGHTS` or `ARCHITECTURE`."""
+        """Draw the candidates of the next step; ``phase`` is `WEIGHTS` or `ARCHITECTURE`."""
 
     def decide(self) -> None:
-        """Let the strongest candidate of every choice give the output alone, until the next `draw`; draws nothing."""
+        """Use only the strongest candidate of every choice until the next `draw`; draws nothing."""
 
     def weights(self, choice: Choice, logits: torch.Tensor) -> torch.Tensor:
         """Weights of the candidates in the output, with gradients to ``logits``.
 
         Args:
             choice: The `Choice`.
-            logits: Its logits (rows, n); given, since replicas on other devices hold copies.
+            logits: Its logits (rows, n); passed separately, since replicas on other devices hold copies.
 
         Returns:
             Float tensor shaped like ``logits``.
@@ -74,9 +74,9 @@ class Relaxation:
 
         Args:
             choice: The `Choice`.
-            candidates: For each candidate a function without arguments that returns its output.
+            candidates: A function without arguments for each candidate that returns its output.
             logits, gates: Those of the choice, see `weights`.
-            row: Row of the logits; None: they have one.
+            row: Row of the logits; None: there is only one.
         """
         running = choice.running(row or 0)
         outputs = [candidates[k]() for k in running]
@@ -85,17 +85,17 @@ class Relaxation:
         return sum(weights[k] * output for k, output in zip(running, outputs, strict=True))
 
     def gradient_parameters(self) -> list[nn.Parameter]:
-        """Parameters that the backward pass of an architecture step gives gradients."""
+        """Parameters that get gradients from the backward pass of an architecture step."""
         return [choice.logits for choice in self.choices]
 
     def finish_backward(self) -> None:
-        """After the backward pass of an architecture step: give the logits the gradients that they lack."""
+        """Called after the backward pass of an architecture step; may compute gradients of the logits."""
 
     def finish_step(self) -> None:
-        """After the optimiser's step on the logits."""
+        """Called after the optimiser's step on the logits."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Position in the stream of random numbers."""
+        """State of the generator."""
         return {"state": self.generator.get_state()} if self.generator else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -105,7 +105,7 @@ class Relaxation:
 
 
 def logits_on_cpu(choices: Iterable[Choice]) -> list[torch.Tensor]:
-    """Detached logits of the choices on the CPU, by one transfer: each one waits for the device."""
+    """Detached logits of the choices on the CPU, in one transfer, since each transfer waits for the device."""
     logits = [choice.logits.detach() for choice in choices]
     if not logits:
         return []

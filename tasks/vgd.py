@@ -10,7 +10,7 @@ from datasets.demo.scenes import make
 from datasets.vgd import open_vgd
 from datasets.vgd.files import splits_of
 from engine import arguments
-from metrics.grounding import LEAST_OVERLAP, GroundingAccuracy, write_boxes
+from metrics.grounding import MIN_OVERLAP, GroundingAccuracy, write_boxes
 from models.mmnas.grounding_loss import GroundingLoss
 from models.mmnas.heads import GroundingHead
 from tasks.mmnas import flags, networks
@@ -160,7 +160,7 @@ def metric_text(args: Namespace) -> str:
     boxes = {"pixels": "boxes count whole pixels", "continuous": "boxes are their edges"}
     padding = {"ignore": "are never chosen", "score": "are scored and chosen like any other"}
     return (
-        f"share of boxes with IoU >= {LEAST_OVERLAP}; {boxes[args.iou]} (--iou {args.iou}); padded regions "
+        f"share of boxes with IoU >= {MIN_OVERLAP}; {boxes[args.iou]} (--iou {args.iou}); padded regions "
         f"{padding[args.padded_regions]} (--padded_regions {args.padded_regions})"
     )
 

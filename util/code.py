@@ -1,4 +1,4 @@
-"""Which code made a result: a digest that changes when a function may compute something else."""
+"""A digest of code that changes when the code may compute something else."""
 
 import ast
 import hashlib
@@ -12,8 +12,9 @@ from pathlib import Path
 def code_digest(classes: Iterable[type]) -> str:
     """Short hex string that changes with the code of ``classes``.
 
-    The code is that of the modules that define them and their parents, and of what these modules import from their
-    own package. Comments, docstrings and layout do not count. For a class of an installed library its version counts.
+    This is the code of the modules that define the classes and their base classes, and of the modules that these
+    import from their own package, without comments, docstrings and layout. Classes of installed libraries contribute
+    the version of the library.
 
     Args:
         classes: Classes, in any order.
@@ -35,18 +36,18 @@ def code_digest(classes: Iterable[type]) -> str:
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
-    """Versions of those of the distributions ``names`` that are installed: dict name -> text."""
-    found = {}
+    """Installed versions of the distributions ``names``, without those that are not installed: name -> version."""
+    installed = {}
     for name in names:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def _tree(name: str) -> ast.Module | None:
-    """Syntax tree of a module, or None where there is no Python source of that name."""
+    """Syntax tree of a module, or None if it has no Python source."""
     path = _source(name)
     try:
         return ast.parse(path.read_bytes()) if path else None
@@ -55,7 +56,7 @@ def _tree(name: str) -> ast.Module | None:
 
 
 def _source(name: str) -> Path | None:
-    """The file of a module, found without importing it; None where there is none."""
+    """The file of a module, located without importing it; None if there is none."""
     known = getattr(sys.modules.get(name), "__file__", None)
     if known:
         return Path(known)
@@ -69,7 +70,7 @@ def _source(name: str) -> Path | None:
 
 
 def _plain(tree: ast.Module) -> str:
-    """Source of a tree without comments and docstrings, in one layout."""
+    """Source of a tree without comments and docstrings, in a uniform layout."""
     for node in ast.walk(tree):
         if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             continue
@@ -79,16 +80,16 @@ def _plain(tree: ast.Module) -> str:
 
 
 def _imports(tree: ast.Module, name: str) -> list[str]:
-    """Names of modules of its own package that the module ``name`` imports anywhere."""
-    top, found = name.partition(".")[0], set()
+    """Names of all modules that the module ``name`` imports from its own package."""
+    top, imported = name.partition(".")[0], set()
     package = name if getattr(sys.modules.get(name), "__path__", None) else name.rpartition(".")[0]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
             if node.level:
                 module = importlib.util.resolve_name("." * node.level + module, package)
-            # What is imported may be a module itself.
-            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
-    return sorted(other for other in found if other.partition(".")[0] == top)
+            # An imported name may be a module itself.
+            imported |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return sorted(other for other in imported if other.partition(".")[0] == top)

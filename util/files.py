@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written beside their place, then renamed onto it."""
+"""Atomic writing of files: each is written to a temporary file in the same folder, which is then renamed."""
 
 import contextlib
 import errno
@@ -41,18 +41,18 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def make_public(path: Path | str) -> None:
-    """Give a file or folder of `tempfile` (private to its owner) the permissions that any new one gets."""
+    """Give a file or folder made by `tempfile`, which is private to its owner, the usual permissions of new files."""
     umask = os.umask(0)
     os.umask(umask)
     os.chmod(path, (0o777 if os.path.isdir(path) else 0o666) & ~umask)
 
 
 def write_fault(error: OSError, remedy: str) -> str:
-    """Why something could not be written, and what to do: "Permission denied; " and ``remedy``, or to free space.
+    """Message on why something could not be written, and what to do: ``remedy``, or on a full disk to free space.
 
     Args:
         error: The `OSError`.
-        remedy: What helps where the disk is not full.
+        remedy: What to do if the disk is not full.
     """
     # numpy reports a short write without an error number.
     full = error.errno in (errno.ENOSPC, errno.EDQUOT) or re.search(r"requested and \d+ written", str(error))
@@ -62,13 +62,13 @@ def write_fault(error: OSError, remedy: str) -> str:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write ``text`` atomically: UTF-8, lines end as they stand in it, other bytes of file names become ``\\udcd5``."""
+    """Write ``text`` atomically as UTF-8, with its own line ends; undecodable bytes of file names become ``\\udcd5``."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def json_text(value: Any, **options: Any) -> str:
-    """``value`` as JSON text; a number that is not finite, which JSON does not have, becomes null.
+    """``value`` as JSON text; NaN and infinity, which JSON does not have, become null.
 
     ``options`` go to `json.dumps`.
     """
@@ -100,6 +100,6 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path} does not exist") from None
     except NotText as reason:
         raise UserError(f"{path} is not a readable JSON file ({reason})") from None
-    except (OSError, ValueError, RecursionError) as error:  # also a number of more digits than Python reads
+    except (OSError, ValueError, RecursionError) as error:  # also raised for numbers with too many digits
         text = " ".join(str(error).split())
         raise UserError(f"{path} is not a readable JSON file ({text}): restore or fetch it, or name another") from None

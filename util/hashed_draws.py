@@ -1,4 +1,4 @@
-"""Random numbers that depend on a key and a position alone: the same in every process, whatever was drawn before."""
+"""Random numbers that depend only on a key and a position: the same in every process, whatever was drawn before."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,10 @@ def hashed_integers(key: Sequence[int], rows: np.ndarray, count: int, high: int)
     """Uniform integers by the output function of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 
     Args:
-        key: Tuple of ints of 0 or more, such as a seed and an epoch; another key gives other numbers.
-        rows: int64 (n,), of 0 or more.
-        count: Numbers of each row.
-        high: They are below it; 1 or more.
+        key: Non-negative ints, such as a seed and an epoch; different keys give different numbers.
+        rows: Non-negative int64 (n,).
+        count: Numbers per row.
+        high: Upper bound of the numbers, exclusive; at least 1.
 
     Returns:
         int64 (n, count) in 0..high-1.

@@ -1,4 +1,4 @@
-"""Short hashes that tell content from other content."""
+"""Short hashes that identify content."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-# Of so many files of a tree the content is read, evenly spaced; of each so many bytes at both ends.
+# Number of evenly spaced files of a tree whose content is read, and number of bytes read at both ends of each.
 PROBES = 48
 PROBE_BYTES = 2**16
 
@@ -26,12 +26,12 @@ def short_hash(*facts: Any) -> str:
 
 
 def files_hash(files: Iterable[tuple[str, Path | str]]) -> str:
-    """A hex string of 16 digits that stays the same for a copy of the files in another place, whatever their times.
+    """A hex string of 16 digits that identifies files, independent of their location and times.
 
-    It changes with their names and sizes, and with the content of a few of them: reading all would take hours.
+    It changes with their names and sizes, and with the content of a few of them, since reading all would take hours.
 
     Args:
-        files: List of (name, path): the name says which file it is, wherever the tree lies.
+        files: Pairs (name, path); the name identifies the file wherever the tree is.
 
     Raises:
         OSError: a file cannot be read.

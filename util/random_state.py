@@ -15,7 +15,7 @@ def seed_everything(seed: int) -> None:
 
 
 def random_state() -> dict[str, Any]:
-    """State of every source, as plain data and tensors."""
+    """State of all random number generators, as plain data and tensors."""
     numpy_state: Any = np.random.get_state()
     _, keys, position, has_gauss, gauss = numpy_state
     return {
@@ -27,7 +27,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Continue from `random_state`; GPU states only on as many GPUs."""
+    """Restore the state of `random_state`; that of GPUs only if their number is the same."""
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
     keys, position, has_gauss, cached = state["numpy"]

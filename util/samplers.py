@@ -1,4 +1,4 @@
-"""The order of samples: a function of seed and epoch alone, so that a resumed epoch repeats it exactly."""
+"""The order of samples, which depends only on seed and epoch, so that a resumed epoch repeats it exactly."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from util.cli import UserError
 
 
 class Indices(list):
-    """Sample numbers of one batch, with the epoch that they are drawn for.
+    """Sample numbers of one batch, with the epoch that they belong to.
 
-    A list, so that a data set without random augmentation takes it as it is; loader processes outlive an epoch
-    and have no other way to know it.
+    It is a list, which data sets without random augmentation use directly. Loading processes live for many epochs and
+    learn the current one from here.
 
     Attributes:
         epoch: Number of the epoch, from 0.
@@ -29,19 +29,19 @@ class Indices(list):
 
 
 class EpochBatchSampler:
-    """Batches of indices; each rank gets its share of every batch that has one for it.
+    """Yields the batches of an epoch as `Indices`; each rank gets its share of every batch, unless that is empty.
 
-    A trailing batch too small for batch statistics (fewer than ``min_share`` samples per rank) joins the one
-    before it. NOTE: the original ends with an error there. Yields `Indices`, never an empty one.
+    A last batch with fewer than ``min_share`` samples per rank, too few for batch statistics, is merged with the one
+    before it. NOTE: the original fails with an error there.
 
     Args:
         num_samples: Size of the data set.
         batch_size: Samples of a batch over all ranks together.
-        shuffle: Draw a new order every epoch; otherwise 0, 1, 2, ...
+        shuffle: Draw a new order every epoch; otherwise the order is 0, 1, 2, ...
         seed: Seed of the order.
-        rank, world_size: This process and their number.
-        drop_last: Leave out what does not fill a batch, unless there is no other batch.
-        min_share: Samples that a rank needs of a batch that is trained on: 2 for batch statistics, else 1.
+        rank, world_size: Number of this process, from 0, and number of processes.
+        drop_last: Leave out an incomplete last batch, unless it is the only one.
+        min_share: Minimum samples per rank of a training batch: 2 for batch statistics, else 1.
     """
 
     def __init__(
@@ -78,17 +78,17 @@ class EpochBatchSampler:
         return sizes
 
     def training_sizes(self) -> list[int]:
-        """As `sizes`, for a pass of updates.
+        """As `sizes`, for a training pass.
 
         Raises:
-            UserError: some rank's share of a batch would be too small.
+            UserError: the share of a rank in a batch would be too small.
         """
         sizes, needed = self.sizes(), self.min_share * self.world_size
         if min(sizes, default=0) < needed:
-            each = "batch norm needs two on each" if self.min_share == 2 else "each needs one"
+            each = "batch norm needs two per process" if self.min_share == 2 else "each needs one"
             raise UserError(
-                f"{self.num_samples} samples are too few to train on with {self.world_size} processes: {each}; give "
-                "more data or start fewer processes"
+                f"{self.num_samples} samples are too few to train on with {self.world_size} processes: {each}; use "
+                "more data or fewer processes"
             )
         return sizes
 

@@ -1,10 +1,10 @@
-"""Learning-rate schedules, one value per optimiser step."""
+"""Learning-rate schedules with one value per optimiser step."""
 
 import math
 from collections.abc import Iterable
 from typing import Any
 
-# The original restarts a cycle only when a step's value lies this close to the minimum.
+# The original restarts a cycle only when the rate of a step is this close to the minimum.
 _AT_MINIMUM = 1e-10
 
 
@@ -16,8 +16,8 @@ class CosineRestarts:
         Ti: Length of the first cycle in epochs.
         Tm: Factor from one cycle's length to the next.
         batches_per_epoch: Steps of an epoch, a float: dataset size / batch size.
-        restarts: ``original``: a cycle ends only when a step hits the minimum almost exactly, so that
-            without a whole number of steps per cycle the rate swings up again instead of jumping;
+        restarts: ``original``: a cycle ends only when a step hits the minimum almost exactly; if the number of steps
+            per cycle is not an integer, the rate rises again along the cosine instead of jumping.
             ``sgdr``: a cycle ends after Ti epochs, as in the paper.
     """
 
@@ -57,14 +57,14 @@ class CosineRestarts:
 
 
 class WarmupStepDecay:
-    """Three quarters on the way up, one per epoch, then the full rate, cut by a factor at given epochs (MMNas).
+    """Three epochs at 1/4, 2/4 and 3/4 of the rate, then the full rate, multiplied by a factor at given epochs (MMNas).
 
     Args:
         rate: The full learning rate.
-        batches_per_epoch: Steps of an epoch, a whole number.
-        decay_epochs: Epochs, from 0, at whose beginning the rate is multiplied by ``factor``.
+        batches_per_epoch: Steps of an epoch, an integer.
+        decay_epochs: Epochs, from 0, at whose start the rate is multiplied by ``factor``.
         factor: See ``decay_epochs``.
-        warm_up: False starts with the full rate.
+        warm_up: If false, start with the full rate.
     """
 
     def __init__(

@@ -44,7 +44,7 @@ class Data(torch.utils.data.Dataset):
 @pytest.fixture
 def messages(caplog, monkeypatch):
     """Warnings so far, in a process that has not warned before."""
-    monkeypatch.setattr(data_workers, "_said", set())
+    monkeypatch.setattr(data_workers, "_logged", set())
     monkeypatch.setattr(data_workers.logger, "propagate", True)
     return lambda: [record.getMessage() for record in caplog.records]
 
