@@ -1,4 +1,4 @@
-"""Mining of hard negatives (specification section 8): the random candidates that the network scores highest."""
+"""Mining of hard negatives (specification section 8): the random candidates with the highest scores."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ logger = logging.getLogger("mdarts")
 
 
 def mine(scorer: PairScorer, key: tuple[int, ...], *, candidates: int) -> tuple[tuple[np.ndarray, ...], int]:
-    """Tables of hard negatives of a whole split; every process finds a share, and all get everything.
+    """Tables of hard negatives of a full split; every process mines a share, and all get the complete tables.
 
     Args:
         scorer: `PairScorer`.
-        key: Tuple of ints, seed and epoch: what is drawn depends on it alone.
+        key: Seed and epoch, on which alone the draws depend.
         candidates: Random candidates of each image and of each caption.
 
     Returns:
@@ -58,19 +58,19 @@ def mine(scorer: PairScorer, key: tuple[int, ...], *, candidates: int) -> tuple[
 
 
 class Mining:
-    """What matching does before every epoch: new tables of negatives.
+    """Renews the tables of negatives before an epoch.
 
-    Before epoch ``start`` they are drawn at random in every epoch; from then on they are mined in every so many
-    epochs (``every``), and else stay. A searched network is mined with one random path, drawn from seed and epoch
-    alone; afterwards its path is what it was.
+    Before epoch ``start`` they are drawn at random in every epoch. From then on they are mined every ``every`` epochs
+    and stay unchanged in between. A supernet is mined with one random path, which depends only on seed and epoch; its
+    own path is restored afterwards.
 
     Args:
         scorer: `PairScorer` of the training split.
         seed: Seed of all draws.
         candidates: See `mine`.
-        start, every: When to mine.
-        period_from: ``start``: epoch ``start`` is the first that is mined; ``zero``: of the epochs from ``start`` on
-            those that ``every`` divides, as in the original.
+        start, every: First epoch with mining, from 0, and epochs from one mining to the next.
+        period_from: ``start``: mine in epoch ``start`` and every ``every`` epochs after it; ``zero``: mine in the
+            epochs from ``start`` on that are multiples of ``every``, as in the original.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Mining:
         self.offset = start if period_from == "start" else 0
 
     def __call__(self, epoch: int) -> dict[str, dict[str, float]]:
-        """Renew the tables for an epoch; returns ``{"mining": {"seconds": s, "pairs": p}}`` where it mined."""
+        """Renew the tables for an epoch; returns ``{"mining": {"seconds": s, "pairs": p}}`` if it mined, else {}."""
         negatives = self.scorer.data.negatives
         if epoch < self.start:
             negatives.draw(self.seed, epoch)
@@ -107,9 +107,9 @@ class Mining:
         return {"mining": {"seconds": seconds, "pairs": float(pairs)}}
 
     def state_dict(self) -> dict[str, Any]:
-        """The tables: not every epoch renews them."""
+        """The tables, since not every epoch renews them."""
         return self.scorer.data.negatives.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue with the tables of `state_dict`."""
+        """Restore the tables of `state_dict`."""
         self.scorer.data.negatives.load_state_dict(state)

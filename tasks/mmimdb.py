@@ -42,7 +42,7 @@ PUBLISHED = {
     "node_multiplier": 1,
     "num_outputs": 23,
 }
-# Small enough for two cores; the data are easy-VQA's pictures and questions.
+# Small enough for two cores; the data are the images and questions of easy-VQA.
 DEMO = {
     "datadir": "demo/mmimdb/dataset",
     "out_dir": "demo/runs",
@@ -56,7 +56,7 @@ DEMO = {
 
 
 def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._ArgumentGroup]:
-    """Parser with the flags that all three scripts have, and its group of backbone flags, to be extended."""
+    """Parser with the flags of all three scripts, and its group of backbone flags, to be extended."""
     parser, backbones = flags.recipe_parser(description, {"image": "image", "text": "text"}, "--vgg_weights")
     task = parser.add_argument_group("task")
     task.add_argument("--num_outputs", type=arguments.positive_int, help="number of genres")
@@ -87,7 +87,7 @@ def pool(args: Namespace) -> tuple[int, int]:
 
 
 def build_backbones(args: Namespace, weights: str | None = None) -> dict[str, VGG19Taps | MaxOutMLP]:
-    """The image and the text network; ``weights="random"`` where a checkpoint of everything follows."""
+    """The image and the text network; ``weights="random"`` if a checkpoint of the complete network is loaded next."""
     if weights == "random":
         return build_mmimdb_backbones(args.num_outputs, weights="random")
     return build_mmimdb_backbones(
@@ -100,7 +100,7 @@ def build_backbones(args: Namespace, weights: str | None = None) -> dict[str, VG
 
 
 def build_unimodal_backbone(args: Namespace, weights: str | None = None) -> VGG19Taps | MaxOutMLP:
-    """The network of ``--modality``: the image network from its usual weights, the text network from scratch."""
+    """The network of ``--modality``: image from the weights of the flags, text from scratch or a checkpoint."""
     if args.modality == "image":
         return build_image_backbone(args.num_outputs, weights or args.backbone_weights, args.vgg_weights, args.image_cp)
     return build_text_backbone(args.num_outputs, args.text_cp)
@@ -123,6 +123,6 @@ TASK = FusionTask(
     later_wins_ties=False,
     inherited=frozenset({"f1_type", "drpt"}),
     demo=DEMO,
-    # Real pictures and questions in place of posters and plots.
+    # Real images and questions in place of posters and plots.
     demo_data=("mmimdb", "--source", "easy-vqa"),
 )

@@ -1,4 +1,4 @@
-"""The result of a run, for notebooks and prompts: it shows itself as a table."""
+"""The result of a run, shown as a table in notebooks and at prompts."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ FILE_NAME = "result.json"
 
 
 def load_result(run: Path | str) -> Result:
-    """Read what a run has reported.
+    """Read the result of a run.
 
     Args:
-        run: Its folder, or the ``result.json`` in it.
+        run: The run folder, or its ``result.json``.
 
     Raises:
         UserError: there is no result, or the file is damaged.
@@ -27,7 +27,9 @@ def load_result(run: Path | str) -> Result:
     path = Path(run)
     path = path / FILE_NAME if path.is_dir() else path
     if not path.exists():
-        raise UserError(f"{path} does not exist: name the folder of a finished run, or finish it with --resume {run}")
+        raise UserError(
+            f"{path} does not exist: name the folder of a finished run, or finish this one with --resume {run}"
+        )
     values = read_json(path)
     if not isinstance(values, dict) or not isinstance(values.get("metrics"), dict):
         raise UserError(f"{path} is not the result of a run: it has no scores (metrics)")
@@ -46,12 +48,12 @@ def _architecture(value):
 
 
 class Result:
-    """A run's result; IPython and Jupyter show its scores, what they rest on, and the architecture.
+    """A run's result; IPython and Jupyter show its scores, their provenance, and the architecture.
 
     Attributes:
         folder: `Path` of the run folder.
         values: dict, as ``result.json`` holds it.
-        architecture: The `FusionGenotype` or `Architecture`, which draws itself; None where there is none.
+        architecture: The `FusionGenotype` or `Architecture`, which draws itself; None if there is none.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Result:
         return self.values["metrics"]
 
     def table(self) -> list[list[str]]:
-        """Rows of str: a head, then one row per split with its number of samples and its scores."""
+        """Rows of str: a header, then one row per split with its number of samples and its scores."""
         names = list(dict.fromkeys(name for scores in self.scores.values() for name in scores))
         samples = self.values.get("data", {}).get("samples", {})
         rows = [["split", "samples", *names]]
@@ -75,7 +77,7 @@ class Result:
         return rows
 
     def facts(self) -> dict[str, str]:
-        """What the scores rest on: name -> str."""
+        """The provenance of the scores: name -> text."""
         values, data = self.values, self.values.get("data", {})
         synthetic = " (synthetic)" if data.get("synthetic") else ""
         shown = {
@@ -105,6 +107,6 @@ class Result:
 
 
 def _shown(score):
-    if score is None:  # how JSON files have it
+    if score is None:  # NaN in JSON files
         return "nan"
     return f"{score:.4f}" if isinstance(score, int | float) else str(score)

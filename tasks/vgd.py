@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from models.mmnas.net import MultimodalNet
     from tasks.task import QuestionData
 
-# Published values (specification section 9): of both scripts, then of search and of training.
+# Published values (specification section 9): of both scripts, of search, and of training.
 PUBLISHED = {**flags.CONSTANTS, "data": "data/vgd", "out_dir": "final_exp/vgd", "batchsize_per_process": 64}
 PUBLISHED_SEARCH = {**PUBLISHED, "save": "vgd", "seed": 888, "hsize": 256, "lr": 4e-4, "epochs": 100}
 PUBLISHED_TRAIN = {
@@ -41,7 +41,7 @@ PUBLISHED_TRAIN = {
 }
 DATASETS = ("refcoco", "refcoco+", "refcocog")
 TEST_SPLITS = ("testA", "testB", "test")
-# Small enough for a CPU. The scenes are without noise, so that dropout only delays.
+# Small enough for a CPU. The scenes have no noise, so dropout would only slow training down.
 DEMO = {
     "data": "demo/scenes/vgd",
     "out_dir": "demo/scenes/runs",
@@ -54,7 +54,7 @@ DEMO = {
 
 
 def recipe_parser(description: str) -> arguments.RecipeParser:
-    """Parser with the flags that both scripts have."""
+    """Parser with the flags of both scripts."""
     parser, data = flags.recipe_parser(description)
     data.add_argument("--data", metavar="DIR", help="folder of <dataset>/*.json, and store/ or .npz features")
     data.add_argument(
@@ -64,41 +64,41 @@ def recipe_parser(description: str) -> arguments.RecipeParser:
         "--FEAT",
         choices=("vg_woref", "coco_mrcn"),
         default="vg_woref",
-        help="which published features to look for in --data; of coco_mrcn the original names no files",
+        help="which published features to look for in --data; the original does not name the files of coco_mrcn",
     )
     loss = parser.add_argument_group("loss")
     loss.add_argument(
         "--scores_loss",
         choices=("kld", "bce"),
         default="kld",
-        help="of the regions' scores: divergence from the overlaps, or cross entropy of every region",
+        help="loss of the region scores: divergence from the overlaps, or cross entropy of every region",
     )
     loss.add_argument(
-        "--loss_lambda", type=arguments.number(float, 0.0), default=0.5, help="weight of the boxes' loss beside it"
+        "--loss_lambda", type=arguments.number(float, 0.0), default=0.5, help="weight of the box loss beside it"
     )
     loss.add_argument(
         "--overlap_threshold",
         type=arguments.number(float, 0.0, 1.0),
         default=0.5,
-        help="overlap with the true box from which a region is right",
+        help="minimum overlap of a correct region with the true box",
     )
     loss.add_argument(
         "--iou",
         choices=("pixels", "continuous"),
         default="pixels",
-        help="overlaps of boxes of whole pixels (+ 1), as published, or of edges, as in torchvision",
+        help="compute overlaps from pixels (+ 1), as published, or from edges, as in torchvision",
     )
     loss.add_argument(
         "--padded_regions",
         choices=("ignore", "score"),
         default="ignore",
-        help="score: padding to 100 regions is scored as well, as in the original; the same where there are 100",
+        help="score: padding up to 100 regions is scored as well, as in the original; no difference with 100 regions",
     )
     return parser
 
 
 def open_search(args: Namespace) -> dict[str, QuestionData]:
-    """Data of the weight steps and of the architecture steps: the first 80 % and the rest of train."""
+    """Data of the weight steps and of the architecture steps: the first 80 % of train and the rest."""
     return {name: _open(args, "train", part=part) for name, part in SEARCH_PARTS.items()}
 
 
@@ -111,7 +111,7 @@ def open_training(args: Namespace) -> dict[str, QuestionData]:
 
 
 def open_eval_split(args: Namespace, known: dict[str, Any] | None) -> tuple[str, QuestionData]:
-    """Name and data of the split of ``--RUN`` and ``--TEST_SPLIT``, in the words of a checkpoint's metadata."""
+    """Name and data of the split of ``--RUN`` and ``--TEST_SPLIT``, with the vocabulary of a checkpoint."""
     if args.RUN == "val":
         return "val", _open(args, "val", known)
     dataset = args.DATASET or (known or {}).get("dataset", DATASETS[0])
@@ -137,14 +137,14 @@ def make_demo_data(folder: Path) -> None:
 
 
 def metadata(data: VGD) -> dict[str, Any]:
-    """What a checkpoint carries: `common_metadata`, and of which data they are."""
+    """Metadata of a checkpoint: `common_metadata` and the name of the data set."""
     return common_metadata(data) | {"dataset": data.options["dataset"]}
 
 
 def build_net(
     args: Namespace, metadata: dict[str, Any], architecture: Architecture | None, trained: bool = False
 ) -> MultimodalNet:
-    """The network; ``trained``: a checkpoint follows, so that no word vectors are looked up."""
+    """The network; ``trained``: a checkpoint is loaded next, so no word vectors are needed."""
     choices = {"scores_loss": args.scores_loss, "padded_regions": args.padded_regions}
     head = GroundingHead(args.hsize, args.drpt, **choices)
     return networks.build_net(args, architecture, head, metadata, trained)
@@ -156,7 +156,7 @@ def loss(args: Namespace) -> GroundingLoss:
 
 
 def metric_text(args: Namespace) -> str:
-    """What the accuracy means, in words."""
+    """Description of the accuracy."""
     boxes = {"pixels": "boxes count whole pixels", "continuous": "boxes are their edges"}
     padding = {"ignore": "are never chosen", "score": "are scored and chosen like any other"}
     return (
@@ -166,16 +166,18 @@ def metric_text(args: Namespace) -> str:
 
 
 def build_scorer(args: Namespace, run: Run, data: VGD, precision: Precision, split: str) -> Evaluation:
-    """Accuracy of a network on one split: function net -> scores."""
+    """`Evaluation` of the accuracy on one split, a function net -> scores."""
     return networks.scorer(args, run, data, precision, split, loss(args), GroundingAccuracy(args.iou))
 
 
 def write_predictions(args: Namespace, run: Run, data: VGD, scorer: Evaluation) -> list[str]:
-    """Write the box of every expression beside the expression and the overlap with the true box; returns the paths."""
-    found = scorer.metric.results()
-    # Several data sets and splits are tested: none may take another's place.
+    """Write every expression with its box and the overlap with the true box; returns the paths."""
+    results = scorer.metric.results()
+    # Several data sets and splits are tested; their files must not overwrite each other.
     part = f"_{data.options['dataset']}_{data.split}"
-    return write_predicted(args, run, lambda place: write_boxes(place, found, data.image_ids, data.expressions()), part)
+    return write_predicted(
+        args, run, lambda place: write_boxes(place, results, data.image_ids, data.expressions()), part
+    )
 
 
 TASK = AttentionTask(
@@ -186,7 +188,7 @@ TASK = AttentionTask(
     metadata=metadata,
     build_net=build_net,
     loss=loss,
-    # The original's loss is an average already.
+    # The original's loss is already a mean.
     loss_reduction="mean",
     training_metric=lambda args, data: GroundingAccuracy(args.iou),
     metric_text=metric_text,

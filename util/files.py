@@ -62,7 +62,7 @@ def write_fault(error: OSError, remedy: str) -> str:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write ``text`` atomically as UTF-8, with its own line ends; undecodable bytes of file names become ``\\udcd5``."""
+    """Write ``text`` atomically as UTF-8, with its line ends; undecodable bytes of file names become ``\\udcd5``."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 

@@ -32,7 +32,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """An arrow; ``label`` is in the target box, where the arrow enters. Without ``kind`` it is coloured like its source."""
+    """An arrow; ``label`` is in the target box, where the arrow enters. Without ``kind``: coloured like its source."""
 
     source: str
     target: str

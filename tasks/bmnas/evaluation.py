@@ -1,4 +1,4 @@
-"""Scoring a trained network again, without training."""
+"""Scores a trained network again, without training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def evaluate_found(task: FusionTask, args: Namespace) -> dict[str, Any]:
-    """Score the test split with the network of ``--eval_exp_dir``; returns the result that ``result.json`` holds.
+    """Score the test split with the network of ``--eval_exp_dir``; returns the result as in ``result.json``.
 
     Args:
         task: The `FusionTask`.
@@ -29,7 +29,7 @@ def evaluate_found(task: FusionTask, args: Namespace) -> dict[str, Any]:
     with start_run(args, "test", args.out_dir) as run:
         net = load_found_net(task, args).to(run.device)
         precision, metric = Precision(args.amp, run.device), task.metric(args)
-        # Features are not worth keeping for a single pass.
+        # For a single pass, storing features would take longer.
         loaders = feature_loaders(args, run, net, data, precision, mode="off")
         options: dict[str, Any] = {"device": run.device, "precision": precision, "description": "test"}
         scores = evaluate(net, loaders["test"], task.loss, metric, **options)

@@ -37,7 +37,7 @@ def build_search_net(task: FusionTask, args: Namespace, backbones: Mapping[str, 
 
 
 def cell_sizes(args: Namespace) -> dict[str, int]:
-    """Steps and multipliers of the cell and its nodes."""
+    """Steps and multipliers of the cell and its nodes, by the names of their flags."""
     return {name: getattr(args, name) for name in CELL_SIZES}
 
 
@@ -67,7 +67,7 @@ def build_net(
 
 
 def _part(args):
-    """Samples that a backbone in evaluation mode computes at a time: never more than there are in a batch."""
+    """Samples that a backbone in evaluation mode computes at a time: at most those of a batch."""
     return min(args.backbone_batch, total_batch(args))
 
 
@@ -82,23 +82,23 @@ def step_operations(args: Namespace) -> tuple[str, ...]:
     """Names of the candidate operations of ``--step_ops``.
 
     Raises:
-        UserError: one of them is unknown, or named twice.
+        UserError: a name is unknown or given twice.
     """
     names = tuple(args.step_ops or PUBLISHED_STEP_OPERATIONS)
     if unknown := [name for name in names if name not in STEP_OPERATIONS]:
         raise UserError(f"--step_ops: there is no operation {unknown[0]!r}; known: {', '.join(STEP_OPERATIONS)}")
     if len(set(names)) < len(names):
-        raise UserError(f"--step_ops {' '.join(names)}: an operation is named twice; name each once")
+        raise UserError(f"--step_ops {' '.join(names)}: an operation is named twice; name each operation once")
     return names
 
 
 def find_genotype(task: FusionTask, args: Namespace) -> FusionGenotype | None:
-    """The genotype that the found script's flags name (a file, a run folder, random), checked; None for late fusion.
+    """The genotype that the found script's flags name (a file, a run folder, random); None for late fusion.
 
     Raises:
-        UserError: there is none, or it does not fit.
+        UserError: there is no genotype, or it does not fit.
     """
-    # What a typing mistake can spoil is checked before weights are fetched.
+    # Flags with typing errors fail here, before weights are downloaded.
     task.pool(args)
     if args.fusion == "late":
         return None
@@ -116,7 +116,7 @@ def find_genotype(task: FusionTask, args: Namespace) -> FusionGenotype | None:
 def build_found_net(
     task: FusionTask, args: Namespace, backbones: Mapping[str, Any], genotype: FusionGenotype | None, frozen: bool
 ) -> FusionNet:
-    """The network of a genotype, or with None of late fusion.
+    """The network of a genotype, or of late fusion without one.
 
     Args:
         task, args: The `FusionTask` and the found script's arguments.
@@ -134,7 +134,7 @@ def build_found_net(
 
 
 def keep_genotype(run: Run, genotype: FusionGenotype | None) -> None:
-    """Draw the genotype into the run folder, and note that the run depends on it; nothing for late fusion."""
+    """Draw the genotype into the run folder and record it as an input of the run; nothing for late fusion."""
     if genotype is not None:
         run.write("genotype.svg", genotype.to_svg())
         structure = {part: genotype.to_dict()[part] for part in ("edges", "steps", "concat")}
@@ -142,7 +142,7 @@ def keep_genotype(run: Run, genotype: FusionGenotype | None) -> None:
 
 
 def genotype_facts(args: Namespace) -> dict[str, Any]:
-    """Where the trained genotype comes from, for the result; of a random one the space that it was drawn from."""
+    """Facts for a result: where the genotype comes from, and for a random one the space that it was drawn from."""
     if args.fusion == "late":
         return {"from": "late fusion"}
     if args.genotype != "random":
@@ -166,11 +166,11 @@ def load_found_net(task: FusionTask, args: Namespace) -> FusionNet:
             raise UserError(f"{path} was not written by the found script; name the folder of a finished found training")
         state = best["net"]
         if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-            raise UserError(f"{path} holds no weights under net; restore the file")
+            raise UserError(f"{path} has no weights under net; restore the file")
         try:
             genotype = FusionGenotype.from_dict(best["genotype"]) if best["genotype"] else None
         except ValueError as error:
-            raise UserError(f"{path} holds no genotype: {error}; restore the file") from None
+            raise UserError(f"{path} has no valid genotype: {error}; restore the file") from None
     else:
         genotype = load_genotype(_first_existing(args.eval_exp_dir, "best/best_test_genotype.pkl"))
         state = from_published(load_state_dict_file(path), task.published_names, genotype)

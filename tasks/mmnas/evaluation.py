@@ -1,4 +1,4 @@
-"""Using a trained network: its scores on val, its predictions for test."""
+"""Scores a trained network on val, or writes its predictions for test."""
 
 from __future__ import annotations
 
