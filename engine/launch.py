@@ -80,7 +80,7 @@ def choose_gpus(gpus: str, mask: str | None, count: int) -> list[str]:
         chosen = words
     else:
         seen = f"{count or 'no'} GPUs" + (f" within {MASK}={mask}" if mask is not None else "")
-        known = f"count them from 0 to {count - 1}" if count else "leave the flag out"
+        known = f"count them from 0 to {count - 1}" if count else "drop the flag"
         named = f", or name them: {', '.join(names)}" if count and mask is not None else ""
         raise UserError(f"--GPU {gpus}: this torch sees {seen}; {known}{named}, or pass --device cpu")
     if len(set(chosen)) < len(chosen):

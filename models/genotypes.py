@@ -1,7 +1,7 @@
-"""Genotypes: the discrete architectures that a search finds, as typed, checked, readable objects.
+"""Genotypes: the discrete architectures that a search finds.
 
-`FusionGenotype` describes a BM-NAS network (Yin et al., AAAI 2022, section 3). It is stored as JSON;
-the originals' pickles are read by an unpickler that knows two tuple classes and nothing else.
+`FusionGenotype` describes a BM-NAS network (Yin et al., AAAI 2022, section 3). It is stored as JSON; pickles of the
+originals are read by an unpickler that accepts only their two tuple classes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from util.cli import UserError
 from util.files import read_json, write_json
 
 FORMAT = "bm-nas genotype"
-# Of a run folder of ours, or of the original's search and found training, the first that is there.
+# Genotype files in run folders of ours and of the original's search and found training; the first existing one is read.
 FILE_NAMES = ("genotype.json", "best/best_genotype.pkl", "best/best_test_genotype.pkl")
 EDGE_OPERATIONS = ("none", "skip")
-# Names in comments of the original code, which released files may carry.
+# Names from comments of the original code, which released files may contain.
 OLDER_NAMES = {
     "sum": "Sum",
     "scale_dot_attn": "ScaleDotAttn",
@@ -37,7 +37,7 @@ class StepGenotype:
         inner_edges: Two (edge operation, state index) pairs per inner step; the first of the two is
             the operation's first argument.
         inner_steps: Name of the step operation of each inner step.
-        inner_concat: Indices of the inner states that are concatenated; only their number counts.
+        inner_concat: Indices of the inner states that are concatenated, always the last ones.
     """
 
     inner_edges: tuple
@@ -47,7 +47,7 @@ class StepGenotype:
 
 @dataclass(frozen=True)
 class FusionGenotype:
-    """A fusion network: which features every cell step reads and what it does with them.
+    """A fusion network: the features that every cell step reads, and its operations.
 
     Attributes:
         edges: Two (edge operation, state index) pairs per cell step; states 0..I-1 are the input
@@ -64,15 +64,15 @@ class FusionGenotype:
 
     @property
     def num_inputs(self) -> int:
-        """Number of input features I, as the concatenation's indices imply it."""
+        """Number of input features I, computed from the indices of the concatenation."""
         return self.concat[-1] + 1 - len(self.steps)
 
     def same_network(self, other: FusionGenotype) -> bool:
-        """Whether both describe the same network, whatever its inputs are called."""
+        """Whether both describe the same network, except for the names of its inputs."""
         return (self.edges, self.steps, self.concat) == (other.edges, other.steps, other.concat)
 
     def sizes(self) -> dict[str, int]:
-        """Sizes by the names of their flags: steps, multiplier, node_steps, node_multiplier; {} without a step."""
+        """Sizes by the names of their flags: steps, multiplier, node_steps, node_multiplier; {} without steps."""
         if not self.steps:
             return {}
         node = self.steps[0]
@@ -91,11 +91,11 @@ class FusionGenotype:
         """Check that a network can be built from this genotype.
 
         Args:
-            step_operations: Known names of step operations.
-            num_inputs: Number of features that the network offers; None takes the genotype's own.
+            step_operations: Names of the known step operations.
+            num_inputs: Number of features of the network; None: that of the genotype.
 
         Raises:
-            ValueError: what does not fit, in one line.
+            ValueError: it does not fit; the message is one line.
         """
         if not self.steps or len(self.edges) != 2 * len(self.steps):
             raise ValueError(f"{len(self.edges)} edges for {len(self.steps)} steps; two edges per step are expected")
@@ -135,7 +135,7 @@ class FusionGenotype:
 
     @classmethod
     def from_dict(cls, value: Any) -> FusionGenotype:
-        """Build a genotype from `to_dict`'s form.
+        """Build a genotype from the dict of `to_dict`.
 
         Raises:
             ValueError: a field is missing or has the wrong form.
@@ -159,7 +159,7 @@ class FusionGenotype:
         if not genotype.concat:
             raise ValueError("concat is empty")
         if inputs and len(inputs) != genotype.num_inputs:
-            raise ValueError(f"inputs has {len(inputs)} names, but the indices are of {genotype.num_inputs} features")
+            raise ValueError(f"inputs has {len(inputs)} names, but the indices imply {genotype.num_inputs} features")
         return genotype
 
     def save(self, path: Path | str) -> None:
@@ -195,7 +195,7 @@ def load_genotype(path: Path | str) -> FusionGenotype:
         path: The file, or a run folder that holds one of `FILE_NAMES`.
 
     Raises:
-        UserError: the file is missing, is not a genotype, or asks to run code.
+        UserError: the file is missing, is not a genotype, or would run code.
     """
     file = _file(path)
     try:
@@ -206,7 +206,7 @@ def load_genotype(path: Path | str) -> FusionGenotype:
         raise
     except FileNotFoundError:
         raise UserError(
-            f"{file} does not exist; expected a genotype (.json of ours, .pkl of the original) or the word random"
+            f"{file} does not exist; expected a genotype file (ours: .json, the original's: .pkl) or the word random"
         ) from None
     except Exception as error:  # a damaged pickle fails in almost any way
         raise UserError(f"{file} is not a genotype: {' '.join(str(error).split())}") from None
@@ -221,13 +221,13 @@ def _file(path):
     path = Path(path)
     if not path.is_dir():
         return path
-    if found := [path / name for name in FILE_NAMES if (path / name).is_file()]:
-        return found[0]
+    if files := [path / name for name in FILE_NAMES if (path / name).is_file()]:
+        return files[0]
     raise UserError(f"{path} has no {' or '.join(FILE_NAMES)}; name the folder of a finished run, or a genotype file")
 
 
 def check_genotype(genotype: FusionGenotype, step_operations: Collection[str], num_inputs: int, source: object) -> None:
-    """`FusionGenotype.check` with the file or flag ``source`` named in the error.
+    """Like `FusionGenotype.check`, but the error names the file or flag ``source``.
 
     Raises:
         UserError: the genotype does not fit.
@@ -249,7 +249,7 @@ def random_genotype(
     node_multiplier: int,
     inputs: Iterable[str] = (),
 ) -> FusionGenotype:
-    """Draw a genotype uniformly from those that the search can derive: the random baseline.
+    """Draw a genotype uniformly from those that a search can derive, as the random baseline.
 
     Args:
         rng: A `random.Random`.
@@ -276,10 +276,10 @@ def random_genotype(
 
 
 def eligible_pairs(num_inputs: int, selected: set[int]) -> list[tuple[int, int]]:
-    """Pairs (j, k), j < k, of input features, without those whose members are both in ``selected``.
+    """Pairs (j, k), j < k, of input features, without pairs whose members are both in ``selected``.
 
-    NOTE: the original ends with an IndexError once every pair is taken (4 inputs, 3 steps); here
-    every pair is eligible again then.
+    NOTE: the original fails with an IndexError once every pair is taken (4 inputs, 3 steps); here all pairs are then
+    eligible again.
     """
     pairs = [(j, k) for j in range(num_inputs) for k in range(j + 1, num_inputs)]
     return [pair for pair in pairs if not selected.issuperset(pair)] or pairs

@@ -1,4 +1,4 @@
-"""Losses of classification: (outputs, batch) -> scalar."""
+"""Classification losses: (outputs, batch) -> scalar."""
 
 from __future__ import annotations
 

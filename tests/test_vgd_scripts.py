@@ -99,7 +99,7 @@ def test_a_checkpoint_of_the_original_is_scored(scenes, trained, tmp_path):
     scored = train_vgd.main([*flags, "--ARCH_PATH", str(scenes.folder), "--ARCH_EPOCH", "2"])
     assert scored["metrics"]["testA"] == pytest.approx(trained["metrics"]["testA"], rel=1e-5)
     picture = str(next(scenes.images.glob("*.png")))
-    with pytest.raises(UserError, match="does not say how features are made"):
+    with pytest.raises(UserError, match="does not record how features are extracted"):
         predict_vgd.main([*flags[-2:], "--image", picture, "--expression", "the red circle"])
 
 

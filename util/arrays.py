@@ -28,7 +28,7 @@ def read_array(path: Path | str, *, mapped: bool = True) -> np.ndarray:
     except FileNotFoundError:
         raise DamagedArray("is missing") from None
     except Exception:  # numpy parses the header as Python code, which fails in almost any way
-        raise DamagedArray("is damaged, cut short, or not an .npy file") from None
+        raise DamagedArray("is damaged or cut short, or not an .npy file") from None
     if not isinstance(array, np.ndarray):
         array.close()
         raise DamagedArray("is an .npz archive, not an .npy file")

@@ -52,4 +52,4 @@ def read_plain_pickle(path: Path | str) -> Any:
             f"{path} names {name} and is not read: a pickle of plain data names no functions; fetch the official file"
         ) from None
     except DAMAGE:
-        raise UserError(f"{path} is damaged, cut short, or not a pickle; fetch the file again") from None
+        raise UserError(f"{path} is not a pickle, or is damaged or cut short; fetch the file again") from None

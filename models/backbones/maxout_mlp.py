@@ -27,7 +27,7 @@ class MaxOut(nn.Module):
 
 
 class MaxOutMLP(nn.Module):
-    """Two MaxOut layers and a linear head; parameter names are the originals'.
+    """Two MaxOut layers and a linear head; parameter names are those of the originals.
 
     Args:
         num_outputs: Classes of the head.
@@ -35,7 +35,7 @@ class MaxOutMLP(nn.Module):
 
     channels = (64, 128)
     deterministic_features = False
-    # Computing it costs less than reading what it computed.
+    # Computing its features is faster than reading them.
     cacheable = False
 
     def __init__(self, num_outputs: int) -> None:
@@ -51,7 +51,7 @@ class MaxOutMLP(nn.Module):
 
         Args:
             text: (N, 300).
-            count: 1 computes the first layer alone.
+            count: 1: compute only the first layer.
 
         Returns:
             (N, 64) and (N, 128), each before its batch norm; the head reads the last.

@@ -22,14 +22,14 @@ def build_ntu_backbones(
     dropout: float,
     pool: str = "7x7",
 ) -> dict[str, InflatedResNet50 | SkeletonHCN]:
-    """Make the video and the skeleton network of a fusion.
+    """Build the video and the skeleton network of a fusion.
 
     Args:
         num_outputs: Classes of their own heads.
-        weights: What holds for a network that no other argument names: ``pretrained``: the released
-            checkpoint in ``checkpointdir``; ``random``: as drawn.
+        weights: Weights of a network without a checkpoint argument: ``pretrained``: the released checkpoint in
+            ``checkpointdir``; ``random``: random weights.
         resnet_weights: File with torchvision's ResNet-50 state dict, from which the video network is inflated.
-        rgb_cp, skeleton_cp: Checkpoint file or run folder, as given or in ``checkpointdir``; or ``random``.
+        rgb_cp, skeleton_cp: Checkpoint file or run folder, as a path or in ``checkpointdir``; or ``random``.
         checkpointdir: Folder of the released checkpoints.
         dropout: Dropout rate of the skeleton network.
         pool: See `InflatedResNet50`.
@@ -45,7 +45,7 @@ def build_ntu_backbones(
             rgb_cp = sources.find_released(_RGB, checkpointdir)
         if skeleton_cp is None:
             skeleton_cp = sources.find_released(_SKELETON, checkpointdir)
-    # What a typing mistake can spoil is checked before networks are made.
+    # Wrong paths fail here, before networks are built.
     sources.find_checkpoint(skeleton_cp, _SKELETON, checkpointdir)
     return {
         "rgb": build_rgb_backbone(num_outputs, weights, resnet_weights, rgb_cp, checkpointdir, pool),
@@ -61,9 +61,9 @@ def build_rgb_backbone(
     checkpointdir: Path | str | None = None,
     pool: str = "7x7",
 ) -> InflatedResNet50:
-    """The video network, as its own training starts: without a checkpoint, ``pretrained`` means ImageNet weights.
+    """The video network for its own training: without a checkpoint, ``pretrained`` means ImageNet weights.
 
-    They come from ``resnet_weights``, torchvision's cache or a download. For the other arguments see
+    They are read from ``resnet_weights``, torchvision's cache or a download. For the other arguments see
     `build_ntu_backbones`.
     """
     return sources.build_from_imagenet(
@@ -80,7 +80,7 @@ def build_rgb_backbone(
 def build_skeleton_backbone(
     num_outputs: int, checkpoint: Path | str | None = None, checkpointdir: Path | str | None = None, *, dropout: float
 ) -> SkeletonHCN:
-    """The skeleton network from a checkpoint or at random; see `build_ntu_backbones`."""
+    """The skeleton network from a checkpoint or with random weights; see `build_ntu_backbones`."""
     return sources.build_from_checkpoint(
         lambda: SkeletonHCN(num_outputs, dropout), _SKELETON, checkpoint, checkpointdir
     )

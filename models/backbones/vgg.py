@@ -13,7 +13,7 @@ _TAPS = (20, 26, 33, 36)
 class VGG19Taps(nn.Module):
     """torchvision's VGG-19 without batch norm, read after layers 20, 26, 33 and 36.
 
-    Parameter names are the originals': ``vgg.{i}.*`` for the convolutions, ``bn4.*`` and
+    Parameter names are those of the originals: ``vgg.{i}.*`` for the convolutions, ``bn4.*`` and
     ``classifier.*`` for the head. Random initialisation is torchvision's.
 
     Args:
@@ -29,7 +29,7 @@ class VGG19Taps(nn.Module):
         self.vgg = nn.ModuleList(_layers())
         self.bn4 = nn.BatchNorm1d(512)
         self.classifier = nn.Linear(512, num_outputs)
-        # The layout in which the convolution kernels work; contiguous tensors are converted to it and back.
+        # The memory layout of the convolution kernels; contiguous tensors would be converted to it and back.
         self.vgg.to(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
@@ -38,7 +38,7 @@ class VGG19Taps(nn.Module):
         Args:
             images: (N, 3, H, W), uint8 or float, values as stored (the original normalises nothing);
                 H and W at least 32.
-            count: 1..4 stops at that tap and computes nothing behind it.
+            count: 1..4: stop after that tap.
 
         Returns:
             Taps 1 to 4, (N, 512, h, w) each, and the spatial mean of tap 4, (N, 512), which the head reads.
@@ -65,7 +65,7 @@ class VGG19Taps(nn.Module):
         """Copy the convolutions from a state dict of ``torchvision.models.vgg19``.
 
         Raises:
-            KeyError, RuntimeError: it is not that network's.
+            KeyError, RuntimeError: it is of another network.
         """
         prefix = "features."
         self.vgg.load_state_dict({k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)})

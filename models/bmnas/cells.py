@@ -1,8 +1,8 @@
-"""The fusion cell and its step nodes, each in one class that serves the search and the found network.
+"""The fusion cell and its step nodes; the same classes are used in the search and in found networks.
 
 In the search, edges and operations are mixtures weighted by a softmax over architecture parameters
 (alphas of the cell's edges; betas and gammas of a node's inner edges and operations). In a found
-network the same classes hold the one edge pair and the one operation that a genotype names.
+network the same classes hold only the edges and operations of a genotype.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class MixedEdges(nn.Module):
         return self.choice.probabilities().split(self.counts)
 
     def forward(self, states: Sequence[torch.Tensor], step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the mixed input of ``step``, twice: in the search both arguments are the same tensor."""
-        # `none` yields x * 0 and so adds nothing to the sum; only `skip` is computed.
+        """Return the mixed input of ``step`` twice, since both arguments are the same tensor in the search."""
+        # `none` returns x * 0, which adds nothing to the sum, so only `skip` is computed.
         weights = self.relaxation.weights(self.choice, self.logits).split(self.counts)[step]
         skip = weights[:, SKIP].to(states[0].dtype)
         mixed = sum(weight * state for weight, state in zip(skip, states, strict=False))
@@ -62,7 +62,7 @@ class MixedEdges(nn.Module):
 
 
 class FixedEdges(nn.Module):
-    """The two edges into each step that a genotype names.
+    """The two edges of a genotype into each step.
 
     Args:
         edges: (edge operation, state index) pairs, two per step.
@@ -83,7 +83,7 @@ class FixedEdges(nn.Module):
         Args:
             num_sources: Number of states before the first step.
             tail: Number of concatenated states.
-            reads: For each step which of its two arguments it uses (a set of 0 and 1); None: both.
+            reads: For each step the arguments that it uses, a set of 0 and 1; None: both.
         """
         count = num_sources + len(self.pairs)
         live = set(range(count - tail, count))
@@ -97,12 +97,12 @@ class StepNode(nn.Module):
     """One cell step: inner steps on x and y, merged, plus the residual x, layer-normalised.
 
     Args:
-        candidates: For each inner step the names of its operations: the same ones for every step in the search, one
-            for each in a found network.
+        candidates: For each inner step the names of its operations: the same for every step in the search, a single
+            one in a found network.
         channels, length: C and L of every state (N, C, L).
         dropout: Dropout rate of the operations and of the merge.
         multiplier: Number m of inner states that are concatenated.
-        edges: Inner wiring of a found network; None makes mixed edges and operations.
+        edges: Inner edges of a found network; None: mixed edges and operations.
         key: Prefix of the keys of the node's choices.
     """
 
@@ -141,7 +141,7 @@ class StepNode(nn.Module):
             else:
                 states.append(self.relaxation.combine(self.choice, candidates, self.gammas, row=step))
         merged = states[-1] if self.merge is None else self.merge(states[-self.multiplier :])
-        # NOTE: out of place; the original adds in place, which breaks its backward without dropout.
+        # NOTE: out of place; the original adds in place, which breaks its backward pass without dropout.
         return self.norm(merged + x)
 
     def choices(self) -> list[Choice]:
@@ -165,7 +165,7 @@ class StepNode(nn.Module):
 
 
 class Merge(nn.Module):
-    """Concatenated inner states back to C channels: Conv1d(m*C -> C, 1), BatchNorm, ReLU, Dropout."""
+    """Merges concatenated inner states into C channels: Conv1d(m*C -> C, 1), BatchNorm, ReLU, Dropout."""
 
     def __init__(self, channels: int, multiplier: int, dropout: float) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ class Merge(nn.Module):
 class FusionCell(nn.Module):
     """Steps on the input features; the last M states, concatenated, normalised and flattened, are the output.
 
-    Make one with `mixed` (search) or `fixed` (found network).
+    Build it with `mixed` (search) or `fixed` (found network).
     """
 
     def __init__(
@@ -230,7 +230,7 @@ class FusionCell(nn.Module):
 
     @classmethod
     def fixed(cls, genotype: FusionGenotype, num_inputs: int, channels: int, length: int, dropout: float) -> FusionCell:
-        """The network that ``genotype`` describes; its own sizes count.
+        """The network that ``genotype`` describes, with its sizes.
 
         Raises:
             ValueError: the genotype does not fit.
@@ -250,7 +250,7 @@ class FusionCell(nn.Module):
         return cls(nodes, FixedEdges(genotype.edges), num_inputs, channels, length, len(genotype.concat))
 
     def forward(self, features: Sequence[torch.Tensor | None]) -> torch.Tensor:
-        """Fuse ``features``, I tensors (N, C, L) (those no step reads may be None), into (N, M*C*L)."""
+        """Fuse ``features``, I tensors (N, C, L) (None for those that no step reads), into (N, M*C*L)."""
         states: list[Any] = list(features)
         for step, node in enumerate(self.nodes):
             states.append(node(*self.edges(states, step)))
@@ -258,13 +258,13 @@ class FusionCell(nn.Module):
         return F.relu(output).flatten(1)
 
     def choices(self) -> list[Choice]:
-        """The choices of edges and operations, in the originals' order and by their names; none in a found network."""
+        """The choices of edges and operations, with the order and names of the originals; none in a found network."""
         if isinstance(self.edges, FixedEdges):
             return []
         return [self.edges.choice, *(choice for node in self.nodes for choice in node.choices())]
 
     def relax(self, relaxation: Relaxation) -> None:
-        """Combine candidates by a `search.relaxation.Relaxation`."""
+        """Combine candidates by ``relaxation`` from now on."""
         for part in (self, *self.nodes):
             part.edges.relaxation = relaxation
         for node in self.nodes:
@@ -289,9 +289,10 @@ class FusionCell(nn.Module):
         return result
 
     def uses_all_weights(self) -> bool:
-        """Whether every step, inner step and input feature that is read reaches the output."""
+        """Whether the output depends on every step, inner step and input feature that is read."""
         if isinstance(self.edges, MixedEdges):
-            # A mixed step reads all earlier ones, and the last step is always concatenated; a drawn one may not.
+            # A mixed step reads all earlier steps, and the last step is always concatenated. Drawn candidates may leave
+            # steps unused.
             return self.edges.relaxation.generator is None
         inner = [node.edges.live_states(2, node.multiplier) for node in self.nodes]
         if not all(live >= set(range(2, 2 + len(node.ops))) for live, node in zip(inner, self.nodes, strict=True)):
@@ -308,9 +309,8 @@ class FusionCell(nn.Module):
     def discretise(self, scores: dict[str, torch.Tensor], inputs: Iterable[str] = ()) -> FusionGenotype:
         """The genotype for scores of the candidates.
 
-        Each step takes the pair of input features with the largest product of skip scores among
-        the pairs that are not both taken already. NOTE: as in the original, edges from earlier
-        steps are trained but never selected.
+        Each step takes the pair of input features with the largest product of skip scores, except pairs of which both
+        features are already taken. NOTE: as in the original, edges from earlier steps are trained but never selected.
 
         Args:
             scores: See `search.choice.SearchSpace`.
@@ -340,7 +340,7 @@ def _edge_probabilities(title, edges, states):
 
 
 class LateFusion(nn.Module):
-    """Baseline: the last feature of each modality, concatenated; what follows is linear.
+    """Baseline: concatenates the last feature of each modality, for a linear classifier.
 
     Args:
         last: Indices of the modalities' last features.
@@ -357,13 +357,13 @@ class LateFusion(nn.Module):
         return torch.cat([features[index] for index in self.last], dim=1).flatten(1)
 
     def choices(self) -> list[Choice]:
-        """A late fusion has nothing to choose."""
+        """The choices: none."""
         return []
 
     def arch_parameters(self) -> dict[str, nn.Parameter]:
-        """Nor architecture parameters."""
+        """Architecture parameters: none."""
         return {}
 
     def uses_all_weights(self) -> bool:
-        """It has no weights."""
+        """Whether every forward pass uses all weights: yes, there are none."""
         return True

@@ -1,7 +1,7 @@
-"""The whole network: backbones -> reshape layers -> fusion -> classifier, for every task and stage of BM-NAS.
+"""The complete network: backbones -> reshape layers -> fusion -> classifier, for every task and stage of BM-NAS.
 
-A batch is a dict. For a backbone called ``image`` it holds either the raw input ``image`` or, where a
-frozen backbone's features were computed before, ``image_features`` (see `BackboneNet.extract`).
+A batch is a dict. For a backbone called ``image`` it holds either the raw input ``image`` or the stored features of a
+frozen backbone, ``image_features`` (see `BackboneNet.extract`).
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ class FusionNet(BackboneNet):
 
     Args:
         backbones: See `BackboneNet`.
-        fusion: `FusionCell` or `LateFusion`; it states its output ``width``.
-        used: Indices of the features that the fusion reads, over all backbones in order.
+        fusion: `FusionCell` or `LateFusion`, with its output ``width``.
+        used: Indices of the features that the fusion reads, counted over all backbones in order.
         channels: C.
         pool: Output size of the reshape layers' pool, L = rows * columns.
         dropout: Dropout rate of the reshape layers.
         num_outputs: Number of classes.
         input_names: Names of the features, for genotypes and pictures.
-        frozen: Backbones get no gradients.
-        backbone_mode: ``eval``: frozen backbones stay in evaluation mode; ``train``: they follow the
-            network's mode (dropout active, batch statistics used and moved), as in the originals' search.
+        frozen: Do not train the backbones.
+        backbone_mode: ``eval``: frozen backbones stay in evaluation mode; ``train``: they follow the network's mode
+            (with dropout, batch statistics, and updates of running statistics), as in the originals' search.
         backbone_batch: See `BackboneNet`.
-        train_reshape: Weight steps train the reshape layers; False leaves them random, as in the original's
-            NTU search.
+        train_reshape: Train the reshape layers in weight steps; False: they stay random, as in the original's NTU
+            search.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class FusionNet(BackboneNet):
             stop = start + len(backbone.channels)
             self._needed[name] = [index - start for index in sorted(used) if start <= index < stop]
             start = stop
-        # What lies behind the last feature that is read is never computed.
+        # Layers after the last feature that is read are not computed.
         self._counts = {name: max(needed, default=-1) + 1 for name, needed in self._needed.items()}
         self.train()
 
@@ -95,21 +95,21 @@ class FusionNet(BackboneNet):
         features = []
         for name, backbone in self.backbones.items():
             if not self._counts[name]:
-                found = []
+                own = []
             elif f"{name}_features" in batch:
-                found = batch[f"{name}_features"][: len(backbone.channels)]
+                own = batch[f"{name}_features"][: len(backbone.channels)]
             elif backbone.training:
-                found = backbone(batch[name], self._counts[name])
+                own = backbone(batch[name], self._counts[name])
             else:
-                found = self.extract(batch, name, self._counts[name])
-            features += [*found, *[None] * (len(backbone.channels) - len(found))]
+                own = self.extract(batch, name, self._counts[name])
+            features += [*own, *[None] * (len(backbone.channels) - len(own))]
         return features
 
     def cacheable(self) -> list[str]:
-        """Names of the backbones whose features never change: frozen, and nothing random or moving inside.
+        """Names of the backbones whose features never change and can be stored.
 
-        In ``backbone_mode="train"`` that leaves the networks without dropout and batch norm on the
-        way to their taps.
+        In ``backbone_mode="train"`` these are only frozen backbones without dropout and batch norm before their
+        features.
         """
         if not self.frozen:
             return []
@@ -117,7 +117,7 @@ class FusionNet(BackboneNet):
         return [name for name, b in constant.items() if b.cacheable and self._counts[name]]
 
     def fixed_backbones(self) -> bool:
-        """Frozen backbones in evaluation mode never change."""
+        """Whether training changes no tensor of the backbones: if they are frozen in evaluation mode."""
         return self.frozen_eval
 
     def needed(self, name: str) -> list[int]:
@@ -129,7 +129,7 @@ class FusionNet(BackboneNet):
         return self.fusion.arch_parameters()
 
     def weights(self) -> list[nn.Parameter]:
-        """Parameters that weight steps train: all that the output depends on but architecture and frozen parts."""
+        """Parameters that weight steps train: those that affect the output, without architecture and frozen parts."""
         arch = {id(parameter) for parameter in self.arch_parameters().values()}
         parts = [*([self.reshape] if self.train_reshape else []), self.fusion, self.classifier]
         own = [p for part in parts for p in part.parameters() if id(p) not in arch]
@@ -158,11 +158,11 @@ class FusionNet(BackboneNet):
         return self.fusion.probabilities(self.input_names)
 
     def uses_all_weights(self) -> bool:
-        """Whether every parameter of `weights` takes part in every forward (else DDP must look for the idle ones)."""
+        """Whether every forward pass uses all parameters of `weights` (else DDP must search for unused ones)."""
         return self.fusion.uses_all_weights()
 
     def count_parameters(self) -> dict[str, int]:
-        """Numbers of weights by part; "fusion_part" is what the originals log: reshape layers and fusion."""
+        """Numbers of weights by part; "fusion_part", reshape layers and fusion, is what the originals log."""
         arch = sum(p.numel() for p in self.arch_parameters().values())
         sizes = {part: count_weights(getattr(self, part)) for part in ("backbones", "reshape", "fusion", "classifier")}
         sizes["fusion"] -= arch

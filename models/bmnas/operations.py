@@ -1,14 +1,14 @@
 """Candidate operations of the BM-NAS search space (paper section 3.3), by name.
 
-A step operation takes two tensors (N, C, L) and returns one. To add one, write a class with this
-constructor and name it in `STEP_OPERATIONS`; search, genotypes, pictures and tests pick it up.
+A step operation takes two tensors (N, C, L) and returns one. To add one, write a class with this constructor and add it
+to `STEP_OPERATIONS`.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-# The original drops the attention output with this rate whatever --drpt says.
+# The original uses this dropout rate for the attention output, independent of --drpt.
 ATTENTION_DROPOUT = 0.1
 
 
@@ -25,7 +25,7 @@ class Sum(nn.Module):
 class ScaleDotAttn(nn.Module):
     """LayerNorm(Dropout(softmax(x^T y / sqrt(C)) y^T)): one head, no projections.
 
-    x gives the queries and y the keys and values, one token per position of L.
+    x provides the queries and y the keys and values, with one token per position of L.
     """
 
     def __init__(self, channels: int, length: int, dropout: float) -> None:
@@ -65,19 +65,19 @@ class ConcatFC(nn.Module):
         return self.dropout(F.relu(self.bn(self.conv(torch.cat([x, y], dim=1)))))
 
 
-# Every operation that a genotype may name. A new one is a class and a line here; a search takes it with --step_ops.
+# All operations that a genotype may name; --step_ops selects those of a search.
 STEP_OPERATIONS = {
     "Sum": Sum,
     "ScaleDotAttn": ScaleDotAttn,
     "LinearGLU": LinearGLU,
     "ConcatFC": ConcatFC,
 }
-# The published candidates; the order is that of the columns of gammas.
+# The published candidates, in the order of the columns of gammas.
 PUBLISHED_STEP_OPERATIONS = ("Sum", "ScaleDotAttn", "LinearGLU", "ConcatFC")
 
 
 def has_weights(name: str) -> bool:
-    """Whether the step operation ``name`` learns more than a normalisation's scale and shift."""
+    """Whether the step operation ``name`` has weights other than the scale and shift of a normalisation."""
     norms = (nn.LayerNorm, nn.BatchNorm1d, nn.GroupNorm)
     with torch.device("meta"):  # draws no random numbers
         modules = STEP_OPERATIONS[name](1, 1, 0.0).modules()

@@ -1,8 +1,7 @@
-"""State dicts of the original BM-NAS code: their parameter names and ours, both ways.
+"""Translates state dicts between the parameter names of the original BM-NAS code and ours.
 
-The originals' search networks list the four candidate operations by number, their found networks
-hold one operation without a name; ours name the operation in both, so a genotype is needed to
-translate a found network.
+The originals' search networks number the four candidate operations, and their found networks have one operation
+without a name. Ours name the operation in both, so translating a found network needs its genotype.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _PUBLISHED_PARTS = {ours: theirs for theirs, ours in _NODE_PARTS.items()}
 def from_published(
     state: Mapping[str, torch.Tensor], backbone_names: Mapping[str, str], genotype: FusionGenotype | None = None
 ) -> dict[str, torch.Tensor]:
-    """Translate an original's state dict into ours.
+    """Translate a state dict of the original into ours.
 
     Args:
         state: Name -> tensor of a complete original network.
@@ -41,7 +40,7 @@ def from_published(
         genotype: The `FusionGenotype` of a found network; None for a search network.
 
     Raises:
-        UserError: a name that no original network has, or operations that the genotype lacks.
+        UserError: a name does not occur in original networks, or the genotype lacks an operation.
     """
     ours = {theirs + ".": f"backbones.{name}." for name, theirs in backbone_names.items()}
     ours |= {"reshape_layers.": "reshape.", "central_classifier.": "classifier.", "fusion_net.cell.ln.": "fusion.norm."}
@@ -79,13 +78,13 @@ def _operation_name(genotype, step, inner_step, key):
     try:
         return genotype.steps[step].inner_steps[inner_step]
     except (AttributeError, IndexError):
-        raise UserError(f"the state dict has {key!r}, but the genotype given with it has no such inner step") from None
+        raise UserError(f"the state dict has {key!r}, but its genotype has no such inner step") from None
 
 
 def to_published(
     state: Mapping[str, torch.Tensor], backbone_names: Mapping[str, str], found: bool
 ) -> dict[str, torch.Tensor]:
-    """Translate our state dict into the original's names, without the architecture parameters, which it never saves.
+    """Translate our state dict into the original's names, without architecture parameters, which it does not save.
 
     Args:
         state: Name -> tensor of a `FusionNet` with a `FusionCell`.

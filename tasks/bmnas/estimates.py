@@ -82,9 +82,7 @@ class _Estimate:
 
     def __init__(self, task, args, datasets):
         if "RANK" in os.environ:
-            raise UserError(
-                "--estimate runs in one process: run it without torchrun, with the --batchsize of one process"
-            )
+            raise UserError("--estimate runs in one process: run it without torchrun, with the batch of one process")
         device = init_distributed(args.device)
         copies = torch.cuda.device_count() if args.parallel and device.type == "cuda" else 1
         batch_size = max(1, total_batch(args) // copies)

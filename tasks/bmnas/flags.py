@@ -164,8 +164,8 @@ def add_search_flags(parser: RecipeParser, backbones: _ArgumentGroup) -> None:
         "--dev_metric",
         choices=("step", "second_forward"),
         default="step",
-        help="step: score the outputs of the architecture step; second_forward: score a second forward pass after it, as "
-        "the original does",
+        help="step: score the outputs of the architecture step; second_forward: score a second forward pass after it, "
+        "as the original does",
     )
     search.add_argument(
         "--patience",
@@ -232,11 +232,7 @@ def add_unimodal_flags(parser: RecipeParser, backbones: _ArgumentGroup, modaliti
 
 
 def check_schedule(args: Namespace) -> None:
-    """Check that the learning rates are consistent.
-
-    Raises:
-        UserError: they are not; the message names the flags.
-    """
+    """Raise a `UserError` if the smallest learning rate is above the largest."""
     if args.eta_min > args.eta_max:
         raise UserError(f"--eta_min {args.eta_min} is above --eta_max {args.eta_max}")
 

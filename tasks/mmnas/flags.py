@@ -148,7 +148,7 @@ def add_search_flags(parser: arguments.RecipeParser) -> None:
         type=_today,
         choices=("keep_momentum", "freeze"),
         default="keep_momentum",
-        help="operations that a step did not sample: Adam's momentum still moves them, as in the original, or they stay",
+        help="operations that a step did not sample: Adam's momentum moves them on, as in the original, or they stay",
     )
     search.add_argument(
         "--patience",
@@ -293,8 +293,8 @@ def parse_train(
         folder = path if path.is_dir() else path.parent
         if not (folder / "args.json").exists():
             raise UserError(
-                f"--RESUME: {folder} is not a run folder of this script; checkpoints of the original code can be scored "
-                "(--RUN val), but not continued"
+                f"--RESUME: {folder} is not a run folder of this script; checkpoints of the original code can be "
+                "scored (--RUN val), but not continued"
             )
         return arguments.parse_args(parser, [*words, "--resume", str(folder)], demo=demo)
     if args.RUN == "train" and not args.ARCH_PATH:

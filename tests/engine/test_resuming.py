@@ -119,4 +119,4 @@ class TestInputs:
     def test_an_earlier_version_noted_none(self, caplog):
         with caplog.at_level(logging.INFO, "mdarts"):
             check_inputs("run", None, {"train data": "b"}, {})
-        assert "run is of an earlier version, which did not note what it read: taken to be the same" in caplog.text
+        assert "was made by an earlier version, which did not record its inputs: assumed to be the same" in caplog.text

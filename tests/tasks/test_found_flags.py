@@ -65,7 +65,7 @@ def test_a_test_lies_inside_its_training(run):
     other = genotype_of(name, "--genotype", "random", *WORDS, "--seed", "10")
     other.save(folder / "other.json")
     for genotype in (folder / "other.json", "random"):
-        with pytest.raises(UserError, match="tests that run's own network; leave the flag out"):
+        with pytest.raises(UserError, match="tests that run's own network; drop the flag"):
             parse(name, "--eval_exp_dir", folder, "--genotype", genotype)
 
 
