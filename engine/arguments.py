@@ -338,6 +338,6 @@ def parse_args(
 def _resumed(parser, argv, folder):
     path = Path(folder) / "args.json"
     if not path.exists():
-        raise UserError(f"--resume {folder}: no args.json in it; name the folder that the run printed at its start")
+        raise UserError(f"--resume {folder}: no args.json there; name the folder that the run printed at its start")
     saved = parser.upgrade({**read_arguments(path), "resume": str(folder)})
     return resumed_arguments(parser, argv, saved, path)

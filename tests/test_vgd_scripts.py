@@ -109,7 +109,7 @@ def test_a_checkpoint_of_another_task(scenes, trained):
 
 
 def test_a_training_goes_on_with_its_architecture_alone(trained):
-    with pytest.raises(UserError, match=r"the architecture differs from what the run began with; .* with --ARCH_PATH"):
+    with pytest.raises(UserError, match=r"the architecture differs from what the run started with; .* with --ARCH_PATH"):
         train_vgd.main(["--resume", trained["folder"], "--ARCH_PATH", "arch/mmnas_vgd.json", "--ARCH_EPOCH", "0"])
     with pytest.raises(UserError, match=r"mmnas_vgd.json has no epoch 2; --ARCH_EPOCH can be 0"):
         train_vgd.main(["--resume", trained["folder"], "--ARCH_PATH", "arch/mmnas_vgd.json"])
@@ -223,6 +223,6 @@ def test_a_refs_file_that_runs_code(tmp_path):
     folder = tmp_path / "refcoco"
     folder.mkdir()
     (folder / "refs(unc).p").write_bytes(pickle.dumps([SimpleNamespace(a=1)]))
-    with pytest.raises(UserError, match=r"refs\(unc\).p asks for types.SimpleNamespace and is not read"):
+    with pytest.raises(UserError, match=r"refs\(unc\).p names types.SimpleNamespace and is not read"):
         main(["--dataset", "refcoco", "--refer", str(tmp_path), "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()

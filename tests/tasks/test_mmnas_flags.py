@@ -120,7 +120,7 @@ class TestSizes:
         ):
             assert parse(task, *words).dec_blocks == int(blocks), "as the result will say"
             parse(task, *words, "--dec_blocks", blocks)
-            with pytest.raises(UserError, match=f"--dec_blocks 30: .* has {blocks} decoder blocks; leave") as error:
+            with pytest.raises(UserError, match=f"--dec_blocks 30: .* has {blocks} decoder blocks; drop") as error:
                 parse(task, *words, "--dec_blocks", "30")
             assert "\n" not in str(error.value)
             with pytest.raises(UserError, match="--enc_ops: only a search and --ARCH_PATH random"):
