@@ -235,7 +235,7 @@ def test_a_batch_that_cannot_be_sent_ends_its_worker():
         list(loader(Unsendable()))
 
 
-@pytest.mark.parametrize(("signal_name", "reason"), [("SIGKILL", "memory ran out"), ("SIGTERM", "SIGTERM; continue with --resume")])
+@pytest.mark.parametrize(("signal_name", "reason"), [("SIGKILL", "memory ran out"), ("SIGTERM", "SIGTERM; continue")])
 def test_a_process_of_several_that_is_killed_is_named(monkeypatch, signal_name, reason):
     class Killed:
         def join(self):

@@ -514,7 +514,7 @@ class TestFit:
 
     def test_fewer_epochs_than_are_done_are_refused(self, tmp_path):
         first = run_epochs(tmp_path, 4, [0.1] * 4)
-        with pytest.raises(UserError, match=r"--epochs 3: .* has already done 4 epochs; pass --epochs 4 to end it there"):
+        with pytest.raises(UserError, match=r"--epochs 3: .* has already done 4 epochs; pass --epochs 4 to end"):
             run_epochs(tmp_path, 3, [0.1] * 4, resume=str(first.run.folder))
         assert json.loads((first.run.folder / "args.json").read_text())["epochs"] == 4, "what is refused is not noted"
 
