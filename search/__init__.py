@@ -1,9 +1,9 @@
-"""Architecture search that knows no task and no search space.
+"""Architecture search, independent of tasks and search spaces.
 
-- `choice`: what is to be decided, and what a space offers to a search;
-- `relaxation`: how undecided candidates act together and how their logits learn; one file per strategy
+- `choice`: the choices of a search space, and the interface of a space;
+- `relaxation`: how undecided candidates are combined and how their logits learn; one file per strategy
   (`mixture`, `gates`, `gdas`), named in `strategies`;
-- `loops`: how weight steps and architecture steps take turns;
-- `derive`: from scores of the candidates to an architecture;
-- `monitor`: what a search reports of every epoch, and its result.
+- `loops`: how weight steps and architecture steps alternate;
+- `derive`: how an architecture is derived from the scores of the candidates;
+- `monitor`: what a search reports in every epoch, and its result.
 """

@@ -1,51 +1,63 @@
-"""The search strategies by name. A new one is a file with a `search.relaxation.Relaxation` and a line here."""
+"""The search strategies by name. To add one, write a `search.relaxation.Relaxation` and add a line here."""
 
+from __future__ import annotations
+
+import argparse
 import ast
 import importlib
 import inspect
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from util.cli import UserError
 
-# Beside ``published``, which is the family's own: `SoftmaxMixture` or `SampledGates`. Name -> module and class; the
-# module is imported when it is used, so that `--help` answers at once.
+if TYPE_CHECKING:
+    import torch
+
+    from search.relaxation import Relaxation
+
+# Name -> module and class, besides ``published``, which is `SoftmaxMixture` for BM-NAS and `SampledGates` for MMNas.
+# Modules are imported on use, so that `--help` responds at once.
 STRATEGIES = {"gdas": "search.gdas:GDAS"}
 
 
-def add_strategy_flags(group):
-    """``--strategy`` and its options."""
+def add_strategy_flags(group: argparse._ArgumentGroup) -> None:
+    """Add ``--strategy`` and its options."""
     group.add_argument(
         "--strategy",
         choices=("published", *STRATEGIES),
         default="published",
-        help="how undecided candidates act together and learn; gdas: one of them is drawn in every step",
+        help="search strategy; published: that of the paper; gdas: draws one candidate in every step",
     )
     group.add_argument(
         "--strategy_option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a setting of the strategy, may be repeated; gdas: temperature=(10.0,0.1), of the first and last epoch",
+        help="a setting of the strategy, may be repeated; gdas: temperature=(10.0,0.1), in the first and last epoch",
     )
 
 
-def build_strategy(name, published, seed, options=()):
+def build_strategy(
+    name: str, published: Callable[[torch.Generator], Relaxation], seed: int, options: Sequence[str] = ()
+) -> Relaxation:
     """The relaxation that ``--strategy`` names.
 
     Args:
         name: ``published``, or a key of `STRATEGIES`.
-        published: The family's own: generator -> relaxation.
-        seed: Seed of what is drawn.
+        published: Function generator -> relaxation for the published strategy.
+        seed: Seed of the draws.
         options: ``NAME=VALUE`` texts for keyword arguments of the strategy's class.
 
     Raises:
-        UserError: the strategy has no such option, or its value is none.
+        UserError: the strategy has no such option, or does not accept its value.
     """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
     if name == "published":
         if options:
-            raise UserError(f"--strategy_option {options[0]}: the published strategy has no options; leave it out")
+            raise UserError(f"--strategy_option {options[0]}: the published strategy has no options; drop the flag")
         return published(generator)
     module, _, kind = STRATEGIES[name].partition(":")
     kind = getattr(importlib.import_module(module), kind)

@@ -158,7 +158,7 @@ def test_data_may_move_but_not_change(films, whole, tmp_path):
     assert read_json(run / "args.json")["datadir"] == str(moved)
     meta = read_json(moved / "meta.json")
     edit(moved / "meta.json", meta["splits"]["dev"]["fingerprint"], "0123456789abcdef")
-    with pytest.raises(UserError, match=r"the dev data differs from what the run began with; .* with --datadir"):
+    with pytest.raises(UserError, match=r"the dev data differs from what the run started with; .* with --datadir"):
         search.main(["--resume", str(run)])
 
 

@@ -155,7 +155,7 @@ def test_estimates_leave_nothing(clips, tmp_path, capsys, scripts):
     ("flags", "message"),
     [
         (["--backbone_weights", "pretrained"], r"(rgb_8frames|egogesture_resnext).*--backbone_weights random"),
-        (["--num_outputs", "5"], r"8 labels, --num_outputs is 5"),
+        (["--num_outputs", "5"], r"8 labels, but --num_outputs is 5"),
         (["--rgb_cp", "nowhere"], r"--rgb_cp nowhere does not exist"),
         (["--datadir", "nowhere"], r"nowhere.*prepare_(ntu|ego)\.py"),
     ],
