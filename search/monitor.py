@@ -12,12 +12,11 @@ from engine.training import fit, with_state
 from util.plots import plot_probabilities
 
 if TYPE_CHECKING:
-    from models.mmnas.architecture import Architecture
-
     from engine.run import Run
     from engine.training import BestEpoch
     from models.bmnas.fusion_net import FusionNet
     from models.genotypes import FusionGenotype
+    from models.mmnas.architecture import Architecture
     from models.mmnas.net import MultimodalNet
     from search.loops import EpochwiseSearch, InterleavedSearch
 

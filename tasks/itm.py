@@ -25,11 +25,10 @@ from tasks.task import AttentionTask
 from util.cli import UserError
 
 if TYPE_CHECKING:
-    from models.mmnas.architecture import Architecture
-
     from datasets.itm import ITM
     from engine.run import Run
     from engine.updates import Precision
+    from models.mmnas.architecture import Architecture
     from models.mmnas.net import MultimodalNet
     from tasks.task import QuestionData
 

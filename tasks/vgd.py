@@ -20,12 +20,11 @@ from tasks.task import AttentionTask
 from util.cli import UserError
 
 if TYPE_CHECKING:
-    from models.mmnas.architecture import Architecture
-
     from datasets.vgd import VGD
     from engine.run import Run
     from engine.training import Evaluation
     from engine.updates import Precision
+    from models.mmnas.architecture import Architecture
     from models.mmnas.net import MultimodalNet
     from tasks.task import QuestionData
 

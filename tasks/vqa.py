@@ -23,12 +23,11 @@ from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by, make_once
 from tasks.task import AttentionTask
 
 if TYPE_CHECKING:
-    from models.mmnas.architecture import Architecture
-
     from datasets.vqa import VQA
     from engine.run import Run
     from engine.training import Evaluation
     from engine.updates import Precision
+    from models.mmnas.architecture import Architecture
     from models.mmnas.net import MultimodalNet
     from tasks.task import QuestionData
 

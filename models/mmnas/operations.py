@@ -35,7 +35,7 @@ class Operation(nn.Module):
 
     def __init__(
         self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
-    ):
+    ) -> None:
         super().__init__()
 
     def forward(
@@ -94,7 +94,7 @@ class Residual(Operation):
 
     def __init__(
         self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
-    ):
+    ) -> None:
         super().__init__(hsize, dropout)
         self.dropout, self.residual = nn.Dropout(dropout), residual
         self.ln = LayerNorm(hsize) if norm else None
@@ -119,7 +119,7 @@ class SelfAttention(Residual):
         norm: bool = True,
         head_width: int = 64,
         expansion: int = 1,
-    ):
+    ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         size = relation_size if self.needs_relation else 0
         self.mhatt = MultiHeadAttention(hsize, expansion * hsize, head_width, dropout, size)
@@ -175,7 +175,7 @@ class FeedForward(Residual):
         residual: bool = True,
         norm: bool = True,
         expansion: int = 4,
-    ):
+    ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.mlp = MLP(hsize, expansion * hsize, hsize, dropout)
 
@@ -190,7 +190,7 @@ class DeepFeedForward(Residual):
 
     def __init__(
         self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
-    ):
+    ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.fc = FC(hsize, 2 * hsize, dropout)
         self.mlp = MLP(2 * hsize, 2 * hsize, hsize, dropout)
@@ -204,7 +204,7 @@ class DeepFeedForward(Residual):
 class GatedUnit(nn.Module):
     """First half of a linear layer times the sigmoid of its second half."""
 
-    def __init__(self, width: int, out_width: int):
+    def __init__(self, width: int, out_width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(width, 2 * out_width)
 
@@ -217,7 +217,7 @@ class GatedLinear(Residual):
 
     def __init__(
         self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
-    ):
+    ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.unit = GatedUnit(hsize, hsize)
 
@@ -232,7 +232,7 @@ class DeepGatedLinear(Residual):
 
     def __init__(
         self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
-    ):
+    ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.unit_0 = GatedUnit(hsize, 2 * hsize)
         self.unit_1 = GatedUnit(2 * hsize, hsize)
@@ -256,7 +256,7 @@ class Convolution(Residual):
         residual: bool = True,
         norm: bool = True,
         kernel: int = 3,
-    ):
+    ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.conv = _conv(hsize, kernel)
 
@@ -279,7 +279,7 @@ class SeparableConvolution(Residual):
         residual: bool = True,
         norm: bool = True,
         kernel: int = 3,
-    ):
+    ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.depthwise_conv = _conv(hsize, kernel, groups=hsize)
         self.pointwise_conv = _conv(hsize, 1)

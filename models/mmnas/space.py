@@ -46,7 +46,7 @@ class GatedOperation(nn.Module):
 
     def __init__(
         self, names: tuple[str, ...], hsize: int, dropout: float, relation_size: int = 64, key: str = "block"
-    ):
+    ) -> None:
         super().__init__()
         self.alpha_logits = nn.Parameter(torch.zeros(len(names)))
         self.alpha_gate = nn.Parameter(torch.zeros(len(names)))

@@ -30,12 +30,12 @@ from util.cli import UserError
 from util.hashes import short_hash
 
 if TYPE_CHECKING:
-    from models.mmnas.architecture import Architecture
     from torch import nn
 
     from engine.data_workers import BatchLoader
     from engine.run import Run
     from engine.updates import Loss, Parallel
+    from models.mmnas.architecture import Architecture
     from tasks.task import Metric, QuestionData
 
 logger = logging.getLogger("mdarts")
