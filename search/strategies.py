@@ -1,23 +1,28 @@
-"""The search strategies by name. A new one is a file with a `search.relaxation.Relaxation` and a line here."""
+"""The search strategies by name. One of your own is a class derived from `search.relaxation.Relaxation` in a module of
+yours; ``--strategy`` takes its name ``module:Class``, see ``docs/extend.md``."""
 
+import argparse
 import ast
-import importlib
 import inspect
 
 from util.cli import UserError
+from util.registry import Registry, is_own
 
-# Beside ``published``, which is the family's own: `SoftmaxMixture` or `SampledGates`. Name -> module and class; the
-# module is imported when it is used, so that `--help` answers at once.
+PUBLISHED = "published"  # the family's own: `SoftmaxMixture` or `SampledGates`
+# Others: name -> module and class. The module is imported when it is used, so that `--help` answers at once.
 STRATEGIES = {"gdas": "search.gdas:GDAS"}
+_REGISTRY = Registry("strategy", {}, "search.relaxation:Relaxation")
 
 
 def add_strategy_flags(group):
     """``--strategy`` and its options."""
     group.add_argument(
         "--strategy",
-        choices=("published", *STRATEGIES),
-        default="published",
-        help="how undecided candidates act together and learn; gdas: one of them is drawn in every step",
+        type=strategy_name,
+        metavar="NAME",
+        default=PUBLISHED,
+        help="how undecided candidates act together and learn: published; gdas, which draws one of them in every step; "
+        "or module:Class for a strategy of your own",
     )
     group.add_argument(
         "--strategy_option",
@@ -28,31 +33,38 @@ def add_strategy_flags(group):
     )
 
 
+def strategy_name(text):
+    """An argparse type: a name of `STRATEGIES`, ``published``, or ``module:Class``."""
+    if text != PUBLISHED and text not in STRATEGIES and not is_own(text):
+        known = ", ".join((PUBLISHED, *STRATEGIES))
+        raise argparse.ArgumentTypeError(f"there is no strategy {text!r}; known: {known}, and module:Class")
+    return text
+
+
 def build_strategy(name, published, seed, options=()):
     """The relaxation that ``--strategy`` names.
 
     Args:
-        name: ``published``, or a key of `STRATEGIES`.
+        name: ``published``, a key of `STRATEGIES`, or ``module:Class``.
         published: The family's own: generator -> relaxation.
         seed: Seed of what is drawn.
         options: ``NAME=VALUE`` texts for keyword arguments of the strategy's class.
 
     Raises:
-        UserError: the strategy has no such option, or its value is none.
+        UserError: there is no such strategy, it has no such option, or a value has another form.
     """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    if name == "published":
+    if name == PUBLISHED:
         if options:
             raise UserError(f"--strategy_option {options[0]}: the published strategy has no options; leave it out")
         return published(generator)
-    module, _, kind = STRATEGIES[name].partition(":")
-    kind = getattr(importlib.import_module(module), kind)
+    kind = _REGISTRY[STRATEGIES.get(name, name)]
     known = {
         key: parameter.default
         for key, parameter in inspect.signature(kind).parameters.items()
-        if parameter.default is not inspect.Parameter.empty
+        if key != "generator" and parameter.default is not inspect.Parameter.empty
     }
     return kind(generator, **dict(_parse(option, name, known) for option in options))
 

@@ -154,7 +154,7 @@ class FusionTask:
         later_wins_ties: Which of two epochs with equal scores is selected.
         inherited: Flags of its own that a found script takes over from the search.
         demo: Values that ``--demo`` changes in all scripts.
-        demo_data: Arguments of ``datasets/make_demo.py`` that make the demo's data.
+        demo_data: Arguments of ``datasets/make_demo.py`` that make the demo's data; (): it makes none.
     """
 
     name: str
@@ -167,10 +167,10 @@ class FusionTask:
     pool: Callable[[Namespace], tuple[int, int]]
     train_splits: Mapping[str, tuple[str, ...]]
     multilabel: bool
-    later_wins_ties: bool
-    inherited: frozenset[str]
-    demo: Mapping[str, Any]
-    demo_data: tuple[str, ...]
+    later_wins_ties: bool = False
+    inherited: frozenset[str] = frozenset()
+    demo: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    demo_data: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         faults = _faults(self)

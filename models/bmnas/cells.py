@@ -15,6 +15,7 @@ from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS, STEP_OPERATIONS
 from models.genotypes import EDGE_OPERATIONS, FusionGenotype, StepGenotype, eligible_pairs, tail_indices
 from search.choice import Choice
 from search.mixture import SoftmaxMixture
+from util.registry import module_key
 
 ALPHA_SCALE = 1e-3
 SKIP = EDGE_OPERATIONS.index("skip")
@@ -103,7 +104,7 @@ class StepNode(nn.Module):
         super().__init__()
         self.multiplier = multiplier
         self.ops = nn.ModuleList(
-            nn.ModuleDict({name: STEP_OPERATIONS[name](channels, length, dropout) for name in names})
+            nn.ModuleDict({module_key(name): STEP_OPERATIONS[name](channels, length, dropout) for name in names})
             for names in candidates
         )
         self.merge = Merge(channels, multiplier, dropout) if multiplier != 1 else None

@@ -8,6 +8,7 @@ from torch import nn
 from models.mmnas.operations import make_operation
 from search.choice import Choice, Draw
 from search.gates import SampledGates
+from util.registry import module_key
 
 
 class GatedOperation(nn.Module):
@@ -30,7 +31,7 @@ class GatedOperation(nn.Module):
         self.alpha_prob = nn.Parameter(torch.zeros(len(names)))
         self.alpha_gate = nn.Parameter(torch.zeros(len(names)))
         self.operations = nn.ModuleDict(
-            {name: make_operation(name, hsize, dropout, relation_size) for name in dict.fromkeys(names)}
+            {module_key(name): make_operation(name, hsize, dropout, relation_size) for name in dict.fromkeys(names)}
         )
         if len(self.operations) != len(names):
             raise ValueError(f"candidates are named twice: {', '.join(names)}")
@@ -45,7 +46,7 @@ class GatedOperation(nn.Module):
 
     def running(self):
         """The operations that the next forward calls, the active one first."""
-        return [self.operations[self.names[k]] for k in self.choice.running()]
+        return [self.operations[module_key(self.names[k])] for k in self.choice.running()]
 
     def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
         """Output of the candidates together; arguments as in `operations.Operation`."""

@@ -1,8 +1,8 @@
 """Operations of the MMNas search spaces (specification section 1.1), by name.
 
-An operation maps x (B, L, H) to the same shape; some also read the other side y (B, M, H). To add one, write
-a class with this constructor and forward and name it in `OPERATIONS`: search, architecture files and pictures
-pick it up. The original's ``relu`` and ``leakyrelu`` are missing: it cannot call them.
+An operation maps x (B, L, H) to the same shape; some also read the other side y (B, M, H). One of your own is a class
+derived from `Operation` in a module of yours; ``--enc_ops`` and ``--dec_ops`` take its name ``module:Class``, see
+``docs/extend.md``. The original's ``relu`` and ``leakyrelu`` are missing: it cannot call them.
 """
 
 from functools import partial
@@ -15,6 +15,7 @@ from models.mmnas.layers import FC, MLP, LayerNorm, MultiHeadAttention, dropout
 from models.mmnas.relations import Relation
 from models.mmnas.rows import Rows
 from util.cli import UserError
+from util.registry import Registry
 
 # The published candidates, in the order of the columns of the architecture parameters.
 ENCODER_CANDIDATES = ("self_att_64", "feed_forward")
@@ -233,8 +234,7 @@ def _attention(prefix, cls, widths):
     return {f"{prefix}_{width}": partial(cls, head_width=width) for width in widths}
 
 
-# Name -> constructor (hsize, dropout, relation_size=64, residual=True, norm=True).
-OPERATIONS = {
+_OPERATIONS = {
     "none": Zero,
     "skip_connect": Identity,
     "gelu": Gelu,
@@ -255,6 +255,8 @@ OPERATIONS = {
     "gated_linear_2": DeepGatedLinear,
     "feed_forward_deep": DeepFeedForward,
 }
+# Name -> constructor (hsize, dropout, relation_size=64, residual=True, norm=True); ``module:Class`` for others.
+OPERATIONS = Registry("operation", _OPERATIONS, Operation)
 
 
 def make_operation(name, hsize, dropout, relation_size=64, residual=True, norm=True):

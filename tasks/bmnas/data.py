@@ -22,7 +22,7 @@ def open_splits(task, args, splits):
     Raises:
         UserError: missing or unfit data.
     """
-    if args.demo and args.datadir == task.demo["datadir"]:
+    if args.demo and task.demo_data and args.datadir == task.demo["datadir"]:
         _make_demo_data(task, args)
     opened = {split: task.open_split(args, split) for split in splits}
     for split, data in opened.items():
