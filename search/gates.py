@@ -65,11 +65,6 @@ class SampledGates(Relaxation):
                 others = tuple(k for k in range(len(logits)) if k != active)
             choice.drawn = Draw((active,), (others,), gated=True)
 
-    def decide(self):
-        """The strongest candidates run alone."""
-        for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
-            choice.drawn = Draw((int(logits.argmax()),))
-
     def combine(self, choice, candidates, logits, row=None, gates=None):
         """Output of the active candidate; in an architecture step it passes gradients on to the gates."""
         active, *inactive = choice.running()

@@ -48,11 +48,6 @@ class GDAS(Relaxation):
             choice.drawn = Draw(tuple(drawn.flatten().tolist()), gated=True)
             self._noise[choice.key] = noise
 
-    def decide(self):
-        """The strongest candidates run alone."""
-        for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
-            choice.drawn = Draw(tuple(logits.argmax(-1).flatten().tolist()))
-
     def weights(self, choice, logits):
         """One-hot weights of the drawn candidates, with straight-through gradients."""
         active = torch.tensor(choice.drawn.active, device=logits.device).view(logits.shape[:-1])

@@ -2,6 +2,8 @@
 
 import torch
 
+from search.choice import Draw
+
 WEIGHTS, ARCHITECTURE = "weights", "architecture"
 
 
@@ -23,10 +25,12 @@ class Relaxation:
     def attach(self, space):
         """Relax the choices of ``space``, a `search.choice.SearchSpace`; returns self.
 
-        Strategies that draw begin with the strongest candidates.
+        Strategies that draw begin with the strongest candidates, others with all of them.
         """
         self.choices = space.choices()
         space.relax(self)
+        for choice in self.choices:
+            choice.drawn = None
         if self.generator is not None:
             self.decide()
         return self
@@ -35,10 +39,14 @@ class Relaxation:
         """Set what changes over the search; ``epoch`` counts from 0 to ``epochs`` - 1."""
 
     def draw(self, phase):
-        """Draw what runs in the next step, of `WEIGHTS` or `ARCHITECTURE`."""
+        """Choose what runs in the next step, of `WEIGHTS` or `ARCHITECTURE`: here every candidate."""
+        for choice in self.choices:
+            choice.drawn = None
 
     def decide(self):
         """Let the strongest candidate of every choice give the output alone, until the next `draw`; draws nothing."""
+        for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
+            choice.drawn = Draw(tuple(logits.argmax(-1).flatten().tolist()))
 
     def weights(self, choice, logits):
         """Weights of the candidates in the output, with gradients to ``logits``.
@@ -63,6 +71,8 @@ class Relaxation:
         """
         running = choice.running(row or 0)
         outputs = [candidates[k]() for k in running]
+        if choice.drawn is not None and not choice.drawn.gated:
+            return outputs[0]
         weights = self.weights(choice, logits)
         weights = (weights if row is None else weights[row]).to(outputs[0].dtype)
         return sum(weights[k] * output for k, output in zip(running, outputs, strict=True))

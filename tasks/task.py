@@ -114,7 +114,11 @@ class Backbone(Protocol):
         """The first ``count`` (None: all) features (N, C, ...) of inputs (N, ...)."""
 
     def head(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Class logits (N, K) of all features."""
+        """Class logits (N, K) of all features.
+
+        A feature of three or more axes may come max-pooled, as `models.backbone_net.pool_feature` does it; the logits
+        must not depend on that. A maximum over positions does not, and neither does a last feature (N, C).
+        """
 
     def modules_of(self, count: int) -> list[torch.nn.Module]:
         """The modules that the first ``count`` features depend on."""

@@ -358,7 +358,7 @@ def _inherited(task, parser, args, fixed):
     """Defaults from the runs that the flags name; sizes that a genotype fixes are also put into ``fixed``."""
     from models.genotypes import has_genotype, load_genotype
 
-    source = genotype_source(args)
+    source, recipe = genotype_source(args), getattr(args, "recipe", None)  # not every task has recipes
     if source is not None and has_genotype(source):
         fixed.update(load_genotype(source).sizes())
     run = args.eval_exp_dir or args.search_exp_dir or source
@@ -366,7 +366,7 @@ def _inherited(task, parser, args, fixed):
     if folder is None:
         if args.eval_exp_dir or (args.search_exp_dir and not Path(args.search_exp_dir).exists()):
             raise UserError(f"the run folder {run} does not exist; name the folder that the run printed")
-        _check_recipe(parser, args.recipe, fixed, run)
+        _check_recipe(parser, recipe, fixed, run)
         return fixed
     saved = arguments.earlier_arguments(folder)
     if saved and args.genotype == "random" and not saved.keys() >= set(CELL_SIZES):
@@ -378,8 +378,8 @@ def _inherited(task, parser, args, fixed):
         names = INHERITED | task.inherited | set(CELL_SIZES)
         found = {k: v for k, v in saved.items() if k in names or k.endswith(INHERITED_ENDINGS)}
     found |= fixed
-    if args.recipe != saved.get("recipe"):
-        _check_recipe(parser, args.recipe, found, folder)
+    if recipe != saved.get("recipe"):
+        _check_recipe(parser, recipe, found, folder)
     # A run that uses another one lies inside it.
     return {**found, "out_dir": str(folder)}
 
