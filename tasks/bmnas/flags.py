@@ -68,7 +68,10 @@ def add_architecture_flags(parser):
     group.add_argument("--node_steps", type=arguments.positive_int, help="inner steps of a cell step")
     group.add_argument("--node_multiplier", type=arguments.positive_int, help="inner states that are concatenated")
     group.add_argument(
-        "--step_ops", nargs="+", metavar="OP", help="candidate operations of inner steps (default: the published ones)"
+        "--step_ops",
+        nargs="+",
+        metavar="OP",
+        help="candidate operations of inner steps, of your own as module:Class (default: the published ones)",
     )
 
 
