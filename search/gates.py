@@ -76,11 +76,6 @@ class SampledGates(Relaxation):
                 others = tuple(k for k in range(len(logits)) if k != active)
             choice.drawn = Draw((active,), (others,), gated=True)
 
-    def decide(self) -> None:
-        """Run only the strongest candidates; see `Relaxation.decide`."""
-        for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
-            choice.drawn = Draw((int(logits.argmax()),))
-
     def combine(
         self,
         choice: Choice,

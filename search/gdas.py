@@ -55,11 +55,6 @@ class GDAS(Relaxation):
             choice.drawn = Draw(tuple(drawn.flatten().tolist()), gated=True)
             self._noise[choice.key] = noise
 
-    def decide(self) -> None:
-        """Run only the strongest candidates; see `Relaxation.decide`."""
-        for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
-            choice.drawn = Draw(tuple(logits.argmax(-1).flatten().tolist()))
-
     def weights(self, choice: Choice, logits: torch.Tensor) -> torch.Tensor:
         """One-hot weights of the drawn candidates, with straight-through gradients."""
         assert choice.drawn is not None  # `draw` comes first

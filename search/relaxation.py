@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from search.choice import Draw
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -33,10 +35,12 @@ class Relaxation:
     def attach(self, space: SearchSpace) -> Relaxation:
         """Relax the choices of ``space``, a `search.choice.SearchSpace`; returns self.
 
-        Strategies that draw start with the strongest candidates.
+        Strategies that draw start with the strongest candidates, others with all of them.
         """
         self.choices = space.choices()
         space.relax(self)
+        for choice in self.choices:
+            choice.drawn = None
         if self.generator is not None:
             self.decide()
         return self
@@ -45,10 +49,14 @@ class Relaxation:
         """Update settings that depend on the epoch; ``epoch`` goes from 0 to ``epochs`` - 1."""
 
     def draw(self, phase: str) -> None:
-        """Draw the candidates of the next step; ``phase`` is `WEIGHTS` or `ARCHITECTURE`."""
+        """Choose the candidates of the next step, `WEIGHTS` or `ARCHITECTURE`: here all of them."""
+        for choice in self.choices:
+            choice.drawn = None
 
     def decide(self) -> None:
         """Use only the strongest candidate of every choice until the next `draw`; draws nothing."""
+        for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
+            choice.drawn = Draw(tuple(logits.argmax(-1).flatten().tolist()))
 
     def weights(self, choice: Choice, logits: torch.Tensor) -> torch.Tensor:
         """Weights of the candidates in the output, with gradients to ``logits``.
@@ -80,6 +88,8 @@ class Relaxation:
         """
         running = choice.running(row or 0)
         outputs = [candidates[k]() for k in running]
+        if choice.drawn is not None and not choice.drawn.gated:
+            return outputs[0]
         weights = self.weights(choice, logits)
         weights = (weights if row is None else weights[row]).to(outputs[0].dtype)
         return sum(weights[k] * output for k, output in zip(running, outputs, strict=True))

@@ -1,33 +1,37 @@
-"""The search strategies by name. To add one, write a `search.relaxation.Relaxation` and add a line here."""
+"""The search strategies by name. One of your own is a class derived from `search.relaxation.Relaxation` in a module of
+yours; ``--strategy`` takes its name ``module:Class``, see ``docs/extend.md``."""
 
 from __future__ import annotations
 
 import argparse
 import ast
-import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from util.cli import UserError
+from util.registry import Registry, is_own
 
 if TYPE_CHECKING:
     import torch
 
     from search.relaxation import Relaxation
 
-# Name -> module and class, besides ``published``, which is `SoftmaxMixture` for BM-NAS and `SampledGates` for MMNas.
-# Modules are imported on use, so that `--help` responds at once.
+PUBLISHED = "published"  # `SoftmaxMixture` for BM-NAS, `SampledGates` for MMNas
+# Others: name -> module and class. The module is imported on use, so that `--help` responds at once.
 STRATEGIES = {"gdas": "search.gdas:GDAS"}
+_REGISTRY = Registry("strategy", {}, "search.relaxation:Relaxation")
 
 
 def add_strategy_flags(group: argparse._ArgumentGroup) -> None:
     """Add ``--strategy`` and its options."""
     group.add_argument(
         "--strategy",
-        choices=("published", *STRATEGIES),
-        default="published",
-        help="search strategy; published: that of the paper; gdas: draws one candidate in every step",
+        type=strategy_name,
+        metavar="NAME",
+        default=PUBLISHED,
+        help="search strategy: published, that of the paper; gdas, which draws one candidate in every step; "
+        "or module:Class for a strategy of your own",
     )
     group.add_argument(
         "--strategy_option",
@@ -38,13 +42,21 @@ def add_strategy_flags(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def strategy_name(text: str) -> str:
+    """An argparse type: a name of `STRATEGIES`, ``published``, or ``module:Class``."""
+    if text != PUBLISHED and text not in STRATEGIES and not is_own(text):
+        known = ", ".join((PUBLISHED, *STRATEGIES))
+        raise argparse.ArgumentTypeError(f"there is no strategy {text!r}; known: {known}, and module:Class")
+    return text
+
+
 def build_strategy(
     name: str, published: Callable[[torch.Generator], Relaxation], seed: int, options: Sequence[str] = ()
 ) -> Relaxation:
     """The relaxation that ``--strategy`` names.
 
     Args:
-        name: ``published``, or a key of `STRATEGIES`.
+        name: ``published``, a key of `STRATEGIES`, or ``module:Class``.
         published: Function generator -> relaxation for the published strategy.
         seed: Seed of the draws.
         options: ``NAME=VALUE`` texts for keyword arguments of the strategy's class.
@@ -55,16 +67,15 @@ def build_strategy(
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    if name == "published":
+    if name == PUBLISHED:
         if options:
             raise UserError(f"--strategy_option {options[0]}: the published strategy has no options; drop the flag")
         return published(generator)
-    module, _, kind = STRATEGIES[name].partition(":")
-    kind = getattr(importlib.import_module(module), kind)
+    kind = _REGISTRY[STRATEGIES.get(name, name)]
     known = {
         key: parameter.default
         for key, parameter in inspect.signature(kind).parameters.items()
-        if parameter.default is not inspect.Parameter.empty
+        if key != "generator" and parameter.default is not inspect.Parameter.empty
     }
     return kind(generator, **dict(_parse(option, name, known) for option in options))
 

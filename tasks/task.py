@@ -125,7 +125,11 @@ class Backbone(Protocol):
         """The first ``count`` (None: all) features (N, C, ...) of inputs (N, ...)."""
 
     def head(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Class logits (N, K) from all features."""
+        """Class logits (N, K) from all features.
+
+        A feature of three or more axes may come max-pooled, as `models.backbone_net.pool_feature` does it; the logits
+        must not depend on that. A maximum over positions does not, and neither does a last feature (N, C).
+        """
 
     def modules_of(self, count: int) -> list[torch.nn.Module]:
         """The modules that the first ``count`` features depend on."""
@@ -165,7 +169,7 @@ class FusionTask:
         later_wins_ties: Select the later of two epochs with equal scores.
         inherited: The task's own flags that a found script inherits from the search.
         demo: Defaults of all scripts under ``--demo``.
-        demo_data: Arguments of ``datasets/make_demo.py`` that make the demo's data.
+        demo_data: Arguments of ``datasets/make_demo.py`` that make the demo's data; (): there is none.
     """
 
     name: str
@@ -178,10 +182,10 @@ class FusionTask:
     pool: Callable[[Namespace], tuple[int, int]]
     train_splits: Mapping[str, tuple[str, ...]]
     multilabel: bool
-    later_wins_ties: bool
-    inherited: frozenset[str]
-    demo: Mapping[str, Any]
-    demo_data: tuple[str, ...]
+    later_wins_ties: bool = False
+    inherited: frozenset[str] = frozenset()
+    demo: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    demo_data: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         faults = _faults(self)

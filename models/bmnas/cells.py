@@ -19,6 +19,7 @@ from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS, STEP_OPERATIONS
 from models.genotypes import EDGE_OPERATIONS, FusionGenotype, StepGenotype, eligible_pairs, tail_indices
 from search.choice import Choice
 from search.mixture import SoftmaxMixture
+from util.registry import module_key
 
 if TYPE_CHECKING:
     from search.relaxation import Relaxation
@@ -119,7 +120,7 @@ class StepNode(nn.Module):
         super().__init__()
         self.multiplier = multiplier
         self.ops: Any = nn.ModuleList(
-            nn.ModuleDict({name: STEP_OPERATIONS[name](channels, length, dropout) for name in names})
+            nn.ModuleDict({module_key(name): STEP_OPERATIONS[name](channels, length, dropout) for name in names})
             for names in candidates
         )
         self.merge = Merge(channels, multiplier, dropout) if multiplier != 1 else None

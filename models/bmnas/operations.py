@@ -1,12 +1,14 @@
 """Candidate operations of the BM-NAS search space (paper section 3.3), by name.
 
-A step operation takes two tensors (N, C, L) and returns one. To add one, write a class with this constructor and add it
-to `STEP_OPERATIONS`.
+A step operation takes two tensors (N, C, L) and returns one. One of your own needs no change here: write a module with
+this constructor and forward, and name it ``module:Class`` after ``--step_ops``; see ``docs/extend.md``.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from util.registry import Registry
 
 # The original uses this dropout rate for the attention output, independent of --drpt.
 ATTENTION_DROPOUT = 0.1
@@ -65,13 +67,14 @@ class ConcatFC(nn.Module):
         return self.dropout(F.relu(self.bn(self.conv(torch.cat([x, y], dim=1)))))
 
 
-# All operations that a genotype may name; --step_ops selects those of a search.
-STEP_OPERATIONS = {
+_OPERATIONS = {
     "Sum": Sum,
     "ScaleDotAttn": ScaleDotAttn,
     "LinearGLU": LinearGLU,
     "ConcatFC": ConcatFC,
 }
+# Every operation that a genotype may name: these, and ``module:Class`` for others. --step_ops chooses the candidates.
+STEP_OPERATIONS = Registry("operation", _OPERATIONS, nn.Module)
 # The published candidates, in the order of the columns of gammas.
 PUBLISHED_STEP_OPERATIONS = ("Sum", "ScaleDotAttn", "LinearGLU", "ConcatFC")
 

@@ -1,8 +1,8 @@
 """Operations of the MMNas search spaces, by name (Yu et al., ACM MM 2020, and the table of the original code).
 
-An operation maps x (B, L, H) to the same shape; some also read the other side y (B, M, H). To add one, write a class
-with this constructor and forward, and name it in `OPERATIONS`: search, architecture files and pictures then know it.
-The original's ``relu`` and ``leakyrelu`` are missing, because it cannot call them.
+An operation maps x (B, L, H) to the same shape; some also read the other side y (B, M, H). One of your own is a class
+derived from `Operation` in a module of yours; ``--enc_ops`` and ``--dec_ops`` take its name ``module:Class``, see
+``docs/extend.md``. The original's ``relu`` and ``leakyrelu`` are missing: it cannot call them.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from models.mmnas.layers import FC, MLP, LayerNorm, MultiHeadAttention
 from util.cli import UserError
+from util.registry import Registry
 
 Tensor = torch.Tensor
 # A tensor that not every operation is given.
@@ -301,8 +302,7 @@ def _attention(prefix: str, cls: type[Operation], widths: Iterable[int]) -> dict
     return {f"{prefix}_{width}": partial(cls, head_width=width) for width in widths}
 
 
-# Name -> constructor (hsize, dropout, relation_size=64, residual=True, norm=True).
-OPERATIONS: dict[str, Callable[..., Operation]] = {
+_OPERATIONS: dict[str, Callable[..., Operation]] = {
     "none": Zero,
     "skip_connect": Identity,
     "gelu": Gelu,
@@ -323,6 +323,8 @@ OPERATIONS: dict[str, Callable[..., Operation]] = {
     "gated_linear_2": DeepGatedLinear,
     "feed_forward_deep": DeepFeedForward,
 }
+# Name -> constructor (hsize, dropout, relation_size=64, residual=True, norm=True); ``module:Class`` for others.
+OPERATIONS = Registry("operation", _OPERATIONS, Operation)
 
 
 def make_operation(

@@ -35,7 +35,7 @@ def open_splits(task: FusionTask, args: Namespace, splits: Iterable[str]) -> dic
     Raises:
         UserError: the data are missing or do not fit.
     """
-    if args.demo and args.datadir == task.demo["datadir"]:
+    if args.demo and task.demo_data and args.datadir == task.demo["datadir"]:
         _make_demo_data(task, args)
     opened = {split: task.open_split(args, split) for split in splits}
     for split, data in opened.items():

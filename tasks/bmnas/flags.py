@@ -65,7 +65,10 @@ def add_architecture_flags(parser: RecipeParser) -> None:
     group.add_argument("--node_steps", type=arguments.positive_int, help="inner steps of a cell step")
     group.add_argument("--node_multiplier", type=arguments.positive_int, help="inner states that are concatenated")
     group.add_argument(
-        "--step_ops", nargs="+", metavar="OP", help="candidate operations of inner steps (default: the published ones)"
+        "--step_ops",
+        nargs="+",
+        metavar="OP",
+        help="candidate operations of inner steps, of your own as module:Class (default: the published ones)",
     )
 
 
@@ -359,7 +362,7 @@ def _inherited(task, parser, args, fixed):
     """Defaults from the runs that the flags name; sizes fixed by a genotype are also added to ``fixed``."""
     from models.genotypes import has_genotype, load_genotype
 
-    source = genotype_source(args)
+    source, recipe = genotype_source(args), getattr(args, "recipe", None)  # not every task has recipes
     if source is not None and has_genotype(source):
         fixed.update(load_genotype(source).sizes())
     run = args.eval_exp_dir or args.search_exp_dir or source
@@ -367,7 +370,7 @@ def _inherited(task, parser, args, fixed):
     if folder is None:
         if args.eval_exp_dir or (args.search_exp_dir and not Path(args.search_exp_dir).exists()):
             raise UserError(f"the run folder {run} does not exist; name the folder that the run printed")
-        _check_recipe(parser, args.recipe, fixed, run)
+        _check_recipe(parser, recipe, fixed, run)
         return fixed
     saved = arguments.earlier_arguments(folder)
     if saved and args.genotype == "random" and not saved.keys() >= set(CELL_SIZES):
@@ -381,8 +384,8 @@ def _inherited(task, parser, args, fixed):
         names = INHERITED | task.inherited | set(CELL_SIZES)
         defaults = {k: v for k, v in saved.items() if k in names or k.endswith(INHERITED_ENDINGS)}
     defaults |= fixed
-    if args.recipe != saved.get("recipe"):
-        _check_recipe(parser, args.recipe, defaults, folder)
+    if recipe != saved.get("recipe"):
+        _check_recipe(parser, recipe, defaults, folder)
     # The folder of a run that uses another run is inside that run's folder.
     return {**defaults, "out_dir": str(folder)}
 

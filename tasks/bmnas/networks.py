@@ -86,7 +86,8 @@ def step_operations(args: Namespace) -> tuple[str, ...]:
     """
     names = tuple(args.step_ops or PUBLISHED_STEP_OPERATIONS)
     if unknown := [name for name in names if name not in STEP_OPERATIONS]:
-        raise UserError(f"--step_ops: there is no operation {unknown[0]!r}; known: {', '.join(STEP_OPERATIONS)}")
+        known = ", ".join(STEP_OPERATIONS)
+        raise UserError(f"--step_ops: there is no operation {unknown[0]!r}; known: {known}, and module:Class")
     if len(set(names)) < len(names):
         raise UserError(f"--step_ops {' '.join(names)}: an operation is named twice; name each operation once")
     return names

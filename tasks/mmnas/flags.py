@@ -78,7 +78,9 @@ def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._A
     )
     network.add_argument("--dec_blocks", type=arguments.positive_int, help="decoder blocks, likewise")
     for side, name in (("enc", "encoder"), ("dec", "decoder")):
-        text = f"candidates of {name} blocks, of a search and of random (default: the published ones)"
+        text = (
+            f"candidates of {name} blocks, of a search and of random, your own as module:Class (default: the published)"
+        )
         network.add_argument(f"--{side}_ops", nargs="+", metavar="OP", help=text)
     network.add_argument("--drpt", type=arguments.number(float, 0.0, 1.0, open_high=True), help="dropout rate")
     add_training_flags(parser)

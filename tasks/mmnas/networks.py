@@ -65,7 +65,8 @@ def candidates(args: Namespace) -> tuple[tuple[str, ...], tuple[str, ...]]:
     enc, dec = tuple(args.enc_ops or ENCODER_CANDIDATES), tuple(args.dec_ops or DECODER_CANDIDATES)
     for flag, names in (("--enc_ops", enc), ("--dec_ops", dec)):
         if unknown := [name for name in names if name not in OPERATIONS]:
-            raise UserError(f"{flag}: there is no operation {unknown[0]!r}; known: {', '.join(OPERATIONS)}")
+            known = ", ".join(OPERATIONS)
+            raise UserError(f"{flag}: there is no operation {unknown[0]!r}; known: {known}, and module:Class")
     return enc, dec
 
 
