@@ -10,6 +10,7 @@ import torch
 
 import util  # noqa: F401 - before torch: sets how OpenMP's threads wait
 from tests.narrow_backbones import narrow_backbones
+from tests.processes import no_word_vectors
 
 # Two threads on a busy machine wait for each other in every small operation; results must not depend on their number.
 torch.set_num_threads(1)
@@ -21,12 +22,11 @@ def pytest_addoption(parser):
 
 @pytest.fixture(scope="session", autouse=True)
 def no_long_waits():
-    """Word vectors that the machine may have would be read by every training; estimates would measure the machine."""
+    """No word vectors are read, and estimates hardly measure the machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("engine.estimate._PROBE_SECONDS", 0.01)
-        patch.setattr("datasets.word_vectors.PLACES", ())
-        patch.setattr("datasets.word_vectors.PACKAGE", "no_such_package")
-        yield
+        with no_word_vectors():
+            yield
 
 
 @pytest.fixture(scope="module", name="narrow_backbones")
