@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
+# Python compiles what it imports; compiling every file of torch at once only takes time.
+INSTALL := $(RUN) -m pip install --disable-pip-version-check --no-compile
 
 .PHONY: demo test test-all lint clean
 
@@ -26,11 +28,11 @@ $(RUN):
 
 $(VENV)/.runtime: requirements.txt | $(RUN)
 	@echo "installing into $(VENV): several gigabytes, a few minutes"
-	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
+	$(INSTALL) -r requirements.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
-	$(RUN) -m pip install --disable-pip-version-check -r requirements-dev.txt
+	$(INSTALL) -r requirements-dev.txt
 	@touch $@
 
 clean:

@@ -304,15 +304,15 @@ def with_state(**objects: Any) -> dict[str, Any]:
 
 
 def _score_selected(run, net, selection, scorers, trained, facts):
-    """Score the network of the selected epoch and write the result."""
+    """Score the network of the selected epoch on what that epoch did not score, and write the result."""
     best = run.load_best()
     net.load_state_dict(best["net"])
-    metrics = {split: scorer(net) for split, scorer in scorers.items()}
+    epoch = best["epoch"]
+    record = run.record_of(epoch)
+    metrics = {split: record[split] if split in record else scorer(net) for split, scorer in scorers.items()}
     for split, values in metrics.items():
         run.log_scores(split, values)
-    epoch = best["epoch"]
     logger.info("selected epoch %d: %s", epoch, selection.explanation)
-    record = run.record_of(epoch)
     return run.write_result(
         {
             "kind": "training",

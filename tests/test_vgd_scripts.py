@@ -150,6 +150,7 @@ def test_micro_batches_change_nothing(scenes, tmp_path):
         torch.testing.assert_close(nets[1][name], value, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_batch_can_be_a_single_expression(scenes, tmp_path):
     """There is no batch norm that would need two."""
     flags = ["--ARCH_PATH", "mcan", "--epochs", "1", "--small_dataset", "--out_dir", str(tmp_path), "--BS", "1"]
