@@ -1,16 +1,20 @@
-# `make demo` shows the main job on real data, `make test` runs the tests; both set up .venv first.
+# `make demo` shows the main job on real data, `make test` runs the tests, `make test-all` those as well that take long;
+# all set up .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-all lint clean
 
 demo: $(VENV)/.runtime
 	$(RUN) benchmarks/bmnas_table.py
 	$(RUN) benchmarks/mmnas_table.py --rows searched
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest -n auto --dist loadgroup
+	$(RUN) -m pytest -n auto --dist worksteal -m "not slow"
+
+test-all: $(VENV)/.dev
+	$(RUN) -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .

@@ -95,7 +95,7 @@ def build_nets(hsize, device):
     import torch
 
     from benchmarks.original_way import OriginalMatchingNet
-    from models.architectures import load_architecture
+    from models.mmnas.architecture import load_architecture
     from models.mmnas.published import from_published
     from tasks import itm
 
@@ -165,7 +165,7 @@ class OriginalWay:
     def __init__(self, net, data, device, rows, images):
         import torch
 
-        from models.mmnas.relations import box_relations
+        from models.mmnas.regions import box_relations
 
         self.net, self.rows, self.images = net, rows, min(images, data.num_images)
         self.total, self.share = data.num_images, self.images / data.num_images

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.closing import print_closing  # noqa: E402
-from engine.arguments import RecipeParser, non_negative_int  # noqa: E402
+from engine.arguments import RecipeParser, non_negative_int, positive_int  # noqa: E402
 from util.cli import run_cli  # noqa: E402
 from util.files import json_text, write_text  # noqa: E402
 
@@ -74,6 +74,11 @@ def get_args_parser():
     parser = RecipeParser(__doc__)
     parser.add_argument("--task", choices=tuple(TASKS), default="vqa", help="the task")
     parser.add_argument("--size", choices=("demo", "full"), default="demo", help="epochs: the scripts' --demo, or more")
+    parser.add_argument(
+        "--epochs",
+        type=positive_int,
+        help="epochs of every run; the second half of the search searches",
+    )
     parser.add_argument("--rows", choices=tuple(ROWS), nargs="+", default=list(ROWS), help="rows of the table")
     parser.add_argument("--seed", type=non_negative_int, default=2, help="seed of every run")
     parser.add_argument("--data", help="folder of the data (default: the scripts' demo data)")
@@ -88,6 +93,9 @@ def main(argv=None):
     shared = ["--demo", "--out_dir", str(out / "runs"), "--seed", str(args.seed)]
     shared += ["--data", args.data] if args.data else []
     flags = task.full if args.size == "full" else ((), ())
+    if args.epochs:
+        epochs = ("--epochs", str(args.epochs))
+        flags = ((*epochs, "--alpha_start", str(args.epochs // 2)), epochs)
     runs = run_rows(args.task, args.rows, [*shared, *flags[0]], [*shared, *flags[1]])
     table = format_table(args.task, task, runs)
     write_text(out / "table.md", table)

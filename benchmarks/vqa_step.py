@@ -27,6 +27,8 @@ from util.cli import run_cli  # noqa: E402
 
 TRAIN, NETWORK, ARCHITECTURE = "training step", "search, network step", "search, architecture step"
 REGIONS, TOKENS, FEATURES, ANSWERS, WORDS = 100, 14, 2048, 3129, 20000
+# Flags of both scripts: the published values.
+FLAGS = ()
 # Largest difference of logits, and of gradients as a share of their norm.
 TOLERANCE = 1e-3
 
@@ -111,7 +113,7 @@ def build_sides(args, kind, device, precision):
     import train_vqa
     from benchmarks.original_way import OriginalNet, OriginalSteps
     from engine.updates import OptimizerStep
-    from models.architectures import load_architecture
+    from models.mmnas.architecture import load_architecture
     from models.mmnas.heads import AnswerHead
     from models.mmnas.published import from_published
     from search.gates import SampledGates
@@ -120,7 +122,7 @@ def build_sides(args, kind, device, precision):
     from util.schedules import WarmupStepDecay
 
     torch.manual_seed(0)
-    values = (train_vqa if kind == TRAIN else search_vqa).get_args_parser().parse_args([])
+    values = (train_vqa if kind == TRAIN else search_vqa).get_args_parser().parse_args([*FLAGS])
     architecture = load_architecture(ROOT / "arch" / "mmnas_vqa.json") if kind == TRAIN else None
     names = None if architecture is None else [[n for (n,) in side] for side in (architecture.enc, architecture.dec)]
     theirs = OriginalNet(values.hsize, WORDS, ANSWERS, FEATURES, names)
@@ -219,7 +221,7 @@ def compare(original, ours, draw, device):
     theirs = from_published({name: value.grad for name, value in original.net.named_parameters()})
     gradients = {name: value.grad for name, value in ours.net.named_parameters()}
     if original.architecture:  # the originals compute the others in vain
-        theirs = {name: value for name, value in theirs.items() if name.endswith("alpha_prob")}
+        theirs = {name: value for name, value in theirs.items() if name.endswith("alpha_logits")}
     squares = [
         torch.stack([(value if gradients[name] is None else value - gradients[name]).norm(), value.norm()]).square()
         for name, value in theirs.items()

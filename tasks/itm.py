@@ -9,8 +9,8 @@ from datasets.itm import open_itm
 from engine import arguments
 from metrics.retrieval import TripleAccuracy, best_of_rows, retrieval_table
 from models.mmnas.heads import MatchingHead
+from models.mmnas.losses import MatchingLoss
 from models.mmnas.matching import MatchingNet
-from models.mmnas.matching_loss import MatchingLoss
 from tasks.itm_mining import Mining
 from tasks.itm_pairs import PairScorer, Retrieval
 from tasks.mmnas import flags, networks
@@ -186,7 +186,7 @@ def estimate_passes(args, data, scored):
 def before_epoch(args, run, net, data, precision):
     """`Mining` of the training split's hard negatives."""
     train = data["train"]
-    if not train.has_boxes and net.backbone.can_use_relation:
+    if not train.has_boxes and net.encoder_decoder.can_use_relation:
         logger.warning(
             "%s: operations on the relations of regions see the same of all; features with boxes give them something "
             "to see",

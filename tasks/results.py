@@ -4,8 +4,8 @@ from html import escape
 from pathlib import Path
 
 from engine.report import with_present_names
-from models.architectures import Architecture
 from models.genotypes import FusionGenotype
+from models.mmnas.architecture import Architecture
 from util.cli import UserError
 from util.files import read_json
 

@@ -7,8 +7,8 @@ from datasets.vgd import open_vgd
 from datasets.vgd.files import splits_of
 from engine import arguments
 from metrics.grounding import LEAST_OVERLAP, GroundingAccuracy, write_boxes
-from models.mmnas.grounding_loss import GroundingLoss
 from models.mmnas.heads import GroundingHead
+from models.mmnas.losses import GroundingLoss
 from tasks.mmnas import flags, networks
 from tasks.mmnas.checkpoints import write_predicted
 from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by, make_once

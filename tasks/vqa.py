@@ -58,7 +58,7 @@ def recipe_parser(description):
         choices=("original", "official"),
         default="original",
         help="original: the evaluator that the published numbers come from; official: the present one, which also "
-        "normalises the annotators' answers; a checkpoint is scored with that of its training",
+        "normalises the annotators' answers unless all agree; a checkpoint is scored with that of its training",
     )
     return parser
 

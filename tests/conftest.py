@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import util  # noqa: F401 - before torch: sets how OpenMP's threads wait
+from tests.narrow_backbones import narrow_backbones
 
 # Two threads on a busy machine wait for each other in every small operation; results must not depend on their number.
 torch.set_num_threads(1)
@@ -19,11 +20,19 @@ def pytest_addoption(parser):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_word_vectors():
-    """Those that the machine may have would be read by every training, which takes minutes."""
+def no_long_waits():
+    """Word vectors that the machine may have would be read by every training; estimates would measure the machine."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.estimate._PROBE_SECONDS", 0.01)
         patch.setattr("datasets.text.word_vectors.PLACES", ())
         patch.setattr("datasets.text.word_vectors.PACKAGE", "no_such_package")
+        yield
+
+
+@pytest.fixture(scope="module", name="narrow_backbones")
+def _narrow_backbones():
+    """What reads `searched` or `searched_clips` needs the narrow backbones that these were made with."""
+    with narrow_backbones():
         yield
 
 
@@ -48,7 +57,8 @@ def searched(films, tmp_path_factory):
     import main_darts_searchable_mmimdb as search
 
     out = tmp_path_factory.mktemp("search")
-    result = search.main([*films.flags, *SIZES, "--epochs", "2", "--out_dir", str(out)])
+    with narrow_backbones():
+        result = search.main([*films.flags, *SIZES, "--epochs", "2", "--out_dir", str(out)])
     return SimpleNamespace(result=result, folder=Path(result["folder"]))
 
 
@@ -108,7 +118,22 @@ CLIP_FLAGS = {"ntu": "--batchsize 8", "ego": "--batchsize 8 --sample_size 16 --s
 
 
 @pytest.fixture(scope="session")
-def searched_clips(tmp_path_factory):
+def clip_data(tmp_path_factory):
+    """A function from ``ntu`` or ``ego`` to a folder with that task's tiny data."""
+
+    @functools.cache
+    def make_clips(name):
+        from datasets.make_demo import main as make_demo
+
+        out = tmp_path_factory.mktemp(name)
+        make_demo([name, "--out", str(out), "--workers", "1", *CLIPS[name]])
+        return out / "dataset"
+
+    return make_clips
+
+
+@pytest.fixture(scope="session")
+def searched_clips(clip_data, tmp_path_factory):
     """A function from ``ntu`` or ``ego`` to that task on tiny data.
 
     What it returns has the task's module and scripts, ``.flags`` for all of them, and ``.folder`` and ``.result`` of a
@@ -117,19 +142,17 @@ def searched_clips(tmp_path_factory):
 
     @functools.cache
     def search_clips(name):
-        from datasets.make_demo import main as make_demo
-
-        out = tmp_path_factory.mktemp(name)
-        make_demo([name, "--out", str(out), "--workers", "1", *CLIPS[name]])
+        out = tmp_path_factory.mktemp(f"{name}_runs")
         names = {"search": "darts_searchable", "found": "darts_found", "unimodal": "unimodal"}
         scripts = {key: importlib.import_module(f"main_{kind}_{name}") for key, kind in names.items()}
         sizes = "--L 4 --num_outputs 8 --num_workers 0 --cache_features ram --device cpu"
-        shared = [*sizes.split(), *CLIP_FLAGS[name].split(), "--datadir", str(out / "dataset")]
+        shared = [*sizes.split(), *CLIP_FLAGS[name].split(), "--datadir", str(clip_data(name))]
         random = [*shared, "--backbone_weights", "random"]
         flags = [*random, "--C", "8"]
-        result = scripts["search"].main(
-            [*flags, "--epochs", "2", "--augment_views", "1", "--out_dir", str(out / "runs")]
-        )
+        with narrow_backbones():
+            result = scripts["search"].main(
+                [*flags, "--epochs", "2", "--augment_views", "1", "--out_dir", str(out / "runs")]
+            )
         # EgoGesture's networks start from scratch, or from a file.
         own = {"flags": flags, "unimodal_flags": shared if name == "ego" else random}
         task = importlib.import_module(f"tasks.{name}")

@@ -296,7 +296,7 @@ def _genotype(path):
 
 
 def architecture(folder):
-    from models.architectures import load_architecture
+    from models.mmnas.architecture import load_architecture
 
     path = folder / "arch.json"
     shutil.copy("arch/mmnas_vqa.json", path)

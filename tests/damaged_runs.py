@@ -106,7 +106,7 @@ def _vqa_network(folder):
     """Arguments, data and content of best.pth of a tiny training."""
     import train_vqa
     from datasets.vqa import open_vqa
-    from models.architectures import Architecture
+    from models.mmnas.architecture import Architecture
     from tasks import vqa
     from tasks.mmnas.checkpoints import checkpoint_extras
 

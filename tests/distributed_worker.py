@@ -162,19 +162,19 @@ def expressions(count):
 def supernet(kind, path):
     """Interleaved weight and architecture steps of a gated network; rank 0 saves the outcome and the sampled paths."""
     from models.mmnas.encoder_decoder import EncoderDecoder
-    from models.mmnas.grounding_loss import GroundingLoss
     from models.mmnas.heads import AnswerHead, GroundingHead
+    from models.mmnas.losses import GroundingLoss
     from models.mmnas.net import MultimodalNet
     from search.gates import SampledGates
     from search.relaxation import ARCHITECTURE, WEIGHTS
 
     device = init_distributed("cpu")
     torch.manual_seed(0)
-    backbone = EncoderDecoder.searched(64, 0.0, num_enc=2, num_dec=3)
+    encoder_decoder = EncoderDecoder.searched(64, 0.0, num_enc=2, num_dec=3)
     # Evaluation mode: no dropout, which every process would draw for itself.
     grounding = kind == "grounding"
     head, loss = (GroundingHead(64, 0.0), GroundingLoss()) if grounding else (AnswerHead(64, 0.0, 3), answer_loss)
-    net = MultimodalNet(backbone, head, (9, 6), region_size=7).eval()
+    net = MultimodalNet(encoder_decoder, head, (9, 6), region_size=7).eval()
     run = SimpleNamespace(args=Namespace(parallel=False), device=device)
     weights = net.weights()
     options = {"reduction": "mean" if grounding else "sum", "parallel": data_parallel(run, Precision())}

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.architectures import Architecture
+from models.mmnas import fast_cpu
+from models.mmnas.architecture import Architecture
 from models.mmnas.encoder_decoder import EncoderDecoder
 from models.mmnas.heads import AnswerHead, GroundingHead, MatchingHead
 from models.mmnas.net import MultimodalNet
@@ -63,17 +64,26 @@ def target_of(seed):
     return torch.from_numpy((generator(seed).random((3, 50)) ** 6).astype(np.float32))
 
 
-def build_net(spec, task="vqa", architecture=None, pack=None):
+# The plain network; the fast one as a GPU and as a CPU would run it.
+PLAIN, PADDED, PACKED = WAYS = ("plain", "padded", "packed")
+
+
+def sped_up(net, way):
+    """``net`` in one of `WAYS`."""
+    return net if way == PLAIN else fast_cpu.speed_up(net, pack=way == PACKED)
+
+
+def build_net(spec, task="vqa", architecture=None, way=PLAIN):
     """The network of a fixture as constructed; without ``architecture`` the published supernet."""
     cfg = spec["cfg"]
     width, dropout = cfg["HSIZE"], cfg["DROPOUT_R"]
     if architecture is None:
-        backbone = EncoderDecoder.searched(width, dropout)
+        encoder_decoder = EncoderDecoder.searched(width, dropout)
     else:
-        backbone = EncoderDecoder.fixed(architecture, width, dropout)
+        encoder_decoder = EncoderDecoder.fixed(architecture, width, dropout)
     heads = {"vgd": partial(GroundingHead, padded_regions="score"), "itm": MatchingHead}
     head = AnswerHead(width, dropout, 50) if task == "vqa" else heads[task](width, dropout)
-    return MultimodalNet(backbone, head, (40, 300), pack=pack)
+    return sped_up(MultimodalNet(encoder_decoder, head, (40, 300)), way)
 
 
 class Golden:
@@ -84,11 +94,11 @@ class Golden:
         arrays = DATA / f"{name}.npz"
         self.arrays = dict(np.load(arrays)) if arrays.exists() else {}
 
-    def network(self, pack=None):
+    def network(self, way=PLAIN):
         """The fixture's network in evaluation mode, filled through the names of the original's state dict."""
         genotype = self.spec["cfg"].get("GENOTYPE")
         architecture = Architecture.from_dict(genotype) if genotype else None
-        net = build_net(self.spec, self.spec["task"], architecture, pack)
+        net = build_net(self.spec, self.spec["task"], architecture, way)
         net.load_state_dict(from_published(filled(self.spec["state_dict"])))
         return net.eval()
 

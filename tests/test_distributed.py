@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+import main_darts_searchable_mmimdb as search
+from tests import distributed_worker
+from tests.narrow_backbones import narrow_backbones
+from tests.processes import run_ranks
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -28,22 +33,28 @@ def test_two_processes_equal_one(tmp_path, kind):
 
     So do scores of fewer samples than processes (``idle``).
     """
+    worker = distributed_worker.main if kind in ("search", "idle") else distributed_worker.supernet
     for processes in (1, 2):
-        torchrun(processes, ROOT / "tests" / "distributed_worker.py", kind, tmp_path / f"{processes}.pth")
+        run_ranks(worker, kind, tmp_path / f"{processes}.pth", count=processes)
     one, two = (torch.load(tmp_path / f"{n}.pth", weights_only=True) for n in (1, 2))
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, rtol=0, atol=1e-6, msg=key)
 
 
-def test_search_under_torchrun(films, tmp_path):
+@pytest.mark.parametrize("way", ["forked", pytest.param("torchrun", marks=pytest.mark.slow)])
+def test_search_in_two_processes(films, tmp_path, way):
     """One run folder, one log, resumable; features computed once per process."""
-    script = ROOT / "main_darts_searchable_mmimdb.py"
     flags = [*films.flags, "--C", "8", "--L", "4", "--epochs", "2", "--out_dir", tmp_path, "--device", "cpu"]
-    torchrun(2, script, *map(str, flags))
+    if way == "torchrun":
+        torchrun(2, ROOT / "tests" / "narrow_backbones.py", ROOT / "main_darts_searchable_mmimdb.py", *map(str, flags))
+    else:
+        with narrow_backbones():
+            run_ranks(search.main, list(map(str, flags)))
     (folder,) = tmp_path.iterdir()
     assert (folder / "result.json").exists()
     assert len((folder / "log.jsonl").read_text().splitlines()) == 2
     state = torch.load(folder / "last.pth", weights_only=True)
     assert len(state["random"]) == 2 and not torch.equal(*(part["torch"] for part in state["random"]))
-    torchrun(2, script, "--resume", str(folder), "--epochs", "3")
+    with narrow_backbones():
+        run_ranks(search.main, ["--resume", str(folder), "--epochs", "3"])
     assert len((folder / "log.jsonl").read_text().splitlines()) == 3

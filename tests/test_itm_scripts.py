@@ -12,9 +12,9 @@ import search_itm
 import train_itm
 from benchmarks import itm_eval
 from engine.updates import OptimizerStep
-from models.architectures import load_architecture
+from models.mmnas.architecture import load_architecture
 from models.mmnas.published import to_published
-from tests.test_distributed import ROOT, torchrun
+from tests.processes import run_ranks
 from tests.test_resume import Killed, assert_same, comparable
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
@@ -103,7 +103,7 @@ def test_a_killed_search_resumes_to_the_same_end(scenes, tmp_path, monkeypatch):
 def test_two_processes_mine_and_train_like_one(scenes, tmp_path):
     flags = [*scenes.flags, "--ARCH_PATH", "mcan", "--drpt", "0", "--epochs", "2"]
     alone = train_itm.main([*flags, "--out_dir", str(tmp_path / "one")])
-    torchrun(2, ROOT / "train_itm.py", *flags, "--out_dir", str(tmp_path / "two"))
+    run_ranks(train_itm.main, [*flags, "--out_dir", str(tmp_path / "two")])
     (folder,) = (tmp_path / "two").iterdir()
     one, two = (records_of(path) for path in (alone["folder"], folder))
     for first, second in zip(one, two, strict=True):
@@ -139,11 +139,17 @@ def test_images_ranked_by_a_query(scenes, trained, tmp_path, capsys):
         predict_itm.main([*flags[:3], str(tmp_path / "nowhere"), "--query", "a red circle"])
 
 
-def test_estimates(scenes, tmp_path, capsys):
-    for script, flags in ((search_itm, ["--alpha_every", "2"]), (train_itm, ["--ARCH_PATH", "mcan"])):
-        result = script.main([*scenes.flags, *flags, "--estimate", "--out_dir", str(tmp_path / "runs")])
-        assert all(phase["flops"] > 0 for phase in result["phases"])
-    assert not (tmp_path / "runs").exists()
+ESTIMATES = [
+    pytest.param(search_itm, ["--alpha_every", "2"], "architecture steps", marks=pytest.mark.slow),
+    (train_itm, ["--ARCH_PATH", "mcan"], "training"),
+]
+
+
+@pytest.mark.parametrize(("script", "flags", "said"), ESTIMATES, ids=["search", "train"])
+def test_estimates(scenes, tmp_path, capsys, script, flags, said):
+    result = script.main([*scenes.flags, *flags, "--estimate", "--out_dir", str(tmp_path / "runs")])
+    assert all(row["flops"] > 0 for row in result["phases"])
+    assert not (tmp_path / "runs").exists() and said in capsys.readouterr().out
 
 
 def test_the_benchmark_runs(capsys):

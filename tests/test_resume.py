@@ -1,11 +1,8 @@
 """A run that is interrupted at any moment and resumed ends exactly like one that was not."""
 
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,11 +13,13 @@ import engine.run
 import main_darts_found_mmimdb as found
 import main_darts_searchable_mmimdb as search
 from engine.updates import OptimizerStep
+from tests.processes import start
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
 from util.files import read_json
 
-ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.usefixtures("narrow_backbones")
+
 SIZES = ["--C", "8", "--L", "4", "--epochs", "3"]
 
 
@@ -63,7 +62,7 @@ def whole(films, tmp_path_factory):
     return Path(searched), Path(trained)
 
 
-@pytest.mark.parametrize("step", [1, 6, 8, 13, 20])
+@pytest.mark.parametrize("step", [6, 13, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 8, 20))])
 def test_search_killed_at_a_step(films, whole, tmp_path, monkeypatch, step):
     """Killed within a weight or an architecture step of the first, second or third epoch (7 steps each)."""
     original, calls = OptimizerStep.apply, []
@@ -84,7 +83,7 @@ def test_search_killed_at_a_step(films, whole, tmp_path, monkeypatch, step):
     assert_same(comparable(folder), comparable(whole[0]))
 
 
-@pytest.mark.parametrize("write", [1, 2, 3, 4])
+@pytest.mark.parametrize("write", [2, 3, *(pytest.param(write, marks=pytest.mark.slow) for write in (1, 4))])
 def test_training_killed_while_saving(films, whole, tmp_path, monkeypatch, write):
     """Killed before best.pth or last.pth of an epoch is in place: the epoch is done again."""
     original, calls = engine.run.save_checkpoint, []
@@ -108,20 +107,20 @@ def test_training_killed_while_saving(films, whole, tmp_path, monkeypatch, write
 def test_kill_9(films, whole, tmp_path):
     """The real thing, twice in one run, at random moments."""
     log = tmp_path / "log.txt"
-    command = [sys.executable, str(ROOT / "main_darts_searchable_mmimdb.py")]
     flags = [*films.flags, *SIZES, "--out_dir", str(tmp_path / "runs")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     kills = 0
     for _ in range(2):
-        with open(log, "w") as output:
-            process = subprocess.Popen([*command, *flags], stderr=output, stdout=output, env=environment)
-            if wait_for(lambda p=process: "features of image, dev" in log.read_text() or p.poll() is not None):
-                time.sleep(random.uniform(0, 0.4))
-            process.send_signal(signal.SIGKILL)
-            kills += process.wait() == -signal.SIGKILL
+        log.write_text("")
+        process = start(search.main, flags, log=log)
+        if wait_for(lambda p=process: "features of image, dev" in log.read_text() or not p.is_alive()):
+            time.sleep(random.uniform(0, 0.4))
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
         (folder,) = (tmp_path / "runs").iterdir()
         flags = ["--resume", str(folder)]
-    subprocess.run([*command, *flags], check=True, capture_output=True, env=environment, timeout=120)
+    torch.manual_seed(999)
+    search.main(flags)
     assert kills >= 1
     assert_same(comparable(folder), comparable(whole[0]))
 

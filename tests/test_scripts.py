@@ -20,6 +20,8 @@ from tasks.mmimdb import TASK
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
 
+pytestmark = pytest.mark.usefixtures("narrow_backbones")
+
 SIZES = ["--C", "8", "--L", "4"]
 EXAMPLE = Path(__file__).parent.parent / "genotypes" / "mmimdb_example.json"
 

@@ -1,6 +1,7 @@
 """The shape of the code: imports point down, files and functions stay short, ruff is clean."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +19,17 @@ SOURCES = sorted(
 )
 
 
+@functools.cache
+def tree_of(path):
+    return ast.parse((ROOT / path).read_text(encoding="utf-8"))
+
+
 def layer_of(path):
     return path.parts[0] if path.parts[0] in LAYERS else "scripts"
 
 
 def imports_of(path):
-    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -31,28 +37,32 @@ def imports_of(path):
             yield node.module
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_imports_point_down(path):
-    own = layer_of(path)
-    for name in imports_of(path):
-        top = name.split(".")[0]
-        if top in LAYERS and top != own:
-            assert LAYERS.index(top) > LAYERS.index(own), f"{path} imports {name}"
-            assert not {own, top} <= SIBLINGS, f"{path} imports its sibling {name}"
+def test_imports_point_down():
+    faults = []
+    for path in SOURCES:
+        own = layer_of(path)
+        for name in imports_of(path):
+            top = name.split(".")[0]
+            if top not in LAYERS or top == own:
+                continue
+            if LAYERS.index(top) < LAYERS.index(own) or {own, top} <= SIBLINGS:
+                faults.append(f"{path} imports {name}")
+    assert not faults
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_files_and_functions_stay_short(path):
-    text = (ROOT / path).read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 400
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            limit = 80 if "parser" in node.name else 60
-            assert node.end_lineno - node.lineno + 1 <= limit, f"{path}: {node.name}"
+def test_files_and_functions_stay_short():
+    faults = [str(path) for path in SOURCES if len((ROOT / path).read_text(encoding="utf-8").splitlines()) > 400]
+    for path in SOURCES:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                limit = 80 if "parser" in node.name else 60
+                if node.end_lineno - node.lineno + 1 > limit:
+                    faults.append(f"{path}: {node.name}")
+    assert not faults
 
 
 def test_every_module_says_what_it_is():
-    assert not [str(path) for path in SOURCES if not ast.get_docstring(ast.parse((ROOT / path).read_text("utf-8")))]
+    assert not [str(path) for path in SOURCES if not ast.get_docstring(tree_of(path))]
 
 
 def test_ruff_is_clean():

@@ -189,11 +189,17 @@ def test_one_expression_in_one_picture(scenes, trained, tmp_path, capsys):
         predict_vgd.main([*flags, "--expression", "wherefore"])
 
 
-def test_estimates(scenes, tmp_path, capsys):
-    for script, flags in ((search_vgd, ["--alpha_every", "2"]), (train_vgd, ["--ARCH_PATH", "mcan"])):
-        result = script.main([*scenes.flags, *flags, "--estimate", "--out_dir", str(tmp_path / "runs")])
-        assert all(phase["flops"] > 0 and phase["peak_bytes"] > 2**16 for phase in result["phases"])
-    assert not (tmp_path / "runs").exists() and "evaluation on testB" in capsys.readouterr().out
+ESTIMATES = [
+    pytest.param(search_vgd, ["--alpha_every", "2"], "architecture steps", marks=pytest.mark.slow),
+    (train_vgd, ["--ARCH_PATH", "mcan"], "evaluation on testB"),
+]
+
+
+@pytest.mark.parametrize(("script", "flags", "said"), ESTIMATES, ids=["search", "train"])
+def test_estimates(scenes, tmp_path, capsys, script, flags, said):
+    result = script.main([*scenes.flags, *flags, "--estimate", "--out_dir", str(tmp_path / "runs")])
+    assert all(row["flops"] > 0 and row["peak_bytes"] > 2**16 for row in result["phases"])
+    assert not (tmp_path / "runs").exists() and said in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

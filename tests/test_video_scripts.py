@@ -15,6 +15,8 @@ from util.checkpoint import load_checkpoint
 from util.cli import UserError
 from util.files import read_json
 
+pytestmark = pytest.mark.usefixtures("narrow_backbones")
+
 CHECKPOINT_FLAGS = {
     "ntu": {"rgb": "--rgb_cp", "skeleton": "--ske_cp"},
     "ego": {"rgb": "--rgb_cp", "depth": "--depth_cp"},
@@ -92,7 +94,7 @@ def test_a_head_alone_is_trained_on_kept_features(clips, tmp_path):
     assert 0 <= result["metrics"]["test"]["accuracy"] <= 1
 
 
-@pytest.mark.parametrize("views", ["0", "2"])
+@pytest.mark.parametrize("views", ["0", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_killed_search_resumes_to_the_same_end(clips, tmp_path, monkeypatch, views):
     """With new crops in every epoch, and with two kept views."""
     flags = [*clips.flags, "--small_dataset", "--epochs", "3", "--augment_views", views]
@@ -115,6 +117,7 @@ def test_a_killed_search_resumes_to_the_same_end(clips, tmp_path, monkeypatch, v
     assert_same(comparable(folder), comparable(whole))
 
 
+@pytest.mark.slow
 def test_loader_processes_change_nothing(clips, tmp_path):
     """Crops depend on seed, epoch and sample alone: two reading processes give what none gives."""
     flags = [*clips.flags, "--epochs", "2", "--out_dir", str(tmp_path)]
@@ -136,10 +139,12 @@ def test_original_run_folder_is_tested(clips, tmp_path):
     assert tested["metrics"]["test"] == pytest.approx(found["metrics"]["test"], rel=1e-5)
 
 
-def test_estimates_leave_nothing(clips, tmp_path, capsys):
+@pytest.mark.parametrize("scripts", ["unimodal", pytest.param("search found", marks=pytest.mark.slow)])
+def test_estimates_leave_nothing(clips, tmp_path, capsys, scripts):
     late, rgb = [*clips.flags, "--fusion", "late"], [*clips.unimodal_flags, "--modality", "rgb"]
-    for script, flags in ((clips.search, clips.flags), (clips.found, late), (clips.unimodal, rgb)):
-        result = script.main([*flags, "--estimate", "--out_dir", str(tmp_path / "runs")])
+    flags = {"search": clips.flags, "found": late, "unimodal": rgb}
+    for name in scripts.split():
+        result = getattr(clips, name).main([*flags[name], "--estimate", "--out_dir", str(tmp_path / "runs")])
         assert all(phase["flops"] > 0 and phase["peak_bytes"] > 2**20 for phase in result["phases"])
     assert not (tmp_path / "runs").exists() and "peak memory" in capsys.readouterr().out
     with pytest.raises(UserError, match="--eval_exp_dir only tests"):

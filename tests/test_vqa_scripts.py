@@ -15,10 +15,10 @@ import search_vqa
 import train_vqa
 from benchmarks import vqa_step
 from engine.updates import OptimizerStep
-from models.architectures import load_architecture
+from models.mmnas.architecture import load_architecture
 from models.mmnas.published import to_published
 from tests.conftest import MMNAS_SIZES
-from tests.test_distributed import ROOT, torchrun
+from tests.processes import ROOT, run_ranks
 from tests.test_resume import Killed, assert_same, comparable
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
@@ -78,7 +78,7 @@ def test_a_checkpoint_of_the_original_is_scored(questions, trained, tmp_path):
         train_vqa.main([*flags, "--ARCH_PATH", str(questions.folder), "--ARCH_EPOCH", "2"])
 
 
-@pytest.mark.parametrize("mode", ["full", "two"])
+@pytest.mark.parametrize("mode", ["full", pytest.param("two", marks=pytest.mark.slow)])
 def test_a_killed_search_resumes_to_the_same_end(questions, tmp_path, monkeypatch, mode):
     flags = [*questions.flags, "--alpha_start", "0", "--alpha_every", "2", "--alpha_mode", mode, "--small_dataset"]
     whole = Path(search_vqa.main([*flags, "--out_dir", str(tmp_path / "whole")])["folder"])
@@ -162,7 +162,7 @@ def script(*words):
     )
 
 
-@pytest.mark.parametrize("way", ["--GPU", "torchrun"])
+@pytest.mark.parametrize("way", [pytest.param("--GPU", marks=pytest.mark.slow), "torchrun"])
 def test_two_processes_train_like_one(questions, tmp_path, way):
     flags = [*questions.flags, "--ARCH_PATH", "mcan", "--drpt", "0", "--epochs", "1"]
     alone = train_vqa.main([*flags, "--out_dir", str(tmp_path / "one")])
@@ -170,7 +170,7 @@ def test_two_processes_train_like_one(questions, tmp_path, way):
     size = ["--batchsize", "16"] if way == "torchrun" else ["--BS", "8"]
     words = [*without(flags, "--batchsize"), *size, "--out_dir", str(tmp_path / "two")]
     if way == "torchrun":
-        torchrun(2, ROOT / "train_vqa.py", *words)
+        run_ranks(train_vqa.main, words)
     else:
         assert script(*words, "--GPU", "0, 1").returncode == 0
     (folder,) = (tmp_path / "two").iterdir()
@@ -233,16 +233,22 @@ def test_what_is_said_of_the_data_and_of_the_steps_is_in_the_log(questions, tmp_
     assert "36 weight steps, 9 architecture steps" in said and early["epochs"] == 2
 
 
-def test_the_benchmark_of_a_step_runs(capsys):
+def test_the_benchmark_of_a_step_runs(monkeypatch, capsys):
+    sizes = {"REGIONS": 20, "FEATURES": 32, "ANSWERS": 50, "WORDS": 100}
+    for name, value in {**sizes, "FLAGS": ("--hsize", "64")}.items():
+        monkeypatch.setattr(vqa_step, name, value)
     rows = vqa_step.main(["--batchsize", "2", "--repeats", "1", "--device", "cpu"])
     assert len(rows) == 3 and all(row["logits"] <= 1e-4 and row["gradients"] <= 1e-4 for row in rows.values())
 
 
-def test_estimates(questions, tmp_path, capsys):
-    for script, flags in ((search_vqa, []), (train_vqa, ["--ARCH_PATH", "mcan", "--amp", "bf16"])):
-        result = script.main([*questions.flags, *flags, "--estimate", "--out_dir", str(tmp_path / "runs")])
-        assert all(phase["flops"] > 0 and phase["peak_bytes"] > 2**16 for phase in result["phases"])
-    assert not (tmp_path / "runs").exists() and "architecture steps" in capsys.readouterr().out
+ESTIMATES = [(search_vqa, [], "architecture steps"), (train_vqa, ["--ARCH_PATH", "mcan", "--amp", "bf16"], "training")]
+
+
+@pytest.mark.parametrize(("script", "flags", "phase"), ESTIMATES, ids=["search", "train"])
+def test_estimates(questions, tmp_path, capsys, script, flags, phase):
+    result = script.main([*questions.flags, *flags, "--estimate", "--out_dir", str(tmp_path / "runs")])
+    assert all(row["flops"] > 0 and row["peak_bytes"] > 2**16 for row in result["phases"])
+    assert not (tmp_path / "runs").exists() and phase in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,9 @@ def main(argv=None):
     """Compare; returns whether everything agrees."""
     args = get_args_parser().parse_args(argv)
     _check(args)
-    from tools.run_differences import IGNORED, read_mapping
+    from tools.run_differences import IGNORED, SINCE_0_1_0, read_mapping
 
-    args.rules = read_mapping(args.mapping) if args.mapping else []
+    args.rules = [*SINCE_0_1_0, *(read_mapping(args.mapping) if args.mapping else [])]
     start, differing, done = time.perf_counter(), 0, 0
     with contextlib.ExitStack() as stack:
         work = _work_folder(args.keep, stack)

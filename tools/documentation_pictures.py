@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from models.architectures import load_architecture
 from models.genotypes import load_genotype
+from models.mmnas.architecture import load_architecture
 from util.cli import UserError, run_cli
 from util.files import write_text
 

@@ -30,12 +30,20 @@ IGNORED = {
     "threads": "machine",
     "arguments": "paths and flags; the frozen command line watches the flags",
     "folder": "path",
+    "from": "path",
+    "space_from": "path",
     "predictions": "paths; predictions.json itself is compared",
     "backbones_started_from": "paths",
     "protocol": "words for people",
     "description": "words for people",
     "warnings": "words for people",
 }
+# Names that version 0.1.0 had for parts of the MMNas network, as rules of `rename`.
+SINCE_0_1_0 = [
+    (re.compile(r"/backbone\.(enc|dec)"), r"/encoder_decoder.\1"),
+    (re.compile(r"alpha_prob$"), "alpha_logits"),
+    (re.compile(r"/parameters/backbone$"), "/parameters/encoder_decoder"),
+]
 # What last.pth holds besides the tracked objects: random states and times.
 CHECKPOINT_ENTRIES = ("epoch", "stopped", "objects", "net", "genotype")
 # Differences are relative, but below this they are absolute: a loss of 1e-9 may as well be one of 2e-9.

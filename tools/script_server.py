@@ -3,7 +3,7 @@
 Importing torch and torchvision takes longer than a tiny run. This process imports them once and forks for every script:
 the script starts in a fresh process, from its own folder, and nothing of one script reaches the next. The server itself
 imports no module of this project, so each script gets the modules that lie beside it. Pictures, which take more than
-half of a tiny run, are not drawn: matplotlib writes empty files.
+half of a tiny run of versions that use matplotlib, are not drawn: it writes empty files.
 
 `ScriptServer` starts it as a child process and asks over pipes. Where a system cannot fork, every script is started as
 usual.

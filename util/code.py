@@ -1,6 +1,7 @@
 """Which code made a result: a digest that changes when a function may compute something else."""
 
 import ast
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -24,9 +25,8 @@ def code_digest(classes):
         if name in facts:
             continue
         version = getattr(sys.modules.get(name.partition(".")[0]), "__version__", None)
-        tree = None if version else _tree(name)
-        facts[name] = str(version) if version else (_plain(tree) if tree else "")
-        waiting += _imports(tree, name) if tree else []
+        facts[name], imported = (str(version), ()) if version else _parsed(name, _content(name))
+        waiting += imported
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(facts):
         digest.update(f"{name}\n{facts[name]}\n".encode())
@@ -44,13 +44,24 @@ def versions(names):
     return found
 
 
-def _tree(name):
-    """Syntax tree of a module, or None where there is no Python source of that name."""
+def _content(name):
+    """Bytes of a module's file; nothing where there is no Python source of that name."""
     path = _source(name)
     try:
-        return ast.parse(path.read_bytes()) if path else None
-    except (OSError, SyntaxError, ValueError):
-        return None
+        return path.read_bytes() if path else b""
+    except OSError:
+        return b""
+
+
+@functools.cache
+def _parsed(name, content):
+    """Plain source of a module, and the names that it imports: parsing takes far longer than reading."""
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError):
+        return "", ()
+    imported = _imports(tree, name)  # first, because what follows changes the tree
+    return _plain(tree), imported
 
 
 def _source(name):

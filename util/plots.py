@@ -1,16 +1,26 @@
-"""Pictures of a run: probabilities of a search and curves of training, one small panel each."""
+"""Pictures of a run: probabilities of a search and curves of training, one small panel each, as a standalone SVG.
+
+The SVG is written by hand: a plotting library takes seconds for the forty panels of a search, this takes milliseconds.
+"""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 from util.cli import UserError
-from util.files import atomic_path
+from util.files import write_text
+from util.graph_svg import FONT, INK, MUTED, text_width
 
 # Okabe-Ito: eight colours that colour-blind readers can tell apart. Then the dashes change.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8f8400")
-DASHES = ("-", "--", ":", "-.")
+DASHES = ("none", "7 3", "1.5 3", "7 3 1.5 3")
 COLUMNS = 4
-SUFFIXES = (".svg", ".png")
+WIDTH, HEIGHT = 250, 150  # of the area that curves are drawn in
+LEFT, TOP, BELOW, RIGHT = 48, 26, 38, 18  # around it: numbers, the panel's title, epochs, air
+KEY, SMALL, HEADING = 14, 10, 16  # height of a line of a legend, and text sizes
+MARGIN = 12
+TICKS = 6
 
 
 def plot_probabilities(history, path, *, title=""):
@@ -19,7 +29,7 @@ def plot_probabilities(history, path, *, title=""):
     Args:
         history: Panel title -> {"epochs": [...], "series": {name: [value per epoch]}}. A panel runs from 0 to 1
             unless it has its own "ylim", a pair or None (fitted to the values), as an entropy needs.
-        path: An .svg or .png file, written atomically.
+        path: An .svg file, written atomically.
         title: Heading of the whole picture.
 
     Raises:
@@ -33,7 +43,7 @@ def plot_curves(history, path, *, title=""):
 
     Args:
         history: Panel title -> {"epochs": [...], "series": {name: [value per epoch]}}, "ylim" optional.
-        path: An .svg or .png file, written atomically.
+        path: An .svg file, written atomically.
         title: Heading of the whole picture.
 
     Raises:
@@ -44,63 +54,155 @@ def plot_curves(history, path, *, title=""):
 
 def _save(history, path, title, default_limits):
     path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{path} should end in {' or '.join(SUFFIXES)}; change the file name")
-    kind = path.suffix.lower()[1:]
-    figure = _figure(history, title, default_limits)
-    with atomic_path(path) as temporary:
-        # Without a date, an SVG of the same run differs in nothing but the names of its parts.
-        figure.savefig(temporary, format=kind, metadata={"Date": None} if kind == "svg" else {})
+    if path.suffix.lower() != ".svg":
+        raise UserError(f"{path} should end in .svg; change the file name")
+    write_text(path, _document(history, title, default_limits))
 
 
-def _figure(history, title, default_limits):
-    # Imported here so that a script which draws nothing does not wait for it; no pyplot, which keeps global state.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    rows = max(1, math.ceil(len(history) / COLUMNS))
-    columns = max(1, math.ceil(len(history) / rows))
-    figure = Figure(figsize=(3.4 * columns, 2.6 * rows + (0.4 if title else 0)), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    if title:
-        figure.suptitle(title, fontsize=12)
-    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes, (name, panel) in zip(grid, history.items(), strict=False):
-        _draw_panel(axes, name, panel, panel.get("ylim", default_limits))
-    for axes in grid[len(history) :]:
-        axes.set_axis_off()
-    return figure
-
-
-def _draw_panel(axes, name, panel, limits):
-    from matplotlib.ticker import MaxNLocator
-
-    epochs = list(panel["epochs"])
-    for i, (label, values) in enumerate(panel["series"].items()):
-        style = DASHES[i // len(COLOURS) % len(DASHES)]
-        # One epoch makes no line, so it needs a dot.
-        marker = "o" if len(epochs) == 1 else None
-        axes.plot(epochs, list(values), style, color=COLOURS[i % len(COLOURS)], lw=1.4, marker=marker, ms=4)
-        # A label with a leading underscore would be dropped if it were given to plot().
-        axes.lines[-1].set_label(label)
-    if limits is not None:
-        low, high = limits
-        # A little air, or lines at 0 and 1 hide behind the frame.
-        axes.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
-    axes.set_title(name, fontsize=9, parse_math=False)
-    axes.set_xlabel("epoch", fontsize=8)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    axes.tick_params(labelsize=7)
-    axes.grid(alpha=0.25, lw=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    _add_legend(axes, list(panel["series"]))
+def _document(history, title, default_limits):
+    """The page: a white sheet, since the page around it may be dark, with a heading and the panels row by row."""
+    panels = [
+        _Panel(name, list(panel["epochs"]), panel["series"], panel.get("ylim", default_limits))
+        for name, panel in history.items()
+    ]
+    columns = _columns(len(panels))
+    body, y = [], MARGIN + (HEADING + 10 if title else 0)
+    for start in range(0, len(panels), columns):
+        row = panels[start : start + columns]
+        for column, panel in enumerate(row):
+            x = MARGIN + column * (LEFT + WIDTH + RIGHT)
+            body.append(f'<g class="panel" transform="translate({x} {y})">{panel.svg()}</g>')
+        y += max(panel.height for panel in row)
+    width = 2 * MARGIN + columns * (LEFT + WIDTH + RIGHT)
+    height = y + MARGIN
+    shape = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" {shape} font-family="{FONT}" role="img">',
+        f"<title>{escape(title)}</title>",
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+        _text(width / 2, MARGIN + HEADING - 2, title, "middle", HEADING) if title else "",
+        *body,
+        "</svg>",
+    ]
+    # XML 1.0 has no way at all to write most control characters.
+    return "\n".join("".join(c for c in line if c >= " ") for line in lines if line) + "\n"
 
 
-def _add_legend(axes, labels):
-    if not labels:
-        return
-    columns = 1 if len(labels) <= 4 else 2
-    legend = axes.legend(axes.lines, labels, fontsize=6.5, ncols=columns, frameon=True, framealpha=0.75, loc="best")
-    legend.get_frame().set_linewidth(0)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+def _columns(panels):
+    """How many panels are in a row, so that the rows are about equally full."""
+    rows = max(1, math.ceil(panels / COLUMNS))
+    return max(1, math.ceil(panels / rows))
+
+
+@dataclass
+class _Panel:
+    """One pair of axes with the curves of ``series`` and their legend below.
+
+    ``limits`` of the values, None to fit them.
+    """
+
+    name: str
+    epochs: list
+    series: dict
+    limits: tuple | None
+
+    def __post_init__(self):
+        self.low, self.high = _limits(self.series.values(), self.limits)
+        self.first, self.last = (min(self.epochs), max(self.epochs)) if self.epochs else (0, 0)
+        self.keys = self._place_keys()
+        self.height = TOP + HEIGHT + BELOW + KEY * (1 + max((row for _, row in self.keys), default=-1))
+
+    def svg(self):
+        """The panel, whose upper left corner is the origin."""
+        parts = [_text(LEFT + WIDTH / 2, TOP - 9, self.name, "middle", 12), *self._axes()]
+        for number, ((label, values), (x, row)) in enumerate(zip(self.series.items(), self.keys, strict=True)):
+            colour = COLOURS[number % len(COLOURS)]
+            dashes = DASHES[number // len(COLOURS) % len(DASHES)]
+            style = f'fill="none" stroke="{colour}" stroke-width="1.7" stroke-dasharray="{dashes}"'
+            y = TOP + HEIGHT + BELOW + KEY * row
+            curve = self._curve(list(values), style, colour)
+            key = f'<path d="M{x:.1f} {y - 3.5:.1f}h20" {style}/>{_text(x + 24, y, label, "start")}'
+            parts.append(f'<g class="series">{curve}{key}</g>')
+        return "".join(parts)
+
+    def _axes(self):
+        """Grid, numbers and the two lines at the left and the bottom."""
+        bottom, right = TOP + HEIGHT, LEFT + WIDTH
+        for value in _ticks(self.low, self.high):
+            y = self._y(value)
+            yield f'<path d="M{LEFT} {y:.1f}H{right}" stroke="{MUTED}" stroke-opacity="0.2"/>'
+            yield _text(LEFT - 5, y + 3.5, f"{value:.6g}", "end")
+        for value in _ticks(self.first, self.last, whole=True):
+            x = self._x(value)
+            yield f'<path d="M{x:.1f} {TOP}V{bottom}" stroke="{MUTED}" stroke-opacity="0.2"/>'
+            yield _text(x, bottom + 12, f"{value:.0f}", "middle")
+        yield _text(right, bottom + 23, "epoch", "end", colour=MUTED)
+        yield f'<path d="M{LEFT} {TOP}V{bottom}H{right}" fill="none" stroke="{INK}"/>'
+
+    def _curve(self, values, style, colour):
+        """A line through the finite values, broken where one is missing; a value between two gaps is a dot."""
+        parts, run = [], []
+        for epoch, value in [*zip(self.epochs, values, strict=True), (None, math.nan)]:
+            if math.isfinite(value):
+                run.append(f"{self._x(epoch):.1f} {self._y(value):.1f}")
+                continue
+            if len(run) == 1:
+                x, y = run[0].split()
+                parts.append(f'<circle cx="{x}" cy="{y}" r="2.5" fill="{colour}"/>')
+            elif run:
+                parts.append(f'<path d="M{"L".join(run)}" {style}/>')
+            run = []
+        return "".join(parts)
+
+    def _place_keys(self):
+        """Where each key of the legend is: (x, row). A row takes as many as fit."""
+        places, x, row = [], LEFT, 0
+        for label in self.series:
+            width = 24 + text_width(label, SMALL) + 8
+            if x > LEFT and x + width > LEFT + WIDTH:
+                x, row = LEFT, row + 1
+            places.append((x, row))
+            x += width
+        return places
+
+    def _x(self, epoch):
+        share = (epoch - self.first) / (self.last - self.first) if self.last > self.first else 0.5
+        return LEFT + WIDTH * (0.03 + 0.94 * share)
+
+    def _y(self, value):
+        return TOP + HEIGHT * (self.high - _clipped(value)) / (self.high - self.low)
+
+
+def _limits(series, limits):
+    """Lowest and highest value that a panel shows, with a little air, or lines at the ends hide behind the frame."""
+    if limits is None:
+        values = [_clipped(value) for one in series for value in one if math.isfinite(value)] or [0, 1]
+        limits = min(values), max(values)
+    low, high = map(float, limits)
+    if high - low <= max(1e-300, 1e-12 * abs(high)):  # equal but for rounding
+        air = 0.05 * abs(high) if abs(high) > 1e-300 else 0.5
+    else:
+        air = 0.03 * (high - low)
+    return low - air, high + air
+
+
+def _clipped(value):
+    """The value, or the largest of its sign of which sums do not overflow."""
+    return max(-1e300, min(1e300, value))
+
+
+def _ticks(low, high, whole=False):
+    """At most `TICKS` round numbers between two, as far apart as 1, 2 or 5 times a power of ten."""
+    if low == high:
+        return [low]
+    rough = (high - low) / TICKS
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
+    if whole:
+        step = max(1.0, step)
+    return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _text(x, y, text, anchor, size=SMALL, colour=INK):
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text {place} font-size="{size}" fill="{colour}">{escape(str(text))}</text>'

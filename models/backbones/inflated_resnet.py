@@ -9,6 +9,7 @@ from models.backbones.resnet3d import build_stage, channels_last_3d, put_channel
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 _BLOCKS = (3, 4, 6, 3)
+_WIDTH = 64
 # Frames, rows and columns that the original's pool averages: made for 8 frames of 224 pixels.
 _ORIGINAL_POOL = (8, 7, 7)
 
@@ -36,7 +37,7 @@ class InflatedResNet50(nn.Module):
             raise ValueError(f"pool {pool!r}: expected 7x7 or full")
         self.pool = self.settings = pool
         self.cnn = _Body()
-        self.classifier = nn.Linear(2048, num_outputs)
+        self.classifier = nn.Linear(self.channels[-1], num_outputs)
         put_channels_last(self)
 
     def forward(self, frames, count=None):
@@ -92,13 +93,13 @@ class _Body(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.conv1 = nn.Conv2d(3, _WIDTH, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(_WIDTH)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        channels = 64
+        channels = _WIDTH
         for i, blocks in enumerate(_BLOCKS):
-            width = 64 * 2**i
+            width = _WIDTH * 2**i
             stride = (1, 1, 1) if i == 0 else (1, 2, 2)
             self.add_module(f"layer{i + 1}", build_stage(channels, width, 4 * width, blocks, stride))
             channels = 4 * width

@@ -8,6 +8,7 @@ from models.backbones.resnet3d import build_stage, channels_last_3d, put_channel
 # Of the ActivityNet videos, on the scale 0..255; depth uses the first.
 MEAN = (114.7748, 107.7354, 99.475)
 _BLOCKS = (3, 4, 23, 3)
+_WIDTH = 64
 _GROUPS = 32
 
 
@@ -29,15 +30,15 @@ class ResNeXt101(nn.Module):
     def __init__(self, num_outputs, in_channels=3):
         super().__init__()
         self.conv1 = _stem(in_channels)
-        self.bn1 = nn.BatchNorm3d(64)
+        self.bn1 = nn.BatchNorm3d(_WIDTH)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool3d(3, stride=2, padding=1)
-        channels = 64
+        channels = _WIDTH
         for i, blocks in enumerate(_BLOCKS):
-            width, out_channels, stride = 128 * 2**i, 256 * 2**i, 1 if i == 0 else 2
+            width, out_channels, stride = 2 * _WIDTH * 2**i, 4 * _WIDTH * 2**i, 1 if i == 0 else 2
             self.add_module(f"layer{i + 1}", build_stage(channels, width, out_channels, blocks, stride, _GROUPS))
             channels = out_channels
-        self.fc = nn.Linear(2048, num_outputs)
+        self.fc = nn.Linear(self.channels[-1], num_outputs)
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv3d) and name != "conv1":
                 _he_normal(module.weight)
@@ -87,9 +88,9 @@ def subtract_mean(clips):
 
 def _stem(in_channels):
     size = {3: (3, 7, 7), 1: (7, 7, 7)}[in_channels]
-    conv = nn.Conv3d(in_channels, 64, size, stride=(1, 2, 2), padding=tuple(side // 2 for side in size), bias=False)
+    conv = nn.Conv3d(in_channels, _WIDTH, size, stride=(1, 2, 2), padding=tuple(side // 2 for side in size), bias=False)
     if in_channels == 1:
-        colour = torch.empty(64, 3, *size)
+        colour = torch.empty(_WIDTH, 3, *size)
         _he_normal(colour)
         conv.weight.data.copy_(colour.mean(dim=1, keepdim=True))
     return conv

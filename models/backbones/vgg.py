@@ -25,8 +25,8 @@ class VGG19Taps(nn.Module):
     def __init__(self, num_outputs):
         super().__init__()
         self.vgg = nn.ModuleList(_layers())
-        self.bn4 = nn.BatchNorm1d(512)
-        self.classifier = nn.Linear(512, num_outputs)
+        self.bn4 = nn.BatchNorm1d(self.channels[-1])
+        self.classifier = nn.Linear(self.channels[-1], num_outputs)
         # The layout in which the convolution kernels work; contiguous tensors are converted to it and back.
         self.vgg.to(memory_format=torch.channels_last)
 

@@ -1,9 +1,10 @@
-"""A found encoder-decoder as a picture: two chains, and which blocks of the second look at the first."""
+"""Pictures of an encoder-decoder: two chains of blocks, and which blocks of the second attend to the first."""
 
+from models.mmnas.architecture import Architecture
 from models.mmnas.operations import operation_class
 from util.graph_svg import Edge, Node, draw
 
-# Fill and outline, after the Okabe-Ito colours, which colour-blind readers can tell apart.
+# Fill and outline, after the Okabe-Ito colours, which colour-blind readers can distinguish.
 PALETTE = {
     "side": ("#ffffff", "#4a5058"),
     "self attention": ("#d6e8f5", "#0072b2"),
@@ -14,11 +15,11 @@ PALETTE = {
 ENCODED = "encoded"
 
 
-def architecture_svg(architecture, title=""):
+def architecture_svg(architecture: Architecture, title: str = "") -> str:
     """Draw an `Architecture`: the encoder's chain above the decoder's.
 
     Args:
-        architecture: What to draw; its operations are known.
+        architecture: What to draw. All of its operations must be known.
         title: Heading of the picture.
 
     Returns:
@@ -37,7 +38,7 @@ def architecture_svg(architecture, title=""):
     return draw(nodes, edges, PALETTE, groups=groups, title=title, legend=legend)
 
 
-def _chain(side, source, blocks, sink):
+def _chain(side: str, source: str, blocks: tuple, sink: str) -> tuple[list[Node], list[Edge]]:
     """Boxes and arrows of one side; a block of several operations has several boxes."""
     nodes, edges = [Node(f"{side}.in", source, "side", side)], []
     before = [f"{side}.in"]
@@ -53,7 +54,7 @@ def _chain(side, source, blocks, sink):
     return nodes, edges + [Edge(name, f"{side}.out") for name in before]
 
 
-def _kind(operation):
+def _kind(operation: str) -> str:
     kind = operation_class(operation)
     if kind.needs_relation:
         return "relation attention"
@@ -62,6 +63,6 @@ def _kind(operation):
     return "self attention" if operation.startswith("self_att") else "other operation"
 
 
-def _reads_words(name, blocks):
+def _reads_words(name: str, blocks: tuple) -> bool:
     block, _, member = name.removeprefix("dec.").partition(".")
     return block.isdigit() and operation_class(blocks[int(block)][int(member)]).reads_other

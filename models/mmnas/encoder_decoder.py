@@ -1,23 +1,29 @@
-"""The encoder-decoder of MMNas: chains of blocks, searched or fixed, in one class (specification section 1)."""
+"""The encoder-decoder of MMNas: two chains of blocks, searched or fixed, in one class.
+
+The encoder reads words x; the decoder reads regions y, and every one of its blocks may look at the encoder's final
+output (Yu et al., ACM MM 2020).
+"""
+
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
 
-from models.architectures import Architecture
-from models.mmnas.gated import GatedOperation
-from models.mmnas.operations import (
+from models.mmnas.architecture import Architecture
+from models.mmnas.operations import Operation, check_encoder, make_operation, operation_class
+from models.mmnas.space import (
     DECODER_CANDIDATES,
+    DECODER_START,
     ENCODER_CANDIDATES,
-    check_encoder,
-    make_operation,
-    operation_class,
+    ENCODER_START,
+    GatedOperation,
 )
+from search.choice import Choice
 from search.gates import SampledGates
+from search.relaxation import Relaxation
 
-START = 1.0
-# Families of the operations that an MCAN-like network repeats; the first family that has a candidate counts.
-ENCODER_START = (("self_att",), ("feed_forward",))
-DECODER_START = (("rel_self_att", "self_att"), ("guided_att",), ("feed_forward",))
+# A fixed operation by its name, or the names of candidates.
+Member = str | tuple[str, ...]
 
 
 class Block(nn.ModuleList):
@@ -26,10 +32,12 @@ class Block(nn.ModuleList):
     Args:
         members: Names of fixed operations, or tuples of candidates.
         hsize, dropout, relation_size: See `operations.Operation`.
-        key: Name of the block, the beginning of the keys of its choices.
+        key: Name of the block, which the keys of its choices begin with.
     """
 
-    def __init__(self, members, hsize, dropout, relation_size=64, key="block"):
+    def __init__(
+        self, members: Sequence[Member], hsize: int, dropout: float, relation_size: int = 64, key: str = "block"
+    ):
         sizes = (hsize, dropout, relation_size)
         super().__init__(
             make_operation(member, *sizes)
@@ -39,7 +47,7 @@ class Block(nn.ModuleList):
         )
         self.members = tuple(members)
 
-    def discretise(self, scores):
+    def discretise(self, scores: dict[str, torch.Tensor]) -> tuple[str, ...]:
         """Names of the operations, of gated ones the best candidate; ``scores`` as in `EncoderDecoder.discretise`."""
         return tuple(
             operation.names[int(scores[operation.choice.key].argmax())]
@@ -48,12 +56,19 @@ class Block(nn.ModuleList):
             for member, operation in zip(self.members, self, strict=True)
         )
 
-    def running(self):
+    def running(self) -> list[Operation]:
         """The operations that the next forward calls."""
         return [r for member in self for r in (member.running() if isinstance(member, GatedOperation) else [member])]
 
-    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
-        """Sum of the operations' outputs."""
+    def forward(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor | None = None,
+        x_mask: torch.Tensor | None = None,
+        y_mask: torch.Tensor | None = None,
+        relation: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Sum of the operations' outputs; arguments as in `operations.Operation`."""
         first, *others = [operation(x, y, x_mask, y_mask, relation) for operation in self]
         return sum(others, first)
 
@@ -70,10 +85,17 @@ class EncoderDecoder(nn.Module):
         relation_size: Width of relations between regions.
 
     Raises:
-        UserError: an operation is unknown, does not fit the width, or is in an encoder and needs the regions.
+        UserError: an operation is unknown, does not fit the width, or is in the encoder and needs regions.
     """
 
-    def __init__(self, enc, dec, hsize, dropout, relation_size=64):
+    def __init__(
+        self,
+        enc: Sequence[Sequence[Member]],
+        dec: Sequence[Sequence[Member]],
+        hsize: int,
+        dropout: float,
+        relation_size: int = 64,
+    ):
         super().__init__()
         self.hsize, self.relation_size = hsize, relation_size
         sizes = (hsize, dropout, relation_size)
@@ -87,128 +109,142 @@ class EncoderDecoder(nn.Module):
     @classmethod
     def searched(
         cls,
-        hsize,
-        dropout,
+        hsize: int,
+        dropout: float,
         *,
-        num_enc=12,
-        num_dec=18,
-        enc_candidates=ENCODER_CANDIDATES,
-        dec_candidates=DECODER_CANDIDATES,
-        start="mcan",
-        relation_size=64,
-    ):
+        num_enc: int = 12,
+        num_dec: int = 18,
+        enc_candidates: Iterable[str] = ENCODER_CANDIDATES,
+        dec_candidates: Iterable[str] = DECODER_CANDIDATES,
+        start: str = "mcan",
+        relation_size: int = 64,
+    ) -> "EncoderDecoder":
         """The supernet: one gated operation per block.
 
         Args:
             hsize, dropout, relation_size: See the class.
             num_enc, num_dec: Numbers of blocks.
             enc_candidates, dec_candidates: Names of the candidates.
-            start: Architecture parameters at the start: ``mcan`` prefers an MCAN-like network (+1, others -1;
-                specification section 2.1), ``uniform`` nothing (zeros).
+            start: Architecture parameters at the start. ``mcan`` prefers an MCAN-like network, as the original does
+                (+1, others -1); ``uniform`` prefers nothing (zeros).
+
+        Raises:
+            ValueError: ``start`` is neither.
         """
         enc, dec = [(tuple(enc_candidates),)] * num_enc, [(tuple(dec_candidates),)] * num_dec
         net = cls(enc, dec, hsize, dropout, relation_size)
         if start == "mcan":
-            _prefer(net.enc, ENCODER_START)
-            _prefer(net.dec, DECODER_START)
+            for blocks, prefixes in ((net.enc, ENCODER_START), (net.dec, DECODER_START)):
+                for number, block in enumerate(blocks):
+                    block[0].prefer(prefixes[number % len(prefixes)])
         elif start != "uniform":
             raise ValueError(f"the start {start!r} is neither mcan nor uniform")
         SampledGates().attach(net).decide()
         return net
 
     @classmethod
-    def fixed(cls, architecture, hsize, dropout, *, relation_size=64):
+    def fixed(
+        cls, architecture: Architecture, hsize: int, dropout: float, *, relation_size: int = 64
+    ) -> "EncoderDecoder":
         """The network of an `Architecture`."""
         return cls(architecture.enc, architecture.dec, hsize, dropout, relation_size)
 
-    def forward(self, x, y, x_mask=None, y_mask=None, relation=None):
+    def forward(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        x_mask: torch.Tensor | None = None,
+        y_mask: torch.Tensor | None = None,
+        relation: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode words and decode regions.
 
         Args:
-            x: Words, float (B, T, H) or packed (R, H).
-            y: Regions, float (B, N, H) or packed (R, H).
-            x_mask, y_mask: Boolean (B, 1, 1, L) or their `Rows`.
-            relation: `Relation` of the regions; needed if `uses_relation`.
+            x, y: Words float (B, T, H) and regions float (B, N, H).
+            x_mask, y_mask: bool (B, T) and (B, N), True = padding; or None.
+            relation: float (B, N, N, relation_size), relations between regions; needed if `uses_relation`.
 
         Returns:
-            x and y, like the inputs.
+            x and y, shaped like the inputs.
         """
         x = self.encode(x, x_mask)
         return x, self.decode(y, x, y_mask, x_mask, relation)
 
-    def encode(self, x, x_mask=None):
+    def encode(self, x: torch.Tensor, x_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Words after the encoder blocks; arguments and result as in `forward`."""
         for block in self.enc:
             x = block(x, x_mask=x_mask)
         return x
 
-    def decode(self, y, x, y_mask=None, x_mask=None, relation=None, blocks=slice(None)):
-        """Regions after the decoder ``blocks`` (a slice of them); ``x`` are encoded words, else as in `forward`."""
+    def decode(
+        self,
+        y: torch.Tensor,
+        x: torch.Tensor | None,
+        y_mask: torch.Tensor | None = None,
+        x_mask: torch.Tensor | None = None,
+        relation: torch.Tensor | None = None,
+        blocks: slice = slice(None),
+    ) -> torch.Tensor:
+        """Regions after the decoder blocks.
+
+        Args:
+            y, y_mask, x_mask, relation: As in `forward`.
+            x: Encoded words; None if none of ``blocks`` reads them.
+            blocks: Which decoder blocks.
+
+        Returns:
+            float (B, N, H).
+        """
         for block in list(self.dec)[blocks]:
             y = block(y, x, y_mask, x_mask, relation)
         return y
 
-    def blocks_without_words(self):
-        """How many decoder blocks come before the first that reads the words in the next forward."""
+    def blocks_without_words(self) -> int:
+        """How many decoder blocks come before the first that reads words in the next forward."""
         readers = [any(operation.reads_other for operation in block.running()) for block in self.dec]
         return [*readers, True].index(True)
 
-    def gated(self):
+    def gated(self) -> list[GatedOperation]:
         """The gated operations in the order of the blocks; none in a fixed network."""
         return [member for block in (*self.enc, *self.dec) for member in block if isinstance(member, GatedOperation)]
 
-    def running(self):
+    def running(self) -> list[Operation]:
         """The operations that the next forward calls."""
         return [operation for block in (*self.enc, *self.dec) for operation in block.running()]
 
-    def active(self):
-        """The operations that give the next forward's output: of several candidates the active one."""
+    def active(self) -> list[Operation]:
+        """The operations whose output the next forward returns: of several candidates the active one."""
         members = [member for block in (*self.enc, *self.dec) for member in block]
         return [member.running()[0] if isinstance(member, GatedOperation) else member for member in members]
 
-    def uses_relation(self):
-        """Whether an operation that runs next needs the relation of regions."""
+    def uses_relation(self) -> bool:
+        """Whether the next forward calls an operation that needs relations between regions."""
         return any(operation.needs_relation for operation in self.running())
 
-    def choices(self):
+    def choices(self) -> list[Choice]:
         """The choices in the order of the blocks; none in a fixed network."""
         return [gated.choice for gated in self.gated()]
 
-    def relax(self, relaxation):
-        """Combine candidates by a `search.relaxation.Relaxation`."""
+    def relax(self, relaxation: Relaxation) -> None:
+        """Combine candidates by ``relaxation`` from now on."""
         for gated in self.gated():
             gated.relaxation = relaxation
 
-    def discretise(self, scores):
-        """The `Architecture` of the best candidate of every block.
-
-        Args:
-            scores: See `search.choice.SearchSpace`.
-        """
+    def discretise(self, scores: dict[str, torch.Tensor]) -> Architecture:
+        """The `Architecture` of the best candidate of every block; for ``scores`` see `search.choice.SearchSpace`."""
         return Architecture(*(tuple(block.discretise(scores) for block in side) for side in (self.enc, self.dec)))
 
-    def probabilities(self):
+    def probabilities(self) -> dict[str, dict[str, dict[str, float]]]:
         """Of the candidates: "encoder" and "decoder" -> {block: {operation: probability}}; {} in a fixed network."""
-        found = {}
+        tables: dict[str, dict[str, dict[str, float]]] = {}
         for title, side in (("encoder", self.enc), ("decoder", self.dec)):
             for number, block in enumerate(side, start=1):
                 for member in block:
                     if isinstance(member, GatedOperation):
                         row = dict(zip(member.names, member.choice.probabilities().tolist(), strict=True))
-                        found.setdefault(title, {})[f"block {number}"] = row
-        return found
+                        tables.setdefault(title, {})[f"block {number}"] = row
+        return tables
 
 
-def _names(members):
+def _names(members: Sequence[Member]) -> list[str]:
     return [name for member in members for name in ([member] if isinstance(member, str) else member)]
-
-
-@torch.no_grad()
-def _prefer(blocks, families):
-    for number, block in enumerate(blocks):
-        wanted = [
-            name for family in families[number % len(families)] for name in block[0].names if name.startswith(family)
-        ]
-        if wanted:
-            block[0].alpha_prob.fill_(-START)
-            block[0].alpha_prob[block[0].names.index(wanted[0])] = START

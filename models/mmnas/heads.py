@@ -1,17 +1,17 @@
-"""What follows the encoder-decoder in each task of MMNas (specification section 3, item 7).
+"""What follows the encoder-decoder in each task of MMNas.
 
-Outputs are float32 also under autocast, and float64 in a float64 network.
+Outputs are float32, also under autocast, and float64 in a float64 network.
 """
 
+import torch
 from torch import nn
 
-from models.mmnas.layers import AttentionPooling, LayerNorm
-from models.mmnas.rows import FLOOR, Rows
+from models.mmnas.layers import MASK_VALUE, AttentionPooling, LayerNorm
 from util.dtypes import at_least_float32
 
 
 class PoolingHead(nn.Module):
-    """Both sides pooled by attention, added, normalised and projected.
+    """Pool both sides by attention, add, normalise and project.
 
     Args:
         hsize: H.
@@ -23,7 +23,7 @@ class PoolingHead(nn.Module):
 
     reads_padding = False
 
-    def __init__(self, hsize, dropout, outputs, pooled_width=None, **pooling):
+    def __init__(self, hsize: int, dropout: float, outputs: int, pooled_width: int | None = None, **pooling: int):
         super().__init__()
         width = pooled_width or 2 * hsize
         self.attflat_x = AttentionPooling(hsize, width, dropout, **pooling)
@@ -31,40 +31,64 @@ class PoolingHead(nn.Module):
         self.proj_norm = LayerNorm(width)
         self.proj = nn.Linear(width, outputs)
 
-    def forward(self, x, y, x_mask=None, y_mask=None):
+    def forward(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        x_mask: torch.Tensor | None = None,
+        y_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Project the sum of both sides.
 
         Args:
-            x, y: Words and regions, float (B, L, H) or packed (R, H).
-            x_mask, y_mask: Boolean (B, 1, 1, L), True = padding, or their `Rows`.
+            x, y: Words float (B, T, H) and regions float (B, N, H).
+            x_mask, y_mask: bool (B, T) and (B, N), True = padding; or None.
 
         Returns:
             float (B, outputs).
         """
         return self.proj(self.proj_norm(self.attflat_x(x, x_mask) + self.attflat_y(y, y_mask)))
 
-    def weights(self, x, y, x_mask=None, y_mask=None):
-        """What the poolings look at: weights of the words (B, T, G) and of the regions (B, N, G)."""
+    def weights(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        x_mask: torch.Tensor | None = None,
+        y_mask: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights that the poolings give words, float (B, T, G), and regions, float (B, N, G)."""
         return self.attflat_x.weights(x, x_mask), self.attflat_y.weights(y, y_mask)
 
 
 class AnswerHead(PoolingHead):
     """Visual question answering: logits of the answers, float32 (B, A)."""
 
-    def forward(self, x, y, x_mask=None, y_mask=None):
+    def forward(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        x_mask: torch.Tensor | None = None,
+        y_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         return at_least_float32(super().forward(x, y, x_mask, y_mask))
 
 
 class MatchingHead(PoolingHead):
-    """Image-text matching: the score of each pair, float32 (B,) in 0..1, the sigmoid taken."""
+    """Image-text matching: the score of each pair, float32 (B,) in 0..1, after the sigmoid."""
 
-    def __init__(self, hsize, dropout, pooled_width=None, **pooling):
+    def __init__(self, hsize: int, dropout: float, pooled_width: int | None = None, **pooling: int):
         super().__init__(hsize, dropout, 1, pooled_width, **pooling)
 
-    def forward(self, x, y, x_mask=None, y_mask=None):
+    def forward(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        x_mask: torch.Tensor | None = None,
+        y_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         return self.score(self.attflat_x(x, x_mask) + self.attflat_y(y, y_mask))
 
-    def score(self, pooled):
+    def score(self, pooled: torch.Tensor) -> torch.Tensor:
         """Scores float32 (B,) of pairs, from the sums (B, W) of their pooled words and regions."""
         return at_least_float32(self.proj(self.proj_norm(pooled)).squeeze(1)).sigmoid()
 
@@ -75,13 +99,21 @@ class GroundingHead(nn.Module):
     Args:
         hsize, dropout, pooled_width, pooling: See `PoolingHead`.
         scores_loss: ``kld`` makes the scores log probabilities, ``bce`` leaves them logits.
-        padded_regions: ``ignore`` gives padding a score of -1e9 before the softmax, and offsets of 0, so that
-            nothing depends on how far a batch is padded; ``score`` does as the original: padding is scored like any
-            region, and shares in the softmax over regions, so that batches need the official length. Where every
+        padded_regions: ``ignore`` gives padding a score of -1e9 before the softmax, and offsets of 0, so that the
+            result does not depend on how far a batch is padded. ``score`` does as the original: padding is scored like
+            any region and takes part in the softmax over regions, so that batches need the official length. If every
             image has that many regions, as in the official features, both are the same.
     """
 
-    def __init__(self, hsize, dropout, pooled_width=None, scores_loss="kld", padded_regions="ignore", **pooling):
+    def __init__(
+        self,
+        hsize: int,
+        dropout: float,
+        pooled_width: int | None = None,
+        scores_loss: str = "kld",
+        padded_regions: str = "ignore",
+        **pooling: int,
+    ):
         super().__init__()
         width = pooled_width or 2 * hsize
         self.scores_loss = scores_loss
@@ -92,19 +124,29 @@ class GroundingHead(nn.Module):
         self.proj_scores = nn.Linear(width, 1)
         self.proj_reg = nn.Linear(width, 4)
 
-    def forward(self, x, y, x_mask=None, y_mask=None):
+    def forward(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        x_mask: torch.Tensor | None = None,
+        y_mask: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Score and place every region.
 
         Args:
-            x, y, x_mask, y_mask: See `PoolingHead`; ``y`` is not packed if padding is scored.
+            x, y, x_mask, y_mask: See `PoolingHead`.
 
         Returns:
-            Scores (B, N) and offsets of the boxes (B, N, 4) as of `util.boxes.encode_boxes`, float32.
+            Scores float32 (B, N), and offsets of the boxes float32 (B, N, 4) as of `util.boxes.encode_boxes`.
         """
-        rows = Rows.of(y_mask)
-        both = self.proj_norm(self.attflat_x(x, x_mask)[:, None] + rows.pad(self.attfc_y(y)))
-        scores, offsets = map(at_least_float32, (self.proj_scores(both).squeeze(-1), self.proj_reg(both)))
-        if not self.reads_padding and rows.mask is not None:
-            padding = rows.mask[:, 0, 0]
-            scores, offsets = scores.masked_fill(padding, FLOOR), offsets.masked_fill(padding[..., None], 0.0)
+        return self.place(self.attflat_x(x, x_mask), self.attfc_y(y), y_mask)
+
+    def place(
+        self, words: torch.Tensor, regions: torch.Tensor, mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores and offsets as in `forward`, from pooled words (B, W) and projected regions (B, N, W)."""
+        both = self.proj_norm(words[:, None] + regions)
+        scores, offsets = at_least_float32(self.proj_scores(both).squeeze(-1)), at_least_float32(self.proj_reg(both))
+        if mask is not None and not self.reads_padding:
+            scores, offsets = scores.masked_fill(mask, MASK_VALUE), offsets.masked_fill(mask[..., None], 0.0)
         return scores.log_softmax(-1) if self.scores_loss == "kld" else scores, offsets

@@ -1,45 +1,55 @@
 """The whole network of MMNas: words and regions -> encoder-decoder -> head, for every task, searched or fixed.
 
-A batch is a dict of tensors: ``regions`` float16 or float32 (B, N, D); ``boxes`` float32 (B, N, 4), x1, y1, x2, y2 in
-pixels; ``counts`` int64 (B,), regions of each image, behind which the rows are padding; ``tokens`` int64 (B, T), 0 =
-padding; ``image_size`` float32 (B, 2), height and width in pixels. ``relations`` float32 (B, N, N, 4), if there, takes
-the place of what `box_relations` computes. N and T may be those of the batch's longest member wherever
-`MultimodalNet.needs_full_padding` is false.
+A batch is a dict of tensors:
+
+- ``regions`` float16 or float32 (B, N, D), features of the regions;
+- ``boxes`` float32 (B, N, 4), x1, y1, x2, y2 in pixels;
+- ``counts`` int64 (B,), number of regions of each image; what follows them is padding;
+- ``tokens`` int64 (B, T), 0 = padding;
+- ``image_size`` float32 (B, 2), height and width in pixels; needed only with box features;
+- ``relations`` float32 (B, N, N, 4), optional: used instead of `box_relations`.
+
+N and T may be those of the batch's longest member unless `MultimodalNet.needs_full_padding` is true.
+`fast_cpu.speed_up` makes a network that computes the same in less time.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from models.mmnas.architecture import Architecture
+from models.mmnas.encoder_decoder import EncoderDecoder
+from models.mmnas.published import rename_old_keys
 from models.mmnas.recurrent import run_lstm
-from models.mmnas.relations import (
-    BOX_FEATURES,
-    RELATION_FEATURES,
-    Relation,
-    box_features,
-    box_relations,
-    given_relations,
-)
-from models.mmnas.rows import Rows, padding_of
+from models.mmnas.regions import BOX_FEATURES, RELATION_FEATURES, box_features, box_relations, padding_mask
+from search.choice import Choice
 from search.derive import argmax
+from search.relaxation import Relaxation
+
+Batch = dict[str, torch.Tensor]
 
 
 class MultimodalNet(nn.Module):
-    """Word embedding and LSTM, projected regions, an encoder-decoder and a head (specification section 3).
+    """Word embedding and LSTM, projected regions, an encoder-decoder and a head (Yu et al., ACM MM 2020).
 
     Args:
-        backbone: `EncoderDecoder`; its ``hsize`` is the width H.
-        head: One of `heads`; called with words, regions and their `Rows`.
-        embedding: Word vectors float (V, E), copied and trained; or (V, E) for random ones.
+        encoder_decoder: `EncoderDecoder`; its ``hsize`` is the width H.
+        head: One of `heads`; it is called with words, regions, and the mask of each.
+        embedding: Word vectors float (V, E), copied and trained; or their sizes (V, E) for random ones.
         region_size: D.
         box_feature: Width of box features that are concatenated to the regions; 0, as published: none.
-        pack: Leave padding out of what is computed for each row, which changes no number; None: on a CPU, where
-            arithmetic is what costs. Off where an operation depends on padding.
     """
 
-    def __init__(self, backbone, head, embedding, region_size=2048, box_feature=0, pack=None):
+    def __init__(
+        self,
+        encoder_decoder: EncoderDecoder,
+        head: nn.Module,
+        embedding: torch.Tensor | tuple[int, int],
+        region_size: int = 2048,
+        box_feature: int = 0,
+    ):
         super().__init__()
-        width = backbone.hsize
+        width = encoder_decoder.hsize
         given = isinstance(embedding, torch.Tensor)
         self.embedding = nn.Embedding(*(embedding.shape if given else embedding))
         if given:
@@ -48,117 +58,119 @@ class MultimodalNet(nn.Module):
         self.lstm = nn.LSTM(self.embedding.embedding_dim, width, batch_first=True)
         self.box_linear = nn.Linear(BOX_FEATURES, box_feature) if box_feature else None
         self.region_linear = nn.Linear(region_size + box_feature, width)
-        self.relation_linear = nn.Linear(RELATION_FEATURES, backbone.relation_size)
-        # The originals hold it in every network; where nothing reads it, it is not to be trained.
-        self.relation_linear.requires_grad_(backbone.can_use_relation)
-        self.backbone = backbone
+        self.relation_linear = nn.Linear(RELATION_FEATURES, encoder_decoder.relation_size)
+        # The original has this layer in every network; it is not trained where no operation reads relations.
+        self.relation_linear.requires_grad_(encoder_decoder.can_use_relation)
+        self.encoder_decoder = encoder_decoder
         self.head = head
-        self.pack = pack
+        self.register_load_state_dict_pre_hook(rename_old_keys)
 
     @property
-    def needs_full_padding(self):
-        """Whether a candidate's results depend on the padded length, so that batches need the official one."""
-        return self.backbone.depends_on_padding
+    def needs_full_padding(self) -> bool:
+        """Whether some candidate's results depend on the padded length, so that batches need the official one."""
+        return self.encoder_decoder.depends_on_padding
 
-    def forward(self, batch):
-        """What the head makes of a batch dict: logits (B, A), scores and boxes, or matching scores (B,)."""
-        x, y, x_rows, y_rows = self.features(batch)
-        return self.head(x, y, x_rows, y_rows)
+    def forward(self, batch: Batch) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """What the head returns for a batch: logits (B, A), scores and offsets of regions, or matching scores (B,)."""
+        return self.head(*self.features(batch))
 
-    def pooling_weights(self, batch):
+    def pooling_weights(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights that a pooling head gives words (B, T, G) and regions (B, N, G); see `PoolingHead.weights`."""
         return self.head.weights(*self.features(batch))
 
-    def features(self, batch):
-        """Encoded words and decoded regions, float (B, L, H) or packed (R, H), and the `Rows` of each."""
-        x, x_rows = self.embed_words(batch["tokens"])
-        y, y_rows = self.embed_regions(batch)
-        relation = self.relation(batch, y_rows) if self.backbone.uses_relation() else None
-        x, y = self.backbone(x, y, x_rows, y_rows, relation)
-        return x, y, x_rows, y_rows
+    def features(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Encoded words float (B, T, H), decoded regions float (B, N, H), and their masks bool (B, T) and (B, N)."""
+        x, x_mask = self.embed_words(batch["tokens"])
+        y, y_mask, relation = self.embed_regions(batch)
+        x, y = self.encoder_decoder(x, y, x_mask, y_mask, relation)
+        return x, y, x_mask, y_mask
 
-    def embed_words(self, tokens):
-        """LSTM states of int64 (B, T) tokens, padding included as in the original, and their `Rows`."""
-        rows = self._rows(tokens == 0)
-        return rows.pack(run_lstm(self.lstm, self.embedding(tokens))), rows
+    def embed_words(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """LSTM states float (B, T, H) of int64 (B, T) tokens, and their mask bool (B, T).
 
-    def embed_regions(self, batch):
-        """Projected regions and their `Rows`; what lies beyond an image's ``counts`` is padding, whatever it holds."""
-        regions = batch["regions"]
-        rows = self._rows(padding_of(batch["counts"], regions.shape[1]), self.head.reads_padding)
-        features = rows.pack(regions).to(self.region_linear.weight.dtype)
-        if self.box_linear is not None:
-            boxes = rows.pack(box_features(batch["boxes"], batch["image_size"])).to(features.dtype)
-            features = torch.cat([features, self.box_linear(boxes).to(features.dtype)], dim=-1)
-        return self.region_linear(features), rows
+        As in the original the LSTM also reads the padding, which comes last and so changes no other state.
+        """
+        return run_lstm(self.lstm, self.embedding(tokens)), tokens == 0
 
-    def relation(self, batch, rows):
-        """Embedded relations between the kept regions, a `Relation` relation_size wide."""
-        pairs = rows.pairs()
+    def embed_regions(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Projected regions float (B, N, H), their mask bool (B, N), and `embed_relations` or None if nothing reads it.
+
+        The mask follows from ``counts``, whatever the features hold.
+        """
+        boxes = None if self.box_linear is None else box_features(batch["boxes"], batch["image_size"])
+        mask = padding_mask(batch["counts"], batch["regions"].shape[1])
+        relation = self.embed_relations(batch) if self.encoder_decoder.uses_relation() else None
+        return self.project_regions(batch["regions"], boxes), mask, relation
+
+    def project_regions(self, regions: torch.Tensor, boxes: torch.Tensor | None) -> torch.Tensor:
+        """(..., D) features, with (..., 5) box features if the network takes them -> (..., H)."""
+        features = regions.to(self.region_linear.weight.dtype)
+        if boxes is not None:
+            boxes = self.box_linear(boxes.to(features.dtype)).to(features.dtype)
+            features = torch.cat([features, boxes], dim=-1)
+        return self.region_linear(features)
+
+    def embed_relations(self, batch: Batch) -> torch.Tensor:
+        """Embedded relations between all regions, float (B, N, N, relation_size)."""
         if "relations" in batch:
-            values = given_relations(batch["relations"], pairs)
-        else:
-            values = box_relations(batch["boxes"], batch["counts"], pairs)
-        with torch.autocast(values.device.type, enabled=False):
-            values = values.to(self.relation_linear.weight.dtype)
-            return Relation(F.relu(self.relation_linear(values), inplace=True), pairs)
+            return self.project_relations(batch["relations"])
+        return self.project_relations(box_relations(batch["boxes"], batch["counts"]))
 
-    def _rows(self, padding, reads_padding=False):
-        kind = padding.device.type
-        pack = kind == "cpu" if self.pack is None else self.pack
-        pack = pack and not reads_padding and not self.needs_full_padding
-        return Rows(padding[:, None, None], pack)
+    def project_relations(self, relations: torch.Tensor) -> torch.Tensor:
+        """(..., 4) -> (..., relation_size), in the precision of the parameters also under autocast."""
+        with torch.autocast(relations.device.type, enabled=False):
+            return F.relu(self.relation_linear(relations.to(self.relation_linear.weight.dtype)), inplace=True)
 
-    def arch_parameters(self):
+    def arch_parameters(self) -> dict[str, nn.Parameter]:
         """Architecture parameters: name -> parameter, in the order of the blocks; empty in a fixed network."""
-        return {name: value for name, value in self.named_parameters() if name.endswith("alpha_prob")}
+        return {name: value for name, value in self.named_parameters() if name.endswith("alpha_logits")}
 
-    def weights(self):
-        """Parameters that weight steps train: all but the architecture's and those that no path reads."""
-        relation = () if self.backbone.can_use_relation else self.relation_linear.parameters()
+    def weights(self) -> list[nn.Parameter]:
+        """Parameters that weight steps train: all except the architecture's and those that no path reads."""
+        relation = () if self.encoder_decoder.can_use_relation else self.relation_linear.parameters()
         unread = {id(p) for p in relation}
         return [p for name, p in self.named_parameters() if ".alpha_" not in name and id(p) not in unread]
 
-    def path_weights(self):
+    def path_weights(self) -> list[nn.Parameter]:
         """Those of `weights` that the next forward's output depends on: of several candidates the active one's."""
-        active = self.backbone.active()
+        active = self.encoder_decoder.active()
         needed = {id(p) for operation in active for p in operation.parameters()}
         if any(operation.needs_relation for operation in active):
             needed |= {id(p) for p in self.relation_linear.parameters()}
-        optional = {id(p) for part in (self.backbone, self.relation_linear) for p in part.parameters()}
+        optional = {id(p) for part in (self.encoder_decoder, self.relation_linear) for p in part.parameters()}
         return [p for p in self.weights() if id(p) not in optional or id(p) in needed]
 
-    def uses_all_weights(self):
+    def uses_all_weights(self) -> bool:
         """Whether every parameter of `weights` takes part in every forward."""
-        return not self.backbone.gated()
+        return not self.encoder_decoder.gated()
 
-    def trainable_state(self):
-        """What resuming needs: everything."""
+    def trainable_state(self) -> "MultimodalNet":
+        """What a resumed run needs: the whole network."""
         return self
 
-    def choices(self):
+    def choices(self) -> list[Choice]:
         """The choices of the encoder-decoder, see `search.choice.SearchSpace`."""
-        return self.backbone.choices()
+        return self.encoder_decoder.choices()
 
-    def relax(self, relaxation):
+    def relax(self, relaxation: Relaxation) -> None:
         """See `search.choice.SearchSpace`."""
-        self.backbone.relax(relaxation)
+        self.encoder_decoder.relax(relaxation)
 
-    def discretise(self, scores):
+    def discretise(self, scores: dict[str, torch.Tensor]) -> Architecture:
         """The `Architecture` for scores of the candidates, see `search.choice.SearchSpace`."""
-        return self.backbone.discretise(scores)
+        return self.encoder_decoder.discretise(scores)
 
-    def genotype(self):
-        """The strongest candidate of every block, or the fixed operations, as an `Architecture`."""
+    def genotype(self) -> Architecture:
+        """The strongest candidate of every block, or the fixed operations."""
         return argmax(self)
 
-    def probabilities(self):
+    def probabilities(self) -> dict[str, dict[str, dict[str, float]]]:
         """Probabilities of the candidates: title -> {row name: {operation: probability}}."""
-        return self.backbone.probabilities()
+        return self.encoder_decoder.probabilities()
 
-    def count_parameters(self):
+    def count_parameters(self) -> dict[str, int]:
         """Numbers of weights by part."""
         sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in self.named_children()}
         architecture = sum(len(choice.candidates) for choice in self.choices())
-        sizes["backbone"] -= 2 * architecture
+        sizes["encoder_decoder"] -= 2 * architecture
         return {**sizes, "architecture": architecture}

@@ -1,25 +1,24 @@
-"""Operations of the MMNas search spaces (specification section 1.1), by name.
+"""Operations of the MMNas search spaces, by name (Yu et al., ACM MM 2020, and the table of the original code).
 
 An operation maps x (B, L, H) to the same shape; some also read the other side y (B, M, H). One of your own is a class
 derived from `Operation` in a module of yours; ``--enc_ops`` and ``--dec_ops`` take its name ``module:Class``, see
 ``docs/extend.md``. The original's ``relu`` and ``leakyrelu`` are missing: it cannot call them.
 """
 
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.mmnas.layers import FC, MLP, LayerNorm, MultiHeadAttention, dropout
-from models.mmnas.relations import Relation
-from models.mmnas.rows import Rows
+from models.mmnas.layers import FC, MLP, LayerNorm, MultiHeadAttention
 from util.cli import UserError
 from util.registry import Registry
 
-# The published candidates, in the order of the columns of the architecture parameters.
-ENCODER_CANDIDATES = ("self_att_64", "feed_forward")
-DECODER_CANDIDATES = ("self_att_64", "rel_self_att_64", "guided_att_64", "feed_forward")
+Tensor = torch.Tensor
+# A tensor that not every operation is given.
+Given = Tensor | None
 
 
 class Operation(nn.Module):
@@ -28,27 +27,31 @@ class Operation(nn.Module):
     Attributes:
         reads_other: It needs ``y``.
         needs_relation: It needs ``relation``.
-        depends_on_padding: Its result at kept positions depends on padded ones, so on the padded length.
+        depends_on_padding: Its result at real positions depends on padding, and so on the padded length.
     """
 
     reads_other = False
     needs_relation = False
     depends_on_padding = False
 
-    def __init__(self, hsize, dropout, relation_size=64, residual=True, norm=True):
+    def __init__(
+        self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
+    ):
         super().__init__()
 
-    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+    def forward(
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
+    ) -> Tensor:
         """Apply the operation.
 
         Args:
-            x: float (B, L, H), or (R, H) of packed `Rows`.
-            y: float (B, M, H), or (R, H) likewise: the other side.
-            x_mask, y_mask: Boolean (B, 1, 1, L), True = padding; `Rows`; or None.
-            relation: `Relation` of the positions of x, or its values (B, L, L, relation_size).
+            x: float (B, L, H).
+            y: float (B, M, H), the other side.
+            x_mask, y_mask: bool (B, L) and (B, M), True = padding; or None.
+            relation: float (B, L, L, relation_size), relations between the positions of ``x``.
 
         Returns:
-            Like ``x``.
+            float (B, L, H).
         """
         raise NotImplementedError
 
@@ -56,26 +59,32 @@ class Operation(nn.Module):
 class Identity(Operation):
     """x."""
 
-    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+    def forward(
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
+    ) -> Tensor:
         return x
 
 
 class Zero(Operation):
     """x * 0; NaN and infinity survive."""
 
-    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+    def forward(
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
+    ) -> Tensor:
         return x * 0.0
 
 
 class Gelu(Operation):
     """GELU in its tanh form."""
 
-    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+    def forward(
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
+    ) -> Tensor:
         return F.gelu(x, approximate="tanh")
 
 
 class Residual(Operation):
-    """LayerNorm(x + dropout(core)), of which residual and norm can be left out.
+    """LayerNorm(x + dropout(core)); the residual x and the norm can be left out.
 
     Args:
         hsize: H.
@@ -84,14 +93,16 @@ class Residual(Operation):
         residual, norm: Whether to add x and to normalise.
     """
 
-    def __init__(self, hsize, dropout, relation_size=64, residual=True, norm=True):
+    def __init__(
+        self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
+    ):
         super().__init__(hsize, dropout)
-        self.rate, self.residual = dropout, residual
+        self.dropout, self.residual = nn.Dropout(dropout), residual
         self.ln = LayerNorm(hsize) if norm else None
 
-    def finish(self, x, core):
-        """Dropout, residual and norm after the core."""
-        out = dropout(core, self.rate, self.training)
+    def finish(self, x: Tensor, core: Tensor) -> Tensor:
+        """Dropout, residual and norm after the core; float (B, L, H) each."""
+        out = self.dropout(core)
         if self.residual:
             out = x + out
         return out if self.ln is None else self.ln(out)
@@ -100,24 +111,35 @@ class Residual(Operation):
 class SelfAttention(Residual):
     """x attends to itself, in heads of ``head_width``, projected to ``expansion`` * H."""
 
-    def __init__(self, hsize, dropout, relation_size=64, residual=True, norm=True, head_width=64, expansion=1):
+    def __init__(
+        self,
+        hsize: int,
+        dropout: float,
+        relation_size: int = 64,
+        residual: bool = True,
+        norm: bool = True,
+        head_width: int = 64,
+        expansion: int = 1,
+    ):
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         size = relation_size if self.needs_relation else 0
         self.mhatt = MultiHeadAttention(hsize, expansion * hsize, head_width, dropout, size)
 
-    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
-        rows = Rows.of(x_mask)
-        return self.finish(x, self.mhatt(x, x, rows, rows))
+    def forward(
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
+    ) -> Tensor:
+        return self.finish(x, self.mhatt(x, x, x_mask))
 
 
 class RelationSelfAttention(SelfAttention):
-    """Self attention whose scores add the logarithm of a weight that the relation of the two positions gives."""
+    """Self attention that adds to each score the logarithm of a weight computed from the relation of the positions."""
 
     needs_relation = True
 
-    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
-        rows = Rows.of(x_mask)
-        return self.finish(x, self.mhatt(x, x, rows, rows, Relation.of(relation)))
+    def forward(
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
+    ) -> Tensor:
+        return self.finish(x, self.mhatt(x, x, x_mask, relation))
 
 
 class GuidedAttention(SelfAttention):
@@ -125,75 +147,101 @@ class GuidedAttention(SelfAttention):
 
     reads_other = True
 
-    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
-        return self.finish(x, self.mhatt(x, y, Rows.of(x_mask), Rows.of(y_mask)))
+    def forward(
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
+    ) -> Tensor:
+        return self.finish(x, self.mhatt(x, y, y_mask))
 
 
 class UnifiedAttention(SelfAttention):
-    """x attends to x and y. NOTE: like the original it does so to their padding too."""
+    """x attends to x and y, as in the original also to their padding."""
 
     reads_other = True
     depends_on_padding = True
 
-    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
-        return self.finish(x, self.mhatt(x, torch.cat([x, y], dim=1), Rows(), Rows()))
+    def forward(
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
+    ) -> Tensor:
+        return self.finish(x, self.mhatt(x, torch.cat([x, y], dim=1)))
 
 
 class FeedForward(Residual):
-    """Two linear layers with ReLU between, ``expansion`` * H wide."""
+    """Two linear layers with ReLU and dropout between, ``expansion`` * H wide."""
 
-    def __init__(self, hsize, dropout, relation_size=64, residual=True, norm=True, expansion=4):
+    def __init__(
+        self,
+        hsize: int,
+        dropout: float,
+        relation_size: int = 64,
+        residual: bool = True,
+        norm: bool = True,
+        expansion: int = 4,
+    ):
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.mlp = MLP(hsize, expansion * hsize, hsize, dropout)
 
-    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+    def forward(
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
+    ) -> Tensor:
         return self.finish(x, self.mlp(x))
 
 
 class DeepFeedForward(Residual):
-    """Three linear layers with ReLU between, 2 H wide."""
+    """Three linear layers with ReLU and dropout between, 2 H wide."""
 
-    def __init__(self, hsize, dropout, relation_size=64, residual=True, norm=True):
+    def __init__(
+        self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
+    ):
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.fc = FC(hsize, 2 * hsize, dropout)
         self.mlp = MLP(2 * hsize, 2 * hsize, hsize, dropout)
 
-    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+    def forward(
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
+    ) -> Tensor:
         return self.finish(x, self.mlp(self.fc(x)))
 
 
 class GatedUnit(nn.Module):
     """First half of a linear layer times the sigmoid of its second half."""
 
-    def __init__(self, width, out_width):
+    def __init__(self, width: int, out_width: int):
         super().__init__()
         self.linear = nn.Linear(width, 2 * out_width)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return F.glu(self.linear(x))
 
 
 class GatedLinear(Residual):
     """One gated linear unit."""
 
-    def __init__(self, hsize, dropout, relation_size=64, residual=True, norm=True):
+    def __init__(
+        self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
+    ):
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.unit = GatedUnit(hsize, hsize)
 
-    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+    def forward(
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
+    ) -> Tensor:
         return self.finish(x, self.unit(x))
 
 
 class DeepGatedLinear(Residual):
     """Two gated linear units, 2 H wide between them, with ReLU and dropout."""
 
-    def __init__(self, hsize, dropout, relation_size=64, residual=True, norm=True):
+    def __init__(
+        self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
+    ):
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.unit_0 = GatedUnit(hsize, 2 * hsize)
         self.unit_1 = GatedUnit(2 * hsize, hsize)
 
-    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
-        return self.finish(x, self.unit_1(dropout(F.relu(self.unit_0(x)), self.rate, self.training)))
+    def forward(
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
+    ) -> Tensor:
+        return self.finish(x, self.unit_1(self.dropout(F.relu(self.unit_0(x)))))
 
 
 class Convolution(Residual):
@@ -201,11 +249,21 @@ class Convolution(Residual):
 
     depends_on_padding = True
 
-    def __init__(self, hsize, dropout, relation_size=64, residual=True, norm=True, kernel=3):
+    def __init__(
+        self,
+        hsize: int,
+        dropout: float,
+        relation_size: int = 64,
+        residual: bool = True,
+        norm: bool = True,
+        kernel: int = 3,
+    ):
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.conv = _conv(hsize, kernel)
 
-    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+    def forward(
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
+    ) -> Tensor:
         return self.finish(x, self.conv(x.transpose(1, 2)).transpose(1, 2))
 
 
@@ -214,27 +272,37 @@ class SeparableConvolution(Residual):
 
     depends_on_padding = True
 
-    def __init__(self, hsize, dropout, relation_size=64, residual=True, norm=True, kernel=3):
+    def __init__(
+        self,
+        hsize: int,
+        dropout: float,
+        relation_size: int = 64,
+        residual: bool = True,
+        norm: bool = True,
+        kernel: int = 3,
+    ):
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.depthwise_conv = _conv(hsize, kernel, groups=hsize)
         self.pointwise_conv = _conv(hsize, 1)
 
-    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+    def forward(
+        self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
+    ) -> Tensor:
         return self.finish(x, self.pointwise_conv(self.depthwise_conv(x.transpose(1, 2))).transpose(1, 2))
 
 
-def _conv(width, kernel, groups=1):
+def _conv(width: int, kernel: int, groups: int = 1) -> nn.Conv1d:
     conv = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=groups)
     nn.init.kaiming_normal_(conv.weight)
     nn.init.zeros_(conv.bias)
     return conv
 
 
-def _attention(prefix, cls, widths):
+def _attention(prefix: str, cls: type[Operation], widths: Iterable[int]) -> dict[str, Callable[..., Operation]]:
     return {f"{prefix}_{width}": partial(cls, head_width=width) for width in widths}
 
 
-_OPERATIONS = {
+_OPERATIONS: dict[str, Callable[..., Operation]] = {
     "none": Zero,
     "skip_connect": Identity,
     "gelu": Gelu,
@@ -259,8 +327,10 @@ _OPERATIONS = {
 OPERATIONS = Registry("operation", _OPERATIONS, Operation)
 
 
-def make_operation(name, hsize, dropout, relation_size=64, residual=True, norm=True):
-    """Build the operation ``name``.
+def make_operation(
+    name: str, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
+) -> Operation:
+    """Build the operation ``name``; for the other arguments see `Residual`.
 
     Raises:
         UserError: there is no such operation, or its heads do not divide the width.
@@ -275,16 +345,16 @@ def make_operation(name, hsize, dropout, relation_size=64, residual=True, norm=T
         ) from None
 
 
-def operation_class(name):
-    """The class behind a name of `OPERATIONS`, for its flags."""
+def operation_class(name: str) -> type[Operation]:
+    """The class behind a name of `OPERATIONS`, for its attributes."""
     return getattr(OPERATIONS[name], "func", OPERATIONS[name])
 
 
-def check_encoder(names):
-    """Check that an encoder, which sees words alone, can hold the operations.
+def check_encoder(names: Iterable[str]) -> None:
+    """Check that the encoder, which sees words only, can hold the operations.
 
     Raises:
-        UserError: one needs the other side or the relation of regions.
+        UserError: one needs the other side or relations of regions.
     """
     for name in names:
         kind = operation_class(name)

@@ -1,15 +1,19 @@
-"""State dicts of the original MMNas code: its parameter names and ours, both ways.
+"""Parameter names of other code and ours: state dicts of the original, both ways, and of our version 0.1.0.
 
-Names differ in the path to an operation alone. Searched networks number their candidates in the original;
-ours name them, so the lists of candidates are needed.
+The original's names differ in the path to an operation and in the name of the logits. Searched networks number their
+candidates in the original; ours name them, so the lists of candidates are needed.
 """
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
-from models.mmnas.operations import DECODER_CANDIDATES, ENCODER_CANDIDATES
+from models.mmnas.space import DECODER_CANDIDATES, ENCODER_CANDIDATES
 from util.cli import UserError
+
+State = dict[str, torch.Tensor]
 
 _PARTS = {
     "embedding": "embedding",
@@ -23,17 +27,44 @@ _PARTS = {
     },
 }
 _PUBLISHED_BLOCK = re.compile(r"backnone\.cells_(enc|dec)\.0\.dag\.(\d+)\.(\d+)\.(?:candidate_ops\.(\d+)\.)?(.+)")
-_OUR_BLOCK = re.compile(r"backbone\.(enc|dec)\.(\d+)\.(\d+)\.(?:operations\.(\w+)\.)?(.+)")
+_OUR_BLOCK = re.compile(r"encoder_decoder\.(enc|dec)\.(\d+)\.(\d+)\.(?:operations\.(\w+)\.)?(.+)")
 # Projects relations of words, which no operation reads; searched networks of the original hold it all the same.
 _UNUSED = "linear_x_rel"
 _WORD_RELATION_FEATURES = 3
+# The original's name of the logits, and ours.
+_THEIR_LOGITS, _OUR_LOGITS = "alpha_prob", "alpha_logits"
 
 
-def from_published(state, enc_candidates=ENCODER_CANDIDATES, dec_candidates=DECODER_CANDIDATES):
+def current_keys(state: State) -> State:
+    """``state`` under the present names of a `MultimodalNet`, from those of our version 0.1.0 or the present ones."""
+    return {_current_key(key): value for key, value in state.items()}
+
+
+def rename_old_keys(module: torch.nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Apply `current_keys` to the part of ``state`` below ``prefix``: a ``load_state_dict`` pre-hook."""
+    for key in [key for key in state if key.startswith(prefix)]:
+        current = prefix + _current_key(key.removeprefix(prefix))
+        if current != key:
+            state[current] = state.pop(key)
+
+
+def _current_key(key: str) -> str:
+    if key.startswith("backbone."):
+        key = f"encoder_decoder.{key.removeprefix('backbone.')}"
+    if key.endswith(f".{_THEIR_LOGITS}"):
+        key = key.removesuffix(_THEIR_LOGITS) + _OUR_LOGITS
+    return key
+
+
+def from_published(
+    state: State,
+    enc_candidates: Sequence[str] = ENCODER_CANDIDATES,
+    dec_candidates: Sequence[str] = DECODER_CANDIDATES,
+) -> State:
     """Translate an original's state dict, fixed or searched, into that of a `MultimodalNet`.
 
     Args:
-        state: Name -> tensor; a ``module.`` prefix is taken off.
+        state: Name -> tensor; a ``module.`` prefix is removed.
         enc_candidates, dec_candidates: Names of the candidates in their order; only a searched network needs them.
 
     Raises:
@@ -44,7 +75,7 @@ def from_published(state, enc_candidates=ENCODER_CANDIDATES, dec_candidates=DECO
     return {_our_key(name, candidates): state[key] for key, name in names.items() if not name.startswith(f"{_UNUSED}.")}
 
 
-def _our_key(key, candidates):
+def _our_key(key: str, candidates: dict[str, Sequence[str]]) -> str:
     part, _, rest = key.partition(".")
     if part in _PARTS and rest:
         return f"{_PARTS[part]}.{rest}"
@@ -53,10 +84,14 @@ def _our_key(key, candidates):
         raise UserError(f"the state dict has the key {key!r}, which is not one of an original MMNas network")
     side, number, member, candidate, rest = block.groups()
     gate = f"operations.{candidates[side][int(candidate)]}." if candidate else ""
-    return f"backbone.{side}.{number}.{member}.{gate}{rest}"
+    return _current_key(f"encoder_decoder.{side}.{number}.{member}.{gate}{rest}")
 
 
-def to_published(state, enc_candidates=ENCODER_CANDIDATES, dec_candidates=DECODER_CANDIDATES):
+def to_published(
+    state: State,
+    enc_candidates: Sequence[str] = ENCODER_CANDIDATES,
+    dec_candidates: Sequence[str] = DECODER_CANDIDATES,
+) -> State:
     """Translate the state dict of a `MultimodalNet` into the original's names, ``module.`` prefix included.
 
     A searched network for questions or matching gets the unused weights that the original expects, as zeros.
@@ -66,19 +101,20 @@ def to_published(state, enc_candidates=ENCODER_CANDIDATES, dec_candidates=DECODE
         enc_candidates, dec_candidates: As in `from_published`.
     """
     candidates = {"enc": list(enc_candidates), "dec": list(dec_candidates)}
-    found = {"module." + _their_key(key, candidates): value for key, value in state.items()}
-    searched = any(key.endswith("alpha_prob") for key in state)
+    translated = {"module." + _their_key(key, candidates): value for key, value in state.items()}
+    searched = any(key.endswith(_OUR_LOGITS) for key in state)
     if searched and "head.attflat_y.linear_merge.weight" in state:
         bias = state["relation_linear.bias"]
-        found[f"module.{_UNUSED}.weight"] = torch.zeros(len(bias), _WORD_RELATION_FEATURES)
-        found[f"module.{_UNUSED}.bias"] = torch.zeros(len(bias))
-    return found
+        translated[f"module.{_UNUSED}.weight"] = torch.zeros(len(bias), _WORD_RELATION_FEATURES)
+        translated[f"module.{_UNUSED}.bias"] = torch.zeros(len(bias))
+    return translated
 
 
-def _their_key(key, candidates):
+def _their_key(key: str, candidates: dict[str, Sequence[str]]) -> str:
     for theirs, ours in _PARTS.items():
         if key.startswith(f"{ours}."):
             return theirs + key[len(ours) :]
     side, number, member, name, rest = _OUR_BLOCK.fullmatch(key).groups()
+    rest = _THEIR_LOGITS if rest == _OUR_LOGITS else rest
     gate = f"candidate_ops.{candidates[side].index(name)}." if name else ""
     return f"backnone.cells_{side}.0.dag.{number}.{member}.{gate}{rest}"

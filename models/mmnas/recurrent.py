@@ -1,4 +1,4 @@
-"""The LSTM that reads the words, in a precision that the device can compute it in."""
+"""The LSTM that reads the words, in a precision that the device supports."""
 
 import functools
 
@@ -7,20 +7,20 @@ from torch import nn
 
 
 @functools.cache
-def lstm_runs(device_type, dtype):
-    """Whether torch has an LSTM of ``dtype`` on this machine, found by running a tiny one forward and backward.
+def lstm_runs(device_type: str, dtype: torch.dtype) -> bool:
+    """Whether torch has an LSTM of ``dtype`` on this machine; a tiny one is run forward and backward to find out.
 
-    Not every processor has it: without AVX-512, for example, there is no bfloat16 LSTM, although every other layer
-    that we use runs in bfloat16 there.
+    Not every processor can: without AVX-512, for example, there is no bfloat16 LSTM, although every other layer of the
+    network runs in bfloat16 there.
 
     Args:
         device_type: ``cpu``, ``cuda``, ...
         dtype: Type that autocast would compute it in.
 
     Returns:
-        bool; the probe runs once per process. It draws no random numbers that anyone else would have drawn.
+        bool. The probe runs once per process and leaves the random state as it was.
     """
-    # A surrounding autocast, no_grad or frozen random state must not change the answer, nor be changed by it.
+    # The caller's autocast, no_grad and random state must neither change the answer nor be changed by it.
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         lstm = nn.LSTM(2, 2, batch_first=True).to(device_type)
         try:
@@ -34,10 +34,10 @@ def lstm_runs(device_type, dtype):
     return True
 
 
-def run_lstm(lstm, x):
+def run_lstm(lstm: nn.LSTM, x: torch.Tensor) -> torch.Tensor:
     """Outputs of ``lstm`` for ``x``, float (B, T, E) -> (B, T, H).
 
-    Under autocast they have its type, or the type of the weights where the machine has no such LSTM (`lstm_runs`).
+    Under autocast their type is autocast's, or that of the weights if the machine has no such LSTM (`lstm_runs`).
     """
     kind = x.device.type
     if torch.is_autocast_enabled(kind) and not lstm_runs(kind, torch.get_autocast_dtype(kind)):

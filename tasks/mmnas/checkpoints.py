@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 
 from engine.arguments import read_arguments
-from models.architectures import Architecture, check_architecture
+from models.mmnas.architecture import Architecture, check_architecture
 from models.mmnas.operations import operation_class
-from models.mmnas.published import from_published
+from models.mmnas.published import current_keys, from_published
 from tasks.mmnas.networks import WORD_SIZE, find_architecture
 from util.checkpoint import load_checkpoint, load_weights
 from util.cli import UserError
@@ -68,7 +68,7 @@ def _checkpoint(task, args, path, content):
         raise UserError(
             f"--ARCH_PATH {args.ARCH_PATH} is not the architecture of {path}, {architecture}; leave the flag out"
         )
-    return Checkpoint(content["net"], architecture, content["arguments"], content["tables"], path)
+    return Checkpoint(current_keys(content["net"]), architecture, content["arguments"], content["tables"], path)
 
 
 def _check_task(task, path, content):

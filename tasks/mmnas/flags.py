@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from engine import arguments
-from models.architectures import read_architecture
+from models.mmnas.architecture import read_architecture
 from search.strategies import add_strategy_flags
 from tasks.mmnas.checkpoints import DATA, arguments_of
 from util.cli import UserError

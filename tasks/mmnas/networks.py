@@ -11,11 +11,13 @@ from datasets.text.word_vectors import AUTO, LINK, NONE, ORIGINAL, find_word_vec
 from engine.arguments import run_folder_of
 from engine.training import Evaluation
 from engine.updates import Precision
-from models.architectures import add_epoch, load_architecture, random_architecture, repeated
+from models.mmnas import fast_cpu
+from models.mmnas.architecture import add_epoch, load_architecture, random_architecture, repeated
 from models.mmnas.encoder_decoder import EncoderDecoder
 from models.mmnas.net import MultimodalNet
-from models.mmnas.operations import DECODER_CANDIDATES, ENCODER_CANDIDATES, OPERATIONS
+from models.mmnas.operations import OPERATIONS
 from models.mmnas.recurrent import lstm_runs
+from models.mmnas.space import DECODER_CANDIDATES, ENCODER_CANDIDATES
 from search.monitor import save_architecture
 from tasks.mmnas.data import build_loaders
 from util.checkpoint import load_checkpoint
@@ -66,7 +68,9 @@ def build_net(args, architecture, head, metadata, trained, kind=MultimodalNet):
     words = Vocabulary.from_dict(metadata["vocabulary"]).words
     size = getattr(args, "word_size", WORD_SIZE) if trained else _resumed_word_size(args)
     embedding = (len(words), size) if size else _word_vectors(args.word_vectors, words)
-    return kind(build_encoder_decoder(args, architecture), head, embedding, metadata["feature_size"])
+    net = kind(build_encoder_decoder(args, architecture), head, embedding, metadata["feature_size"])
+    # The compiler fuses operations by itself, and cannot look into the hand-written ones.
+    return net if getattr(args, "compile", False) else fast_cpu.speed_up(net)
 
 
 def _word_vectors(source, words):
@@ -152,8 +156,6 @@ def scorer(args, run, data, precision, title, loss, metric):
 
 def compiled(net, parallel):
     """What an `OptimizerStep` wraps a network in to run it compiled (``--compile``), within ``parallel`` if any."""
-    # Which rows are padding is data: leaving them out would cut the graph in pieces.
-    net.pack = False
     # torch does not compile an LSTM. (Importing its compiler takes seconds, so it is left to those who compile.)
     net.embed_words = torch.compiler.disable(net.embed_words)
 

@@ -188,22 +188,18 @@ def test_an_interrupted_demo_is_made_again(made, tmp_path, monkeypatch):
         run_demo(tmp_path / "out", "--clips_per_subject", "1", "--size", "16", "16")
     assert "complete" not in json.loads((tmp_path / "out/raw/about.json").read_text())
     monkeypatch.undo()
-    run_demo(tmp_path / "out", "--clips_per_subject", "1", "--size", "16", "16")
-    assert len(open_ego(tmp_path / "out/dataset", "train+dev")) == 40
-
-
-def test_script_prints_what_comes_next(tmp_path):
+    # Now as a script, which says what comes next.
     options = ["--clips_per_subject", "1", "--size", "16", "16", "--workers", "2"]
     done = subprocess.run(
-        [sys.executable, SCRIPT, "ego", "--out", "made", *options], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, SCRIPT, "ego", "--out", "out", *options], cwd=tmp_path, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("wrote made/raw: synthetic ")
+    assert lines[0].startswith("wrote out/raw: synthetic ")
     assert "training 30 clips" in lines
-    flags = "--datadir made/dataset --num_outputs 8 --sample_size 32 --backbone_weights random"
+    flags = "--datadir out/dataset --num_outputs 8 --sample_size 32 --backbone_weights random"
     assert lines[-1] == f"next: python main_darts_searchable_ego.py {flags}"
-    assert len(open_ego(tmp_path / "made/dataset", "test")) == 10
+    assert [len(open_ego(tmp_path / "out/dataset", split)) for split in ("train+dev", "test")] == [40, 10]
 
 
 def test_help_does_not_wait_for_heavy_modules():

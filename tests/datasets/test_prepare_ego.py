@@ -292,6 +292,7 @@ def kill_when_growing(command, journal):
     return killed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 def test_a_killed_run_goes_on_where_it_stopped(raw, tmp_path):
     clips = [(f"Subject03/Scene1/Color/rgb1_{i}", "training", "wave", 1 + i % 20, FRAMES - i % 10) for i in range(150)]

@@ -1,19 +1,18 @@
 """Processes for GPUs: the list of --GPU within a scheduler's mask, an interrupt, and a process that is killed."""
 
+import functools
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
+import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 from torch.multiprocessing import ProcessExitedException
 
 from engine.launch import _wait, choose_gpus, launch
-from util.cli import UserError
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.processes import start
+from util.cli import UserError, run_cli
 
 
 @pytest.mark.parametrize(
@@ -64,34 +63,35 @@ def test_the_mask_stays_as_it_is_on_a_cpu(monkeypatch):
     assert launch(None, [], "1", "cpu") is False and os.environ["CUDA_VISIBLE_DEVICES"] == "4,5"
 
 
-# A script that --GPU '0, 1' starts twice; it says when a process works, and then waits.
-SCRIPT = """
-import sys, time
-sys.path.insert(0, {root!r})
-from engine.launch import launch
-from util.cli import run_cli
-
 def main(argv=None):
+    """What --GPU '0, 1' starts twice; it says when a process works, and then waits."""
     if not launch(__name__, argv, "0, 1", "cpu"):
         print("working", flush=True)
         time.sleep(120)
 
-if __name__ == "__main__":
+
+def lead_and_main():
+    """`main` as the first process of a group of its own, as a terminal starts a command."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.pop("RANK", None)
+    # Not spawned, which would import torch in each.
+    torch.multiprocessing.spawn = functools.partial(torch.multiprocessing.start_processes, start_method="fork")
     run_cli(main)
-"""
 
 
 def test_an_interrupt_is_told_once(tmp_path):
     """A terminal sends it to every process of the group."""
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(root=str(ROOT)))
-    environment = {name: value for name, value in os.environ.items() if name != "RANK"}
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
-    with subprocess.Popen([sys.executable, str(script)], start_new_session=True, **options) as process:
-        assert [process.stdout.readline() for _ in range(2)] == ["working\n"] * 2
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and errors.strip() == "interrupted; what was saved so far is kept"
+    log = tmp_path / "log.txt"
+    log.touch()
+    process = start(lead_and_main, log=log)
+    end = time.monotonic() + 60
+    while log.read_text().count("working\n") < 2 and process.is_alive() and time.monotonic() < end:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode == 130
+    assert log.read_text().split("\n", 2)[2].strip() == "interrupted; what was saved so far is kept"
 
 
 class Process:

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from models.architectures import (
+from models.genotypes import load_genotype
+from models.mmnas.architecture import (
     Architecture,
     add_epoch,
     check_architecture,
@@ -14,7 +15,6 @@ from models.architectures import (
     random_architecture,
     repeated,
 )
-from models.genotypes import load_genotype
 from tests.mmnas_golden import ARCHITECTURES, Golden
 from tests.util.test_graph_svg import Picture
 from util.cli import UserError

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models.architectures import Architecture
+from models.mmnas.architecture import Architecture
 from models.mmnas.encoder_decoder import EncoderDecoder
-from models.mmnas.grounding_loss import GroundingLoss, grounding_targets
 from models.mmnas.heads import GroundingHead
 from models.mmnas.layers import LayerNorm
+from models.mmnas.losses import GroundingLoss, grounding_targets
 from models.mmnas.net import MultimodalNet
-from tests.mmnas_golden import Golden, generator
+from tests.mmnas_golden import WAYS, Golden, generator, sped_up
 from util.boxes import STDS
 
 GOLDEN = Golden("vgd_targets")
@@ -93,9 +93,9 @@ def test_numbers_are_those_of_all_ranks(monkeypatch):
     shares, total = ((slice(0, 2), batch_of(0, 2)), (slice(2, 3), batch_of(3))), 0.0
     sums = []
     for _, batch in shares:
-        monkeypatch.setattr("models.mmnas.grounding_loss.sum_over_ranks", lambda own: sums.append(own) or own)
+        monkeypatch.setattr("models.mmnas.losses.sum_over_ranks", lambda own: sums.append(own) or own)
         loss.prepare(batch)
-    monkeypatch.setattr("models.mmnas.grounding_loss.sum_over_ranks", lambda own: sum(sums))
+    monkeypatch.setattr("models.mmnas.losses.sum_over_ranks", lambda own: sum(sums))
     for rows, batch in shares:
         own = loss(tuple(one[rows] for one in outputs), loss.prepare(batch))
         total += float(own) * len(batch["label"]) / 3
@@ -134,7 +134,7 @@ def test_padding_changes_no_loss():
     x, y = torch.randn(1, 3, 32), torch.randn(1, 40, 32)
     values = {}
     for length in (40, 100):
-        padded, mask = F.pad(y, (0, 0, 0, length - 40)), torch.arange(length)[None, None, None] >= 40
+        padded, mask = F.pad(y, (0, 0, 0, length - 40)), torch.arange(length)[None] >= 40
         for scores_loss in ("kld", "bce"):
             head.scores_loss, loss = scores_loss, GroundingLoss(scores_loss)
             batch, outputs = batch_of(2, length=length), head(x, padded, None, mask)
@@ -150,7 +150,7 @@ def test_padding_counts_where_it_is_scored_as_in_the_original():
     ignoring = GroundingHead(32, 0.0).eval()
     ignoring.load_state_dict(head.state_dict())
     assert head.reads_padding and not ignoring.reads_padding and isinstance(head.proj_norm, LayerNorm)
-    x, y, mask = torch.randn(2, 3, 32), torch.randn(2, 5, 32), torch.tensor([[[[False] * 3 + [True] * 2]]] * 2)
+    x, y, mask = torch.randn(2, 3, 32), torch.randn(2, 5, 32), torch.tensor([[False] * 3 + [True] * 2] * 2)
     scored, ignored = head(x, y, None, mask)[0], ignoring(x, y, None, mask)[0]
     torch.testing.assert_close(scored.exp().sum(1), torch.ones(2))
     torch.testing.assert_close(ignored[:, :3].exp().sum(1), torch.ones(2))
@@ -170,13 +170,13 @@ def test_offsets_are_in_deviations():
 
 
 @pytest.mark.parametrize("scores_loss", ["kld", "bce"])
-@pytest.mark.parametrize("pack", [False, True])
-def test_a_positive_region_whose_features_are_zeros(scores_loss, pack):
+@pytest.mark.parametrize("way", WAYS)
+def test_a_positive_region_whose_features_are_zeros(scores_loss, way):
     """Network, relations, targets and loss go by one mask: the loss is that of any other region."""
     torch.manual_seed(0)
-    backbone = EncoderDecoder.fixed(Architecture((("self_att_16",),), (("rel_self_att_16",),)), 32, 0.0)
+    encoder_decoder = EncoderDecoder.fixed(Architecture((("self_att_16",),), (("rel_self_att_16",),)), 32, 0.0)
     head = GroundingHead(32, 0.0, scores_loss=scores_loss, hidden=8)
-    net = MultimodalNet(backbone, head, (11, 6), region_size=9, pack=pack)
+    net = sped_up(MultimodalNet(encoder_decoder, head, (11, 6), region_size=9), way)
     boxes = torch.tensor([[[0.0, 0, 9, 9], [20, 20, 49, 49], [0, 0, 0, 0]]])
     regions = torch.rand(1, 3, 9).masked_fill(torch.tensor([False, True, True])[None, :, None], 0.0)
     batch = {"regions": regions, "boxes": boxes, "counts": torch.tensor([2]), "tokens": torch.tensor([[3, 4]])}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.mmnas.matching_loss import MatchingLoss
+from models.mmnas.losses import MatchingLoss
 from tests.mmnas_golden import Golden, generator
 
 

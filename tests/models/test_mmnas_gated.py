@@ -5,10 +5,9 @@ import math
 import pytest
 import torch
 
-from models.architectures import Architecture
+from models.mmnas.architecture import Architecture
 from models.mmnas.encoder_decoder import EncoderDecoder
-from models.mmnas.gated import GatedOperation
-from models.mmnas.operations import DECODER_CANDIDATES, ENCODER_CANDIDATES
+from models.mmnas.space import DECODER_CANDIDATES, ENCODER_CANDIDATES, GatedOperation
 from search.derive import argmax
 from search.gates import SampledGates
 from tests.paths import active_of, draw, gates_of, set_path
@@ -22,7 +21,7 @@ def gated(names=NAMES, alphas=None):
     torch.manual_seed(0)
     operation = GatedOperation(names, 32, 0.0)
     if alphas is not None:
-        operation.alpha_prob.data = torch.tensor(alphas)
+        operation.alpha_logits.data = torch.tensor(alphas)
     return operation
 
 
@@ -77,7 +76,7 @@ def test_gate_gradients_are_those_of_the_weighted_sum(mode, inactive):
         assert (weight.grad is None) == (gradient is None)
         if gradient is not None:
             torch.testing.assert_close(weight.grad, gradient)
-    assert operation.alpha_prob.grad is None
+    assert operation.alpha_logits.grad is None
 
 
 @pytest.mark.parametrize(("mode", "inactive"), [("full", ()), ("two", (3,))])
@@ -88,12 +87,12 @@ def test_alpha_gradient_is_that_of_gates_drawn_from_a_softmax(mode, inactive):
     gates = torch.tensor([2.0, -3.0, 0.5, 4.0])
     operation.alpha_gate.grad = gates.clone()
     involved = sorted([1, *operation.choice.running()[1:]])
-    alphas = operation.alpha_prob.detach().clone().requires_grad_()
+    alphas = operation.alpha_logits.detach().clone().requires_grad_()
     (alphas[involved].softmax(0) * gates[involved]).sum().backward()
     gates_of(operation.choice).finish_backward()
-    torch.testing.assert_close(operation.alpha_prob.grad, alphas.grad)
+    torch.testing.assert_close(operation.alpha_logits.grad, alphas.grad)
     gates_of(operation.choice).finish_backward()
-    torch.testing.assert_close(operation.alpha_prob.grad, 2 * alphas.grad)
+    torch.testing.assert_close(operation.alpha_logits.grad, 2 * alphas.grad)
 
 
 def test_alpha_gradient_needs_gate_gradients():
@@ -107,7 +106,7 @@ def test_rescale_keeps_the_others_probabilities():
     set_path(operation.choice, "two", 1, (3,))
     operation.alpha_gate.grad = torch.ones(4)
     gates.finish_backward()
-    operation.alpha_prob.data[[1, 3]] += torch.tensor([0.4, -0.2])
+    operation.alpha_logits.data[[1, 3]] += torch.tensor([0.4, -0.2])
     gates.finish_step()
     after = operation.choice.probabilities()
     torch.testing.assert_close(after[[0, 2]], before[[0, 2]])
@@ -121,9 +120,9 @@ def test_full_needs_no_rescale():
     set_path(operation.choice, "full", 1)
     operation.alpha_gate.grad, gates = torch.ones(4), gates_of(operation.choice)
     gates.finish_backward()
-    operation.alpha_prob.data += 1.0
+    operation.alpha_logits.data += 1.0
     gates.finish_step()
-    torch.testing.assert_close(operation.alpha_prob.data, torch.tensor([1.3, 0.0, 1.8, 1.1]))
+    torch.testing.assert_close(operation.alpha_logits.data, torch.tensor([1.3, 0.0, 1.8, 1.1]))
 
 
 class TestSampling:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.mmnas.layers import AttentionPooling, LayerNorm, dropout
+from models.mmnas import fast_cpu
+from models.mmnas.fast_cpu import PaddedSide, PairValues, dropout
+from models.mmnas.layers import AttentionPooling, LayerNorm
 from models.mmnas.operations import OPERATIONS, check_encoder, make_operation, operation_class
-from models.mmnas.relations import Relation
-from models.mmnas.rows import Rows
 from tests.mmnas_golden import Golden, filled, generator
 from util.cli import UserError
 
@@ -21,12 +21,17 @@ def inputs(width):
     g = generator(OPS.spec["seed"])
     shapes = {"x": (2, 9, width), "y": (2, 7, width), "relation": (2, 9, 9, 64)}
     made = {name: torch.from_numpy(g.standard_normal(shape).astype(np.float32)) for name, shape in shapes.items()}
-    x_mask, y_mask = torch.zeros(2, 1, 1, 9, dtype=torch.bool), torch.zeros(2, 1, 1, 7, dtype=torch.bool)
-    x_mask[1, ..., 5:] = y_mask[1, ..., 3:] = True
+    x_mask, y_mask = torch.zeros(2, 9, dtype=torch.bool), torch.zeros(2, 7, dtype=torch.bool)
+    x_mask[1, 5:] = y_mask[1, 3:] = True
     return {**made, "x_mask": x_mask, "y_mask": y_mask}
 
 
-def made(key):
+def sped_up(module, way):
+    """``module``, plain or fast."""
+    return module if way == "plain" else fast_cpu.speed_up(module)
+
+
+def made(key, way="plain"):
     """The operation of a fixture entry such as ``self_att_64.norm0.res1``, filled."""
     name, *variants = key.split(".")
     width = 256 if "H256" in variants else 128
@@ -34,12 +39,13 @@ def made(key):
     operation = make_operation(name, width, 0.1, **flags).eval()
     entries = [[k, list(v.shape)] for k, v in operation.state_dict().items()]
     operation.load_state_dict(filled(entries))
-    return operation, width
+    return sped_up(operation, way), width
 
 
+@pytest.mark.parametrize("way", ["plain", "fast"])
 @pytest.mark.parametrize("key", WITH_OUTPUT)
-def test_output(key):
-    operation, width = made(key)
+def test_output(key, way):
+    operation, width = made(key, way)
     given, entry = inputs(width), OPS.spec["ops"][key]
     if "state_dict" in entry:
         own = {name: list(value.shape) for name, value in operation.state_dict().items()}
@@ -53,9 +59,10 @@ def test_output(key):
     assert torch.equal(given["x"], before)
 
 
+@pytest.mark.parametrize("way", ["plain", "fast"])
 @pytest.mark.parametrize("name", OPS.spec["op_grads"])
-def test_gradients(name):
-    operation, width = made(name)
+def test_gradients(name, way):
+    operation, width = made(name, way)
     given, entry = inputs(width), OPS.spec["op_grads"][name]
     for key in ("x", "y", "relation"):
         given[key].requires_grad_()
@@ -76,19 +83,21 @@ def test_registry_is_the_callable_part_of_the_originals_table():
     assert set(OPERATIONS) == table - UNCALLABLE
 
 
-def test_layer_norm():
-    norm = LayerNorm(128)
+@pytest.mark.parametrize("way", ["plain", "fast"])
+def test_layer_norm(way):
+    norm = sped_up(LayerNorm(128), way)
     norm.load_state_dict(filled(OPS.spec["layernorm"]["state_dict"]))
     OPS.assert_output("layernorm", norm(inputs(128)["x"]))
     OPS.assert_output("layernorm_const", norm(torch.ones(1, 2, 128)))
 
 
+@pytest.mark.parametrize("way", ["plain", "fast"])
 @pytest.mark.parametrize("scale", [0.0, 1e-7, 1e-6, 1e-3, 1e3])
-def test_layer_norm_adds_its_epsilon_to_the_deviation(scale):
+def test_layer_norm_adds_its_epsilon_to_the_deviation(scale, way):
     """Values and gradients; the definition in float64 by autograd."""
     g = torch.Generator().manual_seed(0)
     x, a, b, weights = scale * torch.randn(4, 32, generator=g), *torch.randn(3, 4, 32, generator=g)
-    norm = LayerNorm(32)
+    norm = sped_up(LayerNorm(32), way)
     norm.load_state_dict({"a_2": a[0], "b_2": b[0]})
     inputs = [x.clone().requires_grad_(), norm.a_2, norm.b_2]
     out = norm(inputs[0])
@@ -103,9 +112,11 @@ def test_layer_norm_adds_its_epsilon_to_the_deviation(scale):
         torch.testing.assert_close(value.double(), exact_value, rtol=1e-4, atol=1e-5 * exact_value.abs().max().item())
 
 
+@pytest.mark.parametrize("way", ["plain", "fast"])
 @pytest.mark.parametrize("case", OPS.spec["attflat"], ids=lambda case: case["glimpses"])
-def test_attention_pooling(case):
+def test_attention_pooling(case, way):
     pooling = AttentionPooling(128, 256, 0.1, glimpses=case["glimpses"]).eval()
+    pooling = sped_up(pooling, way)
     assert [[key, list(value.shape)] for key, value in pooling.state_dict().items()] == case["state_dict"]
     pooling.load_state_dict(filled(case["state_dict"]))
     given = inputs(128)
@@ -116,17 +127,18 @@ def test_attention_pooling(case):
     assert not weights[1, 5:].any()
 
 
+@pytest.mark.parametrize("way", ["plain", "fast"])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_flags_say_what_is_read(name):
+def test_flags_say_what_is_read(name, way):
     """y, the relation and padded positions change the result exactly where the class says so."""
-    operation = make_operation(name, 256, 0.0).eval()
+    operation = sped_up(make_operation(name, 256, 0.0).eval(), way)
     kind = operation_class(name)
     given = inputs(256)
     out = operation(**given)[:, :5]
     other = {
         "reads_other": {**given, "y": given["y"] + torch.rand(2, 7, 1)},
         "needs_relation": {**given, "relation": given["relation"] + 1},
-        "depends_on_padding": {**given, "x": given["x"].masked_fill(given["x_mask"][:, 0, 0, :, None], 9.0)},
+        "depends_on_padding": {**given, "x": given["x"].masked_fill(given["x_mask"][..., None], 9.0)},
     }
     for flag, changed in other.items():
         assert torch.equal(operation(**changed)[:, :5], out) is not getattr(kind, flag), flag
@@ -135,18 +147,20 @@ def test_flags_say_what_is_read(name):
 @pytest.mark.parametrize("name", [n for n in OPERATIONS if not operation_class(n).depends_on_padding])
 @pytest.mark.parametrize("all_padding", [False, True])
 def test_packed_rows_give_the_same(name, all_padding):
-    operation = make_operation(name, 256, 0.0).eval()
+    operation = sped_up(make_operation(name, 256, 0.0).eval(), "fast")
     given = inputs(256)
     if all_padding:
         given["x_mask"][1], given["y_mask"][1] = True, True
-    expected = operation(**given)
-    x_rows, y_rows = Rows(given["x_mask"], pack=True), Rows(given["y_mask"], pack=True)
-    assert (x_rows.index is None) == all_padding
-    pairs = x_rows.pairs()
+    expected = make_operation(name, 256, 0.0).eval()
+    expected.load_state_dict(operation.state_dict())
+    expected = expected(**given)
+    x_side, y_side = PaddedSide(given["x_mask"], pack=True), PaddedSide(given["y_mask"], pack=True)
+    assert (x_side.index is None) == all_padding
+    pairs = x_side.pairs()
     relation = given["relation"] if pairs is None else given["relation"].flatten(0, 2)[pairs]
-    packed = operation(x_rows.pack(given["x"]), y_rows.pack(given["y"]), x_rows, y_rows, Relation(relation, pairs))
-    kept = slice(None) if all_padding else ~given["x_mask"][:, 0, 0]
-    torch.testing.assert_close(x_rows.pad(packed)[kept], expected[kept], rtol=1e-5, atol=1e-5)
+    packed = operation(x_side.pack(given["x"]), y_side.pack(given["y"]), x_side, y_side, PairValues(relation, pairs))
+    kept = slice(None) if all_padding else ~given["x_mask"]
+    torch.testing.assert_close(x_side.pad(packed)[kept], expected[kept], rtol=1e-5, atol=1e-5)
 
 
 class TestDropout:
@@ -182,10 +196,11 @@ class TestDropout:
         assert not dropout(torch.ones(9), 1.0, True).any()
 
 
+@pytest.mark.parametrize("way", ["plain", "fast"])
 @pytest.mark.parametrize("name", ["self_att_64", "rel_self_att_64", "guided_att_64"])
-def test_training_attention_is_that_of_evaluation_but_for_dropout(name):
+def test_training_attention_is_that_of_evaluation_but_for_dropout(name, way):
     """On a CPU training has code of its own; the mean over many draws is the value without dropout."""
-    operation = make_operation(name, 64, 0.2, norm=False, residual=False)
+    operation = sped_up(make_operation(name, 64, 0.2, norm=False, residual=False), way)
     given = inputs(64)
     expected = operation.eval()(**given)
     torch.manual_seed(0)
@@ -210,18 +225,20 @@ def as_in_the_original(operation, x, y, x_mask, y_mask, relation):
     scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
     if own.linear_r is not None:
         scores = own.linear_r(relation).relu().clamp(min=1e-6).log().permute(0, 3, 1, 2) + scores
-    attended = scores.masked_fill(mask, -1e9).softmax(-1) @ v
+    attended = scores.masked_fill(mask[:, None, None], -1e9).softmax(-1) @ v
     return operation.finish(x, own.linear_merge(attended.transpose(1, 2).flatten(2)))
 
 
+@pytest.mark.parametrize("way", ["plain", "fast"])
 @pytest.mark.parametrize("scale", [1.0, 1e3], ids=["small", "large"])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ATTENTION)
-def test_a_sample_of_padding_alone_is_filled_as_in_the_original(name, dtype, training, scale):
+def test_a_sample_of_padding_alone_is_filled_as_in_the_original(name, dtype, training, scale, way):
     """It attends evenly however large its scores are, and trains neither queries nor keys nor relations."""
     torch.manual_seed(0)
     operation = make_operation(name, 64, NEXT_TO_NOTHING if training else 0.0).to(dtype).train(training)
+    operation = sped_up(operation, way)
     given = {key: value if "mask" in key else value.to(dtype) for key, value in inputs(64).items()}
     for key in ("x", "y", "relation"):
         given[key][1] *= scale
@@ -245,23 +262,25 @@ def test_a_sample_of_padding_alone_is_filled_as_in_the_original(name, dtype, tra
         assert untouched == key.startswith(("mhatt.linear_q", "mhatt.linear_k", "mhatt.linear_r")), key
 
 
+@pytest.mark.parametrize("way", ["plain", "fast"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_pooling_of_padding_alone_is_even_and_trains_no_weights(dtype):
+def test_pooling_of_padding_alone_is_even_and_trains_no_weights(dtype, way):
     torch.manual_seed(0)
-    pooling = AttentionPooling(8, 6, 0.0, hidden=5).to(dtype)
-    x, mask = 1e4 * torch.randn(1, 4, 8, dtype=dtype), torch.ones(1, 1, 1, 4, dtype=torch.bool)
+    pooling = sped_up(AttentionPooling(8, 6, 0.0, hidden=5).to(dtype), way)
+    x, mask = 1e4 * torch.randn(1, 4, 8, dtype=dtype), torch.ones(1, 4, dtype=torch.bool)
     out = pooling(x, mask)
     torch.testing.assert_close(out, pooling.linear_merge(x.mean(1)), rtol=1e-4, atol=1e-4)
     out.sum().backward()
     assert not any(p.grad.any() for p in pooling.mlp.parameters())
 
 
+@pytest.mark.parametrize("way", ["plain", "fast"])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ATTENTION)
-def test_a_sample_of_padding_alone_under_autocast(name, dtype, training):
+def test_a_sample_of_padding_alone_under_autocast(name, dtype, training, way):
     """Even attention, also in float16, which cannot hold -1e9."""
-    operation = make_operation(name, 64, NEXT_TO_NOTHING if training else 0.0).train(training)
+    operation = sped_up(make_operation(name, 64, NEXT_TO_NOTHING if training else 0.0).train(training), way)
     given = inputs(64)
     given["x_mask"][1], given["y_mask"][1] = True, True
     expected = operation(**given)

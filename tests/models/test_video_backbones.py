@@ -16,6 +16,7 @@ from models.bmnas.fusion_net import FusionNet
 from models.bmnas.published import from_published, to_published
 from models.genotypes import FusionGenotype, StepGenotype, check_genotype
 from tests.golden import Golden
+from tests.narrow_backbones import narrow_backbones
 from tests.networks import assert_is_the_original, build_network
 
 
@@ -46,11 +47,23 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module")
-def small():
-    """Kind -> (network in evaluation mode, input), each made once."""
+def small_networks():
+    """Kind -> (network in evaluation mode, input)."""
     torch.manual_seed(0)
     return {kind: (make().eval(), x) for kind, (make, x) in SMALL.items()}
+
+
+@pytest.fixture(scope="class")
+def small():
+    """`small_networks`, narrow ones, each made once."""
+    with narrow_backbones():
+        yield small_networks()
+
+
+@pytest.fixture(scope="class")
+def wide():
+    """`small_networks` of the published width: in narrow ones there are too few weights for statistics."""
+    return small_networks()
 
 
 class TestOriginals:
@@ -198,7 +211,7 @@ class TestInputs:
         net, _ = small["rgb"]
         with torch.no_grad():
             maps, pooled = net(pixels(1, 9, 225, 32, 3))[2:]
-            assert maps.shape == (1, 2048, 9, 8, 1)
+            assert maps.shape == (1, net.channels[2], 9, 8, 1)
             assert_near(pooled, nn.AvgPool3d((8, 7, 1))(maps).flatten(1))
             full = InflatedResNet50(5, pool="full").eval()
             full.load_state_dict(net.state_dict())
@@ -275,22 +288,22 @@ class TestFeatures:
 
 
 class TestRandomStart:
-    def test_inflated_resnet(self, small):
-        state = small["rgb"][0].cnn.state_dict()
+    def test_inflated_resnet(self, wide):
+        state = wide["rgb"][0].cnn.state_dict()
         for key, first, second in (("conv1", 7, 7), ("layer3.0.conv1", 1, 1), ("layer2.1.conv2", 3, 3)):
             weight = state[f"{key}.weight"]
             assert weight.std().item() == pytest.approx(math.sqrt(2 / (first * second * len(weight))), rel=0.05)
         assert all((state[f"layer4.2.bn3.{part}"] == value).all() for part, value in (("weight", 1), ("bias", 0)))
 
-    def test_skeleton_network(self, small):
-        state = small["skeleton"][0].state_dict()
+    def test_skeleton_network(self, wide):
+        state = wide["skeleton"][0].state_dict()
         for key, fan_in, fan_out in (("conv5.0", 9 * 128, 9 * 128), ("conv2m", 3 * 64, 3 * 32), ("fc7.0", 1024, 512)):
             bound = math.sqrt(6 / (fan_in + fan_out))
             assert 0.99 * bound < state[f"{key}.weight"].abs().max() <= bound
             assert not state[f"{key}.bias"].any()
 
-    def test_resnext(self, small):
-        colour, depth = (small[kind][0].state_dict() for kind in ("colour clip", "depth clip"))
+    def test_resnext(self, wide):
+        colour, depth = (wide[kind][0].state_dict() for kind in ("colour clip", "depth clip"))
         # The depth stem is the mean of three He-normal kernels; the colour stem is torch's default, a uniform one.
         stem = math.sqrt(2 / (64 * 7**3))
         assert depth["conv1.weight"].std().item() == pytest.approx(stem / math.sqrt(3), rel=0.05)

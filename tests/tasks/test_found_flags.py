@@ -7,8 +7,8 @@ import pytest
 
 from engine import arguments
 from engine.loading import total_batch
-from models.architectures import load_architecture
 from models.genotypes import load_genotype
+from models.mmnas.architecture import load_architecture
 from tasks.bmnas import flags, networks
 from tests.mmnas_golden import ARCHITECTURES
 from util.cli import UserError

@@ -35,10 +35,10 @@ def data(folder):
 @pytest.fixture
 def net(data):
     torch.manual_seed(0)
-    backbone = EncoderDecoder.searched(64, 0.5, num_enc=2, num_dec=4, start="uniform")
-    draw(backbone, "single", torch.Generator().manual_seed(5))
+    encoder_decoder = EncoderDecoder.searched(64, 0.5, num_enc=2, num_dec=4, start="uniform")
+    draw(encoder_decoder, "single", torch.Generator().manual_seed(5))
     # So that scores of different pairs are well apart.
-    found = MatchingNet(backbone, MatchingHead(64, 0.5), (len(data.vocabulary), 16), FEATURE_SIZE)
+    found = MatchingNet(encoder_decoder, MatchingHead(64, 0.5), (len(data.vocabulary), 16), FEATURE_SIZE)
     with torch.no_grad():
         found.head.proj.weight.mul_(20)
         found.embedding.weight.mul_(5)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine.loading import total_batch
-from models.architectures import Architecture, add_epoch, load_architecture
+from models.mmnas.architecture import Architecture, add_epoch, load_architecture
 from tasks.mmnas import flags, networks
 from tasks.mmnas.checkpoints import DATA
 from util.cli import UserError

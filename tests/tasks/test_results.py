@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from models.architectures import load_architecture
 from models.genotypes import load_genotype
+from models.mmnas.architecture import load_architecture
 from tasks.results import load_result
 from util.cli import UserError
 

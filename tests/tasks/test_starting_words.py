@@ -9,7 +9,7 @@ import torch
 
 from datasets.text.vocabulary import Vocabulary
 from datasets.vqa.answers import AnswerTable
-from models.architectures import Architecture
+from models.mmnas.architecture import Architecture
 from tasks import itm, vgd, vqa
 from tasks.mmnas.checkpoints import Checkpoint, load_net
 from tasks.mmnas.networks import WORD_SIZE

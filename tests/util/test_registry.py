@@ -6,10 +6,10 @@ import sys
 import pytest
 import torch
 
-from models.architectures import Architecture, check_architecture
 from models.bmnas.cells import FusionCell
 from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS, STEP_OPERATIONS, has_weights
 from models.genotypes import FusionGenotype, check_genotype, random_genotype
+from models.mmnas.architecture import Architecture, check_architecture
 from models.mmnas.encoder_decoder import EncoderDecoder
 from models.mmnas.operations import OPERATIONS
 from search.relaxation import Relaxation

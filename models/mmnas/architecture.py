@@ -1,17 +1,20 @@
 """Architectures that MMNas finds: which operations every block of encoder and decoder holds, and their JSON files.
 
-Two files hold them. ``arch.json`` is the original's: ``{"epoch0": {"enc": [["self_att_64"], ...], "dec": [...]},
-...}``, one key for each epoch of a search; the published ones hold "epoch0" alone. ``genotype.json`` holds the one
-architecture that a run selected, ``{"format": "mmnas architecture", "enc": [...], "dec": [...]}``. Both are read
-everywhere, by name or from the run folder that they lie in.
+There are two kinds of file. ``arch.json`` is the original's: ``{"epoch0": {"enc": [["self_att_64"], ...], "dec":
+[...]}, ...}``, one key for each epoch of a search; the published files have "epoch0" only. ``genotype.json`` has the
+one architecture that a run selected, ``{"format": "mmnas architecture", "enc": [...], "dec": [...]}``. Both can be
+given everywhere, as a file or as the run folder that contains it.
 """
 
 import itertools
 import json
 import logging
+import random
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from util.cli import UserError
 from util.files import read_json, write_text
@@ -19,7 +22,7 @@ from util.files import read_json, write_text
 logger = logging.getLogger("mdarts")
 
 FORMAT = "mmnas architecture"
-# Of a run folder, the first that is there: every epoch's, or the selected one.
+# The files of a run folder that are looked for, in this order: that of all epochs, and that of the selected one.
 FILE_NAMES = ("arch.json", "genotype.json")
 LETTERS = {"self_att_64": "S", "rel_self_att_64": "R", "guided_att_64": "G", "feed_forward": "F"}
 _EPOCH = re.compile(r"epoch(\d+)")
@@ -30,26 +33,26 @@ class Architecture:
     """The operations of a network.
 
     Attributes:
-        enc, dec: For each block of encoder and decoder the tuple of its operations' names; their outputs are summed.
+        enc, dec: The names of the operations of each block of encoder and decoder; a block sums their outputs.
     """
 
-    enc: tuple
-    dec: tuple
+    enc: tuple[tuple[str, ...], ...]
+    dec: tuple[tuple[str, ...], ...]
 
-    def names(self):
+    def names(self) -> set[str]:
         """The names that occur."""
         return {name for block in (*self.enc, *self.dec) for name in block}
 
-    def to_dict(self):
-        """Return a JSON-ready dict, what ``genotype.json`` holds; `from_dict` reads it back to an equal object."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON-ready content of ``genotype.json``; `from_dict` makes an equal object of it."""
         return {"format": FORMAT, **self.blocks()}
 
-    def blocks(self):
-        """What the original's files hold of an epoch: ``{"enc": [[name, ...], ...], "dec": [...]}``."""
+    def blocks(self) -> dict[str, list[list[str]]]:
+        """One epoch's entry in the original's files: ``{"enc": [[name, ...], ...], "dec": [...]}``."""
         return {side: [list(block) for block in getattr(self, side)] for side in ("enc", "dec")}
 
     @classmethod
-    def from_dict(cls, value):
+    def from_dict(cls, value: Any) -> "Architecture":
         """Build an architecture from the form of `to_dict` or `blocks`.
 
         Raises:
@@ -61,34 +64,34 @@ class Architecture:
             raise ValueError(f"its format is {value['format']!r}; {FORMAT!r} was expected")
         return cls(*(_blocks(side, value[side]) for side in ("enc", "dec")))
 
-    def sizes(self):
+    def sizes(self) -> dict[str, int]:
         """Numbers of blocks by the names of their flags: enc_blocks and dec_blocks."""
         return {"enc_blocks": len(self.enc), "dec_blocks": len(self.dec)}
 
-    def to_svg(self, title=""):
+    def to_svg(self, title: str = "") -> str:
         """Return the picture of this network as SVG text."""
         from models.mmnas.drawing import architecture_svg
 
         return architecture_svg(self, title)
 
-    def _repr_svg_(self):
+    def _repr_svg_(self) -> str:
         """Show the picture in IPython and Jupyter."""
         return self.to_svg()
 
-    def __str__(self):
+    def __str__(self) -> str:
         sides = (
             " ".join("+".join(LETTERS.get(n, n) for n in block) for block in side) for side in (self.enc, self.dec)
         )
         return "enc {} | dec {}".format(*sides)
 
 
-def load_architecture(path, epoch=None):
+def load_architecture(path: str | Path, epoch: int | None = None) -> Architecture:
     """Read an architecture from a file of ours or of the original, and check that it can be built.
 
     Args:
-        path: The JSON file, or a run folder that holds one of `FILE_NAMES`.
-        epoch: Which epoch of a search; None takes the only one, or the last and says so in the log. A file with a
-            single architecture has epoch 0, like the published ones.
+        path: The JSON file, or a run folder with one of `FILE_NAMES`.
+        epoch: Which epoch of a search. None: the only one, or the last, which is then logged. A file with a single
+            architecture has epoch 0, like the published ones.
 
     Raises:
         UserError: the file is missing, has another form, or lacks the epoch, or an operation is unknown.
@@ -99,11 +102,14 @@ def load_architecture(path, epoch=None):
     return architecture
 
 
-def read_architecture(path, epoch=None):
-    """As `load_architecture`, without a check of the operations, which takes torch.
+def read_architecture(path: str | Path, epoch: int | None = None) -> tuple[Architecture, int]:
+    """As `load_architecture`, but without checking the operations, which needs torch.
 
     Returns:
-        (`Architecture`, its epoch).
+        The `Architecture` and its epoch.
+
+    Raises:
+        UserError: the file is missing, has another form, or lacks the epoch.
     """
     path = _file(path)
     epochs = _architectures(path)
@@ -119,7 +125,7 @@ def read_architecture(path, epoch=None):
         raise UserError(f'{path}: "epoch{epoch}" is not an architecture: {error}') from None
 
 
-def check_architecture(architecture, source):
+def check_architecture(architecture: Architecture, source: str | Path) -> None:
     """Check that a network can be built.
 
     Args:
@@ -140,28 +146,30 @@ def check_architecture(architecture, source):
         raise UserError(f"{source}: {error}") from None
 
 
-def add_epoch(path, epoch, architecture):
-    """Write ``architecture`` as that of ``epoch`` into the file ``path``, atomically; other epochs stay.
+def add_epoch(path: str | Path, epoch: int, architecture: Architecture) -> None:
+    """Write ``architecture`` as that of ``epoch`` into the file ``path``, atomically, and keep other epochs.
 
     Raises:
-        UserError: the file cannot be written, or is there and is no architecture file.
+        UserError: the file cannot be written, or it exists and is not an architecture file.
     """
     epochs = _epochs(path, read_json(path)) if Path(path).exists() else {}
     epochs[epoch] = architecture.blocks()
     write_text(path, _text(epochs))
 
 
-def repeated(architecture, num_enc, num_dec):
-    """An architecture of other sizes that repeats the blocks of ``architecture`` from the first on."""
+def repeated(architecture: Architecture, num_enc: int, num_dec: int) -> Architecture:
+    """An architecture of another size: the blocks of ``architecture``, over and over from the first."""
     sides = ((architecture.enc, num_enc), (architecture.dec, num_dec))
     return Architecture(*(tuple(itertools.islice(itertools.cycle(side), count)) for side, count in sides))
 
 
-def random_architecture(rng, enc_candidates, dec_candidates, num_enc, num_dec):
+def random_architecture(
+    rng: random.Random, enc_candidates: Sequence[str], dec_candidates: Sequence[str], num_enc: int, num_dec: int
+) -> Architecture:
     """Draw one operation for every block, all candidates equally likely: the random baseline.
 
     Args:
-        rng: A `random.Random`.
+        rng: Where the draws come from.
         enc_candidates, dec_candidates: Names to draw from.
         num_enc, num_dec: Numbers of blocks.
     """
@@ -169,7 +177,7 @@ def random_architecture(rng, enc_candidates, dec_candidates, num_enc, num_dec):
     return Architecture(enc, tuple((rng.choice(dec_candidates),) for _ in range(num_dec)))
 
 
-def _blocks(side, value):
+def _blocks(side: str, value: Any) -> tuple[tuple[str, ...], ...]:
     if not isinstance(value, list) or not value:
         raise ValueError(f'"{side}" is {_short(value)}; a list of blocks was expected')
     for number, block in enumerate(value):
@@ -178,12 +186,12 @@ def _blocks(side, value):
     return tuple(tuple(block) for block in value)
 
 
-def _short(value):
+def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _file(path):
+def _file(path: str | Path) -> Path:
     path = Path(path)
     if path.is_dir():
         path = next((path / name for name in FILE_NAMES if (path / name).exists()), path / FILE_NAMES[0])
@@ -195,7 +203,7 @@ def _file(path):
     return path
 
 
-def _architectures(path):
+def _architectures(path: Path) -> dict[int, Any]:
     """Epoch -> architecture, as plain data, of a file of either kind."""
     value = read_json(path)
     if isinstance(value, dict) and "steps" in value:
@@ -203,7 +211,7 @@ def _architectures(path):
     return {0: value} if isinstance(value, dict) and {"enc", "dec"} <= value.keys() else _epochs(path, value)
 
 
-def _epochs(path, value):
+def _epochs(path: str | Path, value: Any) -> dict[int, Any]:
     if not isinstance(value, dict) or not value or not all(_EPOCH.fullmatch(key) for key in value):
         raise UserError(
             f'{path} is not an architecture file: an object with keys "epoch0", "epoch1", ..., or with "enc" and "dec" '
@@ -212,7 +220,7 @@ def _epochs(path, value):
     return {int(_EPOCH.fullmatch(key)[1]): architecture for key, architecture in value.items()}
 
 
-def _ranges(numbers):
+def _ranges(numbers: Iterable[int]) -> str:
     """Sorted numbers in words: 1-4, 7."""
     ranges = []
     for number in sorted(numbers):
@@ -223,7 +231,7 @@ def _ranges(numbers):
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
-def _text(epochs):
+def _text(epochs: dict[int, Any]) -> str:
     """JSON with one line for each epoch: a search has hundreds."""
     lines = [f'  "epoch{epoch}": {json.dumps(value)}' for epoch, value in sorted(epochs.items())]
     return "{\n" + ",\n".join(lines) + "\n}\n"

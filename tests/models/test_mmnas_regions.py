@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.mmnas.relations import box_features, box_relations, given_relations
-from models.mmnas.rows import Rows
+from models.mmnas.fast_cpu import PaddedSide, PairValues, pair_relations
+from models.mmnas.regions import box_features, box_relations
 from tests.mmnas_golden import Golden
 
 GOLDEN = Golden("relation")
@@ -43,14 +43,17 @@ def test_zero_beyond_the_own_boxes():
 @pytest.mark.parametrize("counts", [[7, 5, 1], [12, 12, 12], [3, 0, 12]])
 def test_pairs_of_packed_rows(counts):
     given, mask = padded(counts)
-    rows = Rows(mask[:, None, None], pack=True)
+    side = PaddedSide(mask, pack=True)
     everything = box_relations(given, torch.tensor(counts))
-    pairs = rows.pairs()
-    values = box_relations(given, torch.tensor(counts), pairs)
-    assert torch.equal(given_relations(everything, pairs), values)
+    pairs = side.pairs()
+    if pairs is None:
+        values = everything
+    else:
+        values = pair_relations(given, torch.tensor(counts), pairs)
+        assert torch.equal(everything.flatten(0, 2)[pairs], values)
     # A sample of padding alone keeps all of its rows.
     assert values.shape[:-1].numel() == sum((n or 12) ** 2 for n in counts)
-    spread = rows.pair_bias(values, pairs, torch.float32).masked_fill(mask[:, None, None], 0.0)
+    spread = side.pair_bias(PairValues(values, pairs), torch.float32).masked_fill(mask[:, None, None], 0.0)
     torch.testing.assert_close(spread, everything.permute(0, 3, 1, 2))
 
 

@@ -1,0 +1,400 @@
+"""The same network in less time, above all on a CPU. Nothing else in `models.mmnas` depends on this file.
+
+`speed_up` replaces the classes of a network's modules by those below, each named like the one that it replaces. The
+parameters stay the same, and the results up to rounding; dropout draws other random numbers. The environment variable
+``MDARTS_FAST_CPU=off`` turns it off. `benchmarks/mmnas_fast_cpu.py` measures what it earns. It saves
+
+- padding, on a CPU: two thirds of a batch can be padding, on which no result depends. Layers that treat every position
+  alike compute the other rows only, (R, H) instead of (B, L, H). `PaddedSide` takes the place of a mask and converts
+  between both forms. A GPU would have to wait for the number of rows;
+- passes over memory: fused kernels for layer normalisation and attention, and 16 random bits per element for dropout;
+- in matching, repetition: keys and values are computed once per caption, and relations once per image.
+"""
+
+import os
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from models.mmnas import heads, layers, matching, net, operations
+from models.mmnas.layers import NORM_EPSILON, mask_value
+from models.mmnas.matching import Captions, Images, Words
+from models.mmnas.net import Batch
+from models.mmnas.regions import box_features, padding_mask, relation_of
+
+# The switch.
+enabled = os.environ.get("MDARTS_FAST_CPU", "on") != "off"
+
+# Next to nothing; it keeps the inverse deviation of a constant row finite.
+MIN_VARIANCE = 1e-20
+_DRAWS = 2**16
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def speed_up(network: Module, pack: bool | None = None) -> Module:
+    """Replace the classes of the modules of ``network``, in place, and return it.
+
+    Padding is left out only if this file knows all operations and the head of the network.
+
+    Args:
+        network: A `MultimodalNet`, or a module that is part of one.
+        pack: Whether to leave out padding; None: on a CPU. It can be changed later, as the attribute ``pack``.
+    """
+    if not enabled:
+        return network
+    parts = [module for module in network.modules() if isinstance(module, operations.Operation)]
+    if isinstance(network, net.MultimodalNet):
+        parts.append(network.head)
+        network.pack = pack
+    known = all(type(part) in _KNOWN for part in parts)
+    for module in network.modules():
+        twin = _TWINS.get(type(module))
+        if twin is not None and (known or module is not network):
+            module.__class__ = twin
+    return network
+
+
+class PairValues(NamedTuple):
+    """Values float (P, C) of the ``pairs`` int64 (P,) of `PaddedSide.pairs`; or (B, L, L, C) of all, and None."""
+
+    values: Tensor
+    pairs: Tensor | None = None
+
+
+class PaddedSide:
+    """One side of a batch, words or regions: a mask, and the way between padded and packed tensors.
+
+    The plain attention fills the scores of padded keys with -1e9. Here `bias` adds it, with the same result: the weight
+    of such a key is 0 either way, and so is its gradient. The exception is a sample whose keys are all padding: filled,
+    all of its scores are alike. So `split_keys` sets its keys to zero, and `bias` is 0 for it. If -1e9 were added, the
+    gradients of torch's fused kernels would be wrong, since the sum of exponentials would lose the number of keys.
+
+    Args:
+        mask: bool (B, L), True = padding; None: there is none, and nothing is packed.
+        pack: Leave out the padding: tensors of this side are (R, C), else (B, L, C).
+
+    Attributes:
+        index: int64 (R,), the kept rows among B * L; None: all are kept.
+        shared: In matching, the side of the captions themselves if all of them have equally many pairs; else None.
+    """
+
+    shared: "PaddedSide | None" = None
+
+    def __init__(self, mask: Tensor | None = None, pack: bool = False):
+        self.mask, self.index = mask, None
+        self._empty, self._biases = None, {}
+        if mask is None:
+            return
+        empty = mask.all(1)
+        # Packing looks at the mask anyway; otherwise `any` would make the CPU wait for a GPU.
+        self._empty = None if pack and not empty.any() else empty.view(-1, 1, 1, 1)
+        if pack:
+            # A sample of padding only attends evenly to all of it, so its rows are kept.
+            self._kept = ~mask | empty[:, None]
+            index = self._kept.flatten().nonzero().squeeze(1)
+            self.index = index if len(index) < mask.numel() else None
+
+    @classmethod
+    def of(cls, mask: "Tensor | PaddedSide | None") -> "PaddedSide":
+        """``mask`` itself if it is one, else that of a boolean mask or None."""
+        return mask if isinstance(mask, cls) else cls(mask)
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """Kept rows of (B, L, C): (R, C). A side that is not packed is returned as it is."""
+        if self.index is None:
+            return padded
+        # An embedding look-up, because its backward pass is faster than that of indexing.
+        return F.embedding(self.index, padded.flatten(0, 1))
+
+    def pad(self, rows: Tensor) -> Tensor:
+        """(R, C) in their places, (B, L, C), zeros elsewhere. A side that is not packed is returned as it is."""
+        return rows if self.index is None else _spread(rows, self.index, self._kept.shape)
+
+    def split(self, rows: Tensor, heads: int) -> Tensor:
+        """Projections, heads * C wide, as (B, heads, L, C)."""
+        return self.pad(rows).unflatten(-1, (heads, -1)).transpose(1, 2)
+
+    def split_keys(self, rows: Tensor, heads: int) -> Tensor:
+        """`split` for keys: zeros in samples of padding only, so that all of their scores are alike."""
+        keys = self.split(rows, heads)
+        return keys if self._empty is None else keys.masked_fill(self._empty, 0.0)
+
+    def bias(self, dtype: torch.dtype) -> Tensor | None:
+        """What is added to attention scores of type ``dtype``: (B, 1, 1, L), or None without a mask."""
+        if self.mask is not None and dtype not in self._biases:
+            mask = self.mask[:, None, None]
+            hidden = mask if self._empty is None else mask & ~self._empty
+            zeros = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+            self._biases[dtype] = zeros.masked_fill_(hidden, mask_value(dtype))
+        return self._biases.get(dtype)
+
+    def pairs(self) -> Tensor | None:
+        """int64 (P,): the pairs of kept rows of a sample among B * L * L; None: all are kept."""
+        if self.index is None:
+            return None
+        return (self._kept[:, :, None] & self._kept[:, None, :]).flatten().nonzero().squeeze(1)
+
+    def pair_bias(self, scores: PairValues, dtype: torch.dtype) -> Tensor:
+        """Scores per pair and head as a bias (B, heads, L, L), replaced by `bias` where the second is padding."""
+        values, pairs = scores
+        if pairs is not None:
+            batch, length = self._kept.shape
+            values = _spread(values, pairs, (batch, length, length))
+        values = values.permute(0, 3, 1, 2)
+        return values if self.mask is None else torch.where(self.mask[:, None, None], self.bias(dtype), values)
+
+
+def _spread(rows: Tensor, index: Tensor, shape: tuple[int, ...]) -> Tensor:
+    size = torch.Size(shape).numel()
+    return rows.new_zeros(size, rows.shape[-1]).index_copy(0, index, rows).unflatten(0, shape)
+
+
+class _Normalise(torch.autograd.Function):
+    """a * (x - mean) / (std + 1e-6) + b by torch's fused kernel, which divides by sqrt(variance with n).
+
+    With k = sqrt(n / (n - 1)) and r the kernel's inverse deviation, the factor 1 / (k + 1e-6 r) of a row turns one
+    into the other. The gradient has to go through it: Adam scales up gradients that are nearly zero.
+    """
+
+    @staticmethod
+    def forward(ctx, x, a, b):
+        n = x.shape[-1]
+        scaled, mean, inverse = torch.native_layer_norm(x, (n,), a, None, MIN_VARIANCE)
+        factor = 1 / ((n / (n - 1)) ** 0.5 + NORM_EPSILON * inverse)
+        ctx.save_for_backward(x, a, mean, inverse, factor)
+        return torch.addcmul(b, scaled, factor)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        x, a, mean, inverse, factor = ctx.saved_tensors
+        n = x.shape[-1]
+        to_x, to_a, _ = torch.ops.aten.native_layer_norm_backward(
+            gradient * factor, x, (n,), mean, inverse, a, None, (True, True, False)
+        )
+        centred = x - mean
+        along = ((gradient * centred) @ a)[..., None]
+        to_x.addcmul_(centred, (NORM_EPSILON / n) * (factor * inverse * inverse) ** 2 * along)
+        return to_x, to_a, gradient.flatten(0, -2).sum(0)
+
+
+class LayerNorm(layers.LayerNorm):
+    def forward(self, x):
+        return _Normalise.apply(x.to(self.a_2.dtype), self.a_2, self.b_2)
+
+
+def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
+    """Zero elements of ``x`` with probability ``rate`` (on a CPU to within 2**-17) and scale the others up.
+
+    On a CPU it draws 16 random bits per element, four elements at a time, several times as fast as torch's own draws.
+    """
+    threshold = round(rate * _DRAWS)
+    if not training or threshold == 0:
+        return x
+    if x.device.type != "cpu" or threshold == _DRAWS or torch.compiler.is_compiling():
+        return F.dropout(x, rate)
+    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    kept = words.view(torch.int16)[: x.numel()] >= threshold - _DRAWS // 2
+    return x * kept.view(x.shape).to(x.dtype).mul_(_DRAWS / (_DRAWS - threshold))
+
+
+class Dropout(nn.Dropout):
+    def forward(self, x):
+        return dropout(x, self.p, self.training)
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, rate: float, training: bool) -> Tensor:
+    """softmax(q k^T / sqrt(C) + bias), dropped out, times v: all (B, heads, L, C), ``bias`` broadcastable or None."""
+    if queries.device.type != "cpu" or not training or rate == 0:
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, dropout_p=rate * training)
+    # torch's fused kernels for the CPU do not drop out; what it falls back to is slower than this.
+    scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
+    if bias is not None:
+        scores = scores + bias
+    return dropout(scores.softmax(-1), rate, training) @ values
+
+
+class MultiHeadAttention(layers.MultiHeadAttention):
+    """Also takes ``queries``, the `PaddedSide` of ``x``, unless ``x`` is ``keys`` or not packed."""
+
+    def forward(self, x, keys, mask=None, relation=None, queries=None):
+        key_side = PaddedSide.of(mask)
+        side = key_side if x is keys else PaddedSide.of(queries)
+        shared = key_side.shared
+        if shared is not None and not self.training and self.heads * shared.mask.shape[-1] < x.shape[-1]:
+            return self._attend_shared(x, keys, side, shared)
+        queries = side.split(self.linear_q(x), self.heads)
+        values = key_side.split(self.linear_v(keys), self.heads)
+        keys = key_side.split_keys(self.linear_k(keys), self.heads)
+        bias = key_side.bias(queries.dtype)
+        if self.linear_r is not None:
+            relations, pairs = relation if isinstance(relation, PairValues) else PairValues(relation)
+            bias = key_side.pair_bias(PairValues(self.relation_scores(relations), pairs), queries.dtype)
+        attended = attend(queries, keys, values, bias, self.dropout.p, self.training)
+        return self.linear_merge(side.pack(attended.transpose(1, 2).flatten(2)))
+
+    def _attend_shared(self, x, keys, side, key_side):
+        """The same if equally many samples of ``x`` share each sample of ``keys``.
+
+        Keys absorb the query projection, and values the merging one, so that neither is done for the many queries.
+        """
+        heads, inner = self.heads, self.linear_q.out_features
+        values, keys = key_side.split(self.linear_v(keys), heads), key_side.split_keys(self.linear_k(keys), heads)
+        into_keys = self.linear_q.weight.unflatten(0, (heads, -1))
+        into_values = self.linear_merge.weight.unflatten(1, (heads, -1)).permute(1, 2, 0)
+        keys = (keys * (inner // heads) ** -0.5 @ into_keys).flatten(1, 2)
+        values, padded = (values @ into_values).flatten(1, 2), side.pad(x)
+        queries = padded.reshape(len(keys), -1, padded.shape[-1])
+        scores = (queries @ keys.transpose(1, 2)).unflatten(-1, (heads, -1))
+        scores = scores + key_side.bias(scores.dtype)
+        return side.pack((scores.softmax(-1).flatten(2) @ values).view(padded.shape))
+
+
+class GuidedAttention(operations.GuidedAttention):
+    def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
+        return self.finish(x, self.mhatt(x, y, y_mask, queries=x_mask))
+
+
+class AttentionPooling(layers.AttentionPooling):
+    def weights(self, x, mask=None):
+        side = PaddedSide.of(mask)
+        scores = side.pad(self.mlp(x))
+        if side.mask is not None:
+            scores = scores.masked_fill(side.mask[..., None], mask_value(scores.dtype))
+        return scores.softmax(1)
+
+    def forward(self, x, mask=None):
+        side = PaddedSide.of(mask)
+        sums = self.weights(x, side).transpose(1, 2).to(x.dtype) @ side.pad(x)
+        return self.linear_merge(sums.flatten(1))
+
+
+class GroundingHead(heads.GroundingHead):
+    def forward(self, x, y, x_mask=None, y_mask=None):
+        side = PaddedSide.of(y_mask)
+        return self.place(self.attflat_x(x, x_mask), side.pad(self.attfc_y(y)), side.mask)
+
+
+class _PaddedSides:
+    """Tensors of both sides are packed, masks are `PaddedSide`, relations are `PairValues`."""
+
+    def embed_words(self, tokens):
+        x, mask = super().embed_words(tokens)
+        side = self.side(mask)
+        return side.pack(x), side
+
+    def embed_regions(self, batch):
+        side = self.side(padding_mask(batch["counts"], batch["regions"].shape[1]), self.head.reads_padding)
+        boxes = None if self.box_linear is None else side.pack(box_features(batch["boxes"], batch["image_size"]))
+        y = self.project_regions(side.pack(batch["regions"]), boxes)
+        return y, side, self.relations(batch, side) if self.encoder_decoder.uses_relation() else None
+
+    def relations(self, batch: Batch, side: PaddedSide) -> PairValues:
+        """Embedded relations between the kept regions."""
+        pairs = side.pairs()
+        if pairs is None:
+            return PairValues(self.embed_relations(batch))
+        given, boxes = batch.get("relations"), batch.get("boxes")
+        values = pair_relations(boxes, batch["counts"], pairs) if given is None else given.flatten(0, 2)[pairs]
+        return PairValues(self.project_relations(values), pairs)
+
+    def side(self, mask: Tensor, reads_padding: bool = False) -> PaddedSide:
+        """The `PaddedSide` of a mask, packed where that is wanted and changes no number."""
+        pack = mask.device.type == "cpu" if self.pack is None else self.pack
+        return PaddedSide(mask, pack and not (reads_padding or self.needs_full_padding))
+
+
+def pair_relations(boxes: Tensor, counts: Tensor, pairs: Tensor) -> Tensor:
+    """`box_relations` of int64 (P,) places among B * N * N: float32 (P, 4)."""
+    length = boxes.shape[1]
+    row, column = pairs // length, pairs // length**2 * length + pairs % length
+    boxes, real = boxes.flatten(0, 1), ~padding_mask(counts, length).flatten()
+    values = relation_of(boxes[row], boxes[column])
+    return values.masked_fill(~(real[row] & real[column])[:, None], 0.0)
+
+
+class MultimodalNet(_PaddedSides, net.MultimodalNet):
+    """Whose inner tensors are packed."""
+
+
+class MatchingNet(_PaddedSides, matching.MatchingNet):
+    """States of `Words` are packed, those of `Images` are padded; the masks of both are `PaddedSide`."""
+
+    def keep(self, words, tokens) -> Captions:
+        return super().keep(words._replace(states=words.mask.pad(words.states)), tokens)
+
+    def project(self, batch) -> Images:
+        images = super().project(batch)
+        return images._replace(states=images.mask.pad(images.states))
+
+    def match(self, images, captions, image_index, caption_index):
+        which, together = caption_index, image_index.dim() == 2
+        if together:
+            places = torch.arange(len(which), device=which.device).repeat_interleave(image_index.shape[1])
+        else:
+            which, places = which.unique(return_inverse=True)
+        states, mask, pooled = captions.padded(which)
+        side = self.side(mask)
+        words = Words(side.pack(states), side, pooled)
+        return self.score_pairs(words, images, places, image_index.flatten(), together).view(image_index.shape)
+
+    def score_pairs(self, words, images, caption_index, image_index, together=False):
+        """``together``: whether all captions have as many pairs, those of the first caption first."""
+        x, x_side, pooled = words
+        y_side = _Regions(self.side(images.mask.mask[image_index]), images.mask, image_index)
+        if self.needs_full_padding:
+            # Such operations take the words of each pair; nothing is packed then.
+            x, x_side = _taken(x, caption_index), self.side(x_side.mask[caption_index])
+        else:
+            x_side = _Keys(x_side, caption_index, together)
+        y = y_side.pack(_taken(images.states, image_index))
+        reading_words = slice(self.encoder_decoder.blocks_without_words(), None)
+        y = self.encoder_decoder.decode(y, x, y_side, x_side, images.relation, reading_words)
+        return self.head.score(_taken(pooled, caption_index) + self.head.attflat_y(y, y_side))
+
+
+class _Keys(PaddedSide):
+    """Words that pairs attend to, projected once per caption: ``index`` int64 (P,) are the captions of the pairs."""
+
+    def __init__(self, side: PaddedSide, index: Tensor, sharing: bool):
+        super().__init__(side.mask[index])
+        self._side, self._pair_index = side, index
+        self.shared = side if sharing else None
+
+    def split(self, rows, heads):
+        return _taken(self._side.split(rows, heads), self._pair_index)
+
+    def split_keys(self, rows, heads):
+        return _taken(self._side.split_keys(rows, heads), self._pair_index)
+
+
+class _Regions(PaddedSide):
+    """Regions of pairs, their relations computed once per image: ``index`` int64 (P,) are the images of the pairs."""
+
+    def __init__(self, side: PaddedSide, images: PaddedSide, index: Tensor):
+        super().__init__()
+        self.__dict__.update(side.__dict__)
+        self._images, self._pair_index = images, index
+
+    def pair_bias(self, scores, dtype):
+        return _taken(self._images.pair_bias(scores, dtype), self._pair_index)
+
+
+def _taken(values: Tensor, index: Tensor) -> Tensor:
+    """``values[index]`` along the first axis, by the look-up whose backward pass is the fastest."""
+    return F.embedding(index, values.flatten(1)).unflatten(1, values.shape[1:])
+
+
+_FAST = (Dropout, LayerNorm, MultiHeadAttention, AttentionPooling, GuidedAttention, GroundingHead)
+# Plain class -> the one that replaces it.
+_TWINS = {fast.__bases__[-1]: fast for fast in (*_FAST, MultimodalNet, MatchingNet)}
+# Modules whose classes can be given packed tensors, and `PaddedSide` for masks.
+_KNOWN = {
+    *(*_FAST, *_TWINS, heads.PoolingHead, heads.AnswerHead, heads.MatchingHead, operations.Identity, operations.Zero),
+    *(operations.Gelu, operations.SelfAttention, operations.RelationSelfAttention, operations.UnifiedAttention),
+    *(operations.FeedForward, operations.DeepFeedForward, operations.GatedLinear, operations.DeepGatedLinear),
+    *(operations.Convolution, operations.SeparableConvolution),
+}

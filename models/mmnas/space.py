@@ -1,0 +1,91 @@
+"""The search space of MMNas: the candidates of a block, and one block under search.
+
+Both sides have candidates of their own; words know nothing of regions, so encoder candidates need no other side and no
+relation. Source: Yu et al., Deep Multimodal Neural Architecture Search, ACM MM 2020; gates after ProxylessNAS
+(Cai et al., ICLR 2019).
+"""
+
+import functools
+
+import torch
+from torch import nn
+
+from models.mmnas.operations import Operation, make_operation
+from search.choice import Choice, Draw
+from search.gates import SampledGates
+from search.relaxation import Relaxation
+from util.registry import module_key
+
+# The published candidates, in the order of the columns of the architecture parameters.
+ENCODER_CANDIDATES = ("self_att_64", "feed_forward")
+DECODER_CANDIDATES = ("self_att_64", "rel_self_att_64", "guided_att_64", "feed_forward")
+# What an MCAN-like network repeats, block by block: a prefix of an operation's name, and others to fall back on.
+ENCODER_START = (("self_att",), ("feed_forward",))
+DECODER_START = (("rel_self_att", "self_att"), ("guided_att",), ("feed_forward",))
+# Logit of the preferred candidate at the start; the others get its negative.
+START_LOGIT = 1.0
+
+
+class GatedOperation(nn.Module):
+    """Candidate operations with architecture parameters.
+
+    Args:
+        names: Names of the candidates, all different.
+        hsize, dropout, relation_size: See `operations.Operation`.
+        key: Key of the choice.
+
+    Attributes:
+        alpha_logits: float32 (n,); their softmax gives the probabilities of the candidates. Zeros at first.
+        alpha_gate: float32 (n,), a place for the gradients of the gates; its values have no meaning.
+        choice: The `Choice` between the candidates.
+        relaxation: The `Relaxation` that combines them.
+
+    Raises:
+        ValueError: a candidate is named twice.
+        UserError: a candidate is unknown or does not fit the width.
+    """
+
+    def __init__(
+        self, names: tuple[str, ...], hsize: int, dropout: float, relation_size: int = 64, key: str = "block"
+    ):
+        super().__init__()
+        self.alpha_logits = nn.Parameter(torch.zeros(len(names)))
+        self.alpha_gate = nn.Parameter(torch.zeros(len(names)))
+        self.operations = nn.ModuleDict(
+            {module_key(name): make_operation(name, hsize, dropout, relation_size) for name in dict.fromkeys(names)}
+        )
+        if len(self.operations) != len(names):
+            raise ValueError(f"candidates are named twice: {', '.join(names)}")
+        self.choice = Choice(key, names, self, "alpha_logits", "alpha_gate")
+        self.choice.drawn = Draw((0,))
+        self.relaxation: Relaxation = SampledGates()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the candidates."""
+        return self.choice.candidates
+
+    @torch.no_grad()
+    def prefer(self, prefixes: tuple[str, ...]) -> None:
+        """Start the search from the first candidate that a prefix fits; without one the logits stay as they are."""
+        fitting = [name for prefix in prefixes for name in self.names if name.startswith(prefix)]
+        if fitting:
+            self.alpha_logits.fill_(-START_LOGIT)
+            self.alpha_logits[self.names.index(fitting[0])] = START_LOGIT
+
+    def running(self) -> list[Operation]:
+        """The operations that the next forward calls, the active one first."""
+        return [self.operations[module_key(self.names[k])] for k in self.choice.running()]
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor | None = None,
+        x_mask: torch.Tensor | None = None,
+        y_mask: torch.Tensor | None = None,
+        relation: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Combined output of the candidates; arguments as in `operations.Operation`."""
+        inputs = (x, y, x_mask, y_mask, relation)
+        candidates = [functools.partial(operation, *inputs) for operation in self.operations.values()]
+        return self.relaxation.combine(self.choice, candidates, self.alpha_logits, gates=self.alpha_gate)
