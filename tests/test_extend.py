@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,6 @@ from tests.documents import ROOT, blocks
 
 PARTS = ("datasets", "engine", "genotypes", "metrics", "models", "search", "tasks", "util")
 SECTIONS = list(dict.fromkeys(block.heading for block in blocks("docs/extend.md")))
-pytestmark = pytest.mark.xdist_group("extend")
 
 
 class Copy:
@@ -25,26 +23,22 @@ class Copy:
     """
 
     def __init__(self, folder):
-        self.folder, self.done = folder, []
+        self.folder = folder
         for part in PARTS:
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-        self.scripts = {path.name for path in ROOT.glob("*.py")}
-        for name in self.scripts:
-            shutil.copy(ROOT / name, folder)
+        for path in ROOT.glob("*.py"):
+            shutil.copy(path, folder)
         self.suite = set(self.files())
 
     def files(self):
         """Python files, from the root of the copy."""
         return [path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*.py")]
 
-    def run_to(self, heading):
-        """Write and run the sections up to ``heading``, each once."""
-        for section in SECTIONS[: SECTIONS.index(heading) + 1]:
-            if section not in self.done:
-                self.done.append(section)
-                for block in blocks("docs/extend.md"):
-                    if block.heading == section:
-                        self.use(block)
+    def run(self, section):
+        """Write and run the blocks of a section."""
+        for block in blocks("docs/extend.md"):
+            if block.heading == section:
+                self.use(block)
 
     def use(self, block):
         """Write a block of Python into the file that the text before it names last; run one of bash."""
@@ -68,19 +62,11 @@ class Copy:
         return json.loads(path.read_text(encoding="utf-8"))
 
 
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory):
-    if shutil.which("bash") is None:
-        pytest.skip("the page's commands are for bash")
-    return Copy(tmp_path_factory.mktemp("extended"))
-
-
 def operations(genotype):
     return {name for step in genotype["steps"] for name in step["inner_steps"]}
 
 
-def test_a_task(copy):
-    copy.run_to("A task")
+def check_a_task(copy):
     search, found = copy.result("clips/search-EXP-*"), copy.result("clips/search-EXP-*/eval-EXP-*")
     assert search["genotype"]["inputs"] == [f"{m}_{i}" for m in ("video", "audio", "text") for i in (1, 2)]
     assert search["backbones_started_from"]["audio"] == "random, drawn from the seed"
@@ -89,15 +75,13 @@ def test_a_task(copy):
     assert tested["metrics"]["test"] == pytest.approx(found["metrics"]["test"])
 
 
-def test_a_strategy(copy):
-    copy.run_to("A search strategy")
+def check_a_strategy(copy):
     arguments = copy.result("clips/search-annealed-*")["arguments"]
     assert (arguments["strategy"], arguments["strategy_option"]) == ("annealed:Annealed", ["temperature=(2.0, 0.1)"])
     assert copy.result("vqa/search-annealed-*")["arguments"]["strategy"] == "annealed:Annealed"
 
 
-def test_an_operation_of_bm_nas(copy):
-    copy.run_to("An operation of BM-NAS")
+def check_an_operation_of_bm_nas(copy):
     candidates = {"Sum", "LinearGLU", "product:Product"}
     search = copy.result("clips/search-product-*")
     assert operations(search["genotype"]) <= candidates
@@ -106,29 +90,41 @@ def test_an_operation_of_bm_nas(copy):
     assert "product:Product" in operations(drawn["genotype"]) <= candidates
 
 
-def test_an_operation_of_mmnas(copy):
-    copy.run_to("An operation of MMNas")
+def check_an_operation_of_mmnas(copy):
     search = copy.result("vqa/search-swiglu-*")
     assert {name for block in search["genotype"]["dec"] for name in block} <= {"guided_att_64", "swiglu:SwiGLU"}
     assert copy.result("vqa/search-swiglu-*/train-*")["genotype"] == search["genotype"]
 
 
-def test_an_encoder_of_bm_nas(copy):
-    copy.run_to("An encoder of BM-NAS")
+def check_an_encoder_of_bm_nas(copy):
     assert copy.result("mmimdb_resnet/search-*")["genotype"]["inputs"][:2] == ["Stage_1", "Stage_2"]
     assert 0 <= copy.result("mmimdb_resnet/search-*/eval-*")["metrics"]["test"]["f1"] <= 1
 
 
-def test_an_encoder_of_mmnas(copy):
-    copy.run_to("An encoder of MMNas")
+def check_an_encoder_of_mmnas(copy):
     assert copy.result("vqa/search-conv-*/train-*")["metrics"]
 
 
-def test_nothing_of_the_suite_is_edited(copy):
-    copy.run_to(SECTIONS[-1])
+CHECKS = {
+    "A task": check_a_task,
+    "A search strategy": check_a_strategy,
+    "An operation of BM-NAS": check_an_operation_of_bm_nas,
+    "An operation of MMNas": check_an_operation_of_mmnas,
+    "An encoder of BM-NAS": check_an_encoder_of_bm_nas,
+    "An encoder of MMNas": check_an_encoder_of_mmnas,
+}
+
+
+def test_every_section_has_a_check():
+    assert list(CHECKS) == SECTIONS
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="the page's commands are for bash")
+def test_the_page_runs(tmp_path):
+    """One test, since later sections use what earlier ones make. Nothing of the suite is edited."""
+    copy = Copy(tmp_path)
+    for section, check in CHECKS.items():
+        copy.run(section)
+        check(copy)
     for name in copy.suite:
         assert (copy.folder / name).read_bytes() == (ROOT / name).read_bytes(), name
-
-
-def test_every_section_has_a_test():
-    assert len(SECTIONS) == 6 and Path(ROOT / "docs" / "extend.md").read_text(encoding="utf-8").count("\n## ") == 6

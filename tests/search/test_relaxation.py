@@ -17,13 +17,13 @@ def test_a_mixture_in_the_space_of_mmnas():
     words = torch.randn(2, 3, 32)
     gated = space.gated()[0]
     outputs = [operation(words) for operation in gated.operations.values()]
-    weights = gated.alpha_prob.softmax(0)
+    weights = gated.alpha_logits.softmax(0)
     torch.testing.assert_close(space.encode(words), weights[0] * outputs[0] + weights[1] * outputs[1])
     mixture.decide()
-    torch.testing.assert_close(space.encode(words), outputs[int(gated.alpha_prob.argmax())])
+    torch.testing.assert_close(space.encode(words), outputs[int(gated.alpha_logits.argmax())])
     mixture.draw(ARCHITECTURE)
     space.encode(words).sum().backward()
-    assert gated.alpha_prob.grad.abs().sum() > 0
+    assert gated.alpha_logits.grad.abs().sum() > 0
 
 
 def test_the_published_mixture_keeps_every_candidate():
