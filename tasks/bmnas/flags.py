@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from argparse import BooleanOptionalAction, Namespace, _ArgumentGroup
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import arguments
 from engine.arguments import RecipeParser
 from search.strategies import add_strategy_flags
+from tasks.bmnas.inheritance import CELL_SIZES, genotype_source, inherited_defaults
 from util.cli import UserError
 
 if TYPE_CHECKING:
@@ -21,12 +21,6 @@ PROTOCOLS = {
     "test": "epoch with the best TEST score (the originals' protocol: an optimistic estimate)",
     "last": "last epoch; test scored once, at the end",
 }
-# Flags whose defaults a found training inherits from the search, as it does checkpoints and weight files.
-INHERITED = {"demo", "seed", "device", "amp", "datadir", "small_dataset", "cache_dir"}
-INHERITED |= {"backbone_batch", "C", "L", "num_outputs", "step_ops"}
-INHERITED_ENDINGS = ("_cp", "_weights")
-# Sizes of the cell: fixed by a genotype; a random genotype takes them from the search whose space it is drawn from.
-CELL_SIZES = ("steps", "multiplier", "node_steps", "node_multiplier")
 
 
 def recipe_parser(
@@ -303,7 +297,9 @@ def parse_found(
         UserError: flags contradict each other.
     """
     fixed: dict[str, int] = {}
-    args = arguments.parse_args(parser, argv, demo=demo, inherit=lambda known: _inherited(task, parser, known, fixed))
+    args = arguments.parse_args(
+        parser, argv, demo=demo, inherit=lambda known: inherited_defaults(task, parser, known, fixed)
+    )
     if not (args.search_exp_dir or args.eval_exp_dir or args.genotype or args.fusion == "late"):
         raise UserError(
             "nothing to train: pass --search_exp_dir DIR, --genotype FILE.json, --genotype random or --fusion late "
@@ -347,57 +343,3 @@ def _check_given_genotype(given, args):
     asked, tested = given["genotype"], args.eval_exp_dir
     if asked == "random" or not has_genotype(tested) or not load_genotype(asked).same_network(load_genotype(tested)):
         raise UserError(f"--genotype {asked}: --eval_exp_dir {tested} tests that run's own network; drop the flag")
-
-
-def genotype_source(args: Namespace) -> str | None:
-    """The file or run folder with the genotype; None for ``--genotype random`` and late fusion."""
-    if args.eval_exp_dir:
-        return args.eval_exp_dir
-    if args.genotype == "random" or args.fusion == "late":
-        return None
-    return args.genotype or args.search_exp_dir
-
-
-def _inherited(task, parser, args, fixed):
-    """Defaults from the runs that the flags name; sizes fixed by a genotype are also added to ``fixed``."""
-    from models.genotypes import has_genotype, load_genotype
-
-    source, recipe = genotype_source(args), getattr(args, "recipe", None)  # not every task has recipes
-    if source is not None and has_genotype(source):
-        fixed.update(load_genotype(source).sizes())
-    run = args.eval_exp_dir or args.search_exp_dir or source
-    folder = arguments.run_folder_of(run) if run else None
-    if folder is None:
-        if args.eval_exp_dir or (args.search_exp_dir and not Path(args.search_exp_dir).exists()):
-            raise UserError(f"the run folder {run} does not exist; name the folder that the run printed")
-        _check_recipe(parser, recipe, fixed, run)
-        return fixed
-    saved = arguments.earlier_arguments(folder)
-    if saved and args.genotype == "random" and not saved.keys() >= set(CELL_SIZES):
-        raise UserError(
-            f"--search_exp_dir {run} is not the run of a BM-NAS search; name a run folder of a search script"
-        )
-    if args.eval_exp_dir:
-        own = {"resume", "save", "eval_exp_dir", "search_exp_dir", "device", "num_workers", "parallel", "estimate"}
-        defaults = {k: v for k, v in saved.items() if k not in own}
-    else:
-        names = INHERITED | task.inherited | set(CELL_SIZES)
-        defaults = {k: v for k, v in saved.items() if k in names or k.endswith(INHERITED_ENDINGS)}
-    defaults |= fixed
-    if recipe != saved.get("recipe"):
-        _check_recipe(parser, recipe, defaults, folder)
-    # The folder of a run that uses another run is inside that run's folder.
-    return {**defaults, "out_dir": str(folder)}
-
-
-def _check_recipe(parser, recipe, inherited, source):
-    """Check that inherited values do not contradict a recipe: they would win, but the result would name the recipe.
-
-    Raises:
-        UserError: some differ.
-    """
-    values = parser.recipes.get(recipe, {})
-    names = [name for name in values if name in inherited and inherited[name] != values[name]]
-    if names:
-        differs = ", ".join(f"--{name} {inherited[name]} (recipe: {values[name]})" for name in names)
-        raise UserError(f"--recipe {recipe} does not fit {source}, which was made with {differs}; drop --recipe")

@@ -17,7 +17,7 @@ from models.bmnas.fusion_net import FusionNet
 from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS, STEP_OPERATIONS
 from models.bmnas.published import from_published
 from models.genotypes import FusionGenotype, check_genotype, load_genotype, random_genotype
-from tasks.bmnas.flags import CELL_SIZES
+from tasks.bmnas.inheritance import CELL_SIZES
 from tasks.task import Backbone, check_parts
 from util.checkpoint import load_checkpoint, load_state_dict_file, load_weights
 from util.cli import UserError
