@@ -1,18 +1,56 @@
 """The code of docs/extend.md: written into a copy of the project and run, section by section."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import socket
+import socketserver
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from tests.documents import ROOT, blocks
+from tools.script_server import ScriptError, ScriptServer
 
 PARTS = ("datasets", "engine", "genotypes", "metrics", "models", "search", "tasks", "util")
 SECTIONS = list(dict.fromkeys(block.heading for block in blocks("docs/extend.md")))
+
+
+# What ``python`` is in the page's blocks: hands its words to the server of `served`, and ends as the script did.
+ASK = """
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as ask:
+    ask.connect(os.environ["PLACE"])
+    ask.sendall(json.dumps([os.path.abspath(sys.argv[1]), *sys.argv[2:]]).encode() + b"\\n")
+    code, text = json.load(ask.makefile())
+print(text)
+sys.exit(code)
+"""
+
+
+@contextlib.contextmanager
+def served(folder, log):
+    """A server that has imported torch runs the page's scripts, each in a process of its own; yields its socket."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            log.write_bytes(b"")
+            code = 0
+            try:
+                scripts.run(json.loads(self.rfile.readline()), folder, log)
+            except ScriptError:
+                code = 1
+            self.wfile.write(json.dumps([code, log.read_text(errors="replace")]).encode() + b"\n")
+
+    place = str(log.with_suffix(".socket"))
+    with ScriptServer(log.with_suffix(".cache")) as scripts, socketserver.UnixStreamServer(place, Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield place
+        server.shutdown()
 
 
 class Copy:
@@ -20,10 +58,12 @@ class Copy:
 
     Args:
         folder: Where to make it.
+        place: Socket of `served`.
     """
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, place):
+        self.folder, self.place = folder, place
+        folder.mkdir()
         for part in PARTS:
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         for path in ROOT.glob("*.py"):
@@ -49,8 +89,9 @@ class Copy:
             path.write_text(block.text, encoding="utf-8")
             return
         assert block.language == "bash"
-        lines = f'set -euo pipefail\npython() {{ "{sys.executable}" "$@"; }}\n{block.text}'
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1"}
+        asking = f'"{sys.executable}" -S -c "$ASK"'
+        lines = f"set -euo pipefail\npython() {{ {asking} \"$@\"; }}\n{block.text}"
+        environment = {**os.environ, "ASK": ASK, "PLACE": self.place}
         done = subprocess.run(
             ["bash", "-c", lines], cwd=self.folder, env=environment, capture_output=True, text=True, check=False
         )
@@ -119,12 +160,13 @@ def test_every_section_has_a_check():
     assert list(CHECKS) == SECTIONS
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="the page's commands are for bash")
+@pytest.mark.skipif(not (shutil.which("bash") and hasattr(socket, "AF_UNIX")), reason="the page is for bash")
 def test_the_page_runs(tmp_path):
     """One test, since later sections use what earlier ones make. Nothing of the suite is edited."""
-    copy = Copy(tmp_path)
-    for section, check in CHECKS.items():
-        copy.run(section)
-        check(copy)
+    with served(tmp_path / "project", tmp_path / "log") as place:
+        copy = Copy(tmp_path / "project", place)
+        for section, check in CHECKS.items():
+            copy.run(section)
+            check(copy)
     for name in copy.suite:
         assert (copy.folder / name).read_bytes() == (ROOT / name).read_bytes(), name
