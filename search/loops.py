@@ -39,6 +39,8 @@ class _Search:
 
     def __call__(self, epoch):
         self.relaxation.begin_epoch(epoch, self.epochs)
+        for regularizer in self.relaxation.regularizers:
+            regularizer.begin_epoch(epoch, self.epochs)
         record = self.run_epoch(epoch)
         if self.relaxation.generator is not None:
             check_same_on_all_ranks(self.relaxation.generator.get_state().numpy().tobytes(), "sampled paths")
@@ -59,6 +61,8 @@ class _Search:
         self.alphas.begin()
         loss, outputs = self.alphas.backward(batch, size)
         self.relaxation.finish_backward()
+        for regularizer in self.relaxation.regularizers:
+            regularizer.add_gradients(self.relaxation.choices, self.alphas.scaler.get_scale())
         self.alphas.apply()
         self.relaxation.finish_step()
         return loss, outputs

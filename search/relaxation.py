@@ -2,6 +2,8 @@
 
 import torch
 
+from util.cli import UserError
+
 WEIGHTS, ARCHITECTURE = "weights", "architecture"
 
 
@@ -16,16 +18,33 @@ class Relaxation:
             None: a strategy that draws nothing.
     """
 
+    # What --strategy calls it; set by `search.strategies.build_strategy`.
+    name = "published"
+    # Whether every candidate runs in every step, so that the space must be made for that.
+    runs_all = False
+    # Whether a step takes an ordered pair of different arguments, so that their order counts in a derivation.
+    ordered_pairs = False
+
     def __init__(self, generator=None):
         self.generator = generator
         self.choices = []
+        # `search.regularizers.Regularizer`s of the logits in architecture steps.
+        self.regularizers = []
 
     def attach(self, space):
         """Relax the choices of ``space``, a `search.choice.SearchSpace`; returns self.
 
         Strategies that draw begin with the strongest candidates.
+
+        Raises:
+            UserError: the strategy does not apply to this space.
         """
         self.choices = space.choices()
+        if self.runs_all and any(choice.single_path for choice in self.choices):
+            raise UserError(
+                f"--strategy {self.name} runs every candidate in every step, and MMNas' networks run one at a time; "
+                "take another strategy"
+            )
         space.relax(self)
         if self.generator is not None:
             self.decide()
@@ -66,6 +85,18 @@ class Relaxation:
         weights = self.weights(choice, logits)
         weights = (weights if row is None else weights[row]).to(outputs[0].dtype)
         return sum(weights[k] * output for k, output in zip(running, outputs, strict=True))
+
+    def arguments(self, choice, states, step, logits):
+        """Both arguments of a step where its `Draw` has pairs: two states, in order.
+
+        Args:
+            choice: The `Choice` of the edges.
+            states: The states so far, tensors; those that no step may read can be None.
+            step: Number of the step.
+            logits: Those of the choice, see `weights`.
+        """
+        first, second = choice.drawn.pairs[step]
+        return states[first], states[second]
 
     def gradient_parameters(self):
         """Parameters that the backward pass of an architecture step gives gradients."""

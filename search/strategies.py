@@ -8,7 +8,10 @@ from util.cli import UserError
 
 # Beside ``published``, which is the family's own: `SoftmaxMixture` or `SampledGates`. Name -> module and class; the
 # module is imported when it is used, so that `--help` answers at once.
-STRATEGIES = {"gdas": "search.gdas:GDAS"}
+STRATEGIES = {
+    "drnas": "search.drnas:DrNAS",
+    "gdas": "search.gdas:GDAS",
+}
 
 
 def add_strategy_flags(group):
@@ -17,14 +20,16 @@ def add_strategy_flags(group):
         "--strategy",
         choices=("published", *STRATEGIES),
         default="published",
-        help="how undecided candidates act together and learn; gdas: one of them is drawn in every step",
+        help="how undecided candidates act together and learn; drnas: weights drawn from a Dirichlet (BM-NAS); gdas: "
+        "one of them is drawn in every step",
     )
     group.add_argument(
         "--strategy_option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a setting of the strategy, may be repeated; gdas: temperature=(10.0,0.1), of the first and last epoch",
+        help="a setting of the strategy, may be repeated; drnas: kl=0.001; gdas: temperature=(10.0,0.1), of the first "
+        "and last epoch",
     )
 
 
@@ -54,7 +59,9 @@ def build_strategy(name, published, seed, options=()):
         for key, parameter in inspect.signature(kind).parameters.items()
         if parameter.default is not inspect.Parameter.empty
     }
-    return kind(generator, **dict(_parse(option, name, known) for option in options))
+    relaxation = kind(generator, **dict(_parse(option, name, known) for option in options))
+    relaxation.name = name
+    return relaxation
 
 
 def _parse(option, strategy, known):

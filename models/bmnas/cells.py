@@ -6,6 +6,7 @@ network the same classes hold the one edge pair and the one operation that a gen
 """
 
 import functools
+import itertools
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS, STEP_OPERATIONS
 from models.genotypes import EDGE_OPERATIONS, FusionGenotype, StepGenotype, eligible_pairs, tail_indices
-from search.choice import Choice
+from search.choice import ArgumentPairs, Choice
 from search.mixture import SoftmaxMixture
 
 ALPHA_SCALE = 1e-3
@@ -32,21 +33,31 @@ class MixedEdges(nn.Module):
         num_sources: Number of states before the first step.
         steps: Number of steps.
         key: Key of the choice between the edges' operations.
+        eligible: Ordered pairs of states that a step may take, see `search.choice.ArgumentPairs`.
     """
 
-    def __init__(self, num_sources, steps, key="edges"):
+    def __init__(self, num_sources, steps, key="edges", eligible=None):
         super().__init__()
         self.counts = [num_sources + k for k in range(steps)]
         self.logits = alpha_parameter(sum(self.counts), len(EDGE_OPERATIONS))
-        self.choice = Choice(key, EDGE_OPERATIONS, self, "logits")
+        pairs = ArgumentPairs(tuple(self.counts), SKIP, eligible or self._all_pairs)
+        self.choice = Choice(key, EDGE_OPERATIONS, self, "logits", pairs=pairs)
         self.relaxation = SoftmaxMixture()
 
     def probabilities(self):
         """The softmax over each edge's operations, (edges, 2), split by step."""
         return self.choice.probabilities().split(self.counts)
 
+    def _all_pairs(self, step, _):
+        return list(itertools.permutations(range(self.counts[step]), 2))
+
     def forward(self, states, step):
-        """Return the mixed input of ``step``, twice: in the search both arguments are the same tensor."""
+        """Return the mixed input of ``step``, twice: in the published search both arguments are the same tensor.
+
+        Where a pair of states is drawn, return these.
+        """
+        if self.choice.drawn is not None and self.choice.drawn.pairs:
+            return self.relaxation.arguments(self.choice, states, step, self.logits)
         # `none` yields x * 0 and so adds nothing to the sum; only `skip` is computed.
         weights = self.relaxation.weights(self.choice, self.logits).split(self.counts)[step]
         skip = weights[:, SKIP].to(states[0].dtype)
@@ -201,7 +212,8 @@ class FusionCell(nn.Module):
         """
         sizes = ([tuple(step_ops)] * node_steps, channels, length, dropout, node_multiplier)
         nodes = [StepNode(*sizes, key=f"step{i}") for i in range(steps)]
-        return cls(nodes, MixedEdges(num_inputs, steps, "alphas_edges"), num_inputs, channels, length, multiplier)
+        edges = MixedEdges(num_inputs, steps, "alphas_edges", functools.partial(_input_pairs, num_inputs))
+        return cls(nodes, edges, num_inputs, channels, length, multiplier)
 
     @classmethod
     def fixed(cls, genotype, num_inputs, channels, length, dropout):
@@ -267,7 +279,8 @@ class FusionCell(nn.Module):
         """Whether every step, inner step and input feature that is read reaches the output."""
         if isinstance(self.edges, MixedEdges):
             # A mixed step reads all earlier ones, and the last step is always concatenated; a drawn one may not.
-            return self.edges.relaxation.generator is None
+            relaxation = self.edges.relaxation
+            return relaxation.runs_all or relaxation.generator is None
         inner = [node.edges.live_states(2, node.multiplier) for node in self.nodes]
         if not all(live >= set(range(2, 2 + len(node.ops))) for live, node in zip(inner, self.nodes, strict=True)):
             return False
@@ -285,7 +298,8 @@ class FusionCell(nn.Module):
 
         Each step takes the pair of input features with the largest product of skip scores among
         the pairs that are not both taken already. NOTE: as in the original, edges from earlier
-        steps are trained but never selected.
+        steps are trained but never selected. The pair stands in the order of the inputs; a strategy that
+        draws ordered pairs has the larger score first.
 
         Args:
             scores: See `search.choice.SearchSpace`.
@@ -297,10 +311,18 @@ class FusionCell(nn.Module):
             pairs = eligible_pairs(self.num_inputs, selected)
             pair = max(pairs, key=lambda jk, w=skip: (w[jk[0]] * w[jk[1]]).item())  # the first of equals
             selected.update(pair)
+            if self.edges.relaxation.ordered_pairs:
+                pair = sorted(pair, key=lambda index, w=skip: -w[index].item())
             edges += [("skip", index) for index in pair]
         steps = tuple(node.discretise(scores) for node in self.nodes)
         concat = tail_indices(self.num_inputs + len(self.nodes), self.multiplier)
         return FusionGenotype(tuple(edges), steps, concat, tuple(inputs))
+
+
+def _input_pairs(num_inputs, _, earlier):
+    """Ordered pairs of input features that a step may take after those of ``earlier`` steps, as in `discretise`."""
+    pairs = eligible_pairs(num_inputs, {state for pair in earlier for state in pair})
+    return pairs + [pair[::-1] for pair in pairs]
 
 
 def _edge_probabilities(title, edges, states):
