@@ -31,6 +31,17 @@ class _GatedSum(torch.autograd.Function):
         return gates, None, gradient, *[None] * (len(ctx.indices) - 1)
 
 
+def gated_sum(gates: torch.Tensor, indices: list[int], outputs: list[torch.Tensor]) -> torch.Tensor:
+    """The first of ``outputs``; the gradient of the gate of every output o is <o, dL/dout>.
+
+    Args:
+        gates: float (n,), with gradients.
+        indices: For each output its gate.
+        outputs: Tensors of one shape; only the first gets a gradient.
+    """
+    return _GatedSum.apply(gates, tuple(indices), *outputs)
+
+
 class SampledGates(Relaxation):
     """A candidate is drawn by its probability; gradients reach the logits through gates.
 
@@ -78,7 +89,7 @@ class SampledGates(Relaxation):
             return out
         with torch.no_grad():  # only their values are needed
             others = [candidates[k]() for k in inactive]
-        return _GatedSum.apply(gates, (active, *inactive), out, *others)
+        return gated_sum(gates, [active, *inactive], [out, *others])
 
     def gradient_parameters(self):
         """The gates."""

@@ -29,7 +29,7 @@ def add_strategy_flags(group):
         default=[],
         metavar="NAME=VALUE",
         help="a setting of the strategy, may be repeated; drnas: kl=0.001; gdas: temperature=(10.0,0.1), of the first "
-        "and last epoch",
+        "and last epoch, gumbel_samples=1 (more: Gumbel-Rao), pairs=False (True: ordered pairs of edges, BM-NAS)",
     )
 
 

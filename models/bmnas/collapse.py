@@ -4,6 +4,8 @@ from models.bmnas.operations import has_weights
 
 # Below this probability of `skip` an edge is as good as cut; undecided edges stand at 0.5.
 NONE_DOMINATES = 0.25
+# Rounding of a sum of float32 probabilities.
+SUMS_TO_ONE = 1e-5
 
 
 def collapse(genotype, probabilities):
@@ -19,6 +21,8 @@ def collapse(genotype, probabilities):
         found.append(f"the cell has collapsed onto operations without weights ({', '.join(names)})")
     for title, rows in probabilities.items():
         skips = [row["skip"] for row in rows.values() if "skip" in row]
-        if skips and max(skips) < NONE_DOMINATES:
+        # Edges that are drawn in pairs compete: their probabilities sum to one, and they cannot all be cut.
+        compete = abs(sum(skips) - 1) < SUMS_TO_ONE
+        if skips and max(skips) < NONE_DOMINATES and not compete:
             found.append(f"every edge of {title} clearly prefers `none`")
     return found
