@@ -26,7 +26,7 @@ from models.bmnas.collapse import collapse
 from search.loops import EpochwiseSearch
 from search.mixture import SoftmaxMixture
 from search.monitor import ArchitectureMonitor, run_search
-from search.strategies import build_strategy
+from search.strategies import strategy_of
 from tasks import ego
 from tasks.bmnas import flags, paper_recipes
 from tasks.bmnas.data import describe, feature_loaders, open_splits
@@ -59,7 +59,7 @@ def main(argv=None):
         # Frozen: a 3-D ResNeXt-101 on RGB and one on depth (--rgb_cp, --depth_cp, --checkpointdir).
         backbones = TASK.build_backbones(args)
         net = build_search_net(TASK, args, backbones).to(run.device)
-        strategy = build_strategy(args.strategy, SoftmaxMixture, args.seed, args.strategy_option).attach(net)
+        strategy = strategy_of(args, SoftmaxMixture).attach(net)
         loss, metric = TASK.loss, TASK.metric(args)  # cross-entropy; accuracy
         precision = Precision(args.amp, run.device)
         loaders = feature_loaders(args, run, net, data, precision)

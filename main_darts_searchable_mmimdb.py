@@ -24,7 +24,7 @@ from models.bmnas.collapse import collapse
 from search.loops import EpochwiseSearch
 from search.mixture import SoftmaxMixture
 from search.monitor import ArchitectureMonitor, run_search
-from search.strategies import build_strategy
+from search.strategies import strategy_of
 from tasks import mmimdb
 from tasks.bmnas import flags, paper_recipes
 from tasks.bmnas.data import describe, feature_loaders, open_splits
@@ -57,7 +57,7 @@ def main(argv=None):
         # Frozen: VGG-19 and MaxOut on posters (ImageNet weights, or --image_cp), MaxOut on plots (--text_cp).
         backbones = TASK.build_backbones(args)
         net = build_search_net(TASK, args, backbones).to(run.device)
-        strategy = build_strategy(args.strategy, SoftmaxMixture, args.seed, args.strategy_option).attach(net)
+        strategy = strategy_of(args, SoftmaxMixture).attach(net)
         loss, metric = TASK.loss, TASK.metric(args)  # binary cross-entropy; F1 (--f1_type)
         precision = Precision(args.amp, run.device)
         loaders = feature_loaders(args, run, net, data, precision)

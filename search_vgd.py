@@ -24,7 +24,7 @@ from engine.updates import OptimizerStep, data_parallel
 from search.gates import SampledGates
 from search.loops import InterleavedSearch
 from search.monitor import ArchitectureMonitor, run_search
-from search.strategies import build_strategy
+from search.strategies import strategy_of
 from tasks import vgd
 from tasks.mmnas import flags
 from tasks.mmnas.data import build_loaders, check_data, describe, note_data
@@ -59,7 +59,7 @@ def main(argv=None):
         net = TASK.build_net(args, TASK.metadata(data["train"]), architecture=None).to(run.device)
         set_padding(net, data)
         gates = functools.partial(SampledGates, mode=args.alpha_mode)
-        strategy = build_strategy(args.strategy, gates, args.seed, args.strategy_option).attach(net)
+        strategy = strategy_of(args, gates).attach(net)
         precision = build_precision(args, run.device)
         loaders = build_loaders(args, run, {k: data[k] for k in ("train", "held_out")}, drop_last=True)
         note_data(run, data)

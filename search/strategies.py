@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 
+from engine.arguments import non_negative
 from util.cli import UserError
 
 # Beside ``published``, which is the family's own: `SoftmaxMixture` or `SampledGates`. Name -> module and class; the
@@ -31,6 +32,32 @@ def add_strategy_flags(group):
         help="a setting of the strategy, may be repeated; drnas: kl=0.001; gdas: temperature=(10.0,0.1), of the first "
         "and last epoch, gumbel_samples=1 (more: Gumbel-Rao), pairs=False (True: ordered pairs of edges, BM-NAS)",
     )
+    group.add_argument(
+        "--beta_regularization",
+        type=non_negative,
+        default=0.0,
+        metavar="WEIGHT",
+        help="beta-DARTS: architecture steps also decay strong candidates, by a weight that rises from 0 to WEIGHT "
+        "over the epochs (the paper's: 50); 0: not at all",
+    )
+
+
+def strategy_of(args, published):
+    """The relaxation that a search script's flags ask for.
+
+    Args:
+        args: Has what `add_strategy_flags` adds, and ``seed``.
+        published: See `build_strategy`.
+
+    Raises:
+        UserError: see `build_strategy`.
+    """
+    relaxation = build_strategy(args.strategy, published, args.seed, args.strategy_option)
+    if args.beta_regularization:
+        from search.regularizers import BetaDecay
+
+        relaxation.regularizers.append(BetaDecay(args.beta_regularization))
+    return relaxation
 
 
 def build_strategy(name, published, seed, options=()):
