@@ -20,9 +20,10 @@ import torch
 from engine import arguments
 from engine.loading import total_batch
 from engine.run import start_run
-from engine.training import BestEpoch
+from engine.training import BestEpoch, Evaluation
 from engine.updates import OptimizerStep, Precision, data_parallel
 from models.bmnas.collapse import collapse
+from search.derive import Derivation
 from search.loops import EpochwiseSearch
 from search.mixture import SoftmaxMixture
 from search.monitor import ArchitectureMonitor, run_search
@@ -89,7 +90,11 @@ def main(argv=None):
         rule = "genotype of the epoch with the best dev score during the search"
         best = BestEpoch("dev", metric.name, rule, TASK.later_wins_ties)
         monitor = ArchitectureMonitor(net, collapse, args.patience)
-        return run_search(run, search_epoch, monitor, best, facts=describe(TASK, args, data, net))
+        scored = {"device": run.device, "precision": precision, "description": "derive", "order": 0}
+        scorer = Evaluation(loaders[dev], loss, metric, **scored)
+        derivation = Derivation(args.derive, scorer, metric.name, args.seed)
+        facts = describe(TASK, args, data, net)
+        return run_search(run, search_epoch, monitor, best, derivation=derivation, facts=facts)
 
 
 if __name__ == "__main__":

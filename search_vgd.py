@@ -21,6 +21,7 @@ from engine.launch import launch
 from engine.run import start_run
 from engine.training import BestEpoch
 from engine.updates import OptimizerStep, data_parallel
+from search.derive import Derivation
 from search.gates import SampledGates
 from search.loops import InterleavedSearch
 from search.monitor import ArchitectureMonitor, run_search
@@ -82,14 +83,16 @@ def main(argv=None):
         monitor = ArchitectureMonitor(net, collapse, args.patience, args.alpha_start)
         last = BestEpoch("last", None, "architecture of the last epoch")
         scored = "held_out"
+        scorer = TASK.build_scorer(args, run, data[scored], precision, scored)
         return run_search(
             run,
             search_epoch,
             monitor,
             last,
             before_epoch=TASK.before_epoch(args, run, net, data, precision),
-            scorers={scored: TASK.build_scorer(args, run, data[scored], precision, scored)},
+            scorers={scored: scorer},
             keep=keep_architecture,
+            derivation=Derivation(args.derive, scorer, TASK.validation[1], args.seed),
             facts=describe(TASK, args, data),
         )
 

@@ -89,13 +89,16 @@ class Evaluation:
 
     Args:
         loader, loss, metric, device, precision, description: See `evaluate`.
+        order: The epoch whose order a shuffled loader takes; None: that of its last use.
     """
 
-    def __init__(self, loader, loss, metric, *, device, precision, description):
-        self.loader, self.loss, self.metric = loader, loss, metric
+    def __init__(self, loader, loss, metric, *, device, precision, description, order=None):
+        self.loader, self.loss, self.metric, self.order = loader, loss, metric, order
         self.options = {"device": device, "precision": precision, "description": description}
 
     def __call__(self, net):
+        if self.order is not None:
+            self.loader.batch_sampler.epoch = self.order
         return evaluate(net, self.loader, self.loss, self.metric, **self.options)
 
 

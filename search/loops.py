@@ -84,9 +84,11 @@ class EpochwiseSearch(_Search):
         self.metric, self.second_forward = metric, second_forward
 
     def run_epoch(self, epoch):
-        """Both passes; returns ``{"train": {...}, "dev": {...}}``."""
+        """Both passes; returns ``{"train": {...}, "dev": {...}}``, or ``train`` alone if the logits do not learn."""
         shared = {"metric": self.metric, "epoch": epoch, "device": self.device}
         train = train_one_epoch(self.weights, self.weight_loader, description="train", step=self.weight_step, **shared)
+        if not self.relaxation.learns:
+            return {"train": train}
         dev = train_one_epoch(
             self.alphas,
             self.architecture_loader,
@@ -121,7 +123,7 @@ class InterleavedSearch(_Search):
         """
         self.weights.net.train()
         losses = {"train": LossMeter(), "alphas": LossMeter()}
-        held_out = self._held_out(epoch) if epoch >= self.start else None
+        held_out = self._held_out(epoch) if epoch >= self.start and self.relaxation.learns else None
         self.weight_loader.batch_sampler.epoch = epoch
         sizes = self.weight_loader.batch_sampler.training_sizes()
         batches = progress(self.weight_loader, f"epoch {epoch} search", disable=rank() > 0)

@@ -4,7 +4,8 @@ import logging
 import math
 
 from engine.report import scores_of
-from engine.training import fit, with_state
+from engine.training import BestEpoch, fit, with_state
+from util.files import json_text
 from util.plots import plot_probabilities
 
 logger = logging.getLogger("mdarts")
@@ -79,7 +80,16 @@ def save_architecture(run, genotype, epoch, title=None):
 
 
 def run_search(
-    run, search_epoch, monitor, selection, *, before_epoch=None, scorers=None, keep=save_architecture, facts
+    run,
+    search_epoch,
+    monitor,
+    selection,
+    *,
+    before_epoch=None,
+    scorers=None,
+    keep=save_architecture,
+    derivation=None,
+    facts,
 ):
     """Search for ``run.args.epochs`` epochs, or until the monitor says stop; returns the result's dict.
 
@@ -89,13 +99,18 @@ def run_search(
         run: The `Run`.
         search_epoch: `search.loops.EpochwiseSearch` or `search.loops.InterleavedSearch`.
         monitor: `ArchitectureMonitor` of the network.
-        selection: `engine.training.BestEpoch` that chooses the epoch whose architecture counts.
+        selection: `engine.training.BestEpoch` that chooses the epoch whose architecture counts. A strategy whose logits
+            do not learn takes the last one.
         before_epoch: See `engine.training.train_network`.
         scorers: Split name -> function net -> scores of the derived architecture, after every epoch.
-        keep: (run, architecture, epoch) writes an epoch's architecture into the run folder.
+        keep: (run, architecture, epoch) writes an epoch's architecture into the run folder. What a derivation finds is
+            written as that of the epoch after the last.
+        derivation: `search.derive.Derivation`; None: the largest probabilities of the selected epoch.
         facts: Further entries of the result.
     """
     net, relaxation = monitor.net, search_epoch.relaxation
+    if not relaxation.learns:
+        selection = BestEpoch("last", None, "weights of the last epoch")
     tracked = {"weights": search_epoch.weights, "alphas": search_epoch.alphas, "watch": monitor, "selection": selection}
     if relaxation.generator is not None:
         tracked["paths"] = relaxation
@@ -116,13 +131,23 @@ def run_search(
         return {"net": net.state_dict(), "genotype": monitor.genotype.to_dict()}
 
     fit(run, run.args.epochs, one_epoch, selection, best_state)
-    return _search_result(run, selection, net, facts)
-
-
-def _search_result(run, selection, net, facts):
-    """Draw the best genotype, plot the probabilities and write the result; return the result."""
     best = run.load_best()
-    genotype = type(net.genotype()).from_dict(best["genotype"])
+    genotype, told = _derived(run, net, relaxation, best, derivation, keep)
+    return _search_result(run, selection, net, best, genotype, {**facts, **told})
+
+
+def _derived(run, net, relaxation, best, derivation, keep):
+    """The genotype of a finished search, and entries of the result that tell of its derivation."""
+    if derivation is None or not derivation.is_needed(relaxation):
+        return type(net.genotype()).from_dict(best["genotype"]), {}
+    genotype, told = derivation(run, net, relaxation, best)
+    keep(run, genotype, run.epoch)
+    run.write("genotype.json", json_text(genotype.to_dict()) + "\n")
+    return genotype, {"derivation": told}
+
+
+def _search_result(run, selection, net, best, genotype, facts):
+    """Draw the genotype, plot the probabilities and write the result; return the result."""
     record = run.record_of(best["epoch"])
     run.write("genotype.svg", genotype.to_svg(title=f"found in epoch {best['epoch']}"))
     if run.is_main:

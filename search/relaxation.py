@@ -22,6 +22,8 @@ class Relaxation:
     name = "published"
     # Whether every candidate runs in every step, so that the space must be made for that.
     runs_all = False
+    # Whether architecture steps move the logits; otherwise there are none.
+    learns = True
     # Whether a step takes an ordered pair of different arguments, so that their order counts in a derivation.
     ordered_pairs = False
 
@@ -107,6 +109,17 @@ class Relaxation:
 
     def finish_step(self):
         """After the optimiser's step on the logits."""
+
+    def conclude(self, score) -> dict:
+        """Once after the last epoch, before an architecture is derived: learn what still needs dev scores.
+
+        Args:
+            score: () -> dev score of the network as it is drawn then, a tuple; larger is better.
+
+        Returns:
+            What the result says of it.
+        """
+        return {}
 
     def state_dict(self):
         """Position in the stream of random numbers."""

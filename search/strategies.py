@@ -5,6 +5,7 @@ import importlib
 import inspect
 
 from engine.arguments import non_negative
+from search.derive import RULES
 from util.cli import UserError
 
 # Beside ``published``, which is the family's own: `SoftmaxMixture` or `SampledGates`. Name -> module and class; the
@@ -12,6 +13,7 @@ from util.cli import UserError
 STRATEGIES = {
     "drnas": "search.drnas:DrNAS",
     "gdas": "search.gdas:GDAS",
+    "random-shared": "search.random_shared:RandomShared",
 }
 
 
@@ -22,7 +24,7 @@ def add_strategy_flags(group):
         choices=("published", *STRATEGIES),
         default="published",
         help="how undecided candidates act together and learn; drnas: weights drawn from a Dirichlet (BM-NAS); gdas: "
-        "one of them is drawn in every step",
+        "one of them is drawn in every step; random-shared: one is drawn uniformly, then the best of n architectures",
     )
     group.add_argument(
         "--strategy_option",
@@ -30,7 +32,8 @@ def add_strategy_flags(group):
         default=[],
         metavar="NAME=VALUE",
         help="a setting of the strategy, may be repeated; drnas: kl=0.001; gdas: temperature=(10.0,0.1), of the first "
-        "and last epoch, gumbel_samples=1 (more: Gumbel-Rao), pairs=False (True: ordered pairs of edges, BM-NAS)",
+        "and last epoch, gumbel_samples=1 (more: Gumbel-Rao), pairs=False (True: ordered pairs of edges, BM-NAS); "
+        "random-shared: draws=100, architectures that are scored at the end",
     )
     group.add_argument(
         "--beta_regularization",
@@ -39,6 +42,13 @@ def add_strategy_flags(group):
         metavar="WEIGHT",
         help="beta-DARTS: architecture steps also decay strong candidates, by a weight that rises from 0 to WEIGHT "
         "over the epochs (the paper's: 50); 0: not at all",
+    )
+    group.add_argument(
+        "--derive",
+        choices=RULES,
+        default="argmax",
+        help="what makes the architecture: argmax: the largest probabilities; perturbation: what the trained supernet "
+        "misses most on dev (DARTS-PT), after the last epoch",
     )
 
 
@@ -54,6 +64,10 @@ def strategy_of(args, published):
     """
     relaxation = build_strategy(args.strategy, published, args.seed, args.strategy_option)
     if args.beta_regularization:
+        if not relaxation.learns:
+            raise UserError(
+                f"--beta_regularization: --strategy {args.strategy} has no architecture steps; leave it out"
+            )
         from search.regularizers import BetaDecay
 
         relaxation.regularizers.append(BetaDecay(args.beta_regularization))
