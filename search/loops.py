@@ -36,8 +36,10 @@ class _Search:
         self.relaxation, self.weights, self.alphas = relaxation, weights, alphas
         self.weight_loader, self.architecture_loader = loaders
         self.device, self.epochs = device, epochs
+        self._training_batches = None
 
     def __call__(self, epoch):
+        self._training_batches = self._endless(self.weight_loader, epoch)
         self.relaxation.begin_epoch(epoch, self.epochs)
         for regularizer in self.relaxation.regularizers:
             regularizer.begin_epoch(epoch, self.epochs)
@@ -59,13 +61,28 @@ class _Search:
         """Draw what runs, then update the logits; see `OptimizerStep.step`."""
         self.relaxation.draw(ARCHITECTURE)
         self.alphas.begin()
-        loss, outputs = self.alphas.backward(batch, size)
+        loss, outputs = self.relaxation.architecture_gradient(self, batch, size)
         self.relaxation.finish_backward()
         for regularizer in self.relaxation.regularizers:
             regularizer.add_gradients(self.relaxation.choices, self.alphas.scaler.get_scale())
         self.alphas.apply()
         self.relaxation.finish_step()
         return loss, outputs
+
+    def next_training_batch(self):
+        """This process's share of a batch of the weight steps' data, for architecture steps that need one.
+
+        They come in the epoch's order and begin anew where they end.
+        """
+        return next(self._training_batches)[1]
+
+    def _endless(self, loader, epoch):
+        """(Samples of the whole batch, batch on the device), over and over."""
+        while True:
+            loader.batch_sampler.epoch = epoch
+            sizes = loader.batch_sampler.training_sizes()
+            for size, batch in zip(sizes, loader, strict=True):
+                yield size, to_device(batch, self.device)
 
 
 class EpochwiseSearch(_Search):
@@ -123,7 +140,8 @@ class InterleavedSearch(_Search):
         """
         self.weights.net.train()
         losses = {"train": LossMeter(), "alphas": LossMeter()}
-        held_out = self._held_out(epoch) if epoch >= self.start and self.relaxation.learns else None
+        architecture = epoch >= self.start and self.relaxation.learns
+        held_out = self._endless(self.architecture_loader, epoch) if architecture else None
         self.weight_loader.batch_sampler.epoch = epoch
         sizes = self.weight_loader.batch_sampler.training_sizes()
         batches = progress(self.weight_loader, f"epoch {epoch} search", disable=rank() > 0)
@@ -137,10 +155,3 @@ class InterleavedSearch(_Search):
                 losses["alphas"].update(self.architecture_step(batch, size)[0], len(batch["label"]))
         done = {name: meter for name, meter in losses.items() if meter.count}
         return {name: {"loss": check_finite(meter.compute(), name, epoch)} for name, meter in done.items()}
-
-    def _held_out(self, epoch):
-        while True:
-            self.architecture_loader.batch_sampler.epoch = epoch
-            sizes = self.architecture_loader.batch_sampler.training_sizes()
-            for size, batch in zip(sizes, self.architecture_loader, strict=True):
-                yield size, to_device(batch, self.device)

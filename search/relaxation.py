@@ -100,6 +100,19 @@ class Relaxation:
         first, second = choice.drawn.pairs[step]
         return states[first], states[second]
 
+    def architecture_gradient(self, search, batch, size=None):
+        """Give the `gradient_parameters` the gradients of an architecture step on ``batch``.
+
+        Args:
+            search: The search loop (`search.loops`): its ``alphas`` and ``weights`` are `OptimizerStep`s, and its
+                `next_training_batch` gives a batch of the weight steps' data.
+            batch, size: See `OptimizerStep.step`.
+
+        Returns:
+            (loss, outputs), see `OptimizerStep.step`.
+        """
+        return search.alphas.backward(batch, size)
+
     def gradient_parameters(self):
         """Parameters that the backward pass of an architecture step gives gradients."""
         return [choice.logits for choice in self.choices]

@@ -14,6 +14,7 @@ STRATEGIES = {
     "drnas": "search.drnas:DrNAS",
     "gdas": "search.gdas:GDAS",
     "random-shared": "search.random_shared:RandomShared",
+    "second-order": "search.second_order:SecondOrder",
 }
 
 
@@ -24,7 +25,8 @@ def add_strategy_flags(group):
         choices=("published", *STRATEGIES),
         default="published",
         help="how undecided candidates act together and learn; drnas: weights drawn from a Dirichlet (BM-NAS); gdas: "
-        "one of them is drawn in every step; random-shared: one is drawn uniformly, then the best of n architectures",
+        "one of them is drawn in every step; random-shared: one is drawn uniformly, then the best of n architectures; "
+        "second-order: architecture steps look one weight step ahead (BM-NAS)",
     )
     group.add_argument(
         "--strategy_option",

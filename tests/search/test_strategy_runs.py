@@ -19,6 +19,7 @@ RUNS = {
     "pairs": ["--strategy", "gdas", "--strategy_option", "pairs=True", "--strategy_option", "gumbel_samples=3"],
     "random-shared": ["--strategy", "random-shared", "--strategy_option", "draws=3"],
     "perturbation": ["--derive", "perturbation"],
+    "second-order": ["--strategy", "second-order"],
 }
 
 
