@@ -20,7 +20,7 @@ import torch
 from engine import arguments
 from engine.loading import total_batch
 from engine.run import start_run
-from engine.training import BestEpoch, Evaluation
+from engine.training import BestEpoch
 from engine.updates import OptimizerStep, Precision, data_parallel
 from models.bmnas.collapse import collapse
 from search.derive import Derivation
@@ -81,7 +81,9 @@ def main(argv=None):
         weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=unused, **shared)
         logits, rate = net.arch_parameters().values(), args.arch_learning_rate
         adam = torch.optim.Adam(logits, lr=rate, betas=(0.5, 0.999), weight_decay=args.arch_weight_decay)
-        alphas = OptimizerStep(net, loss, adam, parameters=strategy.gradient_parameters(), **shared)
+        # Of a cell whose steps are not all read, pairs of edges leave some logits out.
+        learned, unused = strategy.gradient_parameters(), strategy.ordered_pairs
+        alphas = OptimizerStep(net, loss, adam, parameters=learned, find_unused=unused, **shared)
 
         # A pass of weight steps over train, then a pass of architecture steps over dev.
         passes = (loaders[train], loaders[dev])
@@ -90,9 +92,7 @@ def main(argv=None):
         rule = "genotype of the epoch with the best dev score during the search"
         best = BestEpoch("dev", metric.name, rule, TASK.later_wins_ties)
         monitor = ArchitectureMonitor(net, collapse, args.patience)
-        scored = {"device": run.device, "precision": precision, "description": "derive", "order": 0}
-        scorer = Evaluation(loaders[dev], loss, metric, **scored)
-        derivation = Derivation(args.derive, scorer, metric.name, args.seed)
+        derivation = Derivation(args.derive, search_epoch.dev_scorer(), metric.name, args.seed)
         facts = describe(TASK, args, data, net)
         return run_search(run, search_epoch, monitor, best, derivation=derivation, facts=facts)
 

@@ -9,7 +9,7 @@ Either runs any `search.relaxation.Relaxation`.
 import torch
 
 from engine.loading import to_device
-from engine.training import LossMeter, check_finite, train_one_epoch
+from engine.training import Evaluation, LossMeter, check_finite, train_one_epoch
 from search.relaxation import ARCHITECTURE, WEIGHTS
 from util.distributed import check_same_on_all_ranks, rank
 from util.progress import progress
@@ -115,6 +115,11 @@ class EpochwiseSearch(_Search):
             **shared,
         )
         return {"train": train, "dev": dev}
+
+    def dev_scorer(self) -> Evaluation:
+        """Scores of the network on the data of the architecture steps, as it is relaxed then."""
+        options = {"device": self.device, "precision": self.alphas.precision, "description": "dev", "order": 0}
+        return Evaluation(self.architecture_loader, self.alphas.loss, self.metric, **options)
 
 
 class InterleavedSearch(_Search):
