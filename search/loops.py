@@ -70,11 +70,12 @@ class _Search:
         return loss, outputs
 
     def next_training_batch(self):
-        """This process's share of a batch of the weight steps' data, for architecture steps that need one.
+        """A batch of the weight steps' data, for architecture steps that need one; in the epoch's order, over and over.
 
-        They come in the epoch's order and begin anew where they end.
+        Returns:
+            (its samples over all processes, this process's share of it).
         """
-        return next(self._training_batches)[1]
+        return next(self._training_batches)
 
     def _endless(self, loader, epoch):
         """(Samples of the whole batch, batch on the device), over and over."""

@@ -13,8 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engine.updates import in_float32
 from search.mixture import SoftmaxMixture
-from util.cli import UserError
-from util.distributed import world_size
+from util.distributed import mean_over_ranks, world_size
 
 
 class SecondOrder(SoftmaxMixture):
@@ -26,11 +25,6 @@ class SecondOrder(SoftmaxMixture):
 
     runs_all = True
 
-    def __init__(self, generator: torch.Generator | None = None):
-        super().__init__(generator)
-        if world_size() > 1:
-            raise UserError("--strategy second-order runs in one process; leave torchrun out, or take another strategy")
-
     def architecture_gradient(self, search, batch, size=None):
         """As `Relaxation.architecture_gradient`, at the weights after a step on the next training batch."""
         step, logits = search.weights, [choice.logits for choice in self.choices]
@@ -38,11 +32,11 @@ class SecondOrder(SoftmaxMixture):
         named = {id(parameter): name for name, parameter in step.net.named_parameters()}
         # The graph of the training loss holds copies, so that the parameters themselves can move.
         copies = {named[id(p)]: p.detach().clone().requires_grad_() for p in step.parameters}
-        gradient = self._training_gradient(step, copies, search.next_training_batch())
+        gradient = self._training_gradient(step, copies, *search.next_training_batch())
         before = [parameter.detach().clone() for parameter in step.parameters]
         try:
             with torch.no_grad():
-                for parameter, slope in zip(step.parameters, gradient, strict=True):
+                for parameter, slope in zip(step.parameters, mean_over_ranks(gradient), strict=True):
                     parameter -= xi * slope
             for parameter in step.parameters:
                 parameter.requires_grad_(True)
@@ -56,16 +50,17 @@ class SecondOrder(SoftmaxMixture):
             for parameter in step.parameters:
                 parameter.requires_grad_(False)
                 parameter.grad = None
-        mixed = torch.autograd.grad(gradient, logits, ahead, materialize_grads=True)
+        mixed = torch.autograd.grad(gradient, logits, mean_over_ranks(ahead), materialize_grads=True)
         with torch.no_grad():
-            for values, term in zip(logits, mixed, strict=True):
+            for values, term in zip(logits, mean_over_ranks(mixed), strict=True):
                 values.grad = -xi * term if values.grad is None else values.grad - xi * term
         return loss, outputs
 
-    def _training_gradient(self, step, weights, batch):
+    def _training_gradient(self, step, weights, size, batch):
         """dL_train/dw at ``weights`` (name -> tensor), with the graph that the second derivative needs.
 
-        The network's buffers stay as they are.
+        The mean over the ranks is that of the whole batch of ``size`` samples, as in `OptimizerStep`. The network's
+        buffers stay as they are.
         """
         if hasattr(step.loss, "prepare"):
             batch = step.loss.prepare(batch)
@@ -73,5 +68,6 @@ class SecondOrder(SoftmaxMixture):
         # The fused kernels of attention cannot be differentiated twice.
         with sdpa_kernel(SDPBackend.MATH), step.precision.autocast():
             outputs = torch.func.functional_call(step.net, {**weights, **buffers}, (batch,))
-        loss = step.loss(in_float32(outputs), batch)
+        share = len(batch["label"]) * world_size() / size
+        loss = share * step.loss(in_float32(outputs), batch)
         return torch.autograd.grad(loss, list(weights.values()), create_graph=True, materialize_grads=True)

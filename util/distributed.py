@@ -87,6 +87,11 @@ def sum_over_ranks(tensor):
     return total
 
 
+def mean_over_ranks(tensors):
+    """For each of the tensors its mean over the ranks, without a graph."""
+    return [sum_over_ranks(tensor.detach()) / world_size() for tensor in tensors]
+
+
 def check_same_on_all_ranks(value, name):
     """Make sure that every rank has come to the same ``value`` (anything that can be compared).
 

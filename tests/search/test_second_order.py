@@ -1,17 +1,23 @@
 """Second-order DARTS: its gradient against finite differences of the unrolled loss, and what it leaves alone."""
 
+from argparse import Namespace
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
 from engine import updates
-from engine.updates import OptimizerStep
+from engine.updates import OptimizerStep, Precision, data_parallel
 from search import second_order
 from search.loops import EpochwiseSearch
 from search.mixture import SoftmaxMixture
 from search.second_order import SecondOrder
+from tests.processes import run_ranks
 from tests.search.small_spaces import cell, encoder_decoder, features, generator
 from util.cli import UserError
+from util.distributed import init_distributed, leave, rank, world_size
+from util.samplers import EpochBatchSampler
 
 
 class Net(nn.Module):
@@ -23,8 +29,9 @@ class Net(nn.Module):
         return self.space(batch["features"]).mean(1)
 
 
-def batch(seed):
-    return {"features": features(seed, 6, torch.float64), "label": torch.randn(6, generator=generator(seed)).double()}
+def batch(seed, count=6):
+    labels = torch.randn(count, generator=generator(seed)).double()
+    return {"features": features(seed, count, torch.float64), "label": labels}
 
 
 def loss(outputs, given):
@@ -38,7 +45,7 @@ def double(monkeypatch):
         monkeypatch.setattr(module, "in_float32", lambda outputs: outputs)
 
 
-def search_of(rate, kind=SecondOrder, mode="eval"):
+def search_of(rate, kind=SecondOrder, mode="eval", parallel=None):
     net = Net().double().train(mode == "train")
     strategy = kind().attach(net.space)
     logits = [choice.logits for choice in strategy.choices]
@@ -47,7 +54,8 @@ def search_of(rate, kind=SecondOrder, mode="eval"):
             values.copy_(torch.randn(values.shape, generator=generator(4)))
     own = {id(values) for values in logits}
     sgd = torch.optim.SGD([p for p in net.parameters() if id(p) not in own], lr=rate)
-    steps = [OptimizerStep(net, loss, sgd), OptimizerStep(net, loss, torch.optim.SGD(logits, lr=1.0))]
+    alphas = OptimizerStep(net, loss, torch.optim.SGD(logits, lr=1.0), parallel=parallel)
+    steps = [OptimizerStep(net, loss, sgd), alphas]
     search = EpochwiseSearch(strategy, *steps, (None, None), torch.device("cpu"), 1, metric=None)
     search._training_batches = iter([(6, batch(1))])
     return net, search, logits
@@ -118,6 +126,35 @@ def test_weights_and_their_gradients_stay():
     counts = [value for name, value in net.named_buffers() if name.endswith("num_batches_tracked")]
     assert counts and all(int(count) == 1 for count in counts), "dev batches count, as in the published search"
     assert any(not torch.equal(value, buffers[name]) for name, value in net.named_buffers())
+
+
+def worker(path):
+    """Architecture steps on uneven shares of 7 training and 5 dev samples; rank 0 saves the logits."""
+    device = init_distributed("cpu")
+    run = SimpleNamespace(args=Namespace(parallel=False), device=device)
+    _, search, logits = search_of(0.5, parallel=data_parallel(run, Precision()))
+    samplers = [EpochBatchSampler(n, n, shuffle=False, rank=rank(), world_size=world_size()) for n in (7, 5)]
+    parts = []
+    for sampler, seed in zip(samplers, (1, 2), strict=True):
+        own = torch.tensor(next(iter(sampler)))
+        given = batch(seed, 7)
+        parts.append({"features": [x[own] for x in given["features"]], "label": given["label"][own]})
+    for _ in range(2):
+        search._training_batches = iter([(7, parts[0])])
+        search.alphas.activate()
+        search.architecture_step(parts[1], 5)
+    if rank() == 0:
+        torch.save([values.detach() for values in logits], path)
+    del search
+    leave()
+
+
+def test_two_processes_equal_one(tmp_path):
+    for processes in (1, 2):
+        run_ranks(worker, tmp_path / f"{processes}.pth", count=processes)
+    one, two = (torch.load(tmp_path / f"{n}.pth", weights_only=True) for n in (1, 2))
+    for ours, theirs in zip(one, two, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
 def test_a_network_of_single_paths_is_refused():

@@ -66,10 +66,10 @@ def test_a_search_of_bmnas_is_resumed_to_the_same_result(films, tmp_path, monkey
         assert one["probabilities"] == other["probabilities"] and one["entropy"] == other["entropy"]
 
 
-@pytest.mark.parametrize("name", ["drnas", "pairs", "random-shared", "perturbation"])
+@pytest.mark.parametrize("name", ["drnas", "pairs", "random-shared", "perturbation", "second-order"])
 def test_two_processes_search_and_derive_the_same(films, tmp_path, name):
     """Draws are compared between the processes in every epoch; a step that no other reads leaves logits out."""
-    sizes = "--C 8 --L 4 --epochs 2 --steps 3 --multiplier 1 --device cpu".split()
+    sizes = ["--C", "8", "--L", "4", "--epochs", "2", "--steps", "3", "--multiplier", "1", "--device", "cpu"]
     run_ranks(bmnas.main, [*films.flags, *sizes, "--out_dir", str(tmp_path), *RUNS[name]])
     (folder,) = tmp_path.iterdir()
     result = json.loads((folder / "result.json").read_text())
