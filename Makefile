@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
+# Python compiles what it imports; compiling every file of torch at once only takes time.
+INSTALL := $(RUN) -m pip install --disable-pip-version-check --no-compile
 
 .PHONY: demo test test-all lint clean
 
@@ -18,6 +20,7 @@ test-all: $(VENV)/.dev
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .
+	$(RUN) -m mypy
 
 $(RUN):
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; try make PYTHON=python3.12")'
@@ -25,11 +28,11 @@ $(RUN):
 
 $(VENV)/.runtime: requirements.txt | $(RUN)
 	@echo "installing into $(VENV): several gigabytes, a few minutes"
-	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
+	$(INSTALL) -r requirements.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
-	$(RUN) -m pip install --disable-pip-version-check -r requirements-dev.txt
+	$(INSTALL) -r requirements-dev.txt
 	@touch $@
 
 clean:

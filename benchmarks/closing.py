@@ -20,7 +20,7 @@ def print_closing(table, search=None, own_data=()):
         print(f"- how it decided: {search / 'probabilities.svg'}; losses and scores: {search / 'curves.svg'}")
     print(f"- this table: {table}")
     if own_data:
-        print("- your own data (README.md says what the files look like):")
+        print("- your own data (docs/ has a page for each task that says what the files look like):")
         for command in own_data:
             print(f"    {_interpreter()} {command}")
 

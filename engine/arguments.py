@@ -1,13 +1,18 @@
 """Command-line flags: shared groups, declared once, and the parser of a recipe.
 
-Nothing here imports torch: `--help` and usage errors answer at once.
+Nothing here imports torch, so that `--help` and usage errors respond at once.
 """
+
+from __future__ import annotations
 
 import argparse
 import math
 import re
 import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from engine import run_log
 from engine.resuming import FREE, check_saved, resumed_arguments
@@ -21,14 +26,20 @@ class RecipeParser(argparse.ArgumentParser):
     Args:
         description: The script's docstring.
         spellings: Other spelling of a flag -> the flag, e.g. ``{"--SEED": "--seed"}``.
-        upgrade: Function from the arguments in a run folder to what they mean today, for folders that an older
-            version wrote; None leaves them as they are.
+        upgrade: Converts the saved arguments of a run folder that an older version wrote to their present meaning;
+            None: no conversion.
 
     Attributes:
-        free: Names of the arguments that may differ when a run is resumed, beside places (see `engine.resuming`).
+        free: Names of the arguments that may change when a run is resumed, besides paths (see `engine.resuming`).
     """
 
-    def __init__(self, description, spellings=None, upgrade=None, **kwargs):
+    def __init__(
+        self,
+        description: str,
+        spellings: Mapping[str, str] | None = None,
+        upgrade: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             usage="%(prog)s [flags]",
             description=description,
@@ -37,30 +48,30 @@ class RecipeParser(argparse.ArgumentParser):
             **kwargs,
         )
         self.spellings = spellings or {}
-        self.recipes = {}
+        self.recipes: Mapping[str, Mapping[str, Any]] = {}
         self.free = set(FREE)
         self.upgrade = upgrade or (lambda saved: saved)
-        self.alternatives = []
+        self.alternatives: list[tuple[str, str]] = []
         if self.spellings:
             pairs = ", ".join(f"{other} = {flag}" for other, flag in self.spellings.items())
             self.epilog = f"other spellings: {pairs}"
 
-    def parse_known_args(self, args=None, namespace=None):
-        """Parse, with other spellings taken for the flags that they mean."""
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; other spellings are replaced by the flags that they stand for."""
         words = [self._spell(word) for word in (sys.argv[1:] if args is None else args)]
         flags = {word.partition("=")[0] for word in words}
         for pair in self.alternatives:
             # argparse's own groups overlook a value that equals the default.
             if flags.issuperset(pair):
-                self.error(f"{' and '.join(pair)} say the same in two units; pass one of them")
+                self.error(f"{' and '.join(pair)} set the same value in two units; pass only one of them")
         return super().parse_known_args(words, namespace)
 
     def _spell(self, word):
         flag, sign, value = word.partition("=")
         return self.spellings.get(flag, flag) + sign + value
 
-    def error(self, message):
-        """Exit with 2 and one line."""
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with status 2."""
         self.exit(2, f"error: {message}; see {Path(sys.argv[0]).name} --help\n")
 
 
@@ -78,7 +89,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return f"{text} (default: %(default)s)"
 
 
-def number(kind, low, high=math.inf, *, open_high=False):
+def number(kind: type, low: float, high: float = math.inf, *, open_high: bool = False) -> Callable[[str], Any]:
     """An argparse type: ``kind`` (int or float) between ``low`` and ``high``."""
 
     def parse(text):
@@ -94,14 +105,14 @@ def number(kind, low, high=math.inf, *, open_high=False):
     return parse
 
 
-def device_name(text):
+def device_name(text: str) -> str:
     """An argparse type: the name of a device."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no device; expected auto, cpu, cuda or cuda:N")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a device; expected auto, cpu, cuda or cuda:N")
     return text
 
 
-def file_name(text):
+def file_name(text: str) -> str:
     """An argparse type: part of a file name."""
     if not re.fullmatch(r"[\w.+-]+", text):
         raise argparse.ArgumentTypeError(f"{text!r} cannot be part of a folder's name; use letters, digits, . _ + -")
@@ -114,7 +125,7 @@ positive = number(float, 1e-300)
 non_negative = number(float, 0.0)
 
 
-def add_run_flags(parser, data_parallel=True):
+def add_run_flags(parser: RecipeParser, data_parallel: bool = True) -> None:
     """Seed, folders, device, precision.
 
     Args:
@@ -130,7 +141,7 @@ def add_run_flags(parser, data_parallel=True):
     group.add_argument(
         "--resume", metavar="RUN_DIR", help="continue an interrupted run to the result it would have had"
     )
-    group.add_argument("--demo", action="store_true", help="small settings on embedded data, made when missing")
+    group.add_argument("--demo", action="store_true", help="small settings on generated data, made when missing")
     group.add_argument("--device", type=device_name, metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N")
     if data_parallel:
         group.add_argument(
@@ -143,13 +154,11 @@ def add_run_flags(parser, data_parallel=True):
     group.add_argument(
         "--num_workers", "--j", type=non_negative_int, default=32, help="data loading processes, at most one per core"
     )
-    group.add_argument(
-        "--estimate", action="store_true", help="print the memory and time that this would take, and do nothing"
-    )
+    group.add_argument("--estimate", action="store_true", help="print an estimate of memory and time, and exit")
 
 
-def add_data_flags(parser):
-    """Data folder and what is kept of it."""
+def add_data_flags(parser: RecipeParser) -> None:
+    """The data folder and the feature cache."""
     group = parser.add_argument_group("data")
     group.add_argument("--datadir", metavar="DIR", help="folder of the prepared data")
     group.add_argument("--small_dataset", action="store_true", help="the first 64 samples of every split")
@@ -157,14 +166,12 @@ def add_data_flags(parser):
         "--cache_features",
         choices=("auto", "ram", "disk", "off"),
         default="auto",
-        help="keep what frozen backbones compute, once per sample; auto picks by size",
+        help="cache the features of frozen backbones, computed once per sample; auto picks the place by size",
     )
-    group.add_argument(
-        "--cache_dir", metavar="DIR", help="folder of features kept on disk (default: <datadir>/features)"
-    )
+    group.add_argument("--cache_dir", metavar="DIR", help="folder of cached features (default: <datadir>/features)")
 
 
-def add_training_flags(parser):
+def add_training_flags(parser: RecipeParser) -> None:
     """Epochs, batches, schedule and optimiser of the weights."""
     group = parser.add_argument_group("training")
     group.add_argument("--epochs", type=positive_int, help="number of epochs")
@@ -173,8 +180,8 @@ def add_training_flags(parser):
         "--micro_batch",
         type=non_negative_int,
         default=0,
-        help="samples of a forward and backward pass, gradients add up over --batchsize; batch norm then sees this "
-        "many samples at a time; 0: all at once",
+        help="samples of a forward and backward pass, gradients are summed up to --batchsize; batch norm sees this "
+        "many samples at a time; 0: the full batch",
     )
     group.add_argument("--weight_decay", type=non_negative, help="L2 decay of the weights")
     group.add_argument("--eta_max", type=positive, help="largest learning rate")
@@ -189,8 +196,8 @@ def add_training_flags(parser):
     )
 
 
-def add_recipe_flag(parser, recipes):
-    """Presets of the settings: `parse_args` takes the chosen one's values for defaults.
+def add_recipe_flag(parser: RecipeParser, recipes: Mapping[str, Mapping[str, Any]]) -> None:
+    """``--recipe``: a preset whose values `parse_args` uses as defaults.
 
     Args:
         parser: The recipe's parser.
@@ -200,12 +207,12 @@ def add_recipe_flag(parser, recipes):
     parser.add_argument(
         "--recipe",
         choices=tuple(recipes),
-        help="a row of the paper's Table 8, instead of the released scripts' settings; other flags change it",
+        help="a row of the paper's Table 8, instead of the released scripts' settings; other flags override it",
     )
 
 
 class _InsteadOf(argparse.Action):
-    """Stores a value, and clears the other flag that means the same in another unit."""
+    """Stores a value and clears the flag that sets the same thing in another unit."""
 
     def __init__(self, *args, other, **kwargs):
         super().__init__(*args, **kwargs)
@@ -216,13 +223,13 @@ class _InsteadOf(argparse.Action):
         setattr(namespace, self.other, None)
 
 
-def add_batch_flags(parser, group, kind):
-    """Size of a batch: over all processes, or of each; of the two arguments one is always None.
+def add_batch_flags(parser: RecipeParser, group: argparse._ArgumentGroup, kind: Callable[[str], Any]) -> None:
+    """Batch size, in total or per process; one of the two arguments is always None.
 
     Args:
         parser: The recipe's parser.
-        group: Its group of these flags.
-        kind: Type of both.
+        group: The argument group to add to.
+        kind: Converts the text of either flag to a number.
     """
     parser.alternatives.append(("--batchsize", "--batchsize_per_process"))
     group.add_argument(
@@ -241,18 +248,19 @@ def add_batch_flags(parser, group, kind):
     )
 
 
-def given_flags(parser, argv=None):
-    """What the command line itself says: name of the argument -> value, without any default."""
+def given_flags(parser: RecipeParser, argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """The flags on the command line: name of the argument -> value, without defaults."""
     unset = object()
     names = {action.dest for action in parser._actions}
     args = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(names, unset)))
     return {name: value for name, value in vars(args).items() if value is not unset}
 
 
-def run_folder_of(path):
-    """The run folder that ``path`` is, or that the file ``path`` lies in: `Path`; None where there is none.
+def run_folder_of(path: Path | str) -> Path | None:
+    """The run folder: ``path`` itself if it is a folder, or the folder of the file ``path``; None if there is none.
 
-    Any folder counts (the original code's hold no ``args.json``); a file counts if one of ours is around it.
+    Any folder is accepted (folders of the original code have no ``args.json``); a file needs an ``args.json`` next to
+    it.
     """
     path = Path(path)
     if path.is_dir():
@@ -260,14 +268,14 @@ def run_folder_of(path):
     return path.parent if path.is_file() and (path.parent / "args.json").is_file() else None
 
 
-def set_defaults_of(parser, values):
-    """Make ``values`` the defaults of those flags that the parser has."""
+def set_defaults_of(parser: RecipeParser, values: Mapping[str, Any]) -> None:
+    """Use ``values`` as defaults, for the flags that the parser has."""
     flags = {action.dest for action in parser._actions}
     parser.set_defaults(**{name: value for name, value in values.items() if name in flags})
 
 
-def earlier_arguments(folder):
-    """Arguments of an earlier run folder; none where the original code made the folder.
+def earlier_arguments(folder: Path | str) -> dict[str, Any]:
+    """Arguments saved in an earlier run folder; empty for folders of the original code.
 
     Raises:
         UserError: the folder does not exist.
@@ -279,11 +287,11 @@ def earlier_arguments(folder):
     return read_arguments(path) if path.exists() else {}
 
 
-def read_arguments(path):
+def read_arguments(path: Path | str) -> dict[str, Any]:
     """Read an ``args.json``.
 
     Raises:
-        UserError: it is not one.
+        UserError: the file does not hold arguments.
     """
     saved = read_json(path)
     if not isinstance(saved, dict):
@@ -291,21 +299,26 @@ def read_arguments(path):
     return saved
 
 
-def parse_args(parser, argv=None, *, demo=None, inherit=None):
+def parse_args(
+    parser: RecipeParser,
+    argv: Sequence[str] | None = None,
+    *,
+    demo: Mapping[str, Any] | None = None,
+    inherit: Callable[[Namespace], dict[str, Any]] | None = None,
+) -> Namespace:
     """Parse the command line of a recipe.
 
-    Explicit flags always win. Behind them stand, in this order: the arguments of the run that
-    ``--resume`` names, what ``inherit`` finds in an earlier run, small values for ``--demo`` or
-    those of ``--recipe``, and the parser's defaults.
+    Explicit flags always win. The remaining values come from, in this order: the run named by ``--resume``, the
+    earlier run that ``inherit`` reads, the presets of ``--demo`` or ``--recipe``, and the parser's defaults.
 
     Args:
         parser: The recipe's parser.
-        argv: Arguments; None takes the process's.
-        demo: Values that ``--demo`` changes.
-        inherit: Arguments -> dict of further defaults (from a search run), or None.
+        argv: Command line; None takes that of the process.
+        demo: Defaults under ``--demo``.
+        inherit: Function from the arguments to further defaults, from an earlier run; or None.
 
     Raises:
-        UserError: a resumed run is given other settings, or ``--recipe`` comes with ``--demo``.
+        UserError: flags contradict the settings of a resumed run, or ``--recipe`` and ``--demo`` are combined.
     """
     run_log.hold()
     args = parser.parse_args(argv)
@@ -316,8 +329,8 @@ def parse_args(parser, argv=None, *, demo=None, inherit=None):
     is_demo = demo and (args.demo or inherited.get("demo"))
     recipe = getattr(args, "recipe", None)
     if is_demo and recipe:
-        raise UserError(f"--recipe {recipe} is for the paper's data, and --demo has settings of its own; drop one")
-    set_defaults_of(parser, demo if is_demo else parser.recipes.get(recipe, {}))
+        raise UserError(f"--recipe {recipe} is for the paper's data, but --demo has its own settings; drop one of them")
+    set_defaults_of(parser, (demo or {}) if is_demo else parser.recipes.get(recipe or "", {}))
     set_defaults_of(parser, inherited)
     return parser.parse_args(argv)
 

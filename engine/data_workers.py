@@ -1,32 +1,34 @@
-"""Data workers that cannot hang a run: batches go through shared memory only where it has room for them.
+"""Data workers that cannot hang a run: batches go through shared memory only if they fit.
 
-A worker hands over a batch in shared memory, and docker gives a container 64 MB of it. torch loses a batch that does
-not fit in a background thread, and the run waits for it for ever. So we measure a batch beforehand and start only as
-many workers as fit, and the main process reads what still finds no room.
+A worker passes its batches on in shared memory, of which docker gives a container 64 MB. When a batch does not fit,
+torch loses it in a background thread, and the run waits forever. So we measure a batch beforehand and start only as
+many workers as fit; the main process reads the batches that still do not fit.
 """
 
 import logging
 import multiprocessing.queues
 import os
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from util.cli import UserError, dead_worker
 from util.processors import use_one_thread
-from util.samplers import Indices
+from util.samplers import EpochBatchSampler, Indices
 
 logger = logging.getLogger("mdarts")
 
 SHARED_FOLDER = "/dev/shm"
-# Batches that each worker keeps ready, and batches that the main process holds: it lets go of one when it has the next.
+# Batches that each worker keeps ready, and batches that the main process holds at once.
 PREFETCH, IN_USE = 2, 2
-# We leave shared memory to others (NCCL, another run): this many bytes, but at most an eighth of all.
+# Shared memory left to others (NCCL, another run): this many bytes, but at most an eighth of the total.
 MARGIN, MARGIN_SHARE = 64 << 20, 8
-MOST_FILES = 65536
+MAX_OPEN_FILES = 65536
 _MORE = "`docker run --shm-size 8g` (or --ipc host) gives more"
-_said = set()
+_logged: set[str] = set()
 
 
 class BatchLoader(DataLoader):
@@ -34,14 +36,16 @@ class BatchLoader(DataLoader):
 
     Args:
         dataset: Has ``__getitems__(indices) -> batch dict``.
-        num_workers: Data workers wanted; where shared memory is short there are fewer, or none (`affordable`).
-        batch_size: Samples in a batch of this process, to know its bytes.
+        num_workers: Data workers wanted; fewer or none are started if shared memory is short (`affordable`).
+        batch_size: Samples in a batch of this process, for its size in bytes.
         options: Further arguments of `DataLoader`.
 
     Iterating raises a `UserError` when a worker dies.
     """
 
-    def __init__(self, dataset, num_workers, batch_size, **options):
+    batch_sampler: EpochBatchSampler
+
+    def __init__(self, dataset: Any, num_workers: int, batch_size: int, **options: Any) -> None:
         workers, prefetch = affordable(dataset, num_workers, batch_size)
         if workers:
             _allow_more_files()
@@ -50,22 +54,22 @@ class BatchLoader(DataLoader):
         dataset = _Shared(dataset) if workers else dataset
         super().__init__(dataset, num_workers=workers, collate_fn=_identity, **options)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         try:
             for batch in super().__iter__():
                 if isinstance(batch, _NoRoom):
-                    _say(f"{SHARED_FOLDER} is full: the main process reads the batches that do not fit; {_MORE}")
+                    _warn_once(f"{SHARED_FOLDER} is full: the main process reads the batches that do not fit; {_MORE}")
                     batch = self.source.__getitems__(batch.indices)
                 yield batch
         except RuntimeError as error:
-            found = dead_worker(error)
-            if found is None:
+            message = dead_worker(error)
+            if message is None:
                 raise
-            raise UserError(found) from None
+            raise UserError(message) from None
 
 
-def affordable(dataset, num_workers, batch_size):
-    """How many data workers shared memory has room for; one log line if that is fewer than wanted.
+def affordable(dataset: Any, num_workers: int, batch_size: int) -> tuple[int, int | None]:
+    """How many data workers fit into shared memory; logs one line if that is fewer than wanted.
 
     Args:
         dataset: See `BatchLoader`; its first and last sample are read.
@@ -73,12 +77,12 @@ def affordable(dataset, num_workers, batch_size):
         batch_size: Samples in a batch.
 
     Returns:
-        Number of workers, and how many batches each may keep ready.
+        Number of workers, and the number of batches that each may prefetch (None without workers).
     """
     if not num_workers or not len(dataset):
         return 0, None
     if not _can_share():
-        _say("no shared memory or semaphores on this system: reading data in the main process, which is slower")
+        _warn_once("this system has no shared memory or semaphores: reading data in the main process, which is slower")
         return 0, None
     room = _room()
     if room is None:
@@ -90,7 +94,7 @@ def affordable(dataset, num_workers, batch_size):
     workers = max(0, min(num_workers, waiting // prefetch))
     if workers < num_workers:
         needed = size * (PREFETCH * num_workers + IN_USE)
-        _say(
+        _warn_once(
             f"{SHARED_FOLDER} has room for {room / 2**20:,.0f} MB, but {_workers(num_workers)} would fill"
             f" {needed / 2**20:,.0f} MB (batches of {size / 2**20:,.1f} MB): {_reading(workers)}; {_MORE}"
         )
@@ -108,7 +112,7 @@ def _workers(count):
 
 
 class _Shared(Dataset):
-    """A data set as a worker reads it: a batch is in shared memory, or it is `_NoRoom`."""
+    """A data set as a worker reads it: each batch is in shared memory, or is a `_NoRoom`."""
 
     def __init__(self, dataset):
         self.dataset, self._bytes = dataset, 0
@@ -127,7 +131,7 @@ class _Shared(Dataset):
 
 
 class _NoRoom:
-    """Stands in for a batch that did not fit into shared memory."""
+    """Takes the place of a batch that did not fit into shared memory."""
 
     def __init__(self, indices):
         self.indices = indices
@@ -142,7 +146,7 @@ def _tensors(values):
 
 
 def _share(tensor):
-    """Move a tensor into shared memory; False if there is no room, or if too many files are open."""
+    """Move a tensor into shared memory; returns False if it does not fit or too many files are open."""
     room = _room()
     if room is not None and tensor.nbytes > room:
         return False
@@ -154,7 +158,7 @@ def _share(tensor):
 
 
 def _room():
-    """Bytes of shared memory that we may still take, or None if the system does not tell."""
+    """Bytes of shared memory that are still available, or None if the system does not report them."""
     try:
         status = os.statvfs(SHARED_FOLDER)
     except (OSError, AttributeError):
@@ -174,16 +178,16 @@ def _can_share():
 
 
 def _allow_more_files():
-    """Raise the limit of open files as far as the system lets us: every tensor of a waiting batch is one."""
+    """Raise the limit of open files as far as allowed: every tensor of a waiting batch is one open file."""
     try:
         import resource
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+        wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
         if soft != resource.RLIM_INFINITY and soft < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (ImportError, OSError, ValueError):
-        return  # another system, or not allowed: then the usual limit has to do
+        return  # another system, or not allowed: the usual limit stays
 
 
 def _bytes_of_batch(dataset, batch_size):
@@ -192,16 +196,17 @@ def _bytes_of_batch(dataset, batch_size):
     return sum(tensor.nbytes for tensor in _tensors(batch.values())) * batch_size // len(ends)
 
 
-def _say(line):
-    if line not in _said:  # once, not for every split
-        _said.add(line)
+def _warn_once(line):
+    if line not in _logged:  # once, not for every split
+        _logged.add(line)
         logger.warning("%s", line)
 
 
 def _start_worker(_):
     use_one_thread()
-    # By default a batch that cannot be sent is dropped, and the main process waits for it for ever.
-    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)
+    # By default a batch that cannot be sent is dropped, and the main process waits for it forever.
+    queue: Any = multiprocessing.queues.Queue
+    queue._on_queue_feeder_error = staticmethod(_end_worker)
 
 
 def _end_worker(error, _):

@@ -1,19 +1,29 @@
-"""What a run would need, before it needs anything: peak memory and arithmetic of a step, from shapes alone.
+"""Estimates peak memory and time of a run without running it, from shapes alone.
 
-The networks are built and run on tensors without storage (torch's `FakeTensorMode`), so that a network for which no
-memory is there can be measured too. Time is arithmetic divided by what a short convolution reaches on the device,
-or the time of reading samples, whichever is longer: good to a factor of about two.
+The networks are built and run on tensors without storage (torch's `FakeTensorMode`), so that networks that do not fit
+into memory can be measured too. The time is that of the arithmetic, at the speed that a short convolution reaches on
+the device, or that of reading samples, whichever is longer. It is correct to a factor of about two.
 """
+
+from __future__ import annotations
 
 import contextlib
 import dataclasses
 import time
 import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from engine.updates import Precision
+    from tasks.task import SplitData
 
 # A GPU's allocator hands out memory in pieces of this many bytes.
 _PIECE = 512
@@ -23,13 +33,13 @@ _READS = 8
 
 @dataclasses.dataclass
 class Phase:
-    """One kind of work of a run.
+    """One kind of work that a run does.
 
     Attributes:
         name: What it is.
         samples: Samples per epoch (or in all, for work that is done once).
         flops: Floating-point operations of all of them.
-        peak_bytes: Largest sum of tensors alive at once, everything that stays included.
+        peak_bytes: Largest total size of the tensors that exist at the same time, network and optimiser included.
         read_seconds: Time to read all the samples, over all reading processes.
     """
 
@@ -41,7 +51,7 @@ class Phase:
 
 
 class _Memory(TorchDispatchMode):
-    """Adds up the storages that are alive."""
+    """Tracks the total size of the tensor storages that exist."""
 
     def __init__(self):
         super().__init__()
@@ -70,38 +80,39 @@ class _Memory(TorchDispatchMode):
 
 
 class Simulation:
-    """A context in which tensors have shapes but no content, and are counted.
+    """A context in which tensors have shapes but no content, and are counted as used memory.
 
     Args:
         device: `torch.device` that the run would use.
         precision: `engine.updates.Precision` of the run.
         batch_size: Samples of a batch.
-        num_readers: Processes that read.
+        num_readers: Data loading processes.
     """
 
-    def __init__(self, device, precision, batch_size, num_readers):
+    def __init__(self, device: torch.device, precision: Precision, batch_size: int, num_readers: int) -> None:
         self.device, self.precision, self.batch_size = device, precision, batch_size
         self.num_readers = max(1, num_readers)
         self.memory = _Memory()
-        self.phases = []
-        self._held = []
+        self.phases: list[Phase] = []
+        self._held: list[torch.Tensor] = []
 
-    def __enter__(self):
+    def __enter__(self) -> Simulation:
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(FakeTensorMode())
         self._stack.enter_context(self.memory)
         self._stack.enter_context(torch.device(self.device))
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> bool | None:
         self._held.clear()
         return self._stack.__exit__(*error)
 
-    def adopt(self, net):
-        """Give the tensors of ``net`` up for ones without content, on the simulated device; returns ``net``."""
-        new = {}
+    def adopt(self, net: nn.Module) -> nn.Module:
+        """Replace the tensors of ``net`` by tensors without content on the simulated device; returns ``net``."""
+        new: dict[int, torch.Tensor] = {}
         for module in net.modules():
-            for tensors in (module._parameters, module._buffers):
+            stores: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+            for tensors in stores:
                 for name, old in tensors.items():
                     if old is not None:
                         tensors[name] = new.setdefault(id(old), self._like(old))
@@ -111,12 +122,12 @@ class Simulation:
         tensor = torch.empty_strided(old.size(), old.stride(), dtype=old.dtype)
         return torch.nn.Parameter(tensor, old.requires_grad) if isinstance(old, torch.nn.Parameter) else tensor
 
-    def hold_adam(self, parameters):
+    def hold_adam(self, parameters: Iterable[torch.Tensor]) -> None:
         """Count the two moments that Adam keeps of each parameter."""
         self._held += [torch.empty_like(parameter) for parameter in parameters for _ in range(2)]
 
-    def batch(self, like, batch_size=None):
-        """A batch of the shapes and types of ``like``, a real batch dict of a sample or more."""
+    def batch(self, like: Mapping[str, Any], batch_size: int | None = None) -> dict[str, Any]:
+        """A batch with the shapes and types of ``like``, a real batch dict of one or more samples."""
         size = batch_size or self.batch_size
 
         def empty(value):
@@ -126,12 +137,19 @@ class Simulation:
 
         return {key: None if value is None else empty(value) for key, value in like.items()}
 
-    def measure(self, name, work, samples, batch_size=None, read_seconds=0.0):
-        """Run ``work()``, one batch's worth, and note it as a `Phase` of ``samples`` samples."""
-        from torch.utils.flop_counter import FlopCounterMode  # loads triton: half a second that few scripts need
+    def measure(
+        self,
+        name: str,
+        work: Callable[[], object],
+        samples: int,
+        batch_size: int | None = None,
+        read_seconds: float = 0.0,
+    ) -> None:
+        """Run ``work()``, the work on one batch, and record a `Phase` of ``samples`` samples."""
+        from torch.utils.flop_counter import FlopCounterMode  # loads triton, which takes half a second
 
         self.memory.peak = self.memory.now
-        # Counting is left to a mode of its own, so that it sees what autograd does as well.
+        # A separate mode does the counting, so that the backward pass is counted too.
         with FlopCounterMode(display=False) as counter:
             work()
         share = samples / (batch_size or self.batch_size)
@@ -140,8 +158,8 @@ class Simulation:
         )
 
 
-def seconds_to_read(dataset, names):
-    """Seconds that one process takes to read a sample's inputs ``names``; 0 where none are read."""
+def seconds_to_read(dataset: SplitData, names: Sequence[str]) -> float:
+    """Seconds that one process takes to read the inputs ``names`` of a sample; 0 without names."""
     if not names:
         return 0.0
     rows = [i % len(dataset) for i in range(_READS)]
@@ -151,8 +169,8 @@ def seconds_to_read(dataset, names):
     return (time.perf_counter() - started) / len(rows)
 
 
-def flops_per_second(device, precision):
-    """Arithmetic that ``device`` reaches in a convolution, in the run's precision."""
+def flops_per_second(device: torch.device, precision: Precision) -> float:
+    """Floating-point operations per second that ``device`` reaches in a convolution, in the run's precision."""
     size = 32 if device.type == "cuda" else 2
     images = torch.randn(size, 64, 56, 56, device=device)
     convolution = torch.nn.Conv2d(64, 64, 3, padding=1).to(device)
@@ -175,7 +193,7 @@ def flops_per_second(device, precision):
     return done * work / (time.perf_counter() - started)
 
 
-def report(simulation, rate):
+def report(simulation: Simulation, rate: float) -> dict[str, Any]:
     """Print the phases as a table; returns them as plain data.
 
     Args:
@@ -198,8 +216,8 @@ def report(simulation, rate):
         )
         rows.append({**dataclasses.asdict(phase), "compute_seconds": seconds})
     print(
-        "\nMemory: tensors alive at once, without the library's workspaces and the allocator's reserve. "
-        "Time: the longer of computing and reading, to a factor of about two."
+        "\nMemory: the tensors that exist at the same time, without library workspaces and the allocator's reserve. "
+        "Time: the longer of computing and reading, correct to a factor of about two."
     )
     return {"kind": "estimate", "device": name, "flops_per_second": rate, "phases": rows}
 

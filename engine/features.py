@@ -1,8 +1,10 @@
-"""What a frozen backbone computes for a sample is computed once and kept, in memory or on disk.
+"""Computes the features of frozen backbones once per sample and keeps them, in memory or on disk.
 
-The same network and precision on the same inputs, as many samples at a time as without the cache: on a CPU the tests
-ask for equal bits; a GPU may choose another algorithm and round differently.
+Features are computed with the same network, precision, inputs and number of samples at a time as without the cache. On
+a CPU the results are equal bit by bit; a GPU may choose another algorithm and round differently.
 """
+
+from __future__ import annotations
 
 import contextlib
 import hashlib
@@ -11,7 +13,9 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,41 +31,54 @@ from util.locks import locked
 from util.memory import available_memory
 from util.progress import progress
 
+if TYPE_CHECKING:
+    from engine.updates import Precision
+    from models.backbone_net import UnimodalNet
+    from models.bmnas.fusion_net import FusionNet
+    from tasks.task import LabelledData
+
 logger = logging.getLogger("mdarts")
 
-# Kept features may take this share of the memory or disk that is free.
+# Features may take up this share of the free memory or disk space.
 _SHARE = 0.5
 _MANIFEST = "manifest.json"
-# Goes into the key of kept features: raise it when what is kept, or how, changes.
+# Part of the key of stored features: increase it when the stored content or its format changes.
 _VERSION = 3
-# Libraries that compute features or decode what they are computed of.
+# Libraries that compute features or decode the inputs.
 _LIBRARIES = ("torchvision", "opencv-python", "opencv-python-headless", "pillow")
-# Attributes of a module that say nothing of what it computes.
+# Attributes of a module that do not affect what it computes.
 _IDLE = {*vars(torch.nn.Module()), "source"}
-# Samples of a forward pass by device type; a CPU's caches like small batches.
+# Samples of a forward pass by device type; small batches suit the caches of a CPU.
 _BATCH = {"cpu": 8, "cuda": 64}
 
 
 class CachedFeatures(Dataset):
-    """A data set whose batches carry backbone features instead of some raw inputs.
+    """A data set whose batches hold backbone features in place of some raw inputs.
 
     Args:
         dataset: The raw data set; has ``read(indices, without, epoch)``.
-        features: Backbone name -> feature index -> array (distinct inputs, ...), or None where not kept.
+        features: Backbone name -> feature index -> array (distinct inputs, ...), or None if it is not stored.
         rows: Backbone name -> row of ``features`` for each sample and view (samples, views); epoch e reads view
             e modulo the number of views.
-        unread: Names of inputs that no feature is made of.
-        in_memory: Whether reading takes no time that other processes would save.
+        unread: Names of inputs that nothing reads.
+        in_memory: Whether everything is in memory, so that loading processes would not save time.
     """
 
-    def __init__(self, dataset, features, rows, unread, in_memory):
+    def __init__(
+        self,
+        dataset: LabelledData,
+        features: Mapping[str, Sequence[Any]],
+        rows: Mapping[str, np.ndarray],
+        unread: Iterable[str],
+        in_memory: bool,
+    ) -> None:
         self.dataset, self.features, self.rows, self.in_memory = dataset, features, rows, in_memory
         self._without = {*features, *unread}
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitems__(self, indices):
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
         epoch = getattr(indices, "epoch", 0)
         batch = self.dataset.read(indices, without=self._without, epoch=epoch)
         for name, arrays in self.features.items():
@@ -71,33 +88,41 @@ class CachedFeatures(Dataset):
 
 
 class FeatureCache:
-    """Computes and keeps the features of a network's frozen backbones.
+    """Computes and stores the features of a network's frozen backbones.
 
     Args:
         net: A `BackboneNet` on ``device``, backbones in their final state.
         mode: ``auto``, ``ram``, ``disk`` or ``off``.
-        folder: Where ``disk`` keeps features, one sub-folder per content.
+        folder: Where ``disk`` stores features, one subfolder per content.
         device: Where the network runs.
         precision: See `engine.updates.Precision`; the same as in training.
-        num_workers: Reading processes.
+        num_workers: Data loading processes.
     """
 
-    def __init__(self, net, mode, folder, device, precision, num_workers):
+    def __init__(
+        self,
+        net: FusionNet | UnimodalNet,
+        mode: str,
+        folder: Path | str,
+        device: torch.device,
+        precision: Precision,
+        num_workers: int,
+    ) -> None:
         self.net, self.mode, self.folder = net, mode, Path(folder)
         self.device, self.precision, self.num_workers = device, precision, num_workers
 
-    def __call__(self, dataset):
-        """Return ``dataset`` with cached features, or as it is if nothing can be cached."""
+    def __call__(self, dataset: LabelledData) -> LabelledData | CachedFeatures:
+        """Return ``dataset`` with cached features, or unchanged if nothing can be cached."""
         names = [name for name in self.net.cacheable() if self.net.needed(name)]
         if self.mode == "off" or not names:
             return dataset
         features, rows = {}, {}
         needed = {name for name in self.net.backbones if self.net.needed(name)}
-        # What stays raw is read from files and decoded for every batch.
+        # Inputs that stay raw are read from files and decoded for every batch.
         in_memory = needed - set(getattr(dataset, "quick", ())) <= set(names)
         for name in names:
             distinct = dataset.distinct(name)
-            if distinct is None:  # drawn anew in each epoch
+            if distinct is None:  # drawn again in each epoch
                 in_memory = False
                 continue
             _, first, inverse = np.unique(distinct, return_index=True, return_inverse=True)
@@ -138,12 +163,12 @@ class FeatureCache:
         return [NpyFile(place / f"{i}.npy") if i in kept else None for i in range(len(shapes))], where
 
     def _choose(self, place, memory_size, disk_size):
-        """Where to keep features; the same answer on every rank."""
+        """Where to store features; all ranks get the same answer."""
         if self.mode != "auto":
             return self.mode
         if from_rank_0((place / _MANIFEST).exists()):
             return "disk"
-        # Every process of this machine keeps a copy of its own.
+        # Every process on this machine keeps its own copy.
         copies = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         if from_rank_0(copies * memory_size <= _SHARE * available_memory()):
             return "ram"
@@ -161,9 +186,9 @@ class FeatureCache:
         for batch in progress(loader, f"{inputs.name} features, {inputs.dataset.split}", disable=rank() > 0):
             batch = to_device(batch, self.device)
             with self.precision.autocast():
-                found = self.net.extract(batch, inputs.name)
-            stop = start + len(found[0])
-            for array, feature in zip(arrays, found, strict=True):
+                features = self.net.extract(batch, inputs.name)
+            stop = start + len(features[0])
+            for array, feature in zip(arrays, features, strict=True):
                 if array is not None:
                     with self._keeping():
                         array[start:stop] = feature.float().cpu().numpy()
@@ -171,10 +196,10 @@ class FeatureCache:
         self.net.train(mode)
 
     def _write(self, place, inputs, shapes):
-        """Fill ``place`` on rank 0; it appears under its name only when it is complete."""
+        """Fill ``place`` on rank 0; the folder gets its name only once it is complete."""
         if rank() == 0:
-            # One run fills, others that want the same features wait.
-            waiting = f"another run computes the features of {place.name}: waiting for it"
+            # One run computes the features; other runs that need the same ones wait.
+            waiting = f"another run is computing the features of {place.name}: waiting for it"
             with contextlib.ExitStack() as lock:
                 with self._keeping():
                     self.folder.mkdir(parents=True, exist_ok=True)
@@ -185,12 +210,12 @@ class FeatureCache:
 
     @contextlib.contextmanager
     def _keeping(self):
-        """Say what to do where features cannot be kept; around what writes them, not what computes them."""
+        """Turn errors of writing features into a `UserError`; wraps what writes them, not what computes them."""
         try:
             yield
         except OSError as error:
             remedy = "use --cache_dir DIR or --cache_features off"
-            raise UserError(f"cannot keep features in {self.folder}: {write_fault(error, remedy)}") from None
+            raise UserError(f"cannot store features in {self.folder}: {write_fault(error, remedy)}") from None
 
     def _fill_folder(self, place, inputs, shapes):
         for left_over in (place, *self.folder.glob(f".{place.name}-*")):
@@ -214,7 +239,7 @@ class FeatureCache:
             raise
 
     def _key(self, inputs):
-        """Identifies content: data, backbone with its weights and code, pool, precision, libraries and device."""
+        """A hash of all that features depend on: data, backbone (weights, code), pool, precision, libraries, device."""
         backbone, digest = self.net.backbones[inputs.name], hashlib.sha256()
         facts = [
             _VERSION,
@@ -233,16 +258,16 @@ class FeatureCache:
         ]
         digest.update(json.dumps(facts, default=str).encode())
         for module in backbone.modules_of(len(backbone.channels)):
-            # Not its state dict: that lacks the buffers that are not to be saved.
+            # Not the state dict, which lacks non-persistent buffers.
             for tensor in (*module.parameters(), *module.buffers()):
                 digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
 
 def _choices(backbone):
-    """What the modules behind a backbone's features were made with beside weights: strides, an epsilon, ..."""
+    """Settings of the modules that compute a backbone's features, besides weights: strides, epsilons, ..."""
     inner = [module for part in backbone.modules_of(len(backbone.channels)) for module in part.modules()]
-    # In evaluation mode nothing is dropped.
+    # Dropout has no effect in evaluation mode.
     modules = [module for module in (backbone, *inner) if not isinstance(module, torch.nn.modules.dropout._DropoutNd)]
     plain = (bool, int, float, str, tuple, type(None))
     return [
@@ -256,8 +281,8 @@ class _Inputs(Dataset):
 
     Args:
         dataset: The raw data set.
-        name: The backbone, and the field that it reads.
-        samples, views: Sample and view (the epoch that draws it) of each input, int64 (D,).
+        name: Name of the backbone and of the batch entry that it reads.
+        samples, views: Sample and view (the epoch in which it is drawn) of each input, int64 (D,).
     """
 
     def __init__(self, dataset, name, samples, views):
@@ -272,7 +297,7 @@ class _Inputs(Dataset):
 
 
 def _free_disk(folder):
-    """Bytes that can be written into ``folder``; 0 if it cannot be made."""
+    """Free bytes of the disk of ``folder``; 0 if the folder cannot be made or written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0

@@ -1,4 +1,4 @@
-"""Starts one process per GPU for a script that was started once: what torchrun does, for `--GPU '0, 1, 2, 3'`."""
+"""Starts one process per GPU for ``--GPU '0, 1, 2, 3'``, as torchrun would."""
 
 import contextlib
 import importlib
@@ -7,32 +7,33 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 
 from util.cli import UserError, run_cli
 
 logger = logging.getLogger("mdarts")
 
 MASK = "CUDA_VISIBLE_DEVICES"
-# Seconds that processes get after an interrupt, which a terminal sends to all of them.
+# Seconds that processes get to end after an interrupt, which a terminal sends to all of them.
 _GRACE = 10
 
 
-def launch(script, argv, gpus, device="auto"):
+def launch(script: str, argv: Sequence[str] | None, gpus: str | None, device: str = "auto") -> bool:
     """Run a script's ``main(argv)`` once for each GPU of a list; returns False if this process should run it itself.
 
     The processes form one group; each finds its place in the environment, as under torchrun.
 
     Args:
         script: Name of the script's module, its ``__name__``.
-        argv: Its arguments; None takes this process's.
+        argv: Its command line; None takes that of this process.
         gpus: Value of ``--GPU``, e.g. ``"0, 1"``, or None; see `choose_gpus`.
-        device: Value of ``--device``; ``cpu`` starts as many processes without any GPU.
+        device: Value of ``--device``; ``cpu`` starts the same number of processes without a GPU.
 
     Returns:
-        Whether the work has been done by others.
+        Whether other processes have done the work.
 
     Raises:
-        UserError: the list is no list, or names a GPU that is not there, or a process was killed.
+        UserError: the list is malformed, names a GPU that does not exist, or a process was killed.
         SystemExit: a process failed (its own message is on stderr), or all were interrupted.
     """
     if gpus is None or "RANK" in os.environ:
@@ -42,7 +43,7 @@ def launch(script, argv, gpus, device="auto"):
     if device == "cpu":
         count = len(_words(gpus, _names(os.environ.get(MASK))))
     else:
-        # Asked before the variable is set: afterwards torch counts only those that are named.
+        # The GPUs are counted before the variable is set; afterwards torch sees only the chosen ones.
         chosen = choose_gpus(gpus, os.environ.get(MASK), torch.cuda.device_count())
         if os.environ.get(MASK) is not None:
             logger.info("--GPU %s: %s of %s=%s", gpus, ",".join(chosen), MASK, os.environ[MASK])
@@ -55,22 +56,22 @@ def launch(script, argv, gpus, device="auto"):
     return True
 
 
-def choose_gpus(gpus, mask, count):
-    """What `CUDA_VISIBLE_DEVICES` becomes for a ``--GPU`` list.
+def choose_gpus(gpus: str, mask: str | None, count: int) -> list[str]:
+    """The entries of `CUDA_VISIBLE_DEVICES` for a ``--GPU`` list.
 
     Args:
-        gpus: The list: numbers of GPUs as torch counts them, within the mask from 0; or, where these do not fit,
-            names of the mask itself, as a scheduler hands them out (``4,5``, ``GPU-3f2a...``, ``MIG-...``).
-        mask: Value of `CUDA_VISIBLE_DEVICES`, or None where it is not set.
+        gpus: Numbers of GPUs as torch counts them, from 0 within the mask; or, if these do not fit, entries of the
+            mask itself, as assigned by a scheduler (``4,5``, ``GPU-3f2a...``, ``MIG-...``).
+        mask: Value of `CUDA_VISIBLE_DEVICES`, or None if it is not set.
         count: GPUs that torch sees, within the mask.
 
     Returns:
-        List of names, a part of the mask if there is one.
+        List of names; entries of the mask if there is one.
 
     Raises:
-        UserError: the list is no list, or names a GPU that is not there.
+        UserError: the list is malformed or names a GPU that does not exist.
     """
-    # CUDA ignores what follows the first name that it does not know, so the first `count` are those that are there.
+    # CUDA ignores everything after the first unknown name, so the first `count` names are the GPUs that exist.
     names = list(map(str, range(count))) if mask is None else _names(mask)[:count]
     words = _words(gpus, names)
     if all(word.isdecimal() and int(word) < len(names) for word in words):
@@ -79,11 +80,11 @@ def choose_gpus(gpus, mask, count):
         chosen = words
     else:
         seen = f"{count or 'no'} GPUs" + (f" within {MASK}={mask}" if mask is not None else "")
-        known = f"count them from 0 to {count - 1}" if count else "leave the flag out"
+        known = f"count them from 0 to {count - 1}" if count else "drop the flag"
         named = f", or name them: {', '.join(names)}" if count and mask is not None else ""
         raise UserError(f"--GPU {gpus}: this torch sees {seen}; {known}{named}, or pass --device cpu")
     if len(set(chosen)) < len(chosen):
-        raise UserError(f"--GPU {gpus!r} names a GPU twice; expected different ones")
+        raise UserError(f"--GPU {gpus!r} names a GPU twice; name each GPU once")
     return chosen
 
 
@@ -92,13 +93,13 @@ def _names(mask):
 
 
 def _words(gpus, names):
-    """The words of a ``--GPU`` list: different ones, numbers or among ``names``."""
+    """The entries of a ``--GPU`` list: all different, and each a number or one of ``names``."""
     words = [word.strip() for word in gpus.split(",") if word.strip()]
     fit = all(word.isdecimal() or word in names for word in words)
     if not words or len(set(words)) < len(words) or not fit:
         raise UserError(
-            f"--GPU {gpus!r} is no list of GPUs; expected different numbers, e.g. --GPU '0, 1, 2, 3', or names that "
-            f"stand in {MASK}"
+            f"--GPU {gpus!r} is not a list of GPUs; expected different numbers, e.g. --GPU '0, 1, 2, 3', or names from "
+            f"{MASK}"
         )
     return words
 
@@ -108,7 +109,7 @@ def _wait(context):
 
     Raises:
         UserError: one was killed.
-        SystemExit: one failed, or they were interrupted; they have said so themselves.
+        SystemExit: one failed, or they were interrupted; they have printed their own messages.
     """
     from torch.multiprocessing import ProcessExitedException
 
@@ -116,14 +117,14 @@ def _wait(context):
         while not context.join():
             pass
     except ProcessExitedException as error:
-        if error.signal_name:  # it could not say anything itself
+        if error.signal_name:  # it could not print a message itself
             reason = ", most likely because memory ran out" if error.signal_name == "SIGKILL" else ""
             raise UserError(
-                f"process {error.error_index} was killed by {error.signal_name}{reason}; --resume RUN_DIR goes on"
+                f"process {error.error_index} was killed by {error.signal_name}{reason}; continue with --resume RUN_DIR"
             ) from None
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        # A second one, of an impatient user, must not leave processes behind.
+        # A second interrupt by an impatient user must not leave processes behind.
         with contextlib.suppress(KeyboardInterrupt):
             for process in context.processes:
                 process.join(_GRACE)
@@ -137,7 +138,7 @@ def _work(rank, script, argv, world_size, port):
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
     os.environ.update({name: str(value) for name, value in place.items()})
     os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)})
-    # A script that runs as __main__ is that in this process, too.
+    # A script that runs as __main__ is __main__ in this process, too.
     run_cli(lambda: importlib.import_module(script).main(argv))
 
 

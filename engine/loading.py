@@ -1,7 +1,9 @@
-"""Data loaders whose order depends on seed and epoch alone."""
+"""Data loaders whose order depends only on the seed and the epoch."""
 
 import itertools
 import math
+from argparse import Namespace
+from typing import Any
 
 import torch
 
@@ -12,24 +14,33 @@ from util.processors import own_processors
 from util.samplers import EpochBatchSampler
 
 
-def total_batch(args):
-    """Samples of a batch over all processes together, whichever of the two flags says it."""
+def total_batch(args: Namespace) -> int:
+    """Samples of a batch over all processes together, from ``--batchsize`` or ``--batchsize_per_process``."""
     return args.batchsize if args.batchsize is not None else args.batchsize_per_process * world_size()
 
 
 def build_loader(
-    dataset, batch_size, *, shuffle, seed, num_workers, device, all_ranks=False, drop_last=False, min_share=2
-):
+    dataset: Any,
+    batch_size: int,
+    *,
+    shuffle: bool,
+    seed: int,
+    num_workers: int,
+    device: torch.device,
+    all_ranks: bool = False,
+    drop_last: bool = False,
+    min_share: int = 2,
+) -> BatchLoader:
     """Return a `BatchLoader`, a `DataLoader` of batch dicts.
 
     Args:
-        dataset: Has ``__getitems__(indices) -> batch dict``; one with ``in_memory`` is read in this process.
+        dataset: Has ``__getitems__(indices) -> batch dict``; read in this process if it has a true ``in_memory``.
         batch_size: Samples of a batch over all ranks together.
-        shuffle: New order every epoch, by the sampler's ``epoch``.
+        shuffle: Draw a new order for every value of the sampler's ``epoch``.
         seed: Seed of the order.
         num_workers: Upper limit of loading processes; see also `reading_processes` and `affordable`.
-        device: Where the batches will go; pinned memory is used for a GPU.
-        all_ranks: Every rank reads everything, instead of its share of every batch.
+        device: Device that the batches are moved to; a GPU gets pinned memory.
+        all_ranks: Every rank reads complete batches, instead of its share of each.
         drop_last, min_share: See `EpochBatchSampler`.
     """
     if not all_ranks and batch_size < min_share * world_size():
@@ -39,7 +50,13 @@ def build_loader(
             f"use at least {min_share * world_size()}"
         )
     share = {} if all_ranks else {"rank": rank(), "world_size": world_size()}
-    options = {"shuffle": shuffle, "seed": seed, "drop_last": drop_last, "min_share": min_share, **share}
+    options: dict[str, Any] = {
+        "shuffle": shuffle,
+        "seed": seed,
+        "drop_last": drop_last,
+        "min_share": min_share,
+        **share,
+    }
     sampler = EpochBatchSampler(len(dataset), batch_size, **options)
     workers = 0 if getattr(dataset, "in_memory", False) else reading_processes(num_workers, device)
     own_size = batch_size if all_ranks else math.ceil(batch_size / world_size())
@@ -49,23 +66,23 @@ def build_loader(
         own_size,
         batch_sampler=sampler,
         pin_memory=device.type == "cuda",
-        # Its own generator, so that making an iterator draws nothing from the global one.
+        # A separate generator, so that making an iterator does not draw from the global one.
         generator=torch.Generator().manual_seed(seed),
     )
 
 
-def reading_processes(num_workers, device):
-    """Number of loading processes: ``num_workers``, but no more than leave the network room to compute.
+def reading_processes(num_workers: int, device: torch.device) -> int:
+    """Number of loading processes: ``num_workers``, limited so that the network has processors left to compute.
 
-    Of the processors that this process may use (`own_processors`) a GPU's network needs one to itself. On a CPU the
-    network wants them all; a quarter is enough to keep it fed.
+    A network on a GPU needs one of the processors that this process may use (`own_processors`). A network on a CPU
+    uses all of them, and a quarter as many loading processes keep it busy.
     """
     cores = own_processors()
     return min(num_workers, max(1, cores - 1 if device.type == "cuda" else cores // 4))
 
 
-def to_device(batch, device):
-    """Move the tensors of a batch dict (also in lists) to ``device``."""
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Move the tensors of a batch dict, also those in lists, to ``device``."""
     return {key: _move(value, device) for key, value in batch.items()}
 
 
@@ -77,10 +94,10 @@ def _move(value, device):
     return value
 
 
-def split_batch(batch, size, min_part=2):
-    """Cut a batch dict into parts of about ``size`` samples, none with fewer than ``min_part`` (0: one part).
+def split_batch(batch: dict[str, Any], size: int, min_part: int = 2) -> list[tuple[int, dict[str, Any]]]:
+    """Cut a batch dict into parts of about ``size`` samples (0: one part), none with fewer than ``min_part``.
 
-    Samples that would be too few join their neighbours: batch norm needs two.
+    A part that would be too small is merged with its neighbours, since batch norm needs two samples.
 
     Returns:
         List of (number of samples, batch dict).

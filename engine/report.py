@@ -1,10 +1,12 @@
-"""What a result must say to be believed: versions, commit, machine, memory, arguments."""
+"""The provenance recorded with every result: versions, commit, machine and memory."""
 
 import math
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +22,7 @@ RENAMED = {
 ABOUT_ARCHITECTURE = ("genotype", "probabilities", "entropy")
 
 
-def environment(device):
+def environment(device: torch.device) -> dict[str, Any]:
     """Versions, device and git commit of this run."""
     import torchvision
 
@@ -34,8 +36,8 @@ def environment(device):
     }
 
 
-def scores_of(record):
-    """The passes of a logged epoch: name -> {score: float}; what it says of the architecture is left out."""
+def scores_of(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The scores of a logged epoch: name of the pass -> {score: float}, without the entries on the architecture."""
     return {
         name: values
         for name, values in record.items()
@@ -47,8 +49,8 @@ def _is_number(value):
     return isinstance(value, float)
 
 
-def restored_record(record):
-    """A logged epoch as it was written: NaN where the file says null, present names where version 0.1.0 had others.
+def restored_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A logged epoch as it was before it was written: null becomes NaN, and names of version 0.1.0 the present ones.
 
     JSON has no NaN (see `util.files.json_text`).
     """
@@ -61,15 +63,15 @@ def _restored(value):
     return value
 
 
-def with_present_names(value):
-    """Plain data of a result under the present names, where version 0.1.0 had others."""
+def with_present_names(value: Any) -> Any:
+    """Plain data of a result, with names of version 0.1.0 replaced by the present ones."""
     if isinstance(value, dict):
         return {RENAMED.get(name, name): with_present_names(inner) for name, inner in value.items()}
     return value
 
 
-def git_commit():
-    """Commit of the project, with "-dirty" when tracked files differ from it; None outside a checkout."""
+def git_commit() -> str | None:
+    """Commit of the project, followed by "-dirty" if tracked files were changed; None outside a checkout."""
     root = Path(__file__).resolve().parent.parent
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
@@ -78,15 +80,15 @@ def git_commit():
         return None
 
 
-def peak_memory_mb(device):
-    """Largest memory so far in MiB: allocated on a GPU, resident of this process on a CPU.
+def peak_memory_mb(device: torch.device) -> float | None:
+    """Peak memory so far in MiB: allocated memory on a GPU, resident memory of this process on a CPU.
 
-    None where the system does not tell (Windows).
+    None if the system does not report it (Windows).
     """
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     try:
-        # The kernel's resource usage carries the parent's peak over into a new program; this does not.
+        # getrusage starts from the peak of the parent process; this file does not.
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10, 1)
     except (OSError, StopIteration):

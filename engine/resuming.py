@@ -1,44 +1,53 @@
-"""What a resumed run may change: flags that decide nothing about its result, and the places where its inputs lie.
+"""What a resumed run may change: flags that do not affect its result, and the paths of its inputs.
 
-Nothing here imports torch: usage errors answer at once.
+Nothing here imports torch, so that usage errors respond at once.
 """
+
+from __future__ import annotations
 
 import argparse
 import logging
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from util.cli import UserError
 
+if TYPE_CHECKING:
+    from engine.arguments import RecipeParser
+
 logger = logging.getLogger("mdarts")
 
-# Flags of every script that say how long a run goes on, or how it is computed.
+# Flags of every script that set how long a run goes on, or how it is computed.
 FREE = frozenset(
     {"epochs", "patience", "num_workers", "cache_features", "backbone_batch", "device", "estimate"},
 )
-# Flags with one of these metavars say where something lies. Data move, on clusters with every job: what must stay
-# the same is compared by its content (`check_inputs`, and the digest of frozen weights), never by its path.
+# Flags with one of these metavars are paths. Data may move, on clusters with every job, so inputs that must stay the
+# same are compared by their content (`check_inputs`, and the digest of frozen weights), never by their path.
 PLACES = frozenset({"DIR", "FILE", "RUN_DIR", "SOURCE"})
 
 
-def resumed_arguments(parser, argv, saved, path):
-    """The arguments with which a run goes on: its own, with what the command line may change.
+def resumed_arguments(parser: RecipeParser, argv: Sequence[str] | None, saved: dict[str, Any], path: Path) -> Namespace:
+    """The arguments of a resumed run: those saved in it, with the allowed changes of the command line.
 
     Args:
-        parser: The recipe's parser; ``parser.free`` names the flags that may change besides places.
-        argv: Arguments; None takes the process's.
-        saved: dict of the run's arguments, ``resume`` among them, as this version means them.
-        path: The file that they come from, for messages.
+        parser: The recipe's parser; ``parser.free`` names the flags that may change besides paths.
+        argv: Command line; None takes that of the process.
+        saved: The run's arguments, including ``resume``, converted to their present meaning.
+        path: The file that they were read from, for messages.
 
     Raises:
-        UserError: the run is another script's, its file is damaged, or the command line changes what may not change.
+        UserError: another script made the run, its file is damaged, or the command line changes a flag that may not
+            change.
     """
     defaults, folder = {action.dest: action.default for action in parser._actions}, saved["resume"]
     known = vars(parser.parse_args(argv))
     if unknown := sorted(set(saved) - set(known)):
         raise UserError(
-            f"--resume {folder}: that run was made by another script, or by a later version (flags"
-            f" {', '.join(unknown)})"
+            f"--resume {folder}: another script or a later version made that run (flags {', '.join(unknown)})"
         )
-    # A run of an earlier version: what it could not choose is as it was then, which every default keeps up.
+    # A run of an earlier version lacks some flags. Their defaults are what that version did.
     added = {name: defaults[name] for name in sorted(set(known) - set(saved))}
     check_saved(parser, saved, path)
     saved = {**added, **saved}
@@ -46,35 +55,40 @@ def resumed_arguments(parser, argv, saved, path):
     args = parser.parse_args(argv)
     if added:
         values = ", ".join(f"{name} = {value}" for name, value in added.items())
-        logger.info("%s is of an earlier version, which lacks some flags; they take their defaults: %s", path, values)
-    _tell_changes(parser, args, saved)
+        text = "%s was made by an earlier version, which lacks some flags; they take their defaults: %s"
+        logger.info(text, path, values)
+    _log_changes(parser, args, saved)
     return args
 
 
-def _tell_changes(parser, args, saved):
+def _log_changes(parser, args, saved):
     """Log what the command line changes.
 
     Raises:
-        UserError: something among it may not change.
+        UserError: one of these flags may not change.
     """
     free = parser.free | {action.dest for action in parser._actions if action.metavar in PLACES}
     changed = {name: value for name, value in saved.items() if getattr(args, name) != value}
-    told = {name: f"--{name} {getattr(args, name)} (was {value})" for name, value in changed.items()}
-    if refused := [text for name, text in told.items() if name not in free]:
+    described = {name: f"--{name} {getattr(args, name)} (was {value})" for name, value in changed.items()}
+    if refused := [text for name, text in described.items() if name not in free]:
         raise UserError(
             f"--resume {args.resume} continues with the run's own settings, but got {', '.join(refused)};"
             " drop these flags"
         )
-    if told:
-        logger.info("%s goes on with %s", args.resume, ", ".join(told.values()))
+    if described:
+        logger.info("%s continues with %s", args.resume, ", ".join(described.values()))
 
 
-def check_saved(parser, saved, path):
-    """Hold saved values against what flags can be set to: somebody may have edited the file."""
+def check_saved(parser: RecipeParser, saved: dict[str, Any], path: Path | str) -> None:
+    """Check that saved values are ones that the flags accept: somebody may have edited the file.
+
+    Raises:
+        UserError: a value is not.
+    """
     pairs = [[flag.lstrip("-") for flag in pair] for pair in parser.alternatives]
     for pair in pairs:
         if saved.keys() >= set(pair) and sum(saved[name] is not None for name in pair) != 1:
-            raise UserError(f"{path}: expected a value of either {' or '.join(pair)}, not of both; restore the file")
+            raise UserError(f"{path}: expected a value for exactly one of {' and '.join(pair)}; restore the file")
     for action in parser._actions:
         if action.dest not in saved or (saved[action.dest] is None and any(action.dest in pair for pair in pairs)):
             continue
@@ -87,7 +101,7 @@ def check_saved(parser, saved, path):
 
 
 def _check_value(parser, action, value):
-    """Raise ValueError, TypeError or ArgumentTypeError where a flag cannot have a value."""
+    """Raise ValueError, TypeError or ArgumentTypeError if a flag does not accept a value."""
     if isinstance(action, (argparse._StoreTrueAction, argparse.BooleanOptionalAction)):
         if not isinstance(value, bool):
             raise ValueError("expected true or false")
@@ -107,26 +121,29 @@ def _check_value(parser, action, value):
                 raise ValueError(f"expected one of {', '.join(map(str, action.choices))}")
 
 
-def check_inputs(folder, earlier, now, flags):
-    """Compare what a run reads with what it began with.
+def check_inputs(
+    folder: Path | str, earlier: Mapping[str, str] | None, now: Mapping[str, str], flags: Mapping[str, str]
+) -> None:
+    """Check that a resumed run reads the inputs that it started with.
 
     Args:
         folder: The run folder, for messages.
-        earlier: Name of an input -> its identity, as the run noted them; None where an earlier version noted nothing.
-        now: The same of what is read now.
-        flags: Name of an input -> the flag that says where it lies.
+        earlier: Name of an input -> its identity, as recorded by the run; None if an earlier version recorded nothing.
+        now: The same for the inputs that are read now.
+        flags: Name of an input -> the flag with its path.
 
     Raises:
-        UserError: one differs.
+        UserError: an input differs.
     """
     if earlier is None:
         if now:
-            logger.info("%s is of an earlier version, which did not note what it read: taken to be the same", folder)
+            text = "%s was made by an earlier version, which did not record its inputs: assumed to be the same"
+            logger.info(text, folder)
         return
     for name, identity in earlier.items():
         if now.get(name) != identity:
             flag = f" with {flags[name]}" if name in flags else ""
             raise UserError(
-                f"--resume {folder}: the {name} differs from what the run began with; name the right place{flag}, or "
-                "begin a new run"
+                f"--resume {folder}: the {name} differs from what the run started with; name the right path{flag}, or "
+                "start a new run"
             )

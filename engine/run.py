@@ -1,4 +1,6 @@
-"""A run: its folder, log, random state and checkpoints, so that it can stop at any moment and go on."""
+"""A run: its folder, log, random state and checkpoints, so that it can be interrupted at any time and resumed."""
+
+from __future__ import annotations
 
 import contextlib
 import json
@@ -6,7 +8,10 @@ import logging
 import math
 import shutil
 import time
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,56 +28,59 @@ from util.text_files import decode_text
 
 logger = logging.getLogger("mdarts")
 
-# What a run folder holds from the beginning, and pictures, which can be drawn again.
+# Files that a run folder has from the start, and the suffix of pictures, which can be drawn again.
 _BEGINNING = ("args.json", "log.txt")
 _PICTURE = ".svg"
 
 
 class Run:
-    """Where a run writes and what it needs to continue.
+    """The folder that a run writes to, and the state that it needs to continue.
 
     Attributes:
         folder: `Path` of the run folder.
         args: The arguments.
         device: `torch.device` of this process.
-        epoch: The epoch to do next.
+        epoch: The next epoch to run.
         stopped: Whether the run has ended before its last epoch.
-        longer: Whether it had, and now goes on because more epochs were asked for.
-        seconds: Wall time until now, without what an interruption lost.
+        longer: Whether it had ended early and now continues, since more epochs were asked for.
+        seconds: Wall time so far, without work that an interruption lost.
     """
 
-    def __init__(self, folder, args, device):
+    def __init__(self, folder: Path | str, args: Namespace, device: torch.device) -> None:
         self.folder, self.args, self.device = Path(folder), args, device
         self.epoch, self.stopped, self.longer, self.seconds = 0, False, False, 0.0
-        self._tracked, self._inputs, self._flags = {}, {}, {}
-        self._scored, self._faults = False, []
-        self._board = None
-        self._warned = set()
+        self._tracked: dict[str, Any] = {}
+        self._inputs: dict[str, str] = {}
+        self._flags: dict[str, str] = {}
+        self._faults: list[str] = []
+        self._board: Any = None
+        self._warned: set[str] = set()
+        self._scored = False
         self._clock = time.perf_counter()
 
     @property
-    def is_main(self):
+    def is_main(self) -> bool:
         """Whether this process writes files (rank 0)."""
         return rank() == 0
 
-    def depends_on(self, name, identity, flag):
-        """Note what the run reads, before `track`: a resumed run must find the same, wherever it now lies.
+    def depends_on(self, name: str, identity: str, flag: str) -> None:
+        """Record an input of the run, before `track`: a resumed run must read the same content, wherever it is now.
 
         Args:
-            name: What it is, in words.
-            identity: A short string that changes with its content, and with nothing else.
-            flag: The flag that says where it lies.
+            name: What the input is, in words.
+            identity: A short string that changes only with the content.
+            flag: The flag with its path.
         """
         self._inputs[name], self._flags[name] = identity, flag
 
-    def track(self, **objects):
+    def track(self, **objects: Any) -> None:
         """Name the objects with ``state_dict`` / ``load_state_dict`` that a checkpoint holds, and restore them.
 
-        Call it when everything is built: if the folder has a ``last.pth``, all of them and the
-        random state continue from there.
+        Call it when everything is built: if the folder has a ``last.pth``, the objects and the random state are
+        restored from it.
 
         Raises:
-            UserError: the checkpoint does not fit, was made with other inputs, or has more epochs than asked for.
+            UserError: the checkpoint does not fit, was made from other inputs, or has more epochs than asked for.
         """
         self._tracked = objects
         path = self.folder / "last.pth"
@@ -80,7 +88,7 @@ class Run:
             if self.is_main:
                 self._drop_log_after(0)
                 self._keep_arguments()
-            # Ranks start from equal weights and then draw different dropout masks.
+            # Ranks start from equal weights, but draw different dropout masks.
             torch.manual_seed(self.args.seed + 1_000_003 * rank())
             return
         state = _read_state(path)
@@ -100,35 +108,35 @@ class Run:
         logger.info("resumed %s at epoch %d", self.folder, self.epoch)
 
     def _check(self, path, state):
-        """Refuse a checkpoint that this run cannot go on from."""
+        """Raise a `UserError` if this run cannot continue from a checkpoint."""
         if set(state["objects"]) != set(self._tracked):
             raise UserError(f"{path} was written by another script: it holds {', '.join(sorted(state['objects']))}")
         if len(state["random"]) != world_size():
             raise UserError(f"{path} was written by {len(state['random'])} processes; resume with as many")
         if self._epochs() < state["epoch"]:
             raise UserError(
-                f"--epochs {self._epochs()}: {self.folder} has done {state['epoch']} epochs already; --epochs "
-                f"{state['epoch']} ends it there, more make it longer"
+                f"--epochs {self._epochs()}: {self.folder} has already done {state['epoch']} epochs; pass --epochs "
+                f"{state['epoch']} to end it there, or more to continue it"
             )
         check_inputs(self.folder, state.get("inputs"), self._inputs, self._flags)
         if state["device"] != self.device.type:
-            logger.warning("%s ran on %s: on %s the result will differ", self.folder, state["device"], self.device.type)
+            logger.warning("%s ran on %s; the result will differ on %s", self.folder, state["device"], self.device.type)
 
     def _epochs(self):
         return getattr(self.args, "epochs", math.inf)
 
     def _earlier_epochs(self):
-        """How many epochs the run was to have when it was last begun or resumed."""
+        """Number of epochs that were asked for when the run was last started or resumed."""
         return read_json(self.folder / "args.json").get("epochs", math.inf)
 
     def _keep_arguments(self):
-        """Note what a resumed run was allowed to change, once nothing speaks against its going on."""
+        """Save the changed arguments of a resumed run, once all checks have passed."""
         if self.args.resume:
             write_json(self.folder / "args.json", vars(self.args))
 
     @contextlib.contextmanager
     def _restoring(self, path):
-        """Report what a damaged file, or the file of another run, makes of restoring an object."""
+        """Turn the errors of restoring an object from a damaged or foreign file into a `UserError`."""
         try:
             yield
         except (LookupError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError) as error:
@@ -137,10 +145,10 @@ class Run:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(f"{path} does not fit {self.folder / 'args.json'}: {reason}; restore both files") from None
 
-    def finish_epoch(self, record, best=None):
-        """Log an epoch and save: ``best.pth`` if ``best`` is a dict, then ``last.pth``, which makes the epoch count.
+    def finish_epoch(self, record: dict[str, Any], best: dict[str, Any] | None = None) -> None:
+        """Log an epoch and save ``best.pth``, if ``best`` is a dict, then ``last.pth``.
 
-        A run killed before that does the epoch again, to the same result.
+        The epoch counts once ``last.pth`` is written: a run killed before that repeats it, with the same result.
         """
         self.epoch = record["epoch"] + 1
         self._count_time()
@@ -168,73 +176,73 @@ class Run:
             )
         logger.info("%s", _summary(record))
         for warning in record.get("warnings", ()):
-            if warning not in self._warned:  # once; every epoch's record has it
+            if warning not in self._warned:  # log it once; it is in the record of every epoch
                 logger.warning("epoch %d: %s", record["epoch"], warning)
         self._warned.update(record.get("warnings", ()))
 
-    def records(self):
-        """The logged epochs so far."""
+    def records(self) -> list[dict[str, Any]]:
+        """The records of the epochs so far; a `UserError` if the log is damaged."""
         path = self.folder / "log.jsonl"
         data = path.read_bytes() if path.exists() else b""
         try:
-            # What follows the last line end was being written when the run was killed.
+            # An incomplete last line was being written when the run was killed.
             lines = decode_text(data[: data.rfind(b"\n") + 1]).splitlines()
             records = [json.loads(line) for line in lines]
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is damaged ({error}); remove the line or restore the file") from None
         for number, record in enumerate(records, start=1):
             if not isinstance(record, dict) or type(record.get("epoch")) is not int:
-                raise UserError(f"{path} line {number} is no record of an epoch; remove the line or restore the file")
+                raise UserError(f"{path} line {number} is no epoch record; remove the line or restore the file")
         return [restored_record(record) for record in records]
 
-    def record_of(self, epoch):
-        """The logged record of one epoch."""
+    def record_of(self, epoch: int) -> dict[str, Any]:
+        """The logged record of one epoch; a `UserError` if there is none."""
         for record in self.records():
             if record["epoch"] == epoch:
                 return record
         raise UserError(f"{self.folder / 'log.jsonl'} lacks epoch {epoch}; restore the file")
 
-    def write(self, name, text):
+    def write(self, name: str, text: str) -> None:
         """Write a text file in the run folder, atomically, on rank 0."""
         if self.is_main:
             write_text(self.folder / name, text)
 
-    def save(self, name, state):
+    def save(self, name: str, state: Any) -> None:
         """Save tensors and plain data as ``name`` in the run folder, atomically, on rank 0."""
         if self.is_main:
             save_checkpoint(self.folder / name, state)
 
-    def load_best(self):
+    def load_best(self) -> dict[str, Any]:
         """Read ``best.pth``, on every rank."""
         barrier()
         return load_checkpoint(self.folder / "best.pth")
 
-    def plot(self):
-        """Draw ``curves.svg``: every scalar of the logged epochs, a panel per name, a line per split."""
+    def plot(self) -> None:
+        """Draw ``curves.svg``: every score of the logged epochs, with a panel per score and a line per split."""
         records = self.records() if self.is_main else []
-        panels = {}
+        panels: dict[str, dict[str, Any]] = {}
         for row, record in enumerate(records):
             for split, values in scores_of(record).items():
                 for name, value in values.items():
                     panel = panels.setdefault(name, {"epochs": [r["epoch"] for r in records], "series": {}})
-                    # Not every epoch has every pass.
+                    # An epoch may lack some passes.
                     panel["series"].setdefault(split, [math.nan] * len(records))[row] = value
         if panels:
             plot_curves(panels, self.folder / "curves.svg")
 
-    def log_scores(self, split, scores):
+    def log_scores(self, split: str, scores: Mapping[str, float]) -> None:
         """Log the final scores of a split."""
         self._scored = True
         logger.info("%s: %s", split, ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
 
-    def write_result(self, result):
-        """Write ``result.json``: ``result`` with time, memory, versions, commit and arguments; returns it whole."""
+    def write_result(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Write ``result.json``: ``result`` with time, memory, versions, commit and arguments; returns all of it."""
         self._count_time()
         result = {
             **result,
             "folder": str(self.folder),
             "seconds": round(self.seconds, 1),
-            "peak_memory_mb": max(gather(peak_memory_mb(self.device)), key=lambda found: found or 0.0),
+            "peak_memory_mb": max(gather(peak_memory_mb(self.device)), key=lambda peak: peak or 0.0),
             **environment(self.device),
             "arguments": vars(self.args),
         }
@@ -260,7 +268,7 @@ class Run:
             self._write_scalars(record)
         except OSError as error:
             self._board = False
-            logger.warning("no more TensorBoard scalars: %s", error)
+            logger.warning("TensorBoard scalars are no longer written: %s", error)
 
     def _write_scalars(self, record):
         if self._board is None:
@@ -277,24 +285,24 @@ class Run:
                         self._board.add_scalar(f"{split}/{name}", value, record["epoch"])
             self._board.flush()
 
-    def fail_later(self, message):
-        """Note a fault that spoils nothing else: the run ends with it, once everything is written."""
+    def fail_later(self, message: str) -> None:
+        """Record an error that does not affect the rest: it is raised at the end of the run, when all is written."""
         self._faults.append(message)
 
-    def raise_faults(self):
-        """Raise what `fail_later` has noted, if anything, as one UserError."""
+    def raise_faults(self) -> None:
+        """Raise the errors recorded by `fail_later`, if any, as one UserError."""
         if self._faults:
             raise UserError("; ".join(self._faults))
 
-    def drop_if_empty(self):
-        """Remove the folder of a run that failed before it had anything to keep, so that nothing half-made is left."""
+    def drop_if_empty(self) -> None:
+        """Remove the folder of a run that failed before it produced anything."""
         if not self.is_main or self.args.resume or self._scored:
             return
         with contextlib.suppress(OSError):
             if all(path.name in _BEGINNING or path.suffix == _PICTURE for path in self.folder.iterdir()):
                 shutil.rmtree(self.folder, ignore_errors=True)
 
-    def close(self):
+    def close(self) -> None:
         """Close the scalar log."""
         if self._board:
             with contextlib.suppress(OSError):
@@ -302,19 +310,26 @@ class Run:
 
 
 def _read_state(path):
-    """The content of ``last.pth``, with the entries that there must be."""
-    kinds = {"epoch": int, "stopped": bool, "device": str, "seconds": (int, float), "objects": dict, "random": list}
+    """The content of ``last.pth``, checked for the required entries."""
+    kinds: dict[str, Any] = {
+        "epoch": int,
+        "stopped": bool,
+        "device": str,
+        "seconds": (int, float),
+        "objects": dict,
+        "random": list,
+    }
     state = load_checkpoint(path)
     for name, kind in kinds.items():
         value = state.get(name) if isinstance(state, dict) else None
         if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-            raise UserError(f"{path} lacks or misstates {name}; restore the file")
+            raise UserError(f"{path} has no valid {name}; restore the file")
     return state
 
 
 @contextlib.contextmanager
-def start_run(args, kind, parent):
-    """Seed, find the device, make (or with ``--resume`` reopen) the run folder and open its log.
+def start_run(args: Namespace, kind: str, parent: Path | str) -> Iterator[Run]:
+    """Seed, choose the device, make the run folder (or reopen it with ``--resume``) and open its log.
 
     Args:
         args: Arguments with ``seed``, ``device``, ``save``, ``resume``.
@@ -326,7 +341,7 @@ def start_run(args, kind, parent):
     """
     device = init_distributed(args.device)
     seed_everything(args.seed)
-    folder = from_rank_0(_run_folder(args, kind, parent) if rank() == 0 else None)
+    folder: Any = from_rank_0(_run_folder(args, kind, parent) if rank() == 0 else None)
     run = Run(folder, args, device)
     handlers, finished, failed = [], False, False
     try:
@@ -336,7 +351,7 @@ def start_run(args, kind, parent):
         finished = True
         run.raise_faults()
     except KeyboardInterrupt:
-        # Into the file alone: what ends the script prints it, once.
+        # Only into the file: `util.cli.run_cli` prints it.
         logger.debug("interrupted; continue with --resume %s", run.folder)
         raise KeyboardInterrupt(f"continue with --resume {run.folder}") from None
     except Exception as error:
@@ -373,7 +388,7 @@ def _run_folder(args, kind, parent):
                 folder.rmdir()
             raise
         return folder
-    raise UserError(f"{base} and 998 siblings exist already; choose another --save")
+    raise UserError(f"{base} and 998 numbered ones exist already; choose another --save")
 
 
 def _summary(record):

@@ -1,65 +1,67 @@
-"""The log of a run: on the terminal and in its folder, also what is said before the folder exists."""
+"""The log of a run, on the terminal and in its folder, including messages from before the folder exists."""
 
 import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from util.cli import UserError
 
 logger = logging.getLogger("mdarts")
 
 
-# Data are opened before a run begins, so that nothing is left of a run whose data are at fault.
-_held = []
-
-
 class _Keeper(logging.StreamHandler):
-    """Prints like any handler, and keeps the records."""
+    """Prints records and keeps them."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.records = []
+        self.records: list[logging.LogRecord] = []
 
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         self.records.append(record)
         if os.environ.get("RANK", "0") == "0":
             super().emit(record)
 
 
+# What was logged while the data were opened. The run folder is made after that: data with a fault leave no folder.
+_held: list[_Keeper] = []
+
+
 class LogFile(logging.FileHandler):
-    """The log file of a run. A full disk costs lines of the log, said once, and not the run.
+    """The log file of a run. On a full disk, lines of the log are lost, with one warning; the run continues.
 
     Args:
         path: The file.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path | str) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
-        self._told = False
+        self._warned = False
 
-    def handleError(self, record):
+    def handleError(self, record: logging.LogRecord) -> None:
         """Called by `logging` where a record cannot be written."""
-        if not self._told:
+        if not self._warned:
             print(f"warning: cannot write {self.baseFilename}: {sys.exc_info()[1]}", file=sys.stderr)
-        self._told = True
+        self._warned = True
 
-    def close(self):
-        """Close; what is still in the buffer may be lost."""
+    def close(self) -> None:
+        """Close the file; buffered lines may be lost if the disk is full."""
         with contextlib.suppress(OSError):
             super().close()
 
 
-def hold():
-    """Begin to keep, once; forgets what an earlier call has kept."""
+def hold() -> None:
+    """Start to keep records; those of an earlier call are dropped."""
     release()
     _held.append(_Keeper())
     logger.addHandler(_held[0])
     logger.setLevel(logging.INFO)
 
 
-def release():
-    """End keeping; returns the list of records."""
+def release() -> list[logging.LogRecord]:
+    """Stop keeping records; returns those kept so far."""
     if not _held:
         return []
     keeper = _held.pop()
@@ -68,11 +70,11 @@ def release():
 
 
 @contextlib.contextmanager
-def writing(path):
-    """Turn what the system says of a file that cannot be written into one line.
+def writing(path: Path | str) -> Iterator[None]:
+    """Turn an `OSError` of writing a file into a `UserError` of one line.
 
     Raises:
-        UserError: naming ``path``.
+        UserError: the file cannot be written; the message names ``path``.
     """
     try:
         yield
@@ -80,10 +82,10 @@ def writing(path):
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def open_log(path):
-    """Let the suite's logger write to the terminal, and everything to the file ``path``; to neither if it is None.
+def open_log(path: Path | None) -> list[logging.Handler]:
+    """Send log messages to the terminal, and debug messages too to the file ``path``; None: to neither.
 
-    What was logged before goes into the file as well.
+    Messages that `hold` has kept go into the file as well.
 
     Returns:
         The handlers, for `close_log`.
@@ -91,7 +93,7 @@ def open_log(path):
     Raises:
         UserError: the file cannot be written.
     """
-    handlers = [logging.NullHandler()]
+    handlers: list[logging.Handler] = [logging.NullHandler()]
     if path is not None:
         with writing(path):
             handlers = [logging.StreamHandler(), LogFile(path)]
@@ -102,11 +104,11 @@ def open_log(path):
     for handler in handlers:
         logger.addHandler(handler)
     for record in release():
-        handlers[-1].handle(record)  # the terminal has it already
+        handlers[-1].handle(record)  # already on the terminal
     return handlers
 
 
-def close_log(handlers):
+def close_log(handlers: Iterable[logging.Handler]) -> None:
     """Undo `open_log`."""
     logger.propagate = True
     for handler in handlers:

@@ -1,8 +1,12 @@
-"""Passes over data, the choice of an epoch, the loop around epochs, and the training of a fixed network."""
+"""Passes over data, the choice of the best epoch, the loop over epochs, and the training of a fixed network."""
+
+from __future__ import annotations
 
 import logging
 import math
 import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,23 +16,44 @@ from util.cli import UserError
 from util.distributed import gather, rank, share_buffers
 from util.progress import progress
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from engine.data_workers import BatchLoader
+    from engine.run import Run
+    from engine.updates import Loss, OptimizerStep
+    from models.backbone_net import UnimodalNet
+    from models.bmnas.fusion_net import FusionNet
+    from models.mmnas.net import MultimodalNet
+    from tasks.task import Metric
+
+    Network = FusionNet | UnimodalNet | MultimodalNet
+
 logger = logging.getLogger("mdarts")
 
 
 def train_one_epoch(
-    optimizer_step, loader, metric, *, epoch, device, description="train", second_forward=False, step=None
-):
+    optimizer_step: OptimizerStep,
+    loader: BatchLoader,
+    metric: Metric,
+    *,
+    epoch: int,
+    device: torch.device,
+    description: str = "train",
+    second_forward: bool = False,
+    step: Callable[..., tuple[torch.Tensor, Any]] | None = None,
+) -> dict[str, float]:
     """One pass of updates in training mode.
 
     Args:
         optimizer_step: See `OptimizerStep`.
-        loader: From `build_loader`; its order is set by ``epoch``.
+        loader: From `build_loader`; ``epoch`` sets its order.
         metric: Object with ``reset``, ``update(outputs, batch)`` and ``compute``.
         epoch: Number of the epoch, from 0.
-        device: Where the batches go.
+        device: Device that the batches are moved to.
         description: Name of the pass in the progress bar and in errors.
-        second_forward: Measure loss and metric by another forward after each update, as the original
-            search does, instead of from the outputs that the update has anyway.
+        second_forward: Measure loss and metric by a second forward pass after each update, as the original search
+            does, instead of from the outputs of the update.
         step: Called instead of `OptimizerStep.step`, with the same arguments and result.
 
     Returns:
@@ -53,23 +78,32 @@ def train_one_epoch(
     return {"loss": check_finite(losses.compute(), description, epoch), **metric.compute()}
 
 
-def check_finite(loss, description, epoch):
-    """Return the mean loss of a pass.
+def check_finite(loss: float, description: str, epoch: int) -> float:
+    """Return the mean loss of a pass, if it is finite.
 
     Raises:
         UserError: it is not finite.
     """
     if not math.isfinite(loss):
         raise UserError(
-            f"the {description} loss of epoch {epoch} is {loss}; what was saved before this epoch is "
-            "kept; a smaller learning rate, --amp off, or data without NaN usually mends it"
+            f"the {description} loss of epoch {epoch} is {loss}; everything saved before this epoch is "
+            "kept; a smaller learning rate, --amp off, or data without NaN usually fixes it"
         )
     return loss
 
 
 @torch.no_grad()
-def evaluate(net, loader, loss, metric, *, device, precision=None, description="evaluate"):
-    """Loss and metric in evaluation mode; returns a dict like `train_one_epoch`."""
+def evaluate(
+    net: nn.Module,
+    loader: BatchLoader,
+    loss: Loss,
+    metric: Metric,
+    *,
+    device: torch.device,
+    precision: Precision | None = None,
+    description: str = "evaluate",
+) -> dict[str, float]:
+    """Loss and metric of one pass in evaluation mode; returns a dict like `train_one_epoch`."""
     precision = precision or Precision()
     share_buffers(net)
     net.eval()
@@ -85,35 +119,47 @@ def evaluate(net, loader, loss, metric, *, device, precision=None, description="
 
 
 class Evaluation:
-    """Scores of a network on one split: net -> what `evaluate` returns.
+    """Scores of a network on one split: calling it with a network returns the dict of `evaluate`.
 
     Args:
         loader, loss, metric, device, precision, description: See `evaluate`.
         order: The epoch whose order a shuffled loader takes; None: that of its last use.
     """
 
-    def __init__(self, loader, loss, metric, *, device, precision, description, order=None):
-        self.loader, self.loss, self.metric, self.order = loader, loss, metric, order
-        self.options = {"device": device, "precision": precision, "description": description}
+    def __init__(
+        self,
+        loader: BatchLoader,
+        loss: Loss,
+        metric: Metric,
+        *,
+        device: torch.device,
+        precision: Precision,
+        description: str,
+        order: int | None = None,
+    ) -> None:
+        self.loader, self.loss, self.order = loader, loss, order
+        self.metric: Any = metric  # tasks use more of it than `Metric` has
+        self.options: dict[str, Any] = {"device": device, "precision": precision, "description": description}
 
-    def __call__(self, net):
+    def __call__(self, net: nn.Module) -> dict[str, float]:
         if self.order is not None:
             self.loader.batch_sampler.epoch = self.order
         return evaluate(net, self.loader, self.loss, self.metric, **self.options)
 
 
 class LossMeter:
-    """Mean of per-batch means, weighted by batch size, over all ranks; stays on the device until asked."""
+    """Mean of per-batch means, weighted by batch size, over all ranks; kept on the device until `compute`."""
 
-    def __init__(self):
-        self.total, self.count = 0.0, 0
+    def __init__(self) -> None:
+        self.total: torch.Tensor | float = 0.0
+        self.count = 0
 
-    def update(self, loss, count):
+    def update(self, loss: torch.Tensor, count: int) -> None:
         """Add the mean ``loss`` of ``count`` samples."""
         self.total = self.total + loss.double() * count
         self.count += count
 
-    def compute(self):
+    def compute(self) -> float:
         """The mean; NaN without samples."""
         parts = gather((float(self.total), self.count))
         count = sum(part[1] for part in parts)
@@ -121,27 +167,28 @@ class LossMeter:
 
 
 class BestEpoch:
-    """Keeps the best epoch by one metric of one split.
+    """Selects the best epoch by one metric of one split.
 
     Args:
         split: Split whose score decides, or ``last`` for the last epoch.
-        metric: Name of the score, the larger the better.
+        metric: Name of the score; larger is better. None for ``last``.
         explanation: What the choice means, in words, for logs and results.
-        later_wins_ties: Of epochs with equal scores the latest counts, instead of the first.
+        later_wins_ties: Select the last of several epochs with equal scores, instead of the first.
     """
 
-    def __init__(self, split, metric, explanation, later_wins_ties=False):
+    def __init__(self, split: str, metric: str | None, explanation: str, later_wins_ties: bool = False) -> None:
         self.split, self.metric, self.explanation = split, metric, explanation
         self.later_wins_ties = later_wins_ties
-        self.epoch, self.score = None, None
+        self.epoch: int | None = None
+        self.score: Any = None
 
     @property
-    def by_score(self):
-        """Whether a score decides, and not the order of the epochs."""
+    def by_score(self) -> bool:
+        """Whether a score decides, rather than the order of the epochs."""
         return self.split != "last"
 
-    def update(self, epoch, record):
-        """Look at an epoch's record (split -> values); return whether it is the one to select so far."""
+    def update(self, epoch: int, record: Mapping[str, Any]) -> bool:
+        """Take an epoch's record (split -> scores) into account; returns whether the epoch is the best so far."""
         score = record[self.split][self.metric] if self.by_score else None
         if self.by_score and self.epoch is not None and not self._better(score):
             return False
@@ -153,25 +200,31 @@ class BestEpoch:
             return self.later_wins_ties or not math.isnan(score)
         return score > self.score or (self.later_wins_ties and score == self.score)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Best epoch and score."""
         return {"epoch": self.epoch, "score": self.score}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
         self.epoch, self.score = state["epoch"], state["score"]
 
 
-def fit(run, epochs, one_epoch, selection, best_state):
-    """Run epochs until ``epochs`` or a stop, saving after each; an interrupted run continues where it was.
+def fit(
+    run: Run,
+    epochs: int,
+    one_epoch: Callable[[int], dict[str, Any]],
+    selection: BestEpoch,
+    best_state: Callable[[], dict[str, Any]],
+) -> None:
+    """Run epochs up to ``epochs`` or a stop, saving after each; an interrupted run continues where it was.
 
     Args:
-        run: The `Run`; it knows the epoch to start with and what to save.
+        run: The `Run`; holds the first epoch and the objects to save.
         epochs: Number of epochs.
-        one_epoch: epoch -> record: split -> dict of floats, other entries as they are; a true
-            ``record["stop"]`` ends the run. What tells its ``seconds`` gets its ``epoch_share``.
+        one_epoch: Function from the number of an epoch to its record: split -> dict of floats, and other entries. A
+            true ``record["stop"]`` ends the run. Entries with ``seconds`` get their ``epoch_share``.
         selection: See `BestEpoch`.
-        best_state: () -> dict that is saved as ``best.pth`` when an epoch is the best so far, or the last counts.
+        best_state: Returns the dict to save as ``best.pth`` when an epoch is the best so far.
     """
     while run.epoch < epochs and not run.stopped:
         epoch, started = run.epoch, time.perf_counter()
@@ -181,45 +234,45 @@ def fit(run, epochs, one_epoch, selection, best_state):
         for part in record.values():
             if isinstance(part, dict) and "seconds" in part:
                 part["epoch_share"] = part["seconds"] / seconds
-        best = chosen and selection.by_score  # of the last epoch there is nothing to say
+        best = chosen and selection.by_score  # not if simply the last epoch is selected
         record = {"epoch": epoch, **record, "best": best, "seconds": round(seconds, 3)}
         run.finish_epoch(record, {**best_state(), **selection.state_dict()} if chosen else None)
     if run.stopped:
-        told = "stopped after %d of %d epochs; to go on, resume it with more --epochs or another --patience"
-        logger.info(told, run.epoch, epochs)
+        message = "stopped after %d of %d epochs; to continue, resume it with more --epochs or another --patience"
+        logger.info(message, run.epoch, epochs)
 
 
 def train_network(
-    run,
-    net,
-    weights,
-    loaders,
-    metric,
-    selection,
+    run: Run,
+    net: Network,
+    weights: OptimizerStep,
+    loaders: Mapping[str, BatchLoader],
+    metric: Metric,
+    selection: BestEpoch,
     /,
     *,
-    scorers=None,
-    every_epoch=(),
-    before_epoch=None,
-    trained=("train",),
-    genotype=None,
-    checkpoint_extras=None,
-    **facts,
-):
+    scorers: Mapping[str, Callable[[Any], dict[str, float]]] | None = None,
+    every_epoch: Collection[str] = (),
+    before_epoch: Callable[[int], dict[str, Any]] | None = None,
+    trained: Sequence[str] = ("train",),
+    genotype: dict[str, Any] | None = None,
+    checkpoint_extras: Mapping[str, Any] | None = None,
+    **facts: Any,
+) -> dict[str, Any]:
     """Train for ``run.args.epochs`` epochs, then score the selected epoch's network; returns the result's dict.
 
     Args:
         run: The `Run`.
         net: The network.
         weights: `OptimizerStep` of its weights.
-        loaders: Split name -> loader; ``train``, ``dev`` and ``test``.
+        loaders: Split name -> loader: ``train``, ``dev`` and ``test``.
         metric: See `train_one_epoch`.
         selection: The `BestEpoch` that chooses the epoch.
-        scorers: Split name -> function net -> scores; None: an `Evaluation` of every loader that is not trained on.
-        every_epoch: Splits to score in every epoch besides the one that ``selection`` asks for.
+        scorers: Split name -> function net -> scores; None: an `Evaluation` of every split that is not trained on.
+        every_epoch: Splits to score in every epoch besides the one that ``selection`` uses.
         before_epoch: Called with the number of each epoch before its updates; returns further entries of its record.
-            What it has to keep over a resume it has as ``state_dict``.
-        trained: Splits to update on, one pass each per epoch, in this order.
+            An object with state that a resumed run needs has ``state_dict`` and ``load_state_dict``.
+        trained: Splits to train on, one pass each per epoch, in this order.
         genotype: The genotype's dict, for ``best.pth`` and the result.
         checkpoint_extras: Further entries of ``best.pth``.
         **facts: Further entries of the result.
@@ -249,21 +302,21 @@ def _evaluations(loaders, trained, weights, metric, device):
     }
 
 
-def with_state(**objects):
+def with_state(**objects: Any) -> dict[str, Any]:
     """Those of the named objects that have a ``state_dict``."""
     return {name: value for name, value in objects.items() if hasattr(value, "state_dict")}
 
 
 def _score_selected(run, net, selection, scorers, trained, facts):
-    """Score the selected epoch's network, and write the result."""
+    """Score the network of the selected epoch on what that epoch did not score, and write the result."""
     best = run.load_best()
     net.load_state_dict(best["net"])
-    metrics = {split: scorer(net) for split, scorer in scorers.items()}
+    epoch = best["epoch"]
+    record = run.record_of(epoch)
+    metrics = {split: record[split] if split in record else scorer(net) for split, scorer in scorers.items()}
     for split, values in metrics.items():
         run.log_scores(split, values)
-    epoch = best["epoch"]
     logger.info("selected epoch %d: %s", epoch, selection.explanation)
-    record = run.record_of(epoch)
     return run.write_result(
         {
             "kind": "training",

@@ -1,6 +1,10 @@
-"""Updates: one optimiser's step on one batch, in any precision and on any number of devices."""
+"""One optimiser step on one batch, in any precision and on any number of devices."""
+
+from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -8,71 +12,79 @@ from torch import nn
 from engine.loading import split_batch
 from util.distributed import world_size
 
+if TYPE_CHECKING:
+    from engine.run import Run
+
+# (outputs, batch) -> scalar, the mean over the samples; see `OptimizerStep`.
+Loss = Callable[[Any, dict[str, Any]], torch.Tensor]
+# (network, whether some of its parameters may stay unused) -> the network wrapped for several devices.
+Parallel = Callable[[nn.Module, bool], nn.Module]
+
 
 class Precision:
-    """Autocast and, for float16, gradient scaling.
+    """The precision of a run: autocast and, for float16, gradient scaling.
 
     Args:
         amp: ``off``, ``bf16`` or ``fp16``.
-        device: Where the network runs.
+        device: Device of the network.
     """
 
-    def __init__(self, amp="off", device=torch.device("cpu")):  # noqa: B008 - a constant
+    def __init__(self, amp: str = "off", device: torch.device = torch.device("cpu")) -> None:  # noqa: B008 - a constant
         self.amp, self.device = amp, device
         self.dtype = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
 
-    def autocast(self):
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Context of a forward pass."""
         if self.dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
-    def scaler(self):
-        """A gradient scaler, idle unless float16 is used."""
+    def scaler(self) -> torch.amp.GradScaler:
+        """A gradient scaler, which does nothing unless float16 is used."""
         return torch.amp.GradScaler(self.device.type, enabled=self.amp == "fp16")
 
 
 class OptimizerStep:
-    """One optimiser and the parameters whose gradients it needs: nothing else in the network gets one.
+    """One optimiser and the parameters whose gradients it needs; no other parameter of the network gets a gradient.
 
     Args:
         net: The network; batch dict -> outputs, a tensor or a tuple of tensors with a batch axis.
-        loss: (outputs, batch) -> scalar, a mean over the samples of the batch. If it has a method ``prepare``, that
-            is given this rank's whole batch before it is cut into micro-batches, and returns it with what belongs to
-            the whole: weights of its samples, for example.
+        loss: (outputs, batch) -> scalar, a mean over the samples of the batch. An optional method ``prepare`` takes
+            this rank's batch before it is cut into micro-batches, and returns it with entries that need the full
+            batch, such as weights of its samples.
         optimizer: The optimiser.
         parameters: Parameters that get gradients; None: those of ``optimizer``.
-        schedule: Gives a learning rate per step; None keeps the optimiser's own.
+        schedule: Its ``step()`` returns the learning rate of each step; None keeps that of the optimiser.
         precision: See `Precision`.
-        parallel: Wraps the network, see `data_parallel`; called while only ``parameters`` ask for gradients, so that
+        parallel: Wraps the network, see `data_parallel`; called while only ``parameters`` require gradients, so that
             DDP averages exactly those.
-        find_unused: Some of ``parameters`` may not take part in a step.
-        micro_batch: Samples of a forward and backward pass; gradients add up over the batch. Batch norm then
-            takes its statistics from this many samples. 0: the whole batch at once.
-        min_part: Fewest samples of such a pass: 2 for batch norm, else 1.
+        find_unused: Whether a step may leave some of ``parameters`` unused.
+        micro_batch: Samples of a forward and backward pass; gradients are summed over the batch. Batch norm takes its
+            statistics from this many samples. 0: the full batch at once.
+        min_part: Minimum samples of such a pass: 2 with batch norm, else 1.
         reduction: ``mean``: the gradient of the mean over the samples (of all ranks); ``sum``: of their sum.
         clip: Largest L2 norm of all gradients together; None: no limit.
-        step_unused: Parameters that a step does not reach get a gradient of zero, so that an optimiser with
-            moments keeps moving them; otherwise they stay as they are.
+        step_unused: Give unused parameters a gradient of zero, so that an optimiser with moments keeps moving them;
+            otherwise they stay unchanged.
     """
 
     def __init__(
         self,
         net: nn.Module,
-        loss,
+        loss: Loss,
         optimizer: torch.optim.Optimizer,
         *,
-        parameters=None,
-        schedule=None,
-        precision: "Precision | None" = None,
-        parallel=None,
+        parameters: Iterable[nn.Parameter] | None = None,
+        schedule: Any = None,
+        precision: Precision | None = None,
+        parallel: Parallel | None = None,
         find_unused: bool = False,
         micro_batch: int = 0,
         min_part: int = 2,
         reduction: str = "mean",
         clip: float | None = None,
         step_unused: bool = False,
-    ):
+    ) -> None:
         self.net, self.loss, self.optimizer, self.schedule = net, loss, optimizer, schedule
         if parameters is None:
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -82,20 +94,20 @@ class OptimizerStep:
         self.micro_batch, self.min_part = micro_batch, min_part
         self.reduction, self.clip, self.step_unused = reduction, clip, step_unused
         self.activate()
-        self.model = parallel(net, find_unused) if parallel else net
+        self.model: Any = parallel(net, find_unused) if parallel else net
 
-    def activate(self):
-        """Let exactly these parameters ask for gradients."""
+    def activate(self) -> None:
+        """Make exactly these parameters require gradients."""
         own = {id(parameter) for parameter in self.parameters}
         for parameter in self.net.parameters():
             parameter.requires_grad_(id(parameter) in own)
 
-    def step(self, batch, size=None):
+    def step(self, batch: dict[str, Any], size: int | None = None) -> tuple[torch.Tensor, Any]:
         """One update.
 
         Args:
             batch: Batch dict on the device: this rank's share.
-            size: Samples of the whole batch, over all ranks; None: those of ``batch``, times the ranks.
+            size: Samples of the batch over all ranks; None: those of ``batch`` times the number of ranks.
 
         Returns:
             (loss, outputs), both detached, from before the update.
@@ -105,8 +117,8 @@ class OptimizerStep:
         self.apply()
         return loss, outputs
 
-    def begin(self):
-        """Set the learning rate and forget old gradients."""
+    def begin(self) -> None:
+        """Set the learning rate and clear old gradients."""
         if self.schedule is not None:
             learning_rate = self.schedule.step()
             for group in self.optimizer.param_groups:
@@ -115,8 +127,8 @@ class OptimizerStep:
         for parameter in self.parameters:
             parameter.grad = None
 
-    def apply(self):
-        """Move the parameters by the gradients that they have."""
+    def apply(self) -> None:
+        """Update the parameters from their gradients."""
         self.scaler.unscale_(self.optimizer)
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.clip)
@@ -127,15 +139,16 @@ class OptimizerStep:
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
-    def backward(self, batch, size=None):
-        """Add the gradient of the loss over ``batch`` to that of the parameters; see `step`."""
+    def backward(self, batch: dict[str, Any], size: int | None = None) -> tuple[torch.Tensor, Any]:
+        """Add the gradient of the loss on ``batch`` to the gradients of the parameters; see `step`."""
         if hasattr(self.loss, "prepare"):
             batch = self.loss.prepare(batch)
         count = len(batch["label"])
-        # DDP takes the mean over ranks: of uneven shares it has to be the mean over samples.
+        # DDP averages over ranks; with uneven shares this weight makes it the mean over samples.
         weight = count * world_size() / (size or count * world_size())
         weight *= (size or count * world_size()) if self.reduction == "sum" else 1
-        parts, total, kept = split_batch(batch, self.micro_batch, self.min_part), 0.0, []
+        parts, kept = split_batch(batch, self.micro_batch, self.min_part), []
+        total: Any = 0.0
         for i, (part_size, part) in enumerate(parts):
             share = part_size / count
             with self._communication(last=i + 1 == len(parts)):
@@ -154,15 +167,15 @@ class OptimizerStep:
         return contextlib.nullcontext() if last or not parallel else self.model.no_sync()
 
     @torch.no_grad()
-    def predict(self, batch):
-        """Outputs without an update, in the network's present mode, in micro-batches like an update's."""
+    def predict(self, batch: dict[str, Any]) -> Any:
+        """Outputs without an update, in the network's current mode, in the micro-batches of an update."""
         outputs = []
         for _, part in split_batch(batch, self.micro_batch, self.min_part):
             with self.precision.autocast():
                 outputs.append(in_float32(self.net(part)))
         return _join(outputs)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """State of optimiser, schedule and scaler."""
         return {
             "optimizer": self.optimizer.state_dict(),
@@ -170,7 +183,7 @@ class OptimizerStep:
             "scaler": self.scaler.state_dict(),
         }
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule:
@@ -178,8 +191,8 @@ class OptimizerStep:
         self.scaler.load_state_dict(state["scaler"])
 
 
-def in_float32(outputs):
-    """A tensor, or a tuple of tensors, in float32: losses are computed there."""
+def in_float32(outputs: Any) -> Any:
+    """A tensor, or a tuple of tensors, in float32, in which losses are computed."""
     return _for_each(outputs, torch.Tensor.float)
 
 
@@ -188,14 +201,14 @@ def _for_each(outputs, function):
 
 
 def _join(parts):
-    """Outputs of micro-batches as those of the batch."""
+    """Concatenate the outputs of micro-batches."""
     if isinstance(parts[0], tuple):
         return tuple(torch.cat(same) for same in zip(*parts, strict=True))
     return torch.cat(parts)
 
 
 class _InAutocast(nn.Module):
-    """DataParallel runs replicas in threads, which do not inherit the autocast type."""
+    """Autocasts within the network: DataParallel runs replicas in threads, which do not inherit autocast."""
 
     def __init__(self, net, precision):
         super().__init__()
@@ -206,11 +219,11 @@ class _InAutocast(nn.Module):
             return self.net(batch)
 
 
-def data_parallel(run, precision: Precision):
-    """What an `OptimizerStep` wraps a network in: DDP under torchrun, DataParallel if asked, or None.
+def data_parallel(run: Run, precision: Precision) -> Parallel | None:
+    """How an `OptimizerStep` wraps a network: in DDP under torchrun, in DataParallel with ``--parallel``, or not.
 
     Returns:
-        (network, whether parameters may be unused) -> wrapped network; or None.
+        Function (network, whether parameters may be unused) -> wrapped network; or None.
     """
     if world_size() > 1:
         devices = [run.device.index] if run.device.type == "cuda" else None

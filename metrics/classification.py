@@ -1,5 +1,7 @@
 """Metrics of classification tasks."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -7,25 +9,26 @@ from util.distributed import gather
 
 
 class Accuracy:
-    """Share of samples whose largest logit is that of their class."""
+    """Share of samples whose largest logit is that of their class; ``reset``, ``update``, ``compute``."""
 
     name = "accuracy"
     description = "accuracy: share of samples whose largest output is that of their class"
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget all samples."""
-        self._correct, self._count = 0, 0
+        self._correct: torch.Tensor | int = 0
+        self._count = 0
 
-    def update(self, outputs, batch):
+    def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
         """Add logits (N, K) and ``batch["label"]`` int64 (N,)."""
-        # A sum on the device: a copy to the CPU would make every step wait.
+        # Summed on the device, since a copy to the CPU would make every step wait.
         self._correct = self._correct + (outputs.argmax(dim=1) == batch["label"]).sum()
         self._count += len(outputs)
 
-    def compute(self):
+    def compute(self) -> dict[str, float]:
         """``{"accuracy": value in 0..1}`` over all samples of all ranks; NaN without samples."""
         parts = gather((float(self._correct), self._count))
         count = sum(part[1] for part in parts)
@@ -33,9 +36,9 @@ class Accuracy:
 
 
 class SoftAccuracy(Accuracy):
-    """Mean of the soft score (0..1) of each sample's largest logit; cheap enough for every training step."""
+    """Mean soft score (0..1) of the class with the largest logit; cheap enough for every training step."""
 
-    def update(self, outputs, batch):
+    def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
         """Add logits (N, A) and ``batch["label"]`` (N, A) of soft scores."""
         chosen = batch["label"].gather(1, outputs.argmax(dim=1, keepdim=True))
         self._correct = self._correct + chosen.double().sum()
@@ -43,7 +46,7 @@ class SoftAccuracy(Accuracy):
 
 
 class MultilabelF1:
-    """F1 of ``sigmoid(logit) > threshold`` over a whole epoch, by scikit-learn.
+    """F1 of ``sigmoid(logit) > threshold`` over a full epoch, by scikit-learn.
 
     Args:
         average: ``weighted`` (the papers' metric on MM-IMDB), ``macro``, ``micro`` or ``samples``.
@@ -53,7 +56,7 @@ class MultilabelF1:
 
     name = "f1"
 
-    def __init__(self, average="weighted", threshold=0.3, zero_division=1.0):
+    def __init__(self, average: str = "weighted", threshold: float = 0.3, zero_division: float = 1.0) -> None:
         self.average, self.threshold, self.zero_division = average, threshold, zero_division
         self.description = (
             f"F1, {average} average (--f1_type {average}); a label with a probability above {threshold} is predicted; "
@@ -61,17 +64,18 @@ class MultilabelF1:
         )
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget all samples."""
-        self._predicted, self._true = [], []
+        self._predicted: list[torch.Tensor] = []
+        self._true: list[torch.Tensor] = []
 
-    def update(self, outputs, batch):
+    def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
         """Add logits (N, K) and ``batch["label"]`` (N, K) of zeros and ones."""
-        # Kept on the device: a copy to the CPU would make every step wait.
+        # Kept on the device, since a copy to the CPU would make every step wait.
         self._predicted.append(torch.sigmoid(outputs) > self.threshold)
         self._true.append(batch["label"].bool())
 
-    def compute(self):
+    def compute(self) -> dict[str, float]:
         """``{"f1": value in 0..1}`` over all samples of all ranks; NaN without samples."""
         from sklearn.metrics import f1_score
 

@@ -1,4 +1,8 @@
-"""Accuracy of visual grounding: the share of expressions whose box overlaps the true one by half or more."""
+"""Accuracy of visual grounding: the share of expressions whose box has an IoU of at least 0.5 with the true box."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -7,12 +11,12 @@ from util.boxes import clip_boxes, decode_boxes, overlaps
 from util.distributed import gather
 from util.files import json_text, write_text
 
-# The published protocol, whatever threshold the training takes.
-LEAST_OVERLAP = 0.5
+# The published protocol, independent of the threshold used in training.
+MIN_OVERLAP = 0.5
 
 
-def best_boxes(outputs, batch):
-    """The box of each sample: that of the region with the largest score, moved by its offsets, inside the image.
+def best_boxes(outputs: tuple[torch.Tensor, torch.Tensor], batch: dict[str, Any]) -> torch.Tensor:
+    """The predicted box of each sample: the region with the largest score, moved by its offsets, clipped to the image.
 
     Args:
         outputs: Scores (B, N) and offsets (B, N, 4), see `util.boxes.decode_boxes`.
@@ -28,58 +32,64 @@ def best_boxes(outputs, batch):
 
 
 class GroundingAccuracy:
-    """Share of samples whose `best_boxes` overlaps the true box by 0.5 or more, and the mean overlap.
+    """Share of samples whose `best_boxes` has an IoU of at least 0.5 with the true box, and the mean IoU.
 
-    With several processes `compute` and `results` are to be called by all of them.
+    All processes must call `compute` and `results`.
 
     Args:
-        convention: Of overlaps, see `util.boxes.CONVENTIONS`; published numbers are those of ``pixels``.
+        convention: Convention of overlaps, see `util.boxes.CONVENTIONS`; published numbers use ``pixels``.
     """
 
     name = "accuracy"
 
-    def __init__(self, convention="pixels"):
+    def __init__(self, convention: str = "pixels") -> None:
         self.convention = convention
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget all samples."""
-        self._rows, self._found = [], []
+        self._rows: list[torch.Tensor] = []
+        self._boxes: list[torch.Tensor] = []
 
-    def update(self, outputs, batch):
-        """Add outputs as of `best_boxes`, for the samples ``batch["index"]`` whose true boxes are ``batch["label"]``.
+    def update(self, outputs: tuple[torch.Tensor, torch.Tensor], batch: dict[str, Any]) -> None:
+        """Add outputs (see `best_boxes`) for the samples ``batch["index"]`` with the true boxes ``batch["label"]``.
 
         ``index`` is int64 (B,), ``label`` float (B, 4).
         """
         boxes = best_boxes(outputs, batch)
         own = overlaps(boxes[:, None], batch["label"][:, None], self.convention)
-        # Kept on the device: a copy to the CPU would make every step wait.
+        # Kept on the device, since a copy to the CPU would make every step wait.
         self._rows.append(batch["index"])
-        self._found.append(torch.cat([boxes, own[:, 0]], dim=1))
+        self._boxes.append(torch.cat([boxes, own[:, 0]], dim=1))
 
-    def results(self):
-        """Every sample seen on any rank, once: numbers int64 (n,) ascending, boxes float64 (n, 4), overlaps (n,)."""
+    def results(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All samples of all ranks, each once: numbers int64 (n,) ascending, boxes float64 (n, 4), overlaps (n,)."""
         own = np.zeros(0, np.int64), np.zeros((0, 5))
         if self._rows:
-            own = torch.cat(self._rows).cpu().numpy(), torch.cat(self._found).cpu().numpy()
-        rows, found = (np.concatenate(parts) for parts in zip(*gather(own), strict=True))
+            own = torch.cat(self._rows).cpu().numpy(), torch.cat(self._boxes).cpu().numpy()
+        rows, boxes = (np.concatenate(parts) for parts in zip(*gather(own), strict=True))
         rows, firsts = np.unique(rows, return_index=True)
-        return rows, found[firsts, :4], found[firsts, 4]
+        return rows, boxes[firsts, :4], boxes[firsts, 4]
 
-    def compute(self):
+    def compute(self) -> dict[str, float]:
         """``{"accuracy": share in 0..1, "mean_iou": mean overlap}``; NaN without samples."""
-        _, _, found = self.results()
-        if not len(found):
+        _, _, overlap = self.results()
+        if not len(overlap):
             return {self.name: float("nan"), "mean_iou": float("nan")}
-        return {self.name: float((found >= LEAST_OVERLAP).mean()), "mean_iou": float(found.mean())}
+        return {self.name: float((overlap >= MIN_OVERLAP).mean()), "mean_iou": float(overlap.mean())}
 
 
-def write_boxes(path, results, image_ids, expressions):
+def write_boxes(
+    path: Path | str,
+    results: tuple[np.ndarray, np.ndarray, np.ndarray],
+    image_ids: Sequence[Any] | np.ndarray,
+    expressions: Sequence[Sequence[str]],
+) -> None:
     """Write boxes as a JSON list of ``{"index", "image_id", "tokens", "bbox": [x, y, w, h], "iou"}``, atomically.
 
     Args:
         path: The file.
-        results: What `GroundingAccuracy.results` returns; w is x2 - x1, as in the official files.
+        results: As returned by `GroundingAccuracy.results`; w is x2 - x1, as in the official files.
         image_ids, expressions: Image id and list of words of each sample of the data set.
 
     Raises:

@@ -1,29 +1,37 @@
-"""Retrieval by scores of all pairs of images and captions: recall at 1, 5 and 10, median and mean rank.
+"""Retrieval metrics from the scores of all pairs of images and captions: recall at 1, 5 and 10, median and mean rank.
 
-Image 0 has captions 0..4, image 1 captions 5..9, and so on. The rank of an image (i2t) is the best place of its own
-captions among all captions in descending order of its scores; that of a caption (t2i) is the place of its image.
-Of equal scores the lower index comes first, so that a constant score gives the results of chance. The originals
-reverse an unstable sort, which leaves ties to the implementation. NaN counts as lower than any number.
+Image 0 has captions 0..4, image 1 captions 5..9, and so on. The rank of an image (i2t) is the best position of its own
+captions among all captions in descending order of their scores; the rank of a caption (t2i) is the position of its
+image. Of equal scores the lower index comes first, so that a constant score gives chance results. The originals reverse
+an unstable sort, so their order of ties depends on the implementation. NaN counts as lower than any number.
 """
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from metrics.classification import Accuracy
 from util.cli import UserError
 
+if TYPE_CHECKING:
+    import torch
+
 CAPTIONS_PER_IMAGE = 5
 RECALLS = (1, 5, 10)
 DIRECTIONS = ("i2t", "t2i")
 MEAN_RECALL = "mean_recall"
-# Rows that are compared at once: bounds the memory besides the scores.
+# Rows that are compared at once; limits the memory needed besides the scores.
 _BLOCK = 256
 
 
-def retrieval_ranks(scores):
+def retrieval_ranks(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ranks, from 0, in both directions.
 
     Args:
-        scores: float (n, 5 n), a row per image, a column per caption.
+        scores: float (n, 5 n), with a row per image and a column per caption.
 
     Returns:
         int64 (n,) of the images and int64 (5 n,) of the captions.
@@ -48,54 +56,57 @@ def retrieval_ranks(scores):
     return image_ranks, caption_ranks
 
 
-def _finite(scores):
+def _finite(scores: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(scores), -np.inf, scores)
 
 
-def _ahead(scores, own, earlier):
+def _ahead(scores: np.ndarray, own: np.ndarray, earlier: np.ndarray) -> np.ndarray:
     return (scores > own) | ((scores == own) & earlier)
 
 
-def retrieval_scores(scores, fold_size=None):
+def retrieval_scores(scores: np.ndarray, fold_size: int | None = None) -> dict[str, float]:
     """Recalls in 0..1 and ranks from 1, in both directions.
 
     Args:
         scores: float (n, 5 n).
-        fold_size: Images of a fold: the means over folds of so many images in a row (COCO's 1K protocol: 5 of
-            1,000); None: all images together. What does not fill a fold is left out.
+        fold_size: Average the scores over folds of this many consecutive images (COCO's 1K protocol: five folds of
+            1,000), without an incomplete last fold; None: score all images together.
 
     Returns:
         dict of ``i2t R@1``, ``i2t R@5``, ``i2t R@10``, ``i2t medr`` (floor of the median, + 1), ``i2t meanr``, the
         same of ``t2i``, and ``mean_recall``, the mean of the six recalls.
 
     Raises:
-        UserError: there are not five captions per image, or fewer images than a fold has.
+        UserError: there are not five captions per image, or there are fewer images than a fold needs.
     """
     size = fold_size or len(scores)
     folds = len(scores) // size if size else 0
     if not folds:
-        raise UserError(f"folds of {size:,} images need as many; there are {len(scores):,}")
-    found = [
+        raise UserError(f"a fold needs {size:,} images; there are only {len(scores):,}")
+    all_scores = [
         _of_fold(scores[n * size : (n + 1) * size, n * size * CAPTIONS_PER_IMAGE : (n + 1) * size * CAPTIONS_PER_IMAGE])
         for n in range(folds)
     ]
-    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+    return {name: float(np.mean([one[name] for one in all_scores])) for name in all_scores[0]}
 
 
-def _of_fold(scores):
-    found = {}
+def _of_fold(scores: np.ndarray) -> dict[str, float]:
+    fold_scores: dict[str, float] = {}
     for direction, ranks in zip(DIRECTIONS, retrieval_ranks(scores), strict=True):
-        found |= {f"{direction} R@{k}": float((ranks < k).mean()) for k in RECALLS}
-        found |= {f"{direction} medr": float(np.floor(np.median(ranks)) + 1), f"{direction} meanr": ranks.mean() + 1.0}
-    recalls = [found[f"{direction} R@{k}"] for direction in DIRECTIONS for k in RECALLS]
-    return {MEAN_RECALL: float(np.mean(recalls))} | found
+        fold_scores |= {f"{direction} R@{k}": float((ranks < k).mean()) for k in RECALLS}
+        fold_scores |= {
+            f"{direction} medr": float(np.floor(np.median(ranks)) + 1),
+            f"{direction} meanr": ranks.mean() + 1.0,
+        }
+    recalls = [fold_scores[f"{direction} R@{k}"] for direction in DIRECTIONS for k in RECALLS]
+    return {MEAN_RECALL: float(np.mean(recalls))} | fold_scores
 
 
-def retrieval_table(scores):
-    """The lines in which the originals report: recalls in %, median and mean rank, with two decimals.
+def retrieval_table(scores: Mapping[str, float]) -> list[str]:
+    """The lines that the originals print: recalls in %, median and mean rank, with two decimals.
 
     Args:
-        scores: dict of `retrieval_scores`.
+        scores: The dict returned by `retrieval_scores`.
     """
     names = [f"R@{k}" for k in RECALLS]
     values = {
@@ -106,16 +117,16 @@ def retrieval_table(scores):
     return [f"{direction} results: {' '.join(f'{value:.2f}' for value in row)}" for direction, row in values.items()]
 
 
-def best_of_rows(scores, count):
-    """Columns with the largest scores of each row of (m, k), best first, of equal ones the lower: (m, count)."""
+def best_of_rows(scores: np.ndarray, count: int) -> np.ndarray:
+    """Columns of the largest scores in each row of (m, k), best first, ties by the lower column: int64 (m, count)."""
     rows = (np.argsort(-_finite(row), kind="stable")[:count] for row in scores)
     return np.stack(list(rows))
 
 
 class TripleAccuracy(Accuracy):
-    """Share of training samples whose own pair scores above both hard negatives."""
+    """Share of training samples whose own pair scores higher than both hard negatives."""
 
-    def update(self, outputs, batch):
-        """Add scores (B, 3): the sample's own pair first."""
+    def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
+        """Add scores (B, 3), of which the first is that of the sample's own pair."""
         self._correct = self._correct + (outputs[:, :1] > outputs[:, 1:]).all(dim=1).sum()
         self._count += len(outputs)

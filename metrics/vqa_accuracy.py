@@ -1,19 +1,22 @@
-"""Accuracy of visual question answering: the share of annotators, of ten, who gave the answer, capped at three.
+"""Accuracy of visual question answering: min(1, annotators who gave the answer / 3), of ten annotators.
 
-Two protocols of the VQA toolkit (GT-Vision-Lab/VQA), both with line breaks and tabs as spaces and both ends stripped
-in a predicted answer:
+There are two protocols of the VQA toolkit (GT-Vision-Lab/VQA). In both, line breaks and tabs in a predicted answer
+become spaces, and both ends are stripped:
 
-original   What the originals' copy does. A predicted answer goes through the punctuation pass and the digit and
+original   The copy of the original code. A predicted answer goes through the punctuation pass and the digit and
            article pass. The annotators' answers go through the punctuation pass alone, and only if they are not all
-           the same; "two" of annotators therefore never equals a predicted "2".
-official   What the toolkit's own later version does. The annotators' answers are stripped as well. If they are not
-           all the same, predicted and annotators' answers go through both passes; else nobody's do, and the
-           predicted answer must equal the one answer letter by letter.
+           the same. So an annotator's "two" never equals a predicted "2".
+official   The toolkit's own later version. The annotators' answers are stripped as well. If they are not all the
+           same, predicted and annotators' answers go through both passes; otherwise none of them do, and the
+           predicted answer must be exactly the annotators' answer.
 """
 
 import functools
 import json
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,21 +27,21 @@ from util.distributed import gather
 from util.files import write_text
 
 PROTOCOLS = ("original", "official")
-# As many equal answers make a full score.
-ENOUGH = 3
+# Number of equal answers for a full score.
+MIN_EQUAL_ANSWERS = 3
 DECIMALS = 2
 
 
-def _plain(text):
+def _plain(text: str) -> str:
     return text.replace("\n", " ").replace("\t", " ").strip()
 
 
-def _normalised(text):
+def _normalised(text: str) -> str:
     return normalise_words(strip_punctuation(text))
 
 
 class AnswerScores:
-    """The accuracy of any answer to each of N questions, few bytes each.
+    """The accuracy of any answer to each of N questions, in a few bytes per question.
 
     Args:
         annotations: Iterable of official annotation records with ``answers: [{"answer": text}, ...]``.
@@ -48,11 +51,12 @@ class AnswerScores:
         UserError: unknown protocol.
     """
 
-    def __init__(self, annotations, protocol="original"):
+    def __init__(self, annotations: Iterable[Mapping[str, Any]], protocol: str = "original") -> None:
         if protocol not in PROTOCOLS:
             raise UserError(f"--metric {protocol}: choose one of {', '.join(PROTOCOLS)}")
         self.protocol = protocol
-        self._codes, self._normal = {}, {}
+        self._codes: dict[str, int] = {}
+        self._normal: dict[tuple[Callable[[str], str], str], str] = {}
         codes, values, starts, unanimous = [], [], [0], []
         for record in annotations:
             given = [answer["answer"] for answer in record["answers"]]
@@ -66,7 +70,7 @@ class AnswerScores:
         self._starts, self._unanimous = np.array(starts, dtype=np.int64), np.array(unanimous, dtype=bool)
 
     def _annotators(self, given):
-        """Whether all annotators' answers are the same, and the answers as they are compared."""
+        """Whether all annotators' answers are the same, and the answers in the form that is compared."""
         if self.protocol == "official":
             given = [_plain(text) for text in given]
         if len(set(given)) == 1:
@@ -75,16 +79,16 @@ class AnswerScores:
         return False, [self._once(apply, text) for text in given]
 
     def _once(self, apply, text):
-        # Few spellings make up millions of answers.
+        # Millions of answers have only a few different spellings.
         key = (apply, text)
         if key not in self._normal:
             self._normal[key] = apply(text)
         return self._normal[key]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._unanimous)
 
-    def score(self, row, answer):
+    def score(self, row: int, answer: str) -> float:
         """Accuracy in 0..1 of the text ``answer`` to question number ``row``."""
         answer = _plain(answer)
         if self.protocol == "original" or not self._unanimous[row]:
@@ -93,59 +97,67 @@ class AnswerScores:
         if code is None:
             return 0.0
         piece = slice(self._starts[row], self._starts[row + 1])
-        found = np.flatnonzero(self._answers[piece] == code)
-        return float(self._values[piece][found[0]]) if len(found) else 0.0
+        places = np.flatnonzero(self._answers[piece] == code)
+        return float(self._values[piece][places[0]]) if len(places) else 0.0
 
 
-def _accuracies(texts):
+def _accuracies(texts: Sequence[str]) -> dict[str, float]:
     """dict answer -> its accuracy: the mean over annotators of min(1, equal answers of the others / 3).
 
-    Annotators are told apart by their place. NOTE: the toolkit tells them apart by their whole records, which
-    comes to the same as long as every ``answer_id`` is another.
+    Annotators are identified by their position. NOTE: the toolkit identifies them by their complete records, which is
+    the same as long as every ``answer_id`` is different.
     """
     return {
-        text: _accuracy(tuple(other == text for other in texts)) if count <= ENOUGH else 1.0
+        text: _accuracy(tuple(other == text for other in texts)) if count <= MIN_EQUAL_ANSWERS else 1.0
         for text, count in Counter(texts).items()
     }
 
 
 @functools.cache
-def _accuracy(own):
+def _accuracy(own: tuple[bool, ...]) -> float:
     """Accuracy of an answer, from whether each annotator gave it (tuple of bool)."""
     count = sum(own)
     # Summed in the annotators' order, as the toolkit does, so that rounded percentages agree.
-    return sum(min(1, (count - one) / ENOUGH) for one in own) / len(own)
+    return sum(min(1, (count - one) / MIN_EQUAL_ANSWERS) for one in own) / len(own)
 
 
 class VQAAccuracy:
     """Accuracy of the answers with the largest logit, overall and by type of answer.
 
-    With several processes `compute` and `results` are to be called by all of them.
+    All processes must call `compute` and `results`.
 
     Args:
         names: The A answers in the order of the classes.
         question_ids: int64 (N,) ids of the data set's questions.
-        annotations: Their N official annotation records, or None where the answers are secret.
+        annotations: Their N official annotation records, or None if the answers are not public.
         protocol: ``original`` or ``official``.
     """
 
     name = "accuracy"
 
-    def __init__(self, names, question_ids, annotations=None, protocol="original"):
+    def __init__(
+        self,
+        names: Iterable[str],
+        question_ids: Sequence[int] | np.ndarray,
+        annotations: Sequence[Mapping[str, Any]] | None = None,
+        protocol: str = "original",
+    ) -> None:
         self.names, self.question_ids = list(names), np.asarray(question_ids)
-        self._scores = self._types = None
+        self._scores: AnswerScores | None = None
+        self._types: Any = None
         if annotations is not None:
             self._scores = AnswerScores(annotations, protocol)
             self._types = np.array([str(record.get("answer_type", "")) for record in annotations])
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget all answers."""
-        self._rows, self._classes = [], []
+        self._rows: list[torch.Tensor] = []
+        self._classes: list[torch.Tensor] = []
 
-    def update(self, outputs, batch):
+    def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
         """Add logits (B, A) for the questions ``batch["index"]`` int64 (B,)."""
-        # Kept on the device: a copy to the CPU would make every step wait.
+        # Kept on the device, since a copy to the CPU would make every step wait.
         self._classes.append(outputs.argmax(dim=1))
         self._rows.append(batch["index"])
 
@@ -158,7 +170,7 @@ class VQAAccuracy:
         rows, firsts = np.unique(rows, return_index=True)
         return rows, classes[firsts]
 
-    def compute(self):
+    def compute(self) -> dict[str, float]:
         """``{"accuracy": value in 0..1}``, and the same for each answer type (``yes/no``, ``number``, ``other``).
 
         Over the questions seen on any rank, each counted once; NaN without questions or without annotations.
@@ -173,13 +185,17 @@ class VQAAccuracy:
         by_type = {str(kind): float(scores[types == kind].mean()) for kind in np.unique(types) if kind}
         return {self.name: float(scores.mean())} | by_type
 
-    def results(self):
-        """What was answered, on any rank: question ids int64 (n,) in the order of the data set, and n answers (str)."""
+    def results(self) -> tuple[np.ndarray, list[str]]:
+        """The answers of all ranks: question ids int64 (n,) in the order of the data set, and n answers (str)."""
         rows, classes = self._gathered()
         return self.question_ids[rows], [self.names[one] for one in classes.tolist()]
 
 
-def official_scores(results, annotations, protocol="original"):
+def official_scores(
+    results: Sequence[Mapping[str, Any]],
+    annotations: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    protocol: str = "original",
+) -> dict[str, Any]:
     """Score a result set as the toolkit does.
 
     Args:
@@ -191,13 +207,14 @@ def official_scores(results, annotations, protocol="original"):
         dict of overall, per_answer_type and per_question_type (dicts by type), in % rounded to 2 decimals.
 
     Raises:
-        UserError: results are of another form, or not of exactly the annotated questions.
+        UserError: results have the wrong form, or do not answer exactly the annotated questions.
     """
-    records = annotations["annotations"] if isinstance(annotations, dict) else annotations
+    records: Any = annotations["annotations"] if isinstance(annotations, dict) else annotations
     _check_results(results, [record["question_id"] for record in records])
     answers = {result["question_id"]: result["answer"] for result in results}
     scorer = AnswerScores(records, protocol)
-    scores, kinds = [], {"per_answer_type": {}, "per_question_type": {}}
+    scores = []
+    kinds: dict[str, dict[str, list[float]]] = {"per_answer_type": {}, "per_question_type": {}}
     for row, record in enumerate(records):
         score = scorer.score(row, answers[record["question_id"]])
         scores.append(score)
@@ -207,7 +224,7 @@ def official_scores(results, annotations, protocol="original"):
     return {"overall": _percent(scores)} | by_type
 
 
-def _percent(scores):
+def _percent(scores: Sequence[float]) -> float:
     return round(100 * sum(scores) / len(scores), DECIMALS)
 
 
@@ -232,7 +249,7 @@ def _check_results(results, wanted):
         )
 
 
-def write_results(path, question_ids, answers):
+def write_results(path: Path | str, question_ids: Iterable[int], answers: Iterable[str]) -> None:
     """Write answers in the evaluation server's form, ``[{"answer": text, "question_id": number}, ...]``, atomically.
 
     Args:

@@ -1,7 +1,11 @@
-"""Networks on backbones whose frozen features can be computed once, unimodal ones, and how features get one shape."""
+"""Networks on backbones whose frozen features can be computed once; unimodal networks; reshape layers."""
+
+from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -9,8 +13,11 @@ from torch.nn import functional as F
 
 from util.cli import UserError
 
+if TYPE_CHECKING:
+    from tasks.task import Backbone
 
-def parameters_of(backbone, count):
+
+def parameters_of(backbone: Backbone, count: int) -> list[nn.Parameter]:
     """Parameters that the first ``count`` features of a backbone depend on."""
     return [parameter for module in backbone.modules_of(count) for parameter in module.parameters()]
 
@@ -19,50 +26,53 @@ class BackboneNet(nn.Module):
     """A network on backbones whose frozen features can be computed once and kept.
 
     Args:
-        backbones: Name -> `tasks.task.Backbone`; with ``settings``, if its features depend on more than weights.
+        backbones: Name -> `tasks.task.Backbone`; has ``settings`` if its features depend on more than weights.
         pool: Output size of the reshape layers' pool.
-        backbone_batch: Samples that a backbone in evaluation mode computes at a time, which bounds its
-            memory: nothing in it looks across samples. None: all at once.
+        backbone_batch: Samples that a backbone in evaluation mode computes at a time, to limit its memory; its
+            results do not depend on other samples. None: all at once.
     """
 
-    def __init__(self, backbones, pool, backbone_batch=None):
+    def __init__(
+        self, backbones: Mapping[str, nn.Module], pool: tuple[int, int], backbone_batch: int | None = None
+    ) -> None:
         super().__init__()
-        self.backbones = nn.ModuleDict(backbones)
+        # Any: `torch.nn.ModuleDict` does not know that they are `Backbone`.
+        self.backbones: Any = nn.ModuleDict(backbones)
         self.pool = pool
         self.backbone_batch = backbone_batch
 
-    def extract(self, batch, name, count=None):
+    def extract(self, batch: dict[str, Any], name: str, count: int | None = None) -> list[torch.Tensor]:
         """The first ``count`` (None: all) features of a backbone in evaluation mode, a few samples at a time.
 
         Returns:
-            List of tensors (N, C, ...), as a batch carries them under ``{name}_features``: pooled where that
-            makes them smaller, for the reshape layers' pool has no weights, and pooling again changes nothing.
+            List of tensors (N, C, ...), in the form of the batch entry ``{name}_features``: already pooled where that
+            makes them smaller. The pool of the reshape layers has no weights, and pooling again changes nothing.
         """
         inputs = batch[name]
         size = self.backbone_batch or len(inputs)
-        # Parts of one size: with another number of rows a matrix product may use other kernels, to other last bits.
+        # All parts have the same size: matrix products with another number of rows may round differently.
         filled = torch.cat([inputs, inputs[-1:].expand(-len(inputs) % size, *inputs.shape[1:])])
-        found = [[self._compact(f) for f in self.backbones[name](part, count)] for part in filled.split(size)]
-        return [torch.cat(same)[: len(inputs)] for same in zip(*found, strict=True)]
+        parts = [[self._compact(f) for f in self.backbones[name](part, count)] for part in filled.split(size)]
+        return [torch.cat(same)[: len(inputs)] for same in zip(*parts, strict=True)]
 
-    def feature_shapes(self, batch, name):
-        """Shapes, without the batch axis, of what `extract` would return for ``batch``; computes nothing."""
+    def feature_shapes(self, batch: dict[str, Any], name: str) -> list[tuple[int, ...]]:
+        """Shapes, without the batch axis, of the features that `extract` returns for ``batch``; computes nothing."""
         backbone = self.backbones[name]
         with torch.no_grad():
-            # Not the state dict, which lacks the buffers that are not to be saved.
+            # Not the state dict, which lacks non-persistent buffers.
             tensors = (*backbone.named_parameters(), *backbone.named_buffers())
             meta = {key: value.to("meta") for key, value in tensors}
             features = torch.func.functional_call(backbone, meta, (batch[name].to("meta"),))
             return [tuple(self._compact(feature).shape[1:]) for feature in features]
 
-    def fixed_backbones(self):
-        """Whether training leaves every tensor of the backbones as it is."""
+    def fixed_backbones(self) -> bool:
+        """Whether training changes no tensor of the backbones."""
         return False
 
-    def trainable_state(self):
-        """The part of the network that training changes, with ``state_dict`` / ``load_state_dict``.
+    def trainable_state(self) -> Any:
+        """The part of the network that training changes, an object with ``state_dict`` and ``load_state_dict``.
 
-        What resuming needs: frozen backbones in evaluation mode are built as they were and need no copy.
+        A resumed run restores this part; frozen backbones in evaluation mode are built from their weight files.
         """
         return _Changing(self)
 
@@ -80,7 +90,7 @@ class _Changing:
         self.digest = self._digest()
 
     def _digest(self):
-        """Identifies the frozen part, so that a run is not continued on other weights."""
+        """A hash of the frozen part, so that a run is not continued on other weights."""
         digest = hashlib.sha256()
         for key, value in self.net.state_dict().items():
             if self.fixed and key.startswith(self.fixed):
@@ -98,33 +108,40 @@ class _Changing:
         if state["frozen"] != self.digest:
             raise UserError(
                 "the frozen backbones are not those that the run started with; restore their weight files, or name"
-                " where they lie now"
+                " their new paths"
             )
         self.net.load_state_dict({**self.net.state_dict(), **state["weights"]})
 
 
 class UnimodalNet(BackboneNet):
-    """One backbone with its own head: the unimodal rows, and the checkpoints that a search starts from.
+    """One backbone with its own head, for unimodal results and for the checkpoints that a search starts from.
 
     Args:
         name: Name of the modality in the batch.
         backbone: The network.
-        pool: Pool of the feature store that this network may share with a `FusionNet`.
-        frozen: Train the head alone, on features in evaluation mode.
+        pool: Pool of the stored features, which this network may share with a `FusionNet`.
+        frozen: Train only the head, on features in evaluation mode.
         backbone_batch: See `BackboneNet`.
     """
 
-    def __init__(self, name, backbone, pool, frozen=False, backbone_batch=None):
+    def __init__(
+        self,
+        name: str,
+        backbone: nn.Module,
+        pool: tuple[int, int],
+        frozen: bool = False,
+        backbone_batch: int | None = None,
+    ) -> None:
         super().__init__({name: backbone}, pool, backbone_batch)
         self.name = name
         self.frozen = frozen
 
     @property
-    def backbone(self):
-        """The one network."""
+    def backbone(self) -> Any:
+        """The backbone."""
         return self.backbones[self.name]
 
-    def forward(self, batch):
+    def forward(self, batch: dict[str, Any]) -> torch.Tensor:
         """Class logits (N, num_outputs)."""
         features = batch.get(f"{self.name}_features")
         return self.backbone.head(self._features(batch) if features is None else features)
@@ -138,35 +155,35 @@ class UnimodalNet(BackboneNet):
         self.backbone.train(mode)
         return features
 
-    def cacheable(self):
-        """The backbone, if frozen."""
+    def cacheable(self) -> list[str]:
+        """Names of the backbones whose features can be stored: the backbone, if it is frozen."""
         return [self.name] if self.frozen and self.backbone.cacheable else []
 
-    def needed(self, name):
-        """The head reads the last feature."""
+    def needed(self, name: str) -> list[int]:
+        """Indices of the features that the head reads: the last."""
         return [-1]
 
-    def weights(self):
+    def weights(self) -> list[nn.Parameter]:
         """The parameters to train."""
         if not self.frozen:
             return list(self.backbone.parameters())
         body = {id(p) for p in parameters_of(self.backbone, len(self.backbone.channels))}
         return [p for p in self.backbone.parameters() if id(p) not in body]
 
-    def arch_parameters(self):
-        """A unimodal network has no architecture parameters."""
+    def arch_parameters(self) -> dict[str, nn.Parameter]:
+        """Architecture parameters: none."""
         return {}
 
-    def uses_all_weights(self):
-        """Every weight takes part."""
+    def uses_all_weights(self) -> bool:
+        """Whether every forward pass uses all weights: yes."""
         return True
 
-    def count_parameters(self):
-        """Numbers of weights."""
+    def count_parameters(self) -> dict[str, int]:
+        """Numbers of weights by part."""
         return {"backbones": count_weights(self.backbones), "fusion_part": 0}
 
 
-def count_weights(module):
+def count_weights(module: nn.Module) -> int:
     """Number of parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
 
@@ -181,23 +198,23 @@ class ReshapeLayer(nn.Module):
         dropout: Dropout rate.
     """
 
-    def __init__(self, in_channels, channels, pool, dropout):
+    def __init__(self, in_channels: int, channels: int, pool: tuple[int, int], dropout: float) -> None:
         super().__init__()
         self.pool = pool
         self.conv = nn.Conv1d(in_channels, channels, 1)
         self.bn = nn.BatchNorm1d(channels)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, feature):
-        """(N, in_channels, ...) with up to three more axes -> (N, C, L)."""
+    def forward(self, feature: torch.Tensor) -> torch.Tensor:
+        """Feature (N, in_channels, ...) with up to three more axes -> (N, C, L)."""
         pooled = pool_feature(feature, self.pool).flatten(2)
         return self.dropout(F.relu(self.bn(self.conv(pooled))))
 
 
-def pool_feature(feature, pool):
+def pool_feature(feature: torch.Tensor, pool: tuple[int, int]) -> torch.Tensor:
     """Adaptive max pool of a feature (N, C, ...) to (N, C, *pool); pooling twice changes nothing.
 
-    Everything after the third axis counts as one: (N, C) -> (N, C, 1, 1), (N, C, T) -> (N, C, T, 1),
+    All axes after the third are flattened into one: (N, C) -> (N, C, 1, 1), (N, C, T) -> (N, C, T, 1),
     (N, C, T, H, W) -> (N, C, T, H*W).
     """
     if feature.dim() < 4:
@@ -205,11 +222,11 @@ def pool_feature(feature, pool):
     return F.adaptive_max_pool2d(feature.flatten(3), pool)
 
 
-def square_pool(length):
+def square_pool(length: int) -> tuple[int, int]:
     """Pool size (r, r) with r*r = length (MM-IMDB).
 
     Raises:
-        ValueError: ``length`` is no perfect square.
+        ValueError: ``length`` is not a perfect square.
     """
     side = math.isqrt(length)
     if side * side != length:

@@ -1,21 +1,26 @@
-"""Genotypes: the discrete architectures that a search finds, as typed, checked, readable objects.
+"""Genotypes: the discrete architectures that a search finds.
 
-`FusionGenotype` describes a BM-NAS network (Yin et al., AAAI 2022, section 3). It is stored as JSON;
-the originals' pickles are read by an unpickler that knows two tuple classes and nothing else.
+`FusionGenotype` describes a BM-NAS network (Yin et al., AAAI 2022, section 3). It is stored as JSON; pickles of the
+originals are read by an unpickler that accepts only their two tuple classes.
 """
 
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from models.published_genotypes import read_published
 from util.cli import UserError
 from util.files import read_json, write_json
 
 FORMAT = "bm-nas genotype"
-# Of a run folder of ours, or of the original's search and found training, the first that is there.
+# Genotype files in run folders of ours and of the original's search and found training; the first existing one is read.
 FILE_NAMES = ("genotype.json", "best/best_genotype.pkl", "best/best_test_genotype.pkl")
 EDGE_OPERATIONS = ("none", "skip")
-# Names in comments of the original code, which released files may carry.
+# Names from comments of the original code, which released files may contain.
 OLDER_NAMES = {
     "sum": "Sum",
     "scale_dot_attn": "ScaleDotAttn",
@@ -32,7 +37,7 @@ class StepGenotype:
         inner_edges: Two (edge operation, state index) pairs per inner step; the first of the two is
             the operation's first argument.
         inner_steps: Name of the step operation of each inner step.
-        inner_concat: Indices of the inner states that are concatenated; only their number counts.
+        inner_concat: Indices of the inner states that are concatenated, always the last ones.
     """
 
     inner_edges: tuple
@@ -42,7 +47,7 @@ class StepGenotype:
 
 @dataclass(frozen=True)
 class FusionGenotype:
-    """A fusion network: which features every cell step reads and what it does with them.
+    """A fusion network: the features that every cell step reads, and its operations.
 
     Attributes:
         edges: Two (edge operation, state index) pairs per cell step; states 0..I-1 are the input
@@ -58,16 +63,16 @@ class FusionGenotype:
     inputs: tuple = ()
 
     @property
-    def num_inputs(self):
-        """Number of input features I, as the concatenation's indices imply it."""
+    def num_inputs(self) -> int:
+        """Number of input features I, computed from the indices of the concatenation."""
         return self.concat[-1] + 1 - len(self.steps)
 
-    def same_network(self, other):
-        """Whether both describe the same network, whatever its inputs are called."""
+    def same_network(self, other: FusionGenotype) -> bool:
+        """Whether both describe the same network, except for the names of its inputs."""
         return (self.edges, self.steps, self.concat) == (other.edges, other.steps, other.concat)
 
-    def sizes(self):
-        """Sizes by the names of their flags: steps, multiplier, node_steps, node_multiplier; {} without a step."""
+    def sizes(self) -> dict[str, int]:
+        """Sizes by the names of their flags: steps, multiplier, node_steps, node_multiplier; {} without steps."""
         if not self.steps:
             return {}
         node = self.steps[0]
@@ -78,19 +83,19 @@ class FusionGenotype:
             "node_multiplier": len(node.inner_concat),
         }
 
-    def used_inputs(self):
+    def used_inputs(self) -> list[int]:
         """Sorted indices of the input features that some step or the final concatenation reads."""
         return sorted(index for index in {*(index for _, index in self.edges), *self.concat} if index < self.num_inputs)
 
-    def check(self, step_operations, num_inputs=None):
+    def check(self, step_operations: Collection[str], num_inputs: int | None = None) -> None:
         """Check that a network can be built from this genotype.
 
         Args:
-            step_operations: Known names of step operations.
-            num_inputs: Number of features that the network offers; None takes the genotype's own.
+            step_operations: Names of the known step operations.
+            num_inputs: Number of features of the network; None: that of the genotype.
 
         Raises:
-            ValueError: what does not fit, in one line.
+            ValueError: it does not fit; the message is one line.
         """
         if not self.steps or len(self.edges) != 2 * len(self.steps):
             raise ValueError(f"{len(self.edges)} edges for {len(self.steps)} steps; two edges per step are expected")
@@ -111,7 +116,7 @@ class FusionGenotype:
             _check_concat(f"{step_name}.inner_concat", step.inner_concat, 2 + len(step.inner_steps))
             _check_edges(f"{step_name}.inner_edges", step.inner_edges, 2)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict; `from_dict` reads it back to an equal object."""
         return {
             "format": FORMAT,
@@ -129,8 +134,8 @@ class FusionGenotype:
         }
 
     @classmethod
-    def from_dict(cls, value):
-        """Build a genotype from `to_dict`'s form.
+    def from_dict(cls, value: Any) -> FusionGenotype:
+        """Build a genotype from the dict of `to_dict`.
 
         Raises:
             ValueError: a field is missing or has the wrong form.
@@ -154,14 +159,14 @@ class FusionGenotype:
         if not genotype.concat:
             raise ValueError("concat is empty")
         if inputs and len(inputs) != genotype.num_inputs:
-            raise ValueError(f"inputs has {len(inputs)} names, but the indices are of {genotype.num_inputs} features")
+            raise ValueError(f"inputs has {len(inputs)} names, but the indices imply {genotype.num_inputs} features")
         return genotype
 
-    def save(self, path):
+    def save(self, path: Path | str) -> None:
         """Write the genotype as JSON, atomically."""
         write_json(path, self.to_dict())
 
-    def to_svg(self, title=""):
+    def to_svg(self, title: str = "") -> str:
         """Return the picture of this network as SVG text."""
         from models.bmnas.drawing import fusion_graph_svg
 
@@ -171,7 +176,7 @@ class FusionGenotype:
         """Show the picture in IPython and Jupyter."""
         return self.to_svg()
 
-    def __str__(self):
+    def __str__(self) -> str:
         steps = "; ".join(
             f"step {i}: ({_show(self.edges[2 * i])}, {_show(self.edges[2 * i + 1])}) -> "
             + ", ".join(
@@ -183,31 +188,31 @@ class FusionGenotype:
         return f"{steps}; concat {list(self.concat)}"
 
 
-def load_genotype(path):
+def load_genotype(path: Path | str) -> FusionGenotype:
     """Read a genotype from our JSON or from a pickle of the original code.
 
     Args:
         path: The file, or a run folder that holds one of `FILE_NAMES`.
 
     Raises:
-        UserError: the file is missing, is not a genotype, or asks to run code.
+        UserError: the file is missing, is not a genotype, or would run code.
     """
-    path = _file(path)
+    file = _file(path)
     try:
-        if path.suffix == ".json":
-            return FusionGenotype.from_dict(read_json(path))
-        return FusionGenotype.from_dict(read_published(path.read_bytes()))
+        if file.suffix == ".json":
+            return FusionGenotype.from_dict(read_json(file))
+        return FusionGenotype.from_dict(read_published(file.read_bytes()))
     except UserError:
         raise
     except FileNotFoundError:
         raise UserError(
-            f"{path} does not exist; expected a genotype (.json of ours, .pkl of the original) or the word random"
+            f"{file} does not exist; expected a genotype file (ours: .json, the original's: .pkl) or the word random"
         ) from None
     except Exception as error:  # a damaged pickle fails in almost any way
-        raise UserError(f"{path} is not a genotype: {' '.join(str(error).split())}") from None
+        raise UserError(f"{file} is not a genotype: {' '.join(str(error).split())}") from None
 
 
-def has_genotype(path):
+def has_genotype(path: Path | str) -> bool:
     """Whether ``path`` is a file, or a run folder that holds a genotype."""
     return Path(path).is_file() or any((Path(path) / name).is_file() for name in FILE_NAMES)
 
@@ -216,13 +221,13 @@ def _file(path):
     path = Path(path)
     if not path.is_dir():
         return path
-    if found := [path / name for name in FILE_NAMES if (path / name).is_file()]:
-        return found[0]
+    if files := [path / name for name in FILE_NAMES if (path / name).is_file()]:
+        return files[0]
     raise UserError(f"{path} has no {' or '.join(FILE_NAMES)}; name the folder of a finished run, or a genotype file")
 
 
-def check_genotype(genotype, step_operations, num_inputs, source):
-    """`FusionGenotype.check` with the file or flag ``source`` named in the error.
+def check_genotype(genotype: FusionGenotype, step_operations: Collection[str], num_inputs: int, source: object) -> None:
+    """Like `FusionGenotype.check`, but the error names the file or flag ``source``.
 
     Raises:
         UserError: the genotype does not fit.
@@ -233,8 +238,18 @@ def check_genotype(genotype, step_operations, num_inputs, source):
         raise UserError(f"the genotype of {source} does not fit this network: {error}") from None
 
 
-def random_genotype(rng, step_operations, *, num_inputs, steps, multiplier, node_steps, node_multiplier, inputs=()):
-    """Draw a genotype uniformly from those that the search can derive: the random baseline.
+def random_genotype(
+    rng: random.Random,
+    step_operations: Sequence[str],
+    *,
+    num_inputs: int,
+    steps: int,
+    multiplier: int,
+    node_steps: int,
+    node_multiplier: int,
+    inputs: Iterable[str] = (),
+) -> FusionGenotype:
+    """Draw a genotype uniformly from those that a search can derive, as the random baseline.
 
     Args:
         rng: A `random.Random`.
@@ -244,7 +259,8 @@ def random_genotype(rng, step_operations, *, num_inputs, steps, multiplier, node
         node_steps, node_multiplier: Inner steps s and concatenated inner states m.
         inputs: Names of the features.
     """
-    selected, edges = set(), []
+    selected: set[int] = set()
+    edges: list[tuple[str, int]] = []
     for _ in range(steps):
         pair = rng.choice(eligible_pairs(num_inputs, selected))
         selected.update(pair)
@@ -259,17 +275,17 @@ def random_genotype(rng, step_operations, *, num_inputs, steps, multiplier, node
     return FusionGenotype(tuple(edges), tuple(nodes), tail_indices(num_inputs + steps, multiplier), tuple(inputs))
 
 
-def eligible_pairs(num_inputs, selected):
-    """Pairs (j, k), j < k, of input features, without those whose members are both in ``selected``.
+def eligible_pairs(num_inputs: int, selected: set[int]) -> list[tuple[int, int]]:
+    """Pairs (j, k), j < k, of input features, without pairs whose members are both in ``selected``.
 
-    NOTE: the original ends with an IndexError once every pair is taken (4 inputs, 3 steps); here
-    every pair is eligible again then.
+    NOTE: the original fails with an IndexError once every pair is taken (4 inputs, 3 steps); here all pairs are then
+    eligible again.
     """
     pairs = [(j, k) for j in range(num_inputs) for k in range(j + 1, num_inputs)]
     return [pair for pair in pairs if not selected.issuperset(pair)] or pairs
 
 
-def tail_indices(num_states, count):
+def tail_indices(num_states: int, count: int) -> tuple[int, ...]:
     """Indices of the last ``count`` of ``num_states`` states."""
     return tuple(range(num_states - count, num_states))
 

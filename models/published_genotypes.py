@@ -1,17 +1,18 @@
-"""Reads the pickles in which the original BM-NAS code stores genotypes; nothing in them can run."""
+"""Reads the pickles of genotypes of the original BM-NAS code without running any code in them."""
 
 import io
 import pickle
 import pickletools
 from collections import namedtuple
+from typing import Any
 
-_LARGEST = 2**20
+_MAX_BYTES = 2**20
 _Genotype = namedtuple("_Genotype", "edges steps concat")
 _StepGenotype = namedtuple("_StepGenotype", "inner_edges inner_steps inner_concat")
 
 
 class _GenotypeUnpickler(pickle.Unpickler):
-    """Knows the originals' two tuple classes; whatever else a file names is refused, not imported."""
+    """Accepts the two tuple classes of the originals; any other name is an error and is not imported."""
 
     _classes = {  # noqa: RUF012 - a constant
         ("models.search.darts.genotypes", "Genotype"): _Genotype,
@@ -22,24 +23,26 @@ class _GenotypeUnpickler(pickle.Unpickler):
         try:
             return self._classes[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which no genotype needs; it was not run") from None
+            raise pickle.UnpicklingError(
+                f"it names {module}.{name}, which does not belong in a genotype; it was not run"
+            ) from None
 
 
 def _unpickle(data):
-    if len(data) > _LARGEST:
-        raise ValueError(f"it has {len(data)} bytes; a genotype has a few hundred")
+    if len(data) > _MAX_BYTES:
+        raise ValueError(f"it has {len(data)} bytes, but a genotype has a few hundred")
     for opcode, argument, _ in pickletools.genops(data):
-        # An absurd memo index makes the C reader allocate as much memory.
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(data):
-            raise ValueError("its memo indices are absurd")
+        # A huge memo index would make the C unpickler allocate that much memory.
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > len(data):
+            raise ValueError("its memo indices are too large")
     return _GenotypeUnpickler(io.BytesIO(data)).load()
 
 
-def read_published(data):
-    """Return the fields of a pickled genotype as `FusionGenotype.from_dict` takes them.
+def read_published(data: bytes) -> dict[str, Any]:
+    """Return the fields of a pickled genotype in the form of `FusionGenotype.from_dict`.
 
     Raises:
-        Exception: of almost any kind, for a damaged or a foreign pickle.
+        Exception: almost any kind, for a damaged pickle or one of something else.
     """
     value = _unpickle(data)
     if not isinstance(value, _Genotype):

@@ -1,17 +1,24 @@
-"""A choice between named candidates, and what a search space offers to a search."""
+"""A choice between named candidates, and the interface of a search space."""
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from search.relaxation import Relaxation
+
 
 class Draw(NamedTuple):
-    """Which candidates of a choice run in the next forward.
+    """The candidates of a choice that run in the next forward pass.
 
     Attributes:
         active: For each row of the logits the index of the candidate that gives the output.
-        inactive: For each row the indices of those that run besides, for the gradient alone.
+        inactive: For each row the indices of the candidates that run only for the gradient.
         gated: Whether the output passes gradients on to the logits or gates.
         pairs: For each step the states that are its first and its second argument, see `ArgumentPairs`; empty: the rows
             act independently of one another.
@@ -43,20 +50,30 @@ class Choice:
     Args:
         key: Name of the choice, unique in its space.
         candidates: Names of the n candidates.
-        owner: The module whose attributes the logits (and gates) are; modules may replace their parameters.
-        logits: Name of a parameter, float (n,) or (rows, n): the rows are decided independently of one another.
-        gates: Name of a parameter shaped like the logits, a place for gradients that a strategy may need; or None.
-            A space whose choices have gates is made for one running candidate at a time.
+        owner: The module with the parameters; looked up at each access, since modules may replace parameters.
+        logits: Name of the parameter of the logits, float (n,) or (rows, n): each row is decided independently.
+        gates: Name of a parameter shaped like the logits that collects gradients for some strategies; or None. A space
+            whose choices have gates is made for one running candidate at a time.
         pairs: `ArgumentPairs` if the rows are edges that may also be decided in pairs; or None.
 
     Attributes:
-        drawn: The `Draw` of the next forward; None: all candidates run.
-        distribution: Logits -> probabilities, where a strategy's are not their softmax; or None.
+        drawn: The `Draw` of the next forward pass; None: all candidates run.
+        distribution: Function logits -> probabilities, if those of a strategy are not the softmax; or None.
     """
 
-    def __init__(self, key, candidates, owner, logits, gates=None, pairs=None):
-        self.key, self.candidates, self.pairs = key, tuple(candidates), pairs
-        self._owner, self._logits, self._gates = owner, logits, gates
+    def __init__(
+        self,
+        key: str,
+        candidates: Iterable[str],
+        owner: nn.Module,
+        logits: str,
+        gates: str | None = None,
+        pairs: ArgumentPairs | None = None,
+    ) -> None:
+        self.key, self.candidates = key, tuple(candidates)
+        self.pairs: Any = pairs
+        self._owner, self._logits = owner, logits
+        self._gates: Any = gates
         self.drawn: Draw | None = None
         self.distribution: Callable[[torch.Tensor], torch.Tensor] | None = None
 
@@ -66,22 +83,22 @@ class Choice:
         return self._gates is not None
 
     @property
-    def logits(self):
-        """The logits, a parameter."""
+    def logits(self) -> nn.Parameter:
+        """The parameter of the logits, float (n,) or (rows, n)."""
         return getattr(self._owner, self._logits)
 
     @property
-    def gates(self):
-        """The gates, a parameter."""
+    def gates(self) -> nn.Parameter:
+        """The parameter of the gates, shaped like the logits."""
         return getattr(self._owner, self._gates)
 
-    def probabilities(self):
-        """Probabilities of the candidates, detached, shaped like the logits: their softmax, or the `distribution`."""
+    def probabilities(self) -> torch.Tensor:
+        """Probabilities of the candidates, detached, shaped like the logits: their softmax or `distribution`."""
         logits = self.logits.detach()
         return logits.softmax(-1) if self.distribution is None else self.distribution(logits)
 
-    def running(self, row=0):
-        """Indices of the candidates that run in the next forward, the one that gives the output first."""
+    def running(self, row: int = 0) -> tuple[int, ...]:
+        """Indices of the candidates that run in the next forward pass; the first one gives the output."""
         if self.drawn is None:
             return tuple(range(len(self.candidates)))
         inactive = self.drawn.inactive[row] if self.drawn.inactive else ()
@@ -89,13 +106,13 @@ class Choice:
 
 
 class SearchSpace(Protocol):
-    """A one-shot network: the candidates of every choice, and how decisions become an architecture."""
+    """A one-shot network: its choices, and how decisions become an architecture."""
 
     def choices(self) -> list[Choice]:
         """The choices, always in the same order."""
 
-    def relax(self, relaxation) -> None:
+    def relax(self, relaxation: Relaxation) -> None:
         """Combine candidates by ``relaxation`` (a `search.relaxation.Relaxation`) from now on."""
 
-    def discretise(self, scores: dict[str, torch.Tensor]):
+    def discretise(self, scores: dict[str, torch.Tensor]) -> Any:
         """The architecture for scores of the candidates: key of a choice -> tensor shaped like its logits."""

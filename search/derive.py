@@ -1,14 +1,22 @@
-"""From what a search has learned to an architecture."""
+"""Derives an architecture from what a search has learned."""
+
+from __future__ import annotations
 
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from util.cli import UserError
 from util.files import read_json
+
+if TYPE_CHECKING:
+    from engine.run import Run
+    from search.choice import SearchSpace
+    from search.relaxation import Relaxation
 
 logger = logging.getLogger("mdarts")
 
@@ -19,8 +27,8 @@ FILE_NAME = "derivation.json"
 
 
 @torch.no_grad()
-def argmax(space):
-    """The architecture of the largest probabilities, as published in both papers.
+def argmax(space: SearchSpace) -> Any:
+    """The architecture of the largest probabilities, as in both papers.
 
     Args:
         space: A `search.choice.SearchSpace`.
@@ -40,16 +48,18 @@ class Derivation:
         seed: Of the order in which decisions are visited.
     """
 
-    def __init__(self, rule: str, scorer: Callable[[torch.nn.Module], dict[str, float]], metric: str, seed: int):
+    def __init__(self, rule: str, scorer: Callable[[Any], dict[str, float]], metric: str, seed: int) -> None:
         if rule not in RULES:
             raise ValueError(f"the rule {rule!r} is none of {', '.join(RULES)}")
         self.rule, self.scorer, self.metric, self.seed = rule, scorer, metric, seed
 
-    def is_needed(self, relaxation) -> bool:
+    def is_needed(self, relaxation: Relaxation) -> bool:
         """Whether more is to be done than to take the largest probabilities of the selected epoch."""
         return self.rule != "argmax" or not relaxation.learns
 
-    def __call__(self, run, net, relaxation, best):
+    def __call__(
+        self, run: Run, net: Any, relaxation: Relaxation, best: Mapping[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
         """Derive from the weights of ``best``, the content of ``best.pth``.
 
         Returns:
@@ -59,7 +69,8 @@ class Derivation:
 
         net.load_state_dict(best["net"])
         remember = _Memory(run, [self.rule, relaxation.name, run.epoch, best["epoch"]])
-        told = {"rule": self.rule, **relaxation.conclude(lambda: tuple(remember(lambda: self._score(net))))}
+        told: dict[str, Any] = {"rule": self.rule}
+        told |= relaxation.conclude(lambda: tuple(remember(lambda: self._score(net))))
         if self.rule == "perturbation":
             generator = torch.Generator().manual_seed(self.seed)
             architecture, told["visits"] = perturbation(net, relaxation, lambda: self._score(net), generator, remember)

@@ -5,10 +5,17 @@ these weights. Gradients reach the logits by the pathwise derivative of the draw
 `Dirichlet.rsample` has it). Every candidate runs, so only spaces made for that (BM-NAS) can be searched.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 
 from search.regularizers import DirichletKL, concentrations
 from search.relaxation import Relaxation, logits_on_cpu
+
+if TYPE_CHECKING:
+    from search.choice import Choice, SearchSpace
 
 
 class _Sample(torch.autograd.Function):
@@ -37,29 +44,29 @@ class DrNAS(Relaxation):
 
     runs_all = True
 
-    def __init__(self, generator: torch.Generator, kl: float = 1e-3):
+    def __init__(self, generator: torch.Generator, kl: float = 1e-3) -> None:
         super().__init__(generator)
         self.regularizers.append(DirichletKL(kl))
         self._samples: dict[str, torch.Tensor | None] = {}
 
-    def attach(self, space):
+    def attach(self, space: SearchSpace) -> Relaxation:
         """As `Relaxation.attach`; the probabilities of the choices are the means c / sum(c) from now on."""
         super().attach(space)
         for choice in self.choices:
             choice.distribution = _mean
         return self
 
-    def draw(self, phase):
+    def draw(self, phase: str) -> None:
         """Draw the weights of all rows; alike for both kinds of step."""
         for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
             sample = torch._sample_dirichlet(concentrations(logits.double()), generator=self.generator)
             self._samples[choice.key] = sample.clamp(min=1e-12)
 
-    def decide(self):
+    def decide(self) -> None:
         """Until the next draw the weights are their means; every candidate runs."""
-        self._samples = {choice.key: None for choice in self.choices}
+        self._samples = dict.fromkeys((choice.key for choice in self.choices), None)
 
-    def weights(self, choice, logits):
+    def weights(self, choice: Choice, logits: torch.Tensor) -> torch.Tensor:
         """The drawn weights, with gradients to the logits; or the means, see `decide`."""
         sample = self._samples[choice.key]
         return _mean(logits) if sample is None else _Sample.apply(concentrations(logits), sample.to(logits))

@@ -1,8 +1,13 @@
 """The published relaxation of MMNas: one sampled candidate runs (section 3.2; ProxylessNAS, Cai et al., ICLR 2019).
 
-Weights are trained on a sampled path. In an architecture step other candidates are run too, and the gradient of the
-gate of candidate k is <o_k, dL/dout>: what the loss would do if the gate opened.
+Weights are trained on a sampled path. An architecture step also runs other candidates, and the gradient of the gate of
+candidate k is <o_k, dL/dout>: how the loss would change if the gate opened.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -10,12 +15,17 @@ from search.choice import Draw
 from search.relaxation import ARCHITECTURE, Relaxation, logits_on_cpu
 from util.dtypes import at_least_float32
 
-# Of an architecture step. full: all other candidates give gate gradients too; two: one other does.
+if TYPE_CHECKING:
+    from torch import nn
+
+    from search.choice import Choice
+
+# Candidates that get gate gradients in an architecture step. full: all of them; two: the active and one other.
 MODES = ("full", "two")
 
 
 class _GatedSum(torch.autograd.Function):
-    """sum_k gate_k * o_k for gates that are 1 for the first output and 0 for the others, without computing it."""
+    """sum_k gate_k * o_k with a gate of 1 for the first output and 0 for the others, without computing the sum."""
 
     @staticmethod
     def forward(ctx, gates, indices, active, *inactive):
@@ -49,24 +59,25 @@ class SampledGates(Relaxation):
 
     Args:
         generator: See `Relaxation`.
-        mode: Of `MODES`. ``two`` draws two candidates by their probabilities, then the active one of them.
+        mode: One of `MODES`. ``two`` draws two candidates by their probabilities, then the active one from these.
     """
 
-    def __init__(self, generator=None, mode="full"):
+    def __init__(self, generator: torch.Generator | None = None, mode: str = "full") -> None:
         if mode not in MODES:
-            raise ValueError(f"the mode {mode!r} is none of {', '.join(MODES)}")
+            raise ValueError(f"the mode {mode!r} is not one of {', '.join(MODES)}")
         super().__init__(generator)
         self.mode = mode
-        self._before = {}
+        self._before: dict[str, torch.Tensor] = {}
 
-    def draw(self, phase):
-        """Draw a path: for weight steps one candidate, for architecture steps also those that give gate gradients."""
+    def draw(self, phase: str) -> None:
+        """Draw one candidate per choice; for architecture steps also those that get gate gradients."""
         self._before = {}
         if phase != ARCHITECTURE:
             draw_path(self.choices, self.generator)
             return
         for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
             logits = logits.double()
+            others: tuple[int, ...]
             if self.mode == "two" and len(logits) > 1:
                 pair = _sample(logits, 2, self.generator)
                 first = _sample(logits[pair], 1, self.generator)[0]
@@ -76,33 +87,37 @@ class SampledGates(Relaxation):
                 others = tuple(k for k in range(len(logits)) if k != active)
             choice.drawn = Draw((active,), (others,), gated=True)
 
-    def decide(self):
-        """The strongest candidates run alone."""
-        for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
-            choice.drawn = Draw((int(logits.argmax()),))
-
-    def combine(self, choice, candidates, logits, row=None, gates=None):
-        """Output of the active candidate; in an architecture step it passes gradients on to the gates."""
+    def combine(
+        self,
+        choice: Choice,
+        candidates: Sequence[Callable[[], Any]],
+        logits: torch.Tensor,
+        row: int | None = None,
+        gates: torch.Tensor | None = None,
+    ) -> Any:
+        """Output of the active candidate; in an architecture step, gradients flow to the gates."""
+        assert choice.drawn is not None  # `draw` comes first
         active, *inactive = choice.running()
         out = candidates[active]()
         if not choice.drawn.gated:
             return out
-        with torch.no_grad():  # only their values are needed
+        assert gates is not None  # choices of this strategy have them
+        with torch.no_grad():  # only the values are needed
             others = [candidates[k]() for k in inactive]
         return gated_sum(gates, [active, *inactive], [out, *others])
 
-    def gradient_parameters(self):
+    def gradient_parameters(self) -> list[nn.Parameter]:
         """The gates."""
         return [choice.gates for choice in self.choices]
 
     @torch.no_grad()
-    def finish_backward(self):
-        """Add to the logits' gradients what the gates' gradients g mean for them.
+    def finish_backward(self) -> None:
+        """Add the contribution of the gates' gradients g to the gradients of the logits.
 
-        With p the softmax over the candidates that ran (all of them, or the two): sum_j g_j p_j (d_ij - p_i).
+        With p the softmax over the candidates that ran (all, or the two): sum_j g_j p_j (d_ij - p_i).
 
         Raises:
-            RuntimeError: the gates have no gradients, since the last draw was not for an architecture step.
+            RuntimeError: the gates have no gradients: the last draw was not for an architecture step.
         """
         for choice in self.choices:
             involved = list(choice.running())
@@ -116,8 +131,8 @@ class SampledGates(Relaxation):
             self._before[choice.key] = logits
 
     @torch.no_grad()
-    def finish_step(self):
-        """In mode ``two``: keep the sum of the two exponentials, and so the probabilities of the others."""
+    def finish_step(self) -> None:
+        """In mode ``two``: keep the sum of the two exponentials, so that the other probabilities do not change."""
         for choice in self.choices if self.mode == "two" else ():
             if (before := self._before.pop(choice.key, None)) is not None:
                 involved = list(choice.running())
@@ -125,11 +140,11 @@ class SampledGates(Relaxation):
                 choice.logits[involved] = logits - (logits.logsumexp(0) - before.logsumexp(0))
 
 
-def draw_path(choices, generator):
-    """Draw the one candidate of every choice that runs in the next forward, by their probabilities."""
+def draw_path(choices: Iterable[Choice], generator: torch.Generator | None) -> None:
+    """Draw one candidate of every choice, by their probabilities, for the next forward pass."""
     for choice, logits in zip(choices, logits_on_cpu(choices), strict=True):
         choice.drawn = Draw((_sample(logits.double(), 1, generator)[0],))
 
 
-def _sample(logits, count, generator):
+def _sample(logits: torch.Tensor, count: int, generator: torch.Generator | None) -> list[int]:
     return torch.multinomial(logits.softmax(0), count, generator=generator).tolist()

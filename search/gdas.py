@@ -1,6 +1,6 @@
 """GDAS: one candidate of every choice runs, drawn by the Gumbel-max trick (Dong and Yang, CVPR 2019, section 3.2).
 
-With l = log softmax(logits), Gumbel noise G and a temperature tau, the candidate argmax(l + G) runs alone and gives the
+With l = log softmax(logits), Gumbel noise G and a temperature tau, only the candidate argmax(l + G) runs and gives the
 output; its weight, 1, gets the gradient of softmax((l + G) / tau). The temperature falls linearly over the epochs.
 
 Gumbel-Rao (Paulus et al., ICLR 2021, section 3; GRMC-BMNAS uses it): the gradient is the mean over K draws of G that
@@ -12,6 +12,12 @@ states run as its first and second argument, by Gumbel top-2. The states are the
 the drawn ones, give gradients: those of softmax((l + G) / tau) over all states for the first argument, and over its
 partners for the second.
 """
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -29,9 +35,12 @@ from search.ordered_pairs import (
 from search.relaxation import ARCHITECTURE, Relaxation, logits_on_cpu
 from util.cli import UserError
 
+if TYPE_CHECKING:
+    from search.choice import Choice, SearchSpace
+
 
 class _StraightThrough(torch.autograd.Function):
-    """The first tensor forward, the gradient of the second backward."""
+    """Returns the first tensor in the forward pass and passes the gradient on to the second."""
 
     @staticmethod
     def forward(ctx, hard, soft):
@@ -43,10 +52,10 @@ class _StraightThrough(torch.autograd.Function):
 
 
 class GDAS(Relaxation):
-    """See the module.
+    """One candidate per choice, drawn by the Gumbel-max trick; see the module.
 
     Args:
-        generator: See `Relaxation`; needed.
+        generator: See `Relaxation`; required.
         temperature: Temperature of the first and of the last epoch.
         gumbel_samples: K of Gumbel-Rao; 1: GDAS.
         pairs: Draw ordered pairs of edges.
@@ -61,7 +70,7 @@ class GDAS(Relaxation):
         temperature: tuple[float, float] = (10.0, 0.1),
         gumbel_samples: int = 1,
         pairs: bool = False,
-    ):
+    ) -> None:
         if gumbel_samples < 1:
             raise UserError(f"--strategy_option gumbel_samples={gumbel_samples}: at least 1 is needed")
         super().__init__(generator)
@@ -71,11 +80,11 @@ class GDAS(Relaxation):
         # Key of a choice -> the noises of the step: the drawn one, then those that agree with it.
         self._noises: dict[str, list[torch.Tensor]] = {}
 
-    def attach(self, space):
+    def attach(self, space: SearchSpace) -> Relaxation:
         """As `Relaxation.attach`.
 
         Raises:
-            UserError: pairs are to be drawn, but the space has no edges that could be.
+            UserError: pairs should be drawn, but the space has no edges that could be.
         """
         if self.ordered_pairs:
             paired = [choice for choice in space.choices() if choice.pairs]
@@ -84,17 +93,17 @@ class GDAS(Relaxation):
                     "--strategy_option pairs=True: steps of this network have no two arguments; leave it out"
                 )
             for choice in paired:
-                choice.distribution = lambda logits, choice=choice: probabilities(choice, logits)
+                choice.distribution = functools.partial(probabilities, choice)
         return super().attach(space)
 
-    def begin_epoch(self, epoch, epochs):
-        """Set the temperature."""
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Set the temperature of ``epoch``."""
         self.temperature = self.first + (self.last - self.first) * epoch / max(1, epochs - 1)
 
-    def draw(self, phase):
-        """Draw noise for all logits, and with it one candidate per row; alike for both kinds of step.
+    def draw(self, phase: str) -> None:
+        """Draw noise for all logits, and so one candidate per row; the same for both kinds of step.
 
-        Architecture steps also draw the further noises of Gumbel-Rao.
+        Architecture steps also draw the other noises of Gumbel-Rao.
         """
         more = self.gumbel_samples - 1 if phase == ARCHITECTURE else 0
         for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
@@ -111,25 +120,28 @@ class GDAS(Relaxation):
                 others = [self._noise_given(scores, drawn) for _ in range(more)]
             self._noises[choice.key] = [noise, *others]
 
-    def decide(self):
-        """The strongest candidates run alone; of edges that are drawn in pairs the strongest pairs."""
+    def decide(self) -> None:
+        """Use only the strongest candidates; of edges that are drawn in pairs, the strongest pairs."""
+        super().decide()
         for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
             if self._pairs(choice):
                 taken = probabilities(choice, logits)[:, choice.pairs.chosen]
                 choice.drawn = draw_of(choice, strongest_pairs(choice.pairs, taken))
-            else:
-                choice.drawn = Draw(tuple(logits.argmax(-1).flatten().tolist()))
 
-    def weights(self, choice, logits):
+    def weights(self, choice: Choice, logits: torch.Tensor) -> torch.Tensor:
         """One-hot weights of the drawn candidates, with straight-through gradients."""
+        assert choice.drawn is not None  # `draw` comes first
         active = torch.tensor(choice.drawn.active, device=logits.device).view(logits.shape[:-1])
         hard = torch.nn.functional.one_hot(active, logits.shape[-1]).to(logits.dtype)
         if not choice.drawn.gated:
             return hard
         return _StraightThrough.apply(hard, self._soft(logits.log_softmax(-1), choice))
 
-    def arguments(self, choice, states, step, logits):
+    def arguments(
+        self, choice: Choice, states: Sequence[Any], step: int, logits: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The drawn pair of states; in a drawn step gradients reach the logits through all states."""
+        assert choice.drawn is not None  # `draw` comes first
         first, second = choice.drawn.pairs[step]
         if not (choice.drawn.gated and logits.requires_grad):
             return states[first], states[second]
@@ -141,7 +153,7 @@ class GDAS(Relaxation):
             soft = self._soft(scores[allowed].log_softmax(0), choice, [start + k for k in allowed])
             order = [allowed.index(state), *(k for k in range(len(allowed)) if allowed[k] != state)]
             found.append(gated_sum(soft, order, [states[allowed[k]] for k in order]))
-        return tuple(found)
+        return found[0], found[1]
 
     def _pairs(self, choice):
         return self.ordered_pairs and choice.pairs is not None
@@ -177,7 +189,8 @@ class GDAS(Relaxation):
         only has to be later than the first argument, and what is never eligible has free noise.
         """
         times, rates = self._exponential(scores), scores.exp()
-        earlier, start = [], 0
+        earlier: list[tuple[int, int]] = []
+        start = 0
         for step, (count, pair) in enumerate(zip(choice.pairs.counts, choice.drawn.pairs, strict=True)):
             eligible = choice.pairs.eligible(step, earlier)
             first, second = (start + state for state in pair)

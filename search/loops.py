@@ -1,10 +1,15 @@
-"""How weight steps and architecture steps take turns.
+"""How weight steps and architecture steps alternate.
 
 `EpochwiseSearch`: first-order DARTS (Liu et al., ICLR 2019, section 2.3 with xi = 0), as BM-NAS uses it:
 weights  w  <- w - lr * dL_train(w, alpha)/dw,  architecture  alpha  <- alpha - lr_a * dL_dev(w, alpha)/dalpha.
 `InterleavedSearch`: an architecture step after every few weight steps, as MMNas uses it.
-Either runs any `search.relaxation.Relaxation`.
+Both work with any `search.relaxation.Relaxation`.
 """
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,31 +19,49 @@ from search.relaxation import ARCHITECTURE, WEIGHTS
 from util.distributed import check_same_on_all_ranks, rank
 from util.progress import progress
 
+if TYPE_CHECKING:
+    from torch import nn
 
-def alpha_optimizer(parameters, learning_rate, weight_decay):
+    from engine.data_workers import BatchLoader
+    from engine.updates import OptimizerStep
+    from search.relaxation import Relaxation
+    from tasks.task import Metric
+
+
+def alpha_optimizer(
+    parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
+) -> torch.optim.Optimizer:
     """The published optimiser of BM-NAS's architecture parameters: Adam with betas (0.5, 0.999)."""
     return torch.optim.Adam(parameters, lr=learning_rate, betas=(0.5, 0.999), weight_decay=weight_decay)
 
 
 class _Search:
-    """One epoch of a search when called: epoch number, from 0 -> pass name -> scores.
+    """Runs one epoch of a search when called with its number, from 0; returns name of the pass -> scores.
 
     Args:
-        relaxation: The `Relaxation`, attached to the network.
+        relaxation: The `Relaxation`, already attached to the network.
         weights: `OptimizerStep` of the weights.
         alphas: `OptimizerStep` of the relaxation's gradient parameters; its optimiser moves the logits.
         loaders: Loader of the weight steps and loader of the architecture steps.
-        device: Where the batches go.
-        epochs: Epochs of the whole search.
+        device: Device that the batches are moved to.
+        epochs: Number of epochs of the search.
     """
 
-    def __init__(self, relaxation, weights, alphas, loaders, device, epochs):
+    def __init__(
+        self,
+        relaxation: Relaxation,
+        weights: OptimizerStep,
+        alphas: OptimizerStep,
+        loaders: tuple[BatchLoader, BatchLoader],
+        device: torch.device,
+        epochs: int,
+    ) -> None:
         self.relaxation, self.weights, self.alphas = relaxation, weights, alphas
         self.weight_loader, self.architecture_loader = loaders
         self.device, self.epochs = device, epochs
-        self._training_batches = None
+        self._training_batches: Any = None
 
-    def __call__(self, epoch):
+    def __call__(self, epoch: int) -> dict[str, Any]:
         self._training_batches = self._endless(self.weight_loader, epoch)
         self.relaxation.begin_epoch(epoch, self.epochs)
         for regularizer in self.relaxation.regularizers:
@@ -48,17 +71,17 @@ class _Search:
             check_same_on_all_ranks(self.relaxation.generator.get_state().numpy().tobytes(), "sampled paths")
         return record
 
-    def run_epoch(self, epoch):
-        """The steps of an epoch; returns its record."""
+    def run_epoch(self, epoch: int) -> dict[str, Any]:
+        """Run the steps of an epoch; returns its record."""
         raise NotImplementedError
 
-    def weight_step(self, batch, size=None):
-        """Draw what runs, then update the weights; see `OptimizerStep.step`."""
+    def weight_step(self, batch: dict[str, Any], size: int | None = None) -> tuple[torch.Tensor, Any]:
+        """Draw the candidates, then update the weights; see `OptimizerStep.step`."""
         self.relaxation.draw(WEIGHTS)
         return self.weights.step(batch, size)
 
-    def architecture_step(self, batch, size=None):
-        """Draw what runs, then update the logits; see `OptimizerStep.step`."""
+    def architecture_step(self, batch: dict[str, Any], size: int | None = None) -> tuple[torch.Tensor, Any]:
+        """Draw the candidates, then update the logits; see `OptimizerStep.step`."""
         self.relaxation.draw(ARCHITECTURE)
         self.alphas.begin()
         loss, outputs = self.relaxation.architecture_gradient(self, batch, size)
@@ -69,8 +92,8 @@ class _Search:
         self.relaxation.finish_step()
         return loss, outputs
 
-    def next_training_batch(self):
-        """A batch of the weight steps' data, for architecture steps that need one; in the epoch's order, over and over.
+    def next_training_batch(self) -> tuple[int, dict[str, Any]]:
+        """A batch of the weight steps' data, for architecture steps that need one; in the epoch's order, repeatedly.
 
         Returns:
             (its samples over all processes, this process's share of it).
@@ -89,7 +112,7 @@ class _Search:
 class EpochwiseSearch(_Search):
     """A pass of weight steps over train, then a pass of architecture steps over dev.
 
-    The dev score comes from the outputs that each architecture step has anyway.
+    The dev score is computed from the outputs of the architecture steps.
 
     Args:
         relaxation, weights, alphas, loaders, device, epochs: See `_Search`.
@@ -97,13 +120,24 @@ class EpochwiseSearch(_Search):
         second_forward: See `train_one_epoch`; for the dev pass.
     """
 
-    def __init__(self, relaxation, weights, alphas, loaders, device, epochs, *, metric, second_forward=False):
+    def __init__(
+        self,
+        relaxation: Relaxation,
+        weights: OptimizerStep,
+        alphas: OptimizerStep,
+        loaders: tuple[BatchLoader, BatchLoader],
+        device: torch.device,
+        epochs: int,
+        *,
+        metric: Metric,
+        second_forward: bool = False,
+    ) -> None:
         super().__init__(relaxation, weights, alphas, loaders, device, epochs)
         self.metric, self.second_forward = metric, second_forward
 
-    def run_epoch(self, epoch):
-        """Both passes; returns ``{"train": {...}, "dev": {...}}``, or ``train`` alone if the logits do not learn."""
-        shared = {"metric": self.metric, "epoch": epoch, "device": self.device}
+    def run_epoch(self, epoch: int) -> dict[str, Any]:
+        """Run both passes; returns ``{"train": {...}, "dev": {...}}``, or only ``train`` if the logits do not learn."""
+        shared: dict[str, Any] = {"metric": self.metric, "epoch": epoch, "device": self.device}
         train = train_one_epoch(self.weights, self.weight_loader, description="train", step=self.weight_step, **shared)
         if not self.relaxation.learns:
             return {"train": train}
@@ -119,27 +153,45 @@ class EpochwiseSearch(_Search):
 
     def dev_scorer(self) -> Evaluation:
         """Scores of the network on the data of the architecture steps, as it is relaxed then."""
-        options = {"device": self.device, "precision": self.alphas.precision, "description": "dev", "order": 0}
-        return Evaluation(self.architecture_loader, self.alphas.loss, self.metric, **options)
+        return Evaluation(
+            self.architecture_loader,
+            self.alphas.loss,
+            self.metric,
+            device=self.device,
+            precision=self.alphas.precision,
+            description="dev",
+            order=0,
+        )
 
 
 class InterleavedSearch(_Search):
-    """Weight steps, with an architecture step on held-out data now and then.
+    """Weight steps, with an architecture step on held-out data after every few of them.
 
-    The held-out data begin anew where they end within an epoch.
+    If the held-out data run out within an epoch, they start again.
 
     Args:
         relaxation, weights, alphas, loaders, device, epochs: See `_Search`.
         start: First epoch, from 0, with architecture steps.
-        every: An architecture step follows every so many weight steps.
+        every: Weight steps between two architecture steps.
     """
 
-    def __init__(self, relaxation, weights, alphas, loaders, device, epochs, *, start=0, every=1):
+    def __init__(
+        self,
+        relaxation: Relaxation,
+        weights: OptimizerStep,
+        alphas: OptimizerStep,
+        loaders: tuple[BatchLoader, BatchLoader],
+        device: torch.device,
+        epochs: int,
+        *,
+        start: int = 0,
+        every: int = 1,
+    ) -> None:
         super().__init__(relaxation, weights, alphas, loaders, device, epochs)
         self.start, self.every = start, every
 
-    def run_epoch(self, epoch):
-        """The steps; returns the losses of ``train`` and, if there are architecture steps, of ``alphas``.
+    def run_epoch(self, epoch: int) -> dict[str, Any]:
+        """Run the steps; returns the losses of ``train`` and, if there are architecture steps, of ``alphas``.
 
         Raises:
             UserError: a loss is not finite, or there are too few samples for the processes.

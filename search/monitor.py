@@ -1,35 +1,55 @@
-"""What a search reports of every epoch, when it may stop, and its result."""
+"""What a search reports in every epoch, when it may stop, and its result."""
+
+from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from engine.report import scores_of
 from engine.training import BestEpoch, fit, with_state
 from util.files import json_text
 from util.plots import plot_probabilities
 
+if TYPE_CHECKING:
+    from engine.run import Run
+    from models.bmnas.fusion_net import FusionNet
+    from models.genotypes import FusionGenotype
+    from models.mmnas.architecture import Architecture
+    from models.mmnas.net import MultimodalNet
+    from search.derive import Derivation
+    from search.loops import EpochwiseSearch, InterleavedSearch
+
 logger = logging.getLogger("mdarts")
 
-# More lines than this in one panel of probabilities cannot be told apart.
-MOST_LINES = 16
+# Maximum lines in one panel of probabilities; more could not be distinguished.
+MAX_LINES = 16
 
 
 class ArchitectureMonitor:
-    """What the search is doing: genotype, probabilities, entropies, collapse, and when to stop.
+    """Records the state of a search: genotype, probabilities, entropies, signs of collapse, and when to stop.
 
     Args:
         net: Has ``genotype()`` and ``probabilities()`` (title -> row -> operation -> probability).
-        collapse: (genotype, probabilities) -> list of warnings, in words.
-        patience: Stop after this many epochs without a change of the genotype; 0 never stops.
-        start: The epoch, from 0, up to which standing still says nothing: architecture steps begin in it.
+        collapse: (genotype, probabilities) -> list of warnings.
+        patience: Stop after this many epochs without a change of the genotype; 0: never.
+        start: First epoch, from 0, with architecture steps; unchanged epochs before it do not count.
     """
 
-    def __init__(self, net, collapse, patience=0, start=0):
+    def __init__(
+        self,
+        net: FusionNet | MultimodalNet,
+        collapse: Callable[[Any, dict[str, Any]], list[str]],
+        patience: int = 0,
+        start: int = 0,
+    ) -> None:
         self.net, self.collapse, self.patience, self.start = net, collapse, patience, start
-        # Epochs without a change: in a row, and of them those that patience counts.
-        self.genotype, self.unchanged, self.waited = None, 0, 0
+        # Consecutive epochs without a change, and those of them that count towards patience.
+        self.unchanged, self.waited = 0, 0
+        self.genotype: Any = None
 
-    def record(self, epoch):
+    def record(self, epoch: int) -> dict[str, Any]:
         """Return the record of ``epoch``: genotype, probabilities, entropies, warnings, ``stable_epochs``, ``stop``."""
         genotype = self.net.genotype()
         same = genotype == self.genotype
@@ -50,61 +70,61 @@ class ArchitectureMonitor:
     def _is_over(self):
         return bool(self.patience) and self.waited >= self.patience
 
-    def reconsider(self, run):
-        """Let a resumed run go on that had stopped, where its patience is larger now or counts anew.
+    def reconsider(self, run: Run) -> None:
+        """Let a stopped run continue after resuming, if its patience is larger now or starts counting again.
 
         Args:
-            run: The `Run`, restored; one that was made ``longer`` counts from here.
+            run: The restored `Run`; if it was made ``longer``, patience starts counting again.
         """
         if run.longer:
             self.waited = 0
         elif run.stopped:
             run.stopped = self._is_over()
 
-    def state_dict(self):
-        """Last genotype and how long it has stood."""
+    def state_dict(self) -> dict[str, Any]:
+        """Last genotype and the number of epochs without a change."""
         genotype = self.genotype.to_dict() if self.genotype else None
         return {"genotype": genotype, "unchanged": self.unchanged, "waited": self.waited}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
         kind = type(self.net.genotype())
         self.genotype = kind.from_dict(state["genotype"]) if state["genotype"] else None
         self.unchanged = state["unchanged"]
-        self.waited = state.get("waited", self.unchanged)  # version 0.1.0 had no other count
+        self.waited = state.get("waited", self.unchanged)  # version 0.1.0 had only the one count
 
 
-def save_architecture(run, genotype, epoch, title=None):
+def save_architecture(run: Run, genotype: FusionGenotype | Architecture, epoch: int, title: str | None = None) -> None:
     """Draw the genotype of ``epoch`` into the run folder."""
     run.write(f"architectures/epoch_{epoch}.svg", genotype.to_svg(title=title or f"epoch {epoch}"))
 
 
 def run_search(
-    run,
-    search_epoch,
-    monitor,
-    selection,
+    run: Run,
+    search_epoch: EpochwiseSearch | InterleavedSearch,
+    monitor: ArchitectureMonitor,
+    selection: BestEpoch,
     *,
-    before_epoch=None,
-    scorers=None,
-    keep=save_architecture,
-    derivation=None,
-    facts,
-):
-    """Search for ``run.args.epochs`` epochs, or until the monitor says stop; returns the result's dict.
+    before_epoch: Callable[[int], dict[str, Any]] | None = None,
+    scorers: Mapping[str, Callable[[Any], dict[str, float]]] | None = None,
+    keep: Callable[[Run, Any, int], None] = save_architecture,
+    derivation: Derivation | None = None,
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Search for ``run.args.epochs`` epochs, or until the monitor stops it; returns the result's dict.
 
-    Each epoch is logged with its architecture, can be interrupted and is resumed to the same result.
+    Each epoch is logged with its architecture. A search that is interrupted and resumed gives the same result.
 
     Args:
         run: The `Run`.
         search_epoch: `search.loops.EpochwiseSearch` or `search.loops.InterleavedSearch`.
         monitor: `ArchitectureMonitor` of the network.
-        selection: `engine.training.BestEpoch` that chooses the epoch whose architecture counts. A strategy whose logits
-            do not learn takes the last one.
+        selection: `engine.training.BestEpoch` that chooses the epoch whose architecture is reported. For a strategy
+            whose logits do not learn it is the last one.
         before_epoch: See `engine.training.train_network`.
-        scorers: Split name -> function net -> scores of the derived architecture, after every epoch.
-        keep: (run, architecture, epoch) writes an epoch's architecture into the run folder. What a derivation finds is
-            written as that of the epoch after the last.
+        scorers: Split name -> function net -> scores; applied to the derived architecture after every epoch.
+        keep: Function (run, architecture, epoch) that writes an epoch's architecture into the run folder. The result of
+            a derivation is written as that of the epoch after the last.
         derivation: `search.derive.Derivation`; None: the largest probabilities of the selected epoch.
         facts: Further entries of the result.
     """
@@ -168,30 +188,31 @@ def _search_result(run, selection, net, best, genotype, facts):
     )
 
 
-def mean_entropy(rows):
-    """Mean entropy of the rows' distributions, in nats (log 2 for two undecided operations)."""
+def mean_entropy(rows: Mapping[str, Mapping[str, float]]) -> float:
+    """Mean entropy of the rows' distributions, in nats (log 2 for two equally likely operations)."""
     entropies = [-sum(p * math.log(p) for p in row.values() if p > 0) for row in rows.values()]
     return sum(entropies) / len(entropies)
 
 
-def probability_panels(records):
+def probability_panels(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Arrange the probabilities of logged epochs for `util.plots.plot_probabilities`.
 
-    A title whose rows would give more than `MOST_LINES` lines gets a panel for each row.
+    A title with more than `MAX_LINES` lines gets a panel for each row.
     """
-    panels, epochs = {}, [record["epoch"] for record in records]
+    panels: dict[str, dict[str, Any]] = {}
+    epochs = [record["epoch"] for record in records]
 
     def add(panel, label, title, row, name):
         series = panels.setdefault(panel, {"epochs": epochs, "series": {}})["series"]
         series[label] = [record["probabilities"][title][row][name] for record in records]
 
     for title, rows in records[-1]["probabilities"].items() if records else ():
-        crowded = sum(map(len, rows.values())) > MOST_LINES
+        crowded = sum(map(len, rows.values())) > MAX_LINES
         for row, operations in rows.items():
             if "skip" in operations:
                 add(f"{title} (skip)", row, title, row, "skip")
                 continue
             for name in operations:
-                whole = f"{row} {name}" if len(rows) > 1 else name
-                add(f"{title}, {row}" if crowded else title, name if crowded else whole, title, row, name)
+                label = f"{row} {name}" if len(rows) > 1 else name
+                add(f"{title}, {row}" if crowded else title, name if crowded else label, title, row, name)
     return panels

@@ -7,6 +7,8 @@ p = softmax(s) over the states that the step may take, and the pair (i, j) has p
 eligible partners of i, p_i p_j / sum of the partners' p (Gumbel top-2, Kool et al., ICML 2019, section 2.2).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import torch
@@ -76,7 +78,7 @@ def strongest_pairs(pairs: ArgumentPairs, weights: torch.Tensor) -> list[tuple[i
     return _of_steps(pairs, strongest)
 
 
-def uniform_pairs(pairs: ArgumentPairs, generator: torch.Generator) -> list[tuple[int, int]]:
+def uniform_pairs(pairs: ArgumentPairs, generator: torch.Generator | None) -> list[tuple[int, int]]:
     """For each step one of its eligible ordered pairs, all equally likely."""
 
     def draw(_, eligible):
@@ -96,7 +98,9 @@ def draw_of(choice: Choice, pairs: list[tuple[int, int]], gated: bool = False) -
     return Draw(active, gated=gated, pairs=tuple(pairs))
 
 
-def _of_steps(pairs: ArgumentPairs, choose: Callable[[int, list[tuple[int, int]]], tuple[int, int]]):
+def _of_steps(
+    pairs: ArgumentPairs, choose: Callable[[int, list[tuple[int, int]]], tuple[int, int]]
+) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     for step in range(len(pairs.counts)):
         found.append(choose(step, pairs.eligible(step, found)))

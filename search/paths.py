@@ -1,5 +1,9 @@
 """One architecture at a time: every choice decided, every step with an ordered pair of arguments, weight one."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 import torch
 
 from search.choice import Choice, Draw
@@ -12,12 +16,13 @@ class FixedPath(Relaxation):
 
     ordered_pairs = True
 
-    def weights(self, choice, logits):
+    def weights(self, choice: Choice, logits: torch.Tensor) -> torch.Tensor:
         """One-hot weights of the drawn candidates."""
+        assert choice.drawn is not None  # `draw` comes first
         active = torch.tensor(choice.drawn.active, device=logits.device).view(logits.shape[:-1])
         return torch.nn.functional.one_hot(active, logits.shape[-1]).to(logits.dtype)
 
-    def decide(self):
+    def decide(self) -> None:
         """The strongest candidates, and of edges the strongest pairs."""
         for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
             if choice.pairs is None:
@@ -27,7 +32,7 @@ class FixedPath(Relaxation):
                 choice.drawn = draw_of(choice, strongest_pairs(choice.pairs, taken))
 
 
-def draw_uniformly(choices: list[Choice], generator: torch.Generator) -> None:
+def draw_uniformly(choices: Iterable[Choice], generator: torch.Generator | None) -> None:
     """Draw an architecture: every candidate of a row, and every eligible pair of a step, is equally likely."""
     for choice in choices:
         if choice.pairs is not None:
@@ -38,7 +43,7 @@ def draw_uniformly(choices: list[Choice], generator: torch.Generator) -> None:
         choice.drawn = Draw(tuple(rows.tolist()))
 
 
-def scores_of_path(choices: list[Choice]) -> dict[str, torch.Tensor]:
+def scores_of_path(choices: Iterable[Choice]) -> dict[str, torch.Tensor]:
     """Scores whose derived architecture is the drawn one, see `search.choice.SearchSpace`; rows sum to one.
 
     Of a pair the first argument has the larger score.

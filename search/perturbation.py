@@ -12,8 +12,11 @@ and keep the best, with the shared weights. A candidate that gives zeros is kept
 A score is a tuple, larger is better, of which later entries break ties.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -29,12 +32,12 @@ Score = tuple[float, ...]
 
 
 def perturbation(
-    space,
+    space: Any,
     relaxation: Relaxation,
     score: Callable[[], Score],
     generator: torch.Generator,
     remember: Callable[[Callable[[], Sequence]], Sequence] = lambda compute: compute(),
-) -> tuple[object, list[str]]:
+) -> tuple[Any, list[str]]:
     """Select an architecture from a trained supernet; the weights stay as they are.
 
     Args:
@@ -49,7 +52,8 @@ def perturbation(
         (architecture, the visits in words).
     """
     relaxation.decide()
-    if relaxation.runs_all or relaxation.generator is None:
+    choices = space.choices()
+    if relaxation.runs_all or relaxation.generator is None or any(choice.drawn is None for choice in choices):
         return _Masking(space, relaxation, lambda: tuple(remember(score)), generator).select()
     return _Coordinates(space, score, generator, remember).select()
 
@@ -89,6 +93,8 @@ class _Masking:
     def select(self):
         """The architecture, and the visits."""
         self.space.relax(self.masked)
+        for choice in self.choices:
+            choice.drawn = None  # `decide` may have left only the strongest
         visits = [(choice, row) for choice in self.choices if choice.pairs is None for row in range(_rows(choice))]
         for index in torch.randperm(len(visits), generator=self.generator).tolist():
             self._operation(*visits[index])
@@ -109,7 +115,8 @@ class _Masking:
         self._note(f"{choice.key} row {row}: {choice.candidates[kept]}", whole, without[kept])
 
     def _edges(self, choice):
-        chosen, pairs, start = choice.pairs.chosen, [], 0
+        pairs: list[tuple[int, int]] = []
+        chosen, start = choice.pairs.chosen, 0
         for step, count in enumerate(choice.pairs.counts):
             eligible, whole = choice.pairs.eligible(step, pairs), self.score()
             states = firsts(eligible)

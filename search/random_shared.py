@@ -5,13 +5,21 @@ are drawn, each is scored on dev with the shared weights, and the best one is th
 search has to beat.
 """
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from search.choice import Draw
 from search.paths import FixedPath, draw_uniformly, scores_of_path
 from util.cli import UserError
+
+if TYPE_CHECKING:
+    from search.choice import SearchSpace
+    from search.relaxation import Relaxation
 
 logger = logging.getLogger("mdarts")
 
@@ -29,25 +37,25 @@ class RandomShared(FixedPath):
 
     learns = False
 
-    def __init__(self, generator: torch.Generator, draws: int = 100):
+    def __init__(self, generator: torch.Generator, draws: int = 100) -> None:
         if draws < 1:
             raise UserError(f"--strategy_option draws={draws}: at least 1 is needed")
         super().__init__(generator)
         self.draws = draws
-        self.best: list[Draw] | None = None
+        self.best: list[Draw | None] | None = None
 
-    def attach(self, space):
+    def attach(self, space: SearchSpace) -> Relaxation:
         """As `Relaxation.attach`; probabilities are uniform until `conclude`."""
         super().attach(space)
         for choice in self.choices:
             choice.distribution = lambda logits: torch.full_like(logits, 1 / logits.shape[-1])
         return self
 
-    def draw(self, phase):
+    def draw(self, phase: str) -> None:
         """Draw an architecture uniformly."""
         draw_uniformly(self.choices, self.generator)
 
-    def decide(self):
+    def decide(self) -> None:
         """The best architecture; before `conclude` that of the strongest logits."""
         if self.best is None:
             super().decide()
@@ -55,9 +63,9 @@ class RandomShared(FixedPath):
         for choice, drawn in zip(self.choices, self.best, strict=True):
             choice.drawn = drawn
 
-    def conclude(self, score):
+    def conclude(self, score: Callable[[], tuple[float, ...]]) -> dict[str, Any]:
         """Draw and score n architectures; the first with the best score is the result."""
-        found = None
+        found: Any = None
         for number in range(1, self.draws + 1):
             draw_uniformly(self.choices, self.generator)
             own = score()

@@ -1,5 +1,10 @@
 """Terms on the logits alone that architecture steps add to the loss."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch.nn import functional as F
 
@@ -16,7 +21,7 @@ class Regularizer:
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Set what changes over the search; ``epoch`` counts from 0 to ``epochs`` - 1."""
 
-    def term(self, logits: list[torch.Tensor]) -> torch.Tensor | None:
+    def term(self, logits: Sequence[torch.Tensor]) -> torch.Tensor | None:
         """The term, a scalar with gradients to the logits of all choices; None: nothing to add."""
         raise NotImplementedError
 
@@ -42,13 +47,14 @@ class BetaDecay(Regularizer):
         weight: What lambda rises to; 0 changes nothing.
     """
 
-    def __init__(self, weight: float):
+    def __init__(self, weight: float) -> None:
         self.weight, self.now = weight, 0.0
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Set lambda."""
         self.now = self.weight * epoch / epochs
 
-    def term(self, logits: list[torch.Tensor]) -> torch.Tensor | None:
+    def term(self, logits: Sequence[torch.Tensor]) -> torch.Tensor | None:
         if not self.now:
             return None
         return self.now * torch.cat([values.logsumexp(-1).flatten() for values in logits]).mean()
@@ -63,13 +69,14 @@ class DirichletKL(Regularizer):
         weight: Its weight; 0 changes nothing.
     """
 
-    def __init__(self, weight: float):
+    def __init__(self, weight: float) -> None:
         self.weight = weight
 
-    def term(self, logits: list[torch.Tensor]) -> torch.Tensor | None:
+    def term(self, logits: Sequence[torch.Tensor]) -> torch.Tensor | None:
         if not self.weight:
             return None
-        return self.weight * sum(dirichlet_kl(concentrations(values)).sum() for values in logits)
+        total: Any = sum(dirichlet_kl(concentrations(values)).sum() for values in logits)
+        return self.weight * total
 
 
 def concentrations(logits: torch.Tensor) -> torch.Tensor:

@@ -1,21 +1,33 @@
-"""What a search strategy has to say: how undecided candidates act together, and how their logits learn."""
+"""The interface of a search strategy: how undecided candidates are combined, and how their logits learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from search.choice import Draw
 from util.cli import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from search.choice import Choice, SearchSpace
+    from search.regularizers import Regularizer
 
 WEIGHTS, ARCHITECTURE = "weights", "architecture"
 
 
 class Relaxation:
-    """Base of the strategies. Override `weights` for other mixtures, `draw` for sampled candidates.
+    """Base class of strategies. Override `weights` for other mixtures, `draw` to sample candidates.
 
-    A step calls, in this order: `draw`; the forward (which calls `combine` and `weights`) and backward;
-    for an architecture step also `finish_backward`, the optimiser's step, and `finish_step`.
+    A step calls, in this order: `draw`; the forward pass (which calls `combine` and `weights`) and the backward pass;
+    an architecture step then calls `finish_backward`, the optimiser's step, and `finish_step`.
 
     Args:
-        generator: `torch.Generator` on the CPU for all that is drawn; processes with equal ones draw the same.
-            None: a strategy that draws nothing.
+        generator: `torch.Generator` on the CPU for all draws; processes with equal generators draw the same.
+            None for strategies that draw nothing.
     """
 
     # What --strategy calls it; set by `search.strategies.build_strategy`.
@@ -27,16 +39,16 @@ class Relaxation:
     # Whether a step takes an ordered pair of different arguments, so that their order counts in a derivation.
     ordered_pairs = False
 
-    def __init__(self, generator=None):
+    def __init__(self, generator: torch.Generator | None = None) -> None:
         self.generator = generator
-        self.choices = []
-        # `search.regularizers.Regularizer`s of the logits in architecture steps.
-        self.regularizers = []
+        self.choices: list[Choice] = []
+        # Added to the loss of architecture steps.
+        self.regularizers: list[Regularizer] = []
 
-    def attach(self, space):
+    def attach(self, space: SearchSpace) -> Relaxation:
         """Relax the choices of ``space``, a `search.choice.SearchSpace`; returns self.
 
-        Strategies that draw begin with the strongest candidates.
+        Strategies that draw start with the strongest candidates, others with all of them.
 
         Raises:
             UserError: the strategy does not apply to this space.
@@ -48,48 +60,65 @@ class Relaxation:
                 "take another strategy"
             )
         space.relax(self)
+        for choice in self.choices:
+            choice.drawn = None
         if self.generator is not None:
             self.decide()
         return self
 
-    def begin_epoch(self, epoch, epochs):
-        """Set what changes over the search; ``epoch`` counts from 0 to ``epochs`` - 1."""
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Update settings that depend on the epoch; ``epoch`` goes from 0 to ``epochs`` - 1."""
 
-    def draw(self, phase):
-        """Draw what runs in the next step, of `WEIGHTS` or `ARCHITECTURE`."""
+    def draw(self, phase: str) -> None:
+        """Choose the candidates of the next step, `WEIGHTS` or `ARCHITECTURE`: here all of them."""
+        for choice in self.choices:
+            choice.drawn = None
 
-    def decide(self):
-        """Let the strongest candidate of every choice give the output alone, until the next `draw`; draws nothing."""
+    def decide(self) -> None:
+        """Use only the strongest candidate of every choice until the next `draw`; draws nothing."""
+        for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
+            choice.drawn = Draw(tuple(logits.argmax(-1).flatten().tolist()))
 
-    def weights(self, choice, logits):
+    def weights(self, choice: Choice, logits: torch.Tensor) -> torch.Tensor:
         """Weights of the candidates in the output, with gradients to ``logits``.
 
         Args:
             choice: The `Choice`.
-            logits: Its logits (rows, n); given, since replicas on other devices hold copies.
+            logits: Its logits (rows, n); passed separately, since replicas on other devices hold copies.
 
         Returns:
             Float tensor shaped like ``logits``.
         """
         raise NotImplementedError
 
-    def combine(self, choice, candidates, logits, row=None, gates=None):
+    def combine(
+        self,
+        choice: Choice,
+        candidates: Sequence[Callable[[], Any]],
+        logits: torch.Tensor,
+        row: int | None = None,
+        gates: torch.Tensor | None = None,
+    ) -> Any:
         """The output of a choice.
 
         Args:
             choice: The `Choice`.
-            candidates: For each candidate a function without arguments that returns its output.
+            candidates: A function without arguments for each candidate that returns its output.
             logits, gates: Those of the choice, see `weights`.
-            row: Row of the logits; None: they have one.
+            row: Row of the logits; None: there is only one.
         """
         running = choice.running(row or 0)
         outputs = [candidates[k]() for k in running]
+        if choice.drawn is not None and not choice.drawn.gated:
+            return outputs[0]
         weights = self.weights(choice, logits)
         weights = (weights if row is None else weights[row]).to(outputs[0].dtype)
         return sum(weights[k] * output for k, output in zip(running, outputs, strict=True))
 
-    def arguments(self, choice, states, step, logits):
-        """Both arguments of a step where its `Draw` has pairs: two states, in order.
+    def arguments(
+        self, choice: Choice, states: Sequence[Any], step: int, logits: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both arguments of a step whose `Draw` has pairs: two states, in order.
 
         Args:
             choice: The `Choice` of the edges.
@@ -97,15 +126,18 @@ class Relaxation:
             step: Number of the step.
             logits: Those of the choice, see `weights`.
         """
+        assert choice.drawn is not None  # `draw` comes first
         first, second = choice.drawn.pairs[step]
         return states[first], states[second]
 
-    def architecture_gradient(self, search, batch, size=None):
+    def architecture_gradient(
+        self, search: Any, batch: dict[str, Any], size: int | None = None
+    ) -> tuple[torch.Tensor, Any]:
         """Give the `gradient_parameters` the gradients of an architecture step on ``batch``.
 
         Args:
             search: The search loop (`search.loops`): its ``alphas`` and ``weights`` are `OptimizerStep`s, and its
-                `next_training_batch` gives a batch of the weight steps' data.
+                `next_training_batch` returns a batch of the weight steps' data.
             batch, size: See `OptimizerStep.step`.
 
         Returns:
@@ -113,39 +145,39 @@ class Relaxation:
         """
         return search.alphas.backward(batch, size)
 
-    def gradient_parameters(self):
-        """Parameters that the backward pass of an architecture step gives gradients."""
+    def gradient_parameters(self) -> list[nn.Parameter]:
+        """Parameters that get gradients from the backward pass of an architecture step."""
         return [choice.logits for choice in self.choices]
 
-    def finish_backward(self):
-        """After the backward pass of an architecture step: give the logits the gradients that they lack."""
+    def finish_backward(self) -> None:
+        """Called after the backward pass of an architecture step; may compute gradients of the logits."""
 
-    def finish_step(self):
-        """After the optimiser's step on the logits."""
+    def finish_step(self) -> None:
+        """Called after the optimiser's step on the logits."""
 
-    def conclude(self, score) -> dict:
-        """Once after the last epoch, before an architecture is derived: learn what still needs dev scores.
+    def conclude(self, score: Callable[[], tuple[float, ...]]) -> dict[str, Any]:
+        """Called once after the last epoch, before an architecture is derived, for what needs dev scores.
 
         Args:
-            score: () -> dev score of the network as it is drawn then, a tuple; larger is better.
+            score: Function without arguments: dev score of the network as it is drawn then, a tuple; larger is better.
 
         Returns:
-            What the result says of it.
+            Entries of the result.
         """
         return {}
 
-    def state_dict(self):
-        """Position in the stream of random numbers."""
+    def state_dict(self) -> dict[str, Any]:
+        """State of the generator."""
         return {"state": self.generator.get_state()} if self.generator else {}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
         if self.generator:
             self.generator.set_state(state["state"])
 
 
-def logits_on_cpu(choices):
-    """Detached logits of the choices on the CPU, by one transfer: each one waits for the device."""
+def logits_on_cpu(choices: Iterable[Choice]) -> list[torch.Tensor]:
+    """Detached logits of the choices on the CPU, in one transfer, since each transfer waits for the device."""
     logits = [choice.logits.detach() for choice in choices]
     if not logits:
         return []

@@ -8,6 +8,10 @@ The product with the mixed second derivative comes from differentiating twice, e
 differences. xi = 0 is the published search. Every candidate runs, so only spaces made for that (BM-NAS) are searched.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -25,7 +29,9 @@ class SecondOrder(SoftmaxMixture):
 
     runs_all = True
 
-    def architecture_gradient(self, search, batch, size=None):
+    def architecture_gradient(
+        self, search: Any, batch: dict[str, Any], size: int | None = None
+    ) -> tuple[torch.Tensor, Any]:
         """As `Relaxation.architecture_gradient`, at the weights after a step on the next training batch."""
         step, logits = search.weights, [choice.logits for choice in self.choices]
         xi = step.optimizer.param_groups[0]["lr"]

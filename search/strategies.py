@@ -1,39 +1,53 @@
-"""The search strategies by name. A new one is a file with a `search.relaxation.Relaxation` and a line here."""
+"""The search strategies by name. One of your own is a class derived from `search.relaxation.Relaxation` in a module of
+yours; ``--strategy`` takes its name ``module:Class``, see ``docs/extend.md``."""
 
+from __future__ import annotations
+
+import argparse
 import ast
-import importlib
 import inspect
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from engine.arguments import non_negative
 from search.derive import RULES
 from util.cli import UserError
+from util.registry import Registry, is_own
 
-# Beside ``published``, which is the family's own: `SoftmaxMixture` or `SampledGates`. Name -> module and class; the
-# module is imported when it is used, so that `--help` answers at once.
+if TYPE_CHECKING:
+    import torch
+
+    from search.relaxation import Relaxation
+
+PUBLISHED = "published"  # `SoftmaxMixture` for BM-NAS, `SampledGates` for MMNas
+# Others: name -> module and class. The module is imported on use, so that `--help` responds at once.
 STRATEGIES = {
     "drnas": "search.drnas:DrNAS",
     "gdas": "search.gdas:GDAS",
     "random-shared": "search.random_shared:RandomShared",
     "second-order": "search.second_order:SecondOrder",
 }
+_REGISTRY = Registry("strategy", {}, "search.relaxation:Relaxation")
 
 
-def add_strategy_flags(group):
-    """``--strategy`` and its options."""
+def add_strategy_flags(group: argparse._ArgumentGroup) -> None:
+    """Add ``--strategy`` and its options."""
     group.add_argument(
         "--strategy",
-        choices=("published", *STRATEGIES),
-        default="published",
-        help="how undecided candidates act together and learn; drnas: weights drawn from a Dirichlet (BM-NAS); gdas: "
-        "one of them is drawn in every step; random-shared: one is drawn uniformly, then the best of n architectures; "
-        "second-order: architecture steps look one weight step ahead (BM-NAS)",
+        type=strategy_name,
+        metavar="NAME",
+        default=PUBLISHED,
+        help="search strategy: published, that of the paper; drnas, whose weights are drawn from a Dirichlet (BM-NAS); "
+        "gdas, which draws one candidate in every step; random-shared, which draws one uniformly and takes the best of "
+        "n architectures; second-order, whose architecture steps look one weight step ahead (BM-NAS); or module:Class "
+        "for a strategy of your own",
     )
     group.add_argument(
         "--strategy_option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a setting of the strategy, may be repeated; drnas: kl=0.001; gdas: temperature=(10.0,0.1), of the first "
+        help="a setting of the strategy, may be repeated; drnas: kl=0.001; gdas: temperature=(10.0,0.1), in the first "
         "and last epoch, gumbel_samples=1 (more: Gumbel-Rao), pairs=False (True: ordered pairs of edges, BM-NAS); "
         "random-shared: draws=100, architectures that are scored at the end",
     )
@@ -54,7 +68,7 @@ def add_strategy_flags(group):
     )
 
 
-def strategy_of(args, published):
+def strategy_of(args: argparse.Namespace, published: Callable[[torch.Generator], Relaxation]) -> Relaxation:
     """The relaxation that a search script's flags ask for.
 
     Args:
@@ -76,31 +90,40 @@ def strategy_of(args, published):
     return relaxation
 
 
-def build_strategy(name, published, seed, options=()):
+def strategy_name(text: str) -> str:
+    """An argparse type: a name of `STRATEGIES`, ``published``, or ``module:Class``."""
+    if text != PUBLISHED and text not in STRATEGIES and not is_own(text):
+        known = ", ".join((PUBLISHED, *STRATEGIES))
+        raise argparse.ArgumentTypeError(f"there is no strategy {text!r}; known: {known}, and module:Class")
+    return text
+
+
+def build_strategy(
+    name: str, published: Callable[[torch.Generator], Relaxation], seed: int, options: Sequence[str] = ()
+) -> Relaxation:
     """The relaxation that ``--strategy`` names.
 
     Args:
-        name: ``published``, or a key of `STRATEGIES`.
-        published: The family's own: generator -> relaxation.
-        seed: Seed of what is drawn.
+        name: ``published``, a key of `STRATEGIES`, or ``module:Class``.
+        published: Function generator -> relaxation for the published strategy.
+        seed: Seed of the draws.
         options: ``NAME=VALUE`` texts for keyword arguments of the strategy's class.
 
     Raises:
-        UserError: the strategy has no such option, or its value is none.
+        UserError: the strategy has no such option, or does not accept its value.
     """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    if name == "published":
+    if name == PUBLISHED:
         if options:
-            raise UserError(f"--strategy_option {options[0]}: the published strategy has no options; leave it out")
+            raise UserError(f"--strategy_option {options[0]}: the published strategy has no options; drop the flag")
         return published(generator)
-    module, _, kind = STRATEGIES[name].partition(":")
-    kind = getattr(importlib.import_module(module), kind)
+    kind = _REGISTRY[STRATEGIES.get(name, name)]
     known = {
         key: parameter.default
         for key, parameter in inspect.signature(kind).parameters.items()
-        if parameter.default is not inspect.Parameter.empty
+        if key != "generator" and parameter.default is not inspect.Parameter.empty
     }
     relaxation = kind(generator, **dict(_parse(option, name, known) for option in options))
     relaxation.name = name

@@ -1,6 +1,11 @@
 """EgoGesture (RGB + depth -> gesture): its `FusionTask`, its published values, and the flags of its scripts."""
 
+from __future__ import annotations
+
+import argparse
+from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from datasets.ego import open_ego
 from datasets.ego.annotation import ANNOTATION_FILE
@@ -11,7 +16,11 @@ from models.losses import cross_entropy
 from tasks.bmnas import flags
 from tasks.task import FusionTask, Modality
 
-# Values of the released scripts: of all, then of search and of found. Those of the paper's Table 8 are in
+if TYPE_CHECKING:
+    from models.backbones.resnext3d import ResNeXt101
+    from tasks.task import LabelledData
+
+# Values of the released scripts: of all, of search, and of found. Those of the paper's Table 8 are in
 # tasks/bmnas/paper_recipes.py.
 PUBLISHED = {
     "datadir": "EgoGesture",
@@ -34,7 +43,7 @@ PUBLISHED = {
     "num_outputs": 83,
 }
 PUBLISHED_SEARCH = {**PUBLISHED, "epochs": 30, "drpt": 0.0}
-# The original gives its backbones no gradients in the found stage either.
+# The original does not train its backbones in the found stage either.
 PUBLISHED_FOUND = {**PUBLISHED, "epochs": 50, "drpt": 0.2, "freeze_backbones": True}
 # Small enough for two cores; the data are synthetic.
 DEMO = {
@@ -51,8 +60,8 @@ DEMO = {
 }
 
 
-def recipe_parser(description, choice=True):
-    """Parser with the flags that all three scripts have, and its group of backbone flags, to be extended.
+def recipe_parser(description: str, choice: bool = True) -> tuple[arguments.RecipeParser, argparse._ArgumentGroup]:
+    """Parser with the flags of all three scripts, and its group of backbone flags, to be extended.
 
     ``choice`` as in `flags.add_backbone_flags`.
     """
@@ -69,13 +78,13 @@ def recipe_parser(description, choice=True):
         "--sample_size", type=arguments.number(int, 16), default=112, help="height and width of a clip in pixels"
     )
     task.add_argument("--sample_duration", type=arguments.number(int, 2), default=32, help="frames of a clip")
-    task.add_argument("--skip_invalid", action="store_true", help="leave out clips whose frames are missing")
+    task.add_argument("--skip_invalid", action="store_true", help="leave out clips with missing frames")
     flags.add_view_flag(task)
     return parser, backbones
 
 
-def open_split(args, split):
-    """One split, as `datasets.ego.EgoGesture`; what weights are trained on is cropped at random."""
+def open_split(args: Namespace, split: str) -> LabelledData:
+    """One split, as `datasets.ego.EgoGesture`; training splits are cropped at random."""
     return open_ego(
         args.datadir,
         split,
@@ -91,7 +100,7 @@ def open_split(args, split):
 
 
 def _find_annotation(args):
-    """The annotation as its flag names it; like the checkpoints, it may lie in ``--checkpointdir``."""
+    """Path of the annotation, which, like the checkpoints, may be in ``--checkpointdir``; None: the default place."""
     in_checkpoints = Path(args.checkpointdir) / (args.annotation or ANNOTATION_FILE)
     if args.annotation:
         return in_checkpoints if in_checkpoints.exists() and not Path(args.annotation).exists() else args.annotation
@@ -99,8 +108,8 @@ def _find_annotation(args):
     return in_checkpoints if in_checkpoints.exists() and not any(path.exists() for path in in_data) else None
 
 
-def build_backbones(args, weights=None):
-    """The colour and the depth network; ``weights="random"`` where a checkpoint of everything follows."""
+def build_backbones(args: Namespace, weights: str | None = None) -> dict[str, ResNeXt101]:
+    """The colour and the depth network; ``weights="random"`` if a checkpoint of the complete network is loaded next."""
     if weights == "random":
         return build_ego_backbones(args.num_outputs, weights="random", checkpointdir=args.checkpointdir)
     return build_ego_backbones(
@@ -112,8 +121,8 @@ def build_backbones(args, weights=None):
     )
 
 
-def build_unimodal_backbone(args, weights=None):
-    """The network of ``--modality``: from scratch unless a checkpoint is named, or if ``weights`` is random."""
+def build_unimodal_backbone(args: Namespace, weights: str | None = None) -> ResNeXt101:
+    """The network of ``--modality``, from the named checkpoint; random without one or with ``weights="random"``."""
     checkpoint = None if weights == "random" else args.rgb_cp if args.modality == "rgb" else args.depth_cp
     return build_ego_backbone(args.modality, args.num_outputs, checkpoint, args.checkpointdir)
 
@@ -129,7 +138,7 @@ TASK = FusionTask(
     build_unimodal_backbone=build_unimodal_backbone,
     loss=cross_entropy,
     metric=lambda args: Accuracy(),
-    # Over time alone, to L steps.
+    # Pool over time only, to L steps.
     pool=lambda args: (args.L, 1),
     train_splits={"train": ("train",), "train+dev": ("train+dev",)},
     multilabel=False,

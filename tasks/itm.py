@@ -1,8 +1,13 @@
 """Image-text matching (Flickr30K, COCO): its `AttentionTask`, its published values, and the flags of its scripts."""
 
+from __future__ import annotations
+
 import json
 import logging
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from datasets.demo.scenes import make
 from datasets.itm import open_itm
@@ -19,7 +24,15 @@ from tasks.mmnas.estimates import Pass
 from tasks.task import AttentionTask
 from util.cli import UserError
 
-# Published values (specification section 9): of both scripts, then of search and of training.
+if TYPE_CHECKING:
+    from datasets.itm import ITM
+    from engine.run import Run
+    from engine.updates import Precision
+    from models.mmnas.architecture import Architecture
+    from models.mmnas.net import MultimodalNet
+    from tasks.task import QuestionData
+
+# Published values (specification section 9): of both scripts, of search, and of training.
 PUBLISHED = {
     **flags.CONSTANTS,
     "data": "data/itm",
@@ -32,12 +45,12 @@ PUBLISHED_SEARCH |= {"neg_rand": 32, "neg_start_epoch": 10}
 PUBLISHED_TRAIN = {**PUBLISHED, "hsize": 512, "lr": 1.5e-4, "lr_decay_epochs": (36,), "epochs": 100}
 PUBLISHED_TRAIN |= {"neg_rand": 64, "neg_start_epoch": 0}
 DATASETS = ("flickr", "coco")
-# What --RUN test scores; of COCO's 5,000 images both protocols' tables come.
+# Split of --RUN test; both protocols of COCO are computed from its 5,000 images.
 TEST_SPLITS = {"flickr": "test", "coco": "testall"}
 FOLD = 1000
-# Images and captions of a result file.
+# Images or captions per query in predictions.json.
 BEST = 10
-# Small enough for a CPU. The scenes are without noise, so that dropout only delays.
+# Small enough for a CPU. The scenes have no noise, so dropout would only slow training down.
 DEMO = {
     "data": "demo/scenes/itm",
     "out_dir": "demo/scenes/runs",
@@ -52,8 +65,8 @@ DEMO = {
 logger = logging.getLogger("mdarts")
 
 
-def recipe_parser(description):
-    """Parser with the flags that both scripts have."""
+def recipe_parser(description: str) -> arguments.RecipeParser:
+    """Parser with the flags of both scripts."""
     parser, data = flags.recipe_parser(description)
     data.add_argument("--data", metavar="DIR", help="folder that datasets/prepare_itm.py wrote")
     data.add_argument("--DATASET", choices=DATASETS, help="which data set (default: that of the checkpoint, or flickr)")
@@ -62,19 +75,21 @@ def recipe_parser(description):
         "--scores_loss",
         choices=("bce", "margin"),
         default="bce",
-        help="cross entropy of own and negative pairs, or a margin of 0.2 between them",
+        help="cross entropy of matching and negative pairs, or a margin of 0.2 between them",
     )
     positive, count = arguments.positive_int, arguments.non_negative_int
     loss.add_argument("--neg_rand", type=positive, help="random candidates of each image and caption")
-    loss.add_argument("--neg_hard", type=positive, default=5, help="of them the hardest that are kept")
+    loss.add_argument("--neg_hard", type=positive, default=5, help="how many of the hardest candidates are kept")
     loss.add_argument("--neg_every", type=positive, default=1, help="epochs from one mining to the next")
     loss.add_argument(
         "--neg_period_from",
         choices=("start", "zero"),
         default="start",
-        help="count these epochs from the first mining, or from epoch 0 as in the original",
+        help="count --neg_every from the first mining, or from epoch 0 as in the original",
     )
-    loss.add_argument("--neg_start_epoch", type=count, help="first epoch, from 0, with mining; random before")
+    loss.add_argument(
+        "--neg_start_epoch", type=count, help="first epoch, from 0, with mining; before it negatives are random"
+    )
     memory = parser.add_argument_group("scoring of pairs (mining, dev, test)")
     memory.add_argument(
         "--eval_pairs",
@@ -86,40 +101,40 @@ def recipe_parser(description):
         "--eval_captions",
         type=positive,
         default=30000,
-        help="captions kept encoded at once, about 25 KB each at width 512; where there are more, images are projected "
+        help="captions kept encoded at once, about 25 KB each at width 512; if there are more, images are projected "
         "again for each block",
     )
     parser.free |= {"eval_pairs", "eval_captions"}
     return parser
 
 
-def validate_args(args):
-    """Raise `UserError` where flags contradict each other."""
+def validate_args(args: Namespace) -> None:
+    """Raise a `UserError` if flags contradict each other."""
     if args.neg_hard > args.neg_rand:
         raise UserError(
-            f"--neg_hard {args.neg_hard} of --neg_rand {args.neg_rand} candidates: keep no more than are drawn"
+            f"--neg_hard {args.neg_hard} is above --neg_rand {args.neg_rand}; keep no more candidates than are drawn"
         )
 
 
-def open_search(args):
-    """``train`` and ``held_out``, the first 80 % of the training images and the rest, and ``dev``, which is scored.
+def open_search(args: Namespace) -> dict[str, QuestionData]:
+    """``train``, ``held_out`` (the first 80 % of the training images and the rest) and ``dev``, which is scored.
 
-    Both parts share the negatives, which are mined among all training images, as in the original.
+    Both parts share the negatives, which are mined from all training images, as in the original.
     """
-    whole = _open(args, "train")
-    dev = _open(args, "dev", metadata(whole))
-    return {name: whole.taken(part) for name, part in SEARCH_PARTS.items()} | {"dev": dev}
+    full = _open(args, "train")
+    dev = _open(args, "dev", metadata(full))
+    return {name: full.taken(part) for name, part in SEARCH_PARTS.items()} | {"dev": dev}
 
 
-def open_training(args):
+def open_training(args: Namespace) -> dict[str, QuestionData]:
     """``train``, ``dev`` and the test split."""
     train = _open(args, "train")
     fixed, test = metadata(train), TEST_SPLITS[train.dataset]
     return {"train": train, "dev": _open(args, "dev", fixed), test: _open(args, test, fixed)}
 
 
-def open_eval_split(args, known):
-    """Name and data of the split of ``--RUN``, in the words of a checkpoint's metadata: dev for val."""
+def open_eval_split(args: Namespace, known: dict[str, Any] | None) -> tuple[str, QuestionData]:
+    """Name and data of the split of ``--RUN`` (dev for val), with the vocabulary of a checkpoint's metadata."""
     split = "dev" if args.RUN == "val" else TEST_SPLITS[_dataset(args, known)]
     return split, _open(args, split, known)
 
@@ -136,24 +151,26 @@ def _open(args, split, known=None):
     return open_itm(args.data, _dataset(args, known), split, **options, **fixed_by(known))
 
 
-def make_demo_data(folder):
+def make_demo_data(folder: Path) -> None:
     """Make the demo's data: synthetic scenes of coloured shapes."""
     make(folder.parent, tasks=("itm",))
 
 
-def metadata(data):
-    """What a checkpoint carries: `common_metadata`, and of which data they are."""
+def metadata(data: ITM) -> dict[str, Any]:
+    """Metadata of a checkpoint: `common_metadata` and the name of the data set."""
     return common_metadata(data) | {"dataset": data.dataset}
 
 
-def build_net(args, metadata, architecture, trained=False):
-    """The network; ``trained``: a checkpoint follows, so that no word vectors are looked up."""
+def build_net(
+    args: Namespace, metadata: dict[str, Any], architecture: Architecture | None, trained: bool = False
+) -> MultimodalNet:
+    """The network; ``trained``: a checkpoint is loaded next, so no word vectors are needed."""
     head = MatchingHead(args.hsize, args.drpt)
     return networks.build_net(args, architecture, head, metadata, trained, MatchingNet)
 
 
-def metric_text(args):
-    """What the recalls mean, in words."""
+def metric_text(args: Namespace) -> str:
+    """Description of the recalls."""
     return (
         "recall at 1, 5 and 10, median and mean rank over all images and captions of the split, five captions per "
         f"image; mean_recall averages the six recalls; 1K scores average folds of {FOLD:,} images (COCO)"
@@ -164,53 +181,52 @@ def _pair_scorer(args, run, net, data, precision):
     return PairScorer(net, data, run.device, precision, pairs=args.eval_pairs, hold=args.eval_captions)
 
 
-def build_scorer(args, run, data, precision, split):
-    """`Retrieval` of one split: function net -> scores."""
+def build_scorer(args: Namespace, run: Run, data: ITM, precision: Precision, split: str) -> Retrieval:
+    """`Retrieval` of one split, a function net -> scores."""
     fold = FOLD if data.dataset == "coco" and data.num_images > FOLD else None
     return Retrieval(lambda net: _pair_scorer(args, run, net, data, precision), split, fold)
 
 
-def estimate_passes(args, data, scored):
-    """Scoring of all pairs of the splits, and mining.
+def estimate_passes(args: Namespace, data: Mapping[str, ITM], scored: Sequence[str]) -> list[Pass]:
+    """Passes for scoring all pairs of the splits, and for mining.
 
-    As if every pair were a forward of its own: more than it is, as captions are encoded and images projected once.
+    This counts a full forward pass per pair, which is an upper bound: captions are encoded and images projected once.
     """
     size, train = args.eval_pairs, data["train"]
-    whole = train.read(range(min(size, len(train))))
-    like = {name: value if name in ("label", "index") else value[:, 0] for name, value in whole.items()}
+    sample = train.read(range(min(size, len(train))))
+    like = {name: value if name in ("label", "index") else value[:, 0] for name, value in sample.items()}
     pairs = {f"evaluation on {split}, at most": 5 * data[split].num_images ** 2 for split in scored}
     pairs["mining, at most"] = 6 * train.num_images * args.neg_rand
     return [Pass(title, like, size, count, 0.0) for title, count in pairs.items()]
 
 
-def before_epoch(args, run, net, data, precision):
-    """`Mining` of the training split's hard negatives."""
+def before_epoch(args: Namespace, run: Run, net: MatchingNet, data: Mapping[str, ITM], precision: Precision) -> Mining:
+    """`Mining` of hard negatives of the training split."""
     train = data["train"]
     if not train.has_boxes and net.encoder_decoder.can_use_relation:
         logger.warning(
-            "%s: operations on the relations of regions see the same of all; features with boxes give them something "
-            "to see",
+            "%s has no boxes, so operations on the relations of regions see equal relations; use features with boxes",
             train.description,
         )
     turns = {"start": args.neg_start_epoch, "every": args.neg_every, "period_from": args.neg_period_from}
     return Mining(_pair_scorer(args, run, net, train, precision), args.seed, candidates=args.neg_rand, **turns)
 
 
-def write_predictions(args, run, data, scorer):
+def write_predictions(args: Namespace, run: Run, data: ITM, scorer: Retrieval) -> list[str]:
     """Write the best captions of every image and the best images of every caption; returns the paths.
 
-    A caption is named by its image's id and its number, ``<id>#0`` to ``<id>#4``. ``retrieval.txt`` has the lines
-    in which the original reports.
+    Captions are named by the id of the image and a number, ``<id>#0`` to ``<id>#4``. ``retrieval.txt`` has the lines
+    that the original prints.
     """
     ids = data.image_ids.tolist()
     names = [f"{image}#{number}" for image in ids for number in range(5)]
     captions, images = (best_of_rows(matrix, BEST).tolist() for matrix in (scorer.matrix, scorer.matrix.T))
     lines = retrieval_table(scorer.scores)
-    found = {
+    predictions = {
         "i2t": {str(image): [names[row] for row in rows] for image, rows in zip(ids, captions, strict=True)},
         "t2i": {name: [ids[row] for row in rows] for name, rows in zip(names, images, strict=True)},
     }
-    run.write("predictions.json", json.dumps(found) + "\n")
+    run.write("predictions.json", json.dumps(predictions) + "\n")
     run.write("retrieval.txt", "".join(f"{line}\n" for line in lines))
     for line in lines:
         logger.info("%s", line)
@@ -226,7 +242,7 @@ TASK = AttentionTask(
     build_net=build_net,
     loss=lambda args: MatchingLoss(args.scores_loss),
     loss_reduction="sum",
-    # Share of the training samples whose own pair scores above both hard negatives.
+    # Share of the training samples whose own pair scores higher than both hard negatives.
     training_metric=lambda args, data: TripleAccuracy(),
     metric_text=metric_text,
     build_scorer=build_scorer,

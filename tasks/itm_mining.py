@@ -1,7 +1,10 @@
-"""Mining of hard negatives (specification section 8): the random candidates that the network scores highest."""
+"""Mining of hard negatives (specification section 8): the random candidates with the highest scores."""
+
+from __future__ import annotations
 
 import logging
 import time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,15 +14,18 @@ from search.gates import draw_path
 from tasks.itm_pairs import own_share
 from util.distributed import gather
 
+if TYPE_CHECKING:
+    from tasks.itm_pairs import PairScorer
+
 logger = logging.getLogger("mdarts")
 
 
-def mine(scorer, key, *, candidates):
-    """Tables of hard negatives of a whole split; every process finds a share, and all get everything.
+def mine(scorer: PairScorer, key: tuple[int, ...], *, candidates: int) -> tuple[tuple[np.ndarray, ...], int]:
+    """Tables of hard negatives of a full split; every process mines a share, and all get the complete tables.
 
     Args:
         scorer: `PairScorer`.
-        key: Tuple of ints, seed and epoch: what is drawn depends on it alone.
+        key: Seed and epoch, on which alone the draws depend.
         candidates: Random candidates of each image and of each caption.
 
     Returns:
@@ -52,28 +58,37 @@ def mine(scorer, key, *, candidates):
 
 
 class Mining:
-    """What matching does before every epoch: new tables of negatives.
+    """Renews the tables of negatives before an epoch.
 
-    Before epoch ``start`` they are drawn at random in every epoch; from then on they are mined in every so many
-    epochs (``every``), and else stay. A searched network is mined with one random path, drawn from seed and epoch
-    alone; afterwards its path is what it was.
+    Before epoch ``start`` they are drawn at random in every epoch. From then on they are mined every ``every`` epochs
+    and stay unchanged in between. A supernet is mined with one random path, which depends only on seed and epoch; its
+    own path is restored afterwards.
 
     Args:
         scorer: `PairScorer` of the training split.
         seed: Seed of all draws.
         candidates: See `mine`.
-        start, every: When to mine.
-        period_from: ``start``: epoch ``start`` is the first that is mined; ``zero``: of the epochs from ``start`` on
-            those that ``every`` divides, as in the original.
+        start, every: First epoch with mining, from 0, and epochs from one mining to the next.
+        period_from: ``start``: mine in epoch ``start`` and every ``every`` epochs after it; ``zero``: mine in the
+            epochs from ``start`` on that are multiples of ``every``, as in the original.
     """
 
-    def __init__(self, scorer, seed, *, candidates, start=0, every=1, period_from="start"):
+    def __init__(
+        self,
+        scorer: PairScorer,
+        seed: int,
+        *,
+        candidates: int,
+        start: int = 0,
+        every: int = 1,
+        period_from: str = "start",
+    ) -> None:
         self.scorer, self.seed = scorer, seed
         self.candidates, self.start, self.every = candidates, start, every
         self.offset = start if period_from == "start" else 0
 
-    def __call__(self, epoch):
-        """Renew the tables for an epoch; returns ``{"mining": {"seconds": s, "pairs": p}}`` where it mined."""
+    def __call__(self, epoch: int) -> dict[str, dict[str, float]]:
+        """Renew the tables for an epoch; returns ``{"mining": {"seconds": s, "pairs": p}}`` if it mined, else {}."""
         negatives = self.scorer.data.negatives
         if epoch < self.start:
             negatives.draw(self.seed, epoch)
@@ -91,10 +106,10 @@ class Mining:
         logger.info("epoch %d: hard negatives of %s pairs in %.1f s", epoch, f"{pairs:,}", seconds)
         return {"mining": {"seconds": seconds, "pairs": float(pairs)}}
 
-    def state_dict(self):
-        """The tables: not every epoch renews them."""
+    def state_dict(self) -> dict[str, Any]:
+        """The tables, since not every epoch renews them."""
         return self.scorer.data.negatives.state_dict()
 
-    def load_state_dict(self, state):
-        """Continue with the tables of `state_dict`."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the tables of `state_dict`."""
         self.scorer.data.negatives.load_state_dict(state)

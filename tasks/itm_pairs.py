@@ -1,6 +1,10 @@
-"""Scoring pairs of images and captions of a whole split: each caption encoded once, memory bounded by two numbers."""
+"""Scores pairs of images and captions of a full split: captions are encoded once, two settings limit the memory."""
+
+from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -9,41 +13,48 @@ from engine.loading import to_device
 from util.distributed import gather, rank, world_size
 from util.progress import progress
 
-# Images that are projected together; more where more pairs are scored at once.
+if TYPE_CHECKING:
+    from datasets.itm import ITM
+    from engine.updates import Precision
+    from models.mmnas.matching import Captions, MatchingNet
+
+# Images that are projected together; more if more pairs are scored at once.
 _IMAGES = 64
-# Images per caption of a block from which on captions are better taken one by one, each with all its images.
+# Minimum images per caption of a block for scoring caption by caption, each with all its images, to be faster.
 _TOGETHER = 4
-# Entries of the lists of pairs that are made at once.
+# Maximum entries of the list of pairs that is made at once.
 _LISTED = 2**21
 
 
-def own_share(count):
-    """Numbers of ``count`` items that this process works on: int64 (m,), in a row."""
+def own_share(count: int) -> np.ndarray:
+    """The items, out of ``count``, that this process works on: int64 (m,), consecutive."""
     return np.array_split(np.arange(count), world_size())[rank()]
 
 
 class PairScorer:
-    """Scores of pairs by a network as it stands, in evaluation mode; of a searched one its present path.
+    """Scores pairs with the current weights (and path) of a network, in evaluation mode.
 
-    Captions are encoded in blocks of ``hold``, sorted by length, and each is encoded once. Images pass by in order
-    for each block, so that none is held: with up to ``hold`` captions each is projected once as well.
+    Captions are encoded once, in blocks of ``hold``, sorted by length. For each block the images are projected in order
+    and not kept; with at most ``hold`` captions they are projected only once as well.
 
     Args:
         net: `MatchingNet`.
         data: `datasets.itm.ITM`.
-        device: Where the network is.
+        device: Device of the network.
         precision: `engine.updates.Precision`.
         pairs: Pairs that are scored at once. Memory: about 10 regions x 4 H numbers for each, 3 MB at H = 512.
         hold: Captions that are kept encoded. Memory: words x H numbers for each, 25 KB at H = 512.
     """
 
-    def __init__(self, net, data, device, precision, *, pairs, hold):
+    def __init__(
+        self, net: MatchingNet, data: ITM, device: torch.device, precision: Precision, *, pairs: int, hold: int
+    ) -> None:
         self.net, self.data, self.device, self.precision = net, data, device, precision
         self.pairs, self.hold = pairs, hold
 
     @contextlib.contextmanager
-    def scoring(self):
-        """Evaluation mode without gradients; afterwards the mode is what it was."""
+    def scoring(self) -> Iterator[PairScorer]:
+        """Context in evaluation mode without gradients; restores the previous mode afterwards."""
         training = self.net.training
         self.net.eval()
         try:
@@ -52,8 +63,8 @@ class PairScorer:
         finally:
             self.net.train(training)
 
-    def blocks(self, captions):
-        """Go through ``captions`` int64 (m,) in blocks; yields numbers of captions (sorted by length), `Captions`."""
+    def blocks(self, captions: np.ndarray) -> Iterator[tuple[np.ndarray, Captions]]:
+        """Encode ``captions`` int64 (m,) in blocks; yields their numbers, sorted by length, and their `Captions`."""
         from models.mmnas.matching import Captions
 
         ordered = captions[np.argsort(self.data.lengths()[captions], kind="stable")]
@@ -66,19 +77,19 @@ class PairScorer:
             )
             yield held, Captions.joined([self.net.encode(part.to(self.device)) for part in tokens])
 
-    def score(self, captions, image, place, title=None):
+    def score(self, captions: Captions, image: np.ndarray, place: np.ndarray, title: str | None = None) -> np.ndarray:
         """Scores of P pairs.
 
         Args:
             captions: `Captions` of `blocks`.
-            image: int64 (P,), number of the image in the data set.
-            place: int64 (P,), place of the caption in the block.
+            image: int64 (P,), numbers of the images in the data set.
+            place: int64 (P,), positions of the captions in the block.
             title: Text of a progress bar; None: no bar.
 
         Returns:
             float32 (P,).
         """
-        # By image, then by caption, that is by length: little padding, and what is shared is together.
+        # Sorted by image, then by caption and so by length: little padding, and pairs of an image are adjacent.
         width = len(captions.lengths)
         wanted, inverse = np.unique(image * width + place, return_inverse=True)
         image, place = np.divmod(wanted, width)
@@ -93,39 +104,39 @@ class PairScorer:
         return scores[inverse]
 
     def _block(self, captions, images, member, place):
-        """Scores of pairs of some images, ``member`` of which is meant, with captions."""
+        """Scores of pairs: ``images[member]`` with the captions at ``place``."""
         projected = self.net.project(to_device(self.data.images(images), self.device))
         order = np.lexsort((member, place))
         which, firsts, counts = np.unique(place[order], return_index=True, return_counts=True)
         scores = np.empty(len(order), dtype=np.float32)
         if len(order) < _TOGETHER * len(which):
             parts = torch.from_numpy(np.stack([member, place])[:, order]).to(self.device).split(self.pairs, dim=1)
-            found = [self.net.match(projected, captions, *part) for part in parts]
-            scores[order] = torch.cat(found).cpu().numpy()
+            outputs = [self.net.match(projected, captions, *part) for part in parts]
+            scores[order] = torch.cat(outputs).cpu().numpy()
             return scores
         longest = int(counts.max())
         step = max(1, self.pairs // longest)
-        # As many images for every caption of a batch; those that there are too few of are filled up.
+        # Every caption of a batch gets the same number of images; missing ones are filled with its last image.
         column = np.arange(longest)
         real = column < counts[:, None]
         slots = member[order][firsts[:, None] + np.minimum(column, counts[:, None] - 1)]
         batches = [torch.from_numpy(part).to(self.device).split(step) for part in (slots, which)]
-        found = [self.net.match(projected, captions, *batch) for batch in zip(*batches, strict=True)]
-        scores[order] = torch.cat(found).cpu().numpy()[real]
+        outputs = [self.net.match(projected, captions, *batch) for batch in zip(*batches, strict=True)]
+        scores[order] = torch.cat(outputs).cpu().numpy()[real]
         return scores
 
-    def matrix(self, images, title):
+    def matrix(self, images: np.ndarray, title: str) -> np.ndarray:
         """Scores of the images ``images`` int64 (m,) with every caption: float32 (m, 5 n)."""
-        found = np.empty((len(images), len(self.data.lengths())), dtype=np.float32)
+        scores = np.empty((len(images), len(self.data.lengths())), dtype=np.float32)
         with self.scoring():
-            for held, captions in self.blocks(np.arange(found.shape[1])):
+            for held, captions in self.blocks(np.arange(scores.shape[1])):
                 parts = range(0, len(images), max(1, _LISTED // len(held)))
                 for start in progress(parts, title, unit="part", disable=rank() > 0):
                     rows = images[start : start + parts.step]
                     image, place = (grid.ravel() for grid in np.meshgrid(rows, np.arange(len(held)), indexing="ij"))
                     part = self.score(captions, image, place).reshape(len(rows), len(held))
-                    found[start : start + len(rows), held] = part
-        return found
+                    scores[start : start + len(rows), held] = part
+        return scores
 
 
 class Retrieval:
@@ -134,18 +145,19 @@ class Retrieval:
     Args:
         build: Function net -> `PairScorer`.
         title: Name of the split in progress bars.
-        fold: Images of a fold, whose mean scores are added with ``1K`` in front (COCO); None: none.
+        fold: Images of a fold; the mean scores over folds are added with the prefix ``1K`` (COCO). None: no folds.
 
     Attributes:
-        matrix: float32 (n, 5 n), scores of all pairs at the last call.
-        scores: What the last call returned.
+        matrix: float32 (n, 5 n), scores of all pairs in the last call.
+        scores: The result of the last call.
     """
 
-    def __init__(self, build, title, fold=None):
+    def __init__(self, build: Callable[[MatchingNet], PairScorer], title: str, fold: int | None = None) -> None:
         self._build, self._title, self._fold = build, title, fold
-        self.matrix = self.scores = None
+        self.matrix: Any = None
+        self.scores: Any = None
 
-    def __call__(self, net):
+    def __call__(self, net: MatchingNet) -> dict[str, float]:
         """Scores of the network: dict of `metrics.retrieval.retrieval_scores`."""
         from metrics.retrieval import retrieval_scores
 

@@ -1,5 +1,11 @@
 """MM-IMDB (poster + plot -> genres): its `FusionTask`, its published values, and the flags of its scripts."""
 
+from __future__ import annotations
+
+import argparse
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
 from datasets.mmimdb import open_mmimdb
 from engine import arguments
 from metrics.classification import MultilabelF1
@@ -9,6 +15,11 @@ from models.losses import binary_cross_entropy
 from tasks.bmnas import flags
 from tasks.task import FusionTask, Modality
 from util.cli import UserError
+
+if TYPE_CHECKING:
+    from models.backbones.maxout_mlp import MaxOutMLP
+    from models.backbones.vgg import VGG19Taps
+    from tasks.task import LabelledData
 
 # Values of both released scripts. Those of the paper's Table 8 are in tasks/bmnas/paper_recipes.py.
 PUBLISHED = {
@@ -31,7 +42,7 @@ PUBLISHED = {
     "node_multiplier": 1,
     "num_outputs": 23,
 }
-# Small enough for two cores; the data are easy-VQA's pictures and questions.
+# Small enough for two cores; the data are the images and questions of easy-VQA.
 DEMO = {
     "datadir": "demo/mmimdb/dataset",
     "out_dir": "demo/runs",
@@ -44,8 +55,8 @@ DEMO = {
 }
 
 
-def recipe_parser(description):
-    """Parser with the flags that all three scripts have, and its group of backbone flags, to be extended."""
+def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._ArgumentGroup]:
+    """Parser with the flags of all three scripts, and its group of backbone flags, to be extended."""
     parser, backbones = flags.recipe_parser(description, {"image": "image", "text": "text"}, "--vgg_weights")
     task = parser.add_argument_group("task")
     task.add_argument("--num_outputs", type=arguments.positive_int, help="number of genres")
@@ -58,12 +69,12 @@ def recipe_parser(description):
     return parser, backbones
 
 
-def open_split(args, split):
+def open_split(args: Namespace, split: str) -> LabelledData:
     """One split, as `datasets.mmimdb.MMIMDB`."""
     return open_mmimdb(args.datadir, split, args.small_dataset)
 
 
-def pool(args):
+def pool(args: Namespace) -> tuple[int, int]:
     """The reshape layers' pool: a square of ``--L`` positions.
 
     Raises:
@@ -75,8 +86,8 @@ def pool(args):
         raise UserError(f"--L {args.L}: {error}") from None
 
 
-def build_backbones(args, weights=None):
-    """The image and the text network; ``weights="random"`` where a checkpoint of everything follows."""
+def build_backbones(args: Namespace, weights: str | None = None) -> dict[str, VGG19Taps | MaxOutMLP]:
+    """The image and the text network; ``weights="random"`` if a checkpoint of the complete network is loaded next."""
     if weights == "random":
         return build_mmimdb_backbones(args.num_outputs, weights="random")
     return build_mmimdb_backbones(
@@ -88,8 +99,8 @@ def build_backbones(args, weights=None):
     )
 
 
-def build_unimodal_backbone(args, weights=None):
-    """The network of ``--modality``: the image network from its usual weights, the text network from scratch."""
+def build_unimodal_backbone(args: Namespace, weights: str | None = None) -> VGG19Taps | MaxOutMLP:
+    """The network of ``--modality``: image from the weights of the flags, text from scratch or a checkpoint."""
     if args.modality == "image":
         return build_image_backbone(args.num_outputs, weights or args.backbone_weights, args.vgg_weights, args.image_cp)
     return build_text_backbone(args.num_outputs, args.text_cp)
@@ -112,6 +123,6 @@ TASK = FusionTask(
     later_wins_ties=False,
     inherited=frozenset({"f1_type", "drpt"}),
     demo=DEMO,
-    # Real pictures and questions in place of posters and plots.
+    # Real images and questions in place of posters and plots.
     demo_data=("mmimdb", "--source", "easy-vqa"),
 )

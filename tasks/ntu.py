@@ -1,5 +1,11 @@
 """NTU RGB+D 60 (video + skeleton -> action): its `FusionTask`, its published values, and the flags of its scripts."""
 
+from __future__ import annotations
+
+import argparse
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
 from datasets.ntu import open_ntu
 from engine import arguments
 from metrics.classification import Accuracy
@@ -8,7 +14,12 @@ from models.losses import cross_entropy
 from tasks.bmnas import flags
 from tasks.task import FusionTask, Modality
 
-# Values of the released scripts: of all, then of search and of found. Those of the paper's Table 8 are in
+if TYPE_CHECKING:
+    from models.backbones.hcn import SkeletonHCN
+    from models.backbones.inflated_resnet import InflatedResNet50
+    from tasks.task import LabelledData
+
+# Values of the released scripts: of all, of search, and of found. Those of the paper's Table 8 are in
 # tasks/bmnas/paper_recipes.py.
 PUBLISHED = {
     "datadir": "BM-NAS_dataset/NTU",
@@ -36,7 +47,7 @@ PUBLISHED_SEARCH = {
     "Ti": 1,
     "reshape_layers": "untrained",
 }
-# The original's found script accepts --weight_decay 3e-4 and uses 1e-4 whatever it is given.
+# The original's found script accepts --weight_decay, with default 3e-4, but always uses 1e-4.
 PUBLISHED_FOUND = {**PUBLISHED, "epochs": 50, "weight_decay": 1e-4, "eta_max": 3e-4, "Ti": 5}
 # Small enough for two cores; the data are synthetic.
 DEMO = {
@@ -52,15 +63,15 @@ DEMO = {
 }
 
 
-def recipe_parser(description):
-    """Parser with the flags that all three scripts have, and its group of backbone flags, to be extended."""
+def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._ArgumentGroup]:
+    """Parser with the flags of all three scripts, and its group of backbone flags, to be extended."""
     parser, backbones = flags.recipe_parser(description, {"rgb": "video", "ske": "skeleton"}, "--resnet_weights")
     flags.add_checkpointdir_flag(backbones)
     backbones.add_argument(
         "--visual_pool",
         choices=("7x7", "full"),
         default="7x7",
-        help="last pool of the video network: 7x7 of an 8x8 map, as the released checkpoint was trained, or all of it",
+        help="last pool of the video network: 7x7 of an 8x8 map, as for the released checkpoint, or the full map",
     )
     task = parser.add_argument_group("task")
     task.add_argument("--num_outputs", type=arguments.positive_int, help="number of actions")
@@ -74,25 +85,25 @@ def recipe_parser(description):
         "--channel_order",
         choices=("bgr", "rgb"),
         default="bgr",
-        help="bgr: colour statistics of RGB are applied to BGR frames, as the released checkpoint was trained",
+        help="bgr: apply the colour statistics of RGB to BGR frames, as the released checkpoint was trained",
     )
     task.add_argument(
         "--absent_person",
         choices=("minus_origin", "zero"),
         default="minus_origin",
-        help="joints of a person who is not there: minus the origin, as the released checkpoint was trained, or zero",
+        help="joints of an absent person: minus the origin, as the released checkpoint was trained, or zero",
     )
     task.add_argument(
         "--keep_missing",
         action="store_true",
-        help="keep those of the 302 samples with missing skeletons that can be read",
+        help="keep the samples that can be read among the 302 with missing skeletons",
     )
     flags.add_view_flag(task)
     return parser, backbones
 
 
-def add_search_split_flag(parser):
-    """Which subjects weight steps see in the search."""
+def add_search_split_flag(parser: arguments.RecipeParser) -> None:
+    """Add ``--train_split``: the subjects of the weight steps of a search."""
     parser.add_argument(
         "--train_split",
         choices=("train_exp", "train"),
@@ -101,8 +112,8 @@ def add_search_split_flag(parser):
     )
 
 
-def open_split(args, split):
-    """One split, as `datasets.ntu.NTU`; what weights are trained on is cropped at random."""
+def open_split(args: Namespace, split: str) -> LabelledData:
+    """One split, as `datasets.ntu.NTU`; training splits are cropped at random."""
     return open_ntu(
         args.datadir,
         split,
@@ -117,8 +128,8 @@ def open_split(args, split):
     )
 
 
-def build_backbones(args, weights=None):
-    """The video and the skeleton network; ``weights="random"`` where a checkpoint of everything follows."""
+def build_backbones(args: Namespace, weights: str | None = None) -> dict[str, InflatedResNet50 | SkeletonHCN]:
+    """The video and the skeleton network; ``weights="random"`` if a complete checkpoint is loaded next."""
     options = {"checkpointdir": args.checkpointdir, "dropout": args.drpt, "pool": args.visual_pool}
     if weights == "random":
         return build_ntu_backbones(args.num_outputs, weights="random", **options)
@@ -132,8 +143,8 @@ def build_backbones(args, weights=None):
     )
 
 
-def build_unimodal_backbone(args, weights=None):
-    """The network of ``--modality``: the video network from its usual weights, the skeleton network from scratch."""
+def build_unimodal_backbone(args: Namespace, weights: str | None = None) -> InflatedResNet50 | SkeletonHCN:
+    """The network of ``--modality``: video from the weights of the flags, skeleton from scratch or a checkpoint."""
     if args.modality == "skeleton":
         return build_skeleton_backbone(args.num_outputs, args.ske_cp, args.checkpointdir, dropout=args.drpt)
     return build_rgb_backbone(
@@ -159,7 +170,7 @@ TASK = FusionTask(
     build_unimodal_backbone=build_unimodal_backbone,
     loss=cross_entropy,
     metric=lambda args: Accuracy(),
-    # Over time alone, to L steps.
+    # Pool over time only, to L steps.
     pool=lambda args: (args.L, 1),
     train_splits={"train": ("train",), "train+dev": ("train+dev",)},
     multilabel=False,

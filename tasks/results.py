@@ -1,7 +1,10 @@
-"""The result of a run, for notebooks and prompts: it shows itself as a table."""
+"""The result of a run, shown as a table in notebooks and at prompts."""
+
+from __future__ import annotations
 
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from engine.report import with_present_names
 from models.genotypes import FusionGenotype
@@ -12,11 +15,11 @@ from util.files import read_json
 FILE_NAME = "result.json"
 
 
-def load_result(run):
-    """Read what a run has reported.
+def load_result(run: Path | str) -> Result:
+    """Read the result of a run.
 
     Args:
-        run: Its folder, or the ``result.json`` in it.
+        run: The run folder, or its ``result.json``.
 
     Raises:
         UserError: there is no result, or the file is damaged.
@@ -24,7 +27,9 @@ def load_result(run):
     path = Path(run)
     path = path / FILE_NAME if path.is_dir() else path
     if not path.exists():
-        raise UserError(f"{path} does not exist: name the folder of a finished run, or finish it with --resume {run}")
+        raise UserError(
+            f"{path} does not exist: name the folder of a finished run, or finish this one with --resume {run}"
+        )
     values = read_json(path)
     if not isinstance(values, dict) or not isinstance(values.get("metrics"), dict):
         raise UserError(f"{path} is not the result of a run: it has no scores (metrics)")
@@ -43,24 +48,26 @@ def _architecture(value):
 
 
 class Result:
-    """A run's result; IPython and Jupyter show its scores, what they rest on, and the architecture.
+    """A run's result; IPython and Jupyter show its scores, their provenance, and the architecture.
 
     Attributes:
         folder: `Path` of the run folder.
         values: dict, as ``result.json`` holds it.
-        architecture: The `FusionGenotype` or `Architecture`, which draws itself; None where there is none.
+        architecture: The `FusionGenotype` or `Architecture`, which draws itself; None if there is none.
     """
 
-    def __init__(self, folder, values, architecture):
+    def __init__(
+        self, folder: Path, values: dict[str, Any], architecture: Architecture | FusionGenotype | None
+    ) -> None:
         self.folder, self.values, self.architecture = folder, values, architecture
 
     @property
-    def scores(self):
+    def scores(self) -> dict[str, dict[str, float]]:
         """Split -> {score: float}."""
         return self.values["metrics"]
 
-    def table(self):
-        """Rows of str: a head, then one row per split with its number of samples and its scores."""
+    def table(self) -> list[list[str]]:
+        """Rows of str: a header, then one row per split with its number of samples and its scores."""
         names = list(dict.fromkeys(name for scores in self.scores.values() for name in scores))
         samples = self.values.get("data", {}).get("samples", {})
         rows = [["split", "samples", *names]]
@@ -69,8 +76,8 @@ class Result:
             rows.append([split, size, *(_shown(scores[name]) if name in scores else "" for name in names)])
         return rows
 
-    def facts(self):
-        """What the scores rest on: name -> str."""
+    def facts(self) -> dict[str, str]:
+        """The provenance of the scores: name -> text."""
         values, data = self.values, self.values.get("data", {})
         synthetic = " (synthetic)" if data.get("synthetic") else ""
         shown = {
@@ -84,7 +91,7 @@ class Result:
         }
         return {name: text for name, text in shown.items() if text}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         rows = self.table()
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -100,6 +107,6 @@ class Result:
 
 
 def _shown(score):
-    if score is None:  # how JSON files have it
+    if score is None:  # NaN in JSON files
         return "nan"
     return f"{score:.4f}" if isinstance(score, int | float) else str(score)

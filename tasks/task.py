@@ -1,7 +1,7 @@
-"""What a task is: its data, networks, loss and metric in one checked object. The recipes (the scripts) do the rest.
+"""What a task is: its data, networks, loss and metric in one checked object. The recipes (scripts) do the rest.
 
-A task of one's own is one module that builds a `FusionTask` (BM-NAS) or an `AttentionTask` (MMNas), and the scripts;
-see ``docs/extend.md``. Nothing here imports torch when it runs: a script answers ``--help`` without a network.
+To add a task, write one module that builds a `FusionTask` (BM-NAS) or an `AttentionTask` (MMNas), and the scripts; see
+``docs/extend.md``. Nothing here imports torch at run time, so that ``--help`` responds at once.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Batch = dict[str, Any]
 
 
 class SplitData(Protocol):
-    """One split of a data set, as the engine reads it.
+    """One split of a data set.
 
     Attributes:
         split: Its name.
-        description: What the data are, in words, for results.
-        synthetic: Whether somebody made them up.
-        identity: A string that changes with the content and with nothing else, for ``--resume``.
+        description: Describes the data in results.
+        synthetic: Whether the data are synthetic.
+        identity: A string that changes only with the content, for ``--resume``.
     """
 
     split: str
@@ -42,7 +42,7 @@ class SplitData(Protocol):
         """A batch of samples: tensors with a batch axis by name, ``label`` among them."""
 
     def read(self, indices: Sequence[int], **which: Any) -> Batch:
-        """As `__getitems__`; ``only=names`` and ``without=names`` limit the inputs, ``epoch`` chooses a view."""
+        """As `__getitems__`; ``only=names`` and ``without=names`` select the inputs, ``epoch`` the view."""
 
 
 class LabelledData(SplitData, Protocol):
@@ -50,14 +50,15 @@ class LabelledData(SplitData, Protocol):
 
     Attributes:
         num_labels: Number of classes.
-        fingerprint: As ``identity``, with all that decoded inputs depend on: the key of kept features.
+        fingerprint: As ``identity``, but changes with everything that decoded inputs depend on; part of the key of
+            stored features.
     """
 
     num_labels: int
     fingerprint: str
 
     def distinct(self, name: str) -> Any:
-        """int64 (samples, views): number of the distinct input of each sample; None if drawn anew in each epoch."""
+        """int64 (samples, views): number of the distinct input of each sample; None if drawn again in each epoch."""
 
 
 class QuestionData(SplitData, Protocol):
@@ -66,8 +67,8 @@ class QuestionData(SplitData, Protocol):
     Attributes:
         vocabulary: `datasets.text.Vocabulary` of the words.
         feature_size: Width of a region's feature vector.
-        extraction: How features are made of an image (dict), or None if unknown.
-        has_answers: Whether it can be scored.
+        extraction: How features are extracted from an image (dict), or None if unknown.
+        has_answers: Whether the split can be scored.
     """
 
     vocabulary: Any
@@ -80,29 +81,39 @@ class Metric(Protocol):
     """A score of a pass over data.
 
     Attributes:
-        name: The score that chooses an epoch, larger is better; a key of what `compute` returns.
+        name: The score that selects an epoch (larger is better), a key of the dict of `compute`.
     """
 
     name: str
 
     def reset(self) -> None:
-        """Begin a pass."""
+        """Start a pass."""
 
     def update(self, outputs: Any, batch: Batch) -> None:
         """Add the network's outputs for a batch."""
 
     def compute(self) -> dict[str, float]:
-        """Scores of the pass over all processes."""
+        """Scores of the pass, over all processes."""
+
+
+class DescribedMetric(Metric, Protocol):
+    """A score for BM-NAS.
+
+    Attributes:
+        description: What the score means, in words, for logs and results.
+    """
+
+    description: str
 
 
 class Backbone(Protocol):
     """A unimodal network whose inner features a fusion reads.
 
     Attributes:
-        channels: Channels of each feature that it offers, from the input to the output.
-        cacheable: Whether reading kept features is faster than computing them.
+        channels: Channels of each of its features, from the input to the output.
+        cacheable: Whether reading stored features is faster than computing them.
         deterministic_features: Whether its features are the same in training mode: no dropout, no batch norm.
-        source: Where its weights come from, in words, for results.
+        source: Describes in results where its weights come from.
     """
 
     channels: Sequence[int]
@@ -114,7 +125,11 @@ class Backbone(Protocol):
         """The first ``count`` (None: all) features (N, C, ...) of inputs (N, ...)."""
 
     def head(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Class logits (N, K) of all features."""
+        """Class logits (N, K) from all features.
+
+        A feature of three or more axes may come max-pooled, as `models.backbone_net.pool_feature` does it; the logits
+        must not depend on that. A maximum over positions does not, and neither does a last feature (N, C).
+        """
 
     def modules_of(self, count: int) -> list[torch.nn.Module]:
         """The modules that the first ``count`` features depend on."""
@@ -126,7 +141,7 @@ class Modality:
 
     Attributes:
         features: Names of the backbone's features, in order.
-        head_only: Whether training its head alone makes sense: the backbone has pretrained weights.
+        head_only: Whether training only its head makes sense, since the backbone has pretrained weights.
         published: Prefix of the backbone in the original's state dicts; None if there is no original.
     """
 
@@ -143,18 +158,18 @@ class FusionTask:
         name: Short name, as in the scripts' names.
         modalities: Name of an input in a batch -> `Modality`, in the order of the features.
         open_split: (args, split) -> `LabelledData`.
-        build_backbones: (args, weights=None) -> name of a modality -> `Backbone`. ``weights="random"`` where a
-            checkpoint of everything follows.
-        build_unimodal_backbone: (args, weights=None) -> the `Backbone` of ``args.modality``, to be trained.
+        build_backbones: (args, weights=None) -> name of a modality -> `Backbone`. ``weights="random"`` if a checkpoint
+            of the complete network is loaded next.
+        build_unimodal_backbone: (args, weights=None) -> the `Backbone` of ``args.modality``, for training.
         loss: (outputs, batch) -> scalar, the mean over the samples.
-        metric: args -> `Metric`.
-        pool: args -> (rows, columns) that the reshape layers pool features to.
-        train_splits: Value of ``--train_on`` -> splits that an epoch trains on, in order.
+        metric: args -> `DescribedMetric`.
+        pool: args -> (rows, columns) to which the reshape layers pool features.
+        train_splits: Value of ``--train_on`` -> splits that an epoch trains on, in this order.
         multilabel: Whether a label is a row of zeros and ones (N, K) instead of a class number (N,).
-        later_wins_ties: Which of two epochs with equal scores is selected.
-        inherited: Flags of its own that a found script takes over from the search.
-        demo: Values that ``--demo`` changes in all scripts.
-        demo_data: Arguments of ``datasets/make_demo.py`` that make the demo's data.
+        later_wins_ties: Select the later of two epochs with equal scores.
+        inherited: The task's own flags that a found script inherits from the search.
+        demo: Defaults of all scripts under ``--demo``.
+        demo_data: Arguments of ``datasets/make_demo.py`` that make the demo's data; (): there is none.
     """
 
     name: str
@@ -163,14 +178,14 @@ class FusionTask:
     build_backbones: Callable[..., dict[str, Any]]
     build_unimodal_backbone: Callable[..., Any]
     loss: Callable[[Any, Batch], Any]
-    metric: Callable[[Namespace], Metric]
+    metric: Callable[[Namespace], DescribedMetric]
     pool: Callable[[Namespace], tuple[int, int]]
     train_splits: Mapping[str, tuple[str, ...]]
     multilabel: bool
-    later_wins_ties: bool
-    inherited: frozenset[str]
-    demo: Mapping[str, Any]
-    demo_data: tuple[str, ...]
+    later_wins_ties: bool = False
+    inherited: frozenset[str] = frozenset()
+    demo: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    demo_data: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         faults = _faults(self)
@@ -207,31 +222,31 @@ class FusionTask:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttentionTask:
-    """A task of MMNas: answer a text about an image by an encoder (words) and a decoder (regions).
+    """A task of MMNas: answer a text about an image with an encoder (words) and a decoder (regions).
 
     Attributes:
         name: Short name, as in the scripts' names.
         open_search: args -> {"train": data of the weight steps, "held_out": data of the architecture steps}, and the
-            split that the derived architecture is scored on, if it is another one.
+            split that scores the derived architecture, if it is another one.
         open_training: args -> {"train": ...} and every split that can be scored.
         open_eval_split: (args, metadata) -> (name, `QuestionData`) of the split of ``--RUN val`` or ``test``.
-        metadata: data -> plain dict of what a network is built for and a checkpoint must carry: words, answers, ...
+        metadata: data -> plain dict of what a network needs and a checkpoint must contain: words, answers, ...
         build_net: (args, metadata, architecture, trained=False) -> network. ``architecture=None``: the supernet;
-            ``trained``: a checkpoint follows, so that no word vectors are looked up.
+            ``trained``: a checkpoint is loaded next, so no word vectors are needed.
         loss: args -> loss, see `engine.updates.OptimizerStep`.
-        loss_reduction: ``sum`` where the gradient is that of the sum over the samples, else ``mean``.
+        loss_reduction: ``sum`` for the gradient of the sum over the samples, else ``mean``.
         training_metric: (args, data) -> `Metric` of the outputs of training steps.
-        metric_text: args -> what the scores mean, in words.
+        metric_text: args -> description of the scores.
         build_scorer: (args, run, data, precision, split) -> function net -> scores.
-        validation: The split that is scored in every epoch, and the score that ``--select_on val`` goes by.
-        write_predictions: (args, run, data, scorer) -> paths of the files, after ``scorer`` has been called.
-        checkpoint_args: Arguments beside the network's sizes that a checkpoint brings along: all that scores depend on.
-        demo: Values that ``--demo`` changes in all scripts.
-        before_epoch: (args, run, net, data, precision) -> None, or what is done before the updates of each epoch, see
-            `engine.training.train_network`.
-        estimate_passes: (args, data, splits) -> the forwards of an epoch, for ``--estimate``; None where scoring the
-            splits sample by sample is all.
-        validate_args: args -> None; raises `UserError` where flags of the task contradict each other.
+        validation: The split that is scored in every epoch, and the score that ``--select_on val`` uses.
+        write_predictions: (args, run, data, scorer) -> paths of the files; called after ``scorer``.
+        checkpoint_args: Arguments that a checkpoint stores besides the network's sizes: all that scores depend on.
+        demo: Defaults of all scripts under ``--demo``.
+        before_epoch: (args, run, net, data, precision) -> None, or a function to call before the updates of each
+            epoch, see `engine.training.train_network`.
+        estimate_passes: (args, data, splits) -> the forward passes of an epoch, for ``--estimate``; None if the splits
+            are scored sample by sample.
+        validate_args: args -> None; raises `UserError` if flags of the task contradict each other.
     """
 
     name: str
@@ -246,7 +261,7 @@ class AttentionTask:
     metric_text: Callable[[Namespace], str]
     build_scorer: Callable[..., Callable[[Any], dict[str, float]]]
     validation: tuple[str, str]
-    write_predictions: Callable[..., list[Path | str]]
+    write_predictions: Callable[..., Sequence[Path | str]]
     checkpoint_args: tuple[str, ...]
     demo: Mapping[str, Any]
     before_epoch: Callable[..., Any] = lambda *unused: None
@@ -261,7 +276,7 @@ class AttentionTask:
 
 
 def _faults(task: FusionTask | AttentionTask) -> list[str]:
-    """What must be true of the parts of a task, of those where it is not."""
+    """Descriptions of the fields of a task that have the wrong type."""
     faults = []
     for field in dataclasses.fields(task):
         value, kind = getattr(task, field.name), str(field.type)
@@ -280,15 +295,15 @@ def _refuse(subject: str, faults: list[str]) -> None:
 
 
 def check_parts(value: Any, protocol: type, what: str) -> None:
-    """Check that an object has every part of a protocol, before anything long begins.
+    """Check that an object has all attributes and methods of a protocol, before a long run starts.
 
     Args:
         value: The object.
         protocol: One of the protocols above.
-        what: What the object is, in words.
+        what: Describes the object in the error.
 
     Raises:
-        UserError: naming every part that is missing.
+        UserError: attributes or methods are missing; the message names them.
     """
     names = {name for kind in protocol.__mro__ if kind is not object for name in vars(kind).get("__annotations__", {})}
     names |= {
@@ -300,6 +315,5 @@ def check_parts(value: Any, protocol: type, what: str) -> None:
     }
     if missing := sorted(name for name in names if not hasattr(value, name)):
         raise UserError(
-            f"{what} ({type(value).__name__}) lacks {', '.join(missing)}; tasks/task.py: {protocol.__name__} says "
-            "what each of them is"
+            f"{what} ({type(value).__name__}) lacks {', '.join(missing)}; see {protocol.__name__} in tasks/task.py"
         )

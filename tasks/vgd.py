@@ -1,12 +1,16 @@
 """Visual grounding (RefCOCO, RefCOCO+, RefCOCOg): its `AttentionTask`, published values, and flags of its scripts."""
 
+from __future__ import annotations
+
+from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from datasets.demo.scenes import make
 from datasets.vgd import open_vgd
 from datasets.vgd.files import splits_of
 from engine import arguments
-from metrics.grounding import LEAST_OVERLAP, GroundingAccuracy, write_boxes
+from metrics.grounding import MIN_OVERLAP, GroundingAccuracy, write_boxes
 from models.mmnas.heads import GroundingHead
 from models.mmnas.losses import GroundingLoss
 from tasks.mmnas import flags, networks
@@ -15,7 +19,16 @@ from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by, make_once
 from tasks.task import AttentionTask
 from util.cli import UserError
 
-# Published values (specification section 9): of both scripts, then of search and of training.
+if TYPE_CHECKING:
+    from datasets.vgd import VGD
+    from engine.run import Run
+    from engine.training import Evaluation
+    from engine.updates import Precision
+    from models.mmnas.architecture import Architecture
+    from models.mmnas.net import MultimodalNet
+    from tasks.task import QuestionData
+
+# Published values (specification section 9): of both scripts, of search, and of training.
 PUBLISHED = {**flags.CONSTANTS, "data": "data/vgd", "out_dir": "final_exp/vgd", "batchsize_per_process": 64}
 PUBLISHED_SEARCH = {**PUBLISHED, "save": "vgd", "seed": 888, "hsize": 256, "lr": 4e-4, "epochs": 100}
 PUBLISHED_TRAIN = {
@@ -28,7 +41,7 @@ PUBLISHED_TRAIN = {
 }
 DATASETS = ("refcoco", "refcoco+", "refcocog")
 TEST_SPLITS = ("testA", "testB", "test")
-# Small enough for a CPU. The scenes are without noise, so that dropout only delays.
+# Small enough for a CPU. The scenes have no noise, so dropout would only slow training down.
 DEMO = {
     "data": "demo/scenes/vgd",
     "out_dir": "demo/scenes/runs",
@@ -40,8 +53,8 @@ DEMO = {
 }
 
 
-def recipe_parser(description):
-    """Parser with the flags that both scripts have."""
+def recipe_parser(description: str) -> arguments.RecipeParser:
+    """Parser with the flags of both scripts."""
     parser, data = flags.recipe_parser(description)
     data.add_argument("--data", metavar="DIR", help="folder of <dataset>/*.json, and store/ or .npz features")
     data.add_argument(
@@ -51,45 +64,45 @@ def recipe_parser(description):
         "--FEAT",
         choices=("vg_woref", "coco_mrcn"),
         default="vg_woref",
-        help="which published features to look for in --data; of coco_mrcn the original names no files",
+        help="which published features to look for in --data; the original does not name the files of coco_mrcn",
     )
     loss = parser.add_argument_group("loss")
     loss.add_argument(
         "--scores_loss",
         choices=("kld", "bce"),
         default="kld",
-        help="of the regions' scores: divergence from the overlaps, or cross entropy of every region",
+        help="loss of the region scores: divergence from the overlaps, or cross entropy of every region",
     )
     loss.add_argument(
-        "--loss_lambda", type=arguments.number(float, 0.0), default=0.5, help="weight of the boxes' loss beside it"
+        "--loss_lambda", type=arguments.number(float, 0.0), default=0.5, help="weight of the box loss beside it"
     )
     loss.add_argument(
         "--overlap_threshold",
         type=arguments.number(float, 0.0, 1.0),
         default=0.5,
-        help="overlap with the true box from which a region is right",
+        help="minimum overlap of a correct region with the true box",
     )
     loss.add_argument(
         "--iou",
         choices=("pixels", "continuous"),
         default="pixels",
-        help="overlaps of boxes of whole pixels (+ 1), as published, or of edges, as in torchvision",
+        help="compute overlaps from pixels (+ 1), as published, or from edges, as in torchvision",
     )
     loss.add_argument(
         "--padded_regions",
         choices=("ignore", "score"),
         default="ignore",
-        help="score: padding to 100 regions is scored as well, as in the original; the same where there are 100",
+        help="score: padding up to 100 regions is scored as well, as in the original; no difference with 100 regions",
     )
     return parser
 
 
-def open_search(args):
-    """Data of the weight steps and of the architecture steps: the first 80 % and the rest of train."""
+def open_search(args: Namespace) -> dict[str, QuestionData]:
+    """Data of the weight steps and of the architecture steps: the first 80 % of train and the rest."""
     return {name: _open(args, "train", part=part) for name, part in SEARCH_PARTS.items()}
 
 
-def open_training(args):
+def open_training(args: Namespace) -> dict[str, QuestionData]:
     """``train`` (the splits of --SPLIT), ``val`` unless trained on, and the test splits of the data set."""
     data = {"train": _open(args, args.SPLIT)}
     fixed = metadata(data["train"])
@@ -97,8 +110,8 @@ def open_training(args):
     return data | {split: _open(args, split, fixed) for split in scored if split not in args.SPLIT.split("+")}
 
 
-def open_eval_split(args, known):
-    """Name and data of the split of ``--RUN`` and ``--TEST_SPLIT``, in the words of a checkpoint's metadata."""
+def open_eval_split(args: Namespace, known: dict[str, Any] | None) -> tuple[str, QuestionData]:
+    """Name and data of the split of ``--RUN`` and ``--TEST_SPLIT``, with the vocabulary of a checkpoint."""
     if args.RUN == "val":
         return "val", _open(args, "val", known)
     dataset = args.DATASET or (known or {}).get("dataset", DATASETS[0])
@@ -118,49 +131,53 @@ def _open(args, split, known=None, part=None):
     return open_vgd(args.data, dataset, split, part=part, **options, **fixed_by(known))
 
 
-def make_demo_data(folder):
+def make_demo_data(folder: Path) -> None:
     """Make the demo's data: synthetic scenes of coloured shapes."""
     make(folder.parent, tasks=("vgd",))
 
 
-def metadata(data):
-    """What a checkpoint carries: `common_metadata`, and of which data they are."""
+def metadata(data: VGD) -> dict[str, Any]:
+    """Metadata of a checkpoint: `common_metadata` and the name of the data set."""
     return common_metadata(data) | {"dataset": data.options["dataset"]}
 
 
-def build_net(args, metadata, architecture, trained=False):
-    """The network; ``trained``: a checkpoint follows, so that no word vectors are looked up."""
+def build_net(
+    args: Namespace, metadata: dict[str, Any], architecture: Architecture | None, trained: bool = False
+) -> MultimodalNet:
+    """The network; ``trained``: a checkpoint is loaded next, so no word vectors are needed."""
     choices = {"scores_loss": args.scores_loss, "padded_regions": args.padded_regions}
     head = GroundingHead(args.hsize, args.drpt, **choices)
     return networks.build_net(args, architecture, head, metadata, trained)
 
 
-def loss(args):
+def loss(args: Namespace) -> GroundingLoss:
     """The `GroundingLoss` of the flags."""
     return GroundingLoss(args.scores_loss, args.loss_lambda, args.overlap_threshold, args.iou)
 
 
-def metric_text(args):
-    """What the accuracy means, in words."""
+def metric_text(args: Namespace) -> str:
+    """Description of the accuracy."""
     boxes = {"pixels": "boxes count whole pixels", "continuous": "boxes are their edges"}
     padding = {"ignore": "are never chosen", "score": "are scored and chosen like any other"}
     return (
-        f"share of boxes with IoU >= {LEAST_OVERLAP}; {boxes[args.iou]} (--iou {args.iou}); padded regions "
+        f"share of boxes with IoU >= {MIN_OVERLAP}; {boxes[args.iou]} (--iou {args.iou}); padded regions "
         f"{padding[args.padded_regions]} (--padded_regions {args.padded_regions})"
     )
 
 
-def build_scorer(args, run, data, precision, split):
-    """Accuracy of a network on one split: function net -> scores."""
+def build_scorer(args: Namespace, run: Run, data: VGD, precision: Precision, split: str) -> Evaluation:
+    """`Evaluation` of the accuracy on one split, a function net -> scores."""
     return networks.scorer(args, run, data, precision, split, loss(args), GroundingAccuracy(args.iou))
 
 
-def write_predictions(args, run, data, scorer):
-    """Write the box of every expression beside the expression and the overlap with the true box; returns the paths."""
-    found = scorer.metric.results()
-    # Several data sets and splits are tested: none may take another's place.
+def write_predictions(args: Namespace, run: Run, data: VGD, scorer: Evaluation) -> list[str]:
+    """Write every expression with its box and the overlap with the true box; returns the paths."""
+    results = scorer.metric.results()
+    # Several data sets and splits are tested; their files must not overwrite each other.
     part = f"_{data.options['dataset']}_{data.split}"
-    return write_predicted(args, run, lambda place: write_boxes(place, found, data.image_ids, data.expressions()), part)
+    return write_predicted(
+        args, run, lambda place: write_boxes(place, results, data.image_ids, data.expressions()), part
+    )
 
 
 TASK = AttentionTask(
@@ -171,7 +188,7 @@ TASK = AttentionTask(
     metadata=metadata,
     build_net=build_net,
     loss=loss,
-    # The original's loss is an average already.
+    # The original's loss is already a mean.
     loss_reduction="mean",
     training_metric=lambda args, data: GroundingAccuracy(args.iou),
     metric_text=metric_text,

@@ -1,7 +1,11 @@
 """Visual question answering (VQA v2): its `AttentionTask`, its published values, and the flags of its scripts."""
 
+from __future__ import annotations
+
 import logging
+from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from datasets.prepare_easy_vqa import main as prepare_easy_vqa
 from datasets.prepare_vqa import main as prepare_vqa
@@ -18,7 +22,16 @@ from tasks.mmnas.checkpoints import write_predicted
 from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by, make_once
 from tasks.task import AttentionTask
 
-# Published values (specification section 9): of both scripts, then of search and of training.
+if TYPE_CHECKING:
+    from datasets.vqa import VQA
+    from engine.run import Run
+    from engine.training import Evaluation
+    from engine.updates import Precision
+    from models.mmnas.architecture import Architecture
+    from models.mmnas.net import MultimodalNet
+    from tasks.task import QuestionData
+
+# Published values (specification section 9): of both scripts, of search, and of training.
 PUBLISHED = {**flags.CONSTANTS, "data": "data/vqa", "out_dir": "final_exp/vqa", "batchsize_per_process": 64}
 PUBLISHED_SEARCH = {**PUBLISHED, "save": "vqa", "seed": 888, "hsize": 256, "lr": 4e-4, "epochs": 100}
 PUBLISHED_TRAIN = {
@@ -29,7 +42,7 @@ PUBLISHED_TRAIN = {
     "lr_decay_epochs": (10, 12),
     "epochs": 13,
 }
-# Small enough for a CPU. The pictures and questions are without noise, so that dropout only delays.
+# Small enough for a CPU. The images and questions have no noise, so dropout would only slow training down.
 DEMO = {
     "data": "demo/vqa",
     "out_dir": "demo/vqa/runs",
@@ -44,32 +57,32 @@ DEMO = {
 logger = logging.getLogger("mdarts")
 
 
-def recipe_parser(description):
-    """Parser with the flags that both scripts have."""
+def recipe_parser(description: str) -> arguments.RecipeParser:
+    """Parser with the flags of both scripts."""
     parser, data = flags.recipe_parser(description)
     data.add_argument("--data", metavar="DIR", help="folder with annotations/ and store/ or .npz features")
     data.add_argument(
         "--min_answer_count",
         type=arguments.positive_int,
-        help="least occurrences of an answer that can be given (default: that of the store, or 9)",
+        help="minimum occurrences of an answer class (default: that of the store, or 9)",
     )
     data.add_argument(
         "--metric",
         choices=("original", "official"),
         default="original",
-        help="original: the evaluator that the published numbers come from; official: the present one, which also "
-        "normalises the annotators' answers; a checkpoint is scored with that of its training",
+        help="original: the evaluator behind the published numbers; official: the current one, which also normalises "
+        "the annotators' answers unless all agree; a checkpoint uses the metric of its training",
     )
     return parser
 
 
-def open_search(args):
-    """Data of the weight steps and of the architecture steps: the first 80 % and the rest of train."""
+def open_search(args: Namespace) -> dict[str, QuestionData]:
+    """Data of the weight steps and of the architecture steps: the first 80 % of train and the rest."""
     return {name: _open(args, "train", part=part) for name, part in SEARCH_PARTS.items()}
 
 
-def open_training(args):
-    """``train`` (the splits of --SPLIT), and what can be scored: ``val`` unless trained on, ``test`` if annotated."""
+def open_training(args: Namespace) -> dict[str, QuestionData]:
+    """``train`` (the splits of --SPLIT), ``val`` unless it is trained on, and ``test`` if it is annotated."""
     data = {"train": _open(args, args.SPLIT)}
     fixed = metadata(data["train"])
     if "val" not in args.SPLIT:
@@ -79,8 +92,8 @@ def open_training(args):
     return data
 
 
-def open_eval_split(args, known):
-    """Name and data of the split of ``--RUN``, in the words and answers of a checkpoint's metadata."""
+def open_eval_split(args: Namespace, known: dict[str, Any] | None) -> tuple[str, QuestionData]:
+    """Name and data of the split of ``--RUN``, with the vocabulary and answers of a checkpoint's metadata."""
     return args.RUN, _open(args, args.RUN, known)
 
 
@@ -98,45 +111,47 @@ def _open(args, split, known=None, part=None):
     return open_vqa(args.data, split, part=part, **options)
 
 
-def make_demo_data(folder):
-    """Make the demo's data: easy-VQA, real pictures and questions."""
+def make_demo_data(folder: Path) -> None:
+    """Make the demo's data: the images and questions of easy-VQA."""
     prepare_easy_vqa(["--out", str(folder)])
     prepare_vqa(["--data", str(folder), "--out", str(folder / "store")])
 
 
-def metadata(data):
-    """What a checkpoint carries: `common_metadata` and the answers."""
+def metadata(data: VQA) -> dict[str, Any]:
+    """Metadata of a checkpoint: `common_metadata` and the answers."""
     return common_metadata(data) | {"answers": data.answers.to_dict()}
 
 
-def build_net(args, metadata, architecture, trained=False):
-    """The network; ``trained``: a checkpoint follows, so that no word vectors are looked up."""
+def build_net(
+    args: Namespace, metadata: dict[str, Any], architecture: Architecture | None, trained: bool = False
+) -> MultimodalNet:
+    """The network; ``trained``: a checkpoint is loaded next, so no word vectors are needed."""
     head = AnswerHead(args.hsize, args.drpt, len(AnswerTable.from_dict(metadata.get("answers"))))
     return networks.build_net(args, architecture, head, metadata, trained)
 
 
-def metric_text(args):
-    """What the accuracy means, in words."""
-    ways = {"original": "as the original's evaluator does", "official": "as the toolkit's present version does"}
+def metric_text(args: Namespace) -> str:
+    """Description of the accuracy."""
+    ways = {"original": "as the original's evaluator does", "official": "as the toolkit's current version does"}
     return f"VQA accuracy against ten annotators, computed {ways[args.metric]} (--metric {args.metric})"
 
 
-def build_scorer(args, run, data, precision, split):
-    """VQA accuracy of a network on one split: function net -> scores."""
+def build_scorer(args: Namespace, run: Run, data: VQA, precision: Precision, split: str) -> Evaluation:
+    """`Evaluation` of the VQA accuracy on one split, a function net -> scores."""
     metric = VQAAccuracy(data.answers.names, data.question_ids, data.ground_truth(), args.metric)
     return networks.scorer(args, run, data, precision, split, summed_binary_cross_entropy, metric)
 
 
-def write_predictions(args, run, data, scorer):
-    """Write the answers of the split in the evaluation server's form; returns the paths.
+def write_predictions(args: Namespace, run: Run, data: VQA, scorer: Evaluation) -> list[str]:
+    """Write the answers of the split in the format of the evaluation server; returns the paths.
 
-    The log says so where they are not answers to every question of the split: the server refuses such a file.
+    A warning is logged if questions are unanswered, since the server rejects such files.
     """
     ids, answers = scorer.metric.results()
     if len(ids) < data.num_questions:
         logger.warning(
-            "the answers are incomplete: %s of the %s questions of %s; the evaluation server takes files that answer "
-            "every question only; give the missing features, and leave --skip_missing and --small_dataset out",
+            "the answers are incomplete: %s of the %s questions of %s; the evaluation server only accepts files that "
+            "answer every question; provide the missing features, and drop --skip_missing and --small_dataset",
             f"{len(ids):,}",
             f"{data.num_questions:,}",
             data.split,

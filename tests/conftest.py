@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,8 @@ import torch
 
 import util  # noqa: F401 - before torch: sets how OpenMP's threads wait
 from tests.narrow_backbones import narrow_backbones
+from tests.processes import no_word_vectors
+from util.locks import locked
 
 # Two threads on a busy machine wait for each other in every small operation; results must not depend on their number.
 torch.set_num_threads(1)
@@ -21,12 +24,11 @@ def pytest_addoption(parser):
 
 @pytest.fixture(scope="session", autouse=True)
 def no_long_waits():
-    """Word vectors that the machine may have would be read by every training; estimates would measure the machine."""
+    """No word vectors are read, and estimates hardly measure the machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("engine.estimate._PROBE_SECONDS", 0.01)
-        patch.setattr("datasets.text.word_vectors.PLACES", ())
-        patch.setattr("datasets.text.word_vectors.PACKAGE", "no_such_package")
-        yield
+        with no_word_vectors():
+            yield
 
 
 @pytest.fixture(scope="module", name="narrow_backbones")
@@ -37,13 +39,33 @@ def _narrow_backbones():
 
 
 @pytest.fixture(scope="session")
-def films(tmp_path_factory):
-    """Synthetic films (3x32x32 posters): ``.folder`` is the prepared store, ``.flags`` what every script needs."""
-    from datasets.make_demo import main as make_demo
+def made_once(tmp_path_factory):
+    """A function that makes a folder: ``name``, and ``make(folder)``, which one of all test processes calls."""
 
-    out = tmp_path_factory.mktemp("films")
-    sizes = ["--train", "40", "--dev", "17", "--test", "16", "--image_size", "32", "32"]
-    make_demo(["mmimdb", "--source", "synthetic", "--out", str(out), *sizes])
+    def made(name, make):
+        base = tmp_path_factory.getbasetemp()
+        # With several workers each has a folder of its own in one that they share.
+        folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"shared-{name}"
+        with locked(folder.with_suffix(".lock")):
+            if not folder.with_suffix(".made").exists():
+                make(folder)
+                folder.with_suffix(".made").touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def films(made_once):
+    """Synthetic films (3x32x32 posters): ``.folder`` is the prepared store, ``.flags`` what every script needs."""
+
+    def make(out):
+        from datasets.make_demo import main as make_demo
+
+        sizes = ["--train", "40", "--dev", "17", "--test", "16", "--image_size", "32", "32"]
+        make_demo(["mmimdb", "--source", "synthetic", "--out", str(out), *sizes])
+
+    out = made_once("films", make)
     flags = f"--datadir {out / 'dataset'} --backbone_weights random --batchsize 8 --num_workers 0 --cache_features ram"
     return SimpleNamespace(folder=out / "dataset", hdf5=out / "multimodal_imdb.hdf5", flags=flags.split())
 
@@ -63,14 +85,17 @@ def searched(films, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def easy_vqa(tmp_path_factory):
+def easy_vqa(made_once):
     """easy-VQA's first pictures, packed: ``.data``, and ``.flags`` that every script needs."""
-    from datasets.prepare_easy_vqa import main as prepare_easy_vqa
-    from datasets.prepare_vqa import main as prepare_vqa
 
-    data = tmp_path_factory.mktemp("vqa") / "data"
-    prepare_easy_vqa(["--out", str(data), "--small", "12"])
-    prepare_vqa(["--data", str(data), "--out", str(data / "store"), "--workers", "1"])
+    def make(data):
+        from datasets.prepare_easy_vqa import main as prepare_easy_vqa
+        from datasets.prepare_vqa import main as prepare_vqa
+
+        prepare_easy_vqa(["--out", str(data), "--small", "12"])
+        prepare_vqa(["--data", str(data), "--out", str(data / "store"), "--workers", "1"])
+
+    data = made_once("vqa", make)
     return SimpleNamespace(data=data, flags=["--data", str(data), "--min_answer_count", "1", "--num_workers", "0"])
 
 
@@ -118,16 +143,16 @@ CLIP_FLAGS = {"ntu": "--batchsize 8", "ego": "--batchsize 8 --sample_size 16 --s
 
 
 @pytest.fixture(scope="session")
-def clip_data(tmp_path_factory):
+def clip_data(made_once):
     """A function from ``ntu`` or ``ego`` to a folder with that task's tiny data."""
 
-    @functools.cache
     def make_clips(name):
-        from datasets.make_demo import main as make_demo
+        def make(out):
+            from datasets.make_demo import main as make_demo
 
-        out = tmp_path_factory.mktemp(name)
-        make_demo([name, "--out", str(out), "--workers", "1", *CLIPS[name]])
-        return out / "dataset"
+            make_demo([name, "--out", str(out), "--workers", "1", *CLIPS[name]])
+
+        return made_once(name, make) / "dataset"
 
     return make_clips
 

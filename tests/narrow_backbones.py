@@ -35,6 +35,12 @@ def narrow_backbones():
         yield
 
 
+def run_narrowly(function, *args):
+    """Call ``function(*args)`` with narrow backbones: for processes of their own."""
+    with narrow_backbones():
+        function(*args)
+
+
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     del sys.argv[0]

@@ -1,48 +1,64 @@
-"""Processes for tests of several ranks and of kills, forked so that they start at once: torch is imported already."""
+"""Processes for tests of several ranks and of kills, which start at once: a server that has imported torch forks them.
+
+Not this process: what it has computed before may have started threads, which do not survive a fork.
+"""
 
 import contextlib
 import io
 import multiprocessing
 import os
-import runpy
 import socket
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
-import sklearn.metrics  # noqa: F401 - imported by the first score
-import torch._dynamo  # noqa: F401 - imported by the first optimiser
 
 ROOT = Path(__file__).resolve().parent.parent
+# Further ones are imported by every process for itself.
+PRELOADED = ["torch._dynamo", "torch.distributed", "torchvision", "sklearn.metrics"]
+
+
+@contextlib.contextmanager
+def no_word_vectors():
+    """Those that the machine may have would be read by every training, which takes minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.text.word_vectors.PLACES", ())
+        patch.setattr("datasets.text.word_vectors.PACKAGE", "no_such_package")
+        yield
 
 
 def start(function, *args, log, environment=()):
     """Call ``function(*args)`` in a process of its own.
 
     Args:
-        function: Anything; its exceptions are printed, `SystemExit` gives the exit code.
+        function: A function of a module; its exceptions are printed, `SystemExit` gives the exit code.
         log: File that takes what the process writes, with what it has already.
         environment: Variables that only the process has.
 
     Returns:
         A started `multiprocessing.Process`.
     """
-    if not hasattr(os, "fork"):
+    if "forkserver" not in multiprocessing.get_all_start_methods():
         pytest.skip("this system cannot fork")
-    process = multiprocessing.get_context("fork").Process(target=_become, args=(function, args, log, environment))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=_become, args=(function, args, log, dict(environment)))
     process.start()
     return process
 
 
 def _become(function, args, log, environment):
+    import torch
+
+    torch.set_num_threads(1)
     os.environ.update(environment)
     with open(log, "a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    # Not what pytest has put in their place.
     sys.stdout, sys.stderr = (io.TextIOWrapper(os.fdopen(fd, "wb", 0), write_through=True) for fd in (1, 2))
-    function(*args)
+    with no_word_vectors():
+        function(*args)
 
 
 def run_ranks(function, *args, count=2):
@@ -64,9 +80,3 @@ def run_ranks(function, *args, count=2):
         said = "\n".join(log.read_text()[-3000:] for log in logs)
         assert [process.exitcode for process in ranks] == [0] * count, said
     return said
-
-
-def run_script(path, *argv):
-    """Run a script of this repository as `python path ...` would, in this process."""
-    sys.argv = [str(path), *map(str, argv)]
-    runpy.run_path(str(path), run_name="__main__")

@@ -10,7 +10,7 @@ import torch
 
 import main_darts_searchable_mmimdb as search
 from tests import distributed_worker
-from tests.narrow_backbones import narrow_backbones
+from tests.narrow_backbones import run_narrowly
 from tests.processes import run_ranks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,13 +48,11 @@ def test_search_in_two_processes(films, tmp_path, way):
     if way == "torchrun":
         torchrun(2, ROOT / "tests" / "narrow_backbones.py", ROOT / "main_darts_searchable_mmimdb.py", *map(str, flags))
     else:
-        with narrow_backbones():
-            run_ranks(search.main, list(map(str, flags)))
+        run_ranks(run_narrowly, search.main, list(map(str, flags)))
     (folder,) = tmp_path.iterdir()
     assert (folder / "result.json").exists()
     assert len((folder / "log.jsonl").read_text().splitlines()) == 2
     state = torch.load(folder / "last.pth", weights_only=True)
     assert len(state["random"]) == 2 and not torch.equal(*(part["torch"] for part in state["random"]))
-    with narrow_backbones():
-        run_ranks(search.main, ["--resume", str(folder), "--epochs", "3"])
+    run_ranks(run_narrowly, search.main, ["--resume", str(folder), "--epochs", "3"])
     assert len((folder / "log.jsonl").read_text().splitlines()) == 3

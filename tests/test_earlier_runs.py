@@ -51,7 +51,7 @@ def test_a_run_of_an_earlier_version_goes_on(inputs, tmp_path, path):
         # Processors round differently.
         assert result["metrics"][split] == pytest.approx(scores, rel=2e-3, abs=1e-4), split
     log = (folder / "log.txt").read_text()
-    assert "resumed" in log and "taken to be the same" in log
+    assert "resumed" in log and "assumed to be the same" in log
 
 
 def test_every_released_version_has_left_runs_of_both_families():

@@ -161,7 +161,7 @@ def test_the_benchmark_runs(capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--ARCH_PATH", "mcan", "--neg_hard", "9"], r"--neg_hard 9 of --neg_rand 6"),
+        (["--ARCH_PATH", "mcan", "--neg_hard", "9"], r"--neg_hard 9 is above --neg_rand 6"),
         (["--ARCH_PATH", "mcan", "--data", "nowhere"], r"nowhere/flickr/meta\.json is missing"),
         (["--ARCH_PATH", "mcan", "--DATASET", "coco"], r"coco/meta\.json is missing.*--dataset coco"),
         (["--RUN", "test"], r"--RUN test needs --CKPT_PATH"),

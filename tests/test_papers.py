@@ -16,13 +16,14 @@ from datasets.ntu.names import SUBJECTS, missing_skeletons, parse_id
 from tasks import mmimdb
 from tasks.bmnas import flags
 from tasks.bmnas.networks import build_found_net, find_genotype
+from tests.documents import PAGES, read
 from tools import paper_tables
 from util.cli import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = json.loads((ROOT / "docs" / "paper_results.json").read_text(encoding="utf-8"))
 TABLES = {table["id"]: table for table in RESULTS["tables"]}
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = read("README.md")
 # Script name's last part -> tables whose figures it may quote.
 QUOTED = {
     "mmimdb": ("bmnas-1", "bmnas-8"),
@@ -32,6 +33,8 @@ QUOTED = {
     "vgd": ("mmnas-vgd-paper", "mmnas-vgd-released"),
     "itm": ("mmnas-itm-paper", "mmnas-itm-released"),
 }
+# Tables that the task's page may quote besides.
+OTHER_TABLES = {"mmimdb": ("bmnas-run",), "vqa": ("mmnas-vqa-val",)}
 SCRIPTS = sorted(path for kind in ("main_*", "search_*", "train_*") for path in ROOT.glob(f"{kind}.py"))
 
 
@@ -95,26 +98,42 @@ def test_the_readme_quotes_the_papers_and_the_released_checkpoints_apart():
         assert (shown[name]["paper"], shown[name]["released checkpoint"]) == (paper, released), name
 
 
-def test_the_readme_gives_both_search_costs_and_the_authors_run():
-    text = " ".join(README.split())
+def test_the_task_pages_give_both_search_costs_and_the_authors_run():
+    pages = {name: " ".join(read(f"docs/{name}.md").split()) for name in ("mmimdb", "ntu", "ego")}
     first = [figure("bmnas-5", name, "BM-NAS") for name in ("MM-IMDB", "NTU RGB+D 60")]
     second = [figure("bmnas-8", "search, GPU hours", name) for name in ("mmimdb-1", "ntu-1", "ego-1")]
-    assert "{} on MM-IMDB and {} on NTU RGB+D 60 in its Table 5".format(*first) in text
-    assert "{} and {} (and {} on EgoGesture) in its Table 8".format(*second) in text
+    assert f"GPU hours: {first[0]} in its Table 5 and {second[0]} in its Table 8" in pages["mmimdb"]
+    assert f"GPU hours: {first[1]} in its Table 5 and {second[1]} in its Table 8" in pages["ntu"]
+    assert f"{second[2]} GPU hours in its Table 8" in pages["ego"]
     scores = [100 * row["values"][1] for row in TABLES["bmnas-run"]["rows"][:2]]
-    assert "weighted F1 {:.2f}, macro F1 {:.2f}".format(*scores) in text
-    assert "from memory" not in README
+    assert "weighted F1 {:.2f}, macro F1 {:.2f} and 532,416 fusion parameters".format(*scores) in pages["mmimdb"]
+    allowed = {"docs/fidelity.md", "docs/papers.md"}  # they say what is not from memory, or that a count is
+    assert {page for page in PAGES if "from memory" in read(page)} <= allowed
+
+
+@pytest.mark.parametrize("task", QUOTED)
+def test_expected_scores_of_a_task_page_are_those_of_its_tables(task):
+    section = read(f"docs/{task}.md").partition("## Expected scores")[2].partition("\n## ")[0]
+    tables = [*QUOTED[task], *OTHER_TABLES.get(task, ())]
+    quoted = set(re.findall(r"(?<![\w.])\d{1,2}\.\d{1,2}(?!\d)", section)) - {"0.5"}
+    assert quoted and quoted <= known_figures(tables)
+
+
+def known_figures(tables):
+    """The figures of the tables as they are printed, and the scores of the authors' run in per cent."""
+    found = set()
+    for table in (TABLES[name] for name in tables):
+        for row in table["rows"]:
+            for column, value in zip(table["columns"], row["values"], strict=True):
+                found |= set(paper_tables.cell(value, table["digits"].get(column)).split(" ± "))
+                if isinstance(value, float) and value < 1:
+                    found.add(f"{100 * value:.2f}")
+    return found
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_scripts_quote_scores_of_their_own_tables(path):
-    tables = [TABLES[name] for name in QUOTED[path.stem.split("_")[-1]]]
-    known = {
-        paper_tables.cell(value, table["digits"].get(column)).split(" ± ")[0]
-        for table in tables
-        for row in table["rows"]
-        for column, value in zip(table["columns"], row["values"], strict=True)
-    }
+    known = known_figures(QUOTED[path.stem.split("_")[-1]])
     quoted = re.findall(r"(?<![\w.])\d{1,2}\.\d{2}(?!\d)", ast.get_docstring(ast.parse(path.read_text("utf-8"))))
     assert set(quoted) <= known
     assert quoted or path.name.startswith("search_"), "the expected score belongs at the head of a script"

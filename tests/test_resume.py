@@ -13,6 +13,7 @@ import engine.run
 import main_darts_found_mmimdb as found
 import main_darts_searchable_mmimdb as search
 from engine.updates import OptimizerStep
+from tests.narrow_backbones import run_narrowly
 from tests.processes import start
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
@@ -111,7 +112,7 @@ def test_kill_9(films, whole, tmp_path):
     kills = 0
     for _ in range(2):
         log.write_text("")
-        process = start(search.main, flags, log=log)
+        process = start(run_narrowly, search.main, flags, log=log)
         if wait_for(lambda p=process: "features of image, dev" in log.read_text() or not p.is_alive()):
             time.sleep(random.uniform(0, 0.4))
         process.kill()
@@ -158,7 +159,7 @@ def test_data_may_move_but_not_change(films, whole, tmp_path):
     assert read_json(run / "args.json")["datadir"] == str(moved)
     meta = read_json(moved / "meta.json")
     edit(moved / "meta.json", meta["splits"]["dev"]["fingerprint"], "0123456789abcdef")
-    with pytest.raises(UserError, match=r"the dev data differs from what the run began with; .* with --datadir"):
+    with pytest.raises(UserError, match=r"the dev data differs from what the run started with; .* with --datadir"):
         search.main(["--resume", str(run)])
 
 

@@ -14,6 +14,7 @@ import torch
 import main_darts_found_mmimdb as found
 import main_darts_searchable_mmimdb as search
 import main_unimodal_mmimdb as unimodal
+from engine.training import Evaluation
 from models.bmnas.published import to_published
 from models.genotypes import FusionGenotype, load_genotype
 from tasks.mmimdb import TASK
@@ -76,6 +77,18 @@ def test_found_training_and_test_only(films, searched):
     tested = found.main(["--search_exp_dir", str(searched.folder), "--eval_exp_dir", str(folder)])
     assert tested["metrics"]["test"] == pytest.approx(result["metrics"]["test"], rel=1e-5)
     assert Path(tested["folder"]).parent == folder and tested["metric"] == result["metric"]
+
+
+def test_what_an_epoch_has_scored_is_not_scored_again(films, tmp_path, monkeypatch):
+    passes, original = [], Evaluation.__call__
+
+    def counted(self, net):
+        passes.append(self.options["description"])
+        return original(self, net)
+
+    monkeypatch.setattr(Evaluation, "__call__", counted)
+    result = train_found(films, "--fusion", "late", "--out_dir", tmp_path, epochs=2)
+    assert passes == ["dev", "dev", "test"] and set(result["metrics"]) == {"dev", "test"}
 
 
 def test_published_protocol_trains_everything_and_selects_on_test(films, tmp_path):

@@ -23,6 +23,10 @@ CHECKPOINT_FLAGS = {
 }
 
 
+# For tests of which the tasks share all but what reads their files: the second task is slow.
+MOSTLY_NTU = pytest.mark.parametrize("clips", ["ntu", pytest.param("ego", marks=pytest.mark.slow)], indirect=True)
+
+
 @pytest.fixture(scope="module", params=["ntu", "ego"])
 def clips(request, searched_clips):
     """A task on tiny data, with a finished search."""
@@ -94,6 +98,7 @@ def test_a_head_alone_is_trained_on_kept_features(clips, tmp_path):
     assert 0 <= result["metrics"]["test"]["accuracy"] <= 1
 
 
+@MOSTLY_NTU
 @pytest.mark.parametrize("views", ["0", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_killed_search_resumes_to_the_same_end(clips, tmp_path, monkeypatch, views):
     """With new crops in every epoch, and with two kept views."""
@@ -139,6 +144,7 @@ def test_original_run_folder_is_tested(clips, tmp_path):
     assert tested["metrics"]["test"] == pytest.approx(found["metrics"]["test"], rel=1e-5)
 
 
+@MOSTLY_NTU
 @pytest.mark.parametrize("scripts", ["unimodal", pytest.param("search found", marks=pytest.mark.slow)])
 def test_estimates_leave_nothing(clips, tmp_path, capsys, scripts):
     late, rgb = [*clips.flags, "--fusion", "late"], [*clips.unimodal_flags, "--modality", "rgb"]
@@ -155,7 +161,7 @@ def test_estimates_leave_nothing(clips, tmp_path, capsys, scripts):
     ("flags", "message"),
     [
         (["--backbone_weights", "pretrained"], r"(rgb_8frames|egogesture_resnext).*--backbone_weights random"),
-        (["--num_outputs", "5"], r"8 labels, --num_outputs is 5"),
+        (["--num_outputs", "5"], r"8 labels, but --num_outputs is 5"),
         (["--rgb_cp", "nowhere"], r"--rgb_cp nowhere does not exist"),
         (["--datadir", "nowhere"], r"nowhere.*prepare_(ntu|ego)\.py"),
     ],

@@ -261,10 +261,10 @@ def test_estimates(questions, tmp_path, capsys, script, flags, phase):
         (["--RESUME", "--ARCH_PATH", "mcan"], r"--RESUME needs --CKPT_PATH"),
         (["--ARCH_PATH", "mcan", "--data", "nowhere"], r"nowhere"),
         (["--ARCH_PATH", "mcan", "--SPLIT", "train+val", "--select_on", "val"], r"trains on val"),
-        (["--ARCH_PATH", "mcan", "--GPU", "one"], r"--GPU 'one' is no list"),
+        (["--ARCH_PATH", "mcan", "--GPU", "one"], r"--GPU 'one' is not a list"),
         (["--ARCH_PATH", "mcan", "--device", "auto", "--GPU", "0, 7"], r"--GPU 0, 7: this torch sees no GPUs"),
         (["--ARCH_PATH", "mcan", "--hsize", "100"], r"does not fit a width of 100 .* another --hsize"),
-        (["--RESUME", "--CKPT_PATH", "elsewhere/train_vqa-full_epoch2.pkl"], r"elsewhere is no run folder"),
+        (["--RESUME", "--CKPT_PATH", "elsewhere/train_vqa-full_epoch2.pkl"], r"elsewhere is not a run folder"),
     ],
 )
 def test_bad_input_is_one_line(questions, tmp_path, flags, message):

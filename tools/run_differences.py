@@ -30,6 +30,8 @@ IGNORED = {
     "threads": "machine",
     "arguments": "paths and flags; the frozen command line watches the flags",
     "folder": "path",
+    "from": "path",
+    "space_from": "path",
     "predictions": "paths; predictions.json itself is compared",
     "backbones_started_from": "paths",
     "protocol": "words for people",

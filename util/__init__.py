@@ -1,7 +1,7 @@
-"""Small tools, one subject a file; nothing here imports another package of this project.
+"""Small tools, one subject per file; nothing here imports another package of this project.
 
-Every script imports something from here before it imports torch, which makes this the one place that sets how
-OpenMP's threads wait.
+Every script imports something from here before it imports torch, so this is the place to set how OpenMP's threads
+wait.
 """
 
 from util.threads import set_openmp_defaults

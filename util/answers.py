@@ -11,28 +11,28 @@ ARTICLES = {"a", "an", "the"}
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 
 DIGIT_COMMA = re.compile(r"\d,\d")
-# The toolkit wants to keep a period after a digit as well, but its lookbehind is misspelt and never holds.
+# The toolkit also means to keep a period after a digit, but its lookbehind is misspelt and never matches.
 PERIOD = re.compile(r"\.(?!\d)")
-# The toolkit passes a flag (re.UNICODE, of value 32) where the number of replacements belongs.
-MOST_PERIODS = 32
+# The toolkit passes a flag (re.UNICODE, value 32) as the number of replacements.
+MAX_PERIODS = 32
 
 
 @functools.cache
-def contractions():
-    """dict of lower-case spellings without apostrophe -> with it (BSD 2-Clause data of the VQA toolkit).
+def contractions() -> dict[str, str]:
+    """Lower-case spelling without apostrophe -> spelling with it (BSD 2-Clause data of the VQA toolkit).
 
-    Keys with capitals never match, since words are lower-cased before the look-up; they are kept as they came.
+    Keys with capitals never match, since words are lower-cased before the look-up; they are kept unchanged.
     """
     path = Path(__file__).with_name("vqa_contractions.json")
     return json.loads(path.read_text(encoding="utf-8"))["map"]
 
 
-def strip_punctuation(text):
-    """The punctuation pass.
+def strip_punctuation(text: str) -> str:
+    """The punctuation pass of the toolkit.
 
-    Each of ``; / [ ] " { } ( ) = + \\ _ - > < @ ` , ? !`` is deleted where it stands beside a space anywhere in
-    ``text``, or where ``text`` has a comma between digits, and becomes a space otherwise. Then the first 32
-    periods that no digit follows go. Case and other characters stay.
+    Each of ``; / [ ] " { } ( ) = + \\ _ - > < @ ` , ? !`` is deleted if it is next to a space anywhere in
+    ``text``, or if ``text`` has a comma between digits; otherwise it becomes a space. Then the first 32 periods
+    that are not followed by a digit are deleted. Case and other characters stay.
     """
     result = text
     number = DIGIT_COMMA.search(text)
@@ -40,19 +40,20 @@ def strip_punctuation(text):
         if mark in text:
             beside_space = f"{mark} " in text or f" {mark}" in text
             result = result.replace(mark, "" if beside_space or number else " ")
-    return PERIOD.sub("", result, count=MOST_PERIODS)
+    return PERIOD.sub("", result, count=MAX_PERIODS)
 
 
-def normalise_words(text):
-    """The digit and article pass.
+def normalise_words(text: str) -> str:
+    """The digit and article pass of the toolkit.
 
-    Lower case, number words none, zero to ten as digits, no articles, apostrophes put into contractions, single spaces.
+    The text becomes lower case, the words none and zero to ten become digits, articles are removed, contractions get
+    their apostrophes, and words are separated by single spaces.
     """
     table = contractions()
     words = (NUMBER_WORDS.get(word, word) for word in text.lower().split())
     return " ".join(table.get(word, word) for word in words if word not in ARTICLES)
 
 
-def normalise_answer(text):
-    """What makes two answers the same class: both passes, then no commas. An article alone becomes ''."""
+def normalise_answer(text: str) -> str:
+    """The form that two answers of one class share: both passes, then no commas. An article alone becomes ''."""
     return normalise_words(strip_punctuation(text)).replace(",", "")

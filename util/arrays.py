@@ -1,8 +1,12 @@
-"""Arrays in files: read so that whatever is wrong with one is one kind of error, written by rows."""
+"""Arrays in files: reading with one kind of error for all faults, and writing by rows."""
+
+from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,36 +14,36 @@ from util.cli import UserError
 
 
 class DamagedArray(Exception):
-    """A file that holds no array; the message follows the file's name in a sentence."""
+    """A file that does not hold an array; the message continues a sentence that starts with the file's name."""
 
 
-def read_array(path, *, mapped=True):
-    """The array of a ``.npy`` file, read only and by memory map, or (``mapped`` false) as a copy in memory.
+def read_array(path: Path | str, *, mapped: bool = True) -> np.ndarray:
+    """The array of a ``.npy`` file, as a read-only memory map, or with ``mapped=False`` as a copy in memory.
 
     Raises:
-        DamagedArray: the file is missing, damaged, cut short, or something else.
+        DamagedArray: the file is missing, damaged, cut short, or not an array.
     """
     try:
         array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except FileNotFoundError:
         raise DamagedArray("is missing") from None
     except Exception:  # numpy parses the header as Python code, which fails in almost any way
-        raise DamagedArray("is damaged or cut short, or no .npy file") from None
+        raise DamagedArray("is damaged or cut short, or not an .npy file") from None
     if not isinstance(array, np.ndarray):
         array.close()
         raise DamagedArray("is an .npz archive, not an .npy file")
     return array
 
 
-def sums_of(folder, names):
-    """Check sums of files, for `check_sums`: dict name -> CRC-32."""
+def sums_of(folder: Path | str, names: Iterable[str]) -> dict[str, int]:
+    """Checksums of files, for `check_sums`: name -> CRC-32."""
     return {name: _crc(Path(folder) / name) for name in names}
 
 
-def check_sums(folder, sums):
-    """The first file of ``sums``, made by `sums_of`, that is not as it was then; None where all are.
+def check_sums(folder: Path | str, sums: Any) -> Path | None:
+    """The first file that has changed since `sums_of` returned ``sums``; None if all are unchanged.
 
-    Stores of older versions have no sums (None). A file that is missing is not looked at: whoever opens it says so.
+    Stores of older versions have no sums (None). Missing files are skipped: opening them reports the error.
     """
     for name, expected in (sums if isinstance(sums, dict) else {}).items():
         path = Path(folder) / Path(name).name
@@ -48,7 +52,7 @@ def check_sums(folder, sums):
     return None
 
 
-def _crc(path):
+def _crc(path: Path | str) -> int:
     crc = 0
     with open(path, "rb") as file:
         while piece := file.read(1 << 20):
@@ -59,22 +63,22 @@ def _crc(path):
 class MappedFile:
     """A file opened as a read-only memory map.
 
-    Reading a map whose file has been cut short meanwhile ends the process by a bus error, without a word, so every
-    access through `array` looks at the file's size first.
+    Reading a map whose file was cut short in the meantime ends the process with a bus error and no message, so every
+    access through `array` checks the size of the file first.
 
     Args:
         path: The file.
-        remedy: How the user gets a good file, the end of every message.
-        dtype: Type of a file of bare numbers; None for a ``.npy`` file.
+        remedy: How the user gets an intact file; the end of every message.
+        dtype: Type of the numbers in a file without header; None for a ``.npy`` file.
 
     Raises:
         UserError: the file is missing or damaged.
     """
 
-    def __init__(self, path, remedy, dtype=None):
+    def __init__(self, path: Path | str, remedy: str, dtype: Any = None) -> None:
         self._path, self._remedy = path, remedy
         try:
-            mapped = read_array(path) if dtype is None else np.memmap(path, dtype=dtype, mode="r")
+            mapped: Any = read_array(path) if dtype is None else np.memmap(path, dtype=dtype, mode="r")
         except FileNotFoundError:
             raise self._fault("is missing") from None
         except DamagedArray as reason:
@@ -83,84 +87,85 @@ class MappedFile:
             raise self._fault(f"is damaged or cut short ({' '.join(str(error).split())})") from None
         self._map, self._array = mapped._mmap, mapped.view(np.ndarray)
 
-    def _fault(self, reason):
+    def _fault(self, reason: object) -> UserError:
         return UserError(f"{self._path} {reason}; {self._remedy}")
 
     @property
-    def array(self):
-        """The numbers: an array that must not be written to.
+    def array(self) -> np.ndarray:
+        """The array, which must not be written to.
 
         Raises:
             UserError: the file has been cut short since it was opened.
         """
         try:
-            whole = self._map.size() >= len(self._map)
+            intact = self._map.size() >= len(self._map)
         except OSError:  # deleted on a file server
-            whole = False
-        if not whole:
+            intact = False
+        if not intact:
             raise self._fault("was cut short while it was open")
         return self._array
 
 
 class NpyFile:
-    """A ``.npy`` file read by memory map, opened anew in every process that receives it.
+    """A ``.npy`` file read by memory map; each process that receives the object opens the file itself.
 
     Args:
         path: The file.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self._file = None
+        self._file: MappedFile | None = None
 
     @property
-    def array(self):
-        """The memory map (read only).
+    def array(self) -> np.ndarray:
+        """The read-only memory map.
 
         Raises:
             UserError: the file is missing or damaged.
         """
         if self._file is None:
-            self._file = MappedFile(self.path, "delete its folder, so that it is made again")
+            self._file = MappedFile(self.path, "delete its folder to have it made again")
         return self._file.array
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: Any) -> np.ndarray:
         return self.array[rows]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.array)
 
-    def __getstate__(self):
-        # A pickled memory map would carry the whole file.
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickled memory map would contain the complete file.
         return {"path": self.path, "_file": None}
 
 
 class NpyWriter:
-    """A float32 ``.npy`` file that is filled by rows; a context manager.
+    """Context manager that writes a float32 ``.npy`` file row by row.
 
-    Unlike a memory map it reports a full disk as an `OSError`; a map would end the process by a bus error.
+    On a full disk it raises an `OSError`; a memory map would end the process with a bus error.
 
     Args:
         path: The file.
-        shape: Shape of the whole array, rows first.
+        shape: Shape of the complete array, rows first.
     """
 
-    def __init__(self, path, shape):
+    def __init__(self, path: Path | str, shape: Sequence[int]) -> None:
         self._path, self._shape = Path(path), tuple(map(int, shape))
-        self._file, self._start = None, 0
+        self._file: Any = None
+        self._start = 0
 
-    def __enter__(self):
+    def __enter__(self) -> NpyWriter:
         self._file = open(self._path, "wb")
         header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": self._shape}
         np.lib.format.write_array_header_1_0(self._file, header)
         self._start = self._file.tell()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def __setitem__(self, rows, values):
-        """Write the rows ``rows``, a slice, from an array of their shape."""
+    def __setitem__(self, rows: slice, values: np.ndarray) -> None:
+        """Write an array to the slice ``rows``."""
         if values.shape != (rows.stop - rows.start, *self._shape[1:]):
             raise ValueError(f"{values.shape} does not fit {rows.stop - rows.start} rows of {self._shape}")
         self._file.seek(self._start + 4 * rows.start * math.prod(self._shape[1:]))

@@ -1,24 +1,24 @@
 """Boxes of an image: overlaps in two conventions, and the offsets that turn one box into another.
 
-A box is x1, y1, x2, y2 in pixels. Everything is computed in float64: a proposal that overlaps by just the threshold
-must fall on the same side of it everywhere. Formulas: MMNas, specification section 7.
+A box is x1, y1, x2, y2 in pixels. Everything is computed in float64, so that an overlap close to a threshold falls on
+the same side of it on every device. Formulas: MMNas, specification section 7.
 """
 
 import torch
 
 # pixels: x2 and y2 are the last pixels that a box covers, so that its width is x2 - x1 + 1 (the published numbers);
-# continuous: they are its edges (torchvision).
+# continuous: x2 and y2 are its edges (torchvision).
 CONVENTIONS = ("pixels", "continuous")
-# What offsets are divided by so that networks regress numbers of about the same size.
+# Offsets are divided by these, so that networks regress numbers of similar size.
 STDS = (0.1, 0.1, 0.2, 0.2)
 
 
-def overlaps(boxes, others, convention="pixels"):
+def overlaps(boxes: torch.Tensor, others: torch.Tensor, convention: str = "pixels") -> torch.Tensor:
     """Intersection over union of every box with every other one.
 
     Args:
         boxes: float (..., N, 4).
-        others: float (..., M, 4), of the same leading axes.
+        others: float (..., M, 4), with the same leading axes.
         convention: One of `CONVENTIONS`.
 
     Returns:
@@ -27,12 +27,12 @@ def overlaps(boxes, others, convention="pixels"):
     Raises:
         ValueError: unknown convention.
     """
-    # Imported here: torchvision takes seconds, and most of what imports this module draws or decodes.
+    # Imported here: importing torchvision takes seconds, and most users of this module do not need it.
     from torchvision.ops import box_iou
 
     if convention not in CONVENTIONS:
         raise ValueError(f"convention {convention!r}: expected one of {', '.join(CONVENTIONS)}")
-    # A box that ends with its last pixel has its edge one further.
+    # The edge of a box is one pixel beyond its last pixel.
     edges = torch.tensor([0.0, 0.0, 1.0, 1.0] if convention == "pixels" else [0.0] * 4, dtype=torch.float64)
     boxes, others = boxes.double() + edges.to(boxes.device), others.double() + edges.to(others.device)
     function = box_iou
@@ -41,20 +41,20 @@ def overlaps(boxes, others, convention="pixels"):
     return function(boxes, others)
 
 
-def _centres_and_sizes(boxes):
+def _centres_and_sizes(boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     boxes = boxes.double()
     sizes = boxes[..., 2:] - boxes[..., :2] + 1
     return boxes[..., :2] + 0.5 * sizes, sizes
 
 
-def encode_boxes(boxes, goals):
-    """The offsets that lead from ``boxes`` to ``goals``: what a network regresses.
+def encode_boxes(boxes: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:
+    """The offsets from ``boxes`` to ``goals``, which a network regresses.
 
-    With centres c and sizes s (both with the + 1 of `CONVENTIONS`' pixels): (c_goal - c) / s and log(s_goal / s),
+    With centres c and sizes s (both with the + 1 of the convention ``pixels``): (c_goal - c) / s and log(s_goal / s),
     divided by `STDS`.
 
     Args:
-        boxes, goals: float (..., 4), broadcast against each other.
+        boxes, goals: float (..., 4), broadcast together.
 
     Returns:
         float64 (..., 4): dx, dy, dw, dh.
@@ -65,14 +65,14 @@ def encode_boxes(boxes, goals):
     return offsets / offsets.new_tensor(STDS)
 
 
-def decode_boxes(boxes, offsets):
-    """The boxes that ``offsets`` lead to from ``boxes``.
+def decode_boxes(boxes: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    """The boxes that result from moving ``boxes`` by ``offsets``.
 
-    NOTE: as in the original the + 1 of the sizes is not taken back, so that encoding and decoding a box gives it
-    with x2 and y2 greater by one.
+    NOTE: as in the original, the + 1 of the sizes is not subtracted again, so that encoding and decoding a box
+    increases its x2 and y2 by one.
 
     Args:
-        boxes, offsets: float (..., 4), broadcast against each other; offsets as of `encode_boxes`.
+        boxes, offsets: float (..., 4), broadcast together; offsets as returned by `encode_boxes`.
 
     Returns:
         float64 (..., 4).
@@ -84,12 +84,12 @@ def decode_boxes(boxes, offsets):
     return torch.cat([centres - 0.5 * sizes, centres + 0.5 * sizes], dim=-1)
 
 
-def clip_boxes(boxes, image_size):
-    """``boxes`` within their images: x in 0..W - 1 and y in 0..H - 1.
+def clip_boxes(boxes: torch.Tensor, image_size: torch.Tensor) -> torch.Tensor:
+    """Clip ``boxes`` to their images: x to 0..W - 1 and y to 0..H - 1.
 
     Args:
         boxes: float (..., 4).
-        image_size: float (..., 2), height and width in pixels, broadcast against the boxes' leading axes.
+        image_size: float (..., 2), height and width in pixels; broadcast to the leading axes of the boxes.
 
     Returns:
         float64 (..., 4).

@@ -1,8 +1,13 @@
-"""Checkpoints: written atomically, read without running code, loaded with a clear word on what does not fit."""
+"""Checkpoints: written atomically, read without running code, loaded with clear errors if they do not fit."""
+
+from __future__ import annotations
 
 import pickle
 import re
 import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -10,23 +15,26 @@ import torch
 from util.cli import UserError, is_out_of_memory
 from util.files import atomic_path
 
+if TYPE_CHECKING:
+    from torch import nn
 
-def save_checkpoint(path, value):
+
+def save_checkpoint(path: Path | str, value: Any) -> None:
     """Write ``value`` (tensors, numbers, strings, lists and dicts of them) with `torch.save`, atomically."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         try:
             torch.save(value, file)
         except RuntimeError as error:
-            # What the system said of the file, a full disk for example, is only the context of torch's own words.
+            # The error of the system, such as a full disk, is only the context of torch's error.
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
 
 
-def load_checkpoint(path):
-    """Read a checkpoint onto the CPU; nothing in the file can run.
+def load_checkpoint(path: Path | str) -> Any:
+    """Read a checkpoint onto the CPU; no code in the file can run.
 
-    Single numbers and texts of numpy, such as the best accuracy of the original code, become plain Python ones.
+    Numpy scalars, such as the best accuracy in checkpoints of the original code, become Python numbers and strings.
 
     Raises:
         UserError: the file is missing, cannot be read, is damaged, or holds more than plain data.
@@ -49,7 +57,7 @@ def load_checkpoint(path):
         if refused and isinstance(error, pickle.UnpicklingError):
             raise UserError(
                 f"{path} is not a readable checkpoint: it holds {refused[1]}, and only tensors and plain data are read;"
-                " if you trust whoever made it, since this runs what is in it, save its weights alone: `python -c"
+                " if you trust its author, since this runs code in the file, save only its weights: `python -c"
                 f" \"import torch; torch.save(torch.load('{path}', weights_only=False)['state_dict'], 'NEW_FILE')\"`"
             ) from None
         raise UserError(
@@ -59,19 +67,19 @@ def load_checkpoint(path):
 
 
 def _check_sums(path):
-    """Hold every part of a zipped checkpoint against its check sum, which torch leaves out when it reads.
+    """Check every part of a zipped checkpoint against its checksum, which torch does not do when it reads.
 
     Raises:
-        ValueError: some differ. (Where all do, the file was written without.)
+        ValueError: some checksums differ. (If all differ, the file was written without checksums.)
     """
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
-        wrong = sum(not _is_whole(archive, name) for name in names)
+        wrong = sum(not _is_intact(archive, name) for name in names)
     if 0 < wrong < len(names):
         raise ValueError("damaged")
 
 
-def _is_whole(archive, name):
+def _is_intact(archive, name):
     try:
         with archive.open(name) as part:
             while part.read(1 << 20):
@@ -82,7 +90,7 @@ def _is_whole(archive, name):
 
 
 class _Kind:
-    """What a pickle says of the type of a numpy scalar, in place of ``numpy.dtype``: its code and byte order."""
+    """Takes the place of ``numpy.dtype`` in a pickle: type code and byte order of a numpy scalar."""
 
     def __init__(self, code, align=False, copy=False):
         if not isinstance(code, str) or not re.fullmatch(r"[biufcSU]\d{1,4}", code):
@@ -96,14 +104,14 @@ class _Kind:
 
 
 def _scalar(kind, data):
-    """The plain number or text that a numpy scalar of a `_Kind` with the bytes ``data`` stands for."""
+    """The Python number or string of a numpy scalar with a `_Kind` and the bytes ``data``."""
     if not isinstance(kind, _Kind) or not isinstance(data, bytes):
         raise ValueError("damaged")
     (value,) = np.frombuffer(data, dtype=np.dtype(kind.order + kind.code)).tolist()
     return value
 
 
-_NUMPY_SCALARS = [
+_NUMPY_SCALARS: list[Any] = [
     (_Kind, "numpy.dtype"),
     (_scalar, "numpy.core.multiarray.scalar"),
     (_scalar, "numpy._core.multiarray.scalar"),
@@ -111,11 +119,11 @@ _NUMPY_SCALARS = [
 _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 
 
-def load_state_dict_file(path):
-    """Read a state dict, bare or the ``state_dict`` of a checkpoint; a prefix ``module.`` (of DataParallel) goes.
+def load_state_dict_file(path: Path | str) -> dict[str, torch.Tensor]:
+    """Read a state dict, bare or as ``state_dict`` of a checkpoint; the prefix ``module.`` of DataParallel is removed.
 
     Raises:
-        UserError: see `load_checkpoint`, or the file is no state dict.
+        UserError: see `load_checkpoint`, or the file is not a state dict.
     """
     state = load_checkpoint(path)
     state = state.get("state_dict", state) if isinstance(state, dict) else state
@@ -124,11 +132,11 @@ def load_state_dict_file(path):
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
-def load_weights(module, state, source):
+def load_weights(module: nn.Module, state: Mapping[str, Any], source: object) -> None:
     """Load ``state`` strictly into ``module``.
 
     Raises:
-        UserError: one line that counts and names missing keys, unknown keys, differing shapes, and NaN.
+        UserError: the weights do not fit; one line counts and names missing keys, unknown keys, wrong shapes and NaN.
     """
     own = module.state_dict()
     faults = [
@@ -152,7 +160,7 @@ def load_weights(module, state, source):
     module.load_state_dict(state)
 
 
-def _fault(name, keys, shown=3):
+def _fault(name: str, keys: Sequence[str], shown: int = 3) -> str:
     if not keys:
         return ""
     more = f", ... {len(keys) - shown} more" if len(keys) > shown else ""

@@ -1,12 +1,13 @@
-"""How a script ends: a user's mistake is one clear line and a non-zero exit, never a traceback."""
+"""How a script ends: a user error is one clear line and a non-zero exit status, without a traceback."""
 
 import errno
 import os
 import sys
+from collections.abc import Callable
 
-# How torch and the system say that memory has run out; torch has no exception of its own for a CPU's.
+# Messages by which torch and the system report that memory has run out; torch has no exception type for CPU memory.
 _MEMORY_SIGNS = ("out of memory", "allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
-# Faults of the machine, and not of the program: no space, no rights, a broken disk or file server, too many files.
+# Faults of the machine, not of the program: full disk, missing permissions, failing disk or server, too many files.
 SYSTEM_FAULTS = {
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "ESTALE", "EMFILE", "ENFILE", "ENAMETOOLONG")
@@ -15,24 +16,24 @@ SYSTEM_FAULTS = {
 
 
 class UserError(Exception):
-    """A mistake that the user can mend.
+    """An error that the user can fix.
 
-    The message is shown as it is. It names the file or flag, says what was expected, and gives
-    the remedy (a command or a flag).
+    The message is shown unchanged. It names the file or flag, states what was expected, and gives the remedy (a
+    command or a flag).
     """
 
 
-def is_out_of_memory(error):
-    """Whether an exception says that memory has run out: by its type or in words, never by saying nothing."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception reports, by its type or message, that memory has run out."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in _MEMORY_SIGNS)
 
 
-def run_cli(main):
+def run_cli(main: Callable[[], object]) -> None:
     """Run ``main()`` as a script: user errors exit with 2, an interrupt with 130; other errors keep their traceback.
 
-    Of several processes that were started together only the first reports an interrupt, which reaches all of them.
+    An interrupt reaches all processes of a run; only the first one reports it.
     """
     _print_any_name()
     try:
@@ -42,10 +43,10 @@ def run_cli(main):
         sys.exit(2)
     except KeyboardInterrupt as interrupt:
         if os.environ.get("RANK", "0") == "0":
-            print(f"\ninterrupted; {str(interrupt) or 'what was saved so far is kept'}", file=sys.stderr)
+            print(f"\ninterrupted; {str(interrupt) or 'everything saved so far is kept'}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output (`| head`) has gone: not a fault, and nothing left to say.
+        # The reader of our output (`| head`) has closed it: not an error.
         sys.stderr.close()
         sys.exit(141)
     except (MemoryError, RuntimeError, OSError) as error:
@@ -56,28 +57,28 @@ def run_cli(main):
         sys.exit(2)
 
 
-def _known(error):
-    """One line on what the machine, and not the program, lacks; None for any other error."""
+def _known(error: BaseException) -> str | None:
+    """One line about an error of the machine, not of the program; None for any other error."""
     if died := dead_worker(error):
         return died
     if is_out_of_memory(error):
-        # A data loading process puts a traceback in front.
+        # A data loading process prepends a traceback.
         lines = [line for line in str(error).splitlines() if any(sign in line for sign in _MEMORY_SIGNS)]
         reason = " ".join((lines[-1] if lines else str(error)).split())[:200]
         return f"not enough memory{f': {reason}' if reason else ''}; use smaller sizes"
     if isinstance(error, OSError) and error.errno in SYSTEM_FAULTS:
         place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror}; what was saved so far is kept"
+        return f"{place}{error.strerror}; everything saved so far is kept"
     return None
 
 
-def dead_worker(error):
+def dead_worker(error: BaseException) -> str | None:
     """One line about the `RuntimeError` by which torch reports that a data worker died; None for any other error.
 
-    torch raises it from a signal handler, so it can come out of any line of the main process.
+    torch raises it from a signal handler, so any line of the main process can raise it.
     """
     text = " ".join(str(error).split())
-    if isinstance(error.__cause__, RuntimeError):  # torch's first word, which names the signal
+    if isinstance(error.__cause__, RuntimeError):  # torch's first message, which names the signal
         text += " ".join(str(error.__cause__).split())
     signal = text.partition("killed by signal: ")[2].split(".")[0]
     if "Communication with the workers" in text or "items of ancdata" in text:
@@ -92,18 +93,18 @@ def dead_worker(error):
         reason = f"a data worker died ({signal})"
     else:
         reason = "a data worker ended (its own message, if any, is above)"
-    return f"{reason}; use a smaller --num_workers (0 reads in the main process), and --resume RUN_DIR to go on"
+    return f"{reason}; use a smaller --num_workers (0 reads in the main process), and continue with --resume RUN_DIR"
 
 
 def _print_any_name():
-    """Let a file name be printed whatever its bytes and the terminal's encoding are, as ``\\udcd5`` where need be."""
+    """Make any file name printable, whatever its bytes and the terminal's encoding: as ``\\udcd5`` if necessary."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
-def _message(error):
-    # A data loading process hands its error on with a traceback in front of the message.
+def _message(error: BaseException) -> str:
+    # A data loading process prepends a traceback to the message.
     message = str(error).rsplit(f"{UserError.__name__}: ", 1)[-1].strip()
-    # A name of a file, too, may hold a line end.
+    # File names may contain line breaks.
     return " ".join(message.splitlines())

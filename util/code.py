@@ -1,4 +1,4 @@
-"""Which code made a result: a digest that changes when a function may compute something else."""
+"""A digest of code that changes when the code may compute something else."""
 
 import ast
 import functools
@@ -6,14 +6,16 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 
-def code_digest(classes):
+def code_digest(classes: Iterable[type]) -> str:
     """Short hex string that changes with the code of ``classes``.
 
-    The code is that of the modules that define them and their parents, and of what these modules import from their
-    own package. Comments, docstrings and layout do not count. For a class of an installed library its version counts.
+    This is the code of the modules that define the classes and their base classes, and of the modules that these
+    import from their own package, without comments, docstrings and layout. Classes of installed libraries contribute
+    the version of the library.
 
     Args:
         classes: Classes, in any order.
@@ -33,19 +35,19 @@ def code_digest(classes):
     return digest.hexdigest()
 
 
-def versions(names):
-    """Versions of those of the distributions ``names`` that are installed: dict name -> text."""
-    found = {}
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Installed versions of the distributions ``names``, without those that are not installed: name -> version."""
+    installed = {}
     for name in names:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
-def _content(name):
-    """Bytes of a module's file; nothing where there is no Python source of that name."""
+def _content(name: str) -> bytes:
+    """Bytes of a module's file; empty if there is no Python source of that name."""
     path = _source(name)
     try:
         return path.read_bytes() if path else b""
@@ -64,8 +66,8 @@ def _parsed(name, content):
     return _plain(tree), imported
 
 
-def _source(name):
-    """The file of a module, found without importing it; None where there is none."""
+def _source(name: str) -> Path | None:
+    """The file of a module, located without importing it; None if there is none."""
     known = getattr(sys.modules.get(name), "__file__", None)
     if known:
         return Path(known)
@@ -78,26 +80,27 @@ def _source(name):
     return None
 
 
-def _plain(tree):
-    """Source of a tree without comments and docstrings, in one layout."""
+def _plain(tree: ast.Module) -> str:
+    """Source of a tree without comments and docstrings, in a uniform layout."""
     for node in ast.walk(tree):
-        documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-        if documented and ast.get_docstring(node, clean=False) is not None:
+        if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
 
 
-def _imports(tree, name):
-    """Names of modules of its own package that the module ``name`` imports anywhere."""
-    top, found = name.partition(".")[0], set()
+def _imports(tree: ast.Module, name: str) -> list[str]:
+    """Names of all modules that the module ``name`` imports from its own package."""
+    top, imported = name.partition(".")[0], set()
     package = name if getattr(sys.modules.get(name), "__path__", None) else name.rpartition(".")[0]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
             if node.level:
                 module = importlib.util.resolve_name("." * node.level + module, package)
-            # What is imported may be a module itself.
-            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
-    return sorted(other for other in found if other.partition(".")[0] == top)
+            # An imported name may be a module itself.
+            imported |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return sorted(other for other in imported if other.partition(".")[0] == top)

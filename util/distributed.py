@@ -1,8 +1,12 @@
-"""One process or many: what torchrun starts is found by its environment; alone, everything here is a no-op."""
+"""Functions for several processes, as started by torchrun; in a single process they do nothing."""
+
+from __future__ import annotations
 
 import datetime
 import gc
 import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import distributed
@@ -10,9 +14,14 @@ from torch import distributed
 from util.cli import UserError
 from util.processors import limit_threads
 
+T = TypeVar("T")
 
-def init_distributed(device):
-    """Join the process group that torchrun announces, and keep to this process's share of the processors.
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def init_distributed(device: str) -> torch.device:
+    """Join the process group of torchrun, if there is one, and limit threads to this process's share of the processors.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda`` (also ``cuda:1``).
@@ -33,35 +42,35 @@ def init_distributed(device):
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0) if together else 0}"
     if device.startswith("cuda"):
         if int(device.split(":")[1]) >= torch.cuda.device_count():
-            seen = torch.cuda.device_count() or "no GPU"
-            raise UserError(f"--device {asked}: this torch sees {seen}; use --device cpu or auto")
+            count = torch.cuda.device_count() or "no"
+            raise UserError(f"--device {asked}: this torch sees {count} GPUs; use --device cpu or auto")
         torch.cuda.set_device(device)
     if together and not distributed.is_initialized():
-        # Ranks may wait for rank 0's features for longer than the default ten minutes.
+        # Ranks may wait for the features of rank 0 for longer than the default ten minutes.
         backend = "nccl" if device.startswith("cuda") else "gloo"
         distributed.init_process_group(backend, timeout=datetime.timedelta(hours=12))
     limit_threads()
     return torch.device(device)
 
 
-def world_size():
+def world_size() -> int:
     """Number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def rank():
-    """Number of this process, from 0."""
+def rank() -> int:
+    """Rank of this process, from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def barrier():
-    """Wait for all processes."""
+def barrier() -> None:
+    """Wait until all processes have called this."""
     if world_size() > 1:
         distributed.barrier()
 
 
-def from_rank_0(value):
-    """Rank 0's ``value``, on every rank."""
+def from_rank_0(value: T) -> T:
+    """Broadcast ``value`` of rank 0: returns it on every rank."""
     if world_size() == 1:
         return value
     box = [value]
@@ -69,17 +78,17 @@ def from_rank_0(value):
     return box[0]
 
 
-def gather(value):
-    """Every rank's ``value`` in a list, on every rank."""
+def gather(value: T) -> list[T]:
+    """The values of all ranks in a list, on every rank."""
     if world_size() == 1:
         return [value]
-    values = [None] * world_size()
+    values: list[Any] = [None] * world_size()
     distributed.all_gather_object(values, value)
     return values
 
 
-def sum_over_ranks(tensor):
-    """The sum of every rank's ``tensor``, on every rank; ``tensor`` itself stays as it is."""
+def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
+    """The sum of the tensors of all ranks, on every rank; ``tensor`` itself stays unchanged."""
     if world_size() == 1:
         return tensor
     total = tensor.clone()
@@ -87,37 +96,37 @@ def sum_over_ranks(tensor):
     return total
 
 
-def mean_over_ranks(tensors):
-    """For each of the tensors its mean over the ranks, without a graph."""
+def mean_over_ranks(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    """The mean over the ranks of each tensor, without a graph."""
     return [sum_over_ranks(tensor.detach()) / world_size() for tensor in tensors]
 
 
-def check_same_on_all_ranks(value, name):
-    """Make sure that every rank has come to the same ``value`` (anything that can be compared).
+def check_same_on_all_ranks(value: Any, name: str) -> None:
+    """Check that all ranks have the same ``value`` (anything that can be compared); ``name`` is for the message.
 
     Raises:
-        RuntimeError: they differ: what follows would mix up different networks.
+        RuntimeError: the values differ, so the ranks would train different networks.
     """
     if any(other != value for other in gather(value)):
         raise RuntimeError(f"the {name} differ between the processes")
 
 
-def share_buffers(module):
-    """Give every rank rank 0's buffers (running batch statistics), so that all evaluate the same network."""
+def share_buffers(module: nn.Module) -> None:
+    """Copy the buffers of rank 0 (running batch statistics) to all ranks, so that all evaluate the same network."""
     if world_size() > 1:
         for buffer in module.buffers():
             distributed.broadcast(buffer, src=0)
 
 
-def leave(together=True):
+def leave(together: bool = True) -> None:
     """Leave the process group, if there is one.
 
     Args:
-        together: Wait for the other ranks first. One that goes while another still talks to it can
-            bring that one down; after an error nobody may be left to wait for.
+        together: Wait for the other ranks first, since a rank that leaves early can crash one that still
+            communicates with it. After an error, do not wait: other ranks may already be gone.
     """
     if distributed.is_initialized():
         if together:
             distributed.barrier()
-        gc.collect()  # wrappers around networks hold on to the group
+        gc.collect()  # wrappers around networks keep references to the group
         distributed.destroy_process_group()

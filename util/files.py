@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written beside their place, then renamed onto it."""
+"""Atomic writing of files: each is written to a temporary file in the same folder, which is then renamed."""
 
 import contextlib
 import errno
@@ -7,14 +7,16 @@ import math
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from util.cli import UserError
 from util.text_files import NotText, decode_text
 
 
 @contextlib.contextmanager
-def atomic_path(path):
+def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``; on success it replaces ``path``.
 
     Raises:
@@ -38,19 +40,19 @@ def atomic_path(path):
                 os.unlink(temporary)
 
 
-def make_public(path):
-    """Give a file or folder of `tempfile` (private to its owner) the permissions that any new one gets."""
+def make_public(path: Path | str) -> None:
+    """Give a file or folder made by `tempfile`, which is private to its owner, the usual permissions of new files."""
     umask = os.umask(0)
     os.umask(umask)
     os.chmod(path, (0o777 if os.path.isdir(path) else 0o666) & ~umask)
 
 
-def write_fault(error, remedy):
-    """Why something could not be written, and what to do: "Permission denied; " and ``remedy``, or to free space.
+def write_fault(error: OSError, remedy: str) -> str:
+    """Message on why something could not be written, and what to do: ``remedy``, or on a full disk to free space.
 
     Args:
         error: The `OSError`.
-        remedy: What helps where the disk is not full.
+        remedy: What to do if the disk is not full.
     """
     # numpy reports a short write without an error number.
     full = error.errno in (errno.ENOSPC, errno.EDQUOT) or re.search(r"requested and \d+ written", str(error))
@@ -59,14 +61,14 @@ def write_fault(error, remedy):
     return f"{error.strerror or error}; {remedy}"
 
 
-def write_text(path, text):
-    """Write ``text`` atomically: UTF-8, lines end as they stand in it, other bytes of file names become ``\\udcd5``."""
+def write_text(path: Path | str, text: str) -> None:
+    """Write ``text`` atomically as UTF-8, with its line ends; undecodable bytes of file names become ``\\udcd5``."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
-def json_text(value, **options):
-    """``value`` as JSON text; a number that is not finite, which JSON does not have, becomes null.
+def json_text(value: Any, **options: Any) -> str:
+    """``value`` as JSON text; NaN and infinity, which JSON does not have, become null.
 
     ``options`` go to `json.dumps`.
     """
@@ -81,12 +83,12 @@ def _finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_json(path, value):
+def write_json(path: Path | str, value: Any) -> None:
     """Write ``value`` as indented JSON atomically; see `json_text`."""
     write_text(path, json_text(value, indent=2) + "\n")
 
 
-def read_json(path):
+def read_json(path: Path | str) -> Any:
     """Read a JSON file, with or without a byte order mark.
 
     Raises:
@@ -98,6 +100,6 @@ def read_json(path):
         raise UserError(f"{path} does not exist") from None
     except NotText as reason:
         raise UserError(f"{path} is not a readable JSON file ({reason})") from None
-    except (OSError, ValueError, RecursionError) as error:  # also a number of more digits than Python reads
+    except (OSError, ValueError, RecursionError) as error:  # also raised for numbers with too many digits
         text = " ".join(str(error).split())
         raise UserError(f"{path} is not a readable JSON file ({text}): restore or fetch it, or name another") from None

@@ -1,11 +1,15 @@
 """Draw a directed acyclic graph, left to right in layers, as a standalone SVG.
 
-Boxes may be gathered in groups. Each group is laid out by itself and then takes part in the layout of the
-whole as one big box, so nothing can overlap; long edges run in lanes of their own between the boxes.
+Boxes may be collected in groups. Each group is laid out separately and then is one big box in the layout of the full
+graph, so that nothing can overlap. Long edges run in their own lanes between the boxes.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
+from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 DASHES = {"solid": "none", "dashed": "6 4", "dotted": "1.5 4"}
@@ -18,7 +22,7 @@ SPACE, LANE, PORT = 16, 12, 15  # between two boxes of a layer, beside a lane, b
 
 @dataclass(frozen=True)
 class Node:
-    """A box of the colours ``kind`` in the container ``group``. Lines of ``label`` after the first are small notes."""
+    """A box with the colours of ``kind`` in the container ``group``. Lines of ``label`` after the first are small."""
 
     name: str
     label: str
@@ -28,7 +32,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """An arrow; ``label`` stands in the target box, where the arrow enters. No ``kind``: coloured like the source."""
+    """An arrow; ``label`` is in the target box, where the arrow enters. Without ``kind``: coloured like its source."""
 
     source: str
     target: str
@@ -37,35 +41,46 @@ class Edge:
     kind: str | None = None
 
 
-def text_width(text, size):
-    """An upper estimate of the width of ``text``: no common sans-serif font is wider."""
+def text_width(text: str, size: float) -> float:
+    """An upper bound for the width of ``text`` in any common sans-serif font."""
     wide = sum(letter in "mwMW@%+=<>~^&#" or ord(letter) > 126 for letter in text)
     narrow = sum(letter in " .,:;'|!()[]/\\-`fijltrI" for letter in text)
     capital = sum(letter in "ABCDEFGHJKLNOPQRSTUVXYZ" for letter in text)
     return size * (wide + 0.43 * narrow + 0.79 * capital + 0.64 * (len(text) - wide - narrow - capital))
 
 
-def draw(nodes, edges, palette, *, groups=None, title="", legend=()):
+def draw(
+    nodes: Sequence[Node],
+    edges: Sequence[Edge],
+    palette: Mapping[str, tuple[str, str]],
+    *,
+    groups: Mapping[str, str] | None = None,
+    title: str = "",
+    legend: Sequence[tuple[str, str]] = (),
+) -> str:
     """Return the SVG text of a graph; equal arguments give equal text.
 
     Args:
         nodes: `Node` objects; their order is kept within a layer unless another order has fewer crossings.
-        edges: `Edge` objects. A cycle, also one of groups each seen as one box, is a ValueError.
+        edges: `Edge` objects, without cycles, also between groups.
         palette: kind -> (fill, outline).
         groups: group name -> label of its container (the name itself if missing).
         title: heading and accessible title.
         legend: pairs (kind or edge style, text), drawn below the graph.
+
+    Raises:
+        ValueError: names or edges are invalid, or there is a cycle.
     """
     kinds = {node.name: node.kind for node in nodes}
     if len(kinds) != len(nodes) or not all({e.source, e.target} <= {*kinds} and e.source != e.target for e in edges):
-        raise ValueError("nodes need distinct names, and an edge two of them as its ends")
+        raise ValueError("nodes need distinct names, and an edge must connect two different nodes")
     labels = {node.group: (groups or {}).get(node.group, node.group) for node in nodes if node.group is not None}
     frames, boxes, routes, size = _place(nodes, edges, labels)
     body = []
-    for group, frame in frames.items():
-        name = _text(frame[0] + PADDING, frame[1] + 19, labels[group], 12, MUTED, "start")
-        body.append(f'<g class="group">{_rect(*frame, "#f7f8fa", "#c9ced6", 10)}{name}</g>')
-    # Dotted arrows go below the others: where lines cross, the important one stays whole.
+    for group, (x, y, width, height) in frames.items():
+        name = _text(x + PADDING, y + 19, labels[group], 12, MUTED, "start")
+        body.append(f'<g class="group">{_rect(x, y, width, height, "#f7f8fa", "#c9ced6", 10)}{name}</g>')
+    # Dotted arrows are drawn below the others, so that more important lines are not interrupted at crossings.
     for i in sorted(routes, key=lambda i: edges[i].style != "dotted"):
         body.append(_edge_svg(edges[i], routes[i], palette[edges[i].kind or kinds[edges[i].source]][1]))
     for node in nodes:
@@ -75,12 +90,12 @@ def draw(nodes, edges, palette, *, groups=None, title="", legend=()):
 
 
 class _Layers:
-    """Layered layout: a ``box()`` for every name, ``routes`` (link -> points) and the ``size`` of it all."""
+    """Layered layout: a ``box()`` for every name, ``routes`` (link -> points) and the total ``size``."""
 
     def __init__(self, sizes, links, gap):
         """Lay out box -> (width, height) and link -> (source, target, leaves at, enters at).
 
-        A source or target of None lies outside. Ends are shares of a box's height; None = evenly spread.
+        A source or target of None is outside. Ends are shares of a box's height; None: evenly spread.
         """
         self.sizes, self.links, self.gap = dict(sizes), links, gap
         self.layers, self.chains = self._rank(list(sizes))
@@ -89,8 +104,8 @@ class _Layers:
         self.y = self._level()
         self.fit(0)
 
-    def box(self, name, x=0.0, y=0.0):
-        """(x, y, width, height) of a box, moved by x and y. All boxes of a layer are as wide as the layer."""
+    def box(self, name: Any, x: float = 0.0, y: float = 0.0) -> tuple[float, float, float, float]:
+        """(x, y, width, height) of a box, moved by x and y. All boxes of a layer have the width of the layer."""
         left, width = self.column[name]
         return x + left, y + self.y[name], width, self.sizes[name][1]
 
@@ -119,11 +134,12 @@ class _Layers:
         return {box: i for layer in self.layers for i, box in enumerate(layer)}
 
     def _sort(self):
-        """Order the layers by barycentres, back and forth; the order with the fewest crossings stays."""
+        """Order the layers by barycentres in alternating sweeps; the order with the fewest crossings is kept."""
         best, fewest, hops = [list(layer) for layer in self.layers], self._crossings(), self._hops()
         for sweep in range(8):
             for layer in self.layers[:: -1 if sweep % 2 else 1]:
-                at, ends = self._order(), {box: [] for box in layer}
+                at = self._order()
+                ends: dict[Any, list[float]] = {box: [] for box in layer}
                 for a, s, b, t in hops:
                     box, end = (a, at[b] + t) if sweep % 2 else (b, at[a] + s)
                     ends.get(box, []).append(end)
@@ -139,7 +155,7 @@ class _Layers:
         return sum(i == j and (a - c) * (b - d) < 0 for (i, a, b), (j, c, d) in combinations(lines, 2))
 
     def _spread(self):
-        """Let the links into one box enter one below the other, in the order they come from."""
+        """Let the links into a box enter one below the other, in the order of their sources."""
         at = self._order()
         for target in at:
             chains = [chain for chain in self.chains.values() if chain[-1] == [target, None]]
@@ -148,10 +164,11 @@ class _Layers:
                 chain[-1][1] = (i + 1) / (len(chains) + 1)
 
     def _level(self):
-        """Heights: every box as near to the ends of its links as its neighbours in the layer allow."""
-        y, pulls = dict.fromkeys(self.sizes, 0.0), ({}, {})
+        """Vertical positions: every box as close to the ends of its links as its neighbours in the layer allow."""
+        y: dict[Any, float] = dict.fromkeys(self.sizes, 0.0)
+        pulls: tuple[dict[Any, list[Any]], dict[Any, list[Any]]] = ({}, {})
         for a, s, b, t in self._hops():
-            # A hop between two lanes weighs more: a long edge should run straight.
+            # A hop between two lanes weighs more, so that long edges run straight.
             weight = 1 if self.sizes[a][1] or self.sizes[b][1] else 16
             offset = s * self.sizes[a][1] - t * self.sizes[b][1]
             pulls[0].setdefault(b, []).append((a, offset, weight))
@@ -184,11 +201,13 @@ class _Layers:
         """Set columns and routes; the gaps (or the only column) grow until the layout is ``room`` wide."""
         height = max(self.y[box] + self.sizes[box][1] for box in self.sizes)
         widths = [max(self.sizes[box][0] for box in layer) for layer in self.layers]
-        # The higher the picture, the steeper the links: they get more room to bend.
+        # The higher the picture, the steeper the links, so they get more room to bend.
         gaps = [self.gap + min(self.gap, 0.1 * height)] * (len(widths) - 1)
         grow = gaps or widths
         grow[:] = [width + max(0, room - sum(widths) - sum(gaps)) / len(grow) for width in grow]
-        self.column, self.routes, self.size = {}, {}, (sum(widths) + sum(gaps), height)
+        self.column: dict[Any, tuple[float, float]] = {}
+        self.routes: dict[Any, list[tuple[float, float]]] = {}
+        self.size = (sum(widths) + sum(gaps), height)
         for i, layer in enumerate(self.layers):
             self.column.update((box, (sum(widths[:i]) + sum(gaps[:i]), widths[i])) for box in layer)
         for key, chain in self.chains.items():
@@ -200,12 +219,14 @@ class _Layers:
 
 
 def _place(nodes, edges, labels):
-    """Frames of the groups, boxes of the nodes (x, y, width, height), points of the edges, size of the whole."""
+    """Frames of the groups, boxes of the nodes (x, y, width, height), points of the edges, and total size."""
     home = {node.name: node.group for node in nodes}
     ends = {i: (edge.source, edge.target) for i, edge in enumerate(edges)}
     sizes = {node.name: _node_size(node, [edge.label for edge in edges if edge.target == node.name]) for node in nodes}
     outer_sizes = {(None, name): size for name, size in sizes.items() if home[name] is None}
-    inner, leave, enter = {}, {}, {}
+    inner: dict[str, _Layers] = {}
+    leave: dict[int, float] = {}
+    enter: dict[int, float] = {}
     for group, label in labels.items():
         cut = {i: [box if home[box] == group else None for box in pair] for i, pair in ends.items()}
         links = {i: (*pair, 0.5, None) for i, pair in cut.items() if pair != [None, None]}
@@ -242,7 +263,7 @@ def _text(x, y, text, size=LABEL, colour=INK, anchor="middle"):
     return f'<text {place} font-size="{size}" fill="{colour}">{escape(text)}</text>'
 
 
-def _rect(x, y, width, height, fill, outline, radius=6):
+def _rect(x: float, y: float, width: float, height: float, fill: str, outline: str, radius: float = 6) -> str:
     shape = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{radius}"'
     return f'<rect {shape} fill="{fill}" stroke="{outline}"/>'
 
@@ -275,14 +296,14 @@ def _edge_svg(edge, points, colour):
 
 
 def _document(body, size, title, legend, palette):
-    """The page: heading, graph and legend on a white sheet, since the page around it may be dark."""
+    """The SVG document: heading, graph and legend on white, since the surrounding page may be dark."""
     needs = [54 + text_width(text, 12) for _, text in legend]
     width = 2 * MARGIN + max(size[0], sum(needs), text_width(title, HEADING))
     top = MARGIN + (HEADING + 14 if title else 0)
     bottom, x, keys = top + size[1] + MARGIN, (width - sum(needs)) / 2, []
     for (kind, text), need in zip(legend, needs, strict=True):
         line = f'<path d="M{x:.1f} {bottom + 8:.1f} h26" stroke="{INK}" stroke-dasharray="{DASHES.get(kind)}"/>'
-        keys.append(line if kind in DASHES else _rect(x, bottom + 1, 26, 14, *palette[kind], 4))
+        keys.append(line if kind in DASHES else _rect(x, bottom + 1, 26, 14, palette[kind][0], palette[kind][1], 4))
         keys.append(_text(x + 32, bottom + 12.5, text, 12, INK, "start"))
         x += need
     height = bottom + (16 + MARGIN if legend else 0)
@@ -296,5 +317,5 @@ def _document(body, size, title, legend, palette):
         *body,
         *("</g>", *keys, "</svg>"),
     ]
-    # XML 1.0 has no way at all to write most control characters.
+    # XML 1.0 cannot represent most control characters.
     return "\n".join("".join(c for c in line if c >= " ") for line in lines if line) + "\n"

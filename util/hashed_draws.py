@@ -1,4 +1,6 @@
-"""Random numbers that depend on a key and a position alone: the same in every process, whatever was drawn before."""
+"""Random numbers that depend only on a key and a position: the same in every process, whatever was drawn before."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -6,14 +8,14 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
-def hashed_integers(key, rows, count, high):
+def hashed_integers(key: Sequence[int], rows: np.ndarray, count: int, high: int) -> np.ndarray:
     """Uniform integers by the output function of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 
     Args:
-        key: Tuple of ints of 0 or more, such as a seed and an epoch; another key gives other numbers.
-        rows: int64 (n,), of 0 or more.
-        count: Numbers of each row.
-        high: They are below it; 1 or more.
+        key: Non-negative ints, such as a seed and an epoch; different keys give different numbers.
+        rows: Non-negative int64 (n,).
+        count: Numbers per row.
+        high: Upper bound of the numbers, exclusive; at least 1.
 
     Returns:
         int64 (n, count) in 0..high-1.
@@ -26,7 +28,7 @@ def hashed_integers(key, rows, count, high):
     return (_mixed(_mixed(places + _STEP) ^ state) % np.uint64(high)).astype(np.int64)
 
 
-def _mixed(values):
+def _mixed(values: np.ndarray) -> np.ndarray:
     values = (values ^ (values >> np.uint64(30))) * _FIRST
     values = (values ^ (values >> np.uint64(27))) * _SECOND
     return values ^ (values >> np.uint64(31))

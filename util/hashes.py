@@ -1,15 +1,18 @@
-"""Short hashes that tell content from other content."""
+"""Short hashes that identify content."""
 
 import hashlib
 import json
 import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
-# Of so many files of a tree the content is read, evenly spaced; of each so many bytes at both ends.
+# Number of evenly spaced files of a tree whose content is read, and number of bytes read at both ends of each.
 PROBES = 48
 PROBE_BYTES = 2**16
 
 
-def short_hash(*facts):
+def short_hash(*facts: Any) -> str:
     """A hex string of 16 digits that changes with any of ``facts``: numpy arrays, or values that JSON can hold."""
     digest = hashlib.blake2b(digest_size=8)
     for fact in facts:
@@ -22,13 +25,13 @@ def short_hash(*facts):
     return digest.hexdigest()
 
 
-def files_hash(files):
-    """A hex string of 16 digits that stays the same for a copy of the files in another place, whatever their times.
+def files_hash(files: Iterable[tuple[str, Path | str]]) -> str:
+    """A hex string of 16 digits that identifies files, independent of their location and times.
 
-    It changes with their names and sizes, and with the content of a few of them: reading all would take hours.
+    It changes with their names and sizes, and with the content of a few of them, since reading all would take hours.
 
     Args:
-        files: List of (name, path): the name says which file it is, wherever the tree lies.
+        files: Pairs (name, path); the name identifies the file wherever the tree is.
 
     Raises:
         OSError: a file cannot be read.
@@ -44,7 +47,7 @@ def files_hash(files):
     return digest.hexdigest()
 
 
-def _ends(path, size):
+def _ends(path: Path | str, size: int) -> bytes:
     with open(path, "rb") as file:
         first = file.read(PROBE_BYTES)
         file.seek(max(0, size - PROBE_BYTES))

@@ -1,9 +1,10 @@
-"""One process at a time, also on file systems without locks (some NFS, FUSE and cluster file systems)."""
+"""Locks between processes, also on file systems without locks (some NFS, FUSE and cluster file systems)."""
 
 import contextlib
 import errno
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
@@ -12,23 +13,23 @@ from util.cli import UserError
 
 logger = logging.getLogger("mdarts")
 
-# What a file system answers that has no locks, or whose lock service is down.
+# Errors of file systems that have no locks, or whose lock service is down.
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
-# Seconds after which a lease that nobody renews is free again. Its holder renews it three times as often.
+# Seconds after which a lease that is not renewed expires. Its holder renews it three times as often.
 LEASE_SECONDS = 30.0
 
 
 @contextlib.contextmanager
-def locked(path, *, busy=None, waiting=None):
-    """Hold a lock while the block runs; it ends with its process.
+def locked(path: Path | str, *, busy: str | None = None, waiting: str | None = None) -> Iterator[None]:
+    """Context manager that holds a lock; the lock ends with its process.
 
-    A file system without locks gets a lease instead: a file that its holder renews, and that others take over when it
-    is not renewed any more.
+    On a file system without locks this is a lease: a file that its holder renews, and that others take over once it is
+    no longer renewed.
 
     Args:
-        path: The lock file; its folder exists. An empty file stays behind.
-        busy: What to tell the user if another process holds the lock; None waits for it.
-        waiting: What to log before waiting.
+        path: The lock file, in an existing folder. An empty file stays behind.
+        busy: Message of the error if another process holds the lock; None: wait for it.
+        waiting: Message to log before waiting.
 
     Raises:
         UserError: another process holds the lock, and ``busy`` is given.
@@ -42,7 +43,7 @@ def locked(path, *, busy=None, waiting=None):
 
 
 def _native(path, busy, waiting):
-    """A lock of the operating system, or None if there are none for this file."""
+    """A lock of the operating system, or None if this file cannot be locked."""
     if not (filelock.has_fcntl or sys.platform == "win32"):
         return None
     lock = filelock.FileLock(path, fallback_to_soft=False)
@@ -56,13 +57,13 @@ def _native(path, busy, waiting):
 
 def _lease(path, busy, waiting):
     path = Path(path)
-    # Its own name: an empty lock file may be here from a system that can lock this file.
+    # A separate name, since another system that can lock this file may have left an empty lock file.
     lock = filelock.SoftFileLease(path.with_name(f"{path.name}.lease"), lease_duration=LEASE_SECONDS)
     return _taken(lock, busy, waiting, patience=1.2 * LEASE_SECONDS)
 
 
 def _taken(lock, busy, waiting, patience=0):
-    """``lock``, acquired; with ``busy`` a holder that does not end within ``patience`` seconds is a `UserError`."""
+    """Acquire and return ``lock``; with ``busy``, raise a `UserError` if it is not free within ``patience`` seconds."""
     try:
         lock.acquire(timeout=0)
         return lock

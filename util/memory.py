@@ -1,22 +1,21 @@
-"""Memory that a process can still get: that of the machine, and what the limits of its container leave of it."""
+"""Memory that is still available to a process, within the limits of the machine and of its container."""
 
 import os
 from pathlib import Path, PurePosixPath
 
-# Names of a control group's files: limit and use, and of the entry of memory.stat that holds idle page cache.
+# Files with limit and use of a control group, and the entry of memory.stat for inactive page cache.
 _VERSION_2 = ("memory.max", "memory.current", "inactive_file")
 _VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
-def available_memory(root="/"):
-    """Bytes that can be taken without swapping; 0 where the system does not say.
+def available_memory(root: Path | str = "/") -> int:
+    """Bytes that are available without swapping; 0 if the system does not report them.
 
-    Page cache counts as free: the kernel gives it back when memory is wanted. A container's own account (control
-    group, version 1 or 2, and every group around it) counts the cache of files that its processes have read as used,
-    so that it is taken off there.
+    Page cache counts as free, since the kernel releases it when memory is needed. A control group (version 1 or 2, and
+    every group around it) counts the page cache of its processes as used, so it is subtracted there.
 
     Args:
-        root: Folder that holds ``proc`` and ``sys``.
+        root: Folder that contains ``proc`` and ``sys``.
     """
     root = Path(root)
     free = [_machine(root), *(_left(folder, names) for folder, names in _groups(root))]
@@ -50,18 +49,18 @@ def _groups(root):
             tops, names = [base / "memory"], _VERSION_1
         else:
             continue
-        # Inside a container the path may be the host's, of which only the top is there.
+        # Inside a container the path may be that of the host, of which only the top exists here.
         inner = [part for part in (PurePosixPath(path), *PurePosixPath(path).parents) if ".." not in part.parts]
         for top in tops:
             yield from ((top / str(part).lstrip("/"), names) for part in inner)
 
 
 def _left(folder, names):
-    """Bytes that a control group's limit leaves; None where it has none."""
+    """Bytes left below the limit of a control group; None if it has no limit."""
     limit, used, cache = names
     try:
         free = int((folder / limit).read_text()) - int((folder / used).read_text())
-    except (OSError, ValueError):  # not there, or "max"
+    except (OSError, ValueError):  # missing, or "max"
         return None
     try:
         entries = dict(line.split(None, 1) for line in (folder / "memory.stat").read_text().splitlines())

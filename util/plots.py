@@ -4,6 +4,7 @@ The SVG is written by hand: a plotting library takes seconds for the forty panel
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -23,7 +24,7 @@ MARGIN = 12
 TICKS = 6
 
 
-def plot_probabilities(history, path, *, title=""):
+def plot_probabilities(history: Mapping[str, dict], path: str | Path, *, title: str = "") -> None:
     """Draw how the choices of a search develop.
 
     Args:
@@ -38,7 +39,7 @@ def plot_probabilities(history, path, *, title=""):
     _save(history, path, title, default_limits=(0, 1))
 
 
-def plot_curves(history, path, *, title=""):
+def plot_curves(history: Mapping[str, dict], path: str | Path, *, title: str = "") -> None:
     """Draw scalars by epoch, such as the loss of train and dev; as `plot_probabilities`, with fitted axes.
 
     Args:
@@ -108,7 +109,8 @@ class _Panel:
 
     def __post_init__(self):
         self.low, self.high = _limits(self.series.values(), self.limits)
-        self.first, self.last = (min(self.epochs), max(self.epochs)) if self.epochs else (0, 0)
+        self.first: int = min(self.epochs, default=0)
+        self.last: int = max(self.epochs, default=0)
         self.keys = self._place_keys()
         self.height = TOP + HEIGHT + BELOW + KEY * (1 + max((row for _, row in self.keys), default=-1))
 
@@ -156,7 +158,8 @@ class _Panel:
 
     def _place_keys(self):
         """Where each key of the legend is: (x, row). A row takes as many as fit."""
-        places, x, row = [], LEFT, 0
+        places: list[tuple[float, int]] = []
+        x, row = float(LEFT), 0
         for label in self.series:
             width = 24 + text_width(label, SMALL) + 8
             if x > LEFT and x + width > LEFT + WIDTH:

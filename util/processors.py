@@ -1,67 +1,67 @@
-"""How many processors this process may really use: its affinity, its container's quota, its share among the ranks."""
+"""The number of processors that this process may use: by affinity, container quota, and share among the ranks."""
 
 import os
 from pathlib import Path
 
-# Any of these is the user's own choice of a thread count.
+# If any of these is set, the user has chosen a thread count.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def usable_processors():
+def usable_processors() -> int:
     """Number of processors that this process may use, at least 1.
 
-    A container limited by quota (``docker --cpus 2``, a pod's CPU limit) sees every processor of its machine and is
-    paused when it uses more than it was given, so the quota counts too.
+    A container limited by quota (``docker --cpus 2``, a pod's CPU limit) sees all processors of its machine, but is
+    paused when it uses more than its quota, so the quota counts too.
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota()
     return max(1, min(count, int(quota))) if quota else count
 
 
-def own_processors():
+def own_processors() -> int:
     """`usable_processors`, divided by the processes that torchrun or ``--GPU`` started on this machine, at least 1."""
     return max(1, usable_processors() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
-def limit_threads():
-    """Keep torch's threads within `own_processors`; a thread count that the user has set in the environment stays."""
+def limit_threads() -> None:
+    """Limit torch's threads to `own_processors`, unless the user has set a thread count in the environment."""
     import torch
 
     if not any(name in os.environ for name in THREAD_VARIABLES):
         torch.set_num_threads(min(torch.get_num_threads(), own_processors()))
 
 
-def use_one_thread():
-    """Make this process compute in one thread: for processes of which there is already one per processor."""
+def use_one_thread() -> None:
+    """Make this process compute in one thread, for processes of which there is one per processor."""
     import sys
 
-    # For libraries that are imported later. OpenCV computes in one thread anyway (see `util.threads`): to change that
-    # in a forked process would wait for ever for threads that were not forked along.
+    # For libraries that are imported later. OpenCV already computes in one thread (see `util.threads`): changing
+    # that in a forked process would wait forever for threads that do not exist after the fork.
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 
 
 def _quota(root=Path("/sys/fs/cgroup"), own=Path("/proc/self/cgroup")):
-    """Processors that the control groups of this process grant it (float), the smallest of all; None without limit."""
+    """Smallest processor quota (float) among the control groups of this process; None without a limit."""
     try:
         lines = own.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return None
-    found = []
+    quotas = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if not controllers:
-            found += [_quota_of_2(folder) for folder in _upwards(root, path)]
+            quotas += [_quota_of_2(folder) for folder in _upwards(root, path)]
         elif "cpu" in controllers.split(","):
-            # Where version 1 is mounted differs between systems.
+            # The mount point of version 1 differs between systems.
             for mount in (root / "cpu", root / "cpu,cpuacct"):
-                found += [_quota_of_1(folder) for folder in _upwards(mount, path)]
-    return min((quota for quota in found if quota), default=None)
+                quotas += [_quota_of_1(folder) for folder in _upwards(mount, path)]
+    return min((quota for quota in quotas if quota), default=None)
 
 
 def _upwards(root, path):
-    """The folder of a control group and of all above it. In a container the path may be the host's: then the root."""
+    """The folders of a control group and of all groups above it."""
     folder = root / path.lstrip("/")
     return [folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]
 

@@ -1,15 +1,24 @@
-"""Progress bars with rate and remaining time, silent when nobody watches."""
+"""Progress bars with rate and remaining time, shown only on a terminal."""
 
 import sys
+from collections.abc import Iterable
+from typing import Any
 
 
-def progress(iterable, description, *, total=None, unit="batch", disable=False):
-    """Wrap ``iterable`` in a tqdm bar on stderr; without a terminal it stays quiet.
+def progress(
+    iterable: Iterable[Any],
+    description: str | None,
+    *,
+    total: int | None = None,
+    unit: str = "batch",
+    disable: bool = False,
+) -> Any:
+    """Wrap ``iterable`` in a tqdm bar on stderr, which is shown only on a terminal.
 
     Args:
-        iterable: What to go through.
+        iterable: The items.
         description: Text in front of the bar.
-        total: Number of items, where ``len(iterable)`` does not say it.
+        total: Number of items, if ``iterable`` has no length.
         unit: Name of one item, for the rate.
         disable: Show nothing (ranks other than 0).
     """

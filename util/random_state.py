@@ -1,21 +1,23 @@
 """The state of every source of random numbers: Python, numpy, torch and its GPUs."""
 
 import random
+from typing import Any
 
 import numpy as np
 import torch
 
 
-def seed_everything(seed):
+def seed_everything(seed: int) -> None:
     """Seed Python, numpy and torch."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
 
 
-def random_state():
-    """State of every source, as plain data and tensors."""
-    _, keys, position, has_gauss, gauss = np.random.get_state()
+def random_state() -> dict[str, Any]:
+    """State of all random number generators, as plain data and tensors."""
+    numpy_state: Any = np.random.get_state()
+    _, keys, position, has_gauss, gauss = numpy_state
     return {
         "python": random.getstate(),
         "numpy": [torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
@@ -24,8 +26,8 @@ def random_state():
     }
 
 
-def set_random_state(state):
-    """Continue from `random_state`; GPU states only on as many GPUs."""
+def set_random_state(state: dict[str, Any]) -> None:
+    """Restore the state of `random_state`; that of GPUs only if their number is the same."""
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
     keys, position, has_gauss, cached = state["numpy"]

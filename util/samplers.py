@@ -1,4 +1,9 @@
-"""The order of samples: a function of seed and epoch alone, so that a resumed epoch repeats it exactly."""
+"""The order of samples, which depends only on seed and epoch, so that a resumed epoch repeats it exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 
@@ -6,40 +11,51 @@ from util.cli import UserError
 
 
 class Indices(list):
-    """Sample numbers of one batch, with the epoch that they are drawn for.
+    """Sample numbers of one batch, with the epoch that they belong to.
 
-    A list, so that a data set without random augmentation takes it as it is; loader processes outlive an epoch
-    and have no other way to know it.
+    It is a list, which data sets without random augmentation use directly. Loading processes live for many epochs and
+    learn the current one from here.
 
     Attributes:
         epoch: Number of the epoch, from 0.
     """
 
-    def __init__(self, indices, epoch):
+    def __init__(self, indices: Iterable[int], epoch: int) -> None:
         super().__init__(indices)
         self.epoch = epoch
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return Indices, (list(self), self.epoch)
 
 
 class EpochBatchSampler:
-    """Batches of indices; each rank gets its share of every batch that has one for it.
+    """Yields the batches of an epoch as `Indices`; each rank gets its share of every batch, unless that is empty.
 
-    A trailing batch too small for batch statistics (fewer than ``min_share`` samples per rank) joins the one
-    before it. NOTE: the original ends with an error there. Yields `Indices`, never an empty one.
+    A last batch with fewer than ``min_share`` samples per rank, too few for batch statistics, is merged with the one
+    before it. NOTE: the original fails with an error there.
 
     Args:
         num_samples: Size of the data set.
         batch_size: Samples of a batch over all ranks together.
-        shuffle: Draw a new order every epoch; otherwise 0, 1, 2, ...
+        shuffle: Draw a new order every epoch; otherwise the order is 0, 1, 2, ...
         seed: Seed of the order.
-        rank, world_size: This process and their number.
-        drop_last: Leave out what does not fill a batch, unless there is no other batch.
-        min_share: Samples that a rank needs of a batch that is trained on: 2 for batch statistics, else 1.
+        rank, world_size: Number of this process, from 0, and number of processes.
+        drop_last: Leave out an incomplete last batch, unless it is the only one.
+        min_share: Minimum samples per rank of a training batch: 2 for batch statistics, else 1.
     """
 
-    def __init__(self, num_samples, batch_size, *, shuffle, seed=0, rank=0, world_size=1, drop_last=False, min_share=2):
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        min_share: int = 2,
+    ) -> None:
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -48,10 +64,10 @@ class EpochBatchSampler:
         self.drop_last, self.min_share = drop_last, min_share
         self.epoch = 0
 
-    def __len__(self):
+    def __len__(self) -> int:
         return sum(size > self.rank for size in self.sizes())
 
-    def sizes(self):
+    def sizes(self) -> list[int]:
         """Number of samples of each batch, over all ranks."""
         full, rest = divmod(self.num_samples, self.batch_size)
         if self.drop_last and full:
@@ -61,22 +77,22 @@ class EpochBatchSampler:
             sizes[-2:] = [sum(sizes[-2:])]
         return sizes
 
-    def training_sizes(self):
-        """As `sizes`, for a pass of updates.
+    def training_sizes(self) -> list[int]:
+        """As `sizes`, for a training pass.
 
         Raises:
-            UserError: some rank's share of a batch would be too small.
+            UserError: the share of a rank in a batch would be too small.
         """
         sizes, needed = self.sizes(), self.min_share * self.world_size
         if min(sizes, default=0) < needed:
-            each = "batch norm needs two on each" if self.min_share == 2 else "each needs one"
+            each = "batch norm needs two per process" if self.min_share == 2 else "each needs one"
             raise UserError(
-                f"{self.num_samples} samples are too few to train on with {self.world_size} processes: {each}; give "
-                "more data or start fewer processes"
+                f"{self.num_samples} samples are too few to train on with {self.world_size} processes: {each}; use "
+                "more data or fewer processes"
             )
         return sizes
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Indices]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = (
             torch.randperm(self.num_samples, generator=generator) if self.shuffle else torch.arange(self.num_samples)

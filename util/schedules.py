@@ -1,8 +1,10 @@
-"""Learning-rate schedules, one value per optimiser step."""
+"""Learning-rate schedules with one value per optimiser step."""
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
-# The original restarts a cycle only when a step's value lies this close to the minimum.
+# The original restarts a cycle only when the rate of a step is this close to the minimum.
 _AT_MINIMUM = 1e-10
 
 
@@ -14,19 +16,21 @@ class CosineRestarts:
         Ti: Length of the first cycle in epochs.
         Tm: Factor from one cycle's length to the next.
         batches_per_epoch: Steps of an epoch, a float: dataset size / batch size.
-        restarts: ``original``: a cycle ends only when a step hits the minimum almost exactly, so that
-            without a whole number of steps per cycle the rate swings up again instead of jumping;
+        restarts: ``original``: a cycle ends only when a step hits the minimum almost exactly; if the number of steps
+            per cycle is not an integer, the rate rises again along the cosine instead of jumping.
             ``sgdr``: a cycle ends after Ti epochs, as in the paper.
     """
 
-    def __init__(self, eta_max, eta_min, Ti, Tm, batches_per_epoch, restarts="original"):
+    def __init__(
+        self, eta_max: float, eta_min: float, Ti: int, Tm: int, batches_per_epoch: float, restarts: str = "original"
+    ) -> None:
         self.eta_max, self.eta_min = eta_max, eta_min
         self.Ti, self.Tm = Ti, Tm
         self.batches_per_epoch = batches_per_epoch
         self.restarts = restarts
         self.counter = 0
 
-    def step(self):
+    def step(self) -> float:
         """Return the learning rate of the next optimiser step and advance."""
         if self.eta_min == self.eta_max:  # a constant rate has no cycles
             return self.eta_max
@@ -43,27 +47,34 @@ class CosineRestarts:
             return rate <= self.eta_min + _AT_MINIMUM
         return self.counter >= self.Ti * self.batches_per_epoch
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Position in the schedule."""
         return {"counter": self.counter, "Ti": self.Ti}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue at a saved position."""
         self.counter, self.Ti = state["counter"], state["Ti"]
 
 
 class WarmupStepDecay:
-    """Three quarters on the way up, one per epoch, then the full rate, cut by a factor at given epochs (MMNas).
+    """Three epochs at 1/4, 2/4 and 3/4 of the rate, then the full rate, multiplied by a factor at given epochs (MMNas).
 
     Args:
         rate: The full learning rate.
-        batches_per_epoch: Steps of an epoch, a whole number.
-        decay_epochs: Epochs, from 0, at whose beginning the rate is multiplied by ``factor``.
+        batches_per_epoch: Steps of an epoch, an integer.
+        decay_epochs: Epochs, from 0, at whose start the rate is multiplied by ``factor``.
         factor: See ``decay_epochs``.
-        warm_up: False starts with the full rate.
+        warm_up: If false, start with the full rate.
     """
 
-    def __init__(self, rate, batches_per_epoch, decay_epochs=(), factor=0.2, warm_up=True):
+    def __init__(
+        self,
+        rate: float,
+        batches_per_epoch: int,
+        decay_epochs: Iterable[int] = (),
+        factor: float = 0.2,
+        warm_up: bool = True,
+    ) -> None:
         self.rate = rate
         self.batches_per_epoch = batches_per_epoch
         self.decay_epochs = tuple(decay_epochs)
@@ -71,7 +82,7 @@ class WarmupStepDecay:
         self.warm_up = warm_up
         self.counter = 0
 
-    def step(self):
+    def step(self) -> float:
         """Return the learning rate of the next optimiser step and advance."""
         epoch = self.counter // self.batches_per_epoch
         self.counter += 1
@@ -80,10 +91,10 @@ class WarmupStepDecay:
             rate *= self.factor if epoch >= decay_epoch else 1
         return rate * min(1.0, 0.25 * (epoch + 1)) if self.warm_up else rate
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Position in the schedule."""
         return {"counter": self.counter}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue at a saved position."""
         self.counter = state["counter"]

@@ -1,11 +1,11 @@
-"""Text files of users: UTF-8 with or without a byte order mark and with any line ends; other encodings are refused."""
+"""Reads text files of users: UTF-8 with or without a byte order mark, any line ends; other encodings are errors."""
 
 import codecs
 from pathlib import Path
 
 from util.cli import UserError
 
-# UTF-32 first: its little-endian mark begins like that of UTF-16.
+# UTF-32 first: its little-endian mark starts with that of UTF-16.
 _FOREIGN_MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -15,11 +15,11 @@ _FOREIGN_MARKS = {
 
 
 class NotText(ValueError):
-    """Bytes that are no UTF-8 text; the message follows "FILE: "."""
+    """Bytes that are not UTF-8 text; the message continues "FILE: "."""
 
 
-def decode_text(data):
-    """The text in the bytes ``data``, without a byte order mark; line ends stay as they are.
+def decode_text(data: bytes) -> str:
+    """The text in the bytes ``data``, without a byte order mark; line ends stay unchanged.
 
     Raises:
         NotText: the bytes are UTF-16 or UTF-32, hold a zero byte, or are not UTF-8; the message names the line.
@@ -29,7 +29,7 @@ def decode_text(data):
             raise NotText(f"it is saved as {name}: save it as UTF-8 (`iconv -f {name} -t UTF-8 FILE > NEW_FILE`)")
     data = data.removeprefix(codecs.BOM_UTF8)
     if b"\0" in data:
-        raise NotText(f"line {_line(data, data.index(0))} has a zero byte: it is no text, or saved as UTF-16")
+        raise NotText(f"line {_line(data, data.index(0))} has a zero byte: it is not text, or saved as UTF-16")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -40,11 +40,11 @@ def decode_text(data):
         ) from None
 
 
-def _line(data, position):
+def _line(data: bytes, position: int) -> int:
     return data.count(b"\n", 0, position) + 1
 
 
-def read_text(path):
+def read_text(path: Path | str) -> str:
     """The text of a file; see `decode_text`.
 
     Raises:

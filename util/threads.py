@@ -1,25 +1,26 @@
-"""How OpenMP's and OpenCV's threads behave: set before torch and OpenCV are first imported."""
+"""Settings for the threads of OpenMP and OpenCV, made before torch and OpenCV are first imported."""
 
 import os
+from collections.abc import MutableMapping
 
-# What a user may have set to say how idle threads wait. Any of them means: leave it to the user.
+# Variables by which a user sets how idle threads wait. If any is set, nothing is changed.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 # A few microseconds of spinning cost nothing on a quiet machine. The defaults (GNU: 300,000 turns, Intel and LLVM:
-# 200 ms) hold a core that another process, or a data worker of ours, needs to reach the same barrier.
+# 200 ms) occupy a core that another process or data worker needs to reach the same barrier.
 SHORT_SPIN = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
 
 
-def set_openmp_defaults(environment=os.environ):
-    """Make OpenMP's idle threads sleep early; what the user has set stays as it is.
+def set_openmp_defaults(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Make idle OpenMP threads sleep early, unless the user has set how they wait.
 
-    Call it before torch, scikit-learn or OpenCV are imported: their OpenMP libraries read the environment once, when
-    they are loaded. ``benchmarks/busy_machine.py`` measures the effect.
+    Call it before torch, scikit-learn or OpenCV are imported: their OpenMP libraries read the environment when they
+    are loaded. ``benchmarks/busy_machine.py`` measures the effect.
 
     Args:
-        environment: The mapping to change.
+        environment: The environment variables to change.
     """
     if not any(name in environment for name in WAITING):
         environment.update(SHORT_SPIN)
-    # Its threads do not survive a fork, and a data worker that then uses them waits for ever. We read pictures in many
-    # processes, not in many threads.
+    # OpenCV's threads do not survive a fork, and a data worker that uses them then waits forever. Images are read by
+    # many processes anyway, not by many threads.
     environment.setdefault("OPENCV_FOR_THREADS_NUM", "1")

@@ -1,22 +1,28 @@
-"""torchvision's published weights, from its cache or by a download that gives up after a while."""
+"""torchvision's published weights, from its cache or by a download with a timeout."""
+
+from __future__ import annotations
 
 import socket
+from typing import TYPE_CHECKING, Any
 
 from util.cli import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 _DOWNLOAD_TIMEOUT = 30.0
 
 
-def fetch(entry, name, otherwise):
+def fetch(entry: Any, name: str, otherwise: str) -> dict[str, torch.Tensor]:
     """State dict of published weights.
 
     Args:
         entry: Member of a torchvision weights enumeration.
-        name: What the weights are, in a sentence.
-        otherwise: What to do without them, in a sentence; ``{url}`` in it becomes their address.
+        name: Name of the weights for messages.
+        otherwise: What to do without them, for messages; ``{url}`` in it becomes their address.
 
     Raises:
-        UserError: they are neither in the cache nor to be had.
+        UserError: they are not in the cache and cannot be downloaded.
     """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT)

@@ -1,15 +1,16 @@
-"""The files in a folder and in its subfolders, with links followed and loops of links left alone."""
+"""Lists the files in a folder and its subfolders; links are followed, loops of links are not."""
 
 import os
+from pathlib import Path
 
 from util.cli import UserError
 
 
-def list_files(folder, depth=None):
+def list_files(folder: Path | str, depth: int | None = None) -> list[str]:
     """Names of the files in a folder and its subfolders: sorted list of str, relative to it, ``/`` between parts.
 
-    Links to files and to folders are followed, except for a link to a folder that it lies in itself, which would go
-    round for ever. A link to nowhere counts as a file, so that whoever reads it can name it.
+    Links to files and folders are followed, except links to a folder that contains them, which would never end. Broken
+    links count as files, so that reading them reports the error.
 
     Args:
         folder: The folder.
@@ -18,7 +19,7 @@ def list_files(folder, depth=None):
     Raises:
         UserError: a folder is missing or cannot be read.
     """
-    files = []
+    files: list[str] = []
     _collect(os.fspath(folder), "", depth, frozenset(), files)
     return sorted(files)
 

@@ -1,5 +1,7 @@
 """The two backbones of EgoGesture and where their weights come from."""
 
+from pathlib import Path
+
 from models.backbones import weights as sources
 from models.backbones.resnext3d import ResNeXt101
 
@@ -11,14 +13,21 @@ _SOURCES = {
 _IN_CHANNELS = {"rgb": 3, "depth": 1}
 
 
-def build_ego_backbones(num_outputs, *, weights, rgb_cp=None, depth_cp=None, checkpointdir):
-    """Make the colour and the depth network of a fusion.
+def build_ego_backbones(
+    num_outputs: int,
+    *,
+    weights: str,
+    rgb_cp: Path | str | None = None,
+    depth_cp: Path | str | None = None,
+    checkpointdir: Path | str,
+) -> dict[str, ResNeXt101]:
+    """Build the colour and the depth network of a fusion.
 
     Args:
         num_outputs: Classes of their own heads.
-        weights: What holds for a network that no other argument names: ``pretrained``: the released
-            checkpoint in ``checkpointdir``; ``random``: as drawn.
-        rgb_cp, depth_cp: Checkpoint file or run folder, as given or in ``checkpointdir``; or ``random``.
+        weights: Weights of a network without a checkpoint argument: ``pretrained``: the released checkpoint in
+            ``checkpointdir``; ``random``: random weights.
+        rgb_cp, depth_cp: Checkpoint file or run folder, as a path or in ``checkpointdir``; or ``random``.
         checkpointdir: Folder of the released checkpoints.
 
     Returns:
@@ -31,7 +40,7 @@ def build_ego_backbones(num_outputs, *, weights, rgb_cp=None, depth_cp=None, che
     for name, source in _SOURCES.items():
         if checkpoints[name] is None and weights == "pretrained":
             checkpoints[name] = sources.find_released(source, checkpointdir)
-        # What a typing mistake can spoil is checked before networks are made.
+        # Wrong paths fail here, before networks are built.
         sources.find_checkpoint(checkpoints[name], source, checkpointdir)
     return {
         name: build_ego_backbone(name, num_outputs, checkpoint, checkpointdir)
@@ -39,8 +48,10 @@ def build_ego_backbones(num_outputs, *, weights, rgb_cp=None, depth_cp=None, che
     }
 
 
-def build_ego_backbone(modality, num_outputs, checkpoint=None, checkpointdir=None):
-    """The network of ``modality`` (``rgb`` or ``depth``) from a checkpoint or at random; see `build_ego_backbones`."""
+def build_ego_backbone(
+    modality: str, num_outputs: int, checkpoint: Path | str | None = None, checkpointdir: Path | str | None = None
+) -> ResNeXt101:
+    """The network of ``modality``, ``rgb`` or ``depth``, from a checkpoint or random; see `build_ego_backbones`."""
     return sources.build_from_checkpoint(
         lambda: ResNeXt101(num_outputs, _IN_CHANNELS[modality]), _SOURCES[modality], checkpoint, checkpointdir
     )

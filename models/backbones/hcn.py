@@ -8,21 +8,21 @@ _COORDINATES, JOINTS = 3, 25
 
 
 class SkeletonHCN(nn.Module):
-    """Positions and motions of every person through the same convolutions, then the maximum over persons.
+    """Convolutions on the positions and motions of every person, then the maximum over persons.
 
-    Parameter names are the original's (24 tensors). Weights are drawn by Glorot's uniform rule, biases are 0.
-    All persons go through as one batch, so each draws its own dropout masks.
+    Parameter names are those of the original (24 tensors). Weights are drawn by Glorot's uniform rule, biases are 0.
+    All persons are in one batch, so each has its own dropout masks.
 
     Args:
         num_outputs: Classes of its own head.
-        dropout: Dropout rate: whole channels of the maps, elements of the last feature.
+        dropout: Dropout rate, of channels in the maps and of elements in the last feature.
     """
 
     channels = (128, 256, 1024, 512)
     deterministic_features = False
     cacheable = True
 
-    def __init__(self, num_outputs, dropout):
+    def __init__(self, num_outputs: int, dropout: float) -> None:
         super().__init__()
         for suffix in ("", "m"):
             self.add_module(f"conv1{suffix}", nn.Sequential(nn.Conv2d(_COORDINATES, 64, 1), nn.ReLU(inplace=True)))
@@ -36,14 +36,15 @@ class SkeletonHCN(nn.Module):
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.xavier_uniform_(module.weight)
+                assert module.bias is not None
                 nn.init.zeros_(module.bias)
 
-    def forward(self, skeletons, count=None):
+    def forward(self, skeletons: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
         """Return the first ``count`` of four features (all when None).
 
         Args:
             skeletons: (N, 3, 32, 25, M): coordinates, frames, joints, persons.
-            count: 1..3 stops at that feature and computes nothing behind it.
+            count: 1..3: stop after that feature.
 
         Returns:
             (N, 128, 4, 4), (N, 256, 2, 2), the latter flattened (N, 1024), and (N, 512), which the head reads.
@@ -60,18 +61,18 @@ class SkeletonHCN(nn.Module):
         return features[:count] if count in (2, 3) else [*features, self.fc7(features[2])]
 
     def _branch(self, x, suffix):
-        """(N, 3, T, 25) -> (N, 64, T / 4, 8); joints become channels on the way."""
+        """(N, 3, T, 25) -> (N, 64, T / 4, 8), with the joints as channels in between."""
         conv1, conv2, conv3, conv4 = self._branch_modules(suffix)
         return conv4(conv3(conv2(conv1(x)).permute(0, 3, 2, 1)))
 
     def _branch_modules(self, suffix):
         return [getattr(self, f"conv{i}{suffix}") for i in (1, 2, 3, 4)]
 
-    def head(self, features):
+    def head(self, features: list[torch.Tensor]) -> torch.Tensor:
         """Class logits (N, num_outputs) from the list that `forward` returns."""
         return self.fc8(features[-1])
 
-    def modules_of(self, count):
+    def modules_of(self, count: int) -> list[nn.Module]:
         """Modules that the first ``count`` features depend on."""
         if not count:
             return []

@@ -1,37 +1,38 @@
 """ResNet-50 with a 2-D stem and 3-D bottlenecks inflated from ImageNet weights (NTU RGB+D videos)."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
 from models.backbones.resnet3d import build_stage, channels_last_3d, put_channels_last
 
-# The original applies them to the channels in the order of the file, whatever that is.
+# The original applies them to the channels in the order of the file, whether RGB or BGR.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 _BLOCKS = (3, 4, 6, 3)
 _WIDTH = 64
-# Frames, rows and columns that the original's pool averages: made for 8 frames of 224 pixels.
+# Frames, rows and columns that the original's pool averages; it was made for 8 frames of 224 pixels.
 _ORIGINAL_POOL = (8, 7, 7)
 
 
 class InflatedResNet50(nn.Module):
-    """Video network with four features; parameter names are the original's (``cnn.*``, ``classifier.*``).
+    """Video network with four features; parameter names are those of the original (``cnn.*``, ``classifier.*``).
 
-    Convolutions are drawn from N(0, 2 / (k0 * k1 * outputs)), k0 and k1 being the first two axes of the
+    Convolutions are drawn from N(0, 2 / (k0 * k1 * outputs)), where k0 and k1 are the first two axes of the
     kernel, as in the original.
 
     Args:
         num_outputs: Classes of its own head.
-        pool: ``7x7`` averages the first 8 frames, 7 rows and 7 columns of the last map, as the original
-            does (of the 8x8 map that 256 pixels give, it drops a row and a column); ``full`` averages
-            the whole map.
+        pool: ``7x7`` averages the first 8 frames, 7 rows and 7 columns of the last map, as the original does (it drops
+            a row and a column of the 8x8 map of 256 pixels); ``full`` averages the full map.
     """
 
     channels = (512, 1024, 2048, 2048)
     deterministic_features = False
     cacheable = True
 
-    def __init__(self, num_outputs, pool="7x7"):
+    def __init__(self, num_outputs: int, pool: str = "7x7") -> None:
         super().__init__()
         if pool not in ("7x7", "full"):
             raise ValueError(f"pool {pool!r}: expected 7x7 or full")
@@ -40,12 +41,12 @@ class InflatedResNet50(nn.Module):
         self.classifier = nn.Linear(self.channels[-1], num_outputs)
         put_channels_last(self)
 
-    def forward(self, frames, count=None):
+    def forward(self, frames: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
         """Return the first ``count`` of four features (all when None).
 
         Args:
             frames: (N, T, H, W, 3): uint8, normalised here, or float, normalised before.
-            count: 1..3 stops behind that feature and computes nothing more.
+            count: 1..3: stop after that feature.
 
         Returns:
             Maps of layers 2, 3 and 4, (N, 512 | 1024 | 2048, T, h, w), with h and w an 8th, a 16th and a
@@ -66,19 +67,19 @@ class InflatedResNet50(nn.Module):
             x = x[:, :, :frames, :rows, :columns]
         return x.mean(dim=(2, 3, 4))
 
-    def head(self, features):
+    def head(self, features: list[torch.Tensor]) -> torch.Tensor:
         """Class logits (N, num_outputs) from the list that `forward` returns."""
         return self.classifier(features[-1])
 
-    def modules_of(self, count):
+    def modules_of(self, count: int) -> list[nn.Module]:
         """Modules that the first ``count`` features depend on."""
         return [self.cnn.conv1, self.cnn.bn1, *self.cnn.layers(count)] if count else []
 
-    def load_torchvision(self, state_dict):
-        """Copy and inflate a state dict of ``torchvision.models.resnet50``; its classifier is left out.
+    def load_torchvision(self, state_dict: Mapping[str, torch.Tensor]) -> None:
+        """Copy and inflate a state dict of ``torchvision.models.resnet50``, without its classifier.
 
         Raises:
-            RuntimeError: it is not that network's.
+            RuntimeError: it is of another network.
         """
         own = self.cnn.state_dict()
         body = {key: value for key, value in state_dict.items() if not key.startswith("fc.")}
@@ -115,19 +116,19 @@ class _Body(nn.Module):
         return channels_last_3d(x.unflatten(0, frames.shape[:2]).transpose(1, 2))
 
     def layers(self, count=None):
-        """The stages that the first ``count`` features need; the fourth feature has none of its own."""
+        """The stages that the first ``count`` features need; the fourth feature has no stage of its own."""
         return [self.layer1, self.layer2, self.layer3, self.layer4][: None if count is None else count + 1]
 
 
-def normalise(frames):
-    """uint8 frames (..., 3) as float32: a 255th, minus `MEAN`, divided by `STD`."""
-    # As tensors, because a GPU multiplies by the reciprocal of a plain number.
+def normalise(frames: torch.Tensor) -> torch.Tensor:
+    """uint8 frames (..., 3) as float32, divided by 255, minus `MEAN`, divided by `STD`."""
+    # Tensors, since a GPU would multiply by the reciprocal of a Python number.
     white, mean, std = torch.tensor([(255.0,) * 3, MEAN, STD], device=frames.device)
     return frames.to(torch.float32).div_(white).sub_(mean).div_(std)
 
 
-def inflate(weight, frames):
-    """A 2-D kernel (O, I, h, w) as a 3-D one (O, I, frames, h, w) that reads frame ``frames // 2`` alone."""
+def inflate(weight: torch.Tensor, frames: int) -> torch.Tensor:
+    """A 2-D kernel (O, I, h, w) as a 3-D one (O, I, frames, h, w) that reads only frame ``frames // 2``."""
     inflated = weight.new_zeros((*weight.shape[:2], frames, *weight.shape[2:]))
     inflated[:, :, frames // 2] = weight
     return inflated

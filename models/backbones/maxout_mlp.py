@@ -1,6 +1,13 @@
 """MaxOut text network (MM-IMDB plots), after Goodfellow et al. 2013 and Arevalo et al. 2017."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from torch import nn
+
+if TYPE_CHECKING:
+    import torch
 
 TEXT_DIM = 300
 _PIECES = 5
@@ -10,17 +17,17 @@ _DROPOUT = 0.5
 class MaxOut(nn.Module):
     """Maximum over ``pieces`` linear maps: (N, inputs) -> (N, outputs)."""
 
-    def __init__(self, inputs, outputs, pieces=_PIECES):
+    def __init__(self, inputs: int, outputs: int, pieces: int = _PIECES) -> None:
         super().__init__()
         self.pieces = pieces
         self.lin = nn.Linear(inputs, outputs * pieces)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.lin(x).view(x.shape[0], -1, self.pieces).max(dim=-1).values
 
 
 class MaxOutMLP(nn.Module):
-    """Two MaxOut layers and a linear head; parameter names are the originals'.
+    """Two MaxOut layers and a linear head; parameter names are those of the originals.
 
     Args:
         num_outputs: Classes of the head.
@@ -28,10 +35,10 @@ class MaxOutMLP(nn.Module):
 
     channels = (64, 128)
     deterministic_features = False
-    # Computing it costs less than reading what it computed.
+    # Computing its features is faster than reading them.
     cacheable = False
 
-    def __init__(self, num_outputs):
+    def __init__(self, num_outputs: int) -> None:
         super().__init__()
         self.op1 = MaxOut(TEXT_DIM, 64)
         self.op2 = nn.Sequential(nn.BatchNorm1d(64), nn.Dropout(_DROPOUT))
@@ -39,12 +46,12 @@ class MaxOutMLP(nn.Module):
         self.op4 = nn.Sequential(nn.BatchNorm1d(128), nn.Dropout(_DROPOUT))
         self.hid2val = nn.Linear(128, num_outputs)
 
-    def forward(self, text, count=None):
+    def forward(self, text: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
         """Return the first ``count`` of two features (all when None).
 
         Args:
             text: (N, 300).
-            count: 1 computes the first layer alone.
+            count: 1: compute only the first layer.
 
         Returns:
             (N, 64) and (N, 128), each before its batch norm; the head reads the last.
@@ -52,10 +59,11 @@ class MaxOutMLP(nn.Module):
         first = self.op1(text.to(self.hid2val.weight.dtype))
         return [first] if count == 1 else [first, self.op3(self.op2(first))]
 
-    def head(self, features):
+    def head(self, features: list[torch.Tensor]) -> torch.Tensor:
         """Class logits (N, num_outputs) from the list that `forward` returns."""
         return self.hid2val(self.op4(features[-1]))
 
-    def modules_of(self, count):
+    def modules_of(self, count: int) -> list[nn.Module]:
         """Modules that the first ``count`` features depend on."""
-        return [[], [self.op1], [self.op1, self.op2, self.op3]][count]
+        stages: list[list[nn.Module]] = [[], [self.op1], [self.op1, self.op2, self.op3]]
+        return stages[count]

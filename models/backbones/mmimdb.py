@@ -1,5 +1,7 @@
 """The two backbones of MM-IMDB and where their weights come from."""
 
+from pathlib import Path
+
 from models.backbones import weights as sources
 from models.backbones.maxout_mlp import MaxOutMLP
 from models.backbones.vgg import VGG19Taps
@@ -10,13 +12,20 @@ _IMAGE = sources.Source("--image_cp", _COMMAND + "image")
 _TEXT = sources.Source("--text_cp", _COMMAND + "text")
 
 
-def build_mmimdb_backbones(num_outputs, *, weights, vgg_weights=None, image_cp=None, text_cp=None):
-    """Make the image and the text network.
+def build_mmimdb_backbones(
+    num_outputs: int,
+    *,
+    weights: str,
+    vgg_weights: Path | str | None = None,
+    image_cp: Path | str | None = None,
+    text_cp: Path | str | None = None,
+) -> dict[str, VGG19Taps | MaxOutMLP]:
+    """Build the image and the text network.
 
     Args:
         num_outputs: Classes of their own heads.
-        weights: ``random``: what no other argument names stays as drawn; ``pretrained``: the image
-            network starts from torchvision's ImageNet weights and ``text_cp`` must be named.
+        weights: Weights of a network without a file: ``random``: random weights; ``pretrained``: torchvision's ImageNet
+            weights for the image network, while ``text_cp`` is required.
         vgg_weights: File with torchvision's VGG-19 state dict, instead of its cache or the download.
         image_cp, text_cp: Checkpoint of ``main_unimodal_mmimdb.py`` (file or run folder), or ``random``.
 
@@ -38,8 +47,10 @@ def build_mmimdb_backbones(num_outputs, *, weights, vgg_weights=None, image_cp=N
     }
 
 
-def build_image_backbone(num_outputs, weights, vgg_weights=None, checkpoint=None):
-    """VGG-19 from a checkpoint, ImageNet weights or at random; see `build_mmimdb_backbones`."""
+def build_image_backbone(
+    num_outputs: int, weights: str, vgg_weights: Path | str | None = None, checkpoint: Path | str | None = None
+) -> VGG19Taps:
+    """VGG-19 from a checkpoint, ImageNet weights or random weights; see `build_mmimdb_backbones`."""
     return sources.build_from_imagenet(
         lambda: VGG19Taps(num_outputs),
         sources.VGG19,
@@ -50,6 +61,6 @@ def build_image_backbone(num_outputs, weights, vgg_weights=None, checkpoint=None
     )
 
 
-def build_text_backbone(num_outputs, checkpoint=None):
-    """MaxOut network from a checkpoint or at random; see `build_mmimdb_backbones`."""
+def build_text_backbone(num_outputs: int, checkpoint: Path | str | None = None) -> MaxOutMLP:
+    """MaxOut network from a checkpoint or with random weights; see `build_mmimdb_backbones`."""
     return sources.build_from_checkpoint(lambda: MaxOutMLP(num_outputs), _TEXT, checkpoint)

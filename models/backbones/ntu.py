@@ -1,5 +1,7 @@
 """The two backbones of NTU RGB+D and where their weights come from."""
 
+from pathlib import Path
+
 from models.backbones import weights as sources
 from models.backbones.hcn import SkeletonHCN
 from models.backbones.inflated_resnet import InflatedResNet50
@@ -10,24 +12,24 @@ _SKELETON = sources.Source("--ske_cp", _COMMAND + "skeleton", "skeleton_32frames
 
 
 def build_ntu_backbones(
-    num_outputs,
+    num_outputs: int,
     *,
-    weights,
-    resnet_weights=None,
-    rgb_cp=None,
-    skeleton_cp=None,
-    checkpointdir,
-    dropout,
-    pool="7x7",
-):
-    """Make the video and the skeleton network of a fusion.
+    weights: str,
+    resnet_weights: Path | str | None = None,
+    rgb_cp: Path | str | None = None,
+    skeleton_cp: Path | str | None = None,
+    checkpointdir: Path | str,
+    dropout: float,
+    pool: str = "7x7",
+) -> dict[str, InflatedResNet50 | SkeletonHCN]:
+    """Build the video and the skeleton network of a fusion.
 
     Args:
         num_outputs: Classes of their own heads.
-        weights: What holds for a network that no other argument names: ``pretrained``: the released
-            checkpoint in ``checkpointdir``; ``random``: as drawn.
+        weights: Weights of a network without a checkpoint argument: ``pretrained``: the released checkpoint in
+            ``checkpointdir``; ``random``: random weights.
         resnet_weights: File with torchvision's ResNet-50 state dict, from which the video network is inflated.
-        rgb_cp, skeleton_cp: Checkpoint file or run folder, as given or in ``checkpointdir``; or ``random``.
+        rgb_cp, skeleton_cp: Checkpoint file or run folder, as a path or in ``checkpointdir``; or ``random``.
         checkpointdir: Folder of the released checkpoints.
         dropout: Dropout rate of the skeleton network.
         pool: See `InflatedResNet50`.
@@ -43,7 +45,7 @@ def build_ntu_backbones(
             rgb_cp = sources.find_released(_RGB, checkpointdir)
         if skeleton_cp is None:
             skeleton_cp = sources.find_released(_SKELETON, checkpointdir)
-    # What a typing mistake can spoil is checked before networks are made.
+    # Wrong paths fail here, before networks are built.
     sources.find_checkpoint(skeleton_cp, _SKELETON, checkpointdir)
     return {
         "rgb": build_rgb_backbone(num_outputs, weights, resnet_weights, rgb_cp, checkpointdir, pool),
@@ -51,10 +53,17 @@ def build_ntu_backbones(
     }
 
 
-def build_rgb_backbone(num_outputs, weights, resnet_weights=None, checkpoint=None, checkpointdir=None, pool="7x7"):
-    """The video network, as its own training starts: without a checkpoint, ``pretrained`` means ImageNet weights.
+def build_rgb_backbone(
+    num_outputs: int,
+    weights: str,
+    resnet_weights: Path | str | None = None,
+    checkpoint: Path | str | None = None,
+    checkpointdir: Path | str | None = None,
+    pool: str = "7x7",
+) -> InflatedResNet50:
+    """The video network for its own training: without a checkpoint, ``pretrained`` means ImageNet weights.
 
-    They come from ``resnet_weights``, torchvision's cache or a download. For the other arguments see
+    They are read from ``resnet_weights``, torchvision's cache or a download. For the other arguments see
     `build_ntu_backbones`.
     """
     return sources.build_from_imagenet(
@@ -68,8 +77,10 @@ def build_rgb_backbone(num_outputs, weights, resnet_weights=None, checkpoint=Non
     )
 
 
-def build_skeleton_backbone(num_outputs, checkpoint=None, checkpointdir=None, *, dropout):
-    """The skeleton network from a checkpoint or at random; see `build_ntu_backbones`."""
+def build_skeleton_backbone(
+    num_outputs: int, checkpoint: Path | str | None = None, checkpointdir: Path | str | None = None, *, dropout: float
+) -> SkeletonHCN:
+    """The skeleton network from a checkpoint or with random weights; see `build_ntu_backbones`."""
     return sources.build_from_checkpoint(
         lambda: SkeletonHCN(num_outputs, dropout), _SKELETON, checkpoint, checkpointdir
     )

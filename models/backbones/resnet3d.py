@@ -1,22 +1,30 @@
-"""3-D bottleneck blocks: what the inflated ResNet-50 and the 3-D ResNeXt-101 share."""
+"""3-D bottleneck blocks, shared by the inflated ResNet-50 and the 3-D ResNeXt-101."""
 
 import torch
 from torch import nn
 
 
 class Bottleneck3d(nn.Module):
-    """1x1x1, 3x3x3 and 1x1x1 convolution with batch norm, added to a shortcut: (N, C, T, H, W) -> the same axes.
+    """1x1x1, 3x3x3 and 1x1x1 convolution with batch norm, added to a shortcut: (N, C, T, H, W) -> same axes.
 
-    Parameter names are the originals'.
+    Parameter names are those of the originals.
 
     Args:
-        in_channels, width, out_channels: Channels before, within and behind the block.
+        in_channels, width, out_channels: Channels before, within and after the block.
         stride: Stride of the 3x3x3 convolution and of the shortcut, one number or (T, H, W).
         groups: Groups of the 3x3x3 convolution.
         project: Give the shortcut its own 1x1x1 convolution and batch norm.
     """
 
-    def __init__(self, in_channels, width, out_channels, stride, groups, project):
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        out_channels: int,
+        stride: int | tuple[int, int, int],
+        groups: int,
+        project: bool,
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv3d(in_channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm3d(width)
@@ -31,23 +39,25 @@ class Bottleneck3d(nn.Module):
                 nn.Conv3d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm3d(out_channels)
             )
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
-        # Batch norm's backward needs its input, not its output, so the sum may be written over that.
+        # The backward pass of batch norm needs its input, not its output, so the sum may overwrite the output.
         return self.relu(self.bn3(self.conv3(out)).add_(shortcut))
 
 
-def build_stage(in_channels, width, out_channels, blocks, stride, groups=1):
-    """``blocks`` bottlenecks in a row, of which the first has the stride and the projected shortcut."""
+def build_stage(
+    in_channels: int, width: int, out_channels: int, blocks: int, stride: int | tuple[int, int, int], groups: int = 1
+) -> nn.Sequential:
+    """``blocks`` consecutive bottlenecks; the first has the stride and the projected shortcut."""
     first = Bottleneck3d(in_channels, width, out_channels, stride, groups, project=True)
     rest = [Bottleneck3d(out_channels, width, out_channels, 1, groups, project=False) for _ in range(blocks - 1)]
     return nn.Sequential(first, *rest)
 
 
-def put_channels_last(net):
-    """Lay the kernels of all convolutions out as their fast implementations read them; no number changes."""
+def put_channels_last(net: nn.Module) -> None:
+    """Store the kernels of all convolutions in the memory layout of fast implementations; no value changes."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)
@@ -55,6 +65,6 @@ def put_channels_last(net):
             module.to(memory_format=torch.channels_last_3d)
 
 
-def channels_last_3d(x):
-    """A tensor (N, C, T, H, W) laid out for those kernels."""
+def channels_last_3d(x: torch.Tensor) -> torch.Tensor:
+    """A tensor (N, C, T, H, W) in the memory layout of these kernels."""
     return x.contiguous(memory_format=torch.channels_last_3d)

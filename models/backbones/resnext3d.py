@@ -5,7 +5,7 @@ from torch import nn
 
 from models.backbones.resnet3d import build_stage, channels_last_3d, put_channels_last
 
-# Of the ActivityNet videos, on the scale 0..255; depth uses the first.
+# Mean of the ActivityNet videos, on the scale 0..255; depth uses the first value.
 MEAN = (114.7748, 107.7354, 99.475)
 _BLOCKS = (3, 4, 23, 3)
 _WIDTH = 64
@@ -13,7 +13,7 @@ _GROUPS = 32
 
 
 class ResNeXt101(nn.Module):
-    """Clip network with four features; parameter names are the originals'.
+    """Clip network with four features; parameter names are those of the originals.
 
     Convolutions are drawn by He's normal rule (fan-out), the colour stem by torch's default. A depth stem
     is the channel mean of a colour stem, as in the original.
@@ -27,7 +27,7 @@ class ResNeXt101(nn.Module):
     deterministic_features = False
     cacheable = True
 
-    def __init__(self, num_outputs, in_channels=3):
+    def __init__(self, num_outputs: int, in_channels: int = 3) -> None:
         super().__init__()
         self.conv1 = _stem(in_channels)
         self.bn1 = nn.BatchNorm3d(_WIDTH)
@@ -44,21 +44,21 @@ class ResNeXt101(nn.Module):
                 _he_normal(module.weight)
         put_channels_last(self)
 
-    def forward(self, clips, count=None):
+    def forward(self, clips: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
         """Return the first ``count`` of four features (all when None).
 
         Args:
-            clips: (N, in_channels, T, H, W): uint8, whose mean is subtracted here, or float, without its mean.
-            count: 1..3 stops behind that feature and computes nothing more.
+            clips: (N, in_channels, T, H, W): uint8, from which the mean is subtracted here, or float after subtraction.
+            count: 1..3: stop after that feature.
 
         Returns:
             Maps of layers 2, 3 and 4, (N, 512 | 1024 | 2048, t, h, w), with t a 4th, an 8th and a 16th of T,
-            h and w an 8th, a 16th and a 32nd of H and W, rounded up; and the mean of the last over all of
-            its places, (N, 2048), which the head reads.
+            h and w an 8th, a 16th and a 32nd of H and W, rounded up; and the mean of the last
+            over all positions, (N, 2048), which the head reads.
         """
         x = subtract_mean(clips) if clips.dtype == torch.uint8 else clips
         x = self.conv1(channels_last_3d(x.to(self.fc.weight.dtype)))
-        # A stem with one input channel has no layout of its own to pass on.
+        # A stem with one input channel does not keep the memory layout.
         x = self.maxpool(self.relu(self.bn1(channels_last_3d(x))))
         features = []
         for layer in self._layers(count):
@@ -68,19 +68,19 @@ class ResNeXt101(nn.Module):
         return features if len(features) == count else [*features, x.mean(dim=(2, 3, 4))]
 
     def _layers(self, count=None):
-        """The stages that the first ``count`` features need; the fourth feature has none of its own."""
+        """The stages that the first ``count`` features need; the fourth feature has no stage of its own."""
         return [self.layer1, self.layer2, self.layer3, self.layer4][: None if count is None else count + 1]
 
-    def head(self, features):
+    def head(self, features: list[torch.Tensor]) -> torch.Tensor:
         """Class logits (N, num_outputs) from the list that `forward` returns."""
         return self.fc(features[-1])
 
-    def modules_of(self, count):
+    def modules_of(self, count: int) -> list[nn.Module]:
         """Modules that the first ``count`` features depend on."""
         return [self.conv1, self.bn1, *self._layers(count)] if count else []
 
 
-def subtract_mean(clips):
+def subtract_mean(clips: torch.Tensor) -> torch.Tensor:
     """uint8 clips (N, C, T, H, W) as float32 minus the first C values of `MEAN`, one per channel."""
     mean = torch.tensor(MEAN[: clips.shape[1]], device=clips.device)
     return clips.to(torch.float32, memory_format=torch.channels_last_3d).sub_(mean.view(-1, 1, 1, 1))
@@ -88,7 +88,8 @@ def subtract_mean(clips):
 
 def _stem(in_channels):
     size = {3: (3, 7, 7), 1: (7, 7, 7)}[in_channels]
-    conv = nn.Conv3d(in_channels, _WIDTH, size, stride=(1, 2, 2), padding=tuple(side // 2 for side in size), bias=False)
+    padding = (size[0] // 2, size[1] // 2, size[2] // 2)
+    conv = nn.Conv3d(in_channels, _WIDTH, size, stride=(1, 2, 2), padding=padding, bias=False)
     if in_channels == 1:
         colour = torch.empty(_WIDTH, 3, *size)
         _he_normal(colour)

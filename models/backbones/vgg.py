@@ -1,5 +1,7 @@
 """VGG-19 image network with four feature taps (MM-IMDB posters)."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
@@ -11,7 +13,7 @@ _TAPS = (20, 26, 33, 36)
 class VGG19Taps(nn.Module):
     """torchvision's VGG-19 without batch norm, read after layers 20, 26, 33 and 36.
 
-    Parameter names are the originals': ``vgg.{i}.*`` for the convolutions, ``bn4.*`` and
+    Parameter names are those of the originals: ``vgg.{i}.*`` for the convolutions, ``bn4.*`` and
     ``classifier.*`` for the head. Random initialisation is torchvision's.
 
     Args:
@@ -22,21 +24,21 @@ class VGG19Taps(nn.Module):
     deterministic_features = True
     cacheable = True
 
-    def __init__(self, num_outputs):
+    def __init__(self, num_outputs: int) -> None:
         super().__init__()
         self.vgg = nn.ModuleList(_layers())
         self.bn4 = nn.BatchNorm1d(self.channels[-1])
         self.classifier = nn.Linear(self.channels[-1], num_outputs)
-        # The layout in which the convolution kernels work; contiguous tensors are converted to it and back.
+        # The memory layout of the convolution kernels; contiguous tensors would be converted to it and back.
         self.vgg.to(memory_format=torch.channels_last)
 
-    def forward(self, images, count=None):
+    def forward(self, images: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
         """Return the first ``count`` of five features (all when None).
 
         Args:
             images: (N, 3, H, W), uint8 or float, values as stored (the original normalises nothing);
                 H and W at least 32.
-            count: 1..4 stops at that tap and computes nothing behind it.
+            count: 1..4: stop after that tap.
 
         Returns:
             Taps 1 to 4, (N, 512, h, w) each, and the spatial mean of tap 4, (N, 512), which the head reads.
@@ -51,32 +53,34 @@ class VGG19Taps(nn.Module):
                     return features
         return [*features, x.mean(dim=(2, 3))]
 
-    def head(self, features):
+    def head(self, features: list[torch.Tensor]) -> torch.Tensor:
         """Class logits (N, num_outputs) from the list that `forward` returns."""
         return self.classifier(self.bn4(features[-1]))
 
-    def modules_of(self, count):
+    def modules_of(self, count: int) -> list[nn.Module]:
         """Modules that the first ``count`` taps depend on."""
         return [self.vgg[: _TAPS[count - 1] + 1]] if count else []
 
-    def load_torchvision(self, state_dict):
+    def load_torchvision(self, state_dict: Mapping[str, torch.Tensor]) -> None:
         """Copy the convolutions from a state dict of ``torchvision.models.vgg19``.
 
         Raises:
-            KeyError, RuntimeError: it is not that network's.
+            KeyError, RuntimeError: it is of another network.
         """
         prefix = "features."
         self.vgg.load_state_dict({k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)})
 
 
 def _layers():
-    layers, channels = [], 3
+    layers: list[nn.Module] = []
+    channels = 3
     for width in _CHANNELS:
-        if width == "M":
+        if isinstance(width, str):  # "M"
             layers.append(nn.MaxPool2d(2))
             continue
         conv = nn.Conv2d(channels, width, 3, padding=1)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        assert conv.bias is not None
         nn.init.zeros_(conv.bias)
         layers += [conv, nn.ReLU(inplace=True)]
         channels = width

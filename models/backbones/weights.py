@@ -1,32 +1,39 @@
-"""Where backbones get their weights: checkpoints, released files, torchvision's ImageNet weights, or chance."""
+"""Weights of backbones: from checkpoints, released files, torchvision's ImageNet weights, or random."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from util.checkpoint import load_state_dict_file, load_weights
 from util.cli import UserError
 from util.torchvision_weights import fetch
 
-# What a flag is set to, and what a result says of weights that no file gave.
+if TYPE_CHECKING:
+    pass
+
+# Value of a flag, and description in results, of random weights.
 RANDOM_FLAG = "random"
 RANDOM = "random, drawn from the seed"
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where checkpoints of one backbone come from, in the words that a user needs.
+    """Where checkpoints of one backbone come from, for error messages.
 
     Args:
-        flag: The flag that names one, e.g. ``--rgb_cp``.
-        command: The command that trains one.
-        released: File name of the checkpoint that the original's authors released, if any.
+        flag: Flag for a checkpoint, e.g. ``--rgb_cp``.
+        command: Command that trains a checkpoint.
+        released: File name of the checkpoint released by the original's authors, if any.
     """
 
     flag: str
     command: str
     released: str | None = None
 
-    def __str__(self):
+    def __str__(self) -> str:
         released = f", or the released {self.released}" if self.released else ""
         return f"the run folder or backbone.pth of `{self.command}`{released}"
 
@@ -36,11 +43,11 @@ class ImageNet:
     """torchvision's ImageNet weights of one network.
 
     Args:
-        name: The network's name in a sentence.
+        name: Name of the network for messages.
         model: Its name in ``torchvision.models``.
-        weights: Name of the weights' enumeration there; the first version is meant.
-        file: Their file name.
-        flag: The flag that names a local copy.
+        weights: Name of the enumeration of its weights there; version 1 is used.
+        file: File name of the weights.
+        flag: Flag for a local copy.
     """
 
     name: str
@@ -54,16 +61,16 @@ VGG19 = ImageNet("VGG-19", "vgg19", "VGG19_Weights", "vgg19-dcbb9e9d.pth", "--vg
 RESNET50 = ImageNet("ResNet-50", "resnet50", "ResNet50_Weights", "resnet50-0676ba61.pth", "--resnet_weights")
 
 
-def find_checkpoint(value, source, folder=None):
-    """The checkpoint file that a flag names, checked to exist, without reading it.
+def find_checkpoint(value: Path | str | None, source: Source, folder: Path | str | None = None) -> Path | None:
+    """The checkpoint file that a flag names; checks that it exists, but does not read it.
 
     Args:
-        value: What the flag is set to: a file or run folder, as given or in ``folder``; or None or ``random``.
+        value: Value of the flag: a file or run folder, as a path or in ``folder``; None or ``random``.
         source: The backbone's `Source`.
         folder: ``--checkpointdir``, if the task has one.
 
     Returns:
-        Path, or None where the flag names no file.
+        The path, or None if the flag names no file.
 
     Raises:
         UserError: there is no such file.
@@ -79,23 +86,24 @@ def find_checkpoint(value, source, folder=None):
     raise UserError(f"{source.flag} {value} does not exist{place}; pass {source}, or {RANDOM_FLAG}")
 
 
-def find_released(source, folder):
+def find_released(source: Source, folder: Path | str) -> Path:
     """The released checkpoint file in ``folder``.
 
     Raises:
-        UserError: it is not there.
+        UserError: the file does not exist.
     """
+    assert source.released is not None
     path = Path(folder) / source.released
     if not path.exists():
         raise UserError(
-            f"{path} does not exist: put the released checkpoint there (--checkpointdir names the folder), or train "
+            f"{path} does not exist: put the released checkpoint there (--checkpointdir sets the folder), or train "
             f"one with `{source.command}` and pass {source.flag} RUN_DIR, or pass --backbone_weights random"
         )
     return path
 
 
-def load_backbone(net, path, source):
-    """Load a checkpoint file strictly, except for the batch counts that very old files lack and nothing uses.
+def load_backbone(net: Any, path: Path, source: Source) -> None:
+    """Load a checkpoint file strictly, except for unused batch counts, which very old files lack.
 
     Raises:
         UserError: the file is damaged or is not of this network.
@@ -109,12 +117,14 @@ def load_backbone(net, path, source):
     net.source = str(path)
 
 
-def build_from_checkpoint(make, source, value, folder=None):
-    """A backbone with the weights of the checkpoint that a flag names, or as drawn; see `find_checkpoint`.
+def build_from_checkpoint(
+    make: Callable[[], Any], source: Source, value: Path | str | None, folder: Path | str | None = None
+) -> Any:
+    """A backbone with the weights of the checkpoint that a flag names, or random weights; see `find_checkpoint`.
 
     Args:
-        make: Function without arguments that makes the network.
-        source, value, folder: See `find_checkpoint`, whose faults show before anything is made.
+        make: Function without arguments that builds the network; called after `find_checkpoint`.
+        source, value, folder: See `find_checkpoint`.
     """
     path = find_checkpoint(value, source, folder)
     net = make()
@@ -124,14 +134,23 @@ def build_from_checkpoint(make, source, value, folder=None):
     return net
 
 
-def build_from_imagenet(make, imagenet, source, *, weights, imagenet_file, checkpoint, folder=None):
-    """A backbone with the weights of a checkpoint, with torchvision's ImageNet weights, or as drawn.
+def build_from_imagenet(
+    make: Callable[[], Any],
+    imagenet: ImageNet,
+    source: Source,
+    *,
+    weights: str,
+    imagenet_file: Path | str | None,
+    checkpoint: Path | str | None,
+    folder: Path | str | None = None,
+) -> Any:
+    """A backbone with the weights of a checkpoint, torchvision's ImageNet weights, or random weights.
 
     Args:
-        make: Function without arguments that makes the network; it has ``load_torchvision(state_dict)``.
+        make: Function without arguments that builds the network, which has ``load_torchvision(state_dict)``.
         imagenet: `VGG19` or `RESNET50`.
         source: The backbone's `Source`.
-        weights: ``pretrained``: ImageNet weights where nothing is named; ``random``: as drawn there.
+        weights: Weights without a named file: ``pretrained``: ImageNet weights; ``random``: random weights.
         imagenet_file: File with the ImageNet weights, instead of torchvision's cache or the download.
         checkpoint, folder: ``value`` and ``folder`` of `find_checkpoint`.
 
@@ -139,7 +158,9 @@ def build_from_imagenet(make, imagenet, source, *, weights, imagenet_file, check
         UserError: both files are named, or one of them does not exist or does not fit.
     """
     if imagenet_file is not None and checkpoint is not None:
-        raise UserError(f"{source.flag} and {imagenet.flag} both give one network's weights; pass one of them")
+        raise UserError(
+            f"{source.flag} and {imagenet.flag} both set the weights of the same network; pass only one of them"
+        )
     check_imagenet_file(imagenet_file, imagenet)
     net = build_from_checkpoint(make, source, checkpoint, folder)
     if imagenet_file is not None or (weights == "pretrained" and checkpoint is None):
@@ -147,11 +168,11 @@ def build_from_imagenet(make, imagenet, source, *, weights, imagenet_file, check
     return net
 
 
-def check_imagenet_file(path, imagenet):
+def check_imagenet_file(path: Path | str | None, imagenet: ImageNet) -> None:
     """Check that the file of an ImageNet flag exists, if the flag is set.
 
     Raises:
-        UserError: it does not.
+        UserError: the file does not exist.
     """
     if path is not None and not Path(path).is_file():
         raise UserError(f"{imagenet.flag} {path} does not exist; pass a copy of torchvision's {imagenet.file}")
@@ -184,5 +205,5 @@ def _download(imagenet):
     from torchvision import models
 
     version = getattr(models, imagenet.weights).IMAGENET1K_V1
-    otherwise = f"get {{url}} elsewhere and pass {imagenet.flag} FILE, or pass --backbone_weights random"
+    otherwise = f"download {{url}} elsewhere and pass {imagenet.flag} FILE, or pass --backbone_weights random"
     return fetch(version, f"ImageNet {imagenet.name}", otherwise)

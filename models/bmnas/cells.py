@@ -1,12 +1,16 @@
-"""The fusion cell and its step nodes, each in one class that serves the search and the found network.
+"""The fusion cell and its step nodes; the same classes are used in the search and in found networks.
 
 In the search, edges and operations are mixtures weighted by a softmax over architecture parameters
 (alphas of the cell's edges; betas and gammas of a node's inner edges and operations). In a found
-network the same classes hold the one edge pair and the one operation that a genotype names.
+network the same classes hold only the edges and operations of a genotype.
 """
+
+from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -16,12 +20,16 @@ from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS, STEP_OPERATIONS
 from models.genotypes import EDGE_OPERATIONS, FusionGenotype, StepGenotype, eligible_pairs, tail_indices
 from search.choice import ArgumentPairs, Choice
 from search.mixture import SoftmaxMixture
+from util.registry import module_key
+
+if TYPE_CHECKING:
+    from search.relaxation import Relaxation
 
 ALPHA_SCALE = 1e-3
 SKIP = EDGE_OPERATIONS.index("skip")
 
 
-def alpha_parameter(*shape):
+def alpha_parameter(*shape: int) -> nn.Parameter:
     """Architecture logits, 1e-3 * N(0, 1)."""
     return nn.Parameter(ALPHA_SCALE * torch.randn(*shape))
 
@@ -36,7 +44,13 @@ class MixedEdges(nn.Module):
         eligible: Ordered pairs of states that a step may take, see `search.choice.ArgumentPairs`.
     """
 
-    def __init__(self, num_sources, steps, key="edges", eligible=None):
+    def __init__(
+        self,
+        num_sources: int,
+        steps: int,
+        key: str = "edges",
+        eligible: Callable[[int, list[tuple[int, int]]], list[tuple[int, int]]] | None = None,
+    ) -> None:
         super().__init__()
         self.counts = [num_sources + k for k in range(steps)]
         self.logits = alpha_parameter(sum(self.counts), len(EDGE_OPERATIONS))
@@ -44,21 +58,21 @@ class MixedEdges(nn.Module):
         self.choice = Choice(key, EDGE_OPERATIONS, self, "logits", pairs=pairs)
         self.relaxation = SoftmaxMixture()
 
-    def probabilities(self):
+    def probabilities(self) -> tuple[torch.Tensor, ...]:
         """The softmax over each edge's operations, (edges, 2), split by step."""
         return self.choice.probabilities().split(self.counts)
 
     def _all_pairs(self, step, _):
         return list(itertools.permutations(range(self.counts[step]), 2))
 
-    def forward(self, states, step):
-        """Return the mixed input of ``step``, twice: in the published search both arguments are the same tensor.
+    def forward(self, states: Sequence[torch.Tensor], step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the mixed input of ``step`` twice, since both arguments are the same tensor in the search.
 
-        Where a pair of states is drawn, return these.
+        If a pair of states is drawn, return these two.
         """
         if self.choice.drawn is not None and self.choice.drawn.pairs:
             return self.relaxation.arguments(self.choice, states, step, self.logits)
-        # `none` yields x * 0 and so adds nothing to the sum; only `skip` is computed.
+        # `none` returns x * 0, which adds nothing to the sum, so only `skip` is computed.
         weights = self.relaxation.weights(self.choice, self.logits).split(self.counts)[step]
         skip = weights[:, SKIP].to(states[0].dtype)
         mixed = sum(weight * state for weight, state in zip(skip, states, strict=False))
@@ -66,28 +80,28 @@ class MixedEdges(nn.Module):
 
 
 class FixedEdges(nn.Module):
-    """The two edges into each step that a genotype names.
+    """The two edges of a genotype into each step.
 
     Args:
         edges: (edge operation, state index) pairs, two per step.
     """
 
-    def __init__(self, edges):
+    def __init__(self, edges: Sequence[tuple[str, int]]) -> None:
         super().__init__()
         self.pairs = list(zip(edges[::2], edges[1::2], strict=True))
 
-    def forward(self, states, step):
+    def forward(self, states: Sequence[torch.Tensor], step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return both arguments of ``step``."""
         x, y = (states[index] if name == "skip" else states[index] * 0.0 for name, index in self.pairs[step])
         return x, y
 
-    def live_states(self, num_sources, tail, reads=None):
+    def live_states(self, num_sources: int, tail: int, reads: Sequence[Iterable[int]] | None = None) -> set[int]:
         """States that the last ``tail`` states depend on, themselves included.
 
         Args:
             num_sources: Number of states before the first step.
             tail: Number of concatenated states.
-            reads: For each step which of its two arguments it uses (a set of 0 and 1); None: both.
+            reads: For each step the arguments that it uses, a set of 0 and 1; None: both.
         """
         count = num_sources + len(self.pairs)
         live = set(range(count - tail, count))
@@ -101,30 +115,40 @@ class StepNode(nn.Module):
     """One cell step: inner steps on x and y, merged, plus the residual x, layer-normalised.
 
     Args:
-        candidates: For each inner step the names of its operations: the same ones for every step in the search, one
-            for each in a found network.
+        candidates: For each inner step the names of its operations: the same for every step in the search, a single
+            one in a found network.
         channels, length: C and L of every state (N, C, L).
         dropout: Dropout rate of the operations and of the merge.
         multiplier: Number m of inner states that are concatenated.
-        edges: Inner wiring of a found network; None makes mixed edges and operations.
+        edges: Inner edges of a found network; None: mixed edges and operations.
         key: Prefix of the keys of the node's choices.
     """
 
-    def __init__(self, candidates, channels, length, dropout, multiplier, edges=None, key="step"):
+    def __init__(
+        self,
+        candidates: Sequence[tuple[str, ...]],
+        channels: int,
+        length: int,
+        dropout: float,
+        multiplier: int,
+        edges: Sequence[tuple[str, int]] | None = None,
+        key: str = "step",
+    ) -> None:
         super().__init__()
         self.multiplier = multiplier
-        self.ops = nn.ModuleList(
-            nn.ModuleDict({name: STEP_OPERATIONS[name](channels, length, dropout) for name in names})
+        self.ops: Any = nn.ModuleList(
+            nn.ModuleDict({module_key(name): STEP_OPERATIONS[name](channels, length, dropout) for name in names})
             for names in candidates
         )
         self.merge = Merge(channels, multiplier, dropout) if multiplier != 1 else None
         self.norm = nn.LayerNorm((channels, length))
-        self.edges = MixedEdges(2, len(candidates), f"{key}.betas") if edges is None else FixedEdges(edges)
-        self.gammas = alpha_parameter(len(candidates), len(candidates[0])) if edges is None else None
-        self.choice = Choice(f"{key}.gammas", candidates[0], self, "gammas") if edges is None else None
+        # Any: mixed in the search, fixed in a found network.
+        self.edges: Any = MixedEdges(2, len(candidates), f"{key}.betas") if edges is None else FixedEdges(edges)
+        self.gammas: Any = alpha_parameter(len(candidates), len(candidates[0])) if edges is None else None
+        self.choice: Any = Choice(f"{key}.gammas", candidates[0], self, "gammas") if edges is None else None
         self.relaxation = SoftmaxMixture()
 
-    def forward(self, x, y):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Fuse x and y, both (N, C, L), into one (N, C, L)."""
         states = [x, y]
         for step, operations in enumerate(self.ops):
@@ -135,14 +159,14 @@ class StepNode(nn.Module):
             else:
                 states.append(self.relaxation.combine(self.choice, candidates, self.gammas, row=step))
         merged = states[-1] if self.merge is None else self.merge(states[-self.multiplier :])
-        # NOTE: out of place; the original adds in place, which breaks its backward without dropout.
+        # NOTE: out of place; the original adds in place, which breaks its backward pass without dropout.
         return self.norm(merged + x)
 
-    def choices(self):
+    def choices(self) -> list[Choice]:
         """The choices of the inner edges and of the operations; none in a found network."""
         return [] if self.choice is None else [self.edges.choice, self.choice]
 
-    def discretise(self, scores):
+    def discretise(self, scores: dict[str, torch.Tensor]) -> StepGenotype:
         """The `StepGenotype` of the two best edges and the best operation of each inner step.
 
         Args:
@@ -151,7 +175,7 @@ class StepNode(nn.Module):
         inner_edges = []
         for row in scores[self.edges.choice.key].split(self.edges.counts):
             # The order is by weight, not by index: the first edge is the operation's first argument.
-            strongest = sorted(range(len(row)), key=lambda state, row=row: -row[state, SKIP].item())[:2]
+            strongest = sorted(range(len(row)), key=lambda state, row=row: -row[state, SKIP].item())[:2]  # type: ignore[misc]
             inner_edges += [("skip", state) for state in strongest]
         rows = scores[self.choice.key].tolist()
         inner_steps = tuple(self.choice.candidates[row.index(max(row))] for row in rows)
@@ -159,47 +183,55 @@ class StepNode(nn.Module):
 
 
 class Merge(nn.Module):
-    """Concatenated inner states back to C channels: Conv1d(m*C -> C, 1), BatchNorm, ReLU, Dropout."""
+    """Merges concatenated inner states into C channels: Conv1d(m*C -> C, 1), BatchNorm, ReLU, Dropout."""
 
-    def __init__(self, channels, multiplier, dropout):
+    def __init__(self, channels: int, multiplier: int, dropout: float) -> None:
         super().__init__()
         self.conv = nn.Conv1d(multiplier * channels, channels, 1)
         self.bn = nn.BatchNorm1d(channels)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, states):
+    def forward(self, states: list[torch.Tensor]) -> torch.Tensor:
         return self.dropout(F.relu(self.bn(self.conv(torch.cat(states, dim=1)))))
 
 
 class FusionCell(nn.Module):
     """Steps on the input features; the last M states, concatenated, normalised and flattened, are the output.
 
-    Make one with `mixed` (search) or `fixed` (found network).
+    Build it with `mixed` (search) or `fixed` (found network).
     """
 
-    def __init__(self, nodes, edges, num_inputs, channels, length, multiplier):
+    def __init__(
+        self,
+        nodes: Iterable[StepNode],
+        edges: MixedEdges | FixedEdges,
+        num_inputs: int,
+        channels: int,
+        length: int,
+        multiplier: int,
+    ) -> None:
         super().__init__()
         self.num_inputs = num_inputs
         self.multiplier = multiplier
         self.width = multiplier * channels * length
-        self.nodes = nn.ModuleList(nodes)
+        self.nodes: Any = nn.ModuleList(nodes)
         self.norm = nn.LayerNorm((multiplier * channels, length))
-        self.edges = edges
+        self.edges: Any = edges
 
     @classmethod
     def mixed(
         cls,
-        num_inputs,
-        channels,
-        length,
-        dropout,
+        num_inputs: int,
+        channels: int,
+        length: int,
+        dropout: float,
         *,
-        steps,
-        multiplier,
-        node_steps,
-        node_multiplier,
-        step_ops=PUBLISHED_STEP_OPERATIONS,
-    ):
+        steps: int,
+        multiplier: int,
+        node_steps: int,
+        node_multiplier: int,
+        step_ops: Iterable[str] = PUBLISHED_STEP_OPERATIONS,
+    ) -> FusionCell:
         """The supernet: every edge and operation, weighted by architecture parameters.
 
         Args:
@@ -216,8 +248,8 @@ class FusionCell(nn.Module):
         return cls(nodes, edges, num_inputs, channels, length, multiplier)
 
     @classmethod
-    def fixed(cls, genotype, num_inputs, channels, length, dropout):
-        """The network that ``genotype`` describes; its own sizes count.
+    def fixed(cls, genotype: FusionGenotype, num_inputs: int, channels: int, length: int, dropout: float) -> FusionCell:
+        """The network that ``genotype`` describes, with its sizes.
 
         Raises:
             ValueError: the genotype does not fit.
@@ -236,32 +268,32 @@ class FusionCell(nn.Module):
         ]
         return cls(nodes, FixedEdges(genotype.edges), num_inputs, channels, length, len(genotype.concat))
 
-    def forward(self, features):
-        """Fuse ``features``, I tensors (N, C, L) (those no step reads may be None), into (N, M*C*L)."""
-        states = list(features)
+    def forward(self, features: Sequence[torch.Tensor | None]) -> torch.Tensor:
+        """Fuse ``features``, I tensors (N, C, L) (None for those that no step reads), into (N, M*C*L)."""
+        states: list[Any] = list(features)
         for step, node in enumerate(self.nodes):
             states.append(node(*self.edges(states, step)))
         output = self.norm(torch.cat(states[-self.multiplier :], dim=1))
         return F.relu(output).flatten(1)
 
-    def choices(self):
-        """The choices of edges and operations, in the originals' order and by their names; none in a found network."""
+    def choices(self) -> list[Choice]:
+        """The choices of edges and operations, with the order and names of the originals; none in a found network."""
         if isinstance(self.edges, FixedEdges):
             return []
         return [self.edges.choice, *(choice for node in self.nodes for choice in node.choices())]
 
-    def relax(self, relaxation):
-        """Combine candidates by a `search.relaxation.Relaxation`."""
+    def relax(self, relaxation: Relaxation) -> None:
+        """Combine candidates by ``relaxation`` from now on."""
         for part in (self, *self.nodes):
             part.edges.relaxation = relaxation
         for node in self.nodes:
             node.relaxation = relaxation
 
-    def arch_parameters(self):
+    def arch_parameters(self) -> dict[str, nn.Parameter]:
         """Architecture parameters: key of a choice -> logits; empty for a found network."""
         return {choice.key: choice.logits for choice in self.choices()}
 
-    def probabilities(self, inputs=()):
+    def probabilities(self, inputs: Iterable[str] = ()) -> dict[str, dict[str, dict[str, float]]]:
         """Softmax of every architecture parameter: title -> {row name: {operation: probability}}."""
         names = list(inputs) or [f"Input_{j + 1}" for j in range(self.num_inputs)]
         states = names + [f"C{i + 1}" for i in range(len(self.nodes))]
@@ -275,10 +307,11 @@ class FusionCell(nn.Module):
             }
         return result
 
-    def uses_all_weights(self):
-        """Whether every step, inner step and input feature that is read reaches the output."""
+    def uses_all_weights(self) -> bool:
+        """Whether the output depends on every step, inner step and input feature that is read."""
         if isinstance(self.edges, MixedEdges):
-            # A mixed step reads all earlier ones, and the last step is always concatenated; a drawn one may not.
+            # A mixed step reads all earlier steps, and the last step is always concatenated. Drawn candidates may leave
+            # steps unused.
             relaxation = self.edges.relaxation
             return relaxation.runs_all or relaxation.generator is None
         inner = [node.edges.live_states(2, node.multiplier) for node in self.nodes]
@@ -289,30 +322,30 @@ class FusionCell(nn.Module):
         steps = set(range(self.num_inputs, self.num_inputs + len(self.nodes)))
         return live >= steps | {index for pair in self.edges.pairs for _, index in pair}
 
-    def genotype(self, inputs=()):
+    def genotype(self, inputs: Iterable[str] = ()) -> FusionGenotype:
         """The genotype of the largest probabilities (paper section 3.4)."""
         return self.discretise({choice.key: choice.probabilities() for choice in self.choices()}, inputs)
 
-    def discretise(self, scores, inputs=()):
+    def discretise(self, scores: dict[str, torch.Tensor], inputs: Iterable[str] = ()) -> FusionGenotype:
         """The genotype for scores of the candidates.
 
-        Each step takes the pair of input features with the largest product of skip scores among
-        the pairs that are not both taken already. NOTE: as in the original, edges from earlier
-        steps are trained but never selected. The pair stands in the order of the inputs; a strategy that
-        draws ordered pairs has the larger score first.
+        Each step takes the pair of input features with the largest product of skip scores, except pairs of which both
+        features are already taken. NOTE: as in the original, edges from earlier steps are trained but never selected.
+        The pair has the order of the inputs; for a strategy that draws ordered pairs, the larger score comes first.
 
         Args:
             scores: See `search.choice.SearchSpace`.
             inputs: Names of the input features.
         """
-        selected, edges = set(), []
+        selected: set[int] = set()
+        edges: list[tuple[str, int]] = []
         for weights in scores[self.edges.choice.key].split(self.edges.counts):
             skip = weights[:, SKIP]
             pairs = eligible_pairs(self.num_inputs, selected)
-            pair = max(pairs, key=lambda jk, w=skip: (w[jk[0]] * w[jk[1]]).item())  # the first of equals
+            pair = max(pairs, key=lambda jk, w=skip: (w[jk[0]] * w[jk[1]]).item())  # type: ignore[misc]  # the first of equals
             selected.update(pair)
             if self.edges.relaxation.ordered_pairs:
-                pair = sorted(pair, key=lambda index, w=skip: -w[index].item())
+                pair = pair if skip[pair[0]] >= skip[pair[1]] else pair[::-1]
             edges += [("skip", index) for index in pair]
         steps = tuple(node.discretise(scores) for node in self.nodes)
         concat = tail_indices(self.num_inputs + len(self.nodes), self.multiplier)
@@ -336,30 +369,30 @@ def _edge_probabilities(title, edges, states):
 
 
 class LateFusion(nn.Module):
-    """Baseline: the last feature of each modality, concatenated; what follows is linear.
+    """Baseline: concatenates the last feature of each modality, for a linear classifier.
 
     Args:
         last: Indices of the modalities' last features.
         channels, length: C and L of the features.
     """
 
-    def __init__(self, last, channels, length):
+    def __init__(self, last: Iterable[int], channels: int, length: int) -> None:
         super().__init__()
         self.last = list(last)
         self.width = len(self.last) * channels * length
 
-    def forward(self, features):
+    def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """Concatenate the chosen features (N, C, L) into (N, len(last)*C*L)."""
         return torch.cat([features[index] for index in self.last], dim=1).flatten(1)
 
-    def choices(self):
-        """A late fusion has nothing to choose."""
+    def choices(self) -> list[Choice]:
+        """The choices: none."""
         return []
 
-    def arch_parameters(self):
-        """Nor architecture parameters."""
+    def arch_parameters(self) -> dict[str, nn.Parameter]:
+        """Architecture parameters: none."""
         return {}
 
-    def uses_all_weights(self):
-        """It has no weights."""
+    def uses_all_weights(self) -> bool:
+        """Whether every forward pass uses all weights: yes, there are none."""
         return True

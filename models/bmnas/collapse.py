@@ -1,28 +1,36 @@
 """Signs that a search has collapsed."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from models.bmnas.operations import has_weights
 
-# Below this probability of `skip` an edge is as good as cut; undecided edges stand at 0.5.
+if TYPE_CHECKING:
+    from models.genotypes import FusionGenotype
+
+# An edge with a smaller probability of `skip` counts as removed; undecided edges have 0.5.
 NONE_DOMINATES = 0.25
 # Rounding of a sum of float32 probabilities.
 SUMS_TO_ONE = 1e-5
 
 
-def collapse(genotype, probabilities):
-    """Warnings, in words, about a `FusionGenotype` and the probabilities that it was derived from.
+def collapse(genotype: FusionGenotype, probabilities: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """Warnings about a `FusionGenotype` and the probabilities that it was derived from.
 
     Args:
         genotype: The genotype.
-        probabilities: As `FusionCell.probabilities` gives them.
+        probabilities: As returned by `FusionCell.probabilities`.
     """
-    found = []
+    warnings = []
     names = [name for step in genotype.steps for name in step.inner_steps]
     if not any(has_weights(name) for name in names):
-        found.append(f"the cell has collapsed onto operations without weights ({', '.join(names)})")
+        warnings.append(f"the cell has collapsed onto operations without weights ({', '.join(names)})")
     for title, rows in probabilities.items():
         skips = [row["skip"] for row in rows.values() if "skip" in row]
-        # Edges that are drawn in pairs compete: their probabilities sum to one, and they cannot all be cut.
+        # Edges that are drawn in pairs compete: their probabilities sum to one, and they cannot all be removed.
         compete = abs(sum(skips) - 1) < SUMS_TO_ONE
         if skips and max(skips) < NONE_DOMINATES and not compete:
-            found.append(f"every edge of {title} clearly prefers `none`")
-    return found
+            warnings.append(f"every edge of {title} clearly prefers `none`")
+    return warnings

@@ -1,8 +1,15 @@
-"""A found fusion network as a picture, in the manner of the figures of BM-NAS (Yin et al., AAAI 2022)."""
+"""Draws a found fusion network in the style of the figures of BM-NAS (Yin et al., AAAI 2022)."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from util.graph_svg import Edge, Node, draw
+
+if TYPE_CHECKING:
+    from models.genotypes import FusionGenotype
 
 # Fill and outline, after the Okabe-Ito colours, which colour-blind readers can tell apart.
 PALETTE = {
@@ -17,23 +24,23 @@ PALETTE = {
     "unused": ("#f1f1f1", "#b0b4b9"),
 }
 MODALITIES = 5
-# What the first and the second input are to an operation; to Sum they are the same.
+# Labels of the first and the second input of an operation; Sum does not distinguish them.
 PORTS = {"Sum": ("", ""), "ScaleDotAttn": ("q", "kv"), "LinearGLU": ("1", "2"), "ConcatFC": ("1", "2")}
 OUTPUT = "output"
 
 
-def fusion_graph_svg(genotype, input_names=None, title=""):
-    """Draw a genotype; boxes that the output does not depend on are grey.
+def fusion_graph_svg(genotype: FusionGenotype, input_names: Sequence[str] | None = None, title: str = "") -> str:
+    """Draw a genotype; boxes without influence on the output are grey.
 
     Args:
         genotype: Has ``edges`` ((op, index) twice per step), ``steps`` (each with ``inner_edges``, ``inner_steps``
-            and ``inner_concat``) and ``concat``. An index past the inputs means the output of an earlier step.
-        input_names: Labels of the input features, "<modality>_<number>"; by default those that the genotype
-            carries as ``inputs``, else Input_1, Input_2, ...
+            and ``inner_concat``) and ``concat``. An index beyond the inputs is the output of an earlier step.
+        input_names: Labels of the input features, "<modality>_<number>"; by default ``inputs`` of
+            the genotype, else Input_1, Input_2, ...
         title: Heading of the picture.
 
     Returns:
-        The text of an SVG file.
+        The SVG text.
     """
     steps = len(genotype.steps)
     inputs = genotype.concat[-1] + 1 - steps
@@ -50,7 +57,7 @@ def fusion_graph_svg(genotype, input_names=None, title=""):
         nodes, edges = nodes + inner_nodes, edges + inner_edges
         groups[f"cell {i}"] = f"Cell {i}"
         states.append(f"{i}.z")
-    # Only the number of entries counts: the cell concatenates its last states.
+    # Only the number of entries matters, since the cell concatenates its last states.
     nodes.append(Node(OUTPUT, "Reduction Output\nconcat, LayerNorm, ReLU", "merge"))
     edges += [Edge(state, OUTPUT) for state in states[-len(genotype.concat) :]]
     nodes, edges = _grey_unused(nodes, edges)
@@ -58,7 +65,7 @@ def fusion_graph_svg(genotype, input_names=None, title=""):
 
 
 def _input_nodes(names):
-    """One box per feature, in one container and colour per modality."""
+    """One box per feature, with one container and colour per modality."""
     modalities = list(dict.fromkeys(_modality(name) for name in names))
     nodes = []
     for i, name in enumerate(names):
@@ -96,14 +103,14 @@ def _cell(number, step):
 
 
 def _edge(op, source, target, label=""):
-    # The operation "none" multiplies by zero: the arrow is there, but nothing passes along it.
+    # The operation "none" multiplies by zero; it is drawn as a dotted arrow.
     return Edge(source, target, label, "dotted" if op == "none" else "solid")
 
 
 def _grey_unused(nodes, edges):
-    """Turn the boxes and arrows grey from which no path leads to the output."""
+    """Make boxes and arrows grey if no path leads from them to the output."""
     used = {OUTPUT}
-    sources = {}
+    sources: dict[str, list[str]] = {}
     for edge in edges:
         if edge.style != "dotted":
             sources.setdefault(edge.target, []).append(edge.source)
@@ -118,7 +125,7 @@ def _grey_unused(nodes, edges):
 
 
 def _legend(nodes, edges):
-    """What needs explaining, if it occurs."""
+    """Legend entries of the kinds that occur."""
     kinds = {node.kind for node in nodes} | {edge.style for edge in edges}
     entries = [("operation", "operation"), ("dashed", "residual"), ("dotted", "none (zero)"), ("unused", "unused")]
     return [entry for entry in entries if entry[0] in kinds]

@@ -1,13 +1,26 @@
-"""The whole network: backbones -> reshape layers -> fusion -> classifier, for every task and stage of BM-NAS.
+"""The complete network: backbones -> reshape layers -> fusion -> classifier, for every task and stage of BM-NAS.
 
-A batch is a dict. For a backbone called ``image`` it holds either the raw input ``image`` or, where a
-frozen backbone's features were computed before, ``image_features`` (see `BackboneNet.extract`).
+A batch is a dict. For a backbone called ``image`` it holds either the raw input ``image`` or the stored features of a
+frozen backbone, ``image_features`` (see `BackboneNet.extract`).
 """
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from models.backbone_net import BackboneNet, ReshapeLayer, count_weights, parameters_of
 from search.derive import argmax
+
+if TYPE_CHECKING:
+    import torch
+
+    from models.bmnas.cells import FusionCell, LateFusion
+    from models.genotypes import FusionGenotype
+    from search.choice import Choice
+    from search.relaxation import Relaxation
 
 
 class FusionNet(BackboneNet):
@@ -15,37 +28,37 @@ class FusionNet(BackboneNet):
 
     Args:
         backbones: See `BackboneNet`.
-        fusion: `FusionCell` or `LateFusion`; it states its output ``width``.
-        used: Indices of the features that the fusion reads, over all backbones in order.
+        fusion: `FusionCell` or `LateFusion`, with its output ``width``.
+        used: Indices of the features that the fusion reads, counted over all backbones in order.
         channels: C.
         pool: Output size of the reshape layers' pool, L = rows * columns.
         dropout: Dropout rate of the reshape layers.
         num_outputs: Number of classes.
         input_names: Names of the features, for genotypes and pictures.
-        frozen: Backbones get no gradients.
-        backbone_mode: ``eval``: frozen backbones stay in evaluation mode; ``train``: they follow the
-            network's mode (dropout active, batch statistics used and moved), as in the originals' search.
+        frozen: Do not train the backbones.
+        backbone_mode: ``eval``: frozen backbones stay in evaluation mode; ``train``: they follow the network's mode
+            (with dropout, batch statistics, and updates of running statistics), as in the originals' search.
         backbone_batch: See `BackboneNet`.
-        train_reshape: Weight steps train the reshape layers; False leaves them random, as in the original's
-            NTU search.
+        train_reshape: Train the reshape layers in weight steps; False: they stay random, as in the original's NTU
+            search.
     """
 
     def __init__(
         self,
-        backbones,
-        fusion,
-        used,
+        backbones: Mapping[str, nn.Module],
+        fusion: FusionCell | LateFusion,
+        used: Iterable[int],
         *,
-        channels,
-        pool,
-        dropout,
-        num_outputs,
-        input_names=(),
-        frozen=True,
-        backbone_mode="eval",
-        backbone_batch=None,
-        train_reshape=True,
-    ):
+        channels: int,
+        pool: tuple[int, int],
+        dropout: float,
+        num_outputs: int,
+        input_names: Iterable[str] = (),
+        frozen: bool = True,
+        backbone_mode: str = "eval",
+        backbone_batch: int | None = None,
+        train_reshape: bool = True,
+    ) -> None:
         super().__init__(backbones, pool, backbone_batch)
         self.frozen = frozen
         self.train_reshape = train_reshape
@@ -55,24 +68,24 @@ class FusionNet(BackboneNet):
         self.reshape = nn.ModuleDict(
             {str(i): ReshapeLayer(in_channels[i], channels, pool, dropout) for i in sorted(used)}
         )
-        self.fusion = fusion
+        self.fusion: Any = fusion
         self.classifier = nn.Linear(fusion.width, num_outputs)
         self._needed, start = {}, 0
         for name, backbone in self.backbones.items():
             stop = start + len(backbone.channels)
             self._needed[name] = [index - start for index in sorted(used) if start <= index < stop]
             start = stop
-        # What lies behind the last feature that is read is never computed.
+        # Layers after the last feature that is read are not computed.
         self._counts = {name: max(needed, default=-1) + 1 for name, needed in self._needed.items()}
         self.train()
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> FusionNet:
         super().train(mode)
         if self.frozen_eval:
             self.backbones.eval()
         return self
 
-    def forward(self, batch):
+    def forward(self, batch: dict[str, Any]) -> torch.Tensor:
         """Class logits (N, num_outputs) of a batch dict."""
         features = self._features(batch)
         reshaped = [self.reshape[str(i)](x) if str(i) in self.reshape else None for i, x in enumerate(features)]
@@ -82,41 +95,41 @@ class FusionNet(BackboneNet):
         features = []
         for name, backbone in self.backbones.items():
             if not self._counts[name]:
-                found = []
+                own = []
             elif f"{name}_features" in batch:
-                found = batch[f"{name}_features"][: len(backbone.channels)]
+                own = batch[f"{name}_features"][: len(backbone.channels)]
             elif backbone.training:
-                found = backbone(batch[name], self._counts[name])
+                own = backbone(batch[name], self._counts[name])
             else:
-                found = self.extract(batch, name, self._counts[name])
-            features += [*found, *[None] * (len(backbone.channels) - len(found))]
+                own = self.extract(batch, name, self._counts[name])
+            features += [*own, *[None] * (len(backbone.channels) - len(own))]
         return features
 
-    def cacheable(self):
-        """Names of the backbones whose features never change: frozen, and nothing random or moving inside.
+    def cacheable(self) -> list[str]:
+        """Names of the backbones whose features never change and can be stored.
 
-        In ``backbone_mode="train"`` that leaves the networks without dropout and batch norm on the
-        way to their taps.
+        In ``backbone_mode="train"`` these are only frozen backbones without dropout and batch norm before their
+        features.
         """
         if not self.frozen:
             return []
         constant = {name: b for name, b in self.backbones.items() if self.frozen_eval or b.deterministic_features}
         return [name for name, b in constant.items() if b.cacheable and self._counts[name]]
 
-    def fixed_backbones(self):
-        """Frozen backbones in evaluation mode never change."""
+    def fixed_backbones(self) -> bool:
+        """Whether training changes no tensor of the backbones: if they are frozen in evaluation mode."""
         return self.frozen_eval
 
-    def needed(self, name):
+    def needed(self, name: str) -> list[int]:
         """Indices of the features of the backbone ``name`` that the fusion reads."""
         return self._needed[name]
 
-    def arch_parameters(self):
+    def arch_parameters(self) -> dict[str, nn.Parameter]:
         """Architecture parameters: name -> parameter."""
         return self.fusion.arch_parameters()
 
-    def weights(self):
-        """Parameters that weight steps train: all that the output depends on but architecture and frozen parts."""
+    def weights(self) -> list[nn.Parameter]:
+        """Parameters that weight steps train: those that affect the output, without architecture and frozen parts."""
         arch = {id(parameter) for parameter in self.arch_parameters().values()}
         parts = [*([self.reshape] if self.train_reshape else []), self.fusion, self.classifier]
         own = [p for part in parts for p in part.parameters() if id(p) not in arch]
@@ -124,32 +137,32 @@ class FusionNet(BackboneNet):
             return own
         return [p for name, b in self.backbones.items() for p in parameters_of(b, self._counts[name])] + own
 
-    def choices(self):
+    def choices(self) -> list[Choice]:
         """The choices of the fusion, see `search.choice.SearchSpace`."""
         return self.fusion.choices()
 
-    def relax(self, relaxation):
+    def relax(self, relaxation: Relaxation) -> None:
         """See `search.choice.SearchSpace`."""
         self.fusion.relax(relaxation)
 
-    def discretise(self, scores):
+    def discretise(self, scores: dict[str, torch.Tensor]) -> FusionGenotype:
         """The genotype for scores of the candidates, see `search.choice.SearchSpace`."""
         return self.fusion.discretise(scores, self.input_names)
 
-    def genotype(self):
+    def genotype(self) -> FusionGenotype:
         """The genotype of the largest probabilities."""
         return argmax(self)
 
-    def probabilities(self):
+    def probabilities(self) -> dict[str, dict[str, dict[str, float]]]:
         """Softmax of every architecture parameter: title -> {row name: {operation: probability}}."""
         return self.fusion.probabilities(self.input_names)
 
-    def uses_all_weights(self):
-        """Whether every parameter of `weights` takes part in every forward (else DDP must look for the idle ones)."""
+    def uses_all_weights(self) -> bool:
+        """Whether every forward pass uses all parameters of `weights` (else DDP must search for unused ones)."""
         return self.fusion.uses_all_weights()
 
-    def count_parameters(self):
-        """Numbers of weights by part; "fusion_part" is what the originals log: reshape layers and fusion."""
+    def count_parameters(self) -> dict[str, int]:
+        """Numbers of weights by part; "fusion_part", reshape layers and fusion, is what the originals log."""
         arch = sum(p.numel() for p in self.arch_parameters().values())
         sizes = {part: count_weights(getattr(self, part)) for part in ("backbones", "reshape", "fusion", "classifier")}
         sizes["fusion"] -= arch

@@ -1,39 +1,41 @@
 """Candidate operations of the BM-NAS search space (paper section 3.3), by name.
 
-A step operation takes two tensors (N, C, L) and returns one. To add one, write a class with this
-constructor and name it in `STEP_OPERATIONS`; search, genotypes, pictures and tests pick it up.
+A step operation takes two tensors (N, C, L) and returns one. One of your own needs no change here: write a module with
+this constructor and forward, and name it ``module:Class`` after ``--step_ops``; see ``docs/extend.md``.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-# The original drops the attention output with this rate whatever --drpt says.
+from util.registry import Registry
+
+# The original uses this dropout rate for the attention output, independent of --drpt.
 ATTENTION_DROPOUT = 0.1
 
 
 class Sum(nn.Module):
     """x + y."""
 
-    def __init__(self, channels, length, dropout):
+    def __init__(self, channels: int, length: int, dropout: float) -> None:
         super().__init__()
 
-    def forward(self, x, y):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return x + y
 
 
 class ScaleDotAttn(nn.Module):
     """LayerNorm(Dropout(softmax(x^T y / sqrt(C)) y^T)): one head, no projections.
 
-    x gives the queries and y the keys and values, one token per position of L.
+    x provides the queries and y the keys and values, with one token per position of L.
     """
 
-    def __init__(self, channels, length, dropout):
+    def __init__(self, channels: int, length: int, dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(ATTENTION_DROPOUT)
         self.norm = nn.LayerNorm((channels, length))
 
-    def forward(self, x, y):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         tokens = y.transpose(1, 2)  # (N, L, C)
         attended = F.scaled_dot_product_attention(x.transpose(1, 2), tokens, tokens)
         return self.norm(self.dropout(attended.transpose(1, 2)))
@@ -42,42 +44,43 @@ class ScaleDotAttn(nn.Module):
 class LinearGLU(nn.Module):
     """Gated linear unit on the concatenation: first half * sigmoid(second half)."""
 
-    def __init__(self, channels, length, dropout):
+    def __init__(self, channels: int, length: int, dropout: float) -> None:
         super().__init__()
         self.conv = nn.Conv1d(2 * channels, 2 * channels, 1)
         self.bn = nn.BatchNorm1d(2 * channels)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x, y):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return self.dropout(F.glu(self.bn(self.conv(torch.cat([x, y], dim=1))), dim=1))
 
 
 class ConcatFC(nn.Module):
     """Fully connected layer per position on the concatenation, with ReLU."""
 
-    def __init__(self, channels, length, dropout):
+    def __init__(self, channels: int, length: int, dropout: float) -> None:
         super().__init__()
         self.conv = nn.Conv1d(2 * channels, channels, 1)
         self.bn = nn.BatchNorm1d(channels)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x, y):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return self.dropout(F.relu(self.bn(self.conv(torch.cat([x, y], dim=1)))))
 
 
-# Every operation that a genotype may name. A new one is a class and a line here; a search takes it with --step_ops.
-STEP_OPERATIONS = {
+_OPERATIONS = {
     "Sum": Sum,
     "ScaleDotAttn": ScaleDotAttn,
     "LinearGLU": LinearGLU,
     "ConcatFC": ConcatFC,
 }
-# The published candidates; the order is that of the columns of gammas.
+# Every operation that a genotype may name: these, and ``module:Class`` for others. --step_ops chooses the candidates.
+STEP_OPERATIONS = Registry("operation", _OPERATIONS, nn.Module)
+# The published candidates, in the order of the columns of gammas.
 PUBLISHED_STEP_OPERATIONS = ("Sum", "ScaleDotAttn", "LinearGLU", "ConcatFC")
 
 
-def has_weights(name):
-    """Whether the step operation ``name`` learns more than a normalisation's scale and shift."""
+def has_weights(name: str) -> bool:
+    """Whether the step operation ``name`` has weights other than the scale and shift of a normalisation."""
     norms = (nn.LayerNorm, nn.BatchNorm1d, nn.GroupNorm)
     with torch.device("meta"):  # draws no random numbers
         modules = STEP_OPERATIONS[name](1, 1, 0.0).modules()

@@ -1,14 +1,22 @@
-"""State dicts of the original BM-NAS code: their parameter names and ours, both ways.
+"""Translates state dicts between the parameter names of the original BM-NAS code and ours.
 
-The originals' search networks list the four candidate operations by number, their found networks
-hold one operation without a name; ours name the operation in both, so a genotype is needed to
-translate a found network.
+The originals' search networks number the four candidate operations, and their found networks have one operation
+without a name. Ours name the operation in both, so translating a found network needs its genotype.
 """
 
+from __future__ import annotations
+
 import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS
 from util.cli import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from models.genotypes import FusionGenotype
 
 _NAMES = PUBLISHED_STEP_OPERATIONS
 _NODE = "fusion_net.cell._step_nodes.{i}.node_cell."
@@ -21,8 +29,10 @@ _NODE_PARTS = {"out_conv": "merge.conv", "bn": "merge.bn", "ln": "norm"}
 _PUBLISHED_PARTS = {ours: theirs for theirs, ours in _NODE_PARTS.items()}
 
 
-def from_published(state, backbone_names, genotype=None):
-    """Translate an original's state dict into ours.
+def from_published(
+    state: Mapping[str, torch.Tensor], backbone_names: Mapping[str, str], genotype: FusionGenotype | None = None
+) -> dict[str, torch.Tensor]:
+    """Translate a state dict of the original into ours.
 
     Args:
         state: Name -> tensor of a complete original network.
@@ -30,7 +40,7 @@ def from_published(state, backbone_names, genotype=None):
         genotype: The `FusionGenotype` of a found network; None for a search network.
 
     Raises:
-        UserError: a name that no original network has, or operations that the genotype lacks.
+        UserError: a name does not occur in original networks, or the genotype lacks an operation.
     """
     ours = {theirs + ".": f"backbones.{name}." for name, theirs in backbone_names.items()}
     ours |= {"reshape_layers.": "reshape.", "central_classifier.": "classifier.", "fusion_net.cell.ln.": "fusion.norm."}
@@ -68,11 +78,13 @@ def _operation_name(genotype, step, inner_step, key):
     try:
         return genotype.steps[step].inner_steps[inner_step]
     except (AttributeError, IndexError):
-        raise UserError(f"the state dict has {key!r}, but the genotype given with it has no such inner step") from None
+        raise UserError(f"the state dict has {key!r}, but its genotype has no such inner step") from None
 
 
-def to_published(state, backbone_names, found):
-    """Translate our state dict into the original's names, without the architecture parameters, which it never saves.
+def to_published(
+    state: Mapping[str, torch.Tensor], backbone_names: Mapping[str, str], found: bool
+) -> dict[str, torch.Tensor]:
+    """Translate our state dict into the original's names, without architecture parameters, which it does not save.
 
     Args:
         state: Name -> tensor of a `FusionNet` with a `FusionCell`.
@@ -97,6 +109,8 @@ def _their_key(key, prefixes, found):
         i, k, name, rest = operation.groups()
         index = "" if found else f"_ops.{_NAMES.index(name)}."
         return _NODE.format(i=i) + f"node_ops.{k}.{index}{_replace_first(rest, {'norm': 'ln'})}"
-    i, rest = _OUR_NODE.fullmatch(key).groups()
+    node = _OUR_NODE.fullmatch(key)
+    assert node is not None, key
+    i, rest = node.groups()
     part = next(ours for ours in _NODE_PARTS.values() if rest.startswith(f"{ours}."))
     return _NODE.format(i=i) + _PUBLISHED_PARTS[part] + rest[len(part) :]

@@ -37,7 +37,7 @@ class Block(nn.ModuleList):
 
     def __init__(
         self, members: Sequence[Member], hsize: int, dropout: float, relation_size: int = 64, key: str = "block"
-    ):
+    ) -> None:
         sizes = (hsize, dropout, relation_size)
         super().__init__(
             make_operation(member, *sizes)
@@ -95,7 +95,7 @@ class EncoderDecoder(nn.Module):
         hsize: int,
         dropout: float,
         relation_size: int = 64,
-    ):
+    ) -> None:
         super().__init__()
         self.hsize, self.relation_size = hsize, relation_size
         sizes = (hsize, dropout, relation_size)

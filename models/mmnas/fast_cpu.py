@@ -83,7 +83,7 @@ class PaddedSide:
 
     shared: "PaddedSide | None" = None
 
-    def __init__(self, mask: Tensor | None = None, pack: bool = False):
+    def __init__(self, mask: Tensor | None = None, pack: bool = False) -> None:
         self.mask, self.index = mask, None
         self._empty, self._biases = None, {}
         if mask is None:
@@ -359,7 +359,7 @@ class MatchingNet(_PaddedSides, matching.MatchingNet):
 class _Keys(PaddedSide):
     """Words that pairs attend to, projected once per caption: ``index`` int64 (P,) are the captions of the pairs."""
 
-    def __init__(self, side: PaddedSide, index: Tensor, sharing: bool):
+    def __init__(self, side: PaddedSide, index: Tensor, sharing: bool) -> None:
         super().__init__(side.mask[index])
         self._side, self._pair_index = side, index
         self.shared = side if sharing else None
@@ -374,7 +374,7 @@ class _Keys(PaddedSide):
 class _Regions(PaddedSide):
     """Regions of pairs, their relations computed once per image: ``index`` int64 (P,) are the images of the pairs."""
 
-    def __init__(self, side: PaddedSide, images: PaddedSide, index: Tensor):
+    def __init__(self, side: PaddedSide, images: PaddedSide, index: Tensor) -> None:
         super().__init__()
         self.__dict__.update(side.__dict__)
         self._images, self._pair_index = images, index

@@ -23,7 +23,9 @@ class PoolingHead(nn.Module):
 
     reads_padding = False
 
-    def __init__(self, hsize: int, dropout: float, outputs: int, pooled_width: int | None = None, **pooling: int):
+    def __init__(
+        self, hsize: int, dropout: float, outputs: int, pooled_width: int | None = None, **pooling: int
+    ) -> None:
         super().__init__()
         width = pooled_width or 2 * hsize
         self.attflat_x = AttentionPooling(hsize, width, dropout, **pooling)
@@ -76,7 +78,7 @@ class AnswerHead(PoolingHead):
 class MatchingHead(PoolingHead):
     """Image-text matching: the score of each pair, float32 (B,) in 0..1, after the sigmoid."""
 
-    def __init__(self, hsize: int, dropout: float, pooled_width: int | None = None, **pooling: int):
+    def __init__(self, hsize: int, dropout: float, pooled_width: int | None = None, **pooling: int) -> None:
         super().__init__(hsize, dropout, 1, pooled_width, **pooling)
 
     def forward(
@@ -113,7 +115,7 @@ class GroundingHead(nn.Module):
         scores_loss: str = "kld",
         padded_regions: str = "ignore",
         **pooling: int,
-    ):
+    ) -> None:
         super().__init__()
         width = pooled_width or 2 * hsize
         self.scores_loss = scores_loss

@@ -27,7 +27,7 @@ class LayerNorm(nn.Module):
     to the variance. Under autocast it computes and returns the type of its parameters.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.a_2 = nn.Parameter(torch.ones(width))
         self.b_2 = nn.Parameter(torch.zeros(width))
@@ -42,7 +42,7 @@ class LayerNorm(nn.Module):
 class FC(nn.Module):
     """Linear, ReLU, dropout."""
 
-    def __init__(self, width: int, out_width: int, rate: float):
+    def __init__(self, width: int, out_width: int, rate: float) -> None:
         super().__init__()
         self.linear = nn.Linear(width, out_width)
         self.dropout = nn.Dropout(rate)
@@ -55,7 +55,7 @@ class FC(nn.Module):
 class MLP(nn.Module):
     """`FC` to the hidden width, then a linear layer."""
 
-    def __init__(self, width: int, hidden: int, out_width: int, rate: float):
+    def __init__(self, width: int, hidden: int, out_width: int, rate: float) -> None:
         super().__init__()
         self.fc = FC(width, hidden, rate)
         self.linear = nn.Linear(hidden, out_width)
@@ -80,7 +80,7 @@ class MultiHeadAttention(nn.Module):
         ValueError: ``head_width`` does not divide ``inner``.
     """
 
-    def __init__(self, width: int, inner: int, head_width: int, rate: float, relation_size: int = 0):
+    def __init__(self, width: int, inner: int, head_width: int, rate: float, relation_size: int = 0) -> None:
         super().__init__()
         if inner % head_width:
             raise ValueError(f"heads of width {head_width} do not divide {inner}")
@@ -143,7 +143,7 @@ class AttentionPooling(nn.Module):
         glimpses: Number G of weighted sums, concatenated.
     """
 
-    def __init__(self, width: int, out_width: int, rate: float, hidden: int = 512, glimpses: int = 1):
+    def __init__(self, width: int, out_width: int, rate: float, hidden: int = 512, glimpses: int = 1) -> None:
         super().__init__()
         self.mlp = MLP(width, hidden, glimpses, rate)
         self.linear_merge = nn.Linear(width * glimpses, out_width)

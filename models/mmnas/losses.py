@@ -70,7 +70,7 @@ class GroundingLoss:
 
     def __init__(
         self, scores_loss: str = "kld", balance: float = 0.5, threshold: float = 0.5, convention: str = "pixels"
-    ):
+    ) -> None:
         self.scores_loss, self.balance = scores_loss, balance
         self.threshold, self.convention = threshold, convention
 
@@ -169,7 +169,7 @@ class MatchingLoss:
         kind: ``bce`` or ``margin``.
     """
 
-    def __init__(self, kind: str):
+    def __init__(self, kind: str) -> None:
         self._loss = {"bce": bce_loss, "margin": margin_loss}[kind]
 
     def __call__(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:

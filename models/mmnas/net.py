@@ -47,7 +47,7 @@ class MultimodalNet(nn.Module):
         embedding: torch.Tensor | tuple[int, int],
         region_size: int = 2048,
         box_feature: int = 0,
-    ):
+    ) -> None:
         super().__init__()
         width = encoder_decoder.hsize
         given = isinstance(embedding, torch.Tensor)

@@ -1,8 +1,8 @@
 """Operations of the MMNas search spaces, by name (Yu et al., ACM MM 2020, and the table of the original code).
 
-An operation maps x (B, L, H) to the same shape; some also read the other side y (B, M, H). To add one, write a class
-with this constructor and forward, and name it in `OPERATIONS`: search, architecture files and pictures then know it.
-The original's ``relu`` and ``leakyrelu`` are missing, because it cannot call them.
+An operation maps x (B, L, H) to the same shape; some also read the other side y (B, M, H). One of your own is a class
+derived from `Operation` in a module of yours; ``--enc_ops`` and ``--dec_ops`` take its name ``module:Class``, see
+``docs/extend.md``. The original's ``relu`` and ``leakyrelu`` are missing: it cannot call them.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from models.mmnas.layers import FC, MLP, LayerNorm, MultiHeadAttention
 from util.cli import UserError
+from util.registry import Registry
 
 Tensor = torch.Tensor
 # A tensor that not every operation is given.
@@ -35,7 +36,7 @@ class Operation(nn.Module):
 
     def __init__(
         self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
-    ):
+    ) -> None:
         super().__init__()
 
     def forward(
@@ -94,7 +95,7 @@ class Residual(Operation):
 
     def __init__(
         self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
-    ):
+    ) -> None:
         super().__init__(hsize, dropout)
         self.dropout, self.residual = nn.Dropout(dropout), residual
         self.ln = LayerNorm(hsize) if norm else None
@@ -119,7 +120,7 @@ class SelfAttention(Residual):
         norm: bool = True,
         head_width: int = 64,
         expansion: int = 1,
-    ):
+    ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         size = relation_size if self.needs_relation else 0
         self.mhatt = MultiHeadAttention(hsize, expansion * hsize, head_width, dropout, size)
@@ -175,7 +176,7 @@ class FeedForward(Residual):
         residual: bool = True,
         norm: bool = True,
         expansion: int = 4,
-    ):
+    ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.mlp = MLP(hsize, expansion * hsize, hsize, dropout)
 
@@ -190,7 +191,7 @@ class DeepFeedForward(Residual):
 
     def __init__(
         self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
-    ):
+    ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.fc = FC(hsize, 2 * hsize, dropout)
         self.mlp = MLP(2 * hsize, 2 * hsize, hsize, dropout)
@@ -204,7 +205,7 @@ class DeepFeedForward(Residual):
 class GatedUnit(nn.Module):
     """First half of a linear layer times the sigmoid of its second half."""
 
-    def __init__(self, width: int, out_width: int):
+    def __init__(self, width: int, out_width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(width, 2 * out_width)
 
@@ -217,7 +218,7 @@ class GatedLinear(Residual):
 
     def __init__(
         self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
-    ):
+    ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.unit = GatedUnit(hsize, hsize)
 
@@ -232,7 +233,7 @@ class DeepGatedLinear(Residual):
 
     def __init__(
         self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
-    ):
+    ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.unit_0 = GatedUnit(hsize, 2 * hsize)
         self.unit_1 = GatedUnit(2 * hsize, hsize)
@@ -256,7 +257,7 @@ class Convolution(Residual):
         residual: bool = True,
         norm: bool = True,
         kernel: int = 3,
-    ):
+    ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.conv = _conv(hsize, kernel)
 
@@ -279,7 +280,7 @@ class SeparableConvolution(Residual):
         residual: bool = True,
         norm: bool = True,
         kernel: int = 3,
-    ):
+    ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.depthwise_conv = _conv(hsize, kernel, groups=hsize)
         self.pointwise_conv = _conv(hsize, 1)
@@ -301,8 +302,7 @@ def _attention(prefix: str, cls: type[Operation], widths: Iterable[int]) -> dict
     return {f"{prefix}_{width}": partial(cls, head_width=width) for width in widths}
 
 
-# Name -> constructor (hsize, dropout, relation_size=64, residual=True, norm=True).
-OPERATIONS: dict[str, Callable[..., Operation]] = {
+_OPERATIONS: dict[str, Callable[..., Operation]] = {
     "none": Zero,
     "skip_connect": Identity,
     "gelu": Gelu,
@@ -323,6 +323,8 @@ OPERATIONS: dict[str, Callable[..., Operation]] = {
     "gated_linear_2": DeepGatedLinear,
     "feed_forward_deep": DeepFeedForward,
 }
+# Name -> constructor (hsize, dropout, relation_size=64, residual=True, norm=True); ``module:Class`` for others.
+OPERATIONS = Registry("operation", _OPERATIONS, Operation)
 
 
 def make_operation(

@@ -14,6 +14,7 @@ from models.mmnas.operations import Operation, make_operation
 from search.choice import Choice, Draw
 from search.gates import SampledGates
 from search.relaxation import Relaxation
+from util.registry import module_key
 
 # The published candidates, in the order of the columns of the architecture parameters.
 ENCODER_CANDIDATES = ("self_att_64", "feed_forward")
@@ -46,12 +47,12 @@ class GatedOperation(nn.Module):
 
     def __init__(
         self, names: tuple[str, ...], hsize: int, dropout: float, relation_size: int = 64, key: str = "block"
-    ):
+    ) -> None:
         super().__init__()
         self.alpha_logits = nn.Parameter(torch.zeros(len(names)))
         self.alpha_gate = nn.Parameter(torch.zeros(len(names)))
         self.operations = nn.ModuleDict(
-            {name: make_operation(name, hsize, dropout, relation_size) for name in dict.fromkeys(names)}
+            {module_key(name): make_operation(name, hsize, dropout, relation_size) for name in dict.fromkeys(names)}
         )
         if len(self.operations) != len(names):
             raise ValueError(f"candidates are named twice: {', '.join(names)}")
@@ -74,7 +75,7 @@ class GatedOperation(nn.Module):
 
     def running(self) -> list[Operation]:
         """The operations that the next forward calls, the active one first."""
-        return [self.operations[self.names[k]] for k in self.choice.running()]
+        return [self.operations[module_key(self.names[k])] for k in self.choice.running()]
 
     def forward(
         self,

@@ -1,1 +1,1 @@
-"""What the scripts of every BM-NAS task share: flags, networks, data, presets; a task is a `tasks.task.FusionTask`."""
+"""Shared by the scripts of all BM-NAS tasks: flags, networks, data, presets. A task is a `tasks.task.FusionTask`."""

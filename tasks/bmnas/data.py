@@ -1,7 +1,12 @@
-"""Data of every BM-NAS task from the scripts' arguments: splits, the demo's data, loaders, and what a result says."""
+"""Data of every BM-NAS task from the scripts' arguments: splits, demo data, loaders, and facts for results."""
+
+from __future__ import annotations
 
 import logging
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from datasets.make_demo import main as make_demo
 from engine.features import FeatureCache
@@ -10,26 +15,34 @@ from tasks.task import LabelledData, check_parts
 from util.cli import UserError
 from util.distributed import barrier, init_distributed, rank, world_size
 
+if TYPE_CHECKING:
+    from engine.data_workers import BatchLoader
+    from engine.run import Run
+    from engine.updates import Precision
+    from models.backbone_net import UnimodalNet
+    from models.bmnas.fusion_net import FusionNet
+    from tasks.task import FusionTask
+
 logger = logging.getLogger("mdarts")
 
 
-def open_splits(task, args, splits):
-    """Open the named splits; the demo's data are made when missing. The log says what the scores will mean.
+def open_splits(task: FusionTask, args: Namespace, splits: Iterable[str]) -> dict[str, LabelledData]:
+    """Open the named splits, log what the scores mean, and make the demo's data if they are missing.
 
     Returns:
         Split name -> `tasks.task.LabelledData`.
 
     Raises:
-        UserError: missing or unfit data.
+        UserError: the data are missing or do not fit.
     """
-    if args.demo and args.datadir == task.demo["datadir"]:
+    if args.demo and task.demo_data and args.datadir == task.demo["datadir"]:
         _make_demo_data(task, args)
     opened = {split: task.open_split(args, split) for split in splits}
     for split, data in opened.items():
         check_parts(data, LabelledData, f"the {split} data of {task.name}")
         if data.num_labels > args.num_outputs or (task.multilabel and data.num_labels < args.num_outputs):
             raise UserError(
-                f"{args.datadir} has {data.num_labels} labels, --num_outputs is {args.num_outputs}; pass "
+                f"{args.datadir} has {data.num_labels} labels, but --num_outputs is {args.num_outputs}; pass "
                 f"--num_outputs {data.num_labels}"
             )
     logger.info("scores: %s", task.metric(args).description)
@@ -37,7 +50,7 @@ def open_splits(task, args, splits):
 
 
 def _make_demo_data(task, args):
-    """Make the demo's data if they are missing: once, whatever the number of processes."""
+    """Make the demo's data if they are missing; only one process makes them."""
     init_distributed(args.device)
     folder = Path(args.datadir)
     if rank() == 0 and not (folder / "meta.json").exists():
@@ -45,14 +58,21 @@ def _make_demo_data(task, args):
     barrier()
 
 
-def feature_loaders(args, run, net, data, precision, mode=None):
-    """Loaders of the splits in ``data``, shuffled; what frozen backbones compute is computed once and kept.
+def feature_loaders(
+    args: Namespace,
+    run: Run,
+    net: FusionNet | UnimodalNet,
+    data: Mapping[str, LabelledData],
+    precision: Precision,
+    mode: str | None = None,
+) -> dict[str, BatchLoader]:
+    """Shuffled loaders of the splits in ``data``; the features of frozen backbones are computed once and stored.
 
-    The run notes which data it reads, so that it is not resumed on others.
+    The run records its data, so that it cannot be resumed on other data.
 
     Args:
         args, run, net, data, precision: As in the recipes.
-        mode: Instead of ``--cache_features``: ``off`` for a single pass.
+        mode: Replaces ``--cache_features``: ``off`` for a single pass.
 
     Returns:
         Split name -> `DataLoader`.
@@ -65,8 +85,10 @@ def feature_loaders(args, run, net, data, precision, mode=None):
     return {split: build_loader(cache(dataset), total_batch(args), **shared) for split, dataset in data.items()}
 
 
-def describe(task, args, data, net):
-    """What a result says of its scores and data, and of the weights that its backbones started from."""
+def describe(
+    task: FusionTask, args: Namespace, data: Mapping[str, LabelledData], net: FusionNet | UnimodalNet
+) -> dict[str, Any]:
+    """Facts for a result: metric, data, and the initial weights of the backbones."""
     first = next(iter(data.values()))
     return {
         "metric": task.metric(args).description,

@@ -1,6 +1,11 @@
-"""``--estimate``: what a search, a found training or a unimodal one would need, from the real shapes."""
+"""``--estimate``: memory and time of a search, a found training or a unimodal training, from the real shapes."""
+
+from __future__ import annotations
 
 import os
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,8 +19,11 @@ from tasks.bmnas import networks
 from util.cli import UserError
 from util.distributed import init_distributed
 
+if TYPE_CHECKING:
+    from tasks.task import FusionTask, LabelledData
 
-def estimate_search(task, args, train, dev):
+
+def estimate_search(task: FusionTask, args: Namespace, train: LabelledData, dev: LabelledData) -> dict[str, Any]:
     """Memory and time of a search's epochs; prints a table and returns it as plain data."""
     estimate = _Estimate(task, args, (train, dev))
     net = networks.build_search_net(task, args, task.build_backbones(args, weights="random"))
@@ -33,7 +41,9 @@ def estimate_search(task, args, train, dev):
     return estimate.report()
 
 
-def estimate_found(task, args, data, trained):
+def estimate_found(
+    task: FusionTask, args: Namespace, data: Mapping[str, LabelledData], trained: Sequence[str]
+) -> dict[str, Any]:
     """Memory and time of a found training's epochs; as `estimate_search`."""
 
     def build():
@@ -43,7 +53,7 @@ def estimate_found(task, args, data, trained):
     return _estimate_training(task, args, data, trained, build)
 
 
-def estimate_unimodal(task, args, data):
+def estimate_unimodal(task: FusionTask, args: Namespace, data: Mapping[str, LabelledData]) -> dict[str, Any]:
     """Memory and time of a unimodal training's epochs; as `estimate_search`."""
     return _estimate_training(
         task, args, data, ("train",), lambda: networks.build_unimodal_net(task, args, weights="random")
@@ -68,11 +78,11 @@ def _estimate_training(task, args, data, trained, build):
 
 
 class _Estimate:
-    """The phases of a run on some data sets, with what can only be asked of real data asked beforehand."""
+    """The phases of a run on some data sets; batches are read beforehand, since a simulation cannot read real data."""
 
     def __init__(self, task, args, datasets):
         if "RANK" in os.environ:
-            raise UserError("--estimate is for one process: run it without torchrun, with --batchsize of one process")
+            raise UserError("--estimate runs in one process: run it without torchrun, with the batch of one process")
         device = init_distributed(args.device)
         copies = torch.cuda.device_count() if args.parallel and device.type == "cuda" else 1
         batch_size = max(1, total_batch(args) // copies)
@@ -87,7 +97,7 @@ class _Estimate:
             self.seconds[dataset.split] = {name: seconds_to_read(dataset, [name]) for name in inputs}
 
     def features(self, net, dataset):
-        """Computing what frozen backbones give, once."""
+        """Measure computing the features of frozen backbones, once."""
         for name in self._kept(net, dataset):
             count = int(dataset.distinct(name).max()) + 1
             batch = self.simulation.batch(self.like[dataset.split], net.backbone_batch)
@@ -101,12 +111,12 @@ class _Estimate:
             )
 
     def step(self, net, parameters):
-        """The `OptimizerStep` of a recipe; what its optimiser keeps is counted by `Simulation.hold_adam`."""
+        """The `OptimizerStep` of a recipe; `Simulation.hold_adam` counts the state of its optimiser."""
         options = {"precision": self.simulation.precision, "micro_batch": self.args.micro_batch}
         return OptimizerStep(net, self.task.loss, torch.optim.Adam(parameters), **options)
 
     def training(self, title, net, step, dataset):
-        """A pass of updates."""
+        """Measure a training pass."""
         step.activate()
         net.train()
         batch, seconds = self._step_batch(net, dataset)
@@ -115,7 +125,7 @@ class _Estimate:
             parameter.grad = None
 
     def evaluation(self, title, net, dataset):
-        """A pass of forwards."""
+        """Measure a pass in evaluation mode."""
         batch, seconds = self._step_batch(net, dataset)
         self._without_gradients(title, lambda: net(batch), net, len(dataset), None, seconds)
 
@@ -138,7 +148,7 @@ class _Estimate:
         return [n for n in net.cacheable() if net.needed(n) and dataset.distinct(n) is not None]
 
     def _step_batch(self, net, dataset):
-        """A batch as a step gets it, and the seconds that reading an epoch's raw inputs takes."""
+        """A batch as used by a step, and the seconds that reading the raw inputs of an epoch takes."""
         kept = self._kept(net, dataset)
         batch = self.simulation.batch(self.like[dataset.split])
         for name in kept:

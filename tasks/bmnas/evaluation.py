@@ -1,4 +1,9 @@
-"""Scoring a trained network again, without training."""
+"""Scores a trained network again, without training."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
 
 from engine.run import start_run
 from engine.training import evaluate
@@ -6,9 +11,12 @@ from engine.updates import Precision
 from tasks.bmnas.data import describe, feature_loaders, open_splits
 from tasks.bmnas.networks import load_found_net
 
+if TYPE_CHECKING:
+    from tasks.task import FusionTask
 
-def evaluate_found(task, args):
-    """Score the test split with the network of ``--eval_exp_dir``; returns the result that ``result.json`` holds.
+
+def evaluate_found(task: FusionTask, args: Namespace) -> dict[str, Any]:
+    """Score the test split with the network of ``--eval_exp_dir``; returns the result as in ``result.json``.
 
     Args:
         task: The `FusionTask`.
@@ -21,9 +29,9 @@ def evaluate_found(task, args):
     with start_run(args, "test", args.out_dir) as run:
         net = load_found_net(task, args).to(run.device)
         precision, metric = Precision(args.amp, run.device), task.metric(args)
-        # Features are not worth keeping for a single pass.
+        # For a single pass, storing features would take longer.
         loaders = feature_loaders(args, run, net, data, precision, mode="off")
-        options = {"device": run.device, "precision": precision, "description": "test"}
+        options: dict[str, Any] = {"device": run.device, "precision": precision, "description": "test"}
         scores = evaluate(net, loaders["test"], task.loss, metric, **options)
         run.log_scores("test", scores)
         facts = {k: v for k, v in describe(task, args, data, net).items() if k != "backbones_started_from"}

@@ -1,47 +1,38 @@
-"""Flags that the scripts of every BM-NAS task share, and what must hold between them."""
+"""Flags that the scripts of all BM-NAS tasks share, and checks of their combinations."""
 
-import argparse
-from pathlib import Path
+from __future__ import annotations
+
+from argparse import BooleanOptionalAction, Namespace, _ArgumentGroup
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from engine import arguments
+from engine.arguments import RecipeParser
 from search.strategies import add_strategy_flags
+from tasks.bmnas.inheritance import CELL_SIZES, genotype_source, inherited_defaults
 from util.cli import UserError
 
-# How the reported epoch is chosen: --select_on -> what the result says of it.
+if TYPE_CHECKING:
+    from tasks.task import FusionTask, Modality
+
+# How the reported epoch is chosen: --select_on -> description for the result.
 PROTOCOLS = {
     "dev": "epoch with the best dev score; test scored once, at the end",
     "test": "epoch with the best TEST score (the originals' protocol: an optimistic estimate)",
     "last": "last epoch; test scored once, at the end",
 }
-# What a found network takes over from the search unless told otherwise; checkpoints and weight files come with it.
-INHERITED = {
-    "demo",
-    "seed",
-    "device",
-    "amp",
-    "datadir",
-    "small_dataset",
-    "cache_dir",
-    "backbone_batch",
-    "C",
-    "L",
-    "num_outputs",
-    "step_ops",
-}
-INHERITED_ENDINGS = ("_cp", "_weights")
-# Sizes of the cell: a genotype has its own, a random one takes those of the search whose space it is drawn from.
-CELL_SIZES = ("steps", "multiplier", "node_steps", "node_multiplier")
 
 
-def recipe_parser(description, modalities, imagenet_flag=None, choice=True):
-    """Parser with the flags that all scripts of a task have, and its group of backbone flags, to be extended.
+def recipe_parser(
+    description: str, modalities: Mapping[str, str], imagenet_flag: str | None = None, choice: bool = True
+) -> tuple[RecipeParser, _ArgumentGroup]:
+    """Parser with the flags of all scripts of a task, and its group of backbone flags, to be extended.
 
     Args:
         description: The script's docstring.
-        modalities: See `add_backbone_flags`.
-        imagenet_flag, choice: See `add_backbone_flags`.
+        modalities, imagenet_flag, choice: See `add_backbone_flags`.
     """
-    parser = arguments.RecipeParser(description, upgrade=_upgraded)
+    parser = RecipeParser(description, upgrade=_upgraded)
     arguments.add_run_flags(parser)
     arguments.add_data_flags(parser)
     arguments.add_training_flags(parser)
@@ -49,36 +40,39 @@ def recipe_parser(description, modalities, imagenet_flag=None, choice=True):
 
 
 def _upgraded(saved):
-    """Arguments of an older version's run in today's meaning: it had no ``--batchsize_per_process``."""
+    """Arguments of an older version, which had no ``--batchsize_per_process``, in their present meaning."""
     return {"batchsize_per_process": None, **saved}
 
 
-def add_architecture_flags(parser):
-    """Sizes of the bilevel search space."""
+def add_architecture_flags(parser: RecipeParser) -> None:
+    """Add the sizes of the BM-NAS search space."""
     group = parser.add_argument_group("architecture")
     group.add_argument("--C", type=arguments.positive_int, help="channels of every state")
     group.add_argument("--L", type=arguments.positive_int, help="length of every state")
     add_dropout_flag(group)
     group.add_argument("--num_input_nodes", type=arguments.positive_int, help="number of input features")
     group.add_argument(
-        "--num_keep_edges", type=arguments.positive_int, default=2, help="edges kept per step; 2 is the only value"
+        "--num_keep_edges", type=arguments.positive_int, default=2, help="edges kept per step; must be 2"
     )
     group.add_argument("--steps", type=arguments.positive_int, help="cell steps")
     group.add_argument("--multiplier", type=arguments.positive_int, help="cell states that are concatenated at the end")
     group.add_argument("--node_steps", type=arguments.positive_int, help="inner steps of a cell step")
     group.add_argument("--node_multiplier", type=arguments.positive_int, help="inner states that are concatenated")
     group.add_argument(
-        "--step_ops", nargs="+", metavar="OP", help="candidate operations of inner steps (default: the published ones)"
+        "--step_ops",
+        nargs="+",
+        metavar="OP",
+        help="candidate operations of inner steps, of your own as module:Class (default: the published ones)",
     )
 
 
-def add_dropout_flag(group):
-    """Dropout, where something has it."""
+def add_dropout_flag(group: _ArgumentGroup) -> None:
+    """Add ``--drpt``."""
     group.add_argument("--drpt", type=arguments.number(float, 0.0, 1.0, open_high=True), help="dropout rate")
 
 
-def add_alpha_flags(parser, used=True):
-    """Optimiser of the architecture parameters."""
+def add_alpha_flags(parser: RecipeParser, used: bool = True) -> None:
+    """Add the optimiser settings of the architecture parameters."""
     group = parser.add_argument_group("architecture optimiser" if used else "accepted, without effect here")
     group.add_argument(
         "--arch_learning_rate", type=arguments.positive, default=3e-4, help="learning rate of alphas, betas, gammas"
@@ -86,14 +80,16 @@ def add_alpha_flags(parser, used=True):
     group.add_argument("--arch_weight_decay", type=arguments.non_negative, default=1e-3, help="their L2 decay")
 
 
-def add_backbone_flags(parser, modalities, imagenet_flag, choice=True):
-    """Where the backbones' weights come from.
+def add_backbone_flags(
+    parser: RecipeParser, modalities: Mapping[str, str], imagenet_flag: str | None, choice: bool = True
+) -> _ArgumentGroup:
+    """Add the sources of the backbones' weights.
 
     Args:
         parser: The recipe's parser.
-        modalities: Prefix of a backbone's flag ``--<prefix>_cp`` -> what the network reads, in a word.
-        imagenet_flag: Flag of a local file with torchvision's ImageNet weights; None: no backbone starts from them.
-        choice: Whether there is a choice between pretrained and random weights where no file is named.
+        modalities: Prefix of a backbone's flag ``--<prefix>_cp`` -> name of the network for the help text.
+        imagenet_flag: Flag for a local file with torchvision's ImageNet weights; None: no backbone uses them.
+        choice: Add the choice between pretrained and random weights for backbones without a file.
     """
     group = parser.add_argument_group("backbones")
     if choice:
@@ -101,13 +97,13 @@ def add_backbone_flags(parser, modalities, imagenet_flag, choice=True):
             "--backbone_weights",
             choices=("pretrained", "random"),
             default="pretrained",
-            help="pretrained: ImageNet weights or a checkpoint for each; random: drawn where no file is named",
+            help="pretrained: ImageNet weights or a checkpoint for each; random: random weights if no file is named",
         )
     group.add_argument(
         "--backbone_batch",
         type=arguments.positive_int,
         default=8,
-        help="samples that a frozen backbone computes at a time: bounds its memory",
+        help="samples that a frozen backbone computes at a time; limits its memory",
     )
     if imagenet_flag:
         text = "torchvision's ImageNet state dict, instead of its cache"
@@ -119,27 +115,27 @@ def add_backbone_flags(parser, modalities, imagenet_flag, choice=True):
     return group
 
 
-def add_checkpointdir_flag(group):
-    """Where the released checkpoints lie, for tasks that have some."""
+def add_checkpointdir_flag(group: _ArgumentGroup) -> None:
+    """Add ``--checkpointdir``, for tasks with released checkpoints."""
     group.add_argument(
-        "--checkpointdir", metavar="DIR", help="folder of the released checkpoints, used where no other is named"
+        "--checkpointdir", metavar="DIR", help="folder of the released checkpoints, which are used if no other is named"
     )
 
 
-def add_view_flag(group):
-    """Random augmentation against kept features."""
+def add_view_flag(group: _ArgumentGroup) -> None:
+    """Add ``--augment_views``, which limits random crops so that features can be stored."""
     group.add_argument(
         "--augment_views",
         type=arguments.non_negative_int,
         default=0,
         metavar="K",
-        help="K fixed random crops of each training sample, taken in turn, so that features can be kept; 0: new crops "
-        "in every epoch, computed each time",
+        help="K fixed random crops of each training sample, used in turn, so that features can be cached; 0: new crops "
+        "in every epoch, without caching",
     )
 
 
-def add_search_flags(parser, backbones):
-    """Search space, architecture optimiser, and how the search is watched.
+def add_search_flags(parser: RecipeParser, backbones: _ArgumentGroup) -> None:
+    """Add the search space, the architecture optimiser, and settings of the search.
 
     Args:
         parser: The recipe's parser.
@@ -149,7 +145,7 @@ def add_search_flags(parser, backbones):
         "--backbone_mode",
         choices=("eval", "train"),
         default="eval",
-        help="train: frozen backbones use dropout and batch statistics, as the originals' do (MM-IMDB, NTU)",
+        help="train: frozen backbones use dropout and batch statistics, as in the originals (MM-IMDB, NTU)",
     )
     add_architecture_flags(parser)
     add_alpha_flags(parser)
@@ -159,91 +155,87 @@ def add_search_flags(parser, backbones):
         "--reshape_layers",
         choices=("trained", "untrained"),
         default="trained",
-        help="untrained: they stay random projections, as in the original's NTU search",
+        help="untrained: reshape layers stay random projections, as in the original's NTU search",
     )
     search.add_argument(
         "--dev_metric",
         choices=("step", "second_forward"),
         default="step",
-        help="step: score the outputs of the architecture step; second_forward: those of another forward after it, as "
-        "the original does",
+        help="step: score the outputs of the architecture step; second_forward: score a second forward pass after it, "
+        "as the original does",
     )
     search.add_argument(
         "--patience",
         type=arguments.non_negative_int,
         default=0,
-        help="stop once the genotype stands for this many epochs; 0: never",
+        help="stop after this many epochs without a change of the genotype; 0: never",
     )
 
 
-def add_selection_flags(parser):
-    """Which epoch counts."""
+def add_selection_flags(parser: RecipeParser) -> _ArgumentGroup:
+    """Add ``--select_on``."""
     group = parser.add_argument_group("selection")
     group.add_argument("--select_on", choices=tuple(PROTOCOLS), default="dev", help="split that chooses the epoch")
     return group
 
 
-def add_found_flags(parser, backbones):
-    """What a found script trains, on what, and which epoch counts; arguments as in `add_search_flags`."""
+def add_found_flags(parser: RecipeParser, backbones: _ArgumentGroup) -> None:
+    """Add the flags of a found script: what to train, on which data, and the selected epoch."""
     backbones.add_argument(
         "--freeze_backbones",
-        action=argparse.BooleanOptionalAction,
+        action=BooleanOptionalAction,
         default=False,
-        help="train reshape layers, fusion and classifier alone, on kept features",
+        help="train only reshape layers, fusion and classifier, on cached features",
     )
     add_architecture_flags(parser)
     add_alpha_flags(parser, used=False)
-    found = parser.add_argument_group("what to train")
-    found.add_argument(
+    group = parser.add_argument_group("what to train")
+    group.add_argument(
         "--search_exp_dir",
         metavar="DIR",
-        help="run folder of a search (ours or the original's): its genotype, data, sizes and weights",
+        help="run folder of a search (ours or the original's), for its genotype, data, sizes and weights",
     )
-    found.add_argument("--eval_exp_dir", metavar="DIR", help="test only: run folder of a found training")
-    found.add_argument(
+    group.add_argument("--eval_exp_dir", metavar="DIR", help="test only: run folder of a found training")
+    group.add_argument(
         "--genotype",
         "--ARCH_PATH",
         metavar="FILE",
         help="a genotype file, a run folder that holds one, or random (drawn with --seed from the space of the flags, "
         "or with --search_exp_dir from that of the search)",
     )
-    found.add_argument(
+    group.add_argument(
         "--fusion", choices=("genotype", "late"), default="genotype", help="late: the late-fusion baseline"
     )
     add_selection_flags(parser).add_argument(
         "--train_on",
         choices=("train", "train+dev"),
         default="train",
-        help="train+dev: the dev data are trained on too, as in the original",
+        help="train+dev: also train on the dev data, as in the original",
     )
 
 
-def add_unimodal_flags(parser, backbones, modalities):
-    """Which network to train and how; ``modalities`` as in `tasks.task.FusionTask`."""
+def add_unimodal_flags(parser: RecipeParser, backbones: _ArgumentGroup, modalities: Mapping[str, Modality]) -> None:
+    """Add the flags of a unimodal script; ``modalities`` as in `tasks.task.FusionTask`."""
     parser.add_argument("--modality", choices=tuple(modalities), help="which network to train")
-    kept = ", ".join(name for name, modality in modalities.items() if modality.head_only)
+    names = ", ".join(name for name, modality in modalities.items() if modality.head_only)
     backbones.add_argument(
         "--freeze_backbones",
-        action=argparse.BooleanOptionalAction,
+        action=BooleanOptionalAction,
         default=False,
-        help=f"{kept}: train the head alone, on kept features",
+        help=f"{names}: train only the head, on cached features",
     )
-    backbones.add_argument("--L", type=arguments.positive_int, help="as in the search, to share its kept features")
+    backbones.add_argument("--L", type=arguments.positive_int, help="as in the search, to share its cached features")
     add_selection_flags(parser)
 
 
-def check_schedule(args):
-    """Check the learning rates against each other.
-
-    Raises:
-        UserError: the flags in conflict.
-    """
+def check_schedule(args: Namespace) -> None:
+    """Raise a `UserError` if the smallest learning rate is above the largest."""
     if args.eta_min > args.eta_max:
         raise UserError(f"--eta_min {args.eta_min} is above --eta_max {args.eta_max}")
 
 
-def check_architecture(args, num_features, cell=True):
-    """Check the sizes of the search space against each other and the network.
+def check_architecture(args: Namespace, num_features: int, cell: bool = True) -> None:
+    """Check that the sizes of the search space are consistent and fit the network.
 
     Args:
         args: The arguments.
@@ -251,14 +243,14 @@ def check_architecture(args, num_features, cell=True):
         cell: Whether the sizes of the cell come from the flags.
 
     Raises:
-        UserError: the flags in conflict.
+        UserError: they are not; the message names the flags.
     """
     if args.num_input_nodes != num_features:
         raise UserError(
             f"--num_input_nodes {args.num_input_nodes}: the network has {num_features} features; use {num_features}"
         )
     if args.num_keep_edges != 2:
-        raise UserError(f"--num_keep_edges {args.num_keep_edges}: every operation takes two inputs; use 2")
+        raise UserError(f"--num_keep_edges {args.num_keep_edges}: every operation has two inputs; use 2")
     if not cell:
         return
     if args.multiplier > num_features + args.steps:
@@ -267,7 +259,9 @@ def check_architecture(args, num_features, cell=True):
         raise UserError(f"--node_multiplier {args.node_multiplier} is more than the {2 + args.node_steps} inner states")
 
 
-def parse_search(task, parser, argv, demo):
+def parse_search(
+    task: FusionTask, parser: RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
+) -> Namespace:
     """Parse a search script's command line and check it.
 
     Args:
@@ -275,7 +269,7 @@ def parse_search(task, parser, argv, demo):
         parser, argv, demo: See `engine.arguments.parse_args`.
 
     Raises:
-        UserError: the flags in conflict.
+        UserError: flags contradict each other.
     """
     args = arguments.parse_args(parser, argv, demo=demo)
     check_architecture(args, task.num_features)
@@ -283,7 +277,9 @@ def parse_search(task, parser, argv, demo):
     return args
 
 
-def parse_unimodal(task, parser, argv, demo):
+def parse_unimodal(
+    task: FusionTask, parser: RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
+) -> Namespace:
     """Parse the command line of a script that trains one backbone; as `parse_search`."""
     args = arguments.parse_args(parser, argv, demo=demo)
     if args.modality is None:
@@ -292,21 +288,25 @@ def parse_unimodal(task, parser, argv, demo):
     return args
 
 
-def parse_found(task, parser, argv, demo):
+def parse_found(
+    task: FusionTask, parser: RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
+) -> Namespace:
     """Parse a found script's command line, with defaults from the run folder that it names, and check it.
 
     Raises:
-        UserError: the flags in conflict.
+        UserError: flags contradict each other.
     """
-    fixed = {}
-    args = arguments.parse_args(parser, argv, demo=demo, inherit=lambda known: _inherited(task, parser, known, fixed))
+    fixed: dict[str, int] = {}
+    args = arguments.parse_args(
+        parser, argv, demo=demo, inherit=lambda known: inherited_defaults(task, parser, known, fixed)
+    )
     if not (args.search_exp_dir or args.eval_exp_dir or args.genotype or args.fusion == "late"):
         raise UserError(
             "nothing to train: pass --search_exp_dir DIR, --genotype FILE.json, --genotype random or --fusion late "
             "(or --eval_exp_dir DIR to test)"
         )
     if args.eval_exp_dir and args.estimate:
-        raise UserError("--estimate is for trainings, --eval_exp_dir only tests; leave one of them out")
+        raise UserError("--estimate is for trainings, but --eval_exp_dir only tests; drop one of them")
     if args.train_on == "train+dev" and args.select_on == "dev":
         raise UserError(
             "--train_on train+dev leaves no dev split to select on; add --select_on test or --select_on last"
@@ -321,77 +321,25 @@ def parse_found(task, parser, argv, demo):
 
 
 def _check_given_sizes(given, args, fixed):
-    """Refuse sizes of the cell that the command line gives and the network would not have."""
+    """Raise a `UserError` if the command line gives sizes of the cell that the network would not have."""
     for name in CELL_SIZES:
         if name not in given:
             continue
         if args.fusion == "late":
-            raise UserError(f"--{name} {given[name]}: --fusion late has no cell; leave the flag out")
+            raise UserError(f"--{name} {given[name]}: --fusion late has no cell; drop the flag")
         if given[name] != fixed.get(name, given[name]):
             raise UserError(
                 f"--{name} {given[name]}: the genotype of {genotype_source(args)} has {fixed[name]}, and a genotype "
-                "fixes its sizes; leave the flag out"
+                "fixes its sizes; drop the flag"
             )
 
 
 def _check_given_genotype(given, args):
-    """Refuse another genotype than that of the training that is tested."""
+    """Raise a `UserError` if the command line gives another genotype than that of the tested training."""
     from models.genotypes import has_genotype, load_genotype
 
     if not args.eval_exp_dir or not given.get("genotype"):
         return
     asked, tested = given["genotype"], args.eval_exp_dir
     if asked == "random" or not has_genotype(tested) or not load_genotype(asked).same_network(load_genotype(tested)):
-        raise UserError(f"--genotype {asked}: --eval_exp_dir {tested} tests that run's own network; leave the flag out")
-
-
-def genotype_source(args):
-    """What names the genotype: a file or a run folder; of ``--genotype random`` and late fusion None."""
-    if args.eval_exp_dir:
-        return args.eval_exp_dir
-    if args.genotype == "random" or args.fusion == "late":
-        return None
-    return args.genotype or args.search_exp_dir
-
-
-def _inherited(task, parser, args, fixed):
-    """Defaults from the runs that the flags name; sizes that a genotype fixes are also put into ``fixed``."""
-    from models.genotypes import has_genotype, load_genotype
-
-    source = genotype_source(args)
-    if source is not None and has_genotype(source):
-        fixed.update(load_genotype(source).sizes())
-    run = args.eval_exp_dir or args.search_exp_dir or source
-    folder = arguments.run_folder_of(run) if run else None
-    if folder is None:
-        if args.eval_exp_dir or (args.search_exp_dir and not Path(args.search_exp_dir).exists()):
-            raise UserError(f"the run folder {run} does not exist; name the folder that the run printed")
-        _check_recipe(parser, args.recipe, fixed, run)
-        return fixed
-    saved = arguments.earlier_arguments(folder)
-    if saved and args.genotype == "random" and not saved.keys() >= set(CELL_SIZES):
-        raise UserError(f"--search_exp_dir {run} is not the run of a BM-NAS search; name one that a search script made")
-    if args.eval_exp_dir:
-        own = {"resume", "save", "eval_exp_dir", "search_exp_dir", "device", "num_workers", "parallel", "estimate"}
-        found = {k: v for k, v in saved.items() if k not in own}
-    else:
-        names = INHERITED | task.inherited | set(CELL_SIZES)
-        found = {k: v for k, v in saved.items() if k in names or k.endswith(INHERITED_ENDINGS)}
-    found |= fixed
-    if args.recipe != saved.get("recipe"):
-        _check_recipe(parser, args.recipe, found, folder)
-    # A run that uses another one lies inside it.
-    return {**found, "out_dir": str(folder)}
-
-
-def _check_recipe(parser, recipe, inherited, source):
-    """Refuse a recipe whose values an earlier run or a genotype contradicts: theirs would win, under its name.
-
-    Raises:
-        UserError: what differs.
-    """
-    values = parser.recipes.get(recipe, {})
-    names = [name for name in values if name in inherited and inherited[name] != values[name]]
-    if names:
-        differs = ", ".join(f"--{name} {inherited[name]} (recipe: {values[name]})" for name in names)
-        raise UserError(f"--recipe {recipe} does not fit {source}, which was made with {differs}; leave --recipe out")
+        raise UserError(f"--genotype {asked}: --eval_exp_dir {tested} tests that run's own network; drop the flag")

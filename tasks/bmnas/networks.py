@@ -1,8 +1,13 @@
 """Networks of every BM-NAS task from the scripts' arguments: the supernet, found networks, baselines."""
 
+from __future__ import annotations
+
 import dataclasses
 import random
+from argparse import Namespace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from engine.arguments import run_folder_of
 from engine.loading import total_batch
@@ -12,14 +17,18 @@ from models.bmnas.fusion_net import FusionNet
 from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS, STEP_OPERATIONS
 from models.bmnas.published import from_published
 from models.genotypes import FusionGenotype, check_genotype, load_genotype, random_genotype
-from tasks.bmnas.flags import CELL_SIZES
+from tasks.bmnas.inheritance import CELL_SIZES
 from tasks.task import Backbone, check_parts
 from util.checkpoint import load_checkpoint, load_state_dict_file, load_weights
 from util.cli import UserError
 from util.hashes import short_hash
 
+if TYPE_CHECKING:
+    from engine.run import Run
+    from tasks.task import FusionTask
 
-def build_search_net(task, args, backbones):
+
+def build_search_net(task: FusionTask, args: Namespace, backbones: Mapping[str, Any]) -> FusionNet:
     """The supernet: frozen backbones and a fusion cell with every edge and operation."""
     operations = step_operations(args)
     cell = FusionCell.mixed(task.num_features, args.C, args.L, args.drpt, **cell_sizes(args), step_ops=operations)
@@ -27,12 +36,19 @@ def build_search_net(task, args, backbones):
     return build_net(task, args, backbones, cell, range(task.num_features), **options)
 
 
-def cell_sizes(args):
-    """Steps and multipliers of the cell and its nodes."""
+def cell_sizes(args: Namespace) -> dict[str, int]:
+    """Steps and multipliers of the cell and its nodes, by the names of their flags."""
     return {name: getattr(args, name) for name in CELL_SIZES}
 
 
-def build_net(task, args, backbones, fusion, used, **options):
+def build_net(
+    task: FusionTask,
+    args: Namespace,
+    backbones: Mapping[str, Any],
+    fusion: FusionCell | LateFusion,
+    used: Iterable[int],
+    **options: Any,
+) -> FusionNet:
     """The complete network around ``fusion``; ``options`` go to `FusionNet`."""
     for name, backbone in backbones.items():
         check_parts(backbone, Backbone, f"the backbone {name} of {task.name}")
@@ -51,38 +67,39 @@ def build_net(task, args, backbones, fusion, used, **options):
 
 
 def _part(args):
-    """Samples that a backbone in evaluation mode computes at a time: never more than there are in a batch."""
+    """Samples that a backbone in evaluation mode computes at a time: at most those of a batch."""
     return min(args.backbone_batch, total_batch(args))
 
 
-def build_unimodal_net(task, args, weights=None):
+def build_unimodal_net(task: FusionTask, args: Namespace, weights: str | None = None) -> UnimodalNet:
     """One backbone with its own head."""
     backbone = task.build_unimodal_backbone(args, weights)
     frozen = args.freeze_backbones and task.modalities[args.modality].head_only
     return UnimodalNet(args.modality, backbone, task.pool(args), frozen=frozen, backbone_batch=_part(args))
 
 
-def step_operations(args):
+def step_operations(args: Namespace) -> tuple[str, ...]:
     """Names of the candidate operations of ``--step_ops``.
 
     Raises:
-        UserError: one of them is unknown, or named twice.
+        UserError: a name is unknown or given twice.
     """
     names = tuple(args.step_ops or PUBLISHED_STEP_OPERATIONS)
     if unknown := [name for name in names if name not in STEP_OPERATIONS]:
-        raise UserError(f"--step_ops: there is no operation {unknown[0]!r}; known: {', '.join(STEP_OPERATIONS)}")
+        known = ", ".join(STEP_OPERATIONS)
+        raise UserError(f"--step_ops: there is no operation {unknown[0]!r}; known: {known}, and module:Class")
     if len(set(names)) < len(names):
-        raise UserError(f"--step_ops {' '.join(names)}: an operation is named twice; name each once")
+        raise UserError(f"--step_ops {' '.join(names)}: an operation is named twice; name each operation once")
     return names
 
 
-def find_genotype(task, args):
-    """The genotype that the found script's flags name (a file, a run folder, random), checked; None for late fusion.
+def find_genotype(task: FusionTask, args: Namespace) -> FusionGenotype | None:
+    """The genotype that the found script's flags name (a file, a run folder, random); None for late fusion.
 
     Raises:
-        UserError: there is none, or it does not fit.
+        UserError: there is no genotype, or it does not fit.
     """
-    # What a typing mistake can spoil is checked before weights are fetched.
+    # Flags with typing errors fail here, before weights are downloaded.
     task.pool(args)
     if args.fusion == "late":
         return None
@@ -97,8 +114,10 @@ def find_genotype(task, args):
     return genotype
 
 
-def build_found_net(task, args, backbones, genotype, frozen):
-    """The network of a genotype, or with None of late fusion.
+def build_found_net(
+    task: FusionTask, args: Namespace, backbones: Mapping[str, Any], genotype: FusionGenotype | None, frozen: bool
+) -> FusionNet:
+    """The network of a genotype, or of late fusion without one.
 
     Args:
         task, args: The `FusionTask` and the found script's arguments.
@@ -106,6 +125,8 @@ def build_found_net(task, args, backbones, genotype, frozen):
         genotype: See `find_genotype`.
         frozen: Backbones get no gradients and stay in evaluation mode.
     """
+    fusion: FusionCell | LateFusion
+    used: Sequence[int]
     if genotype is None:
         fusion, used = LateFusion(task.last_features, args.C, args.L), task.last_features
     else:
@@ -113,16 +134,16 @@ def build_found_net(task, args, backbones, genotype, frozen):
     return build_net(task, args, backbones, fusion, used, frozen=frozen)
 
 
-def keep_genotype(run, genotype):
-    """Draw the genotype into the run folder, and note that the run depends on it; nothing for late fusion."""
+def keep_genotype(run: Run, genotype: FusionGenotype | None) -> None:
+    """Draw the genotype into the run folder and record it as an input of the run; nothing for late fusion."""
     if genotype is not None:
         run.write("genotype.svg", genotype.to_svg())
         structure = {part: genotype.to_dict()[part] for part in ("edges", "steps", "concat")}
         run.depends_on("genotype", short_hash(structure), "--genotype or --search_exp_dir")
 
 
-def genotype_facts(args):
-    """Where the trained genotype comes from, for the result; of a random one the space that it was drawn from."""
+def genotype_facts(args: Namespace) -> dict[str, Any]:
+    """Facts for a result: where the genotype comes from, and for a random one the space that it was drawn from."""
     if args.fusion == "late":
         return {"from": "late fusion"}
     if args.genotype != "random":
@@ -133,7 +154,7 @@ def genotype_facts(args):
     return {"from": "random", "seed": args.seed, "space": space, "space_from": str(folder) if searched else "flags"}
 
 
-def load_found_net(task, args):
+def load_found_net(task: FusionTask, args: Namespace) -> FusionNet:
     """The trained network of ``--eval_exp_dir``: a run folder of ours or of the original code.
 
     Raises:
@@ -146,11 +167,11 @@ def load_found_net(task, args):
             raise UserError(f"{path} was not written by the found script; name the folder of a finished found training")
         state = best["net"]
         if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-            raise UserError(f"{path} holds no weights under net; restore the file")
+            raise UserError(f"{path} has no weights under net; restore the file")
         try:
             genotype = FusionGenotype.from_dict(best["genotype"]) if best["genotype"] else None
         except ValueError as error:
-            raise UserError(f"{path} holds no genotype: {error}; restore the file") from None
+            raise UserError(f"{path} has no valid genotype: {error}; restore the file") from None
     else:
         genotype = load_genotype(_first_existing(args.eval_exp_dir, "best/best_test_genotype.pkl"))
         state = from_published(load_state_dict_file(path), task.published_names, genotype)

@@ -1,10 +1,10 @@
 """The nine configurations of Table 8 of the BM-NAS paper's supplement, as presets of the scripts (``--recipe``).
 
-They stand beside the scripts' own defaults, which are the released scripts'; docs/fidelity.md says where the two
-differ. What the supplement does not say is left to those defaults.
+The scripts' own defaults are those of the released scripts; docs/fidelity.md lists the differences. Settings that the
+supplement does not give keep those defaults.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Configuration(NamedTuple):
@@ -13,8 +13,8 @@ class Configuration(NamedTuple):
     C, L: Channels and length of every state.
     cells, steps: Number N of cells, and number M of steps in each.
     epochs: Epochs of the search.
-    batch, dropout: Of the search and of the final training, the supplement says.
-    largest_rate: Upper end of the search's cosine schedule.
+    batch, dropout: Batch size and dropout rate of both search and final training.
+    largest_rate: Maximum of the search's cosine schedule.
     """
 
     C: int
@@ -38,7 +38,7 @@ TABLE_8 = {
     "ego-4": Configuration(192, 12, 2, 2, 7, 72, 0.0, 3e-3),
     "mmimdb-1": Configuration(192, 16, 2, 1, 12, 96, 0.1, 1e-3),
 }
-# The same in all nine. The supplement counts the reshape layers among what the search trains.
+# The same in all nine. According to the supplement, the search also trains the reshape layers.
 _SEARCH = {
     "arch_learning_rate": 3e-4,
     "arch_weight_decay": 1e-3,
@@ -46,16 +46,16 @@ _SEARCH = {
     "weight_decay": 1e-4,
     "reshape_layers": "trained",
 }
-# "Roughly between 50 and 70" epochs: the lower end, which the authors' logged run has too. The paper trains on both
-# splits and does not say which epoch it reports; the released scripts report the best one on test.
+# The paper says "roughly between 50 and 70" epochs; the authors' logged run has 50. The paper trains on both splits and
+# does not say which epoch it reports; the released scripts report the best one on test.
 _FINAL_TRAINING = {"epochs": 50, "train_on": "train+dev", "select_on": "test", "freeze_backbones": False}
 
 
-def search_recipes(task):
+def search_recipes(task: str) -> dict[str, dict[str, Any]]:
     """Presets of a search script: name of the recipe -> values of flags.
 
     Args:
-        task: The task's short name, with which its recipes begin.
+        task: The task's short name, the prefix of its recipes.
     """
     return {
         name: {**_shared(row), **_SEARCH, "epochs": row.epochs, "eta_max": row.largest_rate}
@@ -63,7 +63,7 @@ def search_recipes(task):
     }
 
 
-def found_recipes(task):
+def found_recipes(task: str) -> dict[str, dict[str, Any]]:
     """Presets of a found script; as `search_recipes`."""
     return {name: {**_shared(row), **_FINAL_TRAINING} for name, row in _rows_of(task)}
 
@@ -73,7 +73,7 @@ def _rows_of(task):
 
 
 def _shared(row):
-    """What search and final training have in common.
+    """Values that search and final training share.
 
     NOTE: the table does not say how many states are concatenated; every released script takes all of them.
     """

@@ -1,8 +1,11 @@
-"""Checkpoints of every MMNas task: what ours hold, reading them and the originals', and where predictions go."""
+"""Checkpoints of every MMNas task: writing ours, reading ours and the originals', and writing predictions."""
+
+from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -14,9 +17,14 @@ from tasks.mmnas.networks import WORD_SIZE, find_architecture
 from util.checkpoint import load_checkpoint, load_weights
 from util.cli import UserError
 
-# Arguments that say which data a run used.
+if TYPE_CHECKING:
+    from engine.run import Run
+    from models.mmnas.net import MultimodalNet
+    from tasks.task import AttentionTask
+
+# Arguments that select the data of a run.
 DATA = ("data", "features", "DATASET", "FEAT", "min_answer_count", "skip_missing")
-# Arguments that say what a score means, of any task.
+# Arguments of any task that affect what a score means.
 METRIC = ("metric", "iou", "padded_regions", "scores_loss")
 
 
@@ -24,9 +32,9 @@ class Checkpoint(NamedTuple):
     """A trained network's file, ours or the original's.
 
     state: State dict in our names.
-    architecture: `Architecture`: the file's, or for the original's that of ``--ARCH_PATH``.
-    arguments: Arguments of the network that it was trained with; {} where the file has none.
-    metadata: What the task keeps with it, see `tasks.task.AttentionTask`, or None.
+    architecture: `Architecture` in the file; for a file of the original that of ``--ARCH_PATH``.
+    arguments: Arguments that the network was trained with; {} if the file has none.
+    metadata: See `tasks.task.AttentionTask`; None if the file has none.
     path: The file.
     """
 
@@ -37,8 +45,8 @@ class Checkpoint(NamedTuple):
     path: Path
 
 
-def checkpoint_extras(task, args, metadata):
-    """What ``best.pth`` holds beside the weights, so that it can be used by itself."""
+def checkpoint_extras(task: AttentionTask, args: Namespace, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Further entries of ``best.pth``, so that the file can be used on its own."""
     names = ("hsize", "drpt", "save", *DATA, *task.checkpoint_args)
     arguments = {name: getattr(args, name) for name in names if hasattr(args, name)}
     return {"task": _task_name(task), "arguments": arguments, "tables": metadata}
@@ -48,11 +56,11 @@ def _task_name(task):
     return f"tasks.{task.name}"
 
 
-def read_checkpoint(task, args):
+def read_checkpoint(task: AttentionTask, args: Namespace) -> Checkpoint:
     """The network of ``--CKPT_PATH``: a run folder or checkpoint of ours, or a file of the original.
 
     Raises:
-        UserError: it is none of these, or of another task, or the original's comes without ``--ARCH_PATH``.
+        UserError: it is none of these, is of another task, or is of the original without ``--ARCH_PATH``.
     """
     return _checkpoint(task, args, *_content(args.CKPT_PATH))
 
@@ -60,13 +68,15 @@ def read_checkpoint(task, args):
 def _checkpoint(task, args, path, content):
     if "state_dict" in content:
         if not getattr(args, "ARCH_PATH", None):
-            raise UserError(f"--CKPT_PATH {path} is the original's and holds no architecture; pass --ARCH_PATH as well")
+            raise UserError(
+                f"--CKPT_PATH {path} is a file of the original and has no architecture; pass --ARCH_PATH as well"
+            )
         return Checkpoint(from_published(content["state_dict"]), find_architecture(args), {}, None, path)
     _check_task(task, path, content)
     architecture = _architecture(path, content)
     if getattr(args, "ARCH_PATH", None) and find_architecture(args) != architecture:
         raise UserError(
-            f"--ARCH_PATH {args.ARCH_PATH} is not the architecture of {path}, {architecture}; leave the flag out"
+            f"--ARCH_PATH {args.ARCH_PATH} is not the architecture of {path}, {architecture}; drop the flag"
         )
     return Checkpoint(current_keys(content["net"]), architecture, content["arguments"], content["tables"], path)
 
@@ -76,13 +86,13 @@ def _check_task(task, path, content):
         raise UserError(f"--CKPT_PATH {path} is a network of {_name(content['task'])}, not of {task.name}")
 
 
-def arguments_of(task, source, fixed):
-    """The arguments that a checkpoint brings along; sizes of its architecture are put into ``fixed``.
+def arguments_of(task: AttentionTask, source: Path | str, fixed: dict[str, Any]) -> dict[str, Any]:
+    """The arguments in a checkpoint; sizes of its architecture are added to ``fixed``.
 
     Args:
         task: The `AttentionTask`.
         source: Value of ``--CKPT_PATH``.
-        fixed: dict that takes the sizes.
+        fixed: dict to which the sizes are added.
     """
     path, content = _content(source)
     if "state_dict" in content:
@@ -96,7 +106,7 @@ def _architecture(path, content):
     try:
         architecture = Architecture.from_dict(content["genotype"])
     except ValueError as error:
-        raise UserError(f"--CKPT_PATH {path} holds no architecture: {error}; restore the file") from None
+        raise UserError(f"--CKPT_PATH {path} has no valid architecture: {error}; restore the file") from None
     check_architecture(architecture, path)
     return architecture
 
@@ -108,22 +118,22 @@ def _content(name):
     ours = {"net", "genotype", "task", "arguments", "tables"}
     if not isinstance(content, dict) or not (ours <= set(content) or "state_dict" in content):
         raise UserError(
-            f"--CKPT_PATH {path} is no checkpoint of a training; expected a run folder of the training script, its "
+            f"--CKPT_PATH {path} is not a checkpoint of a training; expected a run folder of the training script, its "
             "best.pth, or a file of the original code with state_dict"
         )
     for name, good in _entries(content).items():
         if not good:
-            raise UserError(f"--CKPT_PATH {path} misstates {name}; restore the file")
+            raise UserError(f"--CKPT_PATH {path} has no valid {name}; restore the file")
     saved = path.parent / "args.json"
     if "state_dict" not in content and saved.is_file():
-        # An older version's checkpoint says less of what its scores mean than the run around it.
+        # Checkpoints of older versions lack some arguments that affect the scores; those are in the run folder.
         around = read_arguments(saved)
         content["arguments"] = {name: around[name] for name in METRIC if name in around} | content["arguments"]
     return path, content
 
 
 def _entries(content):
-    """For each entry of a checkpoint whether it is of the right form."""
+    """Whether each entry of a checkpoint has the right form."""
     if "state_dict" in content:
         return {"state_dict": _is_state(content["state_dict"])}
     tables, arguments = content["tables"], content["arguments"]
@@ -153,24 +163,24 @@ def _name(module):
     return module.rsplit(".", 1)[-1]
 
 
-def read_own_checkpoint(task, args):
-    """A `Checkpoint` to be asked about a user's own images; its arguments are put into ``args``.
+def read_own_checkpoint(task: AttentionTask, args: Namespace) -> Checkpoint:
+    """The `Checkpoint` of a prediction script, for a user's own images; its arguments are copied to ``args``.
 
     Raises:
-        UserError: it does not say how features are made of an image, or has operations that need padding.
+        UserError: it does not record how features are extracted, or has operations whose results depend on padding.
     """
     path, content = _content(args.CKPT_PATH)
     if not (content.get("tables") or {}).get("extraction"):
         raise UserError(
-            f"{path} does not say how features are made of an image; train on features of "
+            f"{path} does not record how features are extracted from images; train on features of "
             "`python datasets/extract_features.py`"
         )
     checkpoint = _checkpoint(task, args, path, content)
-    found = checkpoint.architecture
-    names = [name for block in (*found.enc, *found.dec) for name in block]
+    architecture = checkpoint.architecture
+    names = [name for block in (*architecture.enc, *architecture.dec) for name in block]
     if needy := [name for name in names if operation_class(name).depends_on_padding]:
         raise UserError(
-            f"{path}: results of {needy[0]} depend on padding, which a single text does not have; ask a network without"
+            f"{path}: results of {needy[0]} depend on padding, which a single text does not have; use a network without"
             " such operations, or score a data set"
         )
     for name, value in checkpoint.arguments.items():
@@ -178,7 +188,7 @@ def read_own_checkpoint(task, args):
     return checkpoint
 
 
-def load_net(task, args, checkpoint, data):
+def load_net(task: AttentionTask, args: Namespace, checkpoint: Checkpoint, data: Any) -> MultimodalNet:
     """The network of a `Checkpoint`, for ``data``.
 
     Raises:
@@ -190,21 +200,22 @@ def load_net(task, args, checkpoint, data):
     words = net.embedding.num_embeddings
     if known != words:
         raise UserError(
-            f"{checkpoint.path} knows {known:,} words, but the data have {words:,}; the originals' checkpoints hold no "
-            "vocabulary: score them on the very files that they were trained with, all official ones"
+            f"{checkpoint.path} knows {known:,} words, but the data have {words:,}; checkpoints of the originals "
+            "have no vocabulary: score them on the files that they were trained with, all of which are official"
         )
     load_weights(net, checkpoint.state, checkpoint.path)
     return net
 
 
-def write_predicted(args, run, write, part=""):
-    """Call ``write(path)`` for a file in the run folder, and for test for the documented place; returns the paths.
+def write_predicted(args: Namespace, run: Run, write: Callable[[Path], None], part: str = "") -> list[str]:
+    """Write predictions into the run folder, and for test also to the documented place; returns the paths.
 
-    Where only the latter cannot be written, the run still ends as it should, and then says so.
+    If only the latter cannot be written, the run is completed and reports the error at its end.
 
     Args:
-        args, run, write: As said.
-        part: What else the file's name must say, where a test has several parts.
+        args, run: The arguments and the `Run`.
+        write: Writes the predictions to a path.
+        part: Part of the file's name that distinguishes several parts of a test.
     """
     places = [run.folder / "predictions.json"]
     if run.is_main:

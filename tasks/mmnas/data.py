@@ -1,22 +1,32 @@
-"""Data of every MMNas task: the two parts of a search, what a checkpoint fixes, demo data, loaders, results."""
+"""Data of every MMNas task: parts of a search, metadata of checkpoints, demo data, loaders, facts for results."""
+
+from __future__ import annotations
 
 import logging
+from argparse import Namespace
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from datasets.text.vocabulary import Vocabulary
 from engine.loading import build_loader, total_batch
 from tasks.task import QuestionData, check_parts
 from util.distributed import barrier, init_distributed, rank, world_size
 
+if TYPE_CHECKING:
+    from engine.data_workers import BatchLoader
+    from engine.run import Run
+    from tasks.task import AttentionTask
+
 logger = logging.getLogger("mdarts")
 
-# Share of the training data, from its beginning, on which weights are trained in the search.
+# Share of the training data, from the start, on which a search trains the weights.
 WEIGHT_SHARE = 0.8
 SEARCH_PARTS = {"train": ("first", WEIGHT_SHARE), "held_out": ("last", 1 - WEIGHT_SHARE)}
 
 
-def common_metadata(data):
-    """What a checkpoint of any task carries: words, feature width and how features were made; plain data."""
+def common_metadata(data: QuestionData) -> dict[str, Any]:
+    """Metadata in checkpoints of all tasks: vocabulary, feature width and feature extraction; plain data."""
     return {
         "vocabulary": data.vocabulary.to_dict(),
         "feature_size": data.feature_size,
@@ -24,15 +34,15 @@ def common_metadata(data):
     }
 
 
-def fixed_by(metadata):
-    """Arguments of a data set that the metadata of a checkpoint (or None) fix."""
+def fixed_by(metadata: dict[str, Any] | None) -> dict[str, Any]:
+    """Arguments of a data set that the metadata of a checkpoint, if any, fix."""
     if metadata is None:
         return {}
     return {"vocabulary": Vocabulary.from_dict(metadata["vocabulary"]), "feature_size": metadata["feature_size"]}
 
 
-def make_once(args, sign, make):
-    """Call ``make()`` unless the file ``sign`` is in ``--data``: once, whatever the number of processes.
+def make_once(args: Namespace, sign: str, make: Callable[[], object]) -> None:
+    """Call ``make()`` in one process, unless the file ``sign`` exists in ``--data``.
 
     Args:
         args: Arguments with ``data`` and ``device``.
@@ -45,11 +55,11 @@ def make_once(args, sign, make):
     barrier()
 
 
-def check_data(task, args, data):
-    """Check that every split has what training needs; the log says what the scores will mean. Returns ``data``.
+def check_data(task: AttentionTask, args: Namespace, data: dict[str, QuestionData]) -> dict[str, QuestionData]:
+    """Check that every split fits `QuestionData`, and log what the scores mean. Returns ``data``.
 
     Raises:
-        UserError: a split lacks something, all of which is named.
+        UserError: a split lacks attributes or methods.
     """
     for split, dataset in data.items():
         check_parts(dataset, QuestionData, f"the {split} data of {task.name}")
@@ -57,22 +67,24 @@ def check_data(task, args, data):
     return data
 
 
-def build_loaders(args, run, data, *, shuffle=True, drop_last=False):
+def build_loaders(
+    args: Namespace, run: Run, data: Mapping[str, QuestionData], *, shuffle: bool = True, drop_last: bool = False
+) -> dict[str, BatchLoader]:
     """Loaders of the splits in ``data``: split name -> `DataLoader`."""
     shared = {"seed": args.seed, "num_workers": args.num_workers, "device": run.device, "drop_last": drop_last}
-    # Without batch norm a single sample will do.
+    # Without batch norm one sample is enough.
     shared |= {"shuffle": shuffle, "min_share": 1}
     return {split: build_loader(dataset, total_batch(args), **shared) for split, dataset in data.items()}
 
 
-def note_data(run, data):
-    """Note of which data a run is, so that it is not resumed on others."""
+def note_data(run: Run, data: Mapping[str, QuestionData]) -> None:
+    """Record the data as inputs of the run, so that it cannot be resumed on other data."""
     for split, dataset in data.items():
         run.depends_on(f"{split.replace('_', ' ')} data", dataset.identity, "--data or --features")
 
 
-def describe(task, args, data):
-    """What a result says of its scores and data."""
+def describe(task: AttentionTask, args: Namespace, data: Mapping[str, QuestionData]) -> dict[str, Any]:
+    """Facts for a result: metric and data."""
     first = next(iter(data.values()))
     return {
         "metric": task.metric_text(args),

@@ -1,8 +1,12 @@
-"""``--estimate``: what a search or a training of MMNas would need, from the real shapes."""
+"""``--estimate``: memory and time of a search or a training of MMNas, from the real shapes."""
+
+from __future__ import annotations
 
 import functools
 import os
-from typing import NamedTuple
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -16,15 +20,18 @@ from tasks.mmnas import networks
 from util.cli import UserError
 from util.distributed import init_distributed
 
+if TYPE_CHECKING:
+    from tasks.task import AttentionTask, QuestionData
+
 
 class Pass(NamedTuple):
-    """Forwards without updates, for an estimate.
+    """Forward passes without updates, for an estimate.
 
-    title: What they are for.
-    like: A real batch dict of some samples.
+    title: Name of the pass.
+    like: A real batch dict of one or more samples.
     size: Samples of a batch.
     samples: Samples of the pass.
-    seconds: What one process takes to read them all.
+    seconds: Seconds that one process takes to read all samples.
     """
 
     title: str
@@ -35,7 +42,7 @@ class Pass(NamedTuple):
 
 
 def _passes(task, args, data, scored):
-    """The forwards of an epoch: those of the task, or a `Pass` over every split in ``scored``."""
+    """The forward passes of an epoch: those of the task, or a `Pass` over every split in ``scored``."""
     if task.estimate_passes is not None:
         return task.estimate_passes(args, data, scored)
     return [
@@ -50,7 +57,7 @@ def _passes(task, args, data, scored):
     ]
 
 
-def estimate_search(task, args, data):
+def estimate_search(task: AttentionTask, args: Namespace, data: Mapping[str, QuestionData]) -> dict[str, Any]:
     """Memory and time of a search's epochs; prints a table and returns it as plain data."""
     estimate, train = _Estimate(task, args, data, None), data["train"]
     net, steps = estimate.net, max(1, len(train) // total_batch(args))
@@ -80,7 +87,7 @@ def _set_drawn(net, drawn):
         choice.drawn = value
 
 
-def estimate_training(task, args, data):
+def estimate_training(task: AttentionTask, args: Namespace, data: Mapping[str, QuestionData]) -> dict[str, Any]:
     """Memory and time of a training's epochs; as `estimate_search`."""
     estimate = _Estimate(task, args, data, networks.find_architecture(args))
     passes = _passes(task, args, data, [split for split in data if split != "train"])
@@ -94,11 +101,11 @@ def estimate_training(task, args, data):
 
 
 class _Estimate:
-    """The phases of a run, with what can only be asked of real data asked beforehand."""
+    """The phases of a run; batches are read beforehand, since a simulation cannot read real data."""
 
     def __init__(self, task, args, data, architecture):
         if "RANK" in os.environ or args.GPU:
-            raise UserError("--estimate is for one process: run it without torchrun and without --GPU")
+            raise UserError("--estimate runs in one process: run it without torchrun and without --GPU")
         device = init_distributed(args.device)
         self.data = data
         self.task, self.args = task, args
@@ -106,19 +113,19 @@ class _Estimate:
         self.simulation = Simulation(device, networks.build_precision(args, device), total_batch(args), readers)
         self.net = task.build_net(args, task.metadata(next(iter(data.values()))), architecture, trained=True)
         networks.set_padding(self.net, data)
-        # What is left out of a packed batch depends on its content.
+        # Packing depends on the content of a batch, which a simulation does not have.
         self.net.pack = False
         size = {split: min(total_batch(args), len(dataset)) for split, dataset in data.items()}
         self.like = {split: dataset.read(range(size[split])) for split, dataset in data.items()}
         self.seconds = {split: seconds_to_read(dataset, ["regions", "tokens"]) for split, dataset in data.items()}
 
     def step(self, parameters):
-        """The `OptimizerStep` of a recipe; what its optimiser keeps is counted by `Simulation.hold_adam`."""
+        """The `OptimizerStep` of a recipe; `Simulation.hold_adam` counts the state of its optimiser."""
         options = {"precision": self.simulation.precision, "micro_batch": self.args.micro_batch, "min_part": 1}
         return OptimizerStep(self.net, self.task.loss(self.args), torch.optim.Adam(parameters), **options)
 
     def updates(self, title, step, split, samples):
-        """Steps on ``samples`` samples of a split."""
+        """Measure training steps on ``samples`` samples of a split."""
         step.activate()
         self.net.train()
         batch = self.simulation.batch(self.like[split])
@@ -128,7 +135,7 @@ class _Estimate:
             parameter.grad = None
 
     def passes(self, passes):
-        """Passes of forwards, `Pass`."""
+        """Measure forward passes, a list of `Pass`."""
         self.net.eval()
         for title, like, size, samples, seconds in passes:
             batch = self.simulation.batch(like, size)

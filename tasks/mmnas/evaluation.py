@@ -1,16 +1,23 @@
-"""Using a trained network: its scores on val, its predictions for test."""
+"""Scores a trained network on val, or writes its predictions for test."""
+
+from __future__ import annotations
 
 import logging
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
 
 from engine.run import start_run
 from tasks.mmnas import checkpoints
 from tasks.mmnas.data import check_data, describe
 from tasks.mmnas.networks import build_precision, set_padding
 
+if TYPE_CHECKING:
+    from tasks.task import AttentionTask
+
 logger = logging.getLogger("mdarts")
 
 
-def evaluate_checkpoint(task, args):
+def evaluate_checkpoint(task: AttentionTask, args: Namespace) -> dict[str, Any]:
     """Score the network of ``--CKPT_PATH`` on val, or write its predictions for test; returns the result.
 
     Args:

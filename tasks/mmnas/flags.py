@@ -1,14 +1,22 @@
-"""Flags that the scripts of every MMNas task share, and what must hold between them."""
+"""Flags that the scripts of all MMNas tasks share, and checks of their combinations."""
 
+from __future__ import annotations
+
+import argparse
 import logging
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from engine import arguments
 from models.mmnas.architecture import read_architecture
 from search.strategies import add_strategy_flags
 from tasks.mmnas.checkpoints import DATA, arguments_of
 from util.cli import UserError
+
+if TYPE_CHECKING:
+    from tasks.task import AttentionTask
 
 logger = logging.getLogger("mdarts")
 
@@ -20,22 +28,22 @@ SPELLINGS = {
     "--BS": "--batchsize_per_process",
     "--GENO_EPOCH": "--ARCH_EPOCH",
 }
-# How the reported epoch is chosen: --select_on -> what the result says of it.
+# How the reported epoch is chosen: --select_on -> description for the result.
 PROTOCOLS = {
     "last": "last epoch, as in the original",
     "val": "epoch with the best val score",
 }
-# Of `DATA`, those that only some tasks have: they tell whose run it was.
+# Entries of `DATA` that only some tasks have; they identify the task of a run.
 DATA_OF_A_TASK = {"DATASET", "FEAT", "min_answer_count"}
-# Arguments that say which space a search had.
+# Arguments that define the space of a search.
 SPACE = ("enc_ops", "dec_ops", "enc_blocks", "dec_blocks")
-# Values of --ARCH_PATH that are no files.
+# Values of --ARCH_PATH that are not files.
 WORDS = ("mcan", "random")
-# What the original's search and training scripts hold as constants, the same for every task.
+# Constants of the original's search and training scripts, the same for every task.
 CONSTANTS = {"num_workers": 4, "drpt": 0.1, "clip": 1.0, "enc_blocks": 12, "dec_blocks": 18}
 
 
-def recipe_parser(description):
+def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._ArgumentGroup]:
     """Parser with the flags that the search and the training script of a task share.
 
     Returns:
@@ -46,38 +54,40 @@ def recipe_parser(description):
     parser.add_argument(
         "--GPU",
         metavar="LIST",
-        help="GPUs to use, e.g. '0, 1, 2, 3', counted within CUDA_VISIBLE_DEVICES or named as there: starts one "
-        "process for each by itself",
+        help="GPUs to use, e.g. '0, 1, 2, 3', numbered within CUDA_VISIBLE_DEVICES or named as in it; starts one "
+        "process per GPU",
     )
     parser.free.add("GPU")
     data = parser.add_argument_group("data")
-    data.add_argument("--features", metavar="DIR", help="features elsewhere: a store or a tree of .npz files")
+    data.add_argument("--features", metavar="DIR", help="features outside --data: a store or a tree of .npz files")
     data.add_argument("--skip_missing", action="store_true", help="leave out samples about images without features")
     data.add_argument("--small_dataset", action="store_true", help="the first samples of every split")
     data.add_argument(
         "--word_vectors",
         default="auto",
         metavar="SOURCE",
-        help="what words start from: a GloVe text file, an .npz file, a spaCy package with vectors, or none (random); "
-        "auto: a GloVe file in data/glove/ or checkpoints/, or a warning (default: %(default)s)",
+        help="initial word vectors: a GloVe text file, an .npz file, a spaCy package with vectors, or none (random); "
+        "auto: a GloVe file in data/glove/ or checkpoints/, else random with a warning (default: %(default)s)",
     )
     network = parser.add_argument_group("network")
     network.add_argument("--hsize", type=arguments.positive_int, help="width")
     network.add_argument(
         "--enc_blocks",
         type=arguments.positive_int,
-        help="encoder blocks of a search, of mcan and of random; any other architecture has its own number",
+        help="encoder blocks of a search, of mcan and of random; other architectures have their own number",
     )
     network.add_argument("--dec_blocks", type=arguments.positive_int, help="decoder blocks, likewise")
     for side, name in (("enc", "encoder"), ("dec", "decoder")):
-        text = f"candidates of {name} blocks, of a search and of random (default: the published ones)"
+        text = (
+            f"candidates of {name} blocks, of a search and of random, your own as module:Class (default: the published)"
+        )
         network.add_argument(f"--{side}_ops", nargs="+", metavar="OP", help=text)
     network.add_argument("--drpt", type=arguments.number(float, 0.0, 1.0, open_high=True), help="dropout rate")
     add_training_flags(parser)
     return parser, data
 
 
-def prediction_parser(description):
+def prediction_parser(description: str) -> arguments.RecipeParser:
     """Parser with the flags that every prediction script has."""
     parser = arguments.RecipeParser(description)
     parser.add_argument("--CKPT_PATH", required=True, metavar="FILE", help="run folder of a training, or its best.pth")
@@ -85,8 +95,8 @@ def prediction_parser(description):
     return parser
 
 
-def add_training_flags(parser):
-    """Epochs, batches, schedule and clipping."""
+def add_training_flags(parser: arguments.RecipeParser) -> None:
+    """Add epochs, batches, schedule and clipping."""
     group = parser.add_argument_group("training")
     group.add_argument("--epochs", type=arguments.positive_int, help="number of epochs")
     arguments.add_batch_flags(parser, group, arguments.positive_int)
@@ -94,7 +104,7 @@ def add_training_flags(parser):
         "--micro_batch",
         type=arguments.non_negative_int,
         default=0,
-        help="samples of a forward and backward pass, gradients add up over a batch; 0: all at once",
+        help="samples of a forward and backward pass, gradients are summed over a batch; 0: all at once",
     )
     group.add_argument("--lr", type=arguments.positive, help="full learning rate, reached after three epochs")
     group.add_argument(
@@ -104,17 +114,17 @@ def add_training_flags(parser):
         default=(),
         help="epochs, from 0, that cut the rate",
     )
-    group.add_argument("--lr_decay", type=arguments.positive, default=0.2, help="what they multiply it by")
+    group.add_argument("--lr_decay", type=arguments.positive, default=0.2, help="factor of these epochs")
     group.add_argument("--clip", type=arguments.positive, help="largest norm of the gradient")
 
 
 def _today(text):
-    """The present word for a value of ``--unsampled`` in version 0.1.0."""
+    """The present name of a value of ``--unsampled`` in version 0.1.0."""
     return {"drift": "keep_momentum", "still": "freeze"}.get(text, text)
 
 
-def add_search_flags(parser):
-    """Architecture optimiser, and how the search is watched."""
+def add_search_flags(parser: arguments.RecipeParser) -> None:
+    """Add the architecture optimiser and settings of the search."""
     search = parser.add_argument_group("search")
     add_strategy_flags(search)
     count = arguments.non_negative_int
@@ -126,14 +136,14 @@ def add_search_flags(parser):
         "--alpha_mode",
         choices=("full", "two"),
         default="full",
-        help="operations of a block that an architecture step compares: all, or two of them",
+        help="operations of a block that an architecture step compares: all, or only two",
     )
     search.add_argument("--alpha_lr", type=arguments.positive, default=0.1, help="learning rate of the alphas")
     search.add_argument(
         "--alpha_init",
         choices=("mcan", "uniform"),
         default="mcan",
-        help="mcan: start in favour of MCAN's operations, as published; uniform: all alike",
+        help="mcan: start with a preference for MCAN's operations, as published; uniform: start with equal weights",
     )
     search.add_argument(
         "--unsampled",
@@ -146,12 +156,12 @@ def add_search_flags(parser):
         "--patience",
         type=arguments.non_negative_int,
         default=0,
-        help="stop once the architecture stands for this many epochs with architecture steps; 0: never",
+        help="stop after this many epochs with architecture steps, but no change of the architecture; 0: never",
     )
 
 
-def add_train_flags(parser):
-    """What a training script does, with which architecture and checkpoint."""
+def add_train_flags(parser: arguments.RecipeParser) -> None:
+    """Add the flags of a training script: what to do, with which architecture and checkpoint."""
     group = parser.add_argument_group("what to do")
     group.add_argument(
         "--RUN",
@@ -168,7 +178,7 @@ def add_train_flags(parser):
     group.add_argument(
         "--search_exp_dir",
         metavar="DIR",
-        help="run folder of a search: its architecture and data; with --ARCH_PATH random or mcan its space",
+        help="run folder of a search, for its architecture and data; with --ARCH_PATH random or mcan for its space",
     )
     group.add_argument(
         "--ARCH_EPOCH",
@@ -179,7 +189,7 @@ def add_train_flags(parser):
         "--CKPT_PATH", metavar="FILE", help="checkpoint, or run folder of a training: for val, test, and with --RESUME"
     )
     group.add_argument("--RESUME", action="store_true", help="continue the run of --CKPT_PATH")
-    # Whether the architecture is still the same is seen by its content.
+    # A changed architecture is detected by its content.
     parser.free |= {"RESUME", "ARCH_EPOCH"}
     group.add_argument(
         "--compile", action="store_true", help="compile the network's training step (torch.compile; for GPUs)"
@@ -188,7 +198,7 @@ def add_train_flags(parser):
 
 
 def _upgraded(saved):
-    """Arguments of an older version's run in today's meaning: there ``--batchsize`` counted for each process."""
+    """Arguments of an older version, whose ``--batchsize`` was per process, in their present meaning."""
     if "unsampled" in saved:
         saved = {**saved, "unsampled": _today(saved["unsampled"])}
     if "batchsize_per_process" in saved:
@@ -201,35 +211,35 @@ def _upgraded(saved):
 
 
 def _inherited(task, parser, args, fixed):
-    """Defaults from the run that this one uses; sizes that an architecture fixes are also put into ``fixed``."""
+    """Defaults from the run that this one uses; sizes fixed by an architecture are also added to ``fixed``."""
     if args.RESUME:
         return {}
     if args.RUN == "train":
         source = args.search_exp_dir or (args.ARCH_PATH if args.ARCH_PATH not in WORDS else None)
-        found = _of_search(parser, args, source, fixed) if source else {}
+        defaults = _of_search(parser, args, source, fixed) if source else {}
     else:
         source = args.CKPT_PATH
-        found = _of_checkpoint(task, args, source, fixed) if source else {}
+        defaults = _of_checkpoint(task, args, source, fixed) if source else {}
     folder = arguments.run_folder_of(source) if source else None
-    # A run that uses another one lies inside it.
-    return {**found, **fixed, **({"out_dir": str(folder)} if folder else {})}
+    # The folder of a run that uses another run is inside that run's folder.
+    return {**defaults, **fixed, **({"out_dir": str(folder)} if folder else {})}
 
 
 def _of_checkpoint(task, args, source, fixed):
-    """What the training that made the checkpoint ``source`` says."""
-    # --demo has an architecture for trainings alone.
+    """Arguments of the training that made the checkpoint ``source``."""
+    # The architecture of --demo is only for trainings.
     architecture = args.ARCH_PATH or args.search_exp_dir
-    found = {"ARCH_PATH": architecture, **arguments_of(task, source, fixed)}
+    defaults = {"ARCH_PATH": architecture, **arguments_of(task, source, fixed)}
     if not fixed and architecture and architecture not in WORDS:
         fixed.update(read_architecture(architecture, args.ARCH_EPOCH)[0].sizes())
-    return found
+    return defaults
 
 
 def _of_search(parser, args, source, fixed):
-    """What the architecture to train and the search run ``source`` around it say."""
-    found = {"ARCH_PATH": args.ARCH_PATH or args.search_exp_dir}
-    if found["ARCH_PATH"] not in WORDS:
-        architecture, found["ARCH_EPOCH"] = read_architecture(found["ARCH_PATH"], args.ARCH_EPOCH)
+    """Arguments from the architecture to train and from its search run ``source``."""
+    defaults = {"ARCH_PATH": args.ARCH_PATH or args.search_exp_dir}
+    if defaults["ARCH_PATH"] not in WORDS:
+        architecture, defaults["ARCH_EPOCH"] = read_architecture(defaults["ARCH_PATH"], args.ARCH_EPOCH)
         fixed.update(architecture.sizes())
     elif not Path(source).exists():
         raise UserError(f"--search_exp_dir {source} does not exist; name the folder that the search printed")
@@ -237,18 +247,22 @@ def _of_search(parser, args, source, fixed):
     saved = arguments.earlier_arguments(folder) if folder else {}
     own = {action.dest for action in parser._actions}
     if saved and DATA_OF_A_TASK & own == DATA_OF_A_TASK & set(saved):
-        found |= {name: saved[name] for name in DATA if name in saved}
+        defaults |= {name: saved[name] for name in DATA if name in saved}
     elif saved:
-        logger.info("%s is a run of another task: its data are not taken over", folder)
-    if found["ARCH_PATH"] in WORDS:
+        logger.info("%s is a run of another task: its data are not used", folder)
+    if defaults["ARCH_PATH"] in WORDS:
         if saved and not saved.keys() >= set(SPACE):
-            raise UserError(f"--search_exp_dir {source} is not the run of an MMNas search; name one that search_* made")
-        names = SPACE if found["ARCH_PATH"] == "random" else ("enc_blocks", "dec_blocks")
-        found |= {name: saved[name] for name in names if name in saved}
-    return found
+            raise UserError(
+                f"--search_exp_dir {source} is not the run of an MMNas search; name a run folder of a search_* script"
+            )
+        names = SPACE if defaults["ARCH_PATH"] == "random" else ("enc_blocks", "dec_blocks")
+        defaults |= {name: saved[name] for name in names if name in saved}
+    return defaults
 
 
-def parse_search(task, parser, argv, demo):
+def parse_search(
+    task: AttentionTask, parser: arguments.RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
+) -> argparse.Namespace:
     """Parse a search script's command line and check it.
 
     Args:
@@ -256,20 +270,22 @@ def parse_search(task, parser, argv, demo):
         parser, argv, demo: See `engine.arguments.parse_args`.
 
     Raises:
-        UserError: the flags in conflict.
+        UserError: flags contradict each other.
     """
     args = arguments.parse_args(parser, argv, demo=demo)
     task.validate_args(args)
     return args
 
 
-def parse_train(task, parser, argv, demo):
-    """Parse a training script's command line and check it; what is not given comes from the run that it uses.
+def parse_train(
+    task: AttentionTask, parser: arguments.RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
+) -> argparse.Namespace:
+    """Parse a training script's command line and check it; defaults come from the run that it uses.
 
     Raises:
-        UserError: the flags in conflict.
+        UserError: flags contradict each other.
     """
-    fixed = {}
+    fixed: dict[str, int] = {}
     args = arguments.parse_args(parser, argv, demo=demo, inherit=lambda known: _inherited(task, parser, known, fixed))
     if args.RESUME and not args.resume:
         if not args.CKPT_PATH:
@@ -279,8 +295,8 @@ def parse_train(task, parser, argv, demo):
         folder = path if path.is_dir() else path.parent
         if not (folder / "args.json").exists():
             raise UserError(
-                f"--RESUME: {folder} is no run folder of this script; checkpoints of the original code can be scored "
-                "(--RUN val), not continued"
+                f"--RESUME: {folder} is not a run folder of this script; checkpoints of the original code can be "
+                "scored (--RUN val), but not continued"
             )
         return arguments.parse_args(parser, [*words, "--resume", str(folder)], demo=demo)
     if args.RUN == "train" and not args.ARCH_PATH:
@@ -301,15 +317,15 @@ def parse_train(task, parser, argv, demo):
 
 
 def _check_architecture_flags(args, fixed):
-    """Refuse sizes and candidates that the network would not have."""
+    """Raise a `UserError` for sizes and candidates that the network would not have."""
     source = args.CKPT_PATH if args.RUN != "train" else args.ARCH_PATH
     for name, size in fixed.items():
         if getattr(args, name) != size:
             side = {"enc_blocks": "encoder", "dec_blocks": "decoder"}[name]
             raise UserError(
-                f"--{name} {getattr(args, name)}: the architecture of {source} has {size} {side} blocks; leave the "
-                "flag out (a search, mcan and random take it)"
+                f"--{name} {getattr(args, name)}: the architecture of {source} has {size} {side} blocks; drop the "
+                "flag (only a search, mcan and random use it)"
             )
     for name in ("enc_ops", "dec_ops"):
         if getattr(args, name) and args.ARCH_PATH != "random":
-            raise UserError(f"--{name}: only a search and --ARCH_PATH random choose operations; leave the flag out")
+            raise UserError(f"--{name}: only a search and --ARCH_PATH random choose operations; drop the flag")

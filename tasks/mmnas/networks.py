@@ -1,8 +1,13 @@
 """Networks and architectures of every MMNas task from the scripts' arguments."""
 
+from __future__ import annotations
+
 import logging
 import random
+from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,17 +29,26 @@ from util.checkpoint import load_checkpoint
 from util.cli import UserError
 from util.hashes import short_hash
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from engine.data_workers import BatchLoader
+    from engine.run import Run
+    from engine.updates import Loss, Parallel
+    from models.mmnas.architecture import Architecture
+    from tasks.task import Metric, QuestionData
+
 logger = logging.getLogger("mdarts")
 
-# Width of word vectors where none are given.
+# Width of random word vectors.
 WORD_SIZE = 300
 ROOT = Path(__file__).resolve().parent.parent.parent
-# An architecture of which less than this share of the blocks attends across modalities hardly reads the regions.
+# Warn if at most this share of the decoder operations attends across modalities.
 MIN_GUIDED = 0.05
 
 
-def build_encoder_decoder(args, architecture):
-    """The encoder-decoder of an architecture, or with None the supernet of the flags."""
+def build_encoder_decoder(args: Namespace, architecture: Architecture | None) -> EncoderDecoder:
+    """The encoder-decoder of an architecture, or the supernet of the flags if it is None."""
     if architecture is not None:
         return EncoderDecoder.fixed(architecture, args.hsize, args.drpt)
     sizes = {"num_enc": args.enc_blocks, "num_dec": args.dec_blocks, "start": args.alpha_init}
@@ -42,37 +56,46 @@ def build_encoder_decoder(args, architecture):
     return EncoderDecoder.searched(args.hsize, args.drpt, enc_candidates=enc, dec_candidates=dec, **sizes)
 
 
-def candidates(args):
-    """Candidates of encoder and decoder blocks, as ``--enc_ops`` and ``--dec_ops`` say: two tuples of names.
+def candidates(args: Namespace) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the candidates of encoder and of decoder blocks, from ``--enc_ops`` and ``--dec_ops``.
 
     Raises:
-        UserError: there is no such operation.
+        UserError: an operation does not exist.
     """
     enc, dec = tuple(args.enc_ops or ENCODER_CANDIDATES), tuple(args.dec_ops or DECODER_CANDIDATES)
     for flag, names in (("--enc_ops", enc), ("--dec_ops", dec)):
         if unknown := [name for name in names if name not in OPERATIONS]:
-            raise UserError(f"{flag}: there is no operation {unknown[0]!r}; known: {', '.join(OPERATIONS)}")
+            known = ", ".join(OPERATIONS)
+            raise UserError(f"{flag}: there is no operation {unknown[0]!r}; known: {known}, and module:Class")
     return enc, dec
 
 
-def build_net(args, architecture, head, metadata, trained, kind=MultimodalNet):
+def build_net(
+    args: Namespace,
+    architecture: Architecture | None,
+    head: nn.Module,
+    metadata: dict[str, Any],
+    trained: bool,
+    kind: type[MultimodalNet] = MultimodalNet,
+) -> MultimodalNet:
     """The complete network around ``head``.
 
     Args:
-        args, architecture, metadata, trained: See `tasks.task.AttentionTask`. ``args.word_size``, if there, is the
-            width of the word vectors of the checkpoint that follows.
+        args, architecture, metadata, trained: See `tasks.task.AttentionTask`. An optional ``args.word_size`` is
+            the width of the word vectors in the checkpoint to be loaded.
         head: One of `models.mmnas.heads`.
-        kind: `MultimodalNet` or a class derived from it.
+        kind: `MultimodalNet` or a subclass.
     """
     words = Vocabulary.from_dict(metadata["vocabulary"]).words
     size = getattr(args, "word_size", WORD_SIZE) if trained else _resumed_word_size(args)
     embedding = (len(words), size) if size else _word_vectors(args.word_vectors, words)
     net = kind(build_encoder_decoder(args, architecture), head, embedding, metadata["feature_size"])
-    return fast_cpu.speed_up(net)
+    # The compiler fuses operations by itself, and cannot look into the hand-written ones.
+    return net if getattr(args, "compile", False) else fast_cpu.speed_up(net)
 
 
 def _word_vectors(source, words):
-    """What the embedding of ``words`` starts from: float (V, E), or the sizes (V, E) of random vectors; logged."""
+    """Initial embedding of ``words``: float (V, E), or the sizes (V, E) of random vectors; logs which."""
     chosen = find_word_vectors() if source == AUTO else source
     vectors = load_word_vectors(chosen or NONE, words)
     if vectors is not None:
@@ -80,9 +103,9 @@ def _word_vectors(source, words):
         return torch.from_numpy(vectors.matrix)
     if source == AUTO:
         logger.warning(
-            "no word vectors: words start from RANDOM vectors, but the published results from GloVe; put %s "
+            "no word vectors: words start from RANDOM vectors, but the published results start from GloVe; put %s "
             "(unpacked from %s) into data/glove/ or checkpoints/, or name another file with --word_vectors FILE; "
-            "--word_vectors none says that random ones are meant",
+            "--word_vectors none confirms random vectors",
             ORIGINAL,
             LINK,
         )
@@ -92,7 +115,7 @@ def _word_vectors(source, words):
 
 
 def _resumed_word_size(args):
-    """Width of the word vectors in the checkpoint that a resumed run goes on from; None where there is none yet."""
+    """Width of the word vectors in the checkpoint of a resumed run; None if there is no checkpoint yet."""
     path = Path(getattr(args, "resume", None) or "") / "last.pth"
     if not path.is_file():
         return None
@@ -100,15 +123,15 @@ def _resumed_word_size(args):
     return net["embedding.weight"].shape[1] if "embedding.weight" in net else None
 
 
-def log_step_counts(args, loader):
-    """Say how many architecture steps a search has; a warning where there are none.
+def log_step_counts(args: Namespace, loader: BatchLoader) -> int:
+    """Log the numbers of weight and architecture steps of a search; warn if there are no architecture steps.
 
     Args:
         args: Arguments of the search.
-        loader: That of the weight steps.
+        loader: Loader of the weight steps.
 
     Returns:
-        Weight steps of an epoch.
+        Weight steps per epoch.
     """
     steps = len(loader.batch_sampler)
     count = max(0, args.epochs - args.alpha_start) * (steps // args.alpha_every)
@@ -126,51 +149,51 @@ def log_step_counts(args, loader):
     return steps
 
 
-def set_padding(net, data):
-    """Pad batches of the data sets (name -> data) to the official lengths where results of ``net`` depend on them."""
+def set_padding(net: MultimodalNet, data: Mapping[str, Any]) -> None:
+    """Pad batches of the data sets (name -> data) to the official lengths if results of ``net`` depend on padding."""
     if net.needs_full_padding:
         for dataset in data.values():
             dataset.options["padding"] = "full"
 
 
-def build_precision(args, device):
-    """The `Precision` of ``--amp``; the log says if the LSTM has to stay in float32 on this machine."""
+def build_precision(args: Namespace, device: torch.device) -> Precision:
+    """The `Precision` of ``--amp``; warns if the LSTM has to stay in float32 on this machine."""
     precision = Precision(args.amp, device)
     if precision.dtype is not None and not lstm_runs(device.type, precision.dtype):
         logger.warning(
-            "--amp %s: torch has no such LSTM on this %s; the LSTM runs in float32, everything else as asked",
+            "--amp %s: torch has no LSTM in this precision on this %s; only the LSTM runs in float32",
             args.amp,
             "processor" if device.type == "cpu" else "device",
         )
     return precision
 
 
-def scorer(args, run, data, precision, title, loss, metric):
+def scorer(
+    args: Namespace, run: Run, data: QuestionData, precision: Precision, title: str, loss: Loss, metric: Metric
+) -> Evaluation:
     """An `Evaluation` of one split."""
     loader = build_loaders(args, run, {title: data}, shuffle=False)[title]
-    options = {"device": run.device, "precision": precision, "description": title}
+    options: dict[str, Any] = {"device": run.device, "precision": precision, "description": title}
     return Evaluation(loader, loss, metric, **options)
 
 
-def compiled(net, parallel):
-    """What an `OptimizerStep` wraps a network in to run it compiled (``--compile``), within ``parallel`` if any."""
-    # Which rows are padding is data: leaving them out would cut the graph in pieces.
-    net.pack = False
-    # torch does not compile an LSTM. (Importing its compiler takes seconds, so it is left to those who compile.)
-    net.embed_words = torch.compiler.disable(net.embed_words)
+def compiled(net: MultimodalNet, parallel: Parallel | None) -> Parallel:
+    """How an `OptimizerStep` wraps a network to compile it (``--compile``), within ``parallel`` if any."""
+    # torch does not compile an LSTM. (Importing the compiler takes seconds, so it is only imported here.)
+    net.embed_words = torch.compiler.disable(net.embed_words)  # type: ignore[method-assign]
 
     def wrap(net, find_unused):
-        fast = torch.compile(net, dynamic=True)
+        fast: Any = torch.compile(net, dynamic=True)
         return parallel(fast, find_unused) if parallel else fast
 
     return wrap
 
 
-def find_architecture(args):
+def find_architecture(args: Namespace) -> Architecture:
     """The architecture that ``--ARCH_PATH`` and ``--ARCH_EPOCH`` name.
 
     Raises:
-        UserError: there is none, or it cannot be built.
+        UserError: there is no architecture, or it cannot be built.
     """
     if args.ARCH_PATH == "random":
         return random_architecture(random.Random(args.seed), *candidates(args), args.enc_blocks, args.dec_blocks)
@@ -179,14 +202,14 @@ def find_architecture(args):
     return load_architecture(args.ARCH_PATH, args.ARCH_EPOCH)
 
 
-def note_architecture(run, architecture):
-    """Draw the architecture into the run folder, and note that the run depends on it."""
+def note_architecture(run: Run, architecture: Architecture) -> None:
+    """Draw the architecture into the run folder and record it as an input of the run."""
     run.depends_on("architecture", short_hash(architecture.blocks()), "--ARCH_PATH")
     run.write("architecture.svg", architecture.to_svg())
 
 
-def architecture_facts(args):
-    """Where the trained architecture comes from, for the result; of a random one the space that it was drawn from."""
+def architecture_facts(args: Namespace) -> dict[str, Any]:
+    """Facts for a result: where the architecture comes from, and for a random one the space that it was drawn from."""
     facts = {"from": args.ARCH_PATH}
     if args.ARCH_PATH != "random":
         return facts | ({"epoch": args.ARCH_EPOCH} if args.ARCH_EPOCH is not None else {})
@@ -197,18 +220,18 @@ def architecture_facts(args):
     return facts | {"seed": args.seed, "space": space, "space_from": str(folder) if searched else "flags"}
 
 
-def keep_architecture(run, architecture, epoch):
-    """Draw the architecture of ``epoch`` (from 0), and add it to ``arch.json``, where the first is ``epoch1``."""
+def keep_architecture(run: Run, architecture: Architecture, epoch: int) -> None:
+    """Draw the architecture of ``epoch`` (from 0) and add it to ``arch.json``, where the first key is ``epoch1``."""
     save_architecture(run, architecture, epoch, f"epoch {epoch} (--ARCH_EPOCH {epoch + 1})")
     if run.is_main:
         path = run.folder / "arch.json"
-        if epoch == 0 and path.exists():  # begun, and killed before its first epoch counted
+        if epoch == 0 and path.exists():  # left by an attempt that was killed in its first epoch
             path.unlink()
         add_epoch(path, epoch + 1, architecture)
 
 
-def collapse(architecture, probabilities):
-    """Warnings, in words, about an architecture that reads little of its inputs."""
+def collapse(architecture: Architecture, probabilities: Mapping[str, Any]) -> list[str]:
+    """Warnings about an architecture that hardly reads the words."""
     names = [name for block in architecture.dec for name in block]
     guided = sum(name.startswith(("guided_att", "uniimg_att")) for name in names)
     if guided <= MIN_GUIDED * len(names):

@@ -224,7 +224,7 @@ class TestResume:
 
     def test_a_run_of_another_script_is_refused(self, tmp_path):
         saved_run(tmp_path / "r", "search")
-        with pytest.raises(UserError, match=r"made by another script, or by a later version .*dev_metric"):
+        with pytest.raises(UserError, match=r"another script or a later version made that run .*dev_metric"):
             parse("found", "--resume", str(tmp_path / "r"))
 
     @pytest.mark.parametrize("exists", [True, False])

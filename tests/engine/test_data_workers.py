@@ -44,7 +44,7 @@ class Data(torch.utils.data.Dataset):
 @pytest.fixture
 def messages(caplog, monkeypatch):
     """Warnings so far, in a process that has not warned before."""
-    monkeypatch.setattr(data_workers, "_said", set())
+    monkeypatch.setattr(data_workers, "_logged", set())
     monkeypatch.setattr(data_workers.logger, "propagate", True)
     return lambda: [record.getMessage() for record in caplog.records]
 
@@ -235,7 +235,7 @@ def test_a_batch_that_cannot_be_sent_ends_its_worker():
         list(loader(Unsendable()))
 
 
-@pytest.mark.parametrize(("signal_name", "reason"), [("SIGKILL", "memory ran out"), ("SIGTERM", "SIGTERM; --resume")])
+@pytest.mark.parametrize(("signal_name", "reason"), [("SIGKILL", "memory ran out"), ("SIGTERM", "SIGTERM; continue")])
 def test_a_process_of_several_that_is_killed_is_named(monkeypatch, signal_name, reason):
     class Killed:
         def join(self):

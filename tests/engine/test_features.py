@@ -341,7 +341,7 @@ class TestDisk:
 
     def test_a_folder_that_cannot_be_written_is_named(self, tmp_path):
         (tmp_path / "file").write_text("x")
-        with pytest.raises(UserError, match=r"cannot keep features in .*file/features: .*--cache_dir"):
+        with pytest.raises(UserError, match=r"cannot store features in .*file/features: .*--cache_dir"):
             cache(small_net(), "disk", tmp_path / "file" / "features")(small_data())
 
     def test_auto_does_without_a_folder_that_cannot_be_written(self, tmp_path, monkeypatch):

@@ -42,12 +42,12 @@ def test_a_gpu_is_chosen_within_the_mask(gpus, mask, count, chosen):
         ("2", "4,5", 2, r"--GPU 2: this torch sees 2 GPUs within CUDA_VISIBLE_DEVICES=4,5; count them from 0"),
         ("0,4", "4,5", 2, r"sees 2 GPUs within"),
         ("9", "4,9", 1, r"sees 1 GPUs within CUDA_VISIBLE_DEVICES=4,9; count them from 0 to 0, or name them: 4,"),
-        ("0", "", 0, r"sees no GPUs within CUDA_VISIBLE_DEVICES=; leave the flag out, or pass --device cpu"),
-        ("0", None, 0, r"--GPU 0: this torch sees no GPUs; leave the flag out, or pass --device cpu"),
+        ("0", "", 0, r"sees no GPUs within CUDA_VISIBLE_DEVICES=; drop the flag, or pass --device cpu"),
+        ("0", None, 0, r"--GPU 0: this torch sees no GPUs; drop the flag, or pass --device cpu"),
         ("7", None, 2, r"sees 2 GPUs; count them from 0 to 1, or pass"),
-        ("GPU-1", None, 2, r"'GPU-1' is no list of GPUs"),
-        ("0,0", None, 2, r"'0,0' is no list of GPUs"),
-        (",", None, 2, r"',' is no list of GPUs"),
+        ("GPU-1", None, 2, r"'GPU-1' is not a list of GPUs"),
+        ("0,0", None, 2, r"'0,0' is not a list of GPUs"),
+        (",", None, 2, r"',' is not a list of GPUs"),
         ("0,1", "3,3", 2, r"names a GPU twice"),
     ],
 )
@@ -91,7 +91,7 @@ def test_an_interrupt_is_told_once(tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     process.join(60)
     assert process.exitcode == 130
-    assert log.read_text().split("\n", 2)[2].strip() == "interrupted; what was saved so far is kept"
+    assert log.read_text().split("\n", 2)[2].strip() == "interrupted; everything saved so far is kept"
 
 
 class Process:

@@ -96,7 +96,7 @@ class TestEarlierVersions:
 
     def test_flags_that_nobody_knows_are_refused(self, tmp_path):
         folder = saved_run(tmp_path / "run", parser_of("search_vqa"), newest=1)
-        with pytest.raises(UserError, match=r"by another script, or by a later version \(flags newest\)"):
+        with pytest.raises(UserError, match=r"another script or a later version made that run \(flags newest\)"):
             parse_args(parser_of("search_vqa"), ["--resume", str(folder)])
 
 
@@ -113,10 +113,10 @@ class TestInputs:
 
     @pytest.mark.parametrize("now", [{"train data": "b"}, {}, {"val data": "a"}])
     def test_others_are_named_with_their_flag(self, now):
-        with pytest.raises(UserError, match=r"--resume run: the train data differs .* place with --data, or begin a n"):
+        with pytest.raises(UserError, match=r"--resume run: the train data differs .* path with --data, or start a n"):
             check_inputs("run", {"train data": "a"}, now, {"train data": "--data"})
 
     def test_an_earlier_version_noted_none(self, caplog):
         with caplog.at_level(logging.INFO, "mdarts"):
             check_inputs("run", None, {"train data": "b"}, {})
-        assert "run is of an earlier version, which did not note what it read: taken to be the same" in caplog.text
+        assert "was made by an earlier version, which did not record its inputs: assumed to be the same" in caplog.text

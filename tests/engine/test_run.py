@@ -98,7 +98,7 @@ class TestFolder:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("device", ["cuda", "cuda:0"])
 def test_a_missing_gpu_is_one_line(tmp_path, device):
-    expected = pytest.raises(UserError, match=rf"--device {device}: this torch sees no GPU; use --device cpu")
+    expected = pytest.raises(UserError, match=rf"--device {device}: this torch sees no GPUs; use --device cpu")
     with expected as error, start_run(arguments(device=device), "search", tmp_path):
         pass
     assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []
@@ -367,7 +367,7 @@ class TestTrack:
             run.track(net=nn.Linear(1, 1))
         with start_run(arguments(resume=str(run.folder), data="other"), "search", tmp_path) as run:
             run.depends_on("train data", "b2", "--data")
-            with pytest.raises(UserError, match=r"the train data differs from what the run began with; .*--data"):
+            with pytest.raises(UserError, match=r"the train data differs from what the run started with; .*--data"):
                 run.track(net=nn.Linear(1, 1))
         assert json.loads((run.folder / "args.json").read_text())["data"] == "new", "what is refused is not noted"
 
@@ -514,7 +514,7 @@ class TestFit:
 
     def test_fewer_epochs_than_are_done_are_refused(self, tmp_path):
         first = run_epochs(tmp_path, 4, [0.1] * 4)
-        with pytest.raises(UserError, match=r"--epochs 3: .* has done 4 epochs already; --epochs 4 ends it there"):
+        with pytest.raises(UserError, match=r"--epochs 3: .* has already done 4 epochs; pass --epochs 4 to end"):
             run_epochs(tmp_path, 3, [0.1] * 4, resume=str(first.run.folder))
         assert json.loads((first.run.folder / "args.json").read_text())["epochs"] == 4, "what is refused is not noted"
 

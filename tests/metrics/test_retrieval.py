@@ -62,7 +62,7 @@ def test_folds_are_scored_apart():
     parts = [retrieval_scores(scores[4 * n : 4 * n + 4, 20 * n : 20 * n + 20]) for n in range(2)]
     found = retrieval_scores(scores, fold_size=4)
     assert found == pytest.approx({name: (parts[0][name] + parts[1][name]) / 2 for name in found})
-    with pytest.raises(UserError, match="folds of 10 images"):
+    with pytest.raises(UserError, match="a fold needs 10 images"):
         retrieval_scores(scores, fold_size=10)
 
 

@@ -240,9 +240,9 @@ class TestImageNet:
         assert ntu.build_ntu_backbones(60, resnet_weights=path, **options)["rgb"].source == path
 
     def test_both_files_are_too_many(self, tmp_path):
-        with pytest.raises(UserError, match="--rgb_cp and --resnet_weights both give one network's weights"):
+        with pytest.raises(UserError, match="--rgb_cp and --resnet_weights both set the weights of the same network"):
             ntu.build_rgb_backbone(60, "pretrained", "resnet50.pth", "run")
-        with pytest.raises(UserError, match="--image_cp and --vgg_weights both give"):
+        with pytest.raises(UserError, match="--image_cp and --vgg_weights both set"):
             mmimdb.build_image_backbone(23, "pretrained", "vgg19.pth", "run")
 
     @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ class TestSampling:
 
 
 def test_unknown_mode_and_candidates_named_twice():
-    with pytest.raises(ValueError, match="'full_v2' is none of full, two"):
+    with pytest.raises(ValueError, match="'full_v2' is not one of full, two"):
         SampledGates(mode="full_v2")
     with pytest.raises(ValueError, match="named twice"):
         gated(("feed_forward", "feed_forward"))

@@ -181,6 +181,6 @@ def test_an_unknown_name_is_refused_and_named(key, genotype):
 @pytest.mark.parametrize("key", [NODE + "node_ops.1.conv.weight", NODE.replace("0", "7") + "node_ops.0.ln.bias"])
 @pytest.mark.parametrize("genotype", [None, draw(SIZES[1])], ids=["none", "too short"])
 def test_a_found_network_needs_a_genotype_with_its_steps(key, genotype):
-    with pytest.raises(UserError, match=r"genotype given with it has no such inner step") as error:
+    with pytest.raises(UserError, match=r"its genotype has no such inner step") as error:
         from_published({key: torch.zeros(3)}, BACKBONES, genotype)
     assert repr(key) in str(error.value)

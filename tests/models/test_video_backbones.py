@@ -254,7 +254,7 @@ class TestFeatures:
         assert tuple(feature.shape[1] for feature in features) == net.channels
         assert unimodal.feature_shapes({"x": x}, "x") == kept
         assert net.head(features).shape == (2, 5)
-        assert net.kept and not net.deterministic_features
+        assert net.cacheable and not net.deterministic_features
 
     def test_a_shorter_count_computes_a_prefix(self, small, kind):
         """The same numbers, from exactly the modules that `modules_of` names."""

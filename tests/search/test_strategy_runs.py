@@ -76,14 +76,21 @@ def test_two_processes_search_and_derive_the_same(films, tmp_path, name):
     assert load_genotype(folder).to_dict() == result["genotype"] and result["batch"]["processes"] == 2
 
 
-@pytest.mark.parametrize("flags", [RUNS["random-shared"], ["--derive", "perturbation"]])
-def test_a_search_of_mmnas_derives_what_its_files_say(easy_vqa, tmp_path, flags):
+# A mixture as module:Class masks candidates: a score of the whole in each of 3 visits, and one without each candidate.
+MIXTURE = ["--strategy", "search.mixture:SoftmaxMixture", "--derive", "perturbation", "--beta_regularization", "1"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [(RUNS["random-shared"], 3), (RUNS["perturbation"], 2 + 4 + 4), (MIXTURE, 3 + 2 + 4 + 4)],
+    ids=["random-shared", "perturbation", "mixture"],
+)
+def test_a_search_of_mmnas_derives_what_its_files_say(easy_vqa, tmp_path, flags, expected):
     sizes = "--hsize 64 --enc_blocks 1 --dec_blocks 2 --batchsize 16 --epochs 1 --device cpu --alpha_start 0"
     result = mmnas.main([*sizes.split(), *easy_vqa.flags, "--out_dir", str(tmp_path), *flags])
     folder = Path(result["folder"])
     assert load_architecture(folder).to_dict() == result["genotype"]
     assert json.loads((folder / "genotype.json").read_text()) == result["genotype"]
-    expected = 3 if flags is RUNS["random-shared"] else 2 + 4 + 4
     assert result["derivation"]["scored"] == expected
 
 

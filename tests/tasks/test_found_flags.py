@@ -65,7 +65,7 @@ def test_a_test_lies_inside_its_training(run):
     other = genotype_of(name, "--genotype", "random", *WORDS, "--seed", "10")
     other.save(folder / "other.json")
     for genotype in (folder / "other.json", "random"):
-        with pytest.raises(UserError, match="tests that run's own network; leave the flag out"):
+        with pytest.raises(UserError, match="tests that run's own network; drop the flag"):
             parse(name, "--eval_exp_dir", folder, "--genotype", genotype)
 
 
@@ -74,7 +74,7 @@ def test_a_genotype_fixes_its_sizes(run):
     for words in (["--search_exp_dir", folder], ["--genotype", folder / "genotype.json"], ["--eval_exp_dir", folder]):
         parse(name, *words, *WORDS)
         for size in SIZES:
-            with pytest.raises(UserError, match=f"--{size} 7: the genotype of .* has {SIZES[size]}.*leave") as error:
+            with pytest.raises(UserError, match=f"--{size} 7: the genotype of .* has {SIZES[size]}.*drop") as error:
                 parse(name, *words, f"--{size}", "7")
             assert "\n" not in str(error.value)
 
@@ -150,5 +150,5 @@ def test_a_batch_is_that_of_all_processes_or_of_each(kind, monkeypatch, tmp_path
     assert size("--resume", str(tmp_path)) == 15
     for both in (None, 5):
         (tmp_path / "args.json").write_text(json.dumps({**new, "batchsize": both, "batchsize_per_process": both}))
-        with pytest.raises(UserError, match=r"args.json: expected a value of either batchsize or batchsize_per_"):
+        with pytest.raises(UserError, match=r"args.json: expected a value for exactly one of batchsize and batch"):
             size("--resume", str(tmp_path))

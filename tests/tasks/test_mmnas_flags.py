@@ -120,7 +120,7 @@ class TestSizes:
         ):
             assert parse(task, *words).dec_blocks == int(blocks), "as the result will say"
             parse(task, *words, "--dec_blocks", blocks)
-            with pytest.raises(UserError, match=f"--dec_blocks 30: .* has {blocks} decoder blocks; leave") as error:
+            with pytest.raises(UserError, match=f"--dec_blocks 30: .* has {blocks} decoder blocks; drop") as error:
                 parse(task, *words, "--dec_blocks", "30")
             assert "\n" not in str(error.value)
             with pytest.raises(UserError, match="--enc_ops: only a search and --ARCH_PATH random"):
@@ -233,7 +233,7 @@ class TestBatches:
     def test_both_at_once_are_refused_also_if_one_is_the_default(self, task, other, capsys):
         with pytest.raises(SystemExit):
             parse(task, "--ARCH_PATH", "mcan", "--batchsize", "128", other, "64")
-        assert "pass one of them" in capsys.readouterr().err
+        assert "pass only one of them" in capsys.readouterr().err
 
     @pytest.mark.parametrize("kind", ["search", "train"])
     def test_a_run_of_an_older_version_keeps_its_meaning(self, tmp_path, task, kind):

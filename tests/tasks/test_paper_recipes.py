@@ -134,7 +134,7 @@ def test_what_a_search_was_told_beside_its_recipe_is_taken_over(tmp_path):
 
 def test_a_recipe_that_an_earlier_run_contradicts_is_refused(tmp_path):
     folder = saved(tmp_path / "s", parse_search("ntu", "--recipe", "ntu-2"))
-    with pytest.raises(UserError, match=r"--recipe ntu-1 does not fit .*--C 256 \(recipe: 128\).*; leave --recipe out"):
+    with pytest.raises(UserError, match=r"--recipe ntu-1 does not fit .*--C 256 \(recipe: 128\).*; drop --recipe"):
         parse_found("ntu", "--recipe", "ntu-1", "--search_exp_dir", folder)
     # The default search has the sizes of ntu-1.
     plain = saved(tmp_path / "p", parse_search("ntu"))

@@ -50,7 +50,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(error, capsys):
         ),
         (OSError(errno.ENOSPC, "No space left on device", "a/b.json"), "a/b.json: No space left on device"),
         (PermissionError(errno.EACCES, "Permission denied", "a"), "a: Permission denied"),
-        (OSError(errno.EIO, "Input/output error"), "Input/output error; what was saved so far is kept"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error; everything saved so far is kept"),
     ],
 )
 def test_what_user_or_machine_lack_is_one_line(error, line, capsys):

@@ -56,7 +56,7 @@ def test_nothing_is_run(tmp_path, protocol):
 
 @pytest.mark.parametrize("data", [b"", b"no pickle", pickle.dumps(PLAIN)[:-9], b"\x80\x02", b"(lp0\nI1\na", b"."])
 def test_damage_is_one_line(tmp_path, data):
-    with pytest.raises(UserError, match="is no pickle, or damaged or cut short") as error:
+    with pytest.raises(UserError, match="is not a pickle, or is damaged or cut short") as error:
         read_plain_pickle(write(tmp_path / "x.p", data))
     assert "\n" not in str(error.value)
 

@@ -1,0 +1,84 @@
+"""What a found training inherits from the search or the training that it names."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine import arguments
+from engine.arguments import RecipeParser
+from models.genotypes import has_genotype, load_genotype
+from util.cli import UserError
+
+if TYPE_CHECKING:
+    from tasks.task import FusionTask
+
+# Flags whose defaults a found training inherits from the search, as it does checkpoints and weight files.
+INHERITED = {"demo", "seed", "device", "amp", "datadir", "small_dataset", "cache_dir"}
+INHERITED |= {"backbone_batch", "C", "L", "num_outputs", "step_ops"}
+INHERITED_ENDINGS = ("_cp", "_weights")
+# Sizes of the cell: fixed by a genotype; a random genotype takes them from the search whose space it is drawn from.
+CELL_SIZES = ("steps", "multiplier", "node_steps", "node_multiplier")
+
+
+def genotype_source(args: Namespace) -> str | None:
+    """The file or run folder with the genotype; None for ``--genotype random`` and late fusion."""
+    if args.eval_exp_dir:
+        return args.eval_exp_dir
+    if args.genotype == "random" or args.fusion == "late":
+        return None
+    return args.genotype or args.search_exp_dir
+
+
+def inherited_defaults(
+    task: FusionTask, parser: RecipeParser, args: Namespace, fixed: dict[str, Any]
+) -> dict[str, Any]:
+    """Defaults from the runs that the flags name.
+
+    Args:
+        task, parser, args: The task, the found script's parser, and its arguments so far.
+        fixed: dict to which sizes that a genotype fixes are added.
+
+    Raises:
+        UserError: a run folder is missing or of another kind, or contradicts ``--recipe``.
+    """
+    source, recipe = genotype_source(args), getattr(args, "recipe", None)  # not every task has recipes
+    if source is not None and has_genotype(source):
+        fixed.update(load_genotype(source).sizes())
+    run = args.eval_exp_dir or args.search_exp_dir or source
+    folder = arguments.run_folder_of(run) if run else None
+    if folder is None:
+        if args.eval_exp_dir or (args.search_exp_dir and not Path(args.search_exp_dir).exists()):
+            raise UserError(f"the run folder {run} does not exist; name the folder that the run printed")
+        _check_recipe(parser, recipe, fixed, run)
+        return fixed
+    saved = arguments.earlier_arguments(folder)
+    if saved and args.genotype == "random" and not saved.keys() >= set(CELL_SIZES):
+        raise UserError(
+            f"--search_exp_dir {run} is not the run of a BM-NAS search; name a run folder of a search script"
+        )
+    if args.eval_exp_dir:
+        own = {"resume", "save", "eval_exp_dir", "search_exp_dir", "device", "num_workers", "parallel", "estimate"}
+        defaults = {k: v for k, v in saved.items() if k not in own}
+    else:
+        names = INHERITED | task.inherited | set(CELL_SIZES)
+        defaults = {k: v for k, v in saved.items() if k in names or k.endswith(INHERITED_ENDINGS)}
+    defaults |= fixed
+    if recipe != saved.get("recipe"):
+        _check_recipe(parser, recipe, defaults, folder)
+    # The folder of a run that uses another run is inside that run's folder.
+    return {**defaults, "out_dir": str(folder)}
+
+
+def _check_recipe(parser, recipe, inherited, source):
+    """Check that inherited values do not contradict a recipe: they would win, but the result would name the recipe.
+
+    Raises:
+        UserError: some differ.
+    """
+    values = parser.recipes.get(recipe, {})
+    names = [name for name in values if name in inherited and inherited[name] != values[name]]
+    if names:
+        differs = ", ".join(f"--{name} {inherited[name]} (recipe: {values[name]})" for name in names)
+        raise UserError(f"--recipe {recipe} does not fit {source}, which was made with {differs}; drop --recipe")

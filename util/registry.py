@@ -1,0 +1,73 @@
+"""Names that stand for classes: those of the suite, and ``module:Class`` for a class of one's own."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from util.cli import UserError
+
+SEPARATOR = ":"
+
+
+class Registry(dict):
+    """Name -> class (or constructor). A name ``module:Class`` needs no entry: the module is imported when asked for.
+
+    The module is looked for as ``import`` does it: beside the scripts, or in a folder of ``PYTHONPATH``.
+
+    Args:
+        kind: What the classes are, in a word or two, for messages.
+        entries: Name -> class, the suite's own.
+        base: What a class of one's own must be derived from: a class, or "module:Class", imported when it is needed.
+    """
+
+    def __init__(self, kind: str, entries: Mapping[str, Any], base: Any) -> None:
+        super().__init__(entries)
+        self.kind, self.base = kind, base
+
+    def __contains__(self, name: object) -> bool:
+        """Whether the name has an entry, or is the ``module:Class`` of a fitting class.
+
+        Raises:
+            UserError: it is a ``module:Class`` that cannot be used.
+        """
+        return super().__contains__(name) or (isinstance(name, str) and is_own(name) and self[name] is not None)
+
+    def __missing__(self, name: str) -> Any:
+        if not is_own(name):
+            raise KeyError(name)
+        base = import_class(self.base, self.kind) if isinstance(self.base, str) else self.base
+        found = import_class(name, self.kind)
+        if not (isinstance(found, type) and issubclass(found, base)):
+            raise UserError(f"the {self.kind} {name} is not a class derived from {base.__module__}.{base.__qualname__}")
+        return found
+
+
+def is_own(name: str) -> bool:
+    """Whether a name has the form ``module:Class``."""
+    module, colon, attribute = name.partition(SEPARATOR)
+    return bool(colon) and all(part.isidentifier() for part in (*module.split("."), attribute))
+
+
+def import_class(name: str, kind: str) -> Any:
+    """What ``module:Class`` names.
+
+    Raises:
+        UserError: there is no such module, or nothing of that name in it.
+    """
+    module, _, attribute = name.partition(SEPARATOR)
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and (module == error.name or module.startswith(f"{error.name}.")):
+            raise UserError(
+                f"the {kind} {name}: there is no module {error.name}; put its folder into PYTHONPATH"
+            ) from None
+        raise
+    if not hasattr(found, attribute):
+        raise UserError(f"the {kind} {name}: the module {module} has no {attribute}")
+    return getattr(found, attribute)
+
+
+def module_key(name: str) -> str:
+    """A name as a key of `torch.nn.ModuleDict`, which allows no dots."""
+    return name.replace(".", "/")
