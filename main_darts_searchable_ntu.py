@@ -23,10 +23,11 @@ from engine.run import start_run
 from engine.training import BestEpoch
 from engine.updates import OptimizerStep, Precision, data_parallel
 from models.bmnas.collapse import collapse
+from search.derive import Derivation
 from search.loops import EpochwiseSearch
 from search.mixture import SoftmaxMixture
 from search.monitor import ArchitectureMonitor, run_search
-from search.strategies import build_strategy
+from search.strategies import strategy_of
 from tasks import ntu
 from tasks.bmnas import flags, paper_recipes
 from tasks.bmnas.data import describe, feature_loaders, open_splits
@@ -67,7 +68,7 @@ def main(argv=None):
         # Frozen: inflated ResNet-50 on videos (--rgb_cp, --checkpointdir), HCN on skeletons (--ske_cp).
         backbones = TASK.build_backbones(args)
         net = build_search_net(TASK, args, backbones).to(run.device)
-        strategy = build_strategy(args.strategy, SoftmaxMixture, args.seed, args.strategy_option).attach(net)
+        strategy = strategy_of(args, SoftmaxMixture).attach(net)
         loss, metric = TASK.loss, TASK.metric(args)  # cross-entropy; accuracy
         precision = Precision(args.amp, run.device)
         loaders = feature_loaders(args, run, net, data, precision)
@@ -80,7 +81,9 @@ def main(argv=None):
         weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=unused, **shared)
         logits, rate = net.arch_parameters().values(), args.arch_learning_rate
         adam = torch.optim.Adam(logits, lr=rate, betas=(0.5, 0.999), weight_decay=args.arch_weight_decay)
-        alphas = OptimizerStep(net, loss, adam, parameters=strategy.gradient_parameters(), **shared)
+        # Of a cell whose steps are not all read, pairs of edges leave some logits out.
+        learned, unused = strategy.gradient_parameters(), strategy.ordered_pairs
+        alphas = OptimizerStep(net, loss, adam, parameters=learned, find_unused=unused, **shared)
 
         # A pass of weight steps over train, then a pass of architecture steps over dev.
         passes = (loaders[train], loaders[dev])
@@ -89,7 +92,9 @@ def main(argv=None):
         rule = "genotype of the epoch with the best dev score during the search"
         best = BestEpoch("dev", metric.name, rule, TASK.later_wins_ties)
         monitor = ArchitectureMonitor(net, collapse, args.patience)
-        return run_search(run, search_epoch, monitor, best, facts=describe(TASK, args, data, net))
+        derivation = Derivation(args.derive, search_epoch.dev_scorer(), metric.name, args.seed)
+        facts = describe(TASK, args, data, net)
+        return run_search(run, search_epoch, monitor, best, derivation=derivation, facts=facts)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,11 @@ from engine.launch import launch
 from engine.run import start_run
 from engine.training import BestEpoch
 from engine.updates import OptimizerStep, data_parallel
+from search.derive import Derivation
 from search.gates import SampledGates
 from search.loops import InterleavedSearch
 from search.monitor import ArchitectureMonitor, run_search
-from search.strategies import build_strategy
+from search.strategies import strategy_of
 from tasks import vgd
 from tasks.mmnas import flags
 from tasks.mmnas.data import build_loaders, check_data, describe, note_data
@@ -59,7 +60,7 @@ def main(argv=None):
         net = TASK.build_net(args, TASK.metadata(data["train"]), architecture=None).to(run.device)
         set_padding(net, data)
         gates = functools.partial(SampledGates, mode=args.alpha_mode)
-        strategy = build_strategy(args.strategy, gates, args.seed, args.strategy_option).attach(net)
+        strategy = strategy_of(args, gates).attach(net)
         precision = build_precision(args, run.device)
         loaders = build_loaders(args, run, {k: data[k] for k in ("train", "held_out")}, drop_last=True)
         note_data(run, data)
@@ -82,14 +83,16 @@ def main(argv=None):
         monitor = ArchitectureMonitor(net, collapse, args.patience, args.alpha_start)
         last = BestEpoch("last", None, "architecture of the last epoch")
         scored = "held_out"
+        scorer = TASK.build_scorer(args, run, data[scored], precision, scored)
         return run_search(
             run,
             search_epoch,
             monitor,
             last,
             before_epoch=TASK.before_epoch(args, run, net, data, precision),
-            scorers={scored: TASK.build_scorer(args, run, data[scored], precision, scored)},
+            scorers={scored: scorer},
             keep=keep_architecture,
+            derivation=Derivation(args.derive, scorer, TASK.validation[1], args.seed),
             facts=describe(TASK, args, data),
         )
 

@@ -123,6 +123,7 @@ class Evaluation:
 
     Args:
         loader, loss, metric, device, precision, description: See `evaluate`.
+        order: The epoch whose order a shuffled loader takes; None: that of its last use.
     """
 
     def __init__(
@@ -134,12 +135,15 @@ class Evaluation:
         device: torch.device,
         precision: Precision,
         description: str,
+        order: int | None = None,
     ) -> None:
-        self.loader, self.loss = loader, loss
+        self.loader, self.loss, self.order = loader, loss, order
         self.metric: Any = metric  # tasks use more of it than `Metric` has
         self.options: dict[str, Any] = {"device": device, "precision": precision, "description": description}
 
     def __call__(self, net: nn.Module) -> dict[str, float]:
+        if self.order is not None:
+            self.loader.batch_sampler.epoch = self.order
         return evaluate(net, self.loader, self.loss, self.metric, **self.options)
 
 
@@ -167,12 +171,12 @@ class BestEpoch:
 
     Args:
         split: Split whose score decides, or ``last`` for the last epoch.
-        metric: Name of the score; larger is better.
+        metric: Name of the score; larger is better. None for ``last``.
         explanation: What the choice means, in words, for logs and results.
         later_wins_ties: Select the last of several epochs with equal scores, instead of the first.
     """
 
-    def __init__(self, split: str, metric: Metric, explanation: str, later_wins_ties: bool = False) -> None:
+    def __init__(self, split: str, metric: str | None, explanation: str, later_wins_ties: bool = False) -> None:
         self.split, self.metric, self.explanation = split, metric, explanation
         self.later_wins_ties = later_wins_ties
         self.epoch: int | None = None

@@ -2,8 +2,10 @@
 
 - `choice`: the choices of a search space, and the interface of a space;
 - `relaxation`: how undecided candidates are combined and how their logits learn; one file per strategy
-  (`mixture`, `gates`, `gdas`), named in `strategies`, or ``module:Class`` for one of your own;
+  (`mixture`, `gates`, `gdas`, `drnas`, `random_shared`, `second_order`), named in `strategies`, or ``module:Class`` for
+  one of your own; `ordered_pairs` and `paths` are shared by several of them, `regularizers` has terms on the logits;
 - `loops`: how weight steps and architecture steps alternate;
-- `derive`: how an architecture is derived from the scores of the candidates;
+- `derive`: how an architecture is derived from the scores of the candidates; `perturbation` scores them on dev after
+  the search;
 - `monitor`: what a search reports in every epoch, and its result.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
@@ -20,11 +20,28 @@ class Draw(NamedTuple):
         active: For each row of the logits the index of the candidate that gives the output.
         inactive: For each row the indices of the candidates that run only for the gradient.
         gated: Whether the output passes gradients on to the logits or gates.
+        pairs: For each step the states that are its first and its second argument, see `ArgumentPairs`; empty: the rows
+            act independently of one another.
     """
 
     active: tuple[int, ...]
     inactive: tuple[tuple[int, ...], ...] = ()
     gated: bool = False
+    pairs: tuple[tuple[int, int], ...] = ()
+
+
+class ArgumentPairs(NamedTuple):
+    """How the rows of a choice are edges of steps with two arguments each.
+
+    Attributes:
+        counts: For each step its number of rows: row s of a step is the edge from state s.
+        chosen: Index of the candidate that lets a state pass.
+        eligible: (step, pairs of the steps before it) -> ordered pairs (first, second) of states that it may take.
+    """
+
+    counts: tuple[int, ...]
+    chosen: int
+    eligible: Callable[[int, list[tuple[int, int]]], list[tuple[int, int]]]
 
 
 class Choice:
@@ -35,19 +52,35 @@ class Choice:
         candidates: Names of the n candidates.
         owner: The module with the parameters; looked up at each access, since modules may replace parameters.
         logits: Name of the parameter of the logits, float (n,) or (rows, n): each row is decided independently.
-        gates: Name of a parameter shaped like the logits that collects gradients for some strategies; or None.
+        gates: Name of a parameter shaped like the logits that collects gradients for some strategies; or None. A space
+            whose choices have gates is made for one running candidate at a time.
+        pairs: `ArgumentPairs` if the rows are edges that may also be decided in pairs; or None.
 
     Attributes:
         drawn: The `Draw` of the next forward pass; None: all candidates run.
+        distribution: Function logits -> probabilities, if those of a strategy are not the softmax; or None.
     """
 
     def __init__(
-        self, key: str, candidates: Iterable[str], owner: nn.Module, logits: str, gates: str | None = None
+        self,
+        key: str,
+        candidates: Iterable[str],
+        owner: nn.Module,
+        logits: str,
+        gates: str | None = None,
+        pairs: ArgumentPairs | None = None,
     ) -> None:
         self.key, self.candidates = key, tuple(candidates)
+        self.pairs: Any = pairs
         self._owner, self._logits = owner, logits
         self._gates: Any = gates
         self.drawn: Draw | None = None
+        self.distribution: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+    @property
+    def single_path(self) -> bool:
+        """Whether the space is made for one running candidate at a time."""
+        return self._gates is not None
 
     @property
     def logits(self) -> nn.Parameter:
@@ -60,8 +93,9 @@ class Choice:
         return getattr(self._owner, self._gates)
 
     def probabilities(self) -> torch.Tensor:
-        """Softmax of the logits, detached, shaped like them."""
-        return self.logits.detach().softmax(-1)
+        """Probabilities of the candidates, detached, shaped like the logits: their softmax or `distribution`."""
+        logits = self.logits.detach()
+        return logits.softmax(-1) if self.distribution is None else self.distribution(logits)
 
     def running(self, row: int = 0) -> tuple[int, ...]:
         """Indices of the candidates that run in the next forward pass; the first one gives the output."""

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from util.cli import UserError
+from util.files import read_json
+
 if TYPE_CHECKING:
+    from engine.run import Run
     from search.choice import SearchSpace
+    from search.relaxation import Relaxation
+
+logger = logging.getLogger("mdarts")
+
+# --derive: by the largest probabilities, or by `search.perturbation`.
+RULES = ("argmax", "perturbation")
+# The scores of a derivation, for its continuation.
+FILE_NAME = "derivation.json"
 
 
 @torch.no_grad()
@@ -18,3 +34,84 @@ def argmax(space: SearchSpace) -> Any:
         space: A `search.choice.SearchSpace`.
     """
     return space.discretise({choice.key: choice.probabilities() for choice in space.choices()})
+
+
+class Derivation:
+    """How a finished search is made into an architecture, with dev scores of the trained supernet.
+
+    What was scored is kept in the run folder, so that an interrupted derivation goes on where it was.
+
+    Args:
+        rule: Of `RULES`.
+        scorer: Network -> dict of dev scores, with or without ``loss``.
+        metric: The score that counts; equal ones are told apart by the loss.
+        seed: Of the order in which decisions are visited.
+    """
+
+    def __init__(self, rule: str, scorer: Callable[[Any], dict[str, float]], metric: str, seed: int) -> None:
+        if rule not in RULES:
+            raise ValueError(f"the rule {rule!r} is none of {', '.join(RULES)}")
+        self.rule, self.scorer, self.metric, self.seed = rule, scorer, metric, seed
+
+    def is_needed(self, relaxation: Relaxation) -> bool:
+        """Whether more is to be done than to take the largest probabilities of the selected epoch."""
+        return self.rule != "argmax" or not relaxation.learns
+
+    def __call__(
+        self, run: Run, net: Any, relaxation: Relaxation, best: Mapping[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        """Derive from the weights of ``best``, the content of ``best.pth``.
+
+        Returns:
+            (architecture, what the result says of it).
+        """
+        from search.perturbation import perturbation
+
+        net.load_state_dict(best["net"])
+        remember = _Memory(run, [self.rule, relaxation.name, run.epoch, best["epoch"]])
+        told: dict[str, Any] = {"rule": self.rule}
+        told |= relaxation.conclude(lambda: tuple(remember(lambda: self._score(net))))
+        if self.rule == "perturbation":
+            generator = torch.Generator().manual_seed(self.seed)
+            architecture, told["visits"] = perturbation(net, relaxation, lambda: self._score(net), generator, remember)
+        else:
+            architecture = argmax(net)
+        return architecture, {**told, "scored": remember.count}
+
+    def _score(self, net):
+        scores = self.scorer(net)
+        values = (scores[self.metric], -scores.get("loss", 0.0))
+        return tuple(-math.inf if math.isnan(value) else value for value in values)
+
+
+class _Memory:
+    """Numbers in the order in which they are asked for; those of an interrupted derivation are read, not computed.
+
+    Args:
+        run: The `engine.run.Run`.
+        key: What the derivation depends on, plain data.
+    """
+
+    def __init__(self, run, key):
+        self.run, self.key = run, key
+        self.count, self.known = 0, self._read()
+
+    def __call__(self, compute):
+        """What ``compute`` returns, a sequence of numbers."""
+        if self.count == len(self.known):
+            self.known.append(list(compute()))
+            self.run.write(FILE_NAME, json.dumps({"key": self.key, "scores": self.known}))
+        self.count += 1
+        return self.known[self.count - 1]
+
+    def _read(self):
+        from util.distributed import from_rank_0, rank
+
+        path, found = self.run.folder / FILE_NAME, None
+        if rank() == 0 and path.exists():
+            try:
+                found = read_json(path)
+            except (UserError, ValueError):
+                logger.warning("%s is damaged; the derivation begins anew", path)
+        found = from_rank_0(found)
+        return found["scores"] if isinstance(found, dict) and found.get("key") == self.key else []

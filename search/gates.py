@@ -41,6 +41,17 @@ class _GatedSum(torch.autograd.Function):
         return gates, None, gradient, *[None] * (len(ctx.indices) - 1)
 
 
+def gated_sum(gates: torch.Tensor, indices: list[int], outputs: list[torch.Tensor]) -> torch.Tensor:
+    """The first of ``outputs``; the gradient of the gate of every output o is <o, dL/dout>.
+
+    Args:
+        gates: float (n,), with gradients.
+        indices: For each output its gate.
+        outputs: Tensors of one shape; only the first gets a gradient.
+    """
+    return _GatedSum.apply(gates, tuple(indices), *outputs)
+
+
 class SampledGates(Relaxation):
     """A candidate is drawn by its probability; gradients reach the logits through gates.
 
@@ -90,9 +101,10 @@ class SampledGates(Relaxation):
         out = candidates[active]()
         if not choice.drawn.gated:
             return out
+        assert gates is not None  # choices of this strategy have them
         with torch.no_grad():  # only the values are needed
             others = [candidates[k]() for k in inactive]
-        return _GatedSum.apply(gates, (active, *inactive), out, *others)
+        return gated_sum(gates, [active, *inactive], [out, *others])
 
     def gradient_parameters(self) -> list[nn.Parameter]:
         """The gates."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from engine.loading import to_device
-from engine.training import LossMeter, check_finite, train_one_epoch
+from engine.training import Evaluation, LossMeter, check_finite, train_one_epoch
 from search.relaxation import ARCHITECTURE, WEIGHTS
 from util.distributed import check_same_on_all_ranks, rank
 from util.progress import progress
@@ -59,9 +59,13 @@ class _Search:
         self.relaxation, self.weights, self.alphas = relaxation, weights, alphas
         self.weight_loader, self.architecture_loader = loaders
         self.device, self.epochs = device, epochs
+        self._training_batches: Any = None
 
     def __call__(self, epoch: int) -> dict[str, Any]:
+        self._training_batches = self._endless(self.weight_loader, epoch)
         self.relaxation.begin_epoch(epoch, self.epochs)
+        for regularizer in self.relaxation.regularizers:
+            regularizer.begin_epoch(epoch, self.epochs)
         record = self.run_epoch(epoch)
         if self.relaxation.generator is not None:
             check_same_on_all_ranks(self.relaxation.generator.get_state().numpy().tobytes(), "sampled paths")
@@ -80,11 +84,29 @@ class _Search:
         """Draw the candidates, then update the logits; see `OptimizerStep.step`."""
         self.relaxation.draw(ARCHITECTURE)
         self.alphas.begin()
-        loss, outputs = self.alphas.backward(batch, size)
+        loss, outputs = self.relaxation.architecture_gradient(self, batch, size)
         self.relaxation.finish_backward()
+        for regularizer in self.relaxation.regularizers:
+            regularizer.add_gradients(self.relaxation.choices, self.alphas.scaler.get_scale())
         self.alphas.apply()
         self.relaxation.finish_step()
         return loss, outputs
+
+    def next_training_batch(self) -> tuple[int, dict[str, Any]]:
+        """A batch of the weight steps' data, for architecture steps that need one; in the epoch's order, repeatedly.
+
+        Returns:
+            (its samples over all processes, this process's share of it).
+        """
+        return next(self._training_batches)
+
+    def _endless(self, loader, epoch):
+        """(Samples of the whole batch, batch on the device), over and over."""
+        while True:
+            loader.batch_sampler.epoch = epoch
+            sizes = loader.batch_sampler.training_sizes()
+            for size, batch in zip(sizes, loader, strict=True):
+                yield size, to_device(batch, self.device)
 
 
 class EpochwiseSearch(_Search):
@@ -114,9 +136,11 @@ class EpochwiseSearch(_Search):
         self.metric, self.second_forward = metric, second_forward
 
     def run_epoch(self, epoch: int) -> dict[str, Any]:
-        """Run both passes; returns ``{"train": {...}, "dev": {...}}``."""
+        """Run both passes; returns ``{"train": {...}, "dev": {...}}``, or only ``train`` if the logits do not learn."""
         shared: dict[str, Any] = {"metric": self.metric, "epoch": epoch, "device": self.device}
         train = train_one_epoch(self.weights, self.weight_loader, description="train", step=self.weight_step, **shared)
+        if not self.relaxation.learns:
+            return {"train": train}
         dev = train_one_epoch(
             self.alphas,
             self.architecture_loader,
@@ -126,6 +150,18 @@ class EpochwiseSearch(_Search):
             **shared,
         )
         return {"train": train, "dev": dev}
+
+    def dev_scorer(self) -> Evaluation:
+        """Scores of the network on the data of the architecture steps, as it is relaxed then."""
+        return Evaluation(
+            self.architecture_loader,
+            self.alphas.loss,
+            self.metric,
+            device=self.device,
+            precision=self.alphas.precision,
+            description="dev",
+            order=0,
+        )
 
 
 class InterleavedSearch(_Search):
@@ -162,7 +198,8 @@ class InterleavedSearch(_Search):
         """
         self.weights.net.train()
         losses = {"train": LossMeter(), "alphas": LossMeter()}
-        held_out = self._held_out(epoch) if epoch >= self.start else None
+        architecture = epoch >= self.start and self.relaxation.learns
+        held_out = self._endless(self.architecture_loader, epoch) if architecture else None
         self.weight_loader.batch_sampler.epoch = epoch
         sizes = self.weight_loader.batch_sampler.training_sizes()
         batches = progress(self.weight_loader, f"epoch {epoch} search", disable=rank() > 0)
@@ -176,10 +213,3 @@ class InterleavedSearch(_Search):
                 losses["alphas"].update(self.architecture_step(batch, size)[0], len(batch["label"]))
         done = {name: meter for name, meter in losses.items() if meter.count}
         return {name: {"loss": check_finite(meter.compute(), name, epoch)} for name, meter in done.items()}
-
-    def _held_out(self, epoch):
-        while True:
-            self.architecture_loader.batch_sampler.epoch = epoch
-            sizes = self.architecture_loader.batch_sampler.training_sizes()
-            for size, batch in zip(sizes, self.architecture_loader, strict=True):
-                yield size, to_device(batch, self.device)

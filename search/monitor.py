@@ -8,16 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.report import scores_of
-from engine.training import fit, with_state
+from engine.training import BestEpoch, fit, with_state
+from util.files import json_text
 from util.plots import plot_probabilities
 
 if TYPE_CHECKING:
     from engine.run import Run
-    from engine.training import BestEpoch
     from models.bmnas.fusion_net import FusionNet
     from models.genotypes import FusionGenotype
     from models.mmnas.architecture import Architecture
     from models.mmnas.net import MultimodalNet
+    from search.derive import Derivation
     from search.loops import EpochwiseSearch, InterleavedSearch
 
 logger = logging.getLogger("mdarts")
@@ -107,6 +108,7 @@ def run_search(
     before_epoch: Callable[[int], dict[str, Any]] | None = None,
     scorers: Mapping[str, Callable[[Any], dict[str, float]]] | None = None,
     keep: Callable[[Run, Any, int], None] = save_architecture,
+    derivation: Derivation | None = None,
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Search for ``run.args.epochs`` epochs, or until the monitor stops it; returns the result's dict.
@@ -117,13 +119,18 @@ def run_search(
         run: The `Run`.
         search_epoch: `search.loops.EpochwiseSearch` or `search.loops.InterleavedSearch`.
         monitor: `ArchitectureMonitor` of the network.
-        selection: `engine.training.BestEpoch` that chooses the epoch whose architecture is reported.
+        selection: `engine.training.BestEpoch` that chooses the epoch whose architecture is reported. For a strategy
+            whose logits do not learn it is the last one.
         before_epoch: See `engine.training.train_network`.
         scorers: Split name -> function net -> scores; applied to the derived architecture after every epoch.
-        keep: Function (run, architecture, epoch) that writes an epoch's architecture into the run folder.
+        keep: Function (run, architecture, epoch) that writes an epoch's architecture into the run folder. The result of
+            a derivation is written as that of the epoch after the last.
+        derivation: `search.derive.Derivation`; None: the largest probabilities of the selected epoch.
         facts: Further entries of the result.
     """
     net, relaxation = monitor.net, search_epoch.relaxation
+    if not relaxation.learns:
+        selection = BestEpoch("last", None, "weights of the last epoch")
     tracked = {"weights": search_epoch.weights, "alphas": search_epoch.alphas, "watch": monitor, "selection": selection}
     if relaxation.generator is not None:
         tracked["paths"] = relaxation
@@ -144,13 +151,23 @@ def run_search(
         return {"net": net.state_dict(), "genotype": monitor.genotype.to_dict()}
 
     fit(run, run.args.epochs, one_epoch, selection, best_state)
-    return _search_result(run, selection, net, facts)
-
-
-def _search_result(run, selection, net, facts):
-    """Draw the best genotype, plot the probabilities and write the result; return the result."""
     best = run.load_best()
-    genotype = type(net.genotype()).from_dict(best["genotype"])
+    genotype, told = _derived(run, net, relaxation, best, derivation, keep)
+    return _search_result(run, selection, net, best, genotype, {**facts, **told})
+
+
+def _derived(run, net, relaxation, best, derivation, keep):
+    """The genotype of a finished search, and entries of the result that tell of its derivation."""
+    if derivation is None or not derivation.is_needed(relaxation):
+        return type(net.genotype()).from_dict(best["genotype"]), {}
+    genotype, told = derivation(run, net, relaxation, best)
+    keep(run, genotype, run.epoch)
+    run.write("genotype.json", json_text(genotype.to_dict()) + "\n")
+    return genotype, {"derivation": told}
+
+
+def _search_result(run, selection, net, best, genotype, facts):
+    """Draw the genotype, plot the probabilities and write the result; return the result."""
     record = run.record_of(best["epoch"])
     run.write("genotype.svg", genotype.to_svg(title=f"found in epoch {best['epoch']}"))
     if run.is_main:

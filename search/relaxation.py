@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from search.choice import Draw
+from util.cli import UserError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from search.choice import Choice, SearchSpace
+    from search.regularizers import Regularizer
 
 WEIGHTS, ARCHITECTURE = "weights", "architecture"
 
@@ -28,16 +30,35 @@ class Relaxation:
             None for strategies that draw nothing.
     """
 
+    # What --strategy calls it; set by `search.strategies.build_strategy`.
+    name = "published"
+    # Whether every candidate runs in every step, so that the space must be made for that.
+    runs_all = False
+    # Whether architecture steps move the logits; otherwise there are none.
+    learns = True
+    # Whether a step takes an ordered pair of different arguments, so that their order counts in a derivation.
+    ordered_pairs = False
+
     def __init__(self, generator: torch.Generator | None = None) -> None:
         self.generator = generator
         self.choices: list[Choice] = []
+        # Added to the loss of architecture steps.
+        self.regularizers: list[Regularizer] = []
 
     def attach(self, space: SearchSpace) -> Relaxation:
         """Relax the choices of ``space``, a `search.choice.SearchSpace`; returns self.
 
         Strategies that draw start with the strongest candidates, others with all of them.
+
+        Raises:
+            UserError: the strategy does not apply to this space.
         """
         self.choices = space.choices()
+        if self.runs_all and any(choice.single_path for choice in self.choices):
+            raise UserError(
+                f"--strategy {self.name} runs every candidate in every step, and MMNas' networks run one at a time; "
+                "take another strategy"
+            )
         space.relax(self)
         for choice in self.choices:
             choice.drawn = None
@@ -94,6 +115,36 @@ class Relaxation:
         weights = (weights if row is None else weights[row]).to(outputs[0].dtype)
         return sum(weights[k] * output for k, output in zip(running, outputs, strict=True))
 
+    def arguments(
+        self, choice: Choice, states: Sequence[Any], step: int, logits: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both arguments of a step whose `Draw` has pairs: two states, in order.
+
+        Args:
+            choice: The `Choice` of the edges.
+            states: The states so far, tensors; those that no step may read can be None.
+            step: Number of the step.
+            logits: Those of the choice, see `weights`.
+        """
+        assert choice.drawn is not None  # `draw` comes first
+        first, second = choice.drawn.pairs[step]
+        return states[first], states[second]
+
+    def architecture_gradient(
+        self, search: Any, batch: dict[str, Any], size: int | None = None
+    ) -> tuple[torch.Tensor, Any]:
+        """Give the `gradient_parameters` the gradients of an architecture step on ``batch``.
+
+        Args:
+            search: The search loop (`search.loops`): its ``alphas`` and ``weights`` are `OptimizerStep`s, and its
+                `next_training_batch` returns a batch of the weight steps' data.
+            batch, size: See `OptimizerStep.step`.
+
+        Returns:
+            (loss, outputs), see `OptimizerStep.step`.
+        """
+        return search.alphas.backward(batch, size)
+
     def gradient_parameters(self) -> list[nn.Parameter]:
         """Parameters that get gradients from the backward pass of an architecture step."""
         return [choice.logits for choice in self.choices]
@@ -103,6 +154,17 @@ class Relaxation:
 
     def finish_step(self) -> None:
         """Called after the optimiser's step on the logits."""
+
+    def conclude(self, score: Callable[[], tuple[float, ...]]) -> dict[str, Any]:
+        """Called once after the last epoch, before an architecture is derived, for what needs dev scores.
+
+        Args:
+            score: Function without arguments: dev score of the network as it is drawn then, a tuple; larger is better.
+
+        Returns:
+            Entries of the result.
+        """
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """State of the generator."""

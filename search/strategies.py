@@ -9,6 +9,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from engine.arguments import non_negative
+from search.derive import RULES
 from util.cli import UserError
 from util.registry import Registry, is_own
 
@@ -19,7 +21,12 @@ if TYPE_CHECKING:
 
 PUBLISHED = "published"  # `SoftmaxMixture` for BM-NAS, `SampledGates` for MMNas
 # Others: name -> module and class. The module is imported on use, so that `--help` responds at once.
-STRATEGIES = {"gdas": "search.gdas:GDAS"}
+STRATEGIES = {
+    "drnas": "search.drnas:DrNAS",
+    "gdas": "search.gdas:GDAS",
+    "random-shared": "search.random_shared:RandomShared",
+    "second-order": "search.second_order:SecondOrder",
+}
 _REGISTRY = Registry("strategy", {}, "search.relaxation:Relaxation")
 
 
@@ -30,16 +37,57 @@ def add_strategy_flags(group: argparse._ArgumentGroup) -> None:
         type=strategy_name,
         metavar="NAME",
         default=PUBLISHED,
-        help="search strategy: published, that of the paper; gdas, which draws one candidate in every step; "
-        "or module:Class for a strategy of your own",
+        help="search strategy: published, that of the paper; drnas, whose weights are drawn from a Dirichlet (BM-NAS); "
+        "gdas, which draws one candidate in every step; random-shared, which draws one uniformly and takes the best of "
+        "n architectures; second-order, whose architecture steps look one weight step ahead (BM-NAS); or module:Class "
+        "for a strategy of your own",
     )
     group.add_argument(
         "--strategy_option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a setting of the strategy, may be repeated; gdas: temperature=(10.0,0.1), in the first and last epoch",
+        help="a setting of the strategy, may be repeated; drnas: kl=0.001; gdas: temperature=(10.0,0.1), in the first "
+        "and last epoch, gumbel_samples=1 (more: Gumbel-Rao), pairs=False (True: ordered pairs of edges, BM-NAS); "
+        "random-shared: draws=100, architectures that are scored at the end",
     )
+    group.add_argument(
+        "--beta_regularization",
+        type=non_negative,
+        default=0.0,
+        metavar="WEIGHT",
+        help="beta-DARTS: architecture steps also decay strong candidates, by a weight that rises from 0 to WEIGHT "
+        "over the epochs (the paper's: 50); 0: not at all",
+    )
+    group.add_argument(
+        "--derive",
+        choices=RULES,
+        default="argmax",
+        help="what makes the architecture: argmax: the largest probabilities; perturbation: what the trained supernet "
+        "misses most on dev (DARTS-PT), after the last epoch",
+    )
+
+
+def strategy_of(args: argparse.Namespace, published: Callable[[torch.Generator], Relaxation]) -> Relaxation:
+    """The relaxation that a search script's flags ask for.
+
+    Args:
+        args: Has what `add_strategy_flags` adds, and ``seed``.
+        published: See `build_strategy`.
+
+    Raises:
+        UserError: see `build_strategy`.
+    """
+    relaxation = build_strategy(args.strategy, published, args.seed, args.strategy_option)
+    if args.beta_regularization:
+        if not relaxation.learns:
+            raise UserError(
+                f"--beta_regularization: --strategy {args.strategy} has no architecture steps; leave it out"
+            )
+        from search.regularizers import BetaDecay
+
+        relaxation.regularizers.append(BetaDecay(args.beta_regularization))
+    return relaxation
 
 
 def strategy_name(text: str) -> str:
@@ -77,7 +125,9 @@ def build_strategy(
         for key, parameter in inspect.signature(kind).parameters.items()
         if key != "generator" and parameter.default is not inspect.Parameter.empty
     }
-    return kind(generator, **dict(_parse(option, name, known) for option in options))
+    relaxation = kind(generator, **dict(_parse(option, name, known) for option in options))
+    relaxation.name = name
+    return relaxation
 
 
 def _parse(option, strategy, known):

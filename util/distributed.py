@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import gc
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -93,6 +94,11 @@ def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
     total = tensor.clone()
     distributed.all_reduce(total)
     return total
+
+
+def mean_over_ranks(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    """The mean over the ranks of each tensor, without a graph."""
+    return [sum_over_ranks(tensor.detach()) / world_size() for tensor in tensors]
 
 
 def check_same_on_all_ranks(value: Any, name: str) -> None:

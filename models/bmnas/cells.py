@@ -8,7 +8,8 @@ network the same classes hold only the edges and operations of a genotype.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 
 from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS, STEP_OPERATIONS
 from models.genotypes import EDGE_OPERATIONS, FusionGenotype, StepGenotype, eligible_pairs, tail_indices
-from search.choice import Choice
+from search.choice import ArgumentPairs, Choice
 from search.mixture import SoftmaxMixture
 from util.registry import module_key
 
@@ -40,21 +41,37 @@ class MixedEdges(nn.Module):
         num_sources: Number of states before the first step.
         steps: Number of steps.
         key: Key of the choice between the edges' operations.
+        eligible: Ordered pairs of states that a step may take, see `search.choice.ArgumentPairs`.
     """
 
-    def __init__(self, num_sources: int, steps: int, key: str = "edges") -> None:
+    def __init__(
+        self,
+        num_sources: int,
+        steps: int,
+        key: str = "edges",
+        eligible: Callable[[int, list[tuple[int, int]]], list[tuple[int, int]]] | None = None,
+    ) -> None:
         super().__init__()
         self.counts = [num_sources + k for k in range(steps)]
         self.logits = alpha_parameter(sum(self.counts), len(EDGE_OPERATIONS))
-        self.choice = Choice(key, EDGE_OPERATIONS, self, "logits")
+        pairs = ArgumentPairs(tuple(self.counts), SKIP, eligible or self._all_pairs)
+        self.choice = Choice(key, EDGE_OPERATIONS, self, "logits", pairs=pairs)
         self.relaxation = SoftmaxMixture()
 
     def probabilities(self) -> tuple[torch.Tensor, ...]:
         """The softmax over each edge's operations, (edges, 2), split by step."""
         return self.choice.probabilities().split(self.counts)
 
+    def _all_pairs(self, step, _):
+        return list(itertools.permutations(range(self.counts[step]), 2))
+
     def forward(self, states: Sequence[torch.Tensor], step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the mixed input of ``step`` twice, since both arguments are the same tensor in the search."""
+        """Return the mixed input of ``step`` twice, since both arguments are the same tensor in the search.
+
+        If a pair of states is drawn, return these two.
+        """
+        if self.choice.drawn is not None and self.choice.drawn.pairs:
+            return self.relaxation.arguments(self.choice, states, step, self.logits)
         # `none` returns x * 0, which adds nothing to the sum, so only `skip` is computed.
         weights = self.relaxation.weights(self.choice, self.logits).split(self.counts)[step]
         skip = weights[:, SKIP].to(states[0].dtype)
@@ -227,7 +244,8 @@ class FusionCell(nn.Module):
         """
         sizes = ([tuple(step_ops)] * node_steps, channels, length, dropout, node_multiplier)
         nodes = [StepNode(*sizes, key=f"step{i}") for i in range(steps)]
-        return cls(nodes, MixedEdges(num_inputs, steps, "alphas_edges"), num_inputs, channels, length, multiplier)
+        edges = MixedEdges(num_inputs, steps, "alphas_edges", functools.partial(_input_pairs, num_inputs))
+        return cls(nodes, edges, num_inputs, channels, length, multiplier)
 
     @classmethod
     def fixed(cls, genotype: FusionGenotype, num_inputs: int, channels: int, length: int, dropout: float) -> FusionCell:
@@ -294,7 +312,8 @@ class FusionCell(nn.Module):
         if isinstance(self.edges, MixedEdges):
             # A mixed step reads all earlier steps, and the last step is always concatenated. Drawn candidates may leave
             # steps unused.
-            return self.edges.relaxation.generator is None
+            relaxation = self.edges.relaxation
+            return relaxation.runs_all or relaxation.generator is None
         inner = [node.edges.live_states(2, node.multiplier) for node in self.nodes]
         if not all(live >= set(range(2, 2 + len(node.ops))) for live, node in zip(inner, self.nodes, strict=True)):
             return False
@@ -312,6 +331,7 @@ class FusionCell(nn.Module):
 
         Each step takes the pair of input features with the largest product of skip scores, except pairs of which both
         features are already taken. NOTE: as in the original, edges from earlier steps are trained but never selected.
+        The pair has the order of the inputs; for a strategy that draws ordered pairs, the larger score comes first.
 
         Args:
             scores: See `search.choice.SearchSpace`.
@@ -324,10 +344,18 @@ class FusionCell(nn.Module):
             pairs = eligible_pairs(self.num_inputs, selected)
             pair = max(pairs, key=lambda jk, w=skip: (w[jk[0]] * w[jk[1]]).item())  # type: ignore[misc]  # the first of equals
             selected.update(pair)
+            if self.edges.relaxation.ordered_pairs:
+                pair = pair if skip[pair[0]] >= skip[pair[1]] else pair[::-1]
             edges += [("skip", index) for index in pair]
         steps = tuple(node.discretise(scores) for node in self.nodes)
         concat = tail_indices(self.num_inputs + len(self.nodes), self.multiplier)
         return FusionGenotype(tuple(edges), steps, concat, tuple(inputs))
+
+
+def _input_pairs(num_inputs, _, earlier):
+    """Ordered pairs of input features that a step may take after those of ``earlier`` steps, as in `discretise`."""
+    pairs = eligible_pairs(num_inputs, {state for pair in earlier for state in pair})
+    return pairs + [pair[::-1] for pair in pairs]
 
 
 def _edge_probabilities(title, edges, states):

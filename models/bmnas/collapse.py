@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # An edge with a smaller probability of `skip` counts as removed; undecided edges have 0.5.
 NONE_DOMINATES = 0.25
+# Rounding of a sum of float32 probabilities.
+SUMS_TO_ONE = 1e-5
 
 
 def collapse(genotype: FusionGenotype, probabilities: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
@@ -27,6 +29,8 @@ def collapse(genotype: FusionGenotype, probabilities: Mapping[str, Mapping[str, 
         warnings.append(f"the cell has collapsed onto operations without weights ({', '.join(names)})")
     for title, rows in probabilities.items():
         skips = [row["skip"] for row in rows.values() if "skip" in row]
-        if skips and max(skips) < NONE_DOMINATES:
+        # Edges that are drawn in pairs compete: their probabilities sum to one, and they cannot all be removed.
+        compete = abs(sum(skips) - 1) < SUMS_TO_ONE
+        if skips and max(skips) < NONE_DOMINATES and not compete:
             warnings.append(f"every edge of {title} clearly prefers `none`")
     return warnings

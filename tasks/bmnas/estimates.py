@@ -14,7 +14,7 @@ from engine.loading import reading_processes, total_batch
 from engine.updates import OptimizerStep, Precision
 from search.mixture import SoftmaxMixture
 from search.relaxation import ARCHITECTURE
-from search.strategies import build_strategy
+from search.strategies import strategy_of
 from tasks.bmnas import networks
 from util.cli import UserError
 from util.distributed import init_distributed
@@ -27,7 +27,7 @@ def estimate_search(task: FusionTask, args: Namespace, train: LabelledData, dev:
     """Memory and time of a search's epochs; prints a table and returns it as plain data."""
     estimate = _Estimate(task, args, (train, dev))
     net = networks.build_search_net(task, args, task.build_backbones(args, weights="random"))
-    relaxation = build_strategy(args.strategy, SoftmaxMixture, args.seed, args.strategy_option).attach(net)
+    relaxation = strategy_of(args, SoftmaxMixture).attach(net)
     relaxation.draw(ARCHITECTURE)
     with estimate.simulation as simulation:
         simulation.adopt(net)

@@ -15,7 +15,7 @@ from engine.loading import reading_processes, total_batch
 from engine.updates import OptimizerStep
 from search.gates import SampledGates
 from search.relaxation import ARCHITECTURE
-from search.strategies import build_strategy
+from search.strategies import strategy_of
 from tasks.mmnas import networks
 from util.cli import UserError
 from util.distributed import init_distributed
@@ -62,7 +62,7 @@ def estimate_search(task: AttentionTask, args: Namespace, data: Mapping[str, Que
     estimate, train = _Estimate(task, args, data, None), data["train"]
     net, steps = estimate.net, max(1, len(train) // total_batch(args))
     published = functools.partial(SampledGates, mode=args.alpha_mode)
-    relaxation = build_strategy(args.strategy, published, args.seed, args.strategy_option).attach(net)
+    relaxation = strategy_of(args, published).attach(net)
     relaxation.draw(ARCHITECTURE)
     drawn = [choice.drawn for choice in net.choices()]
     relaxation.decide()

@@ -71,7 +71,7 @@ def test_gradient_is_the_softmax_jacobian_with_the_noise_held(temperature):
     (active,) = space.choice.running()
     assert out.item() == outputs[active].item()
     out.sum().backward()
-    noise = gdas._noise["one"]
+    (noise,) = gdas._noises["one"]
 
     def soft(logits):
         return (((logits.log_softmax(0) + noise) / temperature).softmax(0)[active] * outputs[active]).item()
@@ -191,7 +191,10 @@ def test_options_are_checked():
     gdas = build_strategy("gdas", None, 0, ["temperature=(5.0, 0.5)"])
     assert (gdas.first, gdas.last) == (5.0, 0.5)
     for option, message in (
-        ("tau=3", r"gdas has no 'tau'; its options and defaults: temperature=\(10.0, 0.1\)"),
+        (
+            "tau=3",
+            r"gdas has no 'tau'; its options and defaults: temperature=\(10.0, 0.1\), gumbel_samples=1, pairs=False",
+        ),
         ("temperature=hot", "expected a value like temperature="),
         ("temperature=(1.0,)", "expected 2 numbers"),
     ):

@@ -1,0 +1,229 @@
+"""Perturbation-based selection: keep what a trained supernet misses most (DARTS-PT, Wang et al., ICLR 2021, section 5).
+
+Of a mixture (every candidate runs): operations are visited in random order. Each candidate is masked in turn, that is
+its weight set to 0 and the others left as they are; the one whose masking hurts the dev score most is kept, alone and
+with weight 1, before the next visit. Then, step by step, each edge is masked, and the pair that is missed most is kept.
+A candidate is dead where masking it changes neither score nor loss; it is kept only where all are dead.
+
+Of a supernet of single paths (MMNas, GDAS, random search with weight sharing) nothing can be masked, so the strongest
+path is improved by coordinate search: visits in random order try every candidate, or pair of arguments, in its place
+and keep the best, with the shared weights. A candidate that gives zeros is kept only where all do.
+
+A score is a tuple, larger is better, of which later entries break ties.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from search.choice import Choice, Draw
+from search.ordered_pairs import draw_of, firsts, strongest_pairs
+from search.paths import FixedPath, scores_of_path
+from search.relaxation import Relaxation
+from util.distributed import gather
+
+logger = logging.getLogger("mdarts")
+
+Score = tuple[float, ...]
+
+
+def perturbation(
+    space: Any,
+    relaxation: Relaxation,
+    score: Callable[[], Score],
+    generator: torch.Generator,
+    remember: Callable[[Callable[[], Sequence]], Sequence] = lambda compute: compute(),
+) -> tuple[Any, list[str]]:
+    """Select an architecture from a trained supernet; the weights stay as they are.
+
+    Args:
+        space: A `search.choice.SearchSpace`.
+        relaxation: The `Relaxation` that it was trained with.
+        score: () -> dev score of the space as it is relaxed then.
+        generator: For the order of the visits.
+        remember: Returns what its argument computes, plain numbers in a sequence, or what it knows of an earlier,
+            interrupted selection.
+
+    Returns:
+        (architecture, the visits in words).
+    """
+    relaxation.decide()
+    choices = space.choices()
+    if relaxation.runs_all or relaxation.generator is None or any(choice.drawn is None for choice in choices):
+        return _Masking(space, relaxation, lambda: tuple(remember(score)), generator).select()
+    return _Coordinates(space, score, generator, remember).select()
+
+
+class _Masked(Relaxation):
+    """A trained mixture without some candidates."""
+
+    def __init__(self, trained):
+        super().__init__()
+        self.trained, self.ordered_pairs = trained, trained.ordered_pairs
+        # (key, row) -> the candidate that is kept; (key, row, candidate) that is masked.
+        self.kept: dict[tuple[str, int], int] = {}
+        self.masked: set[tuple[str, int, int]] = set()
+
+    def weights(self, choice, logits):
+        weights = self.trained.weights(choice, logits).clone()
+        rows = weights.view(-1, weights.shape[-1])
+        for key, row, candidate in self.masked:
+            if key == choice.key:
+                rows[row, candidate] = 0.0
+        return weights
+
+    def combine(self, choice, candidates, logits, row=None, gates=None):
+        kept = self.kept.get((choice.key, row or 0))
+        return super().combine(choice, candidates, logits, row, gates) if kept is None else candidates[kept]()
+
+
+class _Masking:
+    """Selection from a mixture, see the module."""
+
+    def __init__(self, space, trained, score, generator):
+        self.space, self.score, self.generator, self.trained = space, score, generator, trained
+        self.choices = space.choices()
+        self.masked, self.visits = _Masked(trained), []
+        self.scores = {choice.key: torch.zeros(choice.logits.shape) for choice in self.choices}
+
+    def select(self):
+        """The architecture, and the visits."""
+        self.space.relax(self.masked)
+        for choice in self.choices:
+            choice.drawn = None  # `decide` may have left only the strongest
+        visits = [(choice, row) for choice in self.choices if choice.pairs is None for row in range(_rows(choice))]
+        for index in torch.randperm(len(visits), generator=self.generator).tolist():
+            self._operation(*visits[index])
+        for choice in self.choices:
+            if choice.pairs is not None:
+                self._edges(choice)
+        architecture = self.space.discretise(self.scores)
+        self.space.relax(self.trained)
+        return architecture, self.visits
+
+    def _operation(self, choice, row):
+        candidates, whole = range(len(choice.candidates)), self.score()
+        without = [self._without((choice.key, row, k)) for k in candidates]
+        live = [k for k in candidates if without[k] != whole] or list(candidates)
+        kept = min(live, key=without.__getitem__)
+        self.masked.kept[choice.key, row] = kept
+        self.scores[choice.key].view(-1, len(candidates))[row, kept] = 1.0
+        self._note(f"{choice.key} row {row}: {choice.candidates[kept]}", whole, without[kept])
+
+    def _edges(self, choice):
+        pairs: list[tuple[int, int]] = []
+        chosen, start = choice.pairs.chosen, 0
+        for step, count in enumerate(choice.pairs.counts):
+            eligible, whole = choice.pairs.eligible(step, pairs), self.score()
+            states = firsts(eligible)
+            without = {state: self._without((choice.key, start + state, chosen)) for state in states}
+            # What is missed most has the highest rank, what is not missed at all the lowest.
+            order = sorted(states, key=lambda state: (without[state] != whole, [-x for x in without[state]]))
+            ranks = {state: rank for rank, state in enumerate(order, start=1)}
+            best = max((pair for pair in eligible if pair[0] < pair[1]), key=lambda p: ranks[p[0]] * ranks[p[1]])
+            best = tuple(sorted(best, key=lambda state: -ranks[state]))
+            dropped = set(range(count)) - set(best)
+            self.masked.masked |= {(choice.key, start + state, chosen) for state in dropped}
+            for state, value in zip(best, (2.0, 1.0), strict=True):
+                self.scores[choice.key][start + state, chosen] = value
+            self._note(f"{choice.key} step {step}: {best[0]}, {best[1]}", whole, without[best[0]])
+            pairs.append(best)
+            start += count
+
+    def _without(self, mask):
+        before = set(self.masked.masked)
+        self.masked.masked.add(mask)
+        try:
+            return self.score()
+        finally:
+            self.masked.masked = before
+
+    def _note(self, text, whole, without):
+        self.visits.append(f"{text} ({whole[0]:.4f} with all, {without[0]:.4f} without)")
+        logger.info("kept %s", self.visits[-1])
+
+
+class _Watched(FixedPath):
+    """A path that notes whether the operation of one row gives anything but zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.row: tuple[str, int] | None = None
+        self.alive: torch.Tensor | None = None
+
+    def combine(self, choice, candidates, logits, row=None, gates=None):
+        output = super().combine(choice, candidates, logits, row, gates)
+        if self.row == (choice.key, row or 0):
+            alive = output.detach().ne(0).any()
+            self.alive = alive if self.alive is None else self.alive | alive
+        return output
+
+
+class _Coordinates:
+    """Coordinate search from the strongest path, see the module."""
+
+    def __init__(self, space, score, generator, remember):
+        self.space, self.score, self.generator, self.remember = space, score, generator, remember
+        self.choices, self.path, self.visits = space.choices(), _Watched(), []
+        for choice in self.choices:
+            # What was decided edge by edge becomes a path too.
+            if choice.pairs is not None and not choice.drawn.pairs:
+                taken = choice.probabilities()[:, choice.pairs.chosen].cpu()
+                choice.drawn = draw_of(choice, strongest_pairs(choice.pairs, taken))
+            else:
+                choice.drawn = Draw(choice.drawn.active, pairs=choice.drawn.pairs)
+
+    def select(self):
+        """The architecture, and the visits; the path stays drawn."""
+        self.space.relax(self.path)
+        visits = [
+            (choice, number)
+            for choice in self.choices
+            for number in range(_rows(choice) if choice.pairs is None else len(choice.pairs.counts))
+        ]
+        for index in torch.randperm(len(visits), generator=self.generator).tolist():
+            self._visit(*visits[index])
+        return self.space.discretise(scores_of_path(self.choices)), self.visits
+
+    def _visit(self, choice, number):
+        options = [choice.drawn, *self._others(choice, number)]
+        self.path.row = (choice.key, number) if choice.pairs is None else None
+        found = []
+        for option in options:
+            choice.drawn = option
+            found.append(tuple(self.remember(self._alive_and_score)))
+        # The present one wins ties.
+        best = max(range(len(options)), key=found.__getitem__)
+        choice.drawn = options[best]
+        name = options[best].pairs[number] if choice.pairs else choice.candidates[options[best].active[number]]
+        place = "step" if choice.pairs else "row"
+        self.visits.append(f"{choice.key} {place} {number}: {name} ({found[0][1]:.4f} -> {found[best][1]:.4f})")
+        logger.info("kept %s", self.visits[-1])
+
+    def _alive_and_score(self):
+        self.path.alive = None
+        score = self.score()
+        # None: no operation of a row is watched.
+        alive = self.path.alive is None or any(gather(bool(self.path.alive)))
+        return float(alive), *score
+
+    def _others(self, choice, number):
+        drawn = choice.drawn
+        if choice.pairs is None:
+            for k in range(len(choice.candidates)):
+                if k != drawn.active[number]:
+                    yield Draw((*drawn.active[:number], k, *drawn.active[number + 1 :]))
+            return
+        for pair in choice.pairs.eligible(number, list(drawn.pairs[:number])):
+            pairs = [*drawn.pairs[:number], pair, *drawn.pairs[number + 1 :]]
+            later = range(number + 1, len(pairs))
+            if pair != drawn.pairs[number] and all(pairs[k] in choice.pairs.eligible(k, pairs[:k]) for k in later):
+                yield draw_of(choice, pairs)
+
+
+def _rows(choice: Choice) -> int:
+    return choice.logits.shape[:-1].numel()

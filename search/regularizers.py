@@ -1,0 +1,91 @@
+"""Terms on the logits alone that architecture steps add to the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from search.choice import Choice
+
+
+class Regularizer:
+    """Base: override `term`; the search loops call `begin_epoch` and `add_gradients`.
+
+    The loss that it joins is that of an architecture step: in BM-NAS a mean over samples, in MMNas their sum where the
+    task's loss is one (VQA), so that the same weight means less there.
+    """
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Set what changes over the search; ``epoch`` counts from 0 to ``epochs`` - 1."""
+
+    def term(self, logits: Sequence[torch.Tensor]) -> torch.Tensor | None:
+        """The term, a scalar with gradients to the logits of all choices; None: nothing to add."""
+        raise NotImplementedError
+
+    def add_gradients(self, choices: list[Choice], scale: float = 1.0) -> None:
+        """Add the term's gradients, times ``scale`` (of mixed precision), to those that the logits have."""
+        logits = [choice.logits.detach().requires_grad_() for choice in choices]
+        with torch.enable_grad():
+            term = self.term(logits)
+        if term is None:
+            return
+        for choice, gradient in zip(choices, torch.autograd.grad(term * scale, logits), strict=True):
+            own = choice.logits.grad
+            choice.logits.grad = gradient if own is None else own + gradient
+
+
+class BetaDecay(Regularizer):
+    """beta-DARTS (Ye et al., CVPR 2022, section 3.2): lambda * mean over all rows of logsumexp(logits).
+
+    The gradient of a row is lambda * softmax(row) / rows, so that strong candidates decay most. lambda rises linearly:
+    in epoch e of E it is ``weight`` * e / E, as in the released code (50 * e / 100).
+
+    Args:
+        weight: What lambda rises to; 0 changes nothing.
+    """
+
+    def __init__(self, weight: float) -> None:
+        self.weight, self.now = weight, 0.0
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Set lambda."""
+        self.now = self.weight * epoch / epochs
+
+    def term(self, logits: Sequence[torch.Tensor]) -> torch.Tensor | None:
+        if not self.now:
+            return None
+        return self.now * torch.cat([values.logsumexp(-1).flatten() for values in logits]).mean()
+
+
+class DirichletKL(Regularizer):
+    """DrNAS (Chen et al., ICLR 2021, section 2.2): weight * sum over rows of KL(Dir(elu(logits) + 1) || Dir(1)).
+
+    It is 0 where elu(logits) = 0.
+
+    Args:
+        weight: Its weight; 0 changes nothing.
+    """
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+
+    def term(self, logits: Sequence[torch.Tensor]) -> torch.Tensor | None:
+        if not self.weight:
+            return None
+        total: Any = sum(dirichlet_kl(concentrations(values)).sum() for values in logits)
+        return self.weight * total
+
+
+def concentrations(logits: torch.Tensor) -> torch.Tensor:
+    """elu(logits) + 1, kept above zero."""
+    return (F.elu(logits) + 1).clamp(min=1e-6)
+
+
+def dirichlet_kl(c: torch.Tensor) -> torch.Tensor:
+    """KL(Dir(c) || Dir(1)) of the rows of c (..., n)."""
+    total, count = c.sum(-1), torch.tensor(float(c.shape[-1]), dtype=c.dtype, device=c.device)
+    spread = ((c - 1) * (torch.digamma(c) - torch.digamma(total).unsqueeze(-1))).sum(-1)
+    return torch.lgamma(total) - torch.lgamma(c).sum(-1) - torch.lgamma(count) + spread
