@@ -34,7 +34,7 @@ from tasks.mmnas.networks import build_precision, collapse, keep_architecture, l
 from util.schedules import WarmupStepDecay
 
 TASK = vqa.TASK
-DEMO = {**vqa.DEMO, "epochs": 4, "alpha_start": 2}
+DEMO = {**vqa.DEMO, "epochs": 6, "alpha_start": 4}
 
 
 def get_args_parser():

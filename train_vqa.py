@@ -40,7 +40,7 @@ from tasks.mmnas.networks import (
 from util.schedules import WarmupStepDecay
 
 TASK = vqa.TASK
-DEMO = {**vqa.DEMO, "epochs": 5, "ARCH_PATH": "mcan"}
+DEMO = {**vqa.DEMO, "epochs": 8, "ARCH_PATH": "mcan"}
 
 
 def get_args_parser():
