@@ -69,8 +69,10 @@ DEMOS = {
     "easy-vqa": Demo(
         "mmimdb",
         # Many questions about a picture: VGG-19 takes longest, and computes every picture once.
-        ("mmimdb", "--source", "easy-vqa", "--train", "6000", "--dev", "1500", "--test", "1500")
-        + ("--questions_per_image", "6"),
+        (
+            *("mmimdb", "--source", "easy-vqa", "--train", "6000", "--dev", "1500", "--test", "1500"),
+            *("--questions_per_image", "6"),
+        ),
         FILMS,
         ("--num_outputs", "13"),
         F1,
