@@ -107,6 +107,7 @@ def test_every_module_says_what_it_is():
     assert not [str(path) for path in SOURCES if not ast.get_docstring(tree_of(path))]
 
 
+@pytest.mark.slow  # `make lint` runs it too
 def test_mypy_is_clean(tmp_path):
     pytest.importorskip("mypy")
     command = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path)]
