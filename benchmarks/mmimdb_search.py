@@ -80,7 +80,7 @@ def measure(args, folder, device, *, originals_way, cache):
     from engine.loading import build_loader
     from engine.updates import OptimizerStep, Precision
     from metrics.classification import MultilabelF1
-    from search.loops import EpochwiseSearch, alpha_optimizer
+    from search.loops import EpochwiseSearch
     from search.mixture import SoftmaxMixture
     from tasks import mmimdb
 
@@ -103,7 +103,7 @@ def measure(args, folder, device, *, originals_way, cache):
     alphas = OptimizerStep(
         net,
         loss,
-        alpha_optimizer(alpha, 3e-4, 1e-3),
+        torch.optim.Adam(alpha, 3e-4, betas=(0.5, 0.999), weight_decay=1e-3),
         parameters=everything if originals_way else alpha,
         precision=precision,
     )

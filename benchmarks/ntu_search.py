@@ -130,12 +130,12 @@ def build_steps(net, loss, precision, originals_way):
     import torch
 
     from engine.updates import OptimizerStep
-    from search.loops import alpha_optimizer
 
     alpha = list(net.arch_parameters().values())
     trained, everything = net.weights(), list(net.parameters())
     trained = [p for p in trained if not originals_way or all(p is not b for b in net.backbones.parameters())]
-    optimizers = torch.optim.Adam(trained, 1e-3), alpha_optimizer(alpha, 3e-4, 1e-3)
+    of_alphas = torch.optim.Adam(alpha, 3e-4, betas=(0.5, 0.999), weight_decay=1e-3)
+    optimizers = torch.optim.Adam(trained, 1e-3), of_alphas
     return [
         OptimizerStep(
             net, loss, optimizer, parameters=everything if originals_way else own, precision=precision

@@ -1,6 +1,6 @@
 """Command-line flags: shared groups, declared once, and the parser of a recipe.
 
-Nothing here imports torch, so that `--help` and usage errors respond at once.
+Nothing here imports torch: benchmarks and tools that only start other processes use it as well.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What a resumed run may change: flags that do not affect its result, and the paths of its inputs.
-
-Nothing here imports torch, so that usage errors respond at once.
-"""
+"""What a resumed run may change: flags that do not affect its result, and the paths of its inputs."""
 
 from __future__ import annotations
 

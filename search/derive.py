@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from util.cli import UserError
+from util.distributed import from_rank_0, rank
 from util.files import read_json
 
 if TYPE_CHECKING:
@@ -105,8 +106,6 @@ class _Memory:
         return self.known[self.count - 1]
 
     def _read(self):
-        from util.distributed import from_rank_0, rank
-
         path, found = self.run.folder / FILE_NAME, None
         if rank() == 0 and path.exists():
             try:

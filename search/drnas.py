@@ -1,4 +1,4 @@
-"""DrNAS: the mixture's weights are a random point of the simplex (Chen et al., ICLR 2021, section 2).
+"""DrNAS: the mixture's weights are a random point of the simplex (Chen et al., ICLR 2021).
 
 w ~ Dirichlet(c) with c = elu(logits) + 1, and out = sum_k w_k o_k. E[w] = c / sum(c); a large c gives a mixture with
 these weights. Gradients reach the logits by the pathwise derivative of the draw (implicit differentiation, as torch's

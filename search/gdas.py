@@ -1,9 +1,9 @@
-"""GDAS: one candidate of every choice runs, drawn by the Gumbel-max trick (Dong and Yang, CVPR 2019, section 3.2).
+"""GDAS: one candidate of every choice runs, drawn by the Gumbel-max trick (Dong and Yang, CVPR 2019).
 
 With l = log softmax(logits), Gumbel noise G and a temperature tau, only the candidate argmax(l + G) runs and gives the
 output; its weight, 1, gets the gradient of softmax((l + G) / tau). The temperature falls linearly over the epochs.
 
-Gumbel-Rao (Paulus et al., ICLR 2021, section 3; GRMC-BMNAS uses it): the gradient is the mean over K draws of G that
+Gumbel-Rao (Paulus et al., ICLR 2021; GRMC-BMNAS uses it): the gradient is the mean over K draws of G that
 agree on the candidate, which keeps its expectation and lowers its variance. The first of them is the G that chose the
 candidate, so that K = 1 is GDAS; the others come from its distribution given the choice.
 

@@ -8,7 +8,6 @@ Both work with any `search.relaxation.Relaxation`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,19 +19,10 @@ from util.distributed import check_same_on_all_ranks, rank
 from util.progress import progress
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from engine.data_workers import BatchLoader
     from engine.updates import OptimizerStep
     from search.relaxation import Relaxation
     from tasks.task import Metric
-
-
-def alpha_optimizer(
-    parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
-) -> torch.optim.Optimizer:
-    """The published optimiser of BM-NAS's architecture parameters: Adam with betas (0.5, 0.999)."""
-    return torch.optim.Adam(parameters, lr=learning_rate, betas=(0.5, 0.999), weight_decay=weight_decay)
 
 
 class _Search:

@@ -4,7 +4,7 @@ The published search of BM-NAS gives both arguments of a step the same mixture o
 derives has two different ones in order. Strategies that draw pairs close this gap; it is our own addition. The edges of
 a step compete: with s the log odds of letting a state pass, the probability of being the first argument is
 p = softmax(s) over the states that the step may take, and the pair (i, j) has p_i p_j / (1 - p_i), or with fewer
-eligible partners of i, p_i p_j / sum of the partners' p (Gumbel top-2, Kool et al., ICML 2019, section 2.2).
+eligible partners of i, p_i p_j / sum of the partners' p (Gumbel top-2, Kool et al., ICML 2019).
 """
 
 from __future__ import annotations

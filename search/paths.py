@@ -8,7 +8,7 @@ import torch
 
 from search.choice import Choice, Draw
 from search.ordered_pairs import draw_of, strongest_pairs, uniform_pairs
-from search.relaxation import Relaxation, logits_on_cpu
+from search.relaxation import Relaxation
 
 
 class FixedPath(Relaxation):
@@ -24,10 +24,9 @@ class FixedPath(Relaxation):
 
     def decide(self) -> None:
         """The strongest candidates, and of edges the strongest pairs."""
-        for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
-            if choice.pairs is None:
-                choice.drawn = Draw(tuple(logits.argmax(-1).flatten().tolist()))
-            else:
+        super().decide()
+        for choice in self.choices:
+            if choice.pairs is not None:
                 taken = choice.probabilities()[:, choice.pairs.chosen].cpu()
                 choice.drawn = draw_of(choice, strongest_pairs(choice.pairs, taken))
 

@@ -1,4 +1,4 @@
-"""Perturbation-based selection: keep what a trained supernet misses most (DARTS-PT, Wang et al., ICLR 2021, section 5).
+"""Perturbation-based selection: keep what a trained supernet misses most (DARTS-PT, Wang et al., ICLR 2021).
 
 Of a mixture (every candidate runs): operations are visited in random order. Each candidate is masked in turn, that is
 its weight set to 0 and the others left as they are; the one whose masking hurts the dev score most is kept, alone and

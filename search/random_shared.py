@@ -1,4 +1,4 @@
-"""Random search with weight sharing (Li and Talwalkar, UAI 2019, section 3.2).
+"""Random search with weight sharing (Li and Talwalkar, UAI 2019).
 
 Every weight step runs one architecture, drawn uniformly; the logits learn nothing. After the last epoch n architectures
 are drawn, each is scored on dev with the shared weights, and the best one is the result. It is the baseline that a

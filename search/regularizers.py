@@ -38,7 +38,7 @@ class Regularizer:
 
 
 class BetaDecay(Regularizer):
-    """beta-DARTS (Ye et al., CVPR 2022, section 3.2): lambda * mean over all rows of logsumexp(logits).
+    """beta-DARTS (Ye et al., CVPR 2022): lambda * mean over all rows of logsumexp(logits).
 
     The gradient of a row is lambda * softmax(row) / rows, so that strong candidates decay most. lambda rises linearly:
     in epoch e of E it is ``weight`` * e / E, as in the released code (50 * e / 100).
@@ -61,7 +61,7 @@ class BetaDecay(Regularizer):
 
 
 class DirichletKL(Regularizer):
-    """DrNAS (Chen et al., ICLR 2021, section 2.2): weight * sum over rows of KL(Dir(elu(logits) + 1) || Dir(1)).
+    """DrNAS (Chen et al., ICLR 2021): weight * sum over rows of KL(Dir(elu(logits) + 1) || Dir(1)).
 
     It is 0 where elu(logits) = 0.
 

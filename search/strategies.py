@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from search.relaxation import Relaxation
 
 PUBLISHED = "published"  # `SoftmaxMixture` for BM-NAS, `SampledGates` for MMNas
-# Others: name -> module and class. The module is imported on use, so that `--help` responds at once.
+# Others: name -> module and class. A module is imported on use.
 STRATEGIES = {
     "drnas": "search.drnas:DrNAS",
     "gdas": "search.gdas:GDAS",

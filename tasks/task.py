@@ -1,7 +1,7 @@
 """What a task is: its data, networks, loss and metric in one checked object. The recipes (scripts) do the rest.
 
 To add a task, write one module that builds a `FusionTask` (BM-NAS) or an `AttentionTask` (MMNas), and the scripts; see
-``docs/extend.md``. Nothing here imports torch at run time, so that ``--help`` responds at once.
+``docs/extend.md``.
 """
 
 from __future__ import annotations
@@ -317,3 +317,20 @@ def check_parts(value: Any, protocol: type, what: str) -> None:
         raise UserError(
             f"{what} ({type(value).__name__}) lacks {', '.join(missing)}; see {protocol.__name__} in tasks/task.py"
         )
+
+
+def data_facts(folder: str | Path, data: Mapping[str, SplitData]) -> dict[str, Any]:
+    """What a result says of its data: plain values.
+
+    Args:
+        folder: Where the data are.
+        data: Split name -> data, at least one.
+    """
+    first = next(iter(data.values()))
+    return {
+        "folder": str(folder),
+        "description": first.description,
+        "synthetic": first.synthetic,
+        "samples": {split: len(dataset) for split, dataset in data.items()},
+        "identity": {split: dataset.identity for split, dataset in data.items()},
+    }

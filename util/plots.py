@@ -79,7 +79,7 @@ def _document(history, title, default_limits):
     shape = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {shape} font-family="{FONT}" role="img">',
-        f"<title>{escape(title)}</title>",
+        f"<title>{escape(title)}</title>" if title else "",
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
         _text(width / 2, MARGIN + HEADING - 2, title, "middle", HEADING) if title else "",
         *body,

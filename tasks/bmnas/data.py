@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from datasets.make_demo import main as make_demo
 from engine.features import FeatureCache
 from engine.loading import build_loader, total_batch
-from tasks.task import LabelledData, check_parts
+from tasks.task import LabelledData, check_parts, data_facts
 from util.cli import UserError
 from util.distributed import barrier, init_distributed, rank, world_size
 
@@ -89,16 +89,9 @@ def describe(
     task: FusionTask, args: Namespace, data: Mapping[str, LabelledData], net: FusionNet | UnimodalNet
 ) -> dict[str, Any]:
     """Facts for a result: metric, data, and the initial weights of the backbones."""
-    first = next(iter(data.values()))
     return {
         "metric": task.metric(args).description,
         "batch": {"samples": total_batch(args), "processes": world_size()},
-        "data": {
-            "folder": str(args.datadir),
-            "description": first.description,
-            "synthetic": first.synthetic,
-            "samples": {split: len(dataset) for split, dataset in data.items()},
-            "identity": {split: dataset.identity for split, dataset in data.items()},
-        },
+        "data": data_facts(args.datadir, data),
         "backbones_started_from": {name: backbone.source for name, backbone in net.backbones.items()},
     }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets.text.vocabulary import Vocabulary
 from engine.loading import build_loader, total_batch
-from tasks.task import QuestionData, check_parts
+from tasks.task import QuestionData, check_parts, data_facts
 from util.distributed import barrier, init_distributed, rank, world_size
 
 if TYPE_CHECKING:
@@ -85,15 +85,8 @@ def note_data(run: Run, data: Mapping[str, QuestionData]) -> None:
 
 def describe(task: AttentionTask, args: Namespace, data: Mapping[str, QuestionData]) -> dict[str, Any]:
     """Facts for a result: metric and data."""
-    first = next(iter(data.values()))
     return {
         "metric": task.metric_text(args),
         "batch": {"samples": total_batch(args), "processes": world_size()},
-        "data": {
-            "folder": str(args.data),
-            "description": first.description,
-            "synthetic": first.synthetic,
-            "samples": {split: len(dataset) for split, dataset in data.items()},
-            "identity": {split: dataset.identity for split, dataset in data.items()},
-        },
+        "data": data_facts(args.data, data),
     }

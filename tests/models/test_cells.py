@@ -13,7 +13,6 @@ from models.bmnas.cells import FixedEdges, FusionCell, LateFusion, MixedEdges
 from models.bmnas.fusion_net import FusionNet
 from models.bmnas.operations import STEP_OPERATIONS
 from models.genotypes import FusionGenotype, StepGenotype, random_genotype
-from search.loops import alpha_optimizer
 
 C, L = 6, 4
 
@@ -130,7 +129,9 @@ def test_a_step_moves_the_parameters_of_its_updater_only():
     weights = [p for p in net.parameters() if all(p is not a for a in arch)]
     updaters = {
         "weights": OptimizerStep(net, cross_entropy, torch.optim.Adam(weights, lr=1e-2, weight_decay=1e-2)),
-        "alphas": OptimizerStep(net, cross_entropy, alpha_optimizer(arch, 1e-2, 1e-2)),
+        "alphas": OptimizerStep(
+            net, cross_entropy, torch.optim.Adam(arch, 1e-2, betas=(0.5, 0.999), weight_decay=1e-2)
+        ),
     }
     arch_names = {name for name, p in net.named_parameters() if any(p is a for a in arch)}
     moved = {"weights": set(dict(net.named_parameters())) - arch_names, "alphas": arch_names}

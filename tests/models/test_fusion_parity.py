@@ -151,7 +151,6 @@ def _no_dropout(module):
 def test_search_trajectory(second_forward):
     """15 real search steps through the engine: learning rates, losses, final weights and architecture."""
     from engine.updates import OptimizerStep
-    from search.loops import alpha_optimizer
     from util.schedules import CosineRestarts
 
     golden = Golden("search_steps_small")
@@ -170,7 +169,7 @@ def test_search_trajectory(second_forward):
         return criterion(outputs, batch["label"])
 
     train = OptimizerStep(net, loss_of, optimizer, schedule=schedule)
-    dev = OptimizerStep(net, loss_of, alpha_optimizer(arch, 3e-4, 1e-3))
+    dev = OptimizerStep(net, loss_of, torch.optim.Adam(arch, 3e-4, betas=(0.5, 0.999), weight_decay=1e-3))
     for entry in golden.spec["log"]:
         b = entry["b"]
         batch = {
