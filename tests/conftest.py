@@ -13,6 +13,7 @@ import util  # noqa: F401 - before torch: sets how OpenMP's threads wait
 from tests.narrow_backbones import narrow_backbones
 from tests.processes import no_word_vectors
 from util.locks import locked
+from util.processors import usable_processors
 
 # Two threads on a busy machine wait for each other in every small operation; results must not depend on their number.
 torch.set_num_threads(1)
@@ -20,6 +21,16 @@ torch.set_num_threads(1)
 
 def pytest_addoption(parser):
     parser.addoption("--rewrite_golden_runs", action="store_true", help="keep the figures that tiny searches give now")
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Test processes of ``-n auto``: one more than cores, since many tests wait for processes that they started."""
+    return usable_processors() + 1
+
+
+def pytest_collection_modifyitems(items):
+    """The longest tests start first, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)

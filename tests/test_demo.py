@@ -110,6 +110,7 @@ def test_a_documented_command_runs(command, home, search_of):
     assert result["arguments"]["demo"] and result["epochs"] == 1 and result["metrics"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", steps())
 def test_a_step_of_make_demo_runs(step, home, capsys):
     script, *words = shlex.split(step)

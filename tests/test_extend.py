@@ -161,6 +161,7 @@ def test_every_section_has_a_check():
 
 
 @pytest.mark.skipif(not (shutil.which("bash") and hasattr(socket, "AF_UNIX")), reason="the page is for bash")
+@pytest.mark.long
 def test_the_page_runs(tmp_path):
     """One test, since later sections use what earlier ones make. Nothing of the suite is edited."""
     with served(tmp_path / "project", tmp_path / "log") as place:

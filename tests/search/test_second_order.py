@@ -149,6 +149,7 @@ def worker(path):
     leave()
 
 
+@pytest.mark.long
 def test_two_processes_equal_one(tmp_path):
     for processes in (1, 2):
         run_ranks(worker, tmp_path / f"{processes}.pth", count=processes)
