@@ -74,7 +74,8 @@ class _Array:
         Raises:
             ValueError, TypeError, AttributeError: its parts do not fit together.
         """
-        dtype, order = self.dtype.plain(), "F" if self.fortran else "C"
+        dtype = self.dtype.plain()
+        order: Any = "F" if self.fortran else "C"
         shape = tuple(int(side) for side in self.shape)
         if min(shape, default=0) < 0:
             raise ValueError("a negative shape")
