@@ -35,7 +35,8 @@ class _DType:
     """Stands for numpy's dtype until the pickle is read: only the name and the byte order of a plain type count."""
 
     def __init__(self, name: object = None, *unused: object) -> None:
-        self.name, self.order = name, "="
+        self.name = name
+        self.order: Any = "="
 
     def __setstate__(self, state: Any) -> None:
         if state[3] is not None or state[2] is not None:

@@ -15,7 +15,7 @@ import numpy as np
 from datasets.own.inputs import Input, check_names
 from datasets.own.labels import Labels
 from datasets.own.manifest import MANIFEST_FILE, SPLITS, read_facts
-from datasets.own.readers import ArrayReader, MediaReader, TableReader, reader_of
+from datasets.own.readers import ArrayReader, MediaReader, TableReader, reader_of, shown
 from datasets.own.splitting import complete_splits, draw_splits, split_number
 from datasets.own.tables import BadRow, Table
 from datasets.own.writing import SplitWriter, write_manifest
@@ -214,8 +214,7 @@ class _Preparation:
                 number = reader.of_sample[row]
                 if number in numbers and row not in self.faults:
                     source = reader.source(cells[self.cells_of[name]][0])
-                    shown = source if isinstance(source, str) else "a file inside the table"
-                    self.faults[row] = f"{place} names {shown}, which {numbers[number]}"
+                    self.faults[row] = f"{place} names {shown(source)}, which {numbers[number]}"
 
     def _sources(self, name, reader):
         """(key, source) of every distinct file; the table is read again, since it may hold the files themselves."""
@@ -253,8 +252,8 @@ class _Preparation:
                 if row in rows:
                     names.append((place, self._id(row, cells)))
             raise UserError(
-                f"{self.table.name}: {names[0][0]} and {names[1][0]} have the same id {names[0][1]!r}"
-                f" ({(counts > 1).sum():,} ids occur more than once); ids must differ (--id_column)"
+                f"{self.table.name}: {names[0][0]} and {names[1][0]} have the same id {names[0][1]!r} (ids that occur"
+                f" more than once: {(counts > 1).sum():,}); give each sample its own, or leave out --id_column"
             )
 
     def _drop_faulty(self):
@@ -273,7 +272,14 @@ class _Preparation:
             how = f"drawn, seed {plan.seed}, by label" + (f" and {plan.group_column}" if groups is not None else "")
         self.how = how
         self._check_groups(split_of, groups)
-        return self._check_classes(split_of)
+        split_of = self._check_classes(split_of)
+        for number, split in enumerate(SPLITS):
+            if plan.shares[number] and not (split_of == number).any():
+                raise UserError(
+                    f"the split {split} has no sample: {self.table.name} has too few for --split"
+                    f" {','.join(f'{share:g}' for share in plan.shares)}; give a share of 0 to do without this split"
+                )
+        return split_of
 
     def _check_groups(self, split_of, groups):
         if groups is None:
@@ -285,8 +291,8 @@ class _Preparation:
             numbers = {number: name for name, number in self.group_numbers.items()}
             shared = numbers[int(names[counts > 1][0])]
             raise UserError(
-                f"--group {self.plan.group_column}: {(counts > 1).sum():,} groups are in more than one given split, for"
-                f" example {shared!r}; correct the splits, or leave out --group"
+                f"--group {self.plan.group_column}: the given splits share groups ({(counts > 1).sum():,}), for example"
+                f" {shared!r}; correct the splits, or leave out --group"
             )
 
     def _check_classes(self, split_of):
@@ -299,7 +305,7 @@ class _Preparation:
             return split_of
         first = label.classes[unknown[0]]
         where = ", ".join(f"{split} {counts[split][unknown[0]]:,}" for split in SPLITS[1:] if counts[split][unknown[0]])
-        text = f"{len(unknown)} classes of {label.name} have no sample in train, for example {first!r} ({where})"
+        text = f"{len(unknown)} of {len(label.classes)} classes are not in train, for example {first!r} ({where})"
         if label.kind == "classes":
             self.notes.append(f"{text}; a network cannot learn them")
             return split_of

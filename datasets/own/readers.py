@@ -76,7 +76,7 @@ class MediaReader:
             try:
                 key = self.writer.key_of(source)
             except BadFile as reason:
-                raise BadRow(f"{_shown(source)} {reason}") from None
+                raise BadRow(f"names {shown(source)}, which {reason}") from None
             self.of_sample[-1] = self.keys.setdefault(key, len(self.keys))
 
     def source(self, cell: Any) -> str | bytes | None:
@@ -102,7 +102,8 @@ class MediaReader:
         return None if number < 0 else self._rows[number]
 
 
-def _shown(source):
+def shown(source: str | bytes) -> str:
+    """What a file is called in messages."""
     return source if isinstance(source, str) else "a file inside the table"
 
 

@@ -11,6 +11,8 @@ from util.cli import UserError
 
 ALIASES = {"train": "train", "training": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev"}
 ALIASES |= {"test": "test", "testing": "test", "eval": "test"}
+# How often the draw looks at all groups again.
+SWEEPS = 5
 
 
 def split_number(name: object, place: str) -> int:
@@ -76,30 +78,43 @@ def _portions(count, shares):
 
 
 def _draw_groups(drawn, strata, shares, rng, groups):
-    """Large groups first, each to the split that lacks most of what it holds, rare strata counting most."""
+    """Each group goes where it lowers the misfit of the splits most, large groups first; then single groups move.
+
+    The misfit is that of a chi-square test: squared difference from the expected count, divided by it, summed over
+    strata and splits; the total counts as much as all strata.
+    """
     used = strata >= 0
     names, inverse = np.unique(groups[used], return_inverse=True)
-    if len(names) < (shares > 0).sum():
-        raise UserError(f"there are {len(names)} groups for {(shares > 0).sum()} splits; name a --group with more")
-    kinds = int(strata.max()) + 1
-    held = np.zeros((len(names), kinds), np.int64)
+    splits = np.flatnonzero(shares > 0)
+    if len(names) < len(splits):
+        raise UserError(f"there are {len(names)} groups for {len(splits)} splits; name a --group with more values")
+    held = np.zeros((len(names), int(strata.max()) + 2))
     np.add.at(held, (inverse, strata[used]), 1)
-    totals = held.sum(0)
-    weights = 1 / np.maximum(totals, 1)
-    lacking = shares[:, None] * totals[None]
-    split_of, sizes = np.zeros(len(names), np.int8), held.sum(1)
+    held[:, -1] = held.sum(1)
+    held = held[:, held.any(0)]
+    weights = np.ones(held.shape[1])
+    weights[-1] = len(weights) - 1
+    expected = shares[splits, None] * held.sum(0)
+    counts, chosen = np.zeros_like(expected), np.full(len(names), -1)
     order = rng.permutation(len(names))
-    empty = {split for split, share in enumerate(shares) if share > 0}
-    for left, group in zip(range(len(names), 0, -1), order[np.argsort(-sizes[order], kind="stable")], strict=True):
-        gain = (np.minimum(lacking, held[group]) - np.maximum(0, held[group] - np.maximum(lacking, 0))) @ weights
-        gain[shares <= 0] = -np.inf
-        if left == len(empty):  # no split stays without a group
-            gain[[split for split in range(len(shares)) if split not in empty]] = -np.inf
-        chosen = int(gain.argmax())
-        split_of[group] = chosen
-        lacking[chosen] -= held[group]
-        empty.discard(chosen)
-    drawn[used] = split_of[inverse]
+    order = order[np.argsort(-held[order, -1], kind="stable")]
+    for turn in range(1 + SWEEPS):
+        moved = False
+        for place, group in enumerate(order):
+            before = chosen[group]
+            if turn and (chosen == before).sum() == 1:
+                continue  # no split stays without a group
+            if turn:
+                counts[before] -= held[group]
+            misfit = (held[group] * (2 * (counts - expected) + held[group]) / expected) @ weights
+            empty = np.flatnonzero(~counts.any(1))
+            after = empty[misfit[empty].argmin()] if len(names) - place == len(empty) and not turn else misfit.argmin()
+            counts[after] += held[group]
+            chosen[group] = after
+            moved |= after != before
+        if not moved:
+            break
+    drawn[used] = splits[chosen[inverse]]
     return drawn
 
 

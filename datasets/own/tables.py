@@ -97,8 +97,9 @@ class CSVTable(Table):
                     if len(cells) == count:
                         yield f"line {reader.line_num}", [cells[place] for place in places]
                     elif cells:
-                        reason = f"has {len(cells)} cells where the header has {count} (quote cells that hold"
-                        yield f"line {reader.line_num}", BadRow(f"{reason} {self._delimiter!r})")
+                        reason = f"has {len(cells)} cells where the header has {count} (cells that hold"
+                        reason += f" {self._delimiter!r} need quotes, and quotes an end)"
+                        yield f"line {reader.line_num}", BadRow(reason)
         except UnicodeDecodeError:
             raise _encoding_fault(self._path) from None
         except csv.Error as error:
