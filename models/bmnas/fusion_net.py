@@ -17,7 +17,8 @@ from search.derive import argmax
 if TYPE_CHECKING:
     import torch
 
-    from models.bmnas.cells import FusionCell, LateFusion
+    from models.bmnas.cells import FusionCell
+    from models.bmnas.late_fusion import LateFusion
     from models.genotypes import FusionGenotype
     from search.choice import Choice
     from search.relaxation import Relaxation

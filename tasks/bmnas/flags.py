@@ -64,6 +64,11 @@ def add_architecture_flags(parser: RecipeParser) -> None:
         metavar="OP",
         help="candidate operations of inner steps, of your own as module:Class (default: the published ones)",
     )
+    group.add_argument(
+        "--chain_cells",
+        action="store_true",
+        help="let steps also read earlier steps, as the paper's text says; in the released code only features are read",
+    )
 
 
 def add_dropout_flag(group: _ArgumentGroup) -> None:

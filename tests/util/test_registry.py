@@ -129,6 +129,6 @@ def test_the_other_family_and_other_words_are_refused(own):
     known = "published, drnas, gdas, random-shared, second-order, and module:Class"
     with pytest.raises(Exception, match=f"there is no strategy 'darts'; known: {known}"):
         strategy_name("darts")
-    assert "Product" not in STEP_OPERATIONS
+    assert "Multiply" not in STEP_OPERATIONS
     with pytest.raises(KeyError):
-        STEP_OPERATIONS["Product"]
+        STEP_OPERATIONS["Multiply"]
