@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import arguments
 from engine.arguments import RecipeParser
-from search.strategies import add_strategy_flags
+from search import strategies
 from tasks.bmnas.inheritance import CELL_SIZES, genotype_source, inherited_defaults
 from util.cli import UserError
 
@@ -155,7 +155,8 @@ def add_search_flags(parser: RecipeParser, backbones: _ArgumentGroup) -> None:
     add_architecture_flags(parser)
     add_alpha_flags(parser)
     search = parser.add_argument_group("search")
-    add_strategy_flags(search)
+    strategies.add_strategy_flags(search)
+    strategies.add_training_flags(parser)
     search.add_argument(
         "--reshape_layers",
         choices=("trained", "untrained"),
@@ -276,7 +277,8 @@ def parse_search(
     Raises:
         UserError: flags contradict each other.
     """
-    args = arguments.parse_args(parser, argv, demo=demo)
+    args = arguments.parse_args(parser, argv, demo={**strategies.DEMO, **demo})
+    strategies.check_black_box(args, arguments.given_flags(parser, argv))
     check_architecture(args, task.num_features)
     check_schedule(args)
     return args

@@ -107,9 +107,8 @@ def find_genotype(task: FusionTask, args: Namespace) -> FusionGenotype | None:
         return None
     if args.genotype == "random":
         rng = random.Random(args.seed)
-        space: dict[str, Any] = {**cell_sizes(args), "chain": args.chain_cells}
-        names = {"num_inputs": task.num_features, "inputs": task.feature_names}
-        return random_genotype(rng, step_operations(args), **names, **space)
+        space: dict[str, Any] = {**cell_sizes(args), "chain": args.chain_cells, "inputs": task.feature_names}
+        return random_genotype(rng, step_operations(args), num_inputs=task.num_features, **space)
     path = args.genotype or args.search_exp_dir
     genotype = dataclasses.replace(load_genotype(path), inputs=task.feature_names)
     check_genotype(genotype, STEP_OPERATIONS, task.num_features, path)

@@ -126,7 +126,7 @@ def test_the_other_family_and_other_words_are_refused(own):
         assert f"{own}:Product" in OPERATIONS
     with pytest.raises(UserError, match=r"derived from search\.relaxation\.Relaxation"):
         build_strategy(f"{own}:Product", None, 0)
-    known = "published, drnas, gdas, random-shared, second-order, and module:Class"
+    known = "published, drnas, gdas, random-shared, second-order, evolution, random, and module:Class"
     with pytest.raises(Exception, match=f"there is no strategy 'darts'; known: {known}"):
         strategy_name("darts")
     assert "Multiply" not in STEP_OPERATIONS
