@@ -51,6 +51,12 @@ def count_flops(module: nn.Module, inputs: Inputs, device: torch.device) -> int:
     return counter.get_total_flops()
 
 
+def costs_of(module: nn.Module, inputs: Inputs, device: torch.device) -> dict[str, int]:
+    """``parameters`` of a network, and ``flops`` of a forward pass on one sample, see `count_flops`."""
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    return {"parameters": parameters, "flops": count_flops(module, inputs, device)}
+
+
 def latency_ms(module: nn.Module, inputs: Inputs, device: torch.device, samples: int) -> float:
     """Median milliseconds of a forward pass in evaluation mode on ``samples`` samples."""
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
@@ -88,8 +94,7 @@ def cost_facts(module: nn.Module, inputs: Inputs, device: torch.device, batch: i
     milliseconds = {f"batch_{size}_ms": round(latency_ms(module, inputs, device, size), 4) for size in {1, batch}}
     return {
         "cost": {
-            "parameters": sum(parameter.numel() for parameter in module.parameters()),
-            "flops": count_flops(module, inputs, device),
+            **costs_of(module, inputs, device),
             "of": f"{what}; FLOPs of one sample, two per multiply-add of matrix products and convolutions",
         },
         "latency": {**dict(sorted(milliseconds.items())), "batch": batch, "on": device.type},

@@ -30,10 +30,12 @@ STRATEGIES = {
 }
 # Those that train candidates instead of a supernet: name -> module and class of a `search.black_box.BlackBox`.
 BLACK_BOXES = {"evolution": "search.black_box:Evolution", "random": "search.black_box:RandomTrainings"}
-# Flags that only these read, and flags that they do not.
+# What --cost and --objectives count.
+COSTS = ("parameters", "flops")
+# Flags that only searches by trainings read, and flags that they do not.
 TRAINING_FLAGS = ("budget", "training_epochs", "population", "tournament", "objectives")
 SUPERNET_FLAGS = (
-    *("epochs", "strategy_option", "beta_regularization", "derive", "patience"),
+    *("epochs", "strategy_option", "beta_regularization", "cost_weight", "cost", "derive", "patience"),
     *("arch_learning_rate", "arch_weight_decay", "dev_metric", "reshape_layers", "backbone_mode"),
 )
 # Further defaults under --demo.
@@ -71,6 +73,15 @@ def add_strategy_flags(group: argparse._ArgumentGroup) -> None:
         "over the epochs (the paper's: 50); 0: not at all",
     )
     group.add_argument(
+        "--cost_weight",
+        type=non_negative,
+        default=0.0,
+        metavar="WEIGHT",
+        help="architecture steps also decrease WEIGHT times the expected --cost, a share of the largest possible one; "
+        "0: not at all",
+    )
+    group.add_argument("--cost", choices=COSTS, default="parameters", help="of the found network, for --cost_weight")
+    group.add_argument(
         "--derive",
         choices=RULES,
         default="argmax",
@@ -100,7 +111,7 @@ def add_training_flags(parser: RecipeParser) -> None:
 def objectives(text: str) -> str:
     """An argparse type: ``score``, then any of ``parameters`` and ``flops``, separated by commas."""
     names = text.split(",")
-    if names[0] != "score" or not set(names[1:]) <= {"parameters", "flops"} or len(set(names)) < len(names):
+    if names[0] != "score" or not set(names[1:]) <= set(COSTS) or len(set(names)) < len(names):
         raise argparse.ArgumentTypeError(f"{text!r}: expected score, score,parameters, score,flops or all three")
     return text
 
@@ -170,6 +181,12 @@ def strategy_of(args: argparse.Namespace, published: Callable[[torch.Generator],
         from search.regularizers import BetaDecay
 
         relaxation.regularizers.append(BetaDecay(args.beta_regularization))
+    if args.cost_weight:
+        if not relaxation.learns:
+            raise UserError(f"--cost_weight: --strategy {args.strategy} has no architecture steps; leave it out")
+        from search.regularizers import CostPenalty
+
+        relaxation.regularizers.append(CostPenalty(args.cost_weight, args.cost))
     return relaxation
 
 

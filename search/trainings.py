@@ -28,8 +28,6 @@ logger = logging.getLogger("mdarts")
 # One JSON object a line for each candidate that was trained.
 FILE_NAME = "candidates.jsonl"
 SCORE = "score"
-# Objectives besides the score; smaller is better.
-COSTS = ("parameters", "flops")
 
 
 class Training(Protocol):
@@ -63,7 +61,7 @@ class TrainingSearch:
         read: Dict of `to_dict` -> genotype.
         epochs: Epochs E of a training.
         selection: ``split`` and ``metric`` of the score: `engine.training.BestEpoch` of the run.
-        objectives: ``score``, and which of `COSTS` count besides.
+        objectives: ``score``, and which of `search.strategies.COSTS` count besides, smaller is better.
     """
 
     def __init__(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from engine.cost import cost_facts, count_flops
-from models.backbone_net import ReshapeLayer, count_weights
+from engine.cost import cost_facts, costs_of
+from models.backbone_net import ReshapeLayer
 from models.bmnas.cells import FusionCell
 
 if TYPE_CHECKING:
@@ -88,7 +88,4 @@ def fusion_cost(net: FusionNet, batch: int, genotype: FusionGenotype | None = No
 def fusion_counts(net: FusionNet) -> dict[str, int]:
     """Parameters and FLOPs of a found network's fusion; measures no time."""
     part = fusion_part(net)
-    return {
-        "parameters": count_weights(part),
-        "flops": count_flops(part, part.inputs, net.classifier.weight.device),
-    }
+    return costs_of(part, part.inputs, net.classifier.weight.device)
