@@ -125,19 +125,20 @@ def make_search(values, backbones, row, batch, device):
 
 
 def timed(search, batch, device):
-    """Seconds of a weight step and an architecture step."""
+    """Seconds of a weight step and an architecture step; what a search does once per pass is not counted."""
     import torch
 
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    wait()
-    started = time.perf_counter()
-    search.weights.activate()
-    search.weight_step(batch)
-    if search.relaxation.learns:
-        search.alphas.activate()
-        search.architecture_step(batch)
-    wait()
-    return time.perf_counter() - started
+    total = 0.0
+    steps = [(search.weights, search.weight_step), (search.alphas, search.architecture_step)]
+    for part, step in steps if search.relaxation.learns else steps[:1]:
+        part.activate()
+        wait()
+        started = time.perf_counter()
+        step(batch)
+        wait()
+        total += time.perf_counter() - started
+    return total
 
 
 if __name__ == "__main__":
