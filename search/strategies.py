@@ -216,7 +216,7 @@ def build_strategy(
 
     generator = torch.Generator().manual_seed(seed)
     if name in BLACK_BOXES:
-        raise UserError(f"--strategy {name} trains found networks of BM-NAS one by one; MMNas searches a supernet")
+        raise UserError(f"--strategy {name} trains candidates one by one, which this script does not; take another")
     if name == PUBLISHED:
         if options:
             raise UserError(f"--strategy_option {options[0]}: the published strategy has no options; drop the flag")

@@ -148,5 +148,5 @@ def test_without_mutation_the_best_of_the_first_population_is_the_result(films, 
 def test_mmnas_has_no_trainings_of_candidates(easy_vqa, tmp_path):
     import search_vqa
 
-    with pytest.raises(UserError, match="trains found networks of BM-NAS"):
+    with pytest.raises(UserError, match="which this script does not"):
         search_vqa.main([*easy_vqa.flags, "--hsize", "64", "--out_dir", str(tmp_path), "--strategy", "random"])
