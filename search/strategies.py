@@ -37,6 +37,7 @@ TRAINING_FLAGS = ("budget", "training_epochs", "population", "tournament", "obje
 SUPERNET_FLAGS = (
     *("epochs", "strategy_option", "beta_regularization", "cost_weight", "cost", "derive", "patience"),
     *("arch_learning_rate", "arch_weight_decay", "dev_metric", "reshape_layers", "backbone_mode"),
+    *("alpha_start", "alpha_every", "alpha_mode", "alpha_lr", "alpha_init", "unsampled"),
 )
 # Further defaults under --demo.
 DEMO = {"budget": 6, "training_epochs": 2, "population": 3, "tournament": 2}
@@ -53,7 +54,7 @@ def add_strategy_flags(group: argparse._ArgumentGroup) -> None:
         help="search strategy: published, that of the paper; drnas, whose weights are drawn from a Dirichlet (BM-NAS); "
         "gdas, which draws one candidate in every step; random-shared, which draws one uniformly and takes the best of "
         "n architectures; second-order, whose architecture steps look one weight step ahead (BM-NAS); random and "
-        "evolution, which train candidates from scratch, one by one (BM-NAS); or module:Class for one of your own",
+        "evolution, which train candidates from scratch, one by one; or module:Class for one of your own",
     )
     group.add_argument(
         "--strategy_option",

@@ -30,16 +30,25 @@ def architecture_cost(architecture: Architecture, *, hsize: int, batch: int, dev
         batch: Samples of a batch.
         device: Where to measure.
     """
+    net, inputs = _network(architecture, hsize)
+    return cost_facts(net.to(device), inputs, device, batch, WHAT)
+
+
+def architecture_counts(architecture: Architecture, hsize: int) -> dict[str, int]:
+    """``parameters`` and ``flops`` of a found architecture of width ``hsize``; measures no time."""
+    return costs_of(*_network(architecture, hsize), CPU)
+
+
+def _network(architecture, hsize):
     with torch.random.fork_rng(devices=[]):
-        net = EncoderDecoder.fixed(architecture, hsize, 0.0).to(device)
-    reads = net.uses_relation()
+        net = EncoderDecoder.fixed(architecture, hsize, 0.0)
 
     def inputs(count, device):
         words, regions = (torch.randn(count, length, hsize).to(device) for length in (WORDS, REGIONS))
-        relation = torch.rand(count, REGIONS, REGIONS, net.relation_size).to(device) if reads else None
+        relation = torch.rand(count, REGIONS, REGIONS, net.relation_size).to(device) if net.uses_relation() else None
         return words, regions, None, None, relation
 
-    return cost_facts(net, inputs, device, batch, WHAT)
+    return net, inputs
 
 
 class ExpectedCost:

@@ -1,6 +1,7 @@
 """Random search and evolution end to end, on tiny data: files, exact resuming, a diverging candidate, processes."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,14 @@ import torch
 
 import main_darts_found_mmimdb as found
 import main_darts_searchable_mmimdb as search
+import search_itm
+import search_vqa
+from engine.run import Run
 from engine.training import DivergedError
 from engine.updates import OptimizerStep
 from models.bmnas.genotype_space import FusionSpace
 from models.genotypes import load_genotype
+from models.mmnas.architecture import ArchitectureSpace, load_architecture
 from tasks.bmnas.trainings import FusionTraining
 from tests.processes import run_ranks
 from tests.search.test_strategy_runs import without_times
@@ -145,8 +150,51 @@ def test_without_mutation_the_best_of_the_first_population_is_the_result(films, 
         assert {**child, "candidate": best["candidate"]} == best
 
 
-def test_mmnas_has_no_trainings_of_candidates(easy_vqa, tmp_path):
-    import search_vqa
+def test_mmnas_trains_architectures_and_resumes(easy_vqa, tmp_path, monkeypatch):
+    sizes = "--hsize 64 --enc_blocks 1 --dec_blocks 2 --batchsize 16 --device cpu --strategy evolution"
+    flags = [*sizes.split(), *SMALL[-4:], "--budget", "3", "--training_epochs", "2", *easy_vqa.flags]
+    flags += ["--objectives", "score,flops"]
+    whole = search_vqa.main([*flags, "--out_dir", str(tmp_path / "whole")])
+    records = candidates(whole["folder"])
+    best = max(records, key=lambda record: record["score"])
+    assert whole["genotype"] == best["genotype"] == load_architecture(whole["folder"]).to_dict()
+    assert whole["metrics"]["held_out"]["accuracy"] == best["score"] and whole["cost"]["flops"] == best["flops"]
+    assert len({str(record["genotype"]) for record in records}) == 3
+    finish, finished = Run.finish_epoch, []
 
-    with pytest.raises(UserError, match="which this script does not"):
-        search_vqa.main([*easy_vqa.flags, "--hsize", "64", "--out_dir", str(tmp_path), "--strategy", "random"])
+    def stop(run, *args):
+        finish(run, *args)
+        finished.append(1)
+        if len(finished) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "finish_epoch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        search_vqa.main([*flags, "--out_dir", str(tmp_path / "halves")])
+    monkeypatch.undo()
+    (half,) = (tmp_path / "halves").iterdir()
+    torch.manual_seed(999)
+    resumed = search_vqa.main(["--resume", str(half)])
+    assert without_times(resumed) == without_times(whole) and candidates(half) == records
+
+
+def test_mutations_of_mmnas_change_one_block():
+    space, rng = ArchitectureSpace(("a", "b"), ("a", "b", "c"), 2, 3), random.Random(0)
+    before, sides = space.sample(rng), set()
+    for _ in range(40):
+        after = space.mutate(rng, before)
+        pairs = {side: zip(getattr(before, side), getattr(after, side), strict=True) for side in ("enc", "dec")}
+        changed = [side for side, blocks in pairs.items() for a, b in blocks if a != b]
+        assert len(changed) == 1
+        sides |= set(changed)
+        before = after
+    assert sides == {"enc", "dec"}
+    alone = ArchitectureSpace(("a",), ("a",), 1, 1)
+    assert alone.mutate(rng, alone.sample(rng)) == alone.sample(rng)
+
+
+def test_what_mmnas_cannot_train_is_refused(tmp_path):
+    with pytest.raises(UserError, match="--strategy random: matching mines negatives"):
+        search_itm.main(["--out_dir", str(tmp_path), "--strategy", "random"])
+    with pytest.raises(UserError, match="--estimate: a search by trainings"):
+        search_vqa.main(["--out_dir", str(tmp_path), "--strategy", "random", "--estimate"])
