@@ -20,6 +20,7 @@ from engine.loading import total_batch
 from engine.run import start_run
 from engine.training import BestEpoch, train_network
 from engine.updates import OptimizerStep, Precision, data_parallel
+from models.bmnas.cost import fusion_cost
 from tasks import ego
 from tasks.bmnas import flags, paper_recipes
 from tasks.bmnas.data import describe, feature_loaders, open_splits
@@ -70,6 +71,7 @@ def main(argv=None):
 
         best = BestEpoch(args.select_on, metric.name, flags.PROTOCOLS[args.select_on], TASK.later_wins_ties)
         facts = {"fusion": args.fusion, "architecture": genotype_facts(args), **describe(TASK, args, data, net)}
+        facts |= fusion_cost(net, total_batch(args))
         found = genotype.to_dict() if genotype else None
         return train_network(run, net, weights, loaders, metric, best, trained=trained, genotype=found, **facts)
 

@@ -15,6 +15,8 @@ the paper's configurations (Table 8; ego-1: accuracy 98.87 on dev, 20.67 GPU hou
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
 
 # isort: split
+import functools
+
 import torch
 
 from engine import arguments
@@ -23,16 +25,18 @@ from engine.run import start_run
 from engine.training import BestEpoch
 from engine.updates import OptimizerStep, Precision, data_parallel
 from models.bmnas.collapse import collapse
+from models.bmnas.cost import fusion_cost
 from search.derive import Derivation
 from search.loops import EpochwiseSearch
 from search.mixture import SoftmaxMixture
 from search.monitor import ArchitectureMonitor, run_search
-from search.strategies import strategy_of
+from search.strategies import is_black_box, strategy_of
 from tasks import ego
 from tasks.bmnas import flags, paper_recipes
 from tasks.bmnas.data import describe, feature_loaders, open_splits
 from tasks.bmnas.estimates import estimate_search
 from tasks.bmnas.networks import build_search_net
+from tasks.bmnas.trainings import search_by_trainings
 from util.schedules import CosineRestarts
 
 TASK = ego.TASK
@@ -60,11 +64,13 @@ def main(argv=None):
         # Frozen: a 3-D ResNeXt-101 on RGB and one on depth (--rgb_cp, --depth_cp, --checkpointdir).
         backbones = TASK.build_backbones(args)
         net = build_search_net(TASK, args, backbones).to(run.device)
-        strategy = strategy_of(args, SoftmaxMixture).attach(net)
         loss, metric = TASK.loss, TASK.metric(args)  # cross-entropy; accuracy
         precision = Precision(args.amp, run.device)
         loaders = feature_loaders(args, run, net, data, precision)
+        if is_black_box(args):  # random, evolution: found networks, trained one by one on these features
+            return search_by_trainings(TASK, args, run, net, data, loaders, precision)
 
+        strategy = strategy_of(args, SoftmaxMixture).attach(net)
         shared = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
         adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
         cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data[train]) / total_batch(args))
@@ -85,8 +91,9 @@ def main(argv=None):
         best = BestEpoch("dev", metric.name, rule, TASK.later_wins_ties)
         monitor = ArchitectureMonitor(net, collapse, args.patience)
         derivation = Derivation(args.derive, search_epoch.dev_scorer(), metric.name, args.seed)
-        facts = describe(TASK, args, data, net)
-        return run_search(run, search_epoch, monitor, best, derivation=derivation, facts=facts)
+        measure = functools.partial(fusion_cost, net, total_batch(args))  # size and speed of what is found
+        facts = {"derivation": derivation, "measure": measure, "facts": describe(TASK, args, data, net)}
+        return run_search(run, search_epoch, monitor, best, **facts)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ mmimdb-1 takes the paper's configuration (Table 8: weighted F1 53.44 on dev, 1.2
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
 
 # isort: split
+import functools
+
 import torch
 
 from engine import arguments
@@ -21,16 +23,18 @@ from engine.run import start_run
 from engine.training import BestEpoch
 from engine.updates import OptimizerStep, Precision, data_parallel
 from models.bmnas.collapse import collapse
+from models.bmnas.cost import fusion_cost
 from search.derive import Derivation
 from search.loops import EpochwiseSearch
 from search.mixture import SoftmaxMixture
 from search.monitor import ArchitectureMonitor, run_search
-from search.strategies import strategy_of
+from search.strategies import is_black_box, strategy_of
 from tasks import mmimdb
 from tasks.bmnas import flags, paper_recipes
 from tasks.bmnas.data import describe, feature_loaders, open_splits
 from tasks.bmnas.estimates import estimate_search
 from tasks.bmnas.networks import build_search_net
+from tasks.bmnas.trainings import search_by_trainings
 from util.schedules import CosineRestarts
 
 TASK = mmimdb.TASK
@@ -58,11 +62,13 @@ def main(argv=None):
         # Frozen: VGG-19 and MaxOut on posters (ImageNet weights, or --image_cp), MaxOut on plots (--text_cp).
         backbones = TASK.build_backbones(args)
         net = build_search_net(TASK, args, backbones).to(run.device)
-        strategy = strategy_of(args, SoftmaxMixture).attach(net)
         loss, metric = TASK.loss, TASK.metric(args)  # binary cross-entropy; F1 (--f1_type)
         precision = Precision(args.amp, run.device)
         loaders = feature_loaders(args, run, net, data, precision)
+        if is_black_box(args):  # random, evolution: found networks, trained one by one on these features
+            return search_by_trainings(TASK, args, run, net, data, loaders, precision)
 
+        strategy = strategy_of(args, SoftmaxMixture).attach(net)
         shared = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
         adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
         cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data[train]) / total_batch(args))
@@ -83,8 +89,9 @@ def main(argv=None):
         best = BestEpoch("dev", metric.name, rule, TASK.later_wins_ties)
         monitor = ArchitectureMonitor(net, collapse, args.patience)
         derivation = Derivation(args.derive, search_epoch.dev_scorer(), metric.name, args.seed)
-        facts = describe(TASK, args, data, net)
-        return run_search(run, search_epoch, monitor, best, derivation=derivation, facts=facts)
+        measure = functools.partial(fusion_cost, net, total_batch(args))  # size and speed of what is found
+        facts = {"derivation": derivation, "measure": measure, "facts": describe(TASK, args, data, net)}
+        return run_search(run, search_epoch, monitor, best, **facts)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,11 @@ import torch
 
 from engine import arguments
 from engine.launch import launch
+from engine.loading import total_batch
 from engine.run import start_run
 from engine.training import BestEpoch
 from engine.updates import OptimizerStep, data_parallel
+from models.mmnas.cost import architecture_cost
 from search.derive import Derivation
 from search.gates import SampledGates
 from search.loops import InterleavedSearch
@@ -94,6 +96,7 @@ def main(argv=None):
             scorers={scored: scorer},
             keep=keep_architecture,
             derivation=Derivation(args.derive, scorer, TASK.validation[1], args.seed),
+            measure=functools.partial(architecture_cost, hsize=args.hsize, batch=total_batch(args), device=run.device),
             facts=describe(TASK, args, data),
         )
 

@@ -18,19 +18,22 @@ import torch
 
 from engine import arguments
 from engine.launch import launch
+from engine.loading import total_batch
 from engine.run import start_run
 from engine.training import BestEpoch
 from engine.updates import OptimizerStep, data_parallel
+from models.mmnas.cost import architecture_cost
 from search.derive import Derivation
 from search.gates import SampledGates
 from search.loops import InterleavedSearch
 from search.monitor import ArchitectureMonitor, run_search
-from search.strategies import strategy_of
+from search.strategies import is_black_box, strategy_of
 from tasks import vgd
 from tasks.mmnas import flags
 from tasks.mmnas.data import build_loaders, check_data, describe, note_data
 from tasks.mmnas.estimates import estimate_search
 from tasks.mmnas.networks import build_precision, collapse, keep_architecture, log_step_counts, set_padding
+from tasks.mmnas.trainings import search_by_trainings
 from util.schedules import WarmupStepDecay
 
 TASK = vgd.TASK
@@ -59,12 +62,15 @@ def main(argv=None):
         # The supernet: words (GloVe, LSTM), regions (linear), every operation, then a score and a box of each region.
         net = TASK.build_net(args, TASK.metadata(data["train"]), architecture=None).to(run.device)
         set_padding(net, data)
-        gates = functools.partial(SampledGates, mode=args.alpha_mode)
-        strategy = strategy_of(args, gates).attach(net)
         precision = build_precision(args, run.device)
         loaders = build_loaders(args, run, {k: data[k] for k in ("train", "held_out")}, drop_last=True)
         note_data(run, data)
+        scored = "held_out"
+        if is_black_box(args):  # random, evolution: found networks, trained one by one
+            return search_by_trainings(TASK, args, run, net, data, loaders, precision, scored)
 
+        gates = functools.partial(SampledGates, mode=args.alpha_mode)
+        strategy = strategy_of(args, gates).attach(net)
         shared = {"reduction": TASK.loss_reduction, "micro_batch": args.micro_batch, "min_part": 1}
         shared |= {"precision": precision, "parallel": data_parallel(run, precision)}
         loss = TASK.loss(args)  # divergence of the regions' scores from the overlaps, and smooth L1 of the boxes
@@ -82,7 +88,6 @@ def main(argv=None):
         search_epoch = InterleavedSearch(strategy, weights, alphas, passes, run.device, args.epochs, **turns)
         monitor = ArchitectureMonitor(net, collapse, args.patience, args.alpha_start)
         last = BestEpoch("last", None, "architecture of the last epoch")
-        scored = "held_out"
         scorer = TASK.build_scorer(args, run, data[scored], precision, scored)
         return run_search(
             run,
@@ -93,6 +98,7 @@ def main(argv=None):
             scorers={scored: scorer},
             keep=keep_architecture,
             derivation=Derivation(args.derive, scorer, TASK.validation[1], args.seed),
+            measure=functools.partial(architecture_cost, hsize=args.hsize, batch=total_batch(args), device=run.device),
             facts=describe(TASK, args, data),
         )
 

@@ -20,9 +20,11 @@ import torch
 
 from engine import arguments
 from engine.launch import launch
+from engine.loading import total_batch
 from engine.run import start_run
 from engine.training import BestEpoch, train_network
 from engine.updates import OptimizerStep, data_parallel
+from models.mmnas.cost import architecture_cost
 from tasks import vqa
 from tasks.mmnas import flags
 from tasks.mmnas.checkpoints import checkpoint_extras
@@ -103,6 +105,7 @@ def main(argv=None):
             architecture=architecture_facts(args),
             checkpoint_extras=checkpoint_extras(TASK, args, metadata),
             **describe(TASK, args, data),
+            **architecture_cost(architecture, hsize=args.hsize, batch=total_batch(args), device=run.device),
         )
 
 

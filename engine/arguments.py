@@ -250,10 +250,13 @@ def add_batch_flags(parser: RecipeParser, group: argparse._ArgumentGroup, kind: 
 
 def given_flags(parser: RecipeParser, argv: Sequence[str] | None = None) -> dict[str, Any]:
     """The flags on the command line: name of the argument -> value, without defaults."""
-    unset = object()
-    names = {action.dest for action in parser._actions}
-    args = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(names, unset)))
-    return {name: value for name, value in vars(args).items() if value is not unset}
+    unset, names = object(), {action.dest for action in parser._actions}
+    # A flag that may be repeated appends to a list.
+    lists: dict[str, list] = {
+        action.dest: [] for action in parser._actions if isinstance(action, argparse._AppendAction)
+    }
+    args = parser.parse_args(argv, argparse.Namespace(**{**dict.fromkeys(names, unset), **lists}))
+    return {name: value for name, value in vars(args).items() if value is not unset and value is not lists.get(name)}
 
 
 def run_folder_of(path: Path | str) -> Path | None:

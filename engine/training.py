@@ -78,14 +78,18 @@ def train_one_epoch(
     return {"loss": check_finite(losses.compute(), description, epoch), **metric.compute()}
 
 
+class DivergedError(UserError):
+    """A loss is not finite."""
+
+
 def check_finite(loss: float, description: str, epoch: int) -> float:
     """Return the mean loss of a pass, if it is finite.
 
     Raises:
-        UserError: it is not finite.
+        DivergedError: it is not finite.
     """
     if not math.isfinite(loss):
-        raise UserError(
+        raise DivergedError(
             f"the {description} loss of epoch {epoch} is {loss}; everything saved before this epoch is "
             "kept; a smaller learning rate, --amp off, or data without NaN usually fixes it"
         )

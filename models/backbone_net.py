@@ -219,7 +219,10 @@ def pool_feature(feature: torch.Tensor, pool: tuple[int, int]) -> torch.Tensor:
     """
     if feature.dim() < 4:
         feature = feature[(...,) + (None,) * (4 - feature.dim())]
-    return F.adaptive_max_pool2d(feature.flatten(3), pool)
+    feature = feature.flatten(3)
+    if tuple(feature.shape[2:]) == tuple(pool) and feature.is_contiguous():
+        return feature  # stored features are pooled already; the same values in the same layout
+    return F.adaptive_max_pool2d(feature, pool)
 
 
 def square_pool(length: int) -> tuple[int, int]:

@@ -248,6 +248,7 @@ def random_genotype(
     node_steps: int,
     node_multiplier: int,
     inputs: Iterable[str] = (),
+    chain: bool = False,
 ) -> FusionGenotype:
     """Draw a genotype uniformly from those that a search can derive, as the random baseline.
 
@@ -258,11 +259,12 @@ def random_genotype(
         steps, multiplier: Cell steps S and concatenated states M.
         node_steps, node_multiplier: Inner steps s and concatenated inner states m.
         inputs: Names of the features.
+        chain: Whether steps may read earlier steps.
     """
     selected: set[int] = set()
     edges: list[tuple[str, int]] = []
-    for _ in range(steps):
-        pair = rng.choice(eligible_pairs(num_inputs, selected))
+    for step in range(steps):
+        pair = rng.choice(eligible_pairs(num_inputs, selected, step if chain else 0))
         selected.update(pair)
         edges += [("skip", index) for index in pair]
     nodes = []
@@ -275,14 +277,35 @@ def random_genotype(
     return FusionGenotype(tuple(edges), tuple(nodes), tail_indices(num_inputs + steps, multiplier), tuple(inputs))
 
 
-def eligible_pairs(num_inputs: int, selected: set[int]) -> list[tuple[int, int]]:
-    """Pairs (j, k), j < k, of input features, without pairs whose members are both in ``selected``.
+def eligible_pairs(num_inputs: int, selected: set[int], earlier_steps: int = 0) -> list[tuple[int, int]]:
+    """Pairs (j, k), j < k, of states that a step may read, without pairs whose members are both in ``selected``.
 
     NOTE: the original fails with an IndexError once every pair is taken (4 inputs, 3 steps); here all pairs are then
     eligible again.
+
+    Args:
+        num_inputs: Number of input features I.
+        selected: States that steps before it read.
+        earlier_steps: Steps whose output, state I + i, it may read as well: 0 in the released selection.
     """
-    pairs = [(j, k) for j in range(num_inputs) for k in range(j + 1, num_inputs)]
+    states = num_inputs + earlier_steps
+    pairs = [(j, k) for j in range(states) for k in range(j + 1, states)]
     return [pair for pair in pairs if not selected.issuperset(pair)] or pairs
+
+
+def ordered_eligible_pairs(
+    num_inputs: int, step: int, earlier: Sequence[tuple[int, int]], chain: bool = False
+) -> list[tuple[int, int]]:
+    """Ordered pairs of states that ``step`` may read after the pairs ``earlier`` of the steps before it.
+
+    Args:
+        num_inputs: Number of input features.
+        step: Number of the step, from 0.
+        earlier: One pair for each step before it.
+        chain: Whether it may read the outputs of these steps.
+    """
+    pairs = eligible_pairs(num_inputs, {state for pair in earlier for state in pair}, step if chain else 0)
+    return pairs + [pair[::-1] for pair in pairs]
 
 
 def tail_indices(num_states: int, count: int) -> tuple[int, ...]:

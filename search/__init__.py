@@ -7,5 +7,7 @@
 - `loops`: how weight steps and architecture steps alternate;
 - `derive`: how an architecture is derived from the scores of the candidates; `perturbation` scores them on dev after
   the search;
+- `black_box`: strategies that propose whole genotypes and are told their scores, `pareto` for several objectives, and
+  `trainings`, the run that trains what they propose;
 - `monitor`: what a search reports in every epoch, and its result.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
@@ -94,7 +94,10 @@ class Choice:
 
     def probabilities(self) -> torch.Tensor:
         """Probabilities of the candidates, detached, shaped like the logits: their softmax or `distribution`."""
-        logits = self.logits.detach()
+        return self.probabilities_of(self.logits.detach())
+
+    def probabilities_of(self, logits: torch.Tensor) -> torch.Tensor:
+        """As `probabilities`, for other logits of this shape, with gradients to them."""
         return logits.softmax(-1) if self.distribution is None else self.distribution(logits)
 
     def running(self, row: int = 0) -> tuple[int, ...]:
@@ -116,3 +119,7 @@ class SearchSpace(Protocol):
 
     def discretise(self, scores: dict[str, torch.Tensor]) -> Any:
         """The architecture for scores of the candidates: key of a choice -> tensor shaped like its logits."""
+
+    def expected_cost(self, kind: str) -> Callable[[Mapping[str, torch.Tensor]], torch.Tensor]:
+        """For ``--cost_weight``: a function from probabilities (key of a choice -> tensor shaped like its logits) to
+        the expected ``parameters`` or ``flops``, a differentiable scalar from 0 to 1."""

@@ -133,8 +133,8 @@ class GDAS(Relaxation):
         assert choice.drawn is not None  # `draw` comes first
         active = torch.tensor(choice.drawn.active, device=logits.device).view(logits.shape[:-1])
         hard = torch.nn.functional.one_hot(active, logits.shape[-1]).to(logits.dtype)
-        if not choice.drawn.gated:
-            return hard
+        if not (choice.drawn.gated and logits.requires_grad):
+            return hard  # in a weight step nothing reads the gradient of the soft weights
         return _StraightThrough.apply(hard, self._soft(logits.log_softmax(-1), choice))
 
     def arguments(

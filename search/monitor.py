@@ -109,6 +109,7 @@ def run_search(
     scorers: Mapping[str, Callable[[Any], dict[str, float]]] | None = None,
     keep: Callable[[Run, Any, int], None] = save_architecture,
     derivation: Derivation | None = None,
+    measure: Callable[[Any], dict[str, Any]] | None = None,
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Search for ``run.args.epochs`` epochs, or until the monitor stops it; returns the result's dict.
@@ -126,6 +127,7 @@ def run_search(
         keep: Function (run, architecture, epoch) that writes an epoch's architecture into the run folder. The result of
             a derivation is written as that of the epoch after the last.
         derivation: `search.derive.Derivation`; None: the largest probabilities of the selected epoch.
+        measure: Architecture -> entries of the result on its cost, such as `models.bmnas.cost.fusion_cost`.
         facts: Further entries of the result.
     """
     net, relaxation = monitor.net, search_epoch.relaxation
@@ -140,7 +142,8 @@ def run_search(
     def one_epoch(epoch):
         record = before_epoch(epoch) if before_epoch else {}
         record |= search_epoch(epoch)
-        if scorers:
+        # Without architecture steps the strongest candidates are those of the start, in every epoch.
+        if scorers and relaxation.learns:
             relaxation.decide()
             record |= {split: score(net) for split, score in scorers.items()}
         record |= monitor.record(epoch)
@@ -153,7 +156,9 @@ def run_search(
     fit(run, run.args.epochs, one_epoch, selection, best_state)
     best = run.load_best()
     genotype, told = _derived(run, net, relaxation, best, derivation, keep)
-    return _search_result(run, selection, net, best, genotype, {**facts, **told})
+    told |= measure(genotype) if measure else {}
+    metrics = _scores(run, net, relaxation, best, scorers)
+    return _search_result(run, selection, net, best, genotype, metrics, {**facts, **told})
 
 
 def _derived(run, net, relaxation, best, derivation, keep):
@@ -166,9 +171,16 @@ def _derived(run, net, relaxation, best, derivation, keep):
     return genotype, {"derivation": told}
 
 
-def _search_result(run, selection, net, best, genotype, facts):
+def _scores(run, net, relaxation, best, scorers):
+    """Scores of the selected epoch, and of what was derived if no epoch scored it."""
+    metrics = scores_of(run.record_of(best["epoch"]))
+    if scorers and not relaxation.learns:
+        metrics |= {split: score(net) for split, score in scorers.items()}
+    return metrics
+
+
+def _search_result(run, selection, net, best, genotype, metrics, facts):
     """Draw the genotype, plot the probabilities and write the result; return the result."""
-    record = run.record_of(best["epoch"])
     run.write("genotype.svg", genotype.to_svg(title=f"found in epoch {best['epoch']}"))
     if run.is_main:
         plot_probabilities(probability_panels(run.records()), run.folder / "probabilities.svg")
@@ -180,7 +192,7 @@ def _search_result(run, selection, net, best, genotype, facts):
             "selected_epoch": best["epoch"],
             "epochs": run.epoch,
             "stopped_early": run.stopped,
-            "metrics": scores_of(record),
+            "metrics": metrics,
             "genotype": genotype.to_dict(),
             "parameters": net.count_parameters(),
             **facts,

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from search.choice import Choice
+from search.choice import Choice, SearchSpace
+from util.cli import UserError
 
 
 class Regularizer:
@@ -17,6 +18,9 @@ class Regularizer:
     The loss that it joins is that of an architecture step: in BM-NAS a mean over samples, in MMNas their sum where the
     task's loss is one (VQA), so that the same weight means less there.
     """
+
+    def attach(self, space: SearchSpace) -> None:
+        """Called once with the space that is searched, a `search.choice.SearchSpace`."""
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Set what changes over the search; ``epoch`` counts from 0 to ``epochs`` - 1."""
@@ -32,7 +36,11 @@ class Regularizer:
             term = self.term(logits)
         if term is None:
             return
-        for choice, gradient in zip(choices, torch.autograd.grad(term * scale, logits), strict=True):
+        # A term may leave out some choices.
+        gradients = torch.autograd.grad(term * scale, logits, allow_unused=True)
+        for choice, gradient in zip(choices, gradients, strict=True):
+            if gradient is None:
+                continue
             own = choice.logits.grad
             choice.logits.grad = gradient if own is None else own + gradient
 
@@ -77,6 +85,36 @@ class DirichletKL(Regularizer):
             return None
         total: Any = sum(dirichlet_kl(concentrations(values)).sum() for values in logits)
         return self.weight * total
+
+
+class CostPenalty(Regularizer):
+    """weight * expected cost of the architecture under the present probabilities (as ProxylessNAS, Cai et al., 2019).
+
+    The cost is a share of the most that the space allows, from 0 to 1, so that a weight means the same for every space.
+
+    Args:
+        weight: Its weight.
+        kind: ``parameters`` or ``flops``.
+    """
+
+    def __init__(self, weight: float, kind: str) -> None:
+        self.weight, self.kind = weight, kind
+        self.choices: list[Choice] = []
+        self.cost: Any = None
+
+    def attach(self, space: SearchSpace) -> None:
+        """Take the costs of the space's candidates.
+
+        Raises:
+            UserError: the space has none.
+        """
+        if not hasattr(space, "expected_cost"):
+            raise UserError("--cost_weight: this network has no expected_cost; see search/choice.py:SearchSpace")
+        self.choices, self.cost = space.choices(), space.expected_cost(self.kind)
+
+    def term(self, logits: Sequence[torch.Tensor]) -> torch.Tensor | None:
+        pairs = zip(self.choices, logits, strict=True)
+        return self.weight * self.cost({choice.key: choice.probabilities_of(values) for choice, values in pairs})
 
 
 def concentrations(logits: torch.Tensor) -> torch.Tensor:

@@ -64,6 +64,8 @@ class Relaxation:
             choice.drawn = None
         if self.generator is not None:
             self.decide()
+        for regularizer in self.regularizers:
+            regularizer.attach(space)
         return self
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:

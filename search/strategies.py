@@ -6,17 +6,18 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from engine.arguments import non_negative
+from engine.arguments import RecipeParser, non_negative, positive_int
 from search.derive import RULES
 from util.cli import UserError
-from util.registry import Registry, is_own
+from util.registry import Registry, import_class, is_own
 
 if TYPE_CHECKING:
     import torch
 
+    from search.black_box import BlackBox, GenotypeSpace
     from search.relaxation import Relaxation
 
 PUBLISHED = "published"  # `SoftmaxMixture` for BM-NAS, `SampledGates` for MMNas
@@ -27,6 +28,19 @@ STRATEGIES = {
     "random-shared": "search.random_shared:RandomShared",
     "second-order": "search.second_order:SecondOrder",
 }
+# Those that train candidates instead of a supernet: name -> module and class of a `search.black_box.BlackBox`.
+BLACK_BOXES = {"evolution": "search.black_box:Evolution", "random": "search.black_box:RandomTrainings"}
+# What --cost and --objectives count.
+COSTS = ("parameters", "flops")
+# Flags that only searches by trainings read, and flags that they do not.
+TRAINING_FLAGS = ("budget", "training_epochs", "population", "tournament", "objectives")
+SUPERNET_FLAGS = (
+    *("epochs", "strategy_option", "beta_regularization", "cost_weight", "cost", "derive", "patience"),
+    *("arch_learning_rate", "arch_weight_decay", "dev_metric", "reshape_layers", "backbone_mode"),
+    *("alpha_start", "alpha_every", "alpha_mode", "alpha_lr", "alpha_init", "unsampled"),
+)
+# Further defaults under --demo.
+DEMO = {"budget": 6, "training_epochs": 2, "population": 3, "tournament": 2}
 _REGISTRY = Registry("strategy", {}, "search.relaxation:Relaxation")
 
 
@@ -39,8 +53,8 @@ def add_strategy_flags(group: argparse._ArgumentGroup) -> None:
         default=PUBLISHED,
         help="search strategy: published, that of the paper; drnas, whose weights are drawn from a Dirichlet (BM-NAS); "
         "gdas, which draws one candidate in every step; random-shared, which draws one uniformly and takes the best of "
-        "n architectures; second-order, whose architecture steps look one weight step ahead (BM-NAS); or module:Class "
-        "for a strategy of your own",
+        "n architectures; second-order, whose architecture steps look one weight step ahead (BM-NAS); random and "
+        "evolution, which train candidates from scratch, one by one; or module:Class for one of your own",
     )
     group.add_argument(
         "--strategy_option",
@@ -60,12 +74,93 @@ def add_strategy_flags(group: argparse._ArgumentGroup) -> None:
         "over the epochs (the paper's: 50); 0: not at all",
     )
     group.add_argument(
+        "--cost_weight",
+        type=non_negative,
+        default=0.0,
+        metavar="WEIGHT",
+        help="architecture steps also decrease WEIGHT times the expected --cost, a share of the largest possible one; "
+        "0: not at all",
+    )
+    group.add_argument("--cost", choices=COSTS, default="parameters", help="of the found network, for --cost_weight")
+    group.add_argument(
         "--derive",
         choices=RULES,
         default="argmax",
         help="what makes the architecture: argmax: the largest probabilities; perturbation: what the trained supernet "
         "misses most on dev (DARTS-PT), after the last epoch",
     )
+
+
+def add_training_flags(parser: RecipeParser) -> None:
+    """Add the flags of the strategies that train candidates one by one."""
+    group = parser.add_argument_group("--strategy random and evolution")
+    group.add_argument("--budget", type=positive_int, default=50, help="trainings")
+    group.add_argument("--training_epochs", type=positive_int, default=5, help="epochs of each")
+    group.add_argument("--population", type=positive_int, default=10, help="evolution: genotypes that live at a time")
+    group.add_argument("--tournament", type=positive_int, default=3, help="evolution: how many compete to be a parent")
+    group.add_argument(
+        "--objectives",
+        type=objectives,
+        default="score",
+        metavar="NAMES",
+        help="what counts: score, or score with parameters, flops or both of the fusion, separated by commas; the "
+        "result then has the Pareto front",
+    )
+    parser.free.add("budget")  # more trainings continue a search
+
+
+def objectives(text: str) -> str:
+    """An argparse type: ``score``, then any of ``parameters`` and ``flops``, separated by commas."""
+    names = text.split(",")
+    if names[0] != "score" or not set(names[1:]) <= set(COSTS) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected score, score,parameters, score,flops or all three")
+    return text
+
+
+def objectives_of(args: argparse.Namespace) -> tuple[str, ...]:
+    """Names of the objectives of ``--objectives``."""
+    return tuple(args.objectives.split(","))
+
+
+def is_black_box(args: argparse.Namespace) -> bool:
+    """Whether ``--strategy`` trains candidates one by one."""
+    return args.strategy in BLACK_BOXES
+
+
+def black_box_of(args: argparse.Namespace, space: GenotypeSpace) -> BlackBox:
+    """The `search.black_box.BlackBox` that a search script's flags ask for.
+
+    Raises:
+        UserError: its flags contradict each other.
+    """
+    kind = import_class(BLACK_BOXES[args.strategy], "strategy")
+    sizes = {"population": args.population, "tournament": args.tournament} if args.strategy == "evolution" else {}
+    return kind(space, args.seed, **sizes)
+
+
+def check_black_box(args: argparse.Namespace, given: Mapping[str, object]) -> None:
+    """Check the flags of the strategies that train candidates, and set ``args.epochs`` to those of all trainings.
+
+    Args:
+        args: The arguments.
+        given: Those of the command line.
+
+    Raises:
+        UserError: a flag has no effect with this strategy.
+    """
+    if not is_black_box(args):
+        if wrong := [name for name in TRAINING_FLAGS if name in given]:
+            known = " and ".join(sorted(BLACK_BOXES))
+            raise UserError(f"--{wrong[0]} is for --strategy {known}, not for {args.strategy}; drop the flag")
+        return
+    if wrong := [name for name in SUPERNET_FLAGS if name in given]:
+        instead = "; use --training_epochs and --budget" if wrong[0] == "epochs" else "; drop the flag"
+        raise UserError(f"--{wrong[0]}: --strategy {args.strategy} trains candidates and no supernet{instead}")
+    if args.strategy == "evolution" and args.tournament > args.population:
+        raise UserError(
+            f"--tournament {args.tournament} is more than the --population of {args.population}; use at most that many"
+        )
+    args.epochs = args.budget * args.training_epochs
 
 
 def strategy_of(args: argparse.Namespace, published: Callable[[torch.Generator], Relaxation]) -> Relaxation:
@@ -87,13 +182,19 @@ def strategy_of(args: argparse.Namespace, published: Callable[[torch.Generator],
         from search.regularizers import BetaDecay
 
         relaxation.regularizers.append(BetaDecay(args.beta_regularization))
+    if args.cost_weight:
+        if not relaxation.learns:
+            raise UserError(f"--cost_weight: --strategy {args.strategy} has no architecture steps; leave it out")
+        from search.regularizers import CostPenalty
+
+        relaxation.regularizers.append(CostPenalty(args.cost_weight, args.cost))
     return relaxation
 
 
 def strategy_name(text: str) -> str:
-    """An argparse type: a name of `STRATEGIES`, ``published``, or ``module:Class``."""
-    if text != PUBLISHED and text not in STRATEGIES and not is_own(text):
-        known = ", ".join((PUBLISHED, *STRATEGIES))
+    """An argparse type: a name of `STRATEGIES` or `BLACK_BOXES`, ``published``, or ``module:Class``."""
+    if text not in (PUBLISHED, *STRATEGIES, *BLACK_BOXES) and not is_own(text):
+        known = ", ".join((PUBLISHED, *STRATEGIES, *BLACK_BOXES))
         raise argparse.ArgumentTypeError(f"there is no strategy {text!r}; known: {known}, and module:Class")
     return text
 
@@ -115,6 +216,8 @@ def build_strategy(
     import torch
 
     generator = torch.Generator().manual_seed(seed)
+    if name in BLACK_BOXES:
+        raise UserError(f"--strategy {name} trains candidates one by one, which this script does not; take another")
     if name == PUBLISHED:
         if options:
             raise UserError(f"--strategy_option {options[0]}: the published strategy has no options; drop the flag")

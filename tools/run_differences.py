@@ -24,6 +24,7 @@ IGNORED = {
     "share of epoch": "time",
     "epoch_share": "time",
     "peak_memory_mb": "memory",
+    "latency": "time",
     "git_commit": "version",
     "versions": "version",
     "device": "machine",

@@ -4,7 +4,7 @@ The SVG is written by hand: a plotting library takes seconds for the forty panel
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -53,19 +53,44 @@ def plot_curves(history: Mapping[str, dict], path: str | Path, *, title: str = "
     _save(history, path, title, default_limits=None)
 
 
+def plot_points(
+    groups: Mapping[str, Sequence[tuple[float, float]]], path: str | Path, *, axes: tuple[str, str], title: str = ""
+) -> None:
+    """Draw points (x, y), such as scores by size; those that are not finite are left out.
+
+    Args:
+        groups: Label -> points of one colour; later groups are drawn over earlier ones.
+        path: An .svg file, written atomically.
+        axes: What x and y are.
+        title: Heading of the whole picture.
+
+    Raises:
+        UserError: another suffix, or a folder that cannot be written.
+    """
+    finite = {label: [p for p in points if all(map(math.isfinite, p))] for label, points in groups.items()}
+    _write([_Points(axes[1], [x for one in finite.values() for x, _ in one], finite, None, axes[0])], path, title)
+
+
 def _save(history, path, title, default_limits):
+    _write(_panels(history, default_limits), path, title)
+
+
+def _write(panels, path, title):
     path = Path(path)
     if path.suffix.lower() != ".svg":
         raise UserError(f"{path} should end in .svg; change the file name")
-    write_text(path, _document(history, title, default_limits))
+    write_text(path, _document(panels, title))
 
 
-def _document(history, title, default_limits):
-    """The page: a white sheet, since the page around it may be dark, with a heading and the panels row by row."""
-    panels = [
+def _panels(history, default_limits):
+    return [
         _Panel(name, list(panel["epochs"]), panel["series"], panel.get("ylim", default_limits))
         for name, panel in history.items()
     ]
+
+
+def _document(panels, title):
+    """The page: a white sheet, since the page around it may be dark, with a heading and the panels row by row."""
     columns = _columns(len(panels))
     body, y = [], MARGIN + (HEADING + 10 if title else 0)
     for start in range(0, len(panels), columns):
@@ -106,13 +131,18 @@ class _Panel:
     epochs: list
     series: dict
     limits: tuple | None
+    across: str = "epoch"
 
     def __post_init__(self):
-        self.low, self.high = _limits(self.series.values(), self.limits)
+        self.low, self.high = _limits(self._heights(), self.limits)
         self.first: int = min(self.epochs, default=0)
         self.last: int = max(self.epochs, default=0)
         self.keys = self._place_keys()
         self.height = TOP + HEIGHT + BELOW + KEY * (1 + max((row for _, row in self.keys), default=-1))
+
+    def _heights(self):
+        """The values of each series."""
+        return self.series.values()
 
     def svg(self):
         """The panel, whose upper left corner is the origin."""
@@ -134,11 +164,11 @@ class _Panel:
             y = self._y(value)
             yield f'<path d="M{LEFT} {y:.1f}H{right}" stroke="{MUTED}" stroke-opacity="0.2"/>'
             yield _text(LEFT - 5, y + 3.5, f"{value:.6g}", "end")
-        for value in _ticks(self.first, self.last, whole=True):
+        for value in _ticks(self.first, self.last, whole=self.across == "epoch"):
             x = self._x(value)
             yield f'<path d="M{x:.1f} {TOP}V{bottom}" stroke="{MUTED}" stroke-opacity="0.2"/>'
-            yield _text(x, bottom + 12, f"{value:.0f}", "middle")
-        yield _text(right, bottom + 23, "epoch", "end", colour=MUTED)
+            yield _text(x, bottom + 12, f"{value:.10g}", "middle")
+        yield _text(right, bottom + 23, self.across, "end", colour=MUTED)
         yield f'<path d="M{LEFT} {TOP}V{bottom}H{right}" fill="none" stroke="{INK}"/>'
 
     def _curve(self, values, style, colour):
@@ -174,6 +204,18 @@ class _Panel:
 
     def _y(self, value):
         return TOP + HEIGHT * (self.high - _clipped(value)) / (self.high - self.low)
+
+
+class _Points(_Panel):
+    """As `_Panel`, with points (x, y) as series; ``epochs`` has the x of all points."""
+
+    def _heights(self):
+        return [[y for _, y in points] for points in self.series.values()]
+
+    def _curve(self, values, style, colour):
+        return "".join(
+            f'<circle cx="{self._x(x):.1f}" cy="{self._y(y):.1f}" r="3" fill="{colour}"/>' for x, y in values
+        )
 
 
 def _limits(series, limits):

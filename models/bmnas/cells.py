@@ -17,7 +17,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS, STEP_OPERATIONS
-from models.genotypes import EDGE_OPERATIONS, FusionGenotype, StepGenotype, eligible_pairs, tail_indices
+from models.genotypes import (
+    EDGE_OPERATIONS,
+    FusionGenotype,
+    StepGenotype,
+    eligible_pairs,
+    ordered_eligible_pairs,
+    tail_indices,
+)
 from search.choice import ArgumentPairs, Choice
 from search.mixture import SoftmaxMixture
 from util.registry import module_key
@@ -209,9 +216,10 @@ class FusionCell(nn.Module):
         channels: int,
         length: int,
         multiplier: int,
+        chain: bool = False,
     ) -> None:
         super().__init__()
-        self.num_inputs = num_inputs
+        self.num_inputs, self.chain = num_inputs, chain
         self.multiplier = multiplier
         self.width = multiplier * channels * length
         self.nodes: Any = nn.ModuleList(nodes)
@@ -231,6 +239,7 @@ class FusionCell(nn.Module):
         node_steps: int,
         node_multiplier: int,
         step_ops: Iterable[str] = PUBLISHED_STEP_OPERATIONS,
+        chain: bool = False,
     ) -> FusionCell:
         """The supernet: every edge and operation, weighted by architecture parameters.
 
@@ -241,11 +250,13 @@ class FusionCell(nn.Module):
             steps, multiplier: Cell steps S and concatenated states M.
             node_steps, node_multiplier: Inner steps s and concatenated inner states m.
             step_ops: Names of the candidate operations.
+            chain: Whether a derived step may read earlier steps (paper section 3.2) as well as input features.
         """
         sizes = ([tuple(step_ops)] * node_steps, channels, length, dropout, node_multiplier)
         nodes = [StepNode(*sizes, key=f"step{i}") for i in range(steps)]
-        edges = MixedEdges(num_inputs, steps, "alphas_edges", functools.partial(_input_pairs, num_inputs))
-        return cls(nodes, edges, num_inputs, channels, length, multiplier)
+        eligible = functools.partial(ordered_eligible_pairs, num_inputs, chain=chain)
+        edges = MixedEdges(num_inputs, steps, "alphas_edges", eligible)
+        return cls(nodes, edges, num_inputs, channels, length, multiplier, chain)
 
     @classmethod
     def fixed(cls, genotype: FusionGenotype, num_inputs: int, channels: int, length: int, dropout: float) -> FusionCell:
@@ -315,8 +326,10 @@ class FusionCell(nn.Module):
             relaxation = self.edges.relaxation
             return relaxation.runs_all or relaxation.generator is None
         inner = [node.edges.live_states(2, node.multiplier) for node in self.nodes]
-        if not all(live >= set(range(2, 2 + len(node.ops))) for live, node in zip(inner, self.nodes, strict=True)):
-            return False
+        for live, node in zip(inner, self.nodes, strict=True):
+            weighted = {2 + k for k, operation in enumerate(node.ops) if next(operation.parameters(), None) is not None}
+            if not live >= weighted:
+                return False
         # The residual always reads x, argument 0.
         live = self.edges.live_states(self.num_inputs, self.multiplier, [{0} | (states & {1}) for states in inner])
         steps = set(range(self.num_inputs, self.num_inputs + len(self.nodes)))
@@ -330,8 +343,9 @@ class FusionCell(nn.Module):
         """The genotype for scores of the candidates.
 
         Each step takes the pair of input features with the largest product of skip scores, except pairs of which both
-        features are already taken. NOTE: as in the original, edges from earlier steps are trained but never selected.
-        The pair has the order of the inputs; for a strategy that draws ordered pairs, the larger score comes first.
+        features are already taken. NOTE: as in the original, edges from earlier steps are trained but never selected;
+        a cell with ``chain`` selects them like features, as the paper's text says.
+        The pair has the order of the states; for a strategy that draws ordered pairs, the larger score comes first.
 
         Args:
             scores: See `search.choice.SearchSpace`.
@@ -339,9 +353,9 @@ class FusionCell(nn.Module):
         """
         selected: set[int] = set()
         edges: list[tuple[str, int]] = []
-        for weights in scores[self.edges.choice.key].split(self.edges.counts):
+        for step, weights in enumerate(scores[self.edges.choice.key].split(self.edges.counts)):
             skip = weights[:, SKIP]
-            pairs = eligible_pairs(self.num_inputs, selected)
+            pairs = eligible_pairs(self.num_inputs, selected, step if self.chain else 0)
             pair = max(pairs, key=lambda jk, w=skip: (w[jk[0]] * w[jk[1]]).item())  # type: ignore[misc]  # the first of equals
             selected.update(pair)
             if self.edges.relaxation.ordered_pairs:
@@ -352,12 +366,6 @@ class FusionCell(nn.Module):
         return FusionGenotype(tuple(edges), steps, concat, tuple(inputs))
 
 
-def _input_pairs(num_inputs, _, earlier):
-    """Ordered pairs of input features that a step may take after those of ``earlier`` steps, as in `discretise`."""
-    pairs = eligible_pairs(num_inputs, {state for pair in earlier for state in pair})
-    return pairs + [pair[::-1] for pair in pairs]
-
-
 def _edge_probabilities(title, edges, states):
     return {
         title.format(k): {
@@ -366,33 +374,3 @@ def _edge_probabilities(title, edges, states):
         }
         for k, weights in enumerate(edges.probabilities(), start=1)
     }
-
-
-class LateFusion(nn.Module):
-    """Baseline: concatenates the last feature of each modality, for a linear classifier.
-
-    Args:
-        last: Indices of the modalities' last features.
-        channels, length: C and L of the features.
-    """
-
-    def __init__(self, last: Iterable[int], channels: int, length: int) -> None:
-        super().__init__()
-        self.last = list(last)
-        self.width = len(self.last) * channels * length
-
-    def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Concatenate the chosen features (N, C, L) into (N, len(last)*C*L)."""
-        return torch.cat([features[index] for index in self.last], dim=1).flatten(1)
-
-    def choices(self) -> list[Choice]:
-        """The choices: none."""
-        return []
-
-    def arch_parameters(self) -> dict[str, nn.Parameter]:
-        """Architecture parameters: none."""
-        return {}
-
-    def uses_all_weights(self) -> bool:
-        """Whether every forward pass uses all weights: yes, there are none."""
-        return True

@@ -24,8 +24,9 @@ PALETTE = {
     "unused": ("#f1f1f1", "#b0b4b9"),
 }
 MODALITIES = 5
-# Labels of the first and the second input of an operation; Sum does not distinguish them.
-PORTS = {"Sum": ("", ""), "ScaleDotAttn": ("q", "kv"), "LinearGLU": ("1", "2"), "ConcatFC": ("1", "2")}
+# Labels of the first and the second input of an operation, where they are not 1 and 2; a sum does not distinguish them.
+PORTS = {"ScaleDotAttn": ("q", "kv"), "FiLM": ("x", "condition")}
+PORTS |= dict.fromkeys(("Sum", "Product", "Max", "Average"), ("", ""))
 OUTPUT = "output"
 
 

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from models.backbone_net import BackboneNet, ReshapeLayer, count_weights, parameters_of
+from models.bmnas.expected_cost import ExpectedCost
 from search.derive import argmax
 
 if TYPE_CHECKING:
     import torch
 
-    from models.bmnas.cells import FusionCell, LateFusion
+    from models.bmnas.cells import FusionCell
+    from models.bmnas.late_fusion import LateFusion
     from models.genotypes import FusionGenotype
     from search.choice import Choice
     from search.relaxation import Relaxation
@@ -148,6 +150,11 @@ class FusionNet(BackboneNet):
     def discretise(self, scores: dict[str, torch.Tensor]) -> FusionGenotype:
         """The genotype for scores of the candidates, see `search.choice.SearchSpace`."""
         return self.fusion.discretise(scores, self.input_names)
+
+    def expected_cost(self, kind: str) -> ExpectedCost:
+        """See `search.choice.SearchSpace`."""
+        layers: list[Any] = [self.reshape[str(index)] for index in range(self.fusion.num_inputs)]
+        return ExpectedCost(self.fusion, kind, layers, (layers[0].conv.out_channels, self.pool[0] * self.pool[1]))
 
     def genotype(self) -> FusionGenotype:
         """The genotype of the largest probabilities."""

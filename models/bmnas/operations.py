@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from models.bmnas.more_operations import Average, FiLM, GatedMultimodalUnit, LowRankBilinear, Max, Product
 from util.registry import Registry
 
 # The original uses this dropout rate for the attention output, independent of --drpt.
@@ -72,6 +73,12 @@ _OPERATIONS = {
     "ScaleDotAttn": ScaleDotAttn,
     "LinearGLU": LinearGLU,
     "ConcatFC": ConcatFC,
+    "Product": Product,
+    "Max": Max,
+    "Average": Average,
+    "LowRankBilinear": LowRankBilinear,
+    "GatedMultimodalUnit": GatedMultimodalUnit,
+    "FiLM": FiLM,
 }
 # Every operation that a genotype may name: these, and ``module:Class`` for others. --step_ops chooses the candidates.
 STEP_OPERATIONS = Registry("operation", _OPERATIONS, nn.Module)

@@ -12,7 +12,7 @@ import logging
 import random
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +175,39 @@ def random_architecture(
     """
     enc = tuple((rng.choice(enc_candidates),) for _ in range(num_enc))
     return Architecture(enc, tuple((rng.choice(dec_candidates),) for _ in range(num_dec)))
+
+
+class ArchitectureSpace:
+    """All architectures of these sizes, to draw from and to move in, for searches by trainings (`search.black_box`).
+
+    Args:
+        enc_candidates, dec_candidates, num_enc, num_dec: See `random_architecture`.
+    """
+
+    def __init__(
+        self, enc_candidates: Sequence[str], dec_candidates: Sequence[str], num_enc: int, num_dec: int
+    ) -> None:
+        self.candidates = {"enc": tuple(enc_candidates), "dec": tuple(dec_candidates)}
+        self.sizes = (num_enc, num_dec)
+
+    def sample(self, rng: random.Random) -> Architecture:
+        """A random architecture."""
+        return random_architecture(rng, *self.candidates.values(), *self.sizes)
+
+    def mutate(self, rng: random.Random, genotype: Architecture) -> Architecture:
+        """One block gets another candidate; every change is equally likely."""
+        changes = [
+            (side, number, name)
+            for side, names in self.candidates.items()
+            for number, block in enumerate(getattr(genotype, side))
+            for name in names
+            if block != (name,)
+        ]
+        if not changes:
+            return genotype
+        side, number, name = rng.choice(changes)
+        blocks = getattr(genotype, side)
+        return replace(genotype, **{side: (*blocks[:number], (name,), *blocks[number + 1 :])})
 
 
 def _blocks(side: str, value: Any) -> tuple[tuple[str, ...], ...]:

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.mmnas.architecture import Architecture
+from models.mmnas.cost import ExpectedCost
 from models.mmnas.encoder_decoder import EncoderDecoder
 from models.mmnas.published import rename_old_keys
 from models.mmnas.recurrent import run_lstm
@@ -159,6 +160,10 @@ class MultimodalNet(nn.Module):
     def discretise(self, scores: dict[str, torch.Tensor]) -> Architecture:
         """The `Architecture` for scores of the candidates, see `search.choice.SearchSpace`."""
         return self.encoder_decoder.discretise(scores)
+
+    def expected_cost(self, kind: str) -> ExpectedCost:
+        """See `search.choice.SearchSpace`."""
+        return ExpectedCost(self.encoder_decoder, kind)
 
     def genotype(self) -> Architecture:
         """The strongest candidate of every block, or the fixed operations."""

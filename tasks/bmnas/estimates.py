@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,9 @@ from engine.loading import reading_processes, total_batch
 from engine.updates import OptimizerStep, Precision
 from search.mixture import SoftmaxMixture
 from search.relaxation import ARCHITECTURE
-from search.strategies import strategy_of
+from search.strategies import is_black_box, strategy_of
 from tasks.bmnas import networks
+from tasks.bmnas.trainings import fusion_space
 from util.cli import UserError
 from util.distributed import init_distributed
 
@@ -24,7 +26,18 @@ if TYPE_CHECKING:
 
 
 def estimate_search(task: FusionTask, args: Namespace, train: LabelledData, dev: LabelledData) -> dict[str, Any]:
-    """Memory and time of a search's epochs; prints a table and returns it as plain data."""
+    """Memory and time of a search's epochs; prints a table and returns it as plain data.
+
+    Of a search by trainings: those of one candidate's epoch, of which there are ``args.epochs``.
+    """
+    if is_black_box(args):
+        genotype = fusion_space(task, args).sample(random.Random(args.seed))
+
+        def build():
+            backbones = task.build_backbones(args, weights="random")
+            return networks.build_found_net(task, args, backbones, genotype, frozen=True)
+
+        return _estimate_training(task, args, {train.split: train, dev.split: dev}, (train.split,), build)
     estimate = _Estimate(task, args, (train, dev))
     net = networks.build_search_net(task, args, task.build_backbones(args, weights="random"))
     relaxation = strategy_of(args, SoftmaxMixture).attach(net)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import arguments
 from engine.arguments import RecipeParser
-from search.strategies import add_strategy_flags
+from search import strategies
 from tasks.bmnas.inheritance import CELL_SIZES, genotype_source, inherited_defaults
 from util.cli import UserError
 
@@ -63,6 +63,11 @@ def add_architecture_flags(parser: RecipeParser) -> None:
         nargs="+",
         metavar="OP",
         help="candidate operations of inner steps, of your own as module:Class (default: the published ones)",
+    )
+    group.add_argument(
+        "--chain_cells",
+        action="store_true",
+        help="let steps also read earlier steps, as the paper's text says; in the released code only features are read",
     )
 
 
@@ -150,7 +155,8 @@ def add_search_flags(parser: RecipeParser, backbones: _ArgumentGroup) -> None:
     add_architecture_flags(parser)
     add_alpha_flags(parser)
     search = parser.add_argument_group("search")
-    add_strategy_flags(search)
+    strategies.add_strategy_flags(search)
+    strategies.add_training_flags(parser)
     search.add_argument(
         "--reshape_layers",
         choices=("trained", "untrained"),
@@ -271,7 +277,8 @@ def parse_search(
     Raises:
         UserError: flags contradict each other.
     """
-    args = arguments.parse_args(parser, argv, demo=demo)
+    args = arguments.parse_args(parser, argv, demo={**strategies.DEMO, **demo})
+    strategies.check_black_box(args, arguments.given_flags(parser, argv))
     check_architecture(args, task.num_features)
     check_schedule(args)
     return args

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Flags whose defaults a found training inherits from the search, as it does checkpoints and weight files.
 INHERITED = {"demo", "seed", "device", "amp", "datadir", "small_dataset", "cache_dir"}
-INHERITED |= {"backbone_batch", "C", "L", "num_outputs", "step_ops"}
+INHERITED |= {"backbone_batch", "C", "L", "num_outputs", "step_ops", "chain_cells"}
 INHERITED_ENDINGS = ("_cp", "_weights")
 # Sizes of the cell: fixed by a genotype; a random genotype takes them from the search whose space it is drawn from.
 CELL_SIZES = ("steps", "multiplier", "node_steps", "node_multiplier")

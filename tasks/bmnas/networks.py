@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from engine.arguments import run_folder_of
 from engine.loading import total_batch
 from models.backbone_net import UnimodalNet
-from models.bmnas.cells import FusionCell, LateFusion
+from models.bmnas.cells import FusionCell
 from models.bmnas.fusion_net import FusionNet
+from models.bmnas.late_fusion import LateFusion
 from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS, STEP_OPERATIONS
 from models.bmnas.published import from_published
 from models.genotypes import FusionGenotype, check_genotype, load_genotype, random_genotype
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 def build_search_net(task: FusionTask, args: Namespace, backbones: Mapping[str, Any]) -> FusionNet:
     """The supernet: frozen backbones and a fusion cell with every edge and operation."""
     operations = step_operations(args)
-    cell = FusionCell.mixed(task.num_features, args.C, args.L, args.drpt, **cell_sizes(args), step_ops=operations)
+    space: dict[str, Any] = {**cell_sizes(args), "step_ops": operations, "chain": args.chain_cells}
+    cell = FusionCell.mixed(task.num_features, args.C, args.L, args.drpt, **space)
     options = {"backbone_mode": args.backbone_mode, "train_reshape": args.reshape_layers == "trained"}
     return build_net(task, args, backbones, cell, range(task.num_features), **options)
 
@@ -105,9 +107,8 @@ def find_genotype(task: FusionTask, args: Namespace) -> FusionGenotype | None:
         return None
     if args.genotype == "random":
         rng = random.Random(args.seed)
-        return random_genotype(
-            rng, step_operations(args), num_inputs=task.num_features, inputs=task.feature_names, **cell_sizes(args)
-        )
+        space: dict[str, Any] = {**cell_sizes(args), "chain": args.chain_cells, "inputs": task.feature_names}
+        return random_genotype(rng, step_operations(args), num_inputs=task.num_features, **space)
     path = args.genotype or args.search_exp_dir
     genotype = dataclasses.replace(load_genotype(path), inputs=task.feature_names)
     check_genotype(genotype, STEP_OPERATIONS, task.num_features, path)
@@ -150,7 +151,8 @@ def genotype_facts(args: Namespace) -> dict[str, Any]:
         return {"from": str(args.genotype or args.search_exp_dir)}
     folder = run_folder_of(args.search_exp_dir) if args.search_exp_dir else None
     searched = folder is not None and (folder / "args.json").is_file()
-    space = {"operations": list(step_operations(args)), **cell_sizes(args)}
+    space: dict[str, Any] = {"operations": list(step_operations(args)), **cell_sizes(args)}
+    space |= {"chain_cells": True} if args.chain_cells else {}
     return {"from": "random", "seed": args.seed, "space": space, "space_from": str(folder) if searched else "flags"}
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import arguments
 from models.mmnas.architecture import read_architecture
-from search.strategies import add_strategy_flags
+from search import strategies
 from tasks.mmnas.checkpoints import DATA, arguments_of
 from util.cli import UserError
 
@@ -126,7 +126,8 @@ def _today(text):
 def add_search_flags(parser: arguments.RecipeParser) -> None:
     """Add the architecture optimiser and settings of the search."""
     search = parser.add_argument_group("search")
-    add_strategy_flags(search)
+    strategies.add_strategy_flags(search)
+    strategies.add_training_flags(parser)
     count = arguments.non_negative_int
     search.add_argument("--alpha_start", type=count, default=20, help="first epoch with architecture steps")
     search.add_argument(
@@ -272,7 +273,14 @@ def parse_search(
     Raises:
         UserError: flags contradict each other.
     """
-    args = arguments.parse_args(parser, argv, demo=demo)
+    args = arguments.parse_args(parser, argv, demo={**strategies.DEMO, **demo})
+    strategies.check_black_box(args, arguments.given_flags(parser, argv))
+    if strategies.is_black_box(args) and args.estimate:
+        raise UserError("--estimate: a search by trainings costs what its trainings do; estimate one with train_*.py")
+    if strategies.is_black_box(args) and "neg_start_epoch" in vars(args):
+        raise UserError(
+            f"--strategy {args.strategy}: matching mines negatives over a whole search; take another strategy"
+        )
     task.validate_args(args)
     return args
 

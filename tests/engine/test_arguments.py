@@ -354,3 +354,14 @@ def test_sizes_up_to_the_limit_pass(changes):
 def test_found_choices_in_conflict_are_named(argv, message):
     with pytest.raises(UserError, match=message):
         found.main(argv)
+
+
+def test_given_flags_are_those_of_the_command_line():
+    parser = arguments.RecipeParser("")
+    parser.add_argument("--size", type=int, default=3)
+    parser.add_argument("--option", action="append", default=[])
+    assert arguments.given_flags(parser, []) == {}
+    assert arguments.given_flags(parser, ["--size", "3", "--option", "a", "--option", "b"]) == {
+        "size": 3,
+        "option": ["a", "b"],
+    }

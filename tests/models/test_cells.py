@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from engine.updates import OptimizerStep
-from models.bmnas.cells import FixedEdges, FusionCell, LateFusion, MixedEdges
+from models.bmnas.cells import FixedEdges, FusionCell, MixedEdges
 from models.bmnas.fusion_net import FusionNet
+from models.bmnas.late_fusion import LateFusion
 from models.bmnas.operations import STEP_OPERATIONS
 from models.genotypes import FusionGenotype, StepGenotype, random_genotype
 

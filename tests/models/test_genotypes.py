@@ -190,7 +190,7 @@ def changed(path, value):
 
 SKIP = ["skip", 0]
 INVALID = {
-    "unknown operation": (("steps", 1, "inner_steps", 0), "Product", r"steps\[1\].*'Product'.*Sum"),
+    "unknown operation": (("steps", 1, "inner_steps", 0), "Multiply", r"steps\[1\].*'Multiply'.*Sum"),
     "unknown edge operation": (("edges", 2), ["jump", 0], r"edges\[2\].*'jump'"),
     "unknown inner edge operation": (
         ("steps", 0, "inner_edges", 1),

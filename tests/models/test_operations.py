@@ -72,8 +72,38 @@ FORMULAS = {
 }
 
 
+def linear(x, p, name):
+    return np.einsum("oc,ncl->nol", p[f"{name}.weight"][:, :, 0], x) + p[f"{name}.bias"][:, None]
+
+
+def low_rank(x, y, p, _):
+    return linear(np.tanh(linear(x, p, "first")) * np.tanh(linear(y, p, "second")), p, "out")
+
+
+def gated_unit(x, y, p, _):
+    gate = 1 / (1 + np.exp(-linear(np.concatenate([x, y], axis=1), p, "gate")))
+    return gate * np.tanh(linear(x, p, "first")) + (1 - gate) * np.tanh(linear(y, p, "second"))
+
+
+def film(x, y, p, _):
+    scale_and_shift = linear(y.mean(axis=2, keepdims=True), p, "film")
+    return x * (1 + scale_and_shift[:, :C]) + scale_and_shift[:, C:]
+
+
+# Operations beyond the published ones: formula, and number of parameters.
+MORE = {
+    "Product": (lambda x, y, p, b: x * y, 0),
+    "Max": (lambda x, y, p, b: np.maximum(x, y), 0),
+    "Average": (lambda x, y, p, b: 0.5 * x + 0.5 * y, 0),
+    "LowRankBilinear": (low_rank, 3 * C * (C // 2) + 2 * (C // 2) + C),
+    "GatedMultimodalUnit": (gated_unit, 4 * C * C + 3 * C),
+    "FiLM": (film, 2 * C * C + 2 * C),
+}
+EVERY = FORMULAS | {name: formula for name, (formula, _) in MORE.items()}
+
+
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.parametrize("name", EVERY)
 def test_formula(name, training):
     """The paper's formula in numpy; in training mode with batch statistics and all dropout off."""
     operation = made(name).train(training)
@@ -81,14 +111,19 @@ def test_formula(name, training):
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     x, y = pair()
-    expected = FORMULAS[name](x.double().numpy(), y.double().numpy(), arrays(operation), training)
+    expected = EVERY[name](x.double().numpy(), y.double().numpy(), arrays(operation), training)
     np.testing.assert_allclose(operation(x, y).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_order_of_the_operations():
     """The columns of gammas: the original's order."""
     assert list(PUBLISHED_STEP_OPERATIONS) == list(FORMULAS) == ["Sum", "ScaleDotAttn", "LinearGLU", "ConcatFC"]
-    assert set(FORMULAS) <= set(STEP_OPERATIONS)
+    assert set(EVERY) == set(STEP_OPERATIONS)
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_parameters_are_as_documented(name):
+    assert sum(parameter.numel() for parameter in made(name).parameters()) == MORE[name][1]
 
 
 @pytest.mark.parametrize("name", STEP_OPERATIONS)
@@ -120,9 +155,10 @@ class TestRegistry:
 
     def test_search_finds_it_and_the_found_cell_holds_it(self, name):
         torch.manual_seed(0)
-        cell = FusionCell.mixed(3, C, L, 0.0, **SIZES)
+        names = tuple(dict.fromkeys((*PUBLISHED_STEP_OPERATIONS, name)))
+        cell = FusionCell.mixed(3, C, L, 0.0, **SIZES, step_ops=names)
         with torch.no_grad():
-            cell.nodes[0].gammas[0, PUBLISHED_STEP_OPERATIONS.index(name)] += 1.0
+            cell.nodes[0].gammas[0, names.index(name)] += 1.0
         genotype = cell.genotype()
         assert genotype.steps[0].inner_steps == (name,)
         found = FusionCell.fixed(genotype, 3, C, L, 0.0)

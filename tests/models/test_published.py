@@ -9,7 +9,7 @@ from torch import nn
 
 from models.bmnas.cells import FusionCell
 from models.bmnas.fusion_net import FusionNet
-from models.bmnas.operations import STEP_OPERATIONS
+from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS
 from models.bmnas.published import from_published, to_published
 from models.genotypes import random_genotype
 from util.cli import UserError
@@ -60,7 +60,7 @@ def build(size, genotype=None, seed=0):
 
 
 def draw(size, seed=0):
-    return random_genotype(random.Random(seed), list(STEP_OPERATIONS), num_inputs=4, **size)
+    return random_genotype(random.Random(seed), list(PUBLISHED_STEP_OPERATIONS), num_inputs=4, **size)
 
 
 def norm_names(prefix, channels):

@@ -126,9 +126,9 @@ def test_the_other_family_and_other_words_are_refused(own):
         assert f"{own}:Product" in OPERATIONS
     with pytest.raises(UserError, match=r"derived from search\.relaxation\.Relaxation"):
         build_strategy(f"{own}:Product", None, 0)
-    known = "published, drnas, gdas, random-shared, second-order, and module:Class"
+    known = "published, drnas, gdas, random-shared, second-order, evolution, random, and module:Class"
     with pytest.raises(Exception, match=f"there is no strategy 'darts'; known: {known}"):
         strategy_name("darts")
-    assert "Product" not in STEP_OPERATIONS
+    assert "Multiply" not in STEP_OPERATIONS
     with pytest.raises(KeyError):
-        STEP_OPERATIONS["Product"]
+        STEP_OPERATIONS["Multiply"]

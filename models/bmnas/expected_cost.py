@@ -1,0 +1,81 @@
+"""The expected cost of a cell under the weights of a search, for architecture steps that also look at size or speed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from engine.cost import costs_of
+from models.backbone_net import ReshapeLayer
+from models.bmnas.operations import STEP_OPERATIONS
+from search.ordered_pairs import firsts, partners
+
+if TYPE_CHECKING:
+    from models.bmnas.cells import FusionCell
+
+META = torch.device("meta")
+
+
+class ExpectedCost:
+    """Expected cost of what the weights decide, as a share of the most that it can be.
+
+    The cost is that of the operations, weighted by their probabilities, and that of the reshape layers, each weighted
+    by the probability that some step reads its feature: 1 - prod over steps of (1 - p). What every found network of
+    these sizes has (norms, merges, the classifier) is left out.
+
+    For edges that are decided one by one, p is the probability of ``skip``. For edges that are drawn in pairs it is the
+    probability of being the first or the second argument, p_i + sum over j of p_j p_i / (sum of the partners of j), as
+    if the steps before it took nothing away.
+
+    Args:
+        cell: A mixed `FusionCell`.
+        kind: ``parameters``, or ``flops`` of one sample.
+        reshape: Reshape layer of each feature.
+        size: (C, L).
+    """
+
+    def __init__(self, cell: FusionCell, kind: str, reshape: Sequence[ReshapeLayer], size: tuple[int, int]) -> None:
+        self.cell = cell
+        names = cell.nodes[0].choice.candidates
+        self.operations = torch.tensor([_of_operation(name, kind, size) for name in names], dtype=torch.float64)
+        self.features = torch.tensor([_of_layer(layer, kind, size[0]) for layer in reshape], dtype=torch.float64)
+        rows = sum(len(node.ops) for node in cell.nodes)
+        self.most = float(self.features.sum() + rows * self.operations.max())
+
+    def __call__(self, probabilities: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The expected cost, a scalar from 0 to 1 with gradients, for the probabilities of all choices."""
+        total: Any = 0.0
+        for node in self.cell.nodes:
+            rows = probabilities[node.choice.key]
+            total = total + (rows.double() @ self.operations.to(rows.device)).sum()
+        edges = self.cell.edges
+        unread: Any = 1.0
+        for step, skip in enumerate(probabilities[edges.choice.key][:, edges.choice.pairs.chosen].split(edges.counts)):
+            read = self._reads(step, skip) if edges.relaxation.ordered_pairs else skip
+            unread = unread * (1 - read[: self.cell.num_inputs].double())
+        return (total + ((1 - unread) * self.features.to(unread.device)).sum()) / self.most
+
+    def _reads(self, step, first):
+        """Probability of each state to be an argument of a step, from that of being its first argument."""
+        eligible, reads = self.cell.edges.choice.pairs.eligible(step, []), list(first.unbind())
+        for state in firsts(eligible):
+            others = partners(eligible, state)
+            rest = first[others].sum().clamp(min=1e-12)
+            for other in others:
+                reads[other] = reads[other] + first[state] * first[other] / rest
+        return torch.stack(reads)
+
+
+def _of_operation(name, kind, size):
+    with META:
+        operation = STEP_OPERATIONS[name](*size, 0.0)
+    return costs_of(operation, lambda n, device: (torch.zeros(n, *size, device=device),) * 2, META)[kind]
+
+
+def _of_layer(layer, kind, channels):
+    with META:
+        own = ReshapeLayer(layer.conv.in_channels, channels, layer.pool, 0.0)
+    inputs = (layer.conv.in_channels, *layer.pool)
+    return costs_of(own, lambda n, device: (torch.zeros(n, *inputs, device=device),), META)[kind]

@@ -1,0 +1,59 @@
+"""Several objectives at once: what is not dominated, and how crowded it is (Deb et al., NSGA-II, 2002).
+
+Objectives are tuples of floats, larger is better. One tuple dominates another if it is nowhere smaller and somewhere
+larger.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+Values = tuple[float, ...]
+
+
+def dominates(one: Values, other: Values) -> bool:
+    """Whether ``one`` is nowhere worse than ``other`` and somewhere better."""
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+
+
+def sorted_fronts(values: Sequence[Values]) -> list[list[int]]:
+    """Indices of ``values`` by front: the first is dominated by nothing, the second by the first alone, and so on."""
+    left, fronts = list(range(len(values))), []
+    while left:
+        front = [i for i in left if not any(dominates(values[j], values[i]) for j in left)]
+        fronts.append(front)
+        left = [i for i in left if i not in front]
+    return fronts
+
+
+def crowding_distances(values: Sequence[Values]) -> list[float]:
+    """For each of the tuples of one front how far its neighbours are: the sum over objectives, each over its range.
+
+    What is first or last in an objective has an infinite distance.
+    """
+    distances = [0.0] * len(values)
+    for objective in range(len(values[0]) if values else 0):
+        order = sorted(range(len(values)), key=lambda i, k=objective: values[i][k])  # type: ignore[misc]
+        low, high = values[order[0]][objective], values[order[-1]][objective]
+        distances[order[0]] = distances[order[-1]] = math.inf
+        if not (math.isfinite(low) and high > low):
+            continue
+        for before, own, after in zip(order, order[1:], order[2:], strict=False):
+            distances[own] += (values[after][objective] - values[before][objective]) / (high - low)
+    return distances
+
+
+def ranks(values: Sequence[Values]) -> list[tuple[float, ...]]:
+    """A key for each tuple, larger is better: its front, then its crowding distance in the front.
+
+    A single objective is its own key.
+    """
+    if not values or len(values[0]) == 1:
+        return list(values)
+    keys: list[tuple[float, ...]] = [()] * len(values)
+    for number, front in enumerate(sorted_fronts(values)):
+        distances = crowding_distances([values[i] for i in front])
+        for i, distance in zip(front, distances, strict=True):
+            keys[i] = (-float(number), distance)
+    return keys

@@ -1,0 +1,224 @@
+"""Runs a search by trainings: candidates are trained one after the other, each is a few epochs of one run.
+
+Epoch n of the run is epoch n % E of candidate n // E, so that a search is interrupted and resumed in the middle of a
+training like any other run.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from engine.report import scores_of
+from engine.training import BestEpoch, DivergedError, fit
+from search.pareto import sorted_fronts
+from util.distributed import check_same_on_all_ranks
+from util.files import json_text
+from util.plots import plot_points
+
+if TYPE_CHECKING:
+    from engine.run import Run
+    from search.black_box import BlackBox
+
+logger = logging.getLogger("mdarts")
+
+# One JSON object a line for each candidate that was trained.
+FILE_NAME = "candidates.jsonl"
+SCORE = "score"
+
+
+class Training(Protocol):
+    """A candidate in training.
+
+    Attributes:
+        net: The network; has ``count_parameters``.
+        costs: ``parameters`` and ``flops``.
+    """
+
+    net: Any
+    costs: dict[str, int]
+
+    def epoch(self, epoch: int) -> dict[str, Any]:
+        """Train an epoch, numbered from 0, and score; returns name of the pass -> scores."""
+
+    def measure(self) -> dict[str, Any]:
+        """What the result says of the network's cost."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class TrainingSearch:
+    """The state of a search by trainings; calling it with the number of an epoch runs it and returns its record.
+
+    Args:
+        black_box: Proposes genotypes, see `search.black_box`.
+        start: Genotype -> `Training`, from scratch; equal genotypes give equal trainings.
+        read: Dict of `to_dict` -> genotype.
+        epochs: Epochs E of a training.
+        selection: ``split`` and ``metric`` of the score: `engine.training.BestEpoch` of the run.
+        objectives: ``score``, and which of `search.strategies.COSTS` count besides, smaller is better.
+    """
+
+    def __init__(
+        self,
+        black_box: BlackBox,
+        start: Callable[[Any], Training],
+        read: Callable[[Any], Any],
+        *,
+        epochs: int,
+        selection: BestEpoch,
+        objectives: tuple[str, ...] = (SCORE,),
+    ) -> None:
+        self.black_box, self.start, self.read = black_box, start, read
+        self.epochs, self.selection, self.objectives = epochs, selection, objectives
+        # Records of the candidates that are trained, in order.
+        self.candidates: list[dict[str, Any]] = []
+        self.genotype: Any = None
+        self.training: Any = None
+        self._now: dict[str, Any] = {"running": False}
+
+    def __call__(self, epoch: int) -> dict[str, Any]:
+        started = time.perf_counter()
+        number, own = divmod(epoch, self.epochs)
+        if own == 0:
+            self._begin()
+            logger.info("candidate %d: %s", number, self.genotype)
+        record: dict[str, Any] = {"candidate": number, "genotype": self.genotype.to_dict(), **self._epoch(own)}
+        score = record[self.selection.split][self.selection.metric]
+        best = self._now["score"]
+        if own == 0 or (not math.isnan(score) and (math.isnan(best) or score > best)):
+            self._now |= {"score": score, "epoch": own}
+        self._now["seconds"] += time.perf_counter() - started
+        if own + 1 == self.epochs:
+            self._finish(number)
+        return record
+
+    def _begin(self):
+        self.genotype = self.black_box.ask()
+        check_same_on_all_ranks(self.genotype, "proposed genotypes")
+        self.training = self.start(self.genotype)
+        self._now = {"score": math.nan, "epoch": 0, "seconds": 0.0, "diverged": False, "running": True}
+
+    def _epoch(self, own):
+        """The record of an epoch; NaN from the epoch on in which the loss is not finite."""
+        if not self._now["diverged"]:
+            try:
+                return self.training.epoch(own)
+            except DivergedError as error:
+                logger.warning("this candidate's training ends here, without a score: %s", error)
+                self._now["diverged"] = True
+        return {self.selection.split: {self.selection.metric: math.nan}}
+
+    def _finish(self, number):
+        found = {
+            "candidate": number,
+            "genotype": self.genotype.to_dict(),
+            "score": self._now["score"],
+            "best_epoch": self._now["epoch"],
+            "diverged": self._now["diverged"],
+            **self.training.costs,
+            "seconds": round(self._now["seconds"], 3),
+        }
+        self.candidates.append(found)
+        self._now["running"] = False
+        self.black_box.tell(self.genotype, self.values(found))
+
+    def values(self, candidate: Mapping[str, Any]) -> tuple[float, ...]:
+        """Objectives of a candidate's record, larger is better; what has no score is worse than everything."""
+        score = -math.inf if math.isnan(candidate["score"]) else candidate["score"]
+        return (score, *(-float(candidate[name]) for name in self.objectives if name != SCORE))
+
+    def front(self) -> list[int]:
+        """Numbers of the candidates that no other dominates."""
+        return sorted_fronts([self.values(candidate) for candidate in self.candidates])[0]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Records of all candidates, and the training that is under way."""
+        now = None
+        if self._now["running"]:
+            now = {**self._now, "genotype": self.genotype.to_dict(), "training": self.training.state_dict()}
+        return {"candidates": self.candidates, "now": now}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.candidates = list(state["candidates"])
+        for candidate in self.candidates:
+            self.black_box.tell(self.read(candidate["genotype"]), self.values(candidate))
+        if (now := state["now"]) is not None:
+            self.genotype = self.read(now["genotype"])
+            self.training = self.start(self.genotype)
+            self.training.load_state_dict(now["training"])
+            self._now = {name: now[name] for name in ("score", "epoch", "seconds", "diverged", "running")}
+
+
+def run_trainings(
+    run: Run, search: TrainingSearch, *, tracked: Mapping[str, Any], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Train candidates for ``run.args.epochs`` epochs altogether; returns the result's dict, as of other searches.
+
+    Args:
+        run: The `Run`.
+        search: The `TrainingSearch`. Its selection chooses the epoch, and so the candidate, that is reported.
+        tracked: Further objects that a checkpoint holds: name -> object with ``state_dict``.
+        facts: Further entries of the result.
+    """
+    selection = search.selection
+    run.track(search=search, selection=selection, **tracked)
+
+    def one_epoch(epoch):
+        record = search(epoch)
+        run.write(FILE_NAME, "".join(json_text(candidate) + "\n" for candidate in search.candidates))
+        return record
+
+    def best_state():
+        return {"net": search.training.net.state_dict(), "genotype": search.genotype.to_dict()}
+
+    fit(run, run.args.epochs, one_epoch, selection, best_state)
+    best = run.load_best()
+    genotype, record = search.read(best["genotype"]), run.record_of(best["epoch"])
+    number = record["candidate"]
+    run.write("genotype.svg", genotype.to_svg(title=f"candidate {number}"))
+    logger.info("genotype of candidate %d: %s", number, genotype)
+    winner = search.start(genotype)
+    return run.write_result(
+        {
+            "kind": "search",
+            "protocol": selection.explanation,
+            "selected_epoch": best["epoch"],
+            "epochs": run.epoch,
+            "stopped_early": run.stopped,
+            "metrics": scores_of(record),
+            "genotype": genotype.to_dict(),
+            "parameters": winner.net.count_parameters(),
+            **winner.measure(),
+            "trainings": {
+                "count": len(search.candidates),
+                "epochs_each": search.epochs,
+                "selected": number,
+                "objectives": list(search.objectives),
+                **_front(run, search),
+            },
+            **facts,
+        }
+    )
+
+
+def _front(run, search):
+    """With several objectives: the records of the Pareto front, by score; draws it, too."""
+    if len(search.objectives) == 1:
+        return {}
+    front = sorted((search.candidates[i] for i in search.front()), key=search.values, reverse=True)
+    for name in search.objectives[1:]:
+        groups = {
+            "others": [(c[name], c["score"]) for c in search.candidates if c not in front],
+            "front": [(c[name], c["score"]) for c in front],
+        }
+        if run.is_main:
+            plot_points(groups, run.folder / f"pareto_{name}.svg", axes=(name, f"score on {search.selection.split}"))
+    # Its seconds stay in the candidates' file, since a result is the same whenever it is made.
+    return {"front": [{name: value for name, value in c.items() if name != "seconds"} for c in front]}

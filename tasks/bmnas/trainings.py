@@ -1,0 +1,135 @@
+"""``--strategy random`` and ``evolution`` in BM-NAS: found networks trained from scratch on frozen features."""
+
+from __future__ import annotations
+
+import logging
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from engine.loading import total_batch
+from engine.training import BestEpoch, Evaluation, train_one_epoch
+from engine.updates import OptimizerStep, data_parallel
+from models.bmnas.cost import fusion_cost, fusion_counts
+from models.bmnas.genotype_space import FusionSpace
+from models.genotypes import FusionGenotype
+from search.strategies import black_box_of, objectives_of
+from search.trainings import TrainingSearch, run_trainings
+from tasks.bmnas import networks
+from tasks.bmnas.data import describe
+from util.distributed import rank
+from util.schedules import CosineRestarts
+
+if TYPE_CHECKING:
+    from engine.data_workers import BatchLoader
+    from engine.run import Run
+    from engine.updates import Precision
+    from models.bmnas.fusion_net import FusionNet
+    from tasks.task import FusionTask, LabelledData
+
+logger = logging.getLogger("mdarts")
+
+RULE = "genotype of the training, and its epoch, with the best dev score"
+
+
+def fusion_space(task: FusionTask, args: Namespace) -> FusionSpace:
+    """The genotypes that the flags allow."""
+    operations, sizes = networks.step_operations(args), networks.cell_sizes(args)
+    return FusionSpace(operations, task.num_features, sizes, task.feature_names, args.chain_cells)
+
+
+class FusionTraining:
+    """A found network in training: the recipe of the found scripts with ``--freeze_backbones``, on train alone.
+
+    Weights and dropout are seeded by ``--seed`` alone, so that equal genotypes give equal trainings.
+
+    Args:
+        task, args, run: As in the recipes.
+        supernet: The network whose frozen backbones, and stored features, all trainings share.
+        loaders: ``train`` and ``dev``.
+        precision: See `engine.updates.Precision`.
+        genotype: What to train.
+    """
+
+    def __init__(
+        self,
+        task: FusionTask,
+        args: Namespace,
+        run: Run,
+        supernet: FusionNet,
+        loaders: Mapping[str, BatchLoader],
+        precision: Precision,
+        genotype: FusionGenotype,
+    ) -> None:
+        torch.manual_seed(args.seed)
+        backbones = dict(supernet.backbones.items())
+        self.net = networks.build_found_net(task, args, backbones, genotype, frozen=True).to(run.device)
+        self.costs, self._batch = fusion_counts(self.net), total_batch(args)
+        self._loader, self._metric, self._device = loaders["train"], task.metric(args), run.device
+        dataset: Any = self._loader.dataset
+        batches = len(dataset) / self._batch
+        adam = torch.optim.Adam(self.net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
+        cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, batches)
+        cosine = CosineRestarts(*cycle, restarts=args.lr_restarts)
+        options = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
+        unused = not self.net.uses_all_weights()
+        self._weights = OptimizerStep(self.net, task.loss, adam, schedule=cosine, find_unused=unused, **options)
+        scored: dict[str, Any] = {"device": run.device, "precision": precision, "description": "dev", "order": 0}
+        self._score = Evaluation(loaders["dev"], task.loss, self._metric, **scored)
+        # Ranks start from equal weights, but draw different dropout masks.
+        torch.manual_seed(args.seed + 1_000_003 * rank())
+
+    def epoch(self, epoch: int) -> dict[str, Any]:
+        """See `search.trainings.Training`."""
+        train = train_one_epoch(self._weights, self._loader, self._metric, epoch=epoch, device=self._device)
+        return {"train": train, "dev": self._score(self.net)}
+
+    def measure(self) -> dict[str, Any]:
+        """See `search.trainings.Training`."""
+        return fusion_cost(self.net, self._batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimiser's state, and the network's without the backbones."""
+        state = {key: value for key, value in self.net.state_dict().items() if not key.startswith("backbones.")}
+        return {"net": state, "weights": self._weights.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.net.load_state_dict({**self.net.state_dict(), **state["net"]})
+        self._weights.load_state_dict(state["weights"])
+
+
+def search_by_trainings(
+    task: FusionTask,
+    args: Namespace,
+    run: Run,
+    net: FusionNet,
+    data: Mapping[str, LabelledData],
+    loaders: Mapping[str, BatchLoader],
+    precision: Precision,
+) -> dict[str, Any]:
+    """Train ``--budget`` candidates for ``--training_epochs`` each; returns the result's dict.
+
+    Args:
+        task, args, run, data, loaders, precision: As in the recipes; the splits are ``train`` and ``dev`` by place.
+        net: The supernet, of which only the frozen backbones are used.
+    """
+    train, dev = data
+    placed = {"train": loaders[train], "dev": loaders[dev]}
+
+    def start(genotype):
+        return FusionTraining(task, args, run, net, placed, precision, genotype)
+
+    metric = task.metric(args).name
+    search = TrainingSearch(
+        black_box_of(args, fusion_space(task, args)),
+        start,
+        FusionGenotype.from_dict,
+        epochs=args.training_epochs,
+        selection=BestEpoch("dev", metric, RULE, task.later_wins_ties),
+        objectives=objectives_of(args),
+    )
+    facts = describe(task, args, data, net)
+    return run_trainings(run, search, tracked={"net": net.trainable_state()}, facts=facts)
