@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from util.cli import UserError
+from util.nested import map_tensors, tensors_in
 
 if TYPE_CHECKING:
     from tasks.task import Backbone
@@ -49,21 +50,42 @@ class BackboneNet(nn.Module):
             makes them smaller. The pool of the reshape layers has no weights, and pooling again changes nothing.
         """
         inputs = batch[name]
-        size = self.backbone_batch or len(inputs)
+        samples = len(next(tensors_in(inputs)))
+        size = self.backbone_batch or samples
         # All parts have the same size: matrix products with another number of rows may round differently.
-        filled = torch.cat([inputs, inputs[-1:].expand(-len(inputs) % size, *inputs.shape[1:])])
-        parts = [[self._compact(f) for f in self.backbones[name](part, count)] for part in filled.split(size)]
-        return [torch.cat(same)[: len(inputs)] for same in zip(*parts, strict=True)]
+        filled = map_tensors(lambda x: torch.cat([x, x[-1:].expand(-samples % size, *x.shape[1:])]), inputs)
+        parts = []
+        for start in range(0, samples, size):
+            part = map_tensors(lambda x, rows=slice(start, start + size): x[rows], filled)
+            parts.append([self._compact(feature) for feature in self.backbones[name](part, count)])
+        return [torch.cat(same)[:samples] for same in zip(*parts, strict=True)]
 
     def feature_shapes(self, batch: dict[str, Any], name: str) -> list[tuple[int, ...]]:
-        """Shapes, without the batch axis, of the features that `extract` returns for ``batch``; computes nothing."""
+        """Shapes, without the batch axis, of the features that `extract` returns for ``batch`` in evaluation mode.
+
+        Nothing is computed, unless the backbone needs more than shapes: networks of libraries make tensors of their
+        own in a forward pass, or look at values.
+        """
         backbone = self.backbones[name]
-        with torch.no_grad():
-            # Not the state dict, which lacks non-persistent buffers.
-            tensors = (*backbone.named_parameters(), *backbone.named_buffers())
-            meta = {key: value.to("meta") for key, value in tensors}
-            features = torch.func.functional_call(backbone, meta, (batch[name].to("meta"),))
-            return [tuple(self._compact(feature).shape[1:]) for feature in features]
+        mode = backbone.training
+        backbone.eval()
+        try:
+            features = self._meta_features(backbone, batch[name])
+        except (RuntimeError, NotImplementedError):
+            device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
+            with torch.no_grad():
+                features = backbone(map_tensors(lambda x: x.to(device), batch[name]))
+        finally:
+            backbone.train(mode)
+        return [tuple(self._compact(feature).shape[1:]) for feature in features]
+
+    @torch.no_grad()
+    def _meta_features(self, backbone, inputs):
+        """The features of a backbone on tensors that have shapes and no content."""
+        # Not the state dict, which lacks non-persistent buffers.
+        tensors = (*backbone.named_parameters(), *backbone.named_buffers())
+        meta = {key: value.to("meta") for key, value in tensors}
+        return torch.func.functional_call(backbone, meta, (map_tensors(lambda x: x.to("meta"), inputs),))
 
     def fixed_backbones(self) -> bool:
         """Whether training changes no tensor of the backbones."""
