@@ -87,9 +87,9 @@ class BackboneNet(nn.Module):
         meta = {key: value.to("meta") for key, value in tensors}
         return torch.func.functional_call(backbone, meta, (map_tensors(lambda x: x.to("meta"), inputs),))
 
-    def fixed_backbones(self) -> bool:
-        """Whether training changes no tensor of the backbones."""
-        return False
+    def fixed_backbones(self) -> frozenset[str]:
+        """Names of the backbones of which training changes no tensor."""
+        return frozenset()
 
     def trainable_state(self) -> Any:
         """The part of the network that training changes, an object with ``state_dict`` and ``load_state_dict``.
@@ -108,14 +108,14 @@ class BackboneNet(nn.Module):
 class _Changing:
     def __init__(self, net):
         self.net = net
-        self.fixed = "backbones." if net.fixed_backbones() else None
+        self.fixed = tuple(f"backbones.{name}." for name in net.fixed_backbones())
         self.digest = self._digest()
 
     def _digest(self):
         """A hash of the frozen part, so that a run is not continued on other weights."""
         digest = hashlib.sha256()
         for key, value in self.net.state_dict().items():
-            if self.fixed and key.startswith(self.fixed):
+            if key.startswith(self.fixed):
                 digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
@@ -123,7 +123,7 @@ class _Changing:
         state = self.net.state_dict()
         return {
             "frozen": self.digest,
-            "weights": {key: value for key, value in state.items() if not (self.fixed and key.startswith(self.fixed))},
+            "weights": {key: value for key, value in state.items() if not key.startswith(self.fixed)},
         }
 
     def load_state_dict(self, state):

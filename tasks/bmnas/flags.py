@@ -204,7 +204,17 @@ def add_found_flags(parser: RecipeParser, backbones: _ArgumentGroup) -> None:
         "or with --search_exp_dir from that of the search)",
     )
     group.add_argument(
-        "--fusion", choices=("genotype", "late"), default="genotype", help="late: the late-fusion baseline"
+        "--fusion",
+        choices=("genotype", "late", "concat"),
+        default="genotype",
+        help="baselines: late, the modalities' last features and a linear classifier; concat, with a hidden layer",
+    )
+    group.add_argument(
+        "--modality_dropout",
+        type=arguments.number(float, 0.0, 1.0, open_high=True),
+        default=0.0,
+        metavar="P",
+        help="training drops each input of a sample with this probability, never all; learned values replace it",
     )
     add_selection_flags(parser).add_argument(
         "--train_on",
@@ -300,7 +310,7 @@ def parse_found(
     args = arguments.parse_args(
         parser, argv, demo=demo, inherit=lambda known: inherited_defaults(task, parser, known, fixed)
     )
-    if not (args.search_exp_dir or args.eval_exp_dir or args.genotype or args.fusion == "late"):
+    if not (args.search_exp_dir or args.eval_exp_dir or args.genotype or args.fusion != "genotype"):
         raise UserError(
             "nothing to train: pass --search_exp_dir DIR, --genotype FILE.json, --genotype random or --fusion late "
             "(or --eval_exp_dir DIR to test)"
@@ -315,7 +325,7 @@ def parse_found(
         given = arguments.given_flags(parser, argv)
         _check_given_sizes(given, args, fixed)
         _check_given_genotype(given, args)
-    check_architecture(args, task.num_features, cell=args.genotype == "random" and args.fusion != "late")
+    check_architecture(args, task.num_features, cell=args.genotype == "random" and args.fusion == "genotype")
     check_schedule(args)
     return args
 
@@ -325,8 +335,8 @@ def _check_given_sizes(given, args, fixed):
     for name in CELL_SIZES:
         if name not in given:
             continue
-        if args.fusion == "late":
-            raise UserError(f"--{name} {given[name]}: --fusion late has no cell; drop the flag")
+        if args.fusion != "genotype":
+            raise UserError(f"--{name} {given[name]}: --fusion {args.fusion} has no cell; drop the flag")
         if given[name] != fixed.get(name, given[name]):
             raise UserError(
                 f"--{name} {given[name]}: the genotype of {genotype_source(args)} has {fixed[name]}, and a genotype "

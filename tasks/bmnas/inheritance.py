@@ -23,10 +23,10 @@ CELL_SIZES = ("steps", "multiplier", "node_steps", "node_multiplier")
 
 
 def genotype_source(args: Namespace) -> str | None:
-    """The file or run folder with the genotype; None for ``--genotype random`` and late fusion."""
+    """The file or run folder with the genotype; None for ``--genotype random`` and the baselines."""
     if args.eval_exp_dir:
         return args.eval_exp_dir
-    if args.genotype == "random" or args.fusion == "late":
+    if args.genotype == "random" or args.fusion != "genotype":
         return None
     return args.genotype or args.search_exp_dir
 
