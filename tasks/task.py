@@ -113,6 +113,7 @@ class Backbone(Protocol):
         channels: Channels of each of its features, from the input to the output.
         cacheable: Whether reading stored features is faster than computing them.
         deterministic_features: Whether its features are the same in training mode: no dropout, no batch norm.
+        trained: Whether it is trained where the others are frozen; optional, False if it is missing.
         stops_early: Whether it computes nothing after the last wanted feature; optional, True if it is missing.
         source: Describes in results where its weights come from.
     """

@@ -29,13 +29,13 @@ class Encoder(nn.Module):
         preparation: Function from a list of raw values (None: missing) to its input, a tensor or a dict of tensors;
             None: the data set's own.
         settings: All that its features depend on besides weights, for the key of stored features.
-        pretrained: Whether its weights come from somewhere, so that it is frozen unless the user wants otherwise.
+        trained: Whether it is trained with the fusion where the other backbones are frozen.
     """
 
     cacheable = True
     deterministic_features = False
     stops_early = True
-    pretrained = False
+    trained = False
     source = RANDOM
     preparation: Callable[[list], Any] | None = None
 

@@ -104,7 +104,7 @@ def build_hidden_states(
         model.pooler = None  # its weights would have no part in the features
     net = HiddenStates(model.float(), pool, preparation, name=encoder, **options)
     if not random:
-        net.source, net.pretrained = f"transformers' pretrained {name}", True
+        net.source = f"transformers' pretrained {name}"
     return net
 
 

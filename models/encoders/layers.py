@@ -20,7 +20,6 @@ class Layers(Encoder):
 
     cacheable = False  # the features are in the data
     deterministic_features = True
-    pretrained = True
     source = "features in the data"
 
     def __init__(

@@ -148,7 +148,7 @@ def build_timm(name: str, modality: str, weights: str, pool: tuple[int, int], **
         model = timm.create_model(name, pretrained=weights == libraries.DEFAULT, num_classes=0)
     net = TimmNet(model, timm.data.resolve_model_data_config(model), pool, name=f"timm:{name}", **options)
     if weights == libraries.DEFAULT:
-        net.source, net.pretrained = f"timm's pretrained {name}", True
+        net.source = f"timm's pretrained {name}"
     return net
 
 
@@ -188,14 +188,19 @@ class TorchvisionNet(PictureNet):
         return list(self.stages[: self.taps[count - 1] + 1]) if count else []
 
 
-def build_torchvision(
-    name: str, modality: str, weights: str, pool: tuple[int, int], file: str | None = None, **options: Any
-) -> TorchvisionNet:
-    """A network of torchvision by its name; as `build_timm`.
+    def load_library_weights(self, path: str, state: dict[str, torch.Tensor]) -> None:
+        """Load a state dict of ``torchvision.models``."""
+        from torchvision import models
 
-    Args:
-        file: State dict of ``torchvision.models.<name>``; None: as ``weights`` says.
-    """
+        net = models.get_model(self.settings["name"].partition(":")[2], weights=None)
+        load_weights(net, state, path)
+        self.stages.load_state_dict(nn.ModuleList(_stages_of(net)[: len(self.stages)]).state_dict())
+
+
+def build_torchvision(
+    name: str, modality: str, weights: str, pool: tuple[int, int], **options: Any
+) -> TorchvisionNet:
+    """A network of torchvision by its name; as `build_timm`."""
     from torchvision import models
 
     encoder = f"torchvision:{name}"
@@ -205,9 +210,7 @@ def build_torchvision(
         raise UserError(f"--encoder {modality}={encoder}: torchvision has no such network{near}")
     entry = models.get_model_weights(name).DEFAULT
     net: Any = models.get_model(name, weights=None)
-    if file is not None:
-        load_weights(net, libraries.read_state(file), file)
-    elif weights == libraries.DEFAULT:
+    if weights == libraries.DEFAULT:
         way = f"download {{url}} elsewhere and pass --encoder_weights {modality}=FILE, or {modality}=none"
         net.load_state_dict(fetch(entry, name, way))
     stages = _stages_of(net)
@@ -217,8 +220,8 @@ def build_torchvision(
     sizes = {"crop": evaluation.crop_size[0], "resize": evaluation.resize_size[0]}
     shape = {"mean": evaluation.mean, "std": evaluation.std, "name": encoder}
     made = TorchvisionNet(stages, hasattr(net, "permute"), **sizes, pool=pool, **shape, **options)
-    if file is not None or weights == libraries.DEFAULT:
-        made.source, made.pretrained = file or f"torchvision's {entry}", True
+    if weights == libraries.DEFAULT:
+        made.source = f"torchvision's {entry}"
     return made
 
 

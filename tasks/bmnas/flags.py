@@ -225,9 +225,9 @@ def add_found_flags(parser: RecipeParser, backbones: _ArgumentGroup) -> None:
 
 
 def add_unimodal_flags(parser: RecipeParser, backbones: _ArgumentGroup, modalities: Mapping[str, Modality]) -> None:
-    """Add the flags of a unimodal script; ``modalities`` as in `tasks.task.FusionTask`."""
-    parser.add_argument("--modality", choices=tuple(modalities), help="which network to train")
-    names = ", ".join(name for name, modality in modalities.items() if modality.head_only)
+    """Add the flags of a unimodal script; ``modalities`` as in `tasks.task.FusionTask`, empty if the data decide."""
+    parser.add_argument("--modality", choices=tuple(modalities) or None, help="which network to train")
+    names = ", ".join(name for name, modality in modalities.items() if modality.head_only) or "pretrained networks"
     backbones.add_argument(
         "--freeze_backbones",
         action=BooleanOptionalAction,
@@ -306,9 +306,28 @@ def parse_found(
     Raises:
         UserError: flags contradict each other.
     """
+    args = found_arguments(task.inherited, parser, argv, demo)
+    check_found_architecture(args, task.num_features)
+    return args
+
+
+def check_found_architecture(args: Namespace, num_features: int) -> None:
+    """As `check_architecture`, for a found script: a genotype brings the sizes of its cell."""
+    check_architecture(args, num_features, cell=args.genotype == "random" and args.fusion == "genotype")
+
+
+def found_arguments(
+    inherited: frozenset[str], parser: RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
+) -> Namespace:
+    """As `parse_found`, without the check that needs the network's features.
+
+    Args:
+        inherited: See `tasks.task.FusionTask`.
+        parser, argv, demo: See `engine.arguments.parse_args`.
+    """
     fixed: dict[str, int] = {}
     args = arguments.parse_args(
-        parser, argv, demo=demo, inherit=lambda known: inherited_defaults(task, parser, known, fixed)
+        parser, argv, demo=demo, inherit=lambda known: inherited_defaults(inherited, parser, known, fixed)
     )
     if not (args.search_exp_dir or args.eval_exp_dir or args.genotype or args.fusion != "genotype"):
         raise UserError(
@@ -325,7 +344,6 @@ def parse_found(
         given = arguments.given_flags(parser, argv)
         _check_given_sizes(given, args, fixed)
         _check_given_genotype(given, args)
-    check_architecture(args, task.num_features, cell=args.genotype == "random" and args.fusion == "genotype")
     check_schedule(args)
     return args
 

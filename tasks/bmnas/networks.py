@@ -29,14 +29,12 @@ if TYPE_CHECKING:
     from tasks.task import FusionTask
 
 
-def build_search_net(
-    task: FusionTask, args: Namespace, backbones: Mapping[str, Any], frozen: bool | Iterable[str] = True
-) -> FusionNet:
-    """The supernet: backbones, all or some of them frozen, and a fusion cell with every edge and operation."""
+def build_search_net(task: FusionTask, args: Namespace, backbones: Mapping[str, Any]) -> FusionNet:
+    """The supernet: frozen backbones and a fusion cell with every edge and operation."""
     operations = step_operations(args)
     cell = FusionCell.mixed(task.num_features, args.C, args.L, args.drpt, **cell_sizes(args), step_ops=operations)
     options = {"backbone_mode": args.backbone_mode, "train_reshape": args.reshape_layers == "trained"}
-    return build_net(task, args, backbones, cell, range(task.num_features), frozen=frozen, **options)
+    return build_net(task, args, backbones, cell, range(task.num_features), **options)
 
 
 def cell_sizes(args: Namespace) -> dict[str, int]:
@@ -50,6 +48,7 @@ def build_net(
     backbones: Mapping[str, Any],
     fusion: FusionCell | LateFusion,
     used: Iterable[int],
+    frozen: bool = True,
     **options: Any,
 ) -> FusionNet:
     """The complete network around ``fusion``; ``options`` go to `FusionNet`."""
@@ -67,6 +66,7 @@ def build_net(
         num_outputs=args.num_outputs,
         input_names=task.feature_names,
         backbone_batch=_part(args),
+        frozen=[name for name, backbone in backbones.items() if frozen and not getattr(backbone, "trained", False)],
         optional=task.modalities if dropout else task.optional,
         modality_dropout=dropout,
         **options,
@@ -122,11 +122,7 @@ def find_genotype(task: FusionTask, args: Namespace) -> FusionGenotype | None:
 
 
 def build_found_net(
-    task: FusionTask,
-    args: Namespace,
-    backbones: Mapping[str, Any],
-    genotype: FusionGenotype | None,
-    frozen: bool | Iterable[str],
+    task: FusionTask, args: Namespace, backbones: Mapping[str, Any], genotype: FusionGenotype | None, frozen: bool
 ) -> FusionNet:
     """The network of a genotype, or without one of the baseline that ``--fusion`` names.
 
@@ -134,7 +130,7 @@ def build_found_net(
         task, args: The `FusionTask` and the found script's arguments.
         backbones: Name -> network.
         genotype: See `find_genotype`.
-        frozen: Backbones, or the names of those, that get no gradients and stay in evaluation mode.
+        frozen: Backbones get no gradients and stay in evaluation mode, but for those that are ``trained``.
     """
     fusion: FusionCell | LateFusion
     used: Sequence[int]
