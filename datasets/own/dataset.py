@@ -177,7 +177,16 @@ class OwnData(Dataset):
     @property
     def ids(self) -> list[str]:
         """The samples' ids, in order."""
-        return [self._bytes("id", row).tobytes().decode() for row in range(len(self))]
+        return self.ids_of(range(len(self)))
+
+    def ids_of(self, indices: Sequence[int]) -> list[str]:
+        """The ids of some samples."""
+        return [self._bytes("id", int(row)).tobytes().decode() for row in self._rows(indices)]
+
+    def encoded(self, name: str, index: int) -> bytes | None:
+        """The stored file (JPEG, PNG or 16-bit samples) of a picture or recording; None if it is missing."""
+        row = int(self._files[name].array[self._rows([index])[0]])
+        return None if row < 0 else self._media[name].encoded(row)
 
     def present(self, name: str) -> np.ndarray:
         """bool (N,): which samples have the modality ``name``."""

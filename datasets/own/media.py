@@ -140,11 +140,15 @@ def _opened(source):
 def encode_picture(source: str | bytes, size: int) -> bytes:
     """A picture as a viewer shows it, as JPEG; the shorter side has at most ``size`` pixels.
 
+    Bytes of a PNG that is small enough stay as they are: these are arrays of a table, which JPEG would change.
+
     Raises:
         BadFile: it cannot be read.
     """
     from PIL import Image
 
+    if isinstance(source, bytes) and _is_plain_png(source, size):
+        return source
     try:
         picture = open_picture(_opened(source))
     except BadImage as reason:
@@ -155,6 +159,19 @@ def encode_picture(source: str | bytes, size: int) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
+
+
+def _is_plain_png(data, size):
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            plain = picture.format == "PNG" and picture.mode in ("L", "RGB") and min(picture.size) <= size
+            if plain:
+                picture.load()  # raises if it is damaged
+            return plain and not {"transparency", "exif"} & set(picture.info)
+    except Exception:  # reported when it is opened as any other picture
+        return False
 
 
 def decode_picture(data: Any) -> np.ndarray:
