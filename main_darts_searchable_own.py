@@ -4,8 +4,9 @@
   python main_darts_searchable_own.py --datadir data/films --encoder image=timm:resnet18
   python main_darts_searchable_own.py --demo            # real data: two sensors, seven activities
 
-Weight steps on train, architecture steps on dev. Encoders that start with random weights are trained with the
-fusion; pretrained ones, and those of main_unimodal_own.py (--encoder_weights NAME=RUN_FOLDER), are frozen and computed once.
+Weight steps on train, architecture steps on dev. Encoders that start with random weights are trained with
+the fusion; pretrained ones, and those of main_unimodal_own.py (--encoder_weights NAME=RUN_FOLDER), are frozen
+and computed once.
 <out_dir>/search-<save>-<time>/ gets the genotype of the best dev epoch (genotype.json), a picture
 of every epoch's (architectures/), the probabilities (probabilities.svg) and result.json. Then:
   python main_darts_found_own.py --search_exp_dir <that folder>

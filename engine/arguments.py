@@ -214,8 +214,8 @@ def add_recipe_flag(parser: RecipeParser, recipes: Mapping[str, Mapping[str, Any
 class Assignments(argparse.Action):
     """Collects words ``NAME=VALUE``; a later one replaces an earlier one of the same name, also an inherited one."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, nargs="+", type=assignment, **kwargs)
+    def __init__(self, option_strings: Sequence[str], dest: str, **kwargs: Any) -> None:
+        super().__init__(option_strings, dest, nargs="+", type=assignment, **kwargs)
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
         earlier = getattr(namespace, self.dest, None)

@@ -10,7 +10,7 @@ import torch
 from engine.data_workers import BatchLoader
 from util.cli import UserError
 from util.distributed import rank, world_size
-from util.nested import map_tensors
+from util.nested import map_tensors, rows_of
 from util.processors import own_processors
 from util.samplers import EpochBatchSampler
 
@@ -103,6 +103,6 @@ def split_batch(batch: dict[str, Any], size: int, min_part: int = 2) -> list[tup
         return [(count, batch)]
     bounds = [count * i // parts for i in range(parts + 1)]
     return [
-        (stop - start, map_tensors(lambda tensor, rows=slice(start, stop): tensor[rows], batch))
+        (stop - start, rows_of(batch, start, stop))
         for start, stop in itertools.pairwise(bounds)
     ]

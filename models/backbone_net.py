@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from util.cli import UserError
-from util.nested import map_tensors, tensors_in
+from util.nested import map_tensors, rows_of, tensors_in
 
 if TYPE_CHECKING:
     from tasks.task import Backbone
@@ -56,7 +56,7 @@ class BackboneNet(nn.Module):
         filled = map_tensors(lambda x: torch.cat([x, x[-1:].expand(-samples % size, *x.shape[1:])]), inputs)
         parts = []
         for start in range(0, samples, size):
-            part = map_tensors(lambda x, rows=slice(start, start + size): x[rows], filled)
+            part = rows_of(filled, start, start + size)
             parts.append([self._compact(feature) for feature in self.backbones[name](part, count)])
         return [torch.cat(same)[:samples] for same in zip(*parts, strict=True)]
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from datasets.own import open_own, read_manifest
 from engine import arguments
-from metrics.classification import Accuracy, MultilabelF1
+from metrics.classification import AccuracyAndF1, MultilabelF1
+from metrics.regression import Regression
 from models import losses
 from tasks import own_encoders
 from tasks.bmnas import flags
@@ -47,9 +46,11 @@ DEFAULTS = {
     "freeze_backbones": True,
 }
 DEMO = {"datadir": "demo/htad/dataset", "out_dir": "demo/htad/runs"}
+# Kind of label -> scores that may select an epoch, larger is better, the default first.
+SCORES = {"class": ("accuracy", "macro_f1"), "number": ("r2", "correlation")}
 # Of a parser: the modalities are known once the data are.
 ANY_MODALITY: dict[str, Modality] = {}
-INHERITED = own_encoders.INHERITED | {"loss", "class_weights", "f1_type", "drpt"}
+INHERITED = own_encoders.INHERITED | {"loss", "class_weights", "f1_type", "drpt", "select_score", "sentiment"}
 
 
 def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._ArgumentGroup]:
@@ -58,11 +59,21 @@ def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._A
     parser.free.add("encoder_weights")  # files may have moved; their content is compared
     own_encoders.add_encoder_flags(backbones)
     task = parser.add_argument_group("task")
-    task.add_argument("--num_outputs", type=arguments.positive_int, help="number of classes (default: that of the data)")
+    task.add_argument(
+        "--num_outputs", type=arguments.positive_int, help="number of classes (default: that of the data)"
+    )
     task.add_argument(
         "--class_weights", choices=("none", "balanced"), default="none", help="balanced: rare classes weigh more"
     )
-    task.add_argument("--loss", choices=("mse", "l1"), default="mse", help="error that is minimised if the label is a number")
+    task.add_argument(
+        "--loss", choices=("mse", "l1"), default="mse", help="error that is minimised if the label is a number"
+    )
+    task.add_argument("--sentiment", action="store_true", help="numbers in -3..3: report the scores of sentiment too")
+    task.add_argument(
+        "--select_score",
+        choices=tuple(score for scores in SCORES.values() for score in scores),
+        help="score that selects an epoch (default: accuracy for a class, r2 for a number)",
+    )
     task.add_argument(
         "--f1_type",
         choices=("weighted", "macro", "micro", "samples"),
@@ -160,7 +171,9 @@ def _build_task(args, manifest, plans):
         },
         open_split=lambda args, split: open_own(args.datadir, split, prepare, args.small_dataset),
         build_backbones=lambda args, weights=None: build(plans, follows=weights == "random"),
-        build_unimodal_backbone=lambda args, weights=None: build([args.modality], follows=weights == "random")[args.modality],
+        build_unimodal_backbone=lambda args, weights=None: build([args.modality], follows=weights == "random")[
+            args.modality
+        ],
         loss=loss,
         metric=lambda args: metric(),
         pool=lambda args: size,
@@ -172,22 +185,52 @@ def _build_task(args, manifest, plans):
     )
 
 
-def _score_of(args, manifest) -> tuple[Callable[[Any, Any], Any], Callable[[], DescribedMetric]]:
+def _score_of(args: Namespace, manifest: Manifest) -> tuple[Callable[[Any, Any], Any], Callable[[], DescribedMetric]]:
     """Loss and metric for the kind of label."""
     kind = manifest.label.kind
     if args.class_weights == "balanced" and kind != "class":
         raise UserError(f"--class_weights balanced: the label {manifest.label.name} is not one class; drop the flag")
+    if args.select_score and args.select_score not in SCORES.get(kind, ()):
+        known = f"use {' or '.join(SCORES[kind])}" if kind in SCORES else "drop the flag"
+        raise UserError(f"--select_score {args.select_score} does not fit the label {manifest.label.name}; {known}")
     if kind == "classes":
         return losses.binary_cross_entropy, lambda: MultilabelF1(args.f1_type)
+    select = args.select_score or SCORES[kind][0]
     if kind == "class":
         weights = _balanced(args, args.num_outputs) if args.class_weights == "balanced" else None
-        return (losses.WeightedCrossEntropy(weights) if weights else losses.cross_entropy), Accuracy
+        loss = losses.WeightedCrossEntropy(weights) if weights else losses.cross_entropy
+        return loss, lambda: AccuracyAndF1(args.num_outputs, select)
     labels = _labels(args).double()
-    mean, deviation = float(labels.mean()), float(labels.std())
+    mean, deviation = float(labels.mean()), float(labels.std(correction=0))
     if not deviation > 0:
         raise UserError(f"{args.datadir}: all labels of train are equal, so there is nothing to learn")
-    raise NotImplementedError
-    return losses.StandardisedError(mean, deviation, args.loss), lambda: Rescaled(None, mean, deviation)
+    metric = functools.partial(Rescaled, mean=mean, deviation=deviation)
+    return losses.StandardisedError(mean, deviation, args.loss), lambda: metric(Regression(args.sentiment, select))
+
+
+class Rescaled:
+    """A metric of numbers in their own units, for a network that puts out (number - mean) / deviation.
+
+    Args:
+        metric: The metric.
+        mean, deviation: See `models.losses.StandardisedError`.
+    """
+
+    def __init__(self, metric: DescribedMetric, mean: float, deviation: float) -> None:
+        self.metric, self.mean, self.deviation = metric, mean, deviation
+        self.name, self.description = metric.name, metric.description
+
+    def reset(self) -> None:
+        """Start a pass."""
+        self.metric.reset()
+
+    def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
+        """Add outputs (N, 1) for a batch."""
+        self.metric.update(outputs * self.deviation + self.mean, batch)
+
+    def compute(self) -> dict[str, float]:
+        """Scores of the pass."""
+        return self.metric.compute()
 
 
 def _labels(args):

@@ -31,8 +31,8 @@ def add_encoder_flags(group: _ArgumentGroup) -> None:
         "--encoder",
         action=arguments.Assignments,
         metavar="NAME=ENCODER",
-        help=f"encoders of the modalities, the first of each kind by default. {kinds}. mlp, conv, words and logmel take "
-        "widths, e.g. mlp:128,64; an encoder of your own is module:Class",
+        help=f"encoders, the first of each kind by default. {kinds}. mlp, conv, words and logmel take widths, e.g. "
+        "mlp:128,64; an encoder of your own is module:Class",
     )
     group.add_argument(
         "--encoder_weights",
@@ -48,10 +48,16 @@ def add_encoder_flags(group: _ArgumentGroup) -> None:
         metavar="NAME=0,2,4",
         help="layers whose features the fusion may read (default: up to four, spread over the depth)",
     )
-    group.add_argument("--max_tokens", type=arguments.positive_int, default=128, help="words of a text; more are cut off")
-    group.add_argument("--max_seconds", type=arguments.positive, default=10.0, help="seconds of a sound; more are cut off")
     group.add_argument(
-        "--word_vectors", metavar="FILE", help="GloVe .txt, .npz or spaCy package for the encoder words (default: random)"
+        "--max_tokens", type=arguments.positive_int, default=128, help="words of a text; more are cut off"
+    )
+    group.add_argument(
+        "--max_seconds", type=arguments.positive, default=10.0, help="seconds of a sound; more are cut off"
+    )
+    group.add_argument(
+        "--word_vectors",
+        metavar="FILE",
+        help="GloVe .txt, .npz or spaCy package for the encoder words (default: random)",
     )
 
 
@@ -135,9 +141,7 @@ def build_encoders(
 
 def is_trained(args: Namespace, plan: Plan) -> bool:
     """Whether an encoder is trained with the fusion."""
-    return {"all": True, "none": False, "auto": not plan.starts_trained}[
-        getattr(args, "train_encoders", "auto")
-    ]
+    return {"all": True, "none": False, "auto": not plan.starts_trained}[getattr(args, "train_encoders", "auto")]
 
 
 def _words(args, plan):

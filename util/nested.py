@@ -26,3 +26,8 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
     elif isinstance(value, (list, dict)):
         for item in value.values() if isinstance(value, dict) else value:
             yield from tensors_in(item)
+
+
+def rows_of(value: Any, start: int, stop: int) -> Any:
+    """Rows ``start`` to ``stop`` of every tensor of ``value``."""
+    return map_tensors(lambda tensor: tensor[start:stop], value)

@@ -53,7 +53,7 @@ class WordNumbers:
 
 
 def frequent_words(texts: Iterable[str]) -> tuple[str, ...]:
-    """The special words, then the words that occur at least `MIN_COUNT` times, most frequent first, `MAX_WORDS` at most.
+    """The special words, then up to `MAX_WORDS` that occur `MIN_COUNT` times or more, most frequent first.
 
     If no word occurs that often, all words.
     """

@@ -183,7 +183,9 @@ class FusionNet(BackboneNet):
     def uses_all_weights(self) -> bool:
         """Whether every forward pass uses all parameters of `weights` (else DDP must search for unused ones)."""
         stopping = (
-            name in self.frozen or getattr(backbone, "stops_early", True) or self._counts[name] == len(backbone.channels)
+            name in self.frozen
+            or getattr(backbone, "stops_early", True)
+            or self._counts[name] == len(backbone.channels)
             for name, backbone in self.backbones.items()
         )
         return self.fusion.uses_all_weights() and all(stopping)

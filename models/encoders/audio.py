@@ -31,7 +31,9 @@ class LogMel:
 
     def __call__(self, sounds: list) -> dict[str, torch.Tensor]:
         """``values`` float32 (N, T, BANDS) and ``length`` int64 (N,) of (samples, rate) pairs; None has length 0."""
-        made = [torch.zeros(0, BANDS) if sound is None else log_mel(resampled(*sound)[: self._most()]) for sound in sounds]
+        made = [
+            torch.zeros(0, BANDS) if sound is None else log_mel(resampled(*sound)[: self._most()]) for sound in sounds
+        ]
         values = torch.zeros(len(made), max(1, *map(len, made)), BANDS)
         for row, bands in zip(values, made, strict=True):
             row[: len(bands)] = bands
@@ -94,10 +96,12 @@ class AudioPreparation:
         extractor = _extractor(self.name)
         rate = extractor.sampling_rate
         quiet = torch.zeros(rate // 10)
-        waves = [quiet if sound is None else resampled(*sound, rate) for sound in sounds]
-        waves = [wave[: round(self.seconds * rate)].numpy() for wave in waves]
+        waves = [quiet if sound is None else resampled(sound[0], sound[1], rate) for sound in sounds]
+        short = [wave[: round(self.seconds * rate)].numpy() for wave in waves]
         options = {"sampling_rate": rate, "return_tensors": "pt", "return_attention_mask": True}
-        return dict(extractor(waves, padding=getattr(extractor, "nb_max_frames", None) is None or "max_length", **options))
+        return dict(
+            extractor(short, padding=getattr(extractor, "nb_max_frames", None) is None or "max_length", **options)
+        )
 
 
 @functools.lru_cache(maxsize=4)

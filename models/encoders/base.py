@@ -53,6 +53,11 @@ class Encoder(nn.Module):
         """Four taps spread over the depth, the last among them; all of fewer than five."""
         return tuple(sorted({-(-available * part // 4) - 1 for part in range(1, 5)}))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of its weights."""
+        return next(self.classifier.parameters()).dtype
+
     def forward(self, inputs: Any, count: int | None = None) -> list[torch.Tensor]:
         """The first ``count`` (None: all) tapped features."""
         raise NotImplementedError

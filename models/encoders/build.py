@@ -104,7 +104,7 @@ class Plan:
         if self.file is not None and not self.file.is_file():
             raise UserError(
                 f"--encoder_weights {self.modality}={self.weights}: {self.file} does not exist; pass the run folder of "
-                f"`python main_unimodal_own.py --modality {self.modality}`, a file of the library's weights, default or none"
+                f"`python main_unimodal_own.py --modality {self.modality}`, a file of weights, default or none"
             )
 
 

@@ -32,8 +32,8 @@ class HiddenStates(Encoder):
 
     def __init__(self, model: Any, pool: tuple[int, int], preparation: Any, **options: Any) -> None:
         config = model.config
-        layers = getattr(config, "num_hidden_layers", None) or getattr(config, "encoder_layers")
-        width = getattr(config, "hidden_size", None) or getattr(config, "d_model")
+        layers = getattr(config, "num_hidden_layers", None) or config.encoder_layers
+        width = getattr(config, "hidden_size", None) or config.d_model
         super().__init__([width] * (layers + 1), **options)
         self.model, self.pool, self.preparation = model, pool, preparation
         self.settings |= {"config": hashlib.sha256(config.to_json_string(use_diff=False).encode()).hexdigest()}

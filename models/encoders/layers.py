@@ -34,7 +34,7 @@ class Layers(Encoder):
 
     def forward(self, inputs: dict[str, torch.Tensor], count: int | None = None) -> list[torch.Tensor]:
         """The first ``count`` tapped features of ``inputs``: "0", "1", ... -> (N, C, ...)."""
-        kind = self.classifier[1].weight.dtype
+        kind = self.dtype
         return [inputs[str(tap)].to(kind) for tap in (self.taps if count is None else self.taps[:count])]
 
     def head(self, features: list[torch.Tensor]) -> torch.Tensor:

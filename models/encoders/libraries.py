@@ -70,7 +70,7 @@ def fetching(encoder: str, modality: str, remedy: str = FILE_REMEDY) -> Iterator
 
 def _expect_network():
     """Where the hub's address is unknown, let its client look in its cache only: it would try for a minute."""
-    constants = importlib.import_module("huggingface_hub.constants")
+    constants: Any = importlib.import_module("huggingface_hub.constants")
     host = urllib.parse.urlsplit(constants.ENDPOINT).hostname
     if constants.HF_HUB_OFFLINE or urllib.request.getproxies() or not host:
         return

@@ -77,12 +77,14 @@ class PictureNet(Encoder):
     ) -> None:
         super().__init__(available, taps, num_outputs, dropout, name)
         self.pool = pool
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
         self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1), persistent=False)
 
     def forward(self, inputs: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
         """The first ``count`` tapped features (N, C, *pool) of pictures uint8 (N, 3, H, W)."""
-        pictures = (inputs.to(self.classifier[1].weight.dtype) / 255 - self.mean) / self.std
+        pictures = (inputs.to(self.dtype) / 255 - self.mean) / self.std
         maps = self.maps(pictures, self.taps if count is None else self.taps[:count])
         return [F.adaptive_avg_pool2d(one, self.pool) for one in maps]
 
@@ -168,7 +170,13 @@ class TorchvisionNet(PictureNet):
     """
 
     def __init__(
-        self, stages: Sequence[nn.Module], channels_last: bool, crop: int, resize: int, pool: tuple[int, int], **options: Any
+        self,
+        stages: Sequence[nn.Module],
+        channels_last: bool,
+        crop: int,
+        resize: int,
+        pool: tuple[int, int],
+        **options: Any,
     ) -> None:
         available = _channels_of(stages, channels_last, crop)
         super().__init__(available, pool, **options)
@@ -187,7 +195,6 @@ class TorchvisionNet(PictureNet):
     def modules_of(self, count: int) -> list[nn.Module]:
         return list(self.stages[: self.taps[count - 1] + 1]) if count else []
 
-
     def load_library_weights(self, path: str, state: dict[str, torch.Tensor]) -> None:
         """Load a state dict of ``torchvision.models``."""
         from torchvision import models
@@ -197,9 +204,7 @@ class TorchvisionNet(PictureNet):
         self.stages.load_state_dict(nn.ModuleList(_stages_of(net)[: len(self.stages)]).state_dict())
 
 
-def build_torchvision(
-    name: str, modality: str, weights: str, pool: tuple[int, int], **options: Any
-) -> TorchvisionNet:
+def build_torchvision(name: str, modality: str, weights: str, pool: tuple[int, int], **options: Any) -> TorchvisionNet:
     """A network of torchvision by its name; as `build_timm`."""
     from torchvision import models
 
@@ -215,7 +220,9 @@ def build_torchvision(
         net.load_state_dict(fetch(entry, name, way))
     stages = _stages_of(net)
     if stages is None:
-        raise UserError(f"--encoder {modality}={encoder}: its stages are not known here; timm has most networks: timm:NAME")
+        raise UserError(
+            f"--encoder {modality}={encoder}: its stages are not known here; timm has most networks: timm:NAME"
+        )
     evaluation = entry.transforms()
     sizes = {"crop": evaluation.crop_size[0], "resize": evaluation.resize_size[0]}
     shape = {"mean": evaluation.mean, "std": evaluation.std, "name": encoder}
@@ -228,7 +235,13 @@ def build_torchvision(
 def _stages_of(net):
     """The stages of a torchvision network, or None if they are not simply called in a row."""
     if hasattr(net, "layer1"):  # ResNets
-        return [nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool), net.layer1, net.layer2, net.layer3, net.layer4]
+        return [
+            nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool),
+            net.layer1,
+            net.layer2,
+            net.layer3,
+            net.layer4,
+        ]
     if hasattr(net, "trunk_output"):  # RegNets
         return [net.stem, *net.trunk_output.children()]
     return list(net.features.children()) if isinstance(getattr(net, "features", None), nn.Sequential) else None

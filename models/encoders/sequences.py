@@ -82,10 +82,10 @@ class SequenceNet(Staged):
     def features(self, states: torch.Tensor, length: torch.Tensor, count: int | None) -> list[torch.Tensor]:
         """As `forward`, of states (N, d, T)."""
         wanted, mask = self.wanted(count), lengths_mask(length, states.shape[2])[:, None]
-        states = [states.to(self.classifier[1].weight.dtype) * mask]
+        found = [states.to(self.dtype) * mask]
         for stage in self.stages[: wanted[-1]]:
-            states.append(stage(states[-1], mask))
-        return [segment_maxima(states[tap], length, self.pool) for tap in wanted]
+            found.append(stage(found[-1], mask))
+        return [segment_maxima(found[tap], length, self.pool) for tap in wanted]
 
     def head(self, features: list[torch.Tensor]) -> torch.Tensor:
         """Outputs (N, num_outputs) from the maximum of the last feature over time."""

@@ -48,7 +48,7 @@ class VectorNet(Staged):
     def forward(self, inputs: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
         """The first ``count`` tapped features (N, width) of vectors (N, d)."""
         wanted = self.wanted(count)
-        states = [inputs.to(self.classifier[1].weight.dtype)]
+        states = [inputs.to(self.dtype)]
         for stage in self.stages[: wanted[-1]]:
             states.append(stage(states[-1]))
         return [states[tap] for tap in wanted]
