@@ -6,11 +6,14 @@ import argparse
 import functools
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from datasets.own import open_own, read_manifest
+from datasets.own.manifest import MANIFEST_FILE
+from datasets.prepare_own import main as prepare_own
 from engine import arguments
 from metrics.classification import AccuracyAndF1, MultilabelF1
 from metrics.regression import Regression
@@ -19,6 +22,7 @@ from tasks import own_encoders
 from tasks.bmnas import flags
 from tasks.task import FusionTask, Modality
 from util.cli import UserError
+from util.distributed import barrier, init_distributed, rank
 
 if TYPE_CHECKING:
     from datasets.own import Manifest, OwnData
@@ -30,12 +34,11 @@ DEFAULTS = {
     "datadir": "data/own",
     "out_dir": "final_exp/own",
     "epochs": 30,
-    "batchsize": 32,
+    "batchsize": 64,
     "drpt": 0.2,
     "weight_decay": 1e-4,
     "eta_max": 3e-3,
     "eta_min": 1e-6,
-    "Ti": 30,
     "Tm": 2,
     "C": 64,
     "steps": 2,
@@ -43,6 +46,7 @@ DEFAULTS = {
     "node_steps": 1,
     "node_multiplier": 1,
     "arch_learning_rate": 3e-3,
+    "derive": "perturbation",
     "freeze_backbones": True,
 }
 DEMO = {"datadir": "demo/htad/dataset", "out_dir": "demo/htad/runs"}
@@ -128,15 +132,27 @@ def open_task(args: Namespace) -> FusionTask:
     Raises:
         UserError: the folder is not prepared, or flags do not fit it.
     """
+    _make_demo_data(args)
     manifest = read_manifest(args.datadir)
     plans = own_encoders.plans(args, manifest)
     classes = len(manifest.label.classes) or 1
     args.num_outputs = args.num_outputs or classes
     args.L = args.L or default_length(plans)
+    args.Ti = args.Ti or args.epochs
     task = _build_task(args, manifest, plans)
     if hasattr(args, "num_input_nodes"):
         args.num_input_nodes = args.num_input_nodes or task.num_features
     return task
+
+
+def _make_demo_data(args):
+    """Fetch the demo's data if they are missing; only one process does."""
+    if not (args.demo and args.datadir == DEMO["datadir"]):
+        return
+    init_distributed(args.device)
+    if rank() == 0 and not (Path(args.datadir) / MANIFEST_FILE).exists():
+        prepare_own(["--embedded", "htad", "--out", args.datadir])
+    barrier()
 
 
 def default_length(plans: Mapping[str, Plan]) -> int:

@@ -143,9 +143,10 @@ def tiny_bert(folder):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "film"]
     (folder / "vocab.txt").write_text("\n".join(words))
     transformers.BertTokenizerFast(vocab_file=str(folder / "vocab.txt")).save_pretrained(folder)
-    sizes = {"vocab_size": 8, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+    sizes = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8}
     torch.manual_seed(1)
-    transformers.BertModel(transformers.BertConfig(**sizes)).save_pretrained(folder)
+    config = transformers.BertConfig(num_hidden_layers=2, num_attention_heads=2, **sizes)
+    transformers.BertModel(config).save_pretrained(folder)
     return f"transformers:{folder}"
 
 

@@ -1,4 +1,4 @@
-"""Data of one's own from a prepared folder to a tested network: every kind of label, missing inputs, and what is refused."""
+"""Data of one's own, from a prepared folder to a tested network; what does not fit is refused."""
 
 import json
 from types import SimpleNamespace
@@ -91,7 +91,8 @@ def test_baselines_need_no_search(searched, flags):
 
 def alone(searched):
     """The flags without those of a fusion."""
-    return [flag for flag, before in zip(searched.flags, ["", *searched.flags], strict=False) if "--C" not in (flag, before)]
+    place = searched.flags.index("--C")
+    return searched.flags[:place] + searched.flags[place + 2 :]
 
 
 def test_a_unimodal_encoder_is_taken_over_with_its_settings_and_stays_as_it_is(searched):
@@ -118,7 +119,10 @@ def test_a_search_that_is_resumed_gives_the_same(searched, tmp_path):
     assert resumed["genotype"] == whole["genotype"] and resumed["metrics"] == whole["metrics"]
 
 
-@pytest.mark.parametrize(("kind", "scores"), [("classes", {"f1"}), ("number", {"mean_absolute_error", "correlation", "r2"})])
+NUMBER_SCORES = {"mean_absolute_error", "correlation", "r2"}
+
+
+@pytest.mark.parametrize(("kind", "scores"), [("classes", {"f1"}), ("number", NUMBER_SCORES)])
 def test_other_labels_have_their_loss_and_scores(tmp_path, kind, scores):
     flags = write(tmp_path, kind, {"numbers": ("vector", 5), "net": ("layers", ((4,), (6,)))})
     result = found.main([*flags, "--fusion", "late", "--epochs", "6", "--eta_max", "1e-2"])
@@ -143,7 +147,7 @@ def test_memory_and_time_are_estimated_with_inputs_of_several_tensors(searched, 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--encoder", "sound=logmel"], "--encoder sound=logmel: .* has no modality sound, but numbers, track, text, net"),
+        (["--encoder", "sound=logmel"], "sound=logmel: .* has no modality sound, but numbers, track, text, net"),
         (["--encoder", "numbers=conv"], "numbers is a vector; its encoders are mlp"),
         (["--taps", "numbers=x"], "expected numbers of layers, such as numbers=0,2,4"),
         (["--taps", "numbers=5"], "mlp has the taps 0 to 2"),
@@ -162,9 +166,9 @@ def test_what_does_not_fit_the_data_is_refused_in_one_line(searched, flags, mess
 def test_a_folder_that_is_not_prepared_and_an_unknown_modality_are_refused(searched, tmp_path):
     with pytest.raises(UserError, match=r"prepare_own.py"):
         search.main(["--datadir", str(tmp_path)])
-    with pytest.raises(UserError, match="which encoder\\? pass --modality numbers or --modality track"):
+    with pytest.raises(UserError, match=r"which encoder\? pass --modality numbers or --modality track"):
         unimodal.main(alone(searched))
-    with pytest.raises(UserError, match="--modality sound: .* has none; pass --modality numbers"):
+    with pytest.raises(UserError, match=r"--modality sound: .* has none; pass --modality numbers"):
         unimodal.main([*alone(searched), "--modality", "sound"])
 
 
