@@ -80,6 +80,8 @@ def prepare(plan: Plan, out: Path | str, overwrite: bool = False) -> dict[str, A
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file; name a folder")
+    if out.is_dir() and any(out.iterdir()) and not (out / LOCK_FILE).exists():
+        raise UserError(f"--out {out} holds files that this script did not make; name a new folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with locked(out / LOCK_FILE, busy=f"another run is preparing {out}: wait for it or end it first"):
@@ -343,6 +345,7 @@ class _Preparation:
                 if writer:
                     inputs = {name: self._value(name, row, cells) for name in self.readers}
                     writer.add(self._id(row, cells), values[self.labels.codes[row]], inputs)
+        _remove_stale(self.out, writers)
         return write_manifest(self.out, writers, label, modalities, self._facts(split_of), media)
 
     def _value(self, name, row, cells):
@@ -354,7 +357,7 @@ class _Preparation:
             used = (split_of >= 0) & (numbers >= 0)
             shared = np.unique(np.unique(np.stack([numbers[used], split_of[used]]), axis=1)[0], return_counts=True)[1]
             if count := int((shared > 1).sum()):
-                self.notes.append(f"{count:,} files of {name} are in more than one split (--group keeps them together)")
+                self.notes.append(f"files of {name} in more than one split: {count:,} (--group keeps them together)")
         tables = {name: reader for name, reader in self.readers.items() if isinstance(reader, TableReader)}
         counts = {split: self.labels.counts(split_of == number) for number, split in enumerate(SPLITS)}
         return self.plan.facts | {
@@ -365,6 +368,17 @@ class _Preparation:
             "left_out": len(self.faults),
             "notes": self.notes,
         }
+
+
+def _remove_stale(out, writers):
+    """Remove the arrays of an earlier preparation with other inputs or splits."""
+    kept = {name for writer in writers for name in writer.files}
+    for split in SPLITS:
+        for path in (out / split).glob("*"):
+            if path.suffix in (".npy", ".bin") and f"{split}/{path.name}" not in kept:
+                path.unlink()
+        with contextlib.suppress(OSError):  # it is missing, or not empty
+            (out / split).rmdir()
 
 
 def _text(cell):

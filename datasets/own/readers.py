@@ -41,6 +41,8 @@ class TextReader:
         Raises:
             BadRow: they cannot be used.
         """
+        if isinstance(cells[0], (list, dict, bytes, np.ndarray)):
+            raise BadRow(f"has no text where --text expects one, but {type(cells[0]).__name__}")
 
     def value(self, cells: Sequence[Any]) -> Any:
         """The value of a sample, None if it is missing."""

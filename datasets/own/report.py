@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from datasets.own.dataset import OwnData, open_own
+from datasets.own.manifest import read_manifest
 from util.files import write_text
 
 SHEET_FILE, PAGE_FILE = "contact_sheet.png", "samples.html"
@@ -78,13 +79,12 @@ def write_samples_page(folder: Path | str) -> list[Path]:
     """
     folder, parts, paths = Path(folder), [], []
     splits = {}
-    for split in ("train", "dev", "test"):
-        if (folder / split).is_dir():
-            data = open_own(folder, split)
-            rows = np.unique(np.linspace(0, len(data) - 1, min(SHOWN, len(data))).astype(int))
-            splits[split] = data, rows
-            parts.append(f"<h2>{split}: {len(data):,} samples</h2>" + _table(data, rows))
-    manifest = data.manifest
+    manifest = read_manifest(folder)
+    for split in manifest.splits:
+        data = open_own(folder, split)
+        rows = np.unique(np.linspace(0, len(data) - 1, min(SHOWN, len(data))).astype(int))
+        splits[split] = data, rows
+        parts.append(f"<h2>{split}: {len(data):,} samples</h2>" + _table(data, rows))
     head = f"<h1>{html.escape(manifest.name)}</h1><p>{html.escape(manifest.description)}</p>"
     page = f'<!doctype html><meta charset="utf-8"><title>samples</title><style>{STYLE}</style>{head}{"".join(parts)}\n'
     write_text(folder / PAGE_FILE, page)

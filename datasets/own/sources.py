@@ -70,12 +70,14 @@ def _request(args):
     """The flags, and size and time of the files that they name."""
     flags = {name: value for name, value in vars(args).items() if name not in _IDLE and value not in (None, [], False)}
     flags["split"] = list(args.split)
-    paths = [args.table, args.data, args.label]
+    paths = [args.table, args.data, args.label, args.split_column, args.id_column, args.group]
     paths += [text.rpartition("=")[2] for text in [*(args.split_files or ()), *(args.arrays or ())]]
-    for path in filter(None, paths):
-        if os.path.isfile(path):
-            status = os.stat(path)
-            flags[f"file {path}"] = [status.st_size, status.st_mtime_ns]
+    for path in map(Path, filter(None, paths)):
+        # Of a folder the files on top count: its arrays, or tables.
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            if file.is_file():
+                status = os.stat(file)
+                flags[f"file {file}"] = [status.st_size, status.st_mtime_ns]
     return flags
 
 

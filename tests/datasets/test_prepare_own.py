@@ -10,7 +10,7 @@ import pytest
 from datasets.own import media, open_own, read_manifest
 from datasets.own.splitting import draw_splits
 from datasets.prepare_own import main
-from tests.datasets.own_tables import ALL, PLOTS, films, write_csv
+from tests.datasets.own_tables import ALL, PLOTS, films, odd_picture, write_csv
 from util.cli import UserError
 
 
@@ -144,6 +144,12 @@ def test_a_finished_folder_is_kept(source, prepared, tmp_path, capsys):
     with pytest.raises(UserError, match="with other flags; choose another --out, or replace them with --overwrite"):
         prepare(tmp_path / "out", f"{flags} --seed 1")
     assert prepare(tmp_path / "out", f"{flags} --seed 1 --overwrite")["fingerprints"] != first["fingerprints"]
+    # What the new data do not have goes.
+    flags = f"--table {path} --categories b=a --label y --split 0.5,0,0.5 --overwrite"
+    assert prepare(tmp_path / "out", flags)["splits"] == {"train": 6, "test": 6}
+    assert not list((tmp_path / "out").glob("*/text*")) and not (tmp_path / "out" / "dev").exists()
+    with pytest.raises(UserError, match="holds files that this script did not make"):
+        prepare(tmp_path, flags)
 
 
 def test_shares_and_groups():
@@ -214,3 +220,31 @@ def test_kinds_of_labels(tmp_path, capsys, labels, flags, kind, classes):
         assert classes[int(value)] == text
     else:
         assert {classes[place] for place in np.flatnonzero(value)} == set(text.split("|"))
+
+
+def test_parquet_with_pictures_inside(tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    name = odd_picture(tmp_path, 3)
+    inside = {"bytes": (tmp_path / name).read_bytes(), "path": "elsewhere.png"}
+    columns = {
+        "image": [inside, None] * 10,
+        "text": ["слово", None] * 10,
+        "tags": [["a"], ["a", "b"]] * 10,
+        "score": [1.5, None] * 10,
+    }
+    parquet.write_table(arrow.table(columns), tmp_path / "t.parquet")
+    flags = f"--table {tmp_path / 't.parquet'} --image image --text text --numbers score --label tags"
+    facts = prepare(tmp_path / "out", flags)
+    assert facts["label"] == {"name": "tags", "kind": "classes", "classes": ["a", "b"]}
+    assert [sum(one["missing"].values()) for one in facts["modalities"].values()] == [10, 10, 10]
+    data = open_own(tmp_path / "out", "train")
+    ((picture,),) = [[value for value in data.raw("image", range(2)) if value is not None][:1]]
+    assert picture.shape == (30, 40, 3) and "files of image in more than one split: 1" in facts["notes"][0]
+
+
+def test_a_file_that_ends_the_decoder_is_named(tmp_path, monkeypatch):
+    """A process that dies on a picture is reported as that picture's fault."""
+    rows = [{"p": odd_picture(tmp_path, number), "y": number % 2} for number in range(12)]
+    monkeypatch.setattr(media, "map_tasks", lambda function, tasks, workers: ((one, None) for one in tasks))
+    with pytest.raises(UserError, match="which makes the program that decodes it crash"):
+        prepare(tmp_path / "out", f"--table {write_csv(tmp_path / 't.csv', rows)} --image p --label y")
