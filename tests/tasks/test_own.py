@@ -60,7 +60,7 @@ def searched(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
     flags = write(folder)
     chosen = ["--encoder", "numbers=mlp:8", "text=words:8", "--encoder", "track=conv:8,8", "--taps", "numbers=1"]
-    result = search.main([*flags, *chosen, "--epochs", "2", "--max_tokens", "7"])
+    result = search.main([*flags, *FAST, *chosen, "--epochs", "2", "--max_tokens", "7"])
     return SimpleNamespace(folder=folder, flags=flags, result=result, run=result["folder"])
 
 
@@ -99,7 +99,7 @@ def test_a_unimodal_encoder_is_taken_over_with_its_settings_and_stays_as_it_is(s
     chosen = ["--encoder", "numbers=mlp:9,7", "--taps", "numbers=0,2"]
     trained = unimodal.main([*alone(searched), "--modality", "numbers", *chosen, "--epochs", "2"])
     weights = ["--encoder_weights", f"numbers={trained['folder']}"]
-    result = search.main([*searched.flags, *weights, "--epochs", "1", "--encoder", "track=conv:8", "text=words:8"])
+    result = search.main([*searched.flags, *FAST, *weights, "--epochs", "1", "--encoder", "track=conv:8", "text=words:8"])
     assert result["encoders"]["numbers"] == {"encoder": "mlp", "taps": [0, 2], "channels": [5, 7]}
     assert result["backbones_started_from"]["numbers"].startswith(trained["folder"])
     import torch
@@ -111,8 +111,8 @@ def test_a_unimodal_encoder_is_taken_over_with_its_settings_and_stays_as_it_is(s
 
 def test_a_search_that_is_resumed_gives_the_same(searched, tmp_path):
     chosen = ["--encoder", "track=conv:8", "text=words:8", "--save", "cut"]
-    whole = search.main([*searched.flags, *chosen, "--epochs", "2", "--strategy", "gdas"])
-    part = search.main([*searched.flags, *chosen, "--epochs", "1", "--strategy", "gdas"])
+    whole = search.main([*searched.flags, *FAST, *chosen, "--epochs", "2", "--strategy", "gdas"])
+    part = search.main([*searched.flags, *FAST, *chosen, "--epochs", "1", "--strategy", "gdas"])
     # The schedule of the learning rate depends on --Ti, not on --epochs; gdas' temperature does on --epochs.
     assert part["epochs"] == 1
     resumed = search.main(["--resume", whole["folder"]])
