@@ -26,6 +26,7 @@ LABELS = {
     "number": OwnLabel("price", "number", ()),
 }
 WORDS = ("red", "green", "blue")
+FAST = ["--derive", "argmax"]
 SIZES = ["--C", "8", "--L", "2", "--batchsize", "12", "--num_workers", "0", "--device", "cpu"]
 
 
