@@ -1,0 +1,89 @@
+"""Scores of an untrained network from one batch, "zero-cost proxies": they cost about as much as one weight step.
+
+Larger is said to be better. They knew no data set of ours when they were proposed; `benchmarks/fusion_bench.py`
+measures what they are worth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+def gradient_norm(net: nn.Module, loss: Callable[[Any, Any], torch.Tensor], batch: dict[str, Any]) -> float:
+    """Sum over the tensors of weights of the norm of the loss's gradient, in evaluation mode (Abdelfattah et al.,
+    ICLR 2021)."""
+    with _evaluating(net), torch.enable_grad():
+        weights = _weights(net)
+        gradients = torch.autograd.grad(loss(net(batch), batch), weights, allow_unused=True)
+    return sum(float(gradient.norm()) for gradient in gradients if gradient is not None)
+
+
+def synflow(net: nn.Module, batch: dict[str, Any], names: tuple[str, ...]) -> float:
+    """Logarithm of ``sum of w * dR/dw``, R the sum of outputs of the network with weights ``|w|`` on ones (Tanaka et
+    al., NeurIPS 2020; Abdelfattah et al., ICLR 2021).
+
+    In evaluation mode an untrained batch norm changes nothing. Layer norm stays in, which the authors' networks lack.
+
+    Args:
+        net: The network.
+        batch: Its batch dict.
+        names: Entries of it that become ones: floating-point inputs.
+    """
+    ones = {**batch, **{name: torch.ones_like(batch[name][:1]) for name in names}}
+    ones["label"] = batch["label"][:1]
+    weights = _weights(net)
+    signs = [torch.sign(weight.detach()) for weight in weights]
+    with _evaluating(net), torch.enable_grad():
+        try:
+            for weight in weights:
+                weight.data.abs_()
+            gradients = torch.autograd.grad(net(ones).sum(), weights, allow_unused=True)
+            total = sum(float((w.detach() * g).sum()) for w, g in zip(weights, gradients, strict=True) if g is not None)
+        finally:
+            for weight, sign in zip(weights, signs, strict=True):
+                weight.data.mul_(sign)
+    return float(torch.tensor(abs(total), dtype=torch.float64).log())
+
+
+@torch.no_grad()
+def naswot(net: nn.Module, batch: dict[str, Any]) -> float:
+    """log |det K|, K the samples' agreement in which units of all ReLUs are on (Mellor et al., ICML 2021)."""
+    with _evaluating(net), _Codes() as codes:
+        net(batch)
+    on = torch.cat(codes.found, dim=1).double()
+    kernel = on @ on.T + (1 - on) @ (1 - on).T
+    return float(torch.linalg.slogdet(kernel).logabsdet)
+
+
+class _Codes(TorchDispatchMode):
+    """Collects for every ReLU that is computed which of its outputs are positive, (N, units)."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if function is torch.ops.aten.relu.default:
+            self.found.append((result > 0).flatten(1))
+        return result
+
+
+def _weights(net):
+    return [parameter for parameter in net.parameters() if parameter.requires_grad]
+
+
+@contextlib.contextmanager
+def _evaluating(net: nn.Module) -> Iterator[None]:
+    mode = net.training
+    net.eval()
+    try:
+        yield
+    finally:
+        net.train(mode)
