@@ -136,7 +136,7 @@ def space_of(task, args):
 
 def make_table(name, args):
     """Train all networks of a set with all seeds; what is in its folder already is not trained again."""
-    records, genotypes, labels = {}, [], []
+    records, genotypes = {}, []
     for seed in args.seeds:
         task, own_args, loaders = open_training(name, args.out, seed, args.epochs)
         space, genotypes = space_of(task, own_args)

@@ -37,7 +37,7 @@ class StackedNets(nn.Module):
         if len(operations) > 1:
             raise ValueError(f"the networks have different operations: {sorted(operations)}")
         parts = [_Part(net) for net in nets]
-        parameters, buffers = torch.func.stack_module_state(parts)  # type: ignore[arg-type]
+        parameters, buffers = torch.func.stack_module_state(parts)
         self.names = {name.replace(".", "/"): name for name in parameters}
         self.stacked = nn.ParameterDict({key: nn.Parameter(parameters[name]) for key, name in self.names.items()})
         self.states = buffers
@@ -97,14 +97,15 @@ class _Part(nn.Module):
 
     def __init__(self, net):
         super().__init__()
-        used = next(iter(net.reshape.values()))
+        any_layer = next(iter(net.reshape.values()))
         in_channels = [width for backbone in net.backbones.values() for width in backbone.channels]
         layers = []
         for index, width in enumerate(in_channels):
-            layer = copy.deepcopy(net.reshape[str(index)] if str(index) in net.reshape else used)
-            if str(index) not in net.reshape:
+            used = str(index) in net.reshape
+            layer = copy.deepcopy(net.reshape[str(index)] if used else any_layer)
+            if not used:
                 # No step of this network reads it, so that it gets no gradient.
-                layer.conv.weight = nn.Parameter(torch.zeros(used.conv.out_channels, width, 1))
+                layer.conv.weight = nn.Parameter(torch.zeros(any_layer.conv.out_channels, width, 1))
             layers.append(layer)
         self.reshape = nn.ModuleList(layers)
         self.fusion = copy.deepcopy(net.fusion)
@@ -122,6 +123,7 @@ class _NumberedEdges(nn.Module):
 
     def __init__(self, edges):
         super().__init__()
+        self.indices: torch.Tensor
         self.register_buffer("indices", torch.tensor([[index for _, index in pair] for pair in edges.pairs]))
 
     def forward(self, states, step):

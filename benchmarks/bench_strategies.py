@@ -1,0 +1,104 @@
+"""Runs search strategies on a table of benchmarks/fusion_bench.py: black boxes, scores before training, searches."""
+
+import json
+import math
+from pathlib import Path
+
+from search.black_box import Evolution, RandomTrainings
+from util.cli import UserError
+from util.registry import import_class, is_own
+
+BLACK_BOXES = {"random": RandomTrainings, "evolution": Evolution}
+ZERO_COST = ("parameters", "flops", "gradient_norm", "synflow", "naswot")
+ONE_SHOT = ("published", "second-order", "gdas", "drnas", "random-shared")
+PERTURBATION = "+perturbation"
+
+
+def run_strategy(name, bench, seed, budget, data):
+    """One search.
+
+    Args:
+        name: See ``--strategy`` of fusion_bench.py.
+        bench: The `FusionBench`.
+        seed: Of the search. It sees the trainings of the bench's seed number ``seed % number of seeds``.
+        budget: Trainings of a black box.
+        data: Folder of benchmarks/make_fusion_bench.py, for searches.
+
+    Returns:
+        dict of the chosen ``genotype``, its ``regret``, ``rank``, mean ``test`` accuracy, ``tau`` of the strategy's
+        scores (None if it has none), and what it cost: ``trainings``, ``seconds``.
+
+    Raises:
+        UserError: there is no such strategy.
+    """
+    own = bench.seeds[seed % len(bench.seeds)]
+    if name in BLACK_BOXES or is_own(name):
+        found = _black_box(BLACK_BOXES.get(name) or import_class(name, "strategy"), bench, seed, own, budget)
+    elif name in ZERO_COST:
+        found = _zero_cost(name, bench, own)
+    elif name.removesuffix(PERTURBATION) in ONE_SHOT:
+        found = _one_shot(name, bench, seed, own, data)
+    else:
+        known = ", ".join((*BLACK_BOXES, *ZERO_COST, *ONE_SHOT))
+        raise UserError(f"--strategy {name}: known are {known}, and module:Class")
+    genotype = found["genotype"]
+    judged = {"regret": bench.regret(genotype), "rank": bench.rank(genotype), "test": bench.query(genotype)["test"]}
+    return {**found, **judged}
+
+
+def _black_box(kind, bench, seed, own, budget):
+    box, seen, seconds = kind(bench.space, seed), {}, 0.0
+    for _ in range(budget):
+        genotype = box.ask()
+        training = bench.query(genotype, own)
+        seen[genotype] = training["dev"]
+        seconds += training["seconds"]
+        box.tell(genotype, (training["dev"],))
+    tau = bench.tau(seen) if len(seen) > 1 else None
+    return {"genotype": max(seen, key=seen.get), "tau": tau, "trainings": budget, "seconds": seconds}
+
+
+def _zero_cost(name, bench, own):
+    scores = {genotype: bench.zero_cost(genotype, own)[name] for genotype in bench.genotypes}
+    return {"genotype": max(scores, key=scores.get), "tau": bench.tau(scores), "trainings": 0, "seconds": None}
+
+
+def _one_shot(name, bench, seed, own, data):
+    import main_darts_searchable_own as search
+    from benchmarks.make_fusion_bench import fusion_flags
+    from models.genotypes import FusionGenotype
+
+    strategy = name.removesuffix(PERTURBATION)
+    out = Path(data) / bench.name / "searches" / f"{name}-{seed}"
+    results = sorted(out.glob("search-*/result.json"))
+    if not results:
+        flags = [*fusion_flags(bench.name, data, own), "--out_dir", str(out), "--seed", str(seed)]
+        derive = "perturbation" if name.endswith(PERTURBATION) else "argmax"
+        made = search.main([*flags, "--strategy", strategy, "--derive", derive])
+        results = [Path(made["folder"]) / "result.json"]
+    result = json.loads(results[0].read_text(encoding="utf-8"))
+    # The probabilities of random-shared are those of its one choice.
+    tau = None if strategy == "random-shared" else bench.tau(_log_probabilities(bench, results[0].parent, result))
+    genotype = FusionGenotype.from_dict(result["genotype"])
+    return {"genotype": genotype, "tau": tau, "trainings": 0, "seconds": result["seconds"]}
+
+
+def _log_probabilities(bench, folder, result):
+    """Genotype -> log probability of its edges and operations at the end of a search, its steps in the better order."""
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [record for record in map(json.loads, lines) if record.get("epoch") == result["selected_epoch"]]
+    tables = records[-1]["probabilities"]
+    edges = [[row["skip"] for row in tables[f"alphas, step {k}"].values()] for k in (1, 2)]
+    operations = [next(iter(tables[f"gammas, step {k}"].values())) for k in (1, 2)]
+
+    def one(place, genotype, step):
+        pair = genotype.edges[2 * step : 2 * step + 2]
+        product = operations[place][genotype.steps[step].inner_steps[0]]
+        for _, state in pair:
+            product *= edges[place][state]
+        return math.log(max(product, 1e-300))
+
+    def score(genotype):
+        return max(one(0, genotype, a) + one(1, genotype, b) for a, b in ((0, 1), (1, 0)))
+
+    return {genotype: score(genotype) for genotype in bench.genotypes}

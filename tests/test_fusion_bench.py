@@ -1,0 +1,177 @@
+"""The tables of benchmarks/fusion_bench, how they are made, and strategies that are run on them."""
+
+import json
+import random
+import statistics
+
+import numpy as np
+import pytest
+
+import main_darts_found_own as found
+from benchmarks import compare_strategies, fusion_bench, make_fusion_bench
+from benchmarks.bench_strategies import run_strategy
+from benchmarks.fusion_bench import SETS, TABLES, FusionBench
+from datasets.own.manifest import OwnLabel
+from datasets.own.writing import write_samples
+from engine.loading import build_loader, torch, total_batch
+from models.bmnas.genotype_space import FusionSpace
+from models.genotypes import FusionGenotype, StepGenotype
+from search.black_box import BlackBox
+from tasks import own
+from tasks.bmnas.data import open_splits
+from tasks.bmnas.stacked_trainings import initial_nets, train_stacked
+from util.cli import UserError
+
+
+@pytest.fixture(scope="module", params=SETS)
+def bench(request):
+    return FusionBench(request.param)
+
+
+@pytest.fixture(scope="module")
+def htad():
+    return FusionBench("htad")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Made-up data of two vectors whose classes overlap."""
+    rng, place = np.random.default_rng(0), tmp_path_factory.mktemp("made")
+    splits = {}
+    for split, count in {"train": 60, "dev": 40, "test": 40}.items():
+        vectors = [
+            {name: (rng.normal(size=5) + number % 3).astype(np.float32) for name in "ab"} for number in range(count)
+        ]
+        splits[split] = [(str(number), number % 3, values) for number, values in enumerate(vectors)]
+    facts = {"name": "made", "description": "made up", "synthetic": True, "license": None, "citation": None}
+    kinds = {name: ("vector", 5) for name in "ab"}
+    write_samples(place, splits, OwnLabel("kind", "class", ("x", "y", "z")), kinds, facts)
+    return place
+
+
+def test_stacked_trainings_are_those_of_the_found_script(folder):
+    inner = (("skip", 0), ("skip", 1))
+    names = ("ConcatFC", "LinearGLU")
+    steps = tuple(StepGenotype(inner, (name,), (2,)) for name in names)
+    pairs = [(0, 2, 1, 3), (0, 1, 0, 3)]
+    genotypes = [FusionGenotype(tuple(("skip", index) for index in own), steps, (4, 5)) for own in pairs]
+    space = ["--steps", "2", "--multiplier", "2", "--node_steps", "1", "--node_multiplier", "1", "--C", "8"]
+    flags = [*space, "--datadir", str(folder), "--taps", "a=0,2", "b=0,2", "--train_encoders", "none", "--seed", "5"]
+    flags += ["--freeze_backbones", "--epochs", "4", "--batchsize", "16", "--drpt", "0", "--device", "cpu"]
+    task, args = own.parse_found(found.get_args_parser(), [*flags, "--genotype", "random"], own.DEMO)
+    options = {"shuffle": True, "seed": 5, "num_workers": 0, "device": torch.device("cpu")}
+    data = open_splits(task, args, ("train", "dev", "test"))
+    loaders = {split: build_loader(part, total_batch(args), **options) for split, part in data.items()}
+    stacked = train_stacked(initial_nets(task, args, genotypes), args, loaders)
+    for number, (genotype, ours) in enumerate(zip(genotypes, stacked, strict=True)):
+        genotype.save(folder / f"{number}.json")
+        result = found.main([*flags, "--genotype", str(folder / f"{number}.json"), "--out_dir", str(folder / "runs")])
+        log = (folder / "runs" / result["folder"].rsplit("/", 1)[1] / "log.jsonl").read_text().splitlines()
+        dev = [record["dev"]["accuracy"] for record in map(json.loads, log) if "dev" in record and "train" in record]
+        # Rounding may move a sample that is on the border of two classes, and so another epoch to the top.
+        assert np.abs(np.array(ours["dev"]) - 40 * np.array(dev)).max() <= 1
+        same = ours["epoch"] == result["selected_epoch"]
+        assert not same or abs(ours["test"] - 40 * result["metrics"]["test"]["accuracy"]) <= 1
+        assert max(ours["dev"]) > 20
+
+
+def test_a_table_has_every_network_and_its_data_sheet(bench):
+    assert len(bench.genotypes) == 375 and bench.about["all"] and len(bench.seeds) == 3
+    assert bench.about["data"]["synthetic"] is False and bench.about["data"]["license"]
+    assert bench.about["made"]["git_commit"] and bench.about["recipe"].startswith("main_darts_found_own.py")
+    assert (TABLES / f"{bench.name}.json").stat().st_size < 5_000_000
+    for seed in range(50):
+        genotype = bench.space.sample(random.Random(seed))
+        assert 0 < bench.query(genotype)["test"] < 1
+
+
+def test_a_query_is_what_the_table_says(bench):
+    table = json.loads((TABLES / f"{bench.name}.json").read_text())
+    row = table["genotypes"][7]
+    genotype = FusionGenotype.from_dict(row["genotype"])
+    run = row["runs"]["1"]
+    query = bench.query(genotype, 1)
+    assert query["test"] == run["test"] / table["samples"]["test"] and query["parameters"] == row["parameters"]
+    assert query["dev"] == max(query["dev_curve"]) == run["dev"][run["epoch"]] / table["samples"]["dev"]
+    tests = [row["runs"][str(seed)]["test"] for seed in table["seeds"]]
+    assert bench.query(genotype)["test"] == pytest.approx(statistics.mean(tests) / table["samples"]["test"])
+    assert bench.rank(bench.best) == 1 and bench.regret(bench.best) == 0 <= bench.regret(genotype)
+    means = {genotype: bench.query(genotype)["test"] for genotype in bench.genotypes}
+    assert max(means.values()) == means[bench.best]
+    assert bench.tau(means) == pytest.approx(1) and bench.tau({g: -v for g, v in means.items()}) == pytest.approx(-1)
+
+
+def test_what_a_table_does_not_have_is_refused(htad, tmp_path):
+    other = FusionSpace(("Product",), 4, htad.space.sizes).sample(random.Random(0))
+    with pytest.raises(KeyError, match="not in the table htad"):
+        htad.query(other)
+    with pytest.raises(UserError, match="has the seeds"):
+        htad.query(htad.best, 9)
+    with pytest.raises(UserError, match="does not exist"):
+        FusionBench(str(tmp_path / "mine.json"))
+    (tmp_path / "mine.json").write_text("{}")
+    with pytest.raises(UserError, match="no table"):
+        FusionBench(str(tmp_path / "mine.json"))
+    with pytest.raises(UserError, match="known are random"):
+        run_strategy("rnadom", htad, 0, 5, None)
+
+
+class First(BlackBox):
+    """Takes whatever comes first."""
+
+    def propose(self, rng):
+        return FusionBench("htad").genotypes[len(self.history)]
+
+
+def test_strategies_are_reproducible_and_pay_for_trainings(htad):
+    outcome, again = (run_strategy("evolution", htad, 3, 20, None) for _ in range(2))
+    assert outcome == again and outcome["trainings"] == 20 and -1 <= outcome["tau"] <= 1
+    assert outcome["regret"] == htad.regret(outcome["genotype"]) and outcome["rank"] == htad.rank(outcome["genotype"])
+    seen = run_strategy(f"{__name__}:First", htad, 0, 4, None)
+    firsts = {genotype: htad.query(genotype, 0)["dev"] for genotype in htad.genotypes[:4]}
+    assert firsts[seen["genotype"]] == max(firsts.values())
+    largest = run_strategy("parameters", htad, 0, 1, None)["genotype"]
+    assert htad.query(largest)["parameters"] == max(htad.query(g)["parameters"] for g in htad.genotypes)
+
+
+def test_more_trainings_are_better_on_average(htad):
+    few, many = (
+        statistics.mean(run_strategy("random", htad, seed, budget, None)["test"] for seed in range(30))
+        for budget in (1, 40)
+    )
+    assert many > few
+
+
+def test_the_script_prints_regret_rank_and_tau(capsys):
+    results = fusion_bench.main(["--sets", "htad", "--strategy", "random", "--seeds", "2", "--budget", "5"])
+    printed = capsys.readouterr().out
+    assert [len(outcomes) for outcomes in results.values()] == [2]
+    mean = statistics.mean(outcome["regret"] for outcome in results["htad"])
+    assert f"regret, points of test accuracy: {mean:.2f}" in printed and "Kendall's tau" in printed
+
+
+def test_the_comparison_is_paired_with_random_searches_of_equal_cost(tmp_path):
+    flags = ["--sets", "htad", "--strategies", "random", "naswot", "--seeds", "3", "--budget", "4", "--repeats", "3"]
+    rows = compare_strategies.main([*flags, "--data", str(tmp_path)])["htad"]
+    assert [row["trainings"] for row in rows] == [4, 1]
+    assert all(len(row["differences"]) == 3 and 0 < row["p"] <= 1 for row in rows)
+    table = (tmp_path / "comparison-htad.md").read_text()
+    assert "| random |" in table and "| naswot |" in table
+
+
+def test_the_sign_flip_test_is_exact():
+    assert compare_strategies.sign_flip([1.0, 2.0, 3.0]) == 2 / 8
+    assert compare_strategies.sign_flip([1.0, -1.0]) == 1
+    assert compare_strategies.sign_flip([3.0, 1.0, -1.0]) == 6 / 8
+
+
+def test_a_table_made_again_is_compared_with_the_old_one(htad):
+    table = json.loads((TABLES / "htad.json").read_text())
+    assert "+0.00 points on average; root mean square 0.00" in make_fusion_bench.agreement(table, table)
+    worse = json.loads(json.dumps(table))
+    for row in worse["genotypes"]:
+        for run in row["runs"].values():
+            run["test"] -= 0.01 * table["samples"]["test"]
+    assert "-1.00 points on average; root mean square 1.00" in make_fusion_bench.agreement(worse, table)
+    with pytest.raises(UserError, match="different data"):
+        make_fusion_bench.agreement({**table, "set": "digits"}, table)
