@@ -4,6 +4,7 @@
   python benchmarks/fusion_bench.py --strategy evolution --budget 50 --seeds 20
   python benchmarks/fusion_bench.py --strategy published --data demo/fusion_bench   # a search on the data, minutes
   python benchmarks/fusion_bench.py --strategy my_module:MyStrategy        # a search.black_box.BlackBox of yours
+  python benchmarks/fusion_bench.py --describe                             # how far the tables can tell networks apart
 
 A strategy sees dev scores of one training of each network. What it chooses is judged by the mean test accuracy of all
 its trainings. In Python: FusionBench, see benchmarks/fusion_bench/README.md.
@@ -135,12 +136,15 @@ def get_args_parser():
     parser.add_argument("--seeds", type=positive_int, default=10, metavar="N", help="searches with the seeds 0 to N-1")
     parser.add_argument("--budget", type=positive_int, default=50, help="trainings of a black box")
     parser.add_argument("--data", default="demo/fusion_bench", metavar="DIR", help="data and encoders of searches")
+    parser.add_argument("--describe", action="store_true", help="run nothing; print the spread and noise of the tables")
     return parser
 
 
 def main(argv=None):
     """Run a strategy on the tables; returns set -> list of outcomes."""
     args = get_args_parser().parse_args(argv)
+    if args.describe:
+        return {name: describe(FusionBench(name)) for name in args.sets}
     from benchmarks.bench_strategies import run_strategy
 
     results = {}
@@ -161,6 +165,37 @@ def main(argv=None):
                 spread = statistics.stdev(values) if len(values) > 1 else 0.0
                 print(f"  {what}: {statistics.mean(values):.2f} ± {spread:.2f}")
     return results
+
+
+def describe(bench):
+    """Print the spread of a table's networks and the noise of its seeds; returns them, in points of 100 and tau."""
+    tests = [[100 * bench.query(genotype, seed)["test"] for seed in bench.seeds] for genotype in bench.genotypes]
+    means = [statistics.mean(own) for own in tests]
+    noise = statistics.mean(statistics.variance(own) for own in tests)
+    by_seed = [dict(zip(bench.genotypes, column, strict=True)) for column in zip(*tests, strict=True)]
+    # Encoders of one seed are shared, so that a seed moves all networks together.
+    shifts = [statistics.mean(own.values()) for own in by_seed]
+    own = [[value - shift for value, shift in zip(row, shifts, strict=True)] for row in tests]
+    chosen = [max(bench.genotypes, key=lambda g, s=seed: bench.query(g, s)["dev"]) for seed in bench.seeds]
+    facts = {
+        "networks": len(means),
+        "seeds": len(bench.seeds),
+        "best": max(means),
+        "mean": statistics.mean(means),
+        "worst": min(means),
+        "deviation between networks": statistics.stdev(means),
+        "deviation between seeds": noise**0.5,
+        "the same without the shift of all networks": statistics.mean(map(statistics.variance, own)) ** 0.5,
+        "tau of one seed's dev and the mean test": statistics.mean(
+            bench.tau({g: bench.query(g, seed)["dev"] for g in bench.genotypes}) for seed in bench.seeds
+        ),
+        "regret of the best on dev of one seed": statistics.mean(map(bench.regret, chosen)),
+        "seconds of a training": statistics.mean(bench.query(g)["seconds"] for g in bench.genotypes),
+    }
+    print(f"{bench.name}: test accuracy")
+    for name, value in facts.items():
+        print(f"  {name}: {value:.2f}" if isinstance(value, float) else f"  {name}: {value}")
+    return facts
 
 
 if __name__ == "__main__":
