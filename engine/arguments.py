@@ -211,6 +211,31 @@ def add_recipe_flag(parser: RecipeParser, recipes: Mapping[str, Mapping[str, Any
     )
 
 
+class Assignments(argparse.Action):
+    """Collects words ``NAME=VALUE``; a later one replaces an earlier one of the same name, also an inherited one."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **kwargs: Any) -> None:
+        super().__init__(option_strings, dest, nargs="+", type=assignment, **kwargs)
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
+        earlier = getattr(namespace, self.dest, None)
+        merged = as_dict(earlier if isinstance(earlier, list) else []) | as_dict(values)
+        setattr(namespace, self.dest, [f"{name}={value}" for name, value in merged.items()])
+
+
+def assignment(text: str) -> str:
+    """An argparse type: ``NAME=VALUE``."""
+    name, sign, value = text.partition("=")
+    if not (name and sign and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return text
+
+
+def as_dict(assignments: Sequence[str] | None) -> dict[str, str]:
+    """Name -> value of the words that `Assignments` collects."""
+    return {word.partition("=")[0]: word.partition("=")[2] for word in assignments or ()}
+
+
 class _InsteadOf(argparse.Action):
     """Stores a value and clears the flag that sets the same thing in another unit."""
 

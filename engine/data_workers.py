@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from util.cli import UserError, dead_worker
+from util.nested import tensors_in
 from util.processors import use_one_thread
 from util.samplers import EpochBatchSampler, Indices
 
@@ -125,9 +126,9 @@ class _Shared(Dataset):
         if room is not None and self._bytes > room:  # the last batch would not fit now
             return _NoRoom(indices)
         batch = self.dataset.__getitems__(indices)
-        self._bytes = sum(tensor.nbytes for tensor in _tensors(batch.values()))
+        self._bytes = sum(tensor.nbytes for tensor in tensors_in(batch))
         # torch would do this later, in a thread whose errors are lost.
-        return batch if all(map(_share, _tensors(batch.values()))) else _NoRoom(indices)
+        return batch if all(map(_share, tensors_in(batch))) else _NoRoom(indices)
 
 
 class _NoRoom:
@@ -135,14 +136,6 @@ class _NoRoom:
 
     def __init__(self, indices):
         self.indices = indices
-
-
-def _tensors(values):
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif isinstance(value, list):
-            yield from _tensors(value)
 
 
 def _share(tensor):
@@ -193,7 +186,7 @@ def _allow_more_files():
 def _bytes_of_batch(dataset, batch_size):
     ends = sorted({0, len(dataset) - 1})
     batch = dataset.__getitems__(Indices(ends, 0))
-    return sum(tensor.nbytes for tensor in _tensors(batch.values())) * batch_size // len(ends)
+    return sum(tensor.nbytes for tensor in tensors_in(batch)) * batch_size // len(ends)
 
 
 def _warn_once(line):

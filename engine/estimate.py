@@ -19,6 +19,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from util.nested import map_tensors
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -130,12 +132,7 @@ class Simulation:
         """A batch with the shapes and types of ``like``, a real batch dict of one or more samples."""
         size = batch_size or self.batch_size
 
-        def empty(value):
-            if isinstance(value, list):
-                return [empty(item) for item in value]
-            return torch.zeros((size, *value.shape[1:]), dtype=value.dtype)
-
-        return {key: None if value is None else empty(value) for key, value in like.items()}
+        return map_tensors(lambda value: torch.zeros((size, *value.shape[1:]), dtype=value.dtype), dict(like))
 
     def measure(
         self,

@@ -10,6 +10,7 @@ import torch
 from engine.data_workers import BatchLoader
 from util.cli import UserError
 from util.distributed import rank, world_size
+from util.nested import map_tensors, rows_of
 from util.processors import own_processors
 from util.samplers import EpochBatchSampler
 
@@ -82,16 +83,8 @@ def reading_processes(num_workers: int, device: torch.device) -> int:
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Move the tensors of a batch dict, also those in lists, to ``device``."""
-    return {key: _move(value, device) for key, value in batch.items()}
-
-
-def _move(value, device):
-    if isinstance(value, torch.Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, list):
-        return [_move(item, device) for item in value]
-    return value
+    """Move the tensors of a batch dict, also those in lists and dicts, to ``device``."""
+    return map_tensors(lambda tensor: tensor.to(device, non_blocking=True), batch)
 
 
 def split_batch(batch: dict[str, Any], size: int, min_part: int = 2) -> list[tuple[int, dict[str, Any]]]:
@@ -109,15 +102,4 @@ def split_batch(batch: dict[str, Any], size: int, min_part: int = 2) -> list[tup
     if parts == 1:
         return [(count, batch)]
     bounds = [count * i // parts for i in range(parts + 1)]
-    return [
-        (stop - start, {key: _cut(value, start, stop) for key, value in batch.items()})
-        for start, stop in itertools.pairwise(bounds)
-    ]
-
-
-def _cut(value, start, stop):
-    if isinstance(value, torch.Tensor):
-        return value[start:stop]
-    if isinstance(value, list):
-        return [_cut(item, start, stop) for item in value]
-    return value
+    return [(stop - start, rows_of(batch, start, stop)) for start, stop in itertools.pairwise(bounds)]

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from util.cli import UserError
+from util.nested import map_tensors, rows_of, tensors_in
 
 if TYPE_CHECKING:
     from tasks.task import Backbone
@@ -49,25 +50,46 @@ class BackboneNet(nn.Module):
             makes them smaller. The pool of the reshape layers has no weights, and pooling again changes nothing.
         """
         inputs = batch[name]
-        size = self.backbone_batch or len(inputs)
+        samples = len(next(tensors_in(inputs)))
+        size = self.backbone_batch or samples
         # All parts have the same size: matrix products with another number of rows may round differently.
-        filled = torch.cat([inputs, inputs[-1:].expand(-len(inputs) % size, *inputs.shape[1:])])
-        parts = [[self._compact(f) for f in self.backbones[name](part, count)] for part in filled.split(size)]
-        return [torch.cat(same)[: len(inputs)] for same in zip(*parts, strict=True)]
+        filled = map_tensors(lambda x: torch.cat([x, x[-1:].expand(-samples % size, *x.shape[1:])]), inputs)
+        parts = []
+        for start in range(0, samples, size):
+            part = rows_of(filled, start, start + size)
+            parts.append([self._compact(feature) for feature in self.backbones[name](part, count)])
+        return [torch.cat(same)[:samples] for same in zip(*parts, strict=True)]
 
     def feature_shapes(self, batch: dict[str, Any], name: str) -> list[tuple[int, ...]]:
-        """Shapes, without the batch axis, of the features that `extract` returns for ``batch``; computes nothing."""
-        backbone = self.backbones[name]
-        with torch.no_grad():
-            # Not the state dict, which lacks non-persistent buffers.
-            tensors = (*backbone.named_parameters(), *backbone.named_buffers())
-            meta = {key: value.to("meta") for key, value in tensors}
-            features = torch.func.functional_call(backbone, meta, (batch[name].to("meta"),))
-            return [tuple(self._compact(feature).shape[1:]) for feature in features]
+        """Shapes, without the batch axis, of the features that `extract` returns for ``batch`` in evaluation mode.
 
-    def fixed_backbones(self) -> bool:
-        """Whether training changes no tensor of the backbones."""
-        return False
+        Nothing is computed, unless the backbone needs more than shapes: networks of libraries make tensors of their
+        own in a forward pass, or look at values.
+        """
+        backbone = self.backbones[name]
+        mode = backbone.training
+        backbone.eval()
+        try:
+            features = self._meta_features(backbone, batch[name])
+        except (RuntimeError, NotImplementedError):
+            device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
+            with torch.no_grad():
+                features = backbone(map_tensors(lambda x: x.to(device), batch[name]))
+        finally:
+            backbone.train(mode)
+        return [tuple(self._compact(feature).shape[1:]) for feature in features]
+
+    @torch.no_grad()
+    def _meta_features(self, backbone, inputs):
+        """The features of a backbone on tensors that have shapes and no content."""
+        # Not the state dict, which lacks non-persistent buffers.
+        tensors = (*backbone.named_parameters(), *backbone.named_buffers())
+        meta = {key: value.to("meta") for key, value in tensors}
+        return torch.func.functional_call(backbone, meta, (map_tensors(lambda x: x.to("meta"), inputs),))
+
+    def fixed_backbones(self) -> frozenset[str]:
+        """Names of the backbones of which training changes no tensor."""
+        return frozenset()
 
     def trainable_state(self) -> Any:
         """The part of the network that training changes, an object with ``state_dict`` and ``load_state_dict``.
@@ -86,14 +108,14 @@ class BackboneNet(nn.Module):
 class _Changing:
     def __init__(self, net):
         self.net = net
-        self.fixed = "backbones." if net.fixed_backbones() else None
+        self.fixed = tuple(f"backbones.{name}." for name in net.fixed_backbones())
         self.digest = self._digest()
 
     def _digest(self):
         """A hash of the frozen part, so that a run is not continued on other weights."""
         digest = hashlib.sha256()
         for key, value in self.net.state_dict().items():
-            if self.fixed and key.startswith(self.fixed):
+            if key.startswith(self.fixed):
                 digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
@@ -101,7 +123,7 @@ class _Changing:
         state = self.net.state_dict()
         return {
             "frozen": self.digest,
-            "weights": {key: value for key, value in state.items() if not (self.fixed and key.startswith(self.fixed))},
+            "weights": {key: value for key, value in state.items() if not key.startswith(self.fixed)},
         }
 
     def load_state_dict(self, state):

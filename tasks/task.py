@@ -107,12 +107,14 @@ class DescribedMetric(Metric, Protocol):
 
 
 class Backbone(Protocol):
-    """A unimodal network whose inner features a fusion reads.
+    """A unimodal network whose inner features a fusion reads. Shapes of features do not depend on the samples.
 
     Attributes:
         channels: Channels of each of its features, from the input to the output.
         cacheable: Whether reading stored features is faster than computing them.
         deterministic_features: Whether its features are the same in training mode: no dropout, no batch norm.
+        trained: Whether it is trained where the others are frozen; optional, False if it is missing.
+        stops_early: Whether it computes nothing after the last wanted feature; optional, True if it is missing.
         source: Describes in results where its weights come from.
     """
 
@@ -121,8 +123,8 @@ class Backbone(Protocol):
     deterministic_features: bool
     source: str
 
-    def __call__(self, inputs: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
-        """The first ``count`` (None: all) features (N, C, ...) of inputs (N, ...)."""
+    def __call__(self, inputs: Any, count: int | None = None) -> list[torch.Tensor]:
+        """The first ``count`` (None: all) features (N, C, ...) of inputs: a tensor (N, ...), or a dict of them."""
 
     def head(self, features: list[torch.Tensor]) -> torch.Tensor:
         """Class logits (N, K) from all features.
@@ -166,6 +168,7 @@ class FusionTask:
         pool: args -> (rows, columns) to which the reshape layers pool features.
         train_splits: Value of ``--train_on`` -> splits that an epoch trains on, in this order.
         multilabel: Whether a label is a row of zeros and ones (N, K) instead of a class number (N,).
+        optional: Modalities whose inputs may be missing; a batch says by ``{name}_present``, bool (N,), where they are.
         later_wins_ties: Select the later of two epochs with equal scores.
         inherited: The task's own flags that a found script inherits from the search.
         demo: Defaults of all scripts under ``--demo``.
@@ -182,6 +185,7 @@ class FusionTask:
     pool: Callable[[Namespace], tuple[int, int]]
     train_splits: Mapping[str, tuple[str, ...]]
     multilabel: bool
+    optional: frozenset[str] = frozenset()
     later_wins_ties: bool = False
     inherited: frozenset[str] = frozenset()
     demo: Mapping[str, Any] = dataclasses.field(default_factory=dict)

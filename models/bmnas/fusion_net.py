@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from models.backbone_net import BackboneNet, ReshapeLayer, count_weights, parameters_of
 from models.bmnas.expected_cost import ExpectedCost
+from models.missing import Placeholders, drop_modalities
 from search.derive import argmax
 
 if TYPE_CHECKING:
-    import torch
-
     from models.bmnas.cells import FusionCell
     from models.bmnas.late_fusion import LateFusion
     from models.genotypes import FusionGenotype
@@ -37,12 +37,15 @@ class FusionNet(BackboneNet):
         dropout: Dropout rate of the reshape layers.
         num_outputs: Number of classes.
         input_names: Names of the features, for genotypes and pictures.
-        frozen: Do not train the backbones.
+        frozen: Do not train the backbones, or those of these names.
         backbone_mode: ``eval``: frozen backbones stay in evaluation mode; ``train``: they follow the network's mode
             (with dropout, batch statistics, and updates of running statistics), as in the originals' search.
         backbone_batch: See `BackboneNet`.
         train_reshape: Train the reshape layers in weight steps; False: they stay random, as in the original's NTU
             search.
+        optional: Names of backbones whose inputs may be missing: a batch says by ``{name}_present``, bool (N,), which
+            samples have them. Learned values take the place of their features, see `models.missing.Placeholders`.
+        modality_dropout: Probability with which training drops an input of a sample; needs all names in ``optional``.
     """
 
     def __init__(
@@ -56,40 +59,47 @@ class FusionNet(BackboneNet):
         dropout: float,
         num_outputs: int,
         input_names: Iterable[str] = (),
-        frozen: bool = True,
+        frozen: bool | Iterable[str] = True,
         backbone_mode: str = "eval",
         backbone_batch: int | None = None,
         train_reshape: bool = True,
+        optional: Iterable[str] = (),
+        modality_dropout: float = 0.0,
     ) -> None:
         super().__init__(backbones, pool, backbone_batch)
-        self.frozen = frozen
+        self.frozen = frozenset((backbones if frozen else ()) if isinstance(frozen, bool) else frozen)
         self.train_reshape = train_reshape
         self.input_names = tuple(input_names)
-        self.frozen_eval = frozen and backbone_mode == "eval"
+        self.frozen_eval = self.frozen if backbone_mode == "eval" else frozenset()
         in_channels = [width for backbone in self.backbones.values() for width in backbone.channels]
         self.reshape = nn.ModuleDict(
             {str(i): ReshapeLayer(in_channels[i], channels, pool, dropout) for i in sorted(used)}
         )
         self.fusion: Any = fusion
         self.classifier = nn.Linear(fusion.width, num_outputs)
-        self._needed, start = {}, 0
+        self.optional = tuple(name for name in backbones if name in set(optional))
+        self.modality_dropout = modality_dropout
+        self._needed, self._start, start = {}, {}, 0
         for name, backbone in self.backbones.items():
-            stop = start + len(backbone.channels)
+            self._start[name], stop = start, start + len(backbone.channels)
             self._needed[name] = [index - start for index in sorted(used) if start <= index < stop]
             start = stop
         # Layers after the last feature that is read are not computed.
         self._counts = {name: max(needed, default=-1) + 1 for name, needed in self._needed.items()}
+        replaced = [self._start[name] + index for name in self.optional for index in self._needed[name]]
+        self.placeholders = Placeholders({index: in_channels[index] for index in replaced}) if self.optional else None
         self.train()
 
     def train(self, mode: bool = True) -> FusionNet:
         super().train(mode)
-        if self.frozen_eval:
-            self.backbones.eval()
+        for name in self.frozen_eval:
+            self.backbones[name].eval()
+        self.backbones.training = any(backbone.training for backbone in self.backbones.values())
         return self
 
     def forward(self, batch: dict[str, Any]) -> torch.Tensor:
         """Class logits (N, num_outputs) of a batch dict."""
-        features = self._features(batch)
+        features = self._with_placeholders(self._features(batch), batch)
         reshaped = [self.reshape[str(i)](x) if str(i) in self.reshape else None for i, x in enumerate(features)]
         return self.classifier(self.fusion(reshaped))
 
@@ -107,19 +117,32 @@ class FusionNet(BackboneNet):
             features += [*own, *[None] * (len(backbone.channels) - len(own))]
         return features
 
+    def _with_placeholders(self, features, batch):
+        """The features with learned values in place of those of missing or dropped inputs."""
+        if self.placeholders is None:
+            return features
+        every = torch.ones(len(batch["label"]), dtype=torch.bool, device=self.classifier.weight.device)
+        present = torch.stack([batch.get(f"{name}_present", every) for name in self.optional], dim=1)
+        if self.training and self.modality_dropout:
+            present = drop_modalities(present, self.modality_dropout)
+        features = list(features)
+        for name, rows in zip(self.optional, present.unbind(1), strict=True):
+            for index in (self._start[name] + own for own in self._needed[name]):
+                features[index] = self.placeholders(index, features[index], rows)
+        return features
+
     def cacheable(self) -> list[str]:
         """Names of the backbones whose features never change and can be stored.
 
         In ``backbone_mode="train"`` these are only frozen backbones without dropout and batch norm before their
         features.
         """
-        if not self.frozen:
-            return []
-        constant = {name: b for name, b in self.backbones.items() if self.frozen_eval or b.deterministic_features}
+        frozen = {name: backbone for name, backbone in self.backbones.items() if name in self.frozen}
+        constant = {n: b for n, b in frozen.items() if n in self.frozen_eval or b.deterministic_features}
         return [name for name, b in constant.items() if b.cacheable and self._counts[name]]
 
-    def fixed_backbones(self) -> bool:
-        """Whether training changes no tensor of the backbones: if they are frozen in evaluation mode."""
+    def fixed_backbones(self) -> frozenset[str]:
+        """Names of the backbones of which training changes no tensor: those that are frozen in evaluation mode."""
         return self.frozen_eval
 
     def needed(self, name: str) -> list[int]:
@@ -134,10 +157,10 @@ class FusionNet(BackboneNet):
         """Parameters that weight steps train: those that affect the output, without architecture and frozen parts."""
         arch = {id(parameter) for parameter in self.arch_parameters().values()}
         parts = [*([self.reshape] if self.train_reshape else []), self.fusion, self.classifier]
+        parts += [self.placeholders] if self.placeholders is not None else []
         own = [p for part in parts for p in part.parameters() if id(p) not in arch]
-        if self.frozen:
-            return own
-        return [p for name, b in self.backbones.items() for p in parameters_of(b, self._counts[name])] + own
+        trained = {name: b for name, b in self.backbones.items() if name not in self.frozen}
+        return [p for name, b in trained.items() for p in parameters_of(b, self._counts[name])] + own
 
     def choices(self) -> list[Choice]:
         """The choices of the fusion, see `search.choice.SearchSpace`."""
@@ -166,11 +189,19 @@ class FusionNet(BackboneNet):
 
     def uses_all_weights(self) -> bool:
         """Whether every forward pass uses all parameters of `weights` (else DDP must search for unused ones)."""
-        return self.fusion.uses_all_weights()
+        stopping = (
+            name in self.frozen
+            or getattr(backbone, "stops_early", True)
+            or self._counts[name] == len(backbone.channels)
+            for name, backbone in self.backbones.items()
+        )
+        return self.fusion.uses_all_weights() and all(stopping)
 
     def count_parameters(self) -> dict[str, int]:
         """Numbers of weights by part; "fusion_part", reshape layers and fusion, is what the originals log."""
         arch = sum(p.numel() for p in self.arch_parameters().values())
         sizes = {part: count_weights(getattr(self, part)) for part in ("backbones", "reshape", "fusion", "classifier")}
         sizes["fusion"] -= arch
+        if self.placeholders is not None:
+            sizes["placeholders"] = count_weights(self.placeholders)
         return {**sizes, "fusion_part": sizes["reshape"] + sizes["fusion"], "architecture": arch}

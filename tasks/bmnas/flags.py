@@ -210,7 +210,17 @@ def add_found_flags(parser: RecipeParser, backbones: _ArgumentGroup) -> None:
         "or with --search_exp_dir from that of the search)",
     )
     group.add_argument(
-        "--fusion", choices=("genotype", "late"), default="genotype", help="late: the late-fusion baseline"
+        "--fusion",
+        choices=("genotype", "late", "concat"),
+        default="genotype",
+        help="baselines: late, the modalities' last features and a linear classifier; concat, with a hidden layer",
+    )
+    group.add_argument(
+        "--modality_dropout",
+        type=arguments.number(float, 0.0, 1.0, open_high=True),
+        default=0.0,
+        metavar="P",
+        help="training drops each input of a sample with this probability, never all; learned values replace it",
     )
     add_selection_flags(parser).add_argument(
         "--train_on",
@@ -221,9 +231,9 @@ def add_found_flags(parser: RecipeParser, backbones: _ArgumentGroup) -> None:
 
 
 def add_unimodal_flags(parser: RecipeParser, backbones: _ArgumentGroup, modalities: Mapping[str, Modality]) -> None:
-    """Add the flags of a unimodal script; ``modalities`` as in `tasks.task.FusionTask`."""
-    parser.add_argument("--modality", choices=tuple(modalities), help="which network to train")
-    names = ", ".join(name for name, modality in modalities.items() if modality.head_only)
+    """Add the flags of a unimodal script; ``modalities`` as in `tasks.task.FusionTask`, empty if the data decide."""
+    parser.add_argument("--modality", choices=tuple(modalities) or None, help="which network to train")
+    names = ", ".join(name for name, modality in modalities.items() if modality.head_only) or "pretrained networks"
     backbones.add_argument(
         "--freeze_backbones",
         action=BooleanOptionalAction,
@@ -303,11 +313,30 @@ def parse_found(
     Raises:
         UserError: flags contradict each other.
     """
+    args = found_arguments(task.inherited, parser, argv, demo)
+    check_found_architecture(args, task.num_features)
+    return args
+
+
+def check_found_architecture(args: Namespace, num_features: int) -> None:
+    """As `check_architecture`, for a found script: a genotype brings the sizes of its cell."""
+    check_architecture(args, num_features, cell=args.genotype == "random" and args.fusion == "genotype")
+
+
+def found_arguments(
+    inherited: frozenset[str], parser: RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
+) -> Namespace:
+    """As `parse_found`, without the check that needs the network's features.
+
+    Args:
+        inherited: See `tasks.task.FusionTask`.
+        parser, argv, demo: See `engine.arguments.parse_args`.
+    """
     fixed: dict[str, int] = {}
     args = arguments.parse_args(
-        parser, argv, demo=demo, inherit=lambda known: inherited_defaults(task, parser, known, fixed)
+        parser, argv, demo=demo, inherit=lambda known: inherited_defaults(inherited, parser, known, fixed)
     )
-    if not (args.search_exp_dir or args.eval_exp_dir or args.genotype or args.fusion == "late"):
+    if not (args.search_exp_dir or args.eval_exp_dir or args.genotype or args.fusion != "genotype"):
         raise UserError(
             "nothing to train: pass --search_exp_dir DIR, --genotype FILE.json, --genotype random or --fusion late "
             "(or --eval_exp_dir DIR to test)"
@@ -322,7 +351,6 @@ def parse_found(
         given = arguments.given_flags(parser, argv)
         _check_given_sizes(given, args, fixed)
         _check_given_genotype(given, args)
-    check_architecture(args, task.num_features, cell=args.genotype == "random" and args.fusion != "late")
     check_schedule(args)
     return args
 
@@ -332,8 +360,8 @@ def _check_given_sizes(given, args, fixed):
     for name in CELL_SIZES:
         if name not in given:
             continue
-        if args.fusion == "late":
-            raise UserError(f"--{name} {given[name]}: --fusion late has no cell; drop the flag")
+        if args.fusion != "genotype":
+            raise UserError(f"--{name} {given[name]}: --fusion {args.fusion} has no cell; drop the flag")
         if given[name] != fixed.get(name, given[name]):
             raise UserError(
                 f"--{name} {given[name]}: the genotype of {genotype_source(args)} has {fixed[name]}, and a genotype "

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine import arguments
 from engine.arguments import RecipeParser
 from models.genotypes import has_genotype, load_genotype
 from util.cli import UserError
-
-if TYPE_CHECKING:
-    from tasks.task import FusionTask
 
 # Flags whose defaults a found training inherits from the search, as it does checkpoints and weight files.
 INHERITED = {"demo", "seed", "device", "amp", "datadir", "small_dataset", "cache_dir"}
@@ -23,21 +20,22 @@ CELL_SIZES = ("steps", "multiplier", "node_steps", "node_multiplier")
 
 
 def genotype_source(args: Namespace) -> str | None:
-    """The file or run folder with the genotype; None for ``--genotype random`` and late fusion."""
+    """The file or run folder with the genotype; None for ``--genotype random`` and the baselines."""
     if args.eval_exp_dir:
         return args.eval_exp_dir
-    if args.genotype == "random" or args.fusion == "late":
+    if args.genotype == "random" or args.fusion != "genotype":
         return None
     return args.genotype or args.search_exp_dir
 
 
 def inherited_defaults(
-    task: FusionTask, parser: RecipeParser, args: Namespace, fixed: dict[str, Any]
+    inherited: frozenset[str], parser: RecipeParser, args: Namespace, fixed: dict[str, Any]
 ) -> dict[str, Any]:
     """Defaults from the runs that the flags name.
 
     Args:
-        task, parser, args: The task, the found script's parser, and its arguments so far.
+        inherited: Flags of the task that are inherited, see `tasks.task.FusionTask`.
+        parser, args: The found script's parser, and its arguments so far.
         fixed: dict to which sizes that a genotype fixes are added.
 
     Raises:
@@ -62,7 +60,7 @@ def inherited_defaults(
         own = {"resume", "save", "eval_exp_dir", "search_exp_dir", "device", "num_workers", "parallel", "estimate"}
         defaults = {k: v for k, v in saved.items() if k not in own}
     else:
-        names = INHERITED | task.inherited | set(CELL_SIZES)
+        names = INHERITED | inherited | set(CELL_SIZES)
         defaults = {k: v for k, v in saved.items() if k in names or k.endswith(INHERITED_ENDINGS)}
     defaults |= fixed
     if recipe != saved.get("recipe"):

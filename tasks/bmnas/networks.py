@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from engine.arguments import run_folder_of
 from engine.loading import total_batch
 from models.backbone_net import UnimodalNet
+from models.bmnas.baselines import ConcatFusion
 from models.bmnas.cells import FusionCell
 from models.bmnas.fusion_net import FusionNet
 from models.bmnas.late_fusion import LateFusion
@@ -49,9 +50,12 @@ def build_net(
     backbones: Mapping[str, Any],
     fusion: FusionCell | LateFusion,
     used: Iterable[int],
+    frozen: bool = True,
     **options: Any,
 ) -> FusionNet:
     """The complete network around ``fusion``; ``options`` go to `FusionNet`."""
+    # Without the flag, or at 0, only inputs that the data lack get learned values in their place.
+    dropout = getattr(args, "modality_dropout", 0.0)
     for name, backbone in backbones.items():
         check_parts(backbone, Backbone, f"the backbone {name} of {task.name}")
     return FusionNet(
@@ -64,6 +68,9 @@ def build_net(
         num_outputs=args.num_outputs,
         input_names=task.feature_names,
         backbone_batch=_part(args),
+        frozen=[name for name, backbone in backbones.items() if frozen and not getattr(backbone, "trained", False)],
+        optional=task.modalities if dropout else task.optional,
+        modality_dropout=dropout,
         **options,
     )
 
@@ -96,14 +103,14 @@ def step_operations(args: Namespace) -> tuple[str, ...]:
 
 
 def find_genotype(task: FusionTask, args: Namespace) -> FusionGenotype | None:
-    """The genotype that the found script's flags name (a file, a run folder, random); None for late fusion.
+    """The genotype that the found script's flags name (a file, a run folder, random); None for a baseline.
 
     Raises:
         UserError: there is no genotype, or it does not fit.
     """
     # Flags with typing errors fail here, before weights are downloaded.
     task.pool(args)
-    if args.fusion == "late":
+    if args.fusion != "genotype":
         return None
     if args.genotype == "random":
         rng = random.Random(args.seed)
@@ -118,25 +125,27 @@ def find_genotype(task: FusionTask, args: Namespace) -> FusionGenotype | None:
 def build_found_net(
     task: FusionTask, args: Namespace, backbones: Mapping[str, Any], genotype: FusionGenotype | None, frozen: bool
 ) -> FusionNet:
-    """The network of a genotype, or of late fusion without one.
+    """The network of a genotype, or without one of the baseline that ``--fusion`` names.
 
     Args:
         task, args: The `FusionTask` and the found script's arguments.
         backbones: Name -> network.
         genotype: See `find_genotype`.
-        frozen: Backbones get no gradients and stay in evaluation mode.
+        frozen: Backbones get no gradients and stay in evaluation mode, but for those that are ``trained``.
     """
     fusion: FusionCell | LateFusion
     used: Sequence[int]
     if genotype is None:
-        fusion, used = LateFusion(task.last_features, args.C, args.L), task.last_features
+        used = task.last_features
+        late = args.fusion != "concat"
+        fusion = LateFusion(used, args.C, args.L) if late else ConcatFusion(used, args.C, args.L, args.drpt)
     else:
         fusion, used = FusionCell.fixed(genotype, task.num_features, args.C, args.L, args.drpt), genotype.used_inputs()
     return build_net(task, args, backbones, fusion, used, frozen=frozen)
 
 
 def keep_genotype(run: Run, genotype: FusionGenotype | None) -> None:
-    """Draw the genotype into the run folder and record it as an input of the run; nothing for late fusion."""
+    """Draw the genotype into the run folder and record it as an input of the run; nothing for a baseline."""
     if genotype is not None:
         run.write("genotype.svg", genotype.to_svg())
         structure = {part: genotype.to_dict()[part] for part in ("edges", "steps", "concat")}
@@ -145,8 +154,8 @@ def keep_genotype(run: Run, genotype: FusionGenotype | None) -> None:
 
 def genotype_facts(args: Namespace) -> dict[str, Any]:
     """Facts for a result: where the genotype comes from, and for a random one the space that it was drawn from."""
-    if args.fusion == "late":
-        return {"from": "late fusion"}
+    if args.fusion != "genotype":
+        return {"from": f"{args.fusion} fusion"}
     if args.genotype != "random":
         return {"from": str(args.genotype or args.search_exp_dir)}
     folder = run_folder_of(args.search_exp_dir) if args.search_exp_dir else None

@@ -611,3 +611,55 @@ def test_settings_of_a_backbone_are_part_of_the_key(tmp_path):
             backbone.settings = settings
         cache(net, "disk", tmp_path)(small_data())
     assert len(stores(tmp_path)) == 4
+
+
+class Masked(nn.Module):
+    """Reads two tensors: means of the values that are not masked. Its shapes cannot be told without values."""
+
+    channels, cacheable, deterministic_features = (4,), True, True
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.settings = {"taps": (1,)}
+
+    def forward(self, inputs, count=None):
+        if not bool(inputs["mask"].any()):
+            raise ValueError("all is masked")
+        return [(self.layer(inputs["values"]) * inputs["mask"][..., None]).sum(1)]
+
+    def modules_of(self, count):
+        return [self.layer]
+
+
+class MaskedData(Data):
+    """Samples of two tensors."""
+
+    def read(self, indices, only=None, without=(), epoch=0):
+        batch = super().read(indices, only, without, epoch)
+        if "a" in batch:
+            batch["a"] = {"values": batch["a"], "mask": torch.ones(batch["a"].shape[:2], dtype=torch.bool)}
+        return batch
+
+
+def masked_net():
+    torch.manual_seed(0)
+    return UnimodalNet("a", Masked(), (1, 1), frozen=True, backbone_batch=8)
+
+
+@pytest.mark.parametrize("mode", ["ram", "disk"])
+def test_an_input_of_several_tensors_is_computed_once_and_equal(mode, tmp_path):
+    network, data = masked_net(), MaskedData({"a": ((5, 4), "float")}, {"a": 11})
+    stored = cache(network, mode, tmp_path)(data)
+    for raw, kept in zip(batches(data), batches(stored), strict=True):
+        assert isinstance(raw["a"], dict) and "a" not in kept
+        assert torch.equal(network.extract(raw, "a")[0], kept["a_features"][0])
+
+
+def test_stored_features_are_those_of_the_settings(tmp_path):
+    data = MaskedData({"a": ((5, 4), "float")}, {"a": 11})
+    cache(masked_net(), "disk", tmp_path)(data)
+    network = masked_net()
+    network.backbone.settings = {"taps": (2,)}
+    cache(network, "disk", tmp_path)(data)
+    assert len(stores(tmp_path)) == 2

@@ -1,0 +1,207 @@
+"""Encoders by the names that the scripts' flags have for them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.encoders import libraries
+from models.encoders.base import Encoder
+from util.checkpoint import load_weights
+from util.cli import UserError
+from util.registry import Registry, is_own
+
+# Kind of a modality -> its encoders, the default first; those of a library are followed by a name in it.
+ENCODERS = {
+    "vector": ("mlp",),
+    "sequence": ("conv",),
+    "layers": ("layers",),
+    "picture": ("torchvision:resnet18", "torchvision:NAME", "timm:NAME"),
+    "text": ("words", "transformers:FOLDER_OR_NAME"),
+    "audio": ("logmel", "transformers:FOLDER_OR_NAME"),
+}
+LIBRARIES = ("torchvision", "timm", "transformers")
+# Encoders of one's own, module:Class.
+OWN: Registry = Registry("encoder", {}, Encoder)
+BACKBONE_FILE = "backbone.pth"
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+    """What an encoder of words needs of the data.
+
+    Attributes:
+        count: Words of the vocabulary.
+        vectors: float32 (count, E) to start with, or None.
+        preparation: Function from texts to numbers of words, see `models.encoders.text.WordNet`.
+    """
+
+    count: int
+    vectors: torch.Tensor | None
+    preparation: Callable[[list], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The encoder of one modality, as plain values.
+
+    Attributes:
+        modality: Name of the modality.
+        kind: Its kind, a key of `ENCODERS`.
+        size: Length of a vector or a step, or the layers' shapes; None for other kinds.
+        encoder: Name of the encoder, with ``:widths`` or ``:name`` after it.
+        taps: Indices of the features to read, or None for the encoder's own choice.
+        weights: ``default``, ``none``, or a file or run folder.
+        max_tokens, max_seconds: Longer texts and sounds are cut off.
+    """
+
+    modality: str
+    kind: str
+    size: Any
+    encoder: str
+    taps: tuple[int, ...] | None = None
+    weights: str = libraries.DEFAULT
+    max_tokens: int = 128
+    max_seconds: float = 10.0
+
+    @property
+    def name(self) -> str:
+        """The encoder's name without what follows the colon."""
+        return self.encoder.partition(":")[0]
+
+    @property
+    def file(self) -> Path | None:
+        """The file that its weights come from, if one is named."""
+        if self.weights in (libraries.DEFAULT, libraries.NONE):
+            return None
+        path = Path(self.weights)
+        return path / BACKBONE_FILE if path.is_dir() else path
+
+    @property
+    def starts_trained(self) -> bool:
+        """Whether the encoder starts with trained weights, or has none."""
+        library = self.name in LIBRARIES and self.weights != libraries.NONE
+        return library or self.file is not None or self.kind == "layers"
+
+    def check(self) -> None:
+        """Check the names without building anything.
+
+        Raises:
+            UserError: there is no such encoder for this kind of modality, or no such file.
+        """
+        known = ENCODERS[self.kind]
+        if self.name not in {name.partition(":")[0] for name in known} and not is_own(self.encoder):
+            raise UserError(
+                f"--encoder {self.modality}={self.encoder}: {self.modality} is a {self.kind}; its encoders are "
+                f"{', '.join(known)}, and module:Class"
+            )
+        if self.name in LIBRARIES and not self.encoder.partition(":")[2]:
+            raise UserError(f"--encoder {self.modality}={self.encoder}: which network? pass {self.name}:NAME")
+        if self.file is not None and not self.file.is_file():
+            raise UserError(
+                f"--encoder_weights {self.modality}={self.weights}: {self.file} does not exist; pass the run folder of "
+                f"`python main_unimodal_own.py --modality {self.modality}`, a file of weights, default or none"
+            )
+
+
+def build_encoder(
+    plan: Plan,
+    *,
+    num_outputs: int,
+    pool: tuple[int, int],
+    dropout: float,
+    words: Words | None = None,
+    follows: bool = False,
+) -> Encoder:
+    """The encoder of a plan, with its weights.
+
+    Args:
+        plan: See `Plan`.
+        num_outputs: Outputs of its own head.
+        pool: (rows, columns) of features with positions.
+        dropout: Dropout rate.
+        words: For an encoder of words.
+        follows: A checkpoint of everything is loaded next, so no weights are read.
+
+    Raises:
+        UserError: see `Plan.check`; a library or weights are missing, or do not fit.
+    """
+    plan.check()
+    shared = {"taps": plan.taps, "num_outputs": num_outputs, "dropout": dropout}
+    weights = libraries.NONE if follows or plan.file is not None else plan.weights
+    encoder = _build(plan, pool, weights, words, shared)
+    if plan.file is not None and not follows:
+        _load(encoder, plan)
+    return encoder
+
+
+def _build(plan, pool, weights, words, shared):
+    _, _, rest = plan.encoder.partition(":")
+    if plan.name in LIBRARIES:
+        return _build_of_library(plan, rest, pool, weights, shared)
+    if plan.name == "mlp":
+        from models.encoders.vectors import VectorNet
+
+        return VectorNet(plan.size, _widths(plan, rest), **shared)
+    if plan.name == "layers":
+        from models.encoders.layers import Layers
+
+        return Layers(plan.size, **shared)
+    if plan.name == "words":
+        from models.encoders.text import WordNet
+
+        assert words is not None
+        return WordNet(words.count, words.vectors, words.preparation, _widths(plan, rest), pool, **shared)
+    if plan.name in ("conv", "logmel"):
+        from models.encoders.audio import BANDS, LogMel
+        from models.encoders.sequences import SequenceNet
+
+        sound = plan.name == "logmel"
+        encoder = SequenceNet(BANDS if sound else plan.size, _widths(plan, rest), pool, name=plan.name, **shared)
+        encoder.preparation = LogMel(plan.max_seconds) if sound else None
+        return encoder
+    return OWN[plan.encoder](plan.size, pool=pool, **shared)
+
+
+def _build_of_library(plan, name, pool, weights, shared):
+    place = (name, plan.modality, weights, pool)
+    if plan.kind == "picture":
+        from models.encoders import pictures
+
+        build = pictures.build_timm if plan.name == "timm" else pictures.build_torchvision
+        return build(*place, **shared)
+    if plan.kind == "text":
+        from models.encoders.text import build_text_transformer
+
+        return build_text_transformer(*place, plan.max_tokens, **shared)
+    from models.encoders.audio import build_audio_transformer
+
+    return build_audio_transformer(*place, plan.max_seconds, **shared)
+
+
+def _widths(plan, text):
+    """Widths of the layers, from "128,64"; None without text."""
+    if not text:
+        return None
+    parts = text.split(",")
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise UserError(f"--encoder {plan.modality}={plan.encoder}: expected widths such as {plan.name}:128,64")
+    return [int(part) for part in parts]
+
+
+def _load(encoder, plan):
+    """Load a file: the backbone of our own unimodal training, or a library's weights."""
+    try:
+        state = libraries.read_state(plan.file)
+        own = set(encoder.state_dict())
+        if plan.file.name == BACKBONE_FILE or set(state) == own or plan.name not in LIBRARIES:
+            load_weights(encoder, state, plan.file)
+        else:
+            encoder.load_library_weights(str(plan.file), state)
+    except UserError as error:
+        raise UserError(f"--encoder_weights {plan.modality}: {error}") from None
+    encoder.source = str(plan.file)

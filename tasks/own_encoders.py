@@ -1,0 +1,154 @@
+"""The encoders of data of one's own: their flags, and from the flags to networks."""
+
+from __future__ import annotations
+
+import dataclasses
+from argparse import Namespace, _ArgumentGroup
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from datasets.own import open_own
+from datasets.text.numbers import WordNumbers, frequent_words
+from datasets.text.word_vectors import NONE, load_word_vectors
+from engine import arguments
+from models.encoders.build import ENCODERS, Plan, Words, build_encoder
+from util.cli import UserError
+
+if TYPE_CHECKING:
+    from datasets.own import Manifest
+    from models.encoders.base import Encoder
+
+# The flags that a search passes on; a name that ends in _weights is passed on anyway.
+INHERITED = frozenset({"encoder", "taps", "max_tokens", "max_seconds", "word_vectors", "train_encoders"})
+
+
+def add_encoder_flags(group: _ArgumentGroup) -> None:
+    """Add the choice of encoders, their weights and taps."""
+    kinds = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in ENCODERS.items())
+    group.add_argument(
+        "--encoder",
+        action=arguments.Assignments,
+        metavar="NAME=ENCODER",
+        help=f"encoders, the first of each kind by default. {kinds}. mlp, conv, words and logmel take widths, e.g. "
+        "mlp:128,64; an encoder of your own is module:Class",
+    )
+    group.add_argument(
+        "--encoder_weights",
+        "--weights",
+        action=arguments.Assignments,
+        metavar="NAME=WEIGHTS",
+        help="a run folder of main_unimodal_own.py, a file of the library's weights, default (the library's published "
+        "ones) or none (random)",
+    )
+    group.add_argument(
+        "--taps",
+        action=arguments.Assignments,
+        metavar="NAME=0,2,4",
+        help="layers whose features the fusion may read (default: up to four, spread over the depth)",
+    )
+    group.add_argument(
+        "--max_tokens", type=arguments.positive_int, default=128, help="words of a text; more are cut off"
+    )
+    group.add_argument(
+        "--max_seconds", type=arguments.positive, default=10.0, help="seconds of a sound; more are cut off"
+    )
+    group.add_argument(
+        "--word_vectors",
+        metavar="FILE",
+        help="GloVe .txt, .npz or spaCy package for the encoder words (default: random)",
+    )
+
+
+def add_training_flag(group: _ArgumentGroup) -> None:
+    """Add the choice of the encoders that are trained with the fusion."""
+    group.add_argument(
+        "--train_encoders",
+        choices=("auto", "all", "none"),
+        default="auto",
+        help="train encoders with the fusion; auto: those that start with random weights",
+    )
+
+
+def plans(args: Namespace, manifest: Manifest) -> dict[str, Plan]:
+    """Modality -> `Plan` of its encoder, from the flags; a run folder of weights brings its encoder and taps.
+
+    Raises:
+        UserError: a flag names an unknown modality or encoder, or wrong taps.
+    """
+    flags = {name: arguments.as_dict(getattr(args, name)) for name in ("encoder", "encoder_weights", "taps")}
+    for flag, given in flags.items():
+        if unknown := sorted(set(given) - set(manifest.modalities)):
+            raise UserError(
+                f"--{flag} {unknown[0]}={given[unknown[0]]}: {args.datadir} has no modality {unknown[0]}, but "
+                f"{', '.join(manifest.modalities)}"
+            )
+    made = {}
+    for name, modality in manifest.modalities.items():
+        plan = Plan(name, modality.kind, modality.size, ENCODERS[modality.kind][0])
+        plan = dataclasses.replace(plan, weights=flags["encoder_weights"].get(name, plan.weights))
+        values = {**_earlier(plan), **{flag: flags[flag][name] for flag in ("encoder", "taps") if name in flags[flag]}}
+        if "taps" in values:
+            values["taps"] = _taps(name, values["taps"])
+        limits = {"max_tokens": args.max_tokens, "max_seconds": args.max_seconds}
+        made[name] = dataclasses.replace(plan, **values, **limits)
+        made[name].check()
+    return made
+
+
+def _earlier(plan):
+    """Encoder and taps of the unimodal training whose weights a plan takes."""
+    folder = arguments.run_folder_of(plan.file) if plan.file is not None else None
+    saved = arguments.earlier_arguments(folder) if folder else {}
+    given = {flag: arguments.as_dict(saved.get(flag)) for flag in ("encoder", "taps")}
+    return {flag: values[plan.modality] for flag, values in given.items() if plan.modality in values}
+
+
+def _taps(name, text):
+    parts = text.split(",")
+    if not all(part.isdigit() for part in parts):
+        raise UserError(f"--taps {name}={text}: expected numbers of layers, such as {name}=0,2,4")
+    return tuple(map(int, parts))
+
+
+def build_encoders(
+    args: Namespace,
+    made: Mapping[str, Plan],
+    names: Iterable[str],
+    *,
+    pool: tuple[int, int],
+    follows: bool = False,
+) -> dict[str, Encoder]:
+    """The encoders of the named modalities.
+
+    Args:
+        args: The script's arguments.
+        made: From `plans`.
+        names: Modalities.
+        pool: (rows, columns) of features with positions.
+        follows: A checkpoint of everything is loaded next.
+    """
+    encoders = {}
+    for name in names:
+        plan = made[name]
+        words = _words(args, plan) if plan.name == "words" else None
+        options: dict[str, Any] = {"num_outputs": args.num_outputs, "dropout": args.drpt, "pool": pool}
+        encoders[name] = build_encoder(plan, words=words, follows=follows, **options)
+        encoders[name].trained = is_trained(args, plan)
+    return encoders
+
+
+def is_trained(args: Namespace, plan: Plan) -> bool:
+    """Whether an encoder is trained with the fusion."""
+    return {"all": True, "none": False, "auto": not plan.starts_trained}[getattr(args, "train_encoders", "auto")]
+
+
+def _words(args, plan):
+    """The vocabulary of the train split, and vectors for it."""
+    train = open_own(args.datadir, "train")
+    texts = (text for text in train.raw(plan.modality, range(len(train))) if text is not None)
+    words = frequent_words(texts)
+    vectors = load_word_vectors(args.word_vectors or NONE, list(words))
+    matrix = None if vectors is None else torch.from_numpy(vectors.matrix)
+    return Words(len(words), matrix, WordNumbers(words, plan.max_tokens))
