@@ -88,8 +88,9 @@ def feature_loaders(
 def describe(
     task: FusionTask, args: Namespace, data: Mapping[str, LabelledData], net: FusionNet | UnimodalNet
 ) -> dict[str, Any]:
-    """Facts for a result: metric, data, and the initial weights of the backbones."""
+    """Facts for a result: task, metric, data, and the initial weights of the backbones."""
     return {
+        "task": task.name,
         "metric": task.metric(args).description,
         "batch": {"samples": total_batch(args), "processes": world_size()},
         "data": data_facts(args.datadir, data),

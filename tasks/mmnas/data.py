@@ -84,8 +84,9 @@ def note_data(run: Run, data: Mapping[str, QuestionData]) -> None:
 
 
 def describe(task: AttentionTask, args: Namespace, data: Mapping[str, QuestionData]) -> dict[str, Any]:
-    """Facts for a result: metric and data."""
+    """Facts for a result: task, metric and data."""
     return {
+        "task": task.name,
         "metric": task.metric_text(args),
         "batch": {"samples": total_batch(args), "processes": world_size()},
         "data": data_facts(args.data, data),
