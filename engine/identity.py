@@ -80,10 +80,14 @@ def identity_of(folder: Path | str) -> dict[str, Any]:
     return known
 
 
-def run_id(folder: Path | str | None) -> str | None:
-    """Identity of the run in a folder; None if there is no such run, or if it has none."""
-    if folder is None:
-        return None
+def search_identity(source: Path | str) -> dict[str, str]:
+    """{"search_id": identity} of the search that an architecture comes from; {} if it comes from none with an identity.
+
+    Args:
+        source: A run folder, or a file in one.
+    """
+    path = Path(source)
     with contextlib.suppress(UserError):
-        return identity_of(folder).get("id")
-    return None
+        known = identity_of(path if path.is_dir() else path.parent).get("id")
+        return {"search_id": known} if known else {}
+    return {}

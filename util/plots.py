@@ -53,6 +53,20 @@ def plot_curves(history: Mapping[str, dict], path: str | Path, *, title: str = "
     _save(history, path, title, default_limits=None)
 
 
+def panels_svg(
+    history: Mapping[str, dict], *, title: str = "", limits: tuple[float, float] | None = None, x_label: str = "epoch"
+) -> str:
+    """The picture as SVG text, as `plot_probabilities` and `plot_curves` write it.
+
+    Args:
+        history: See there; the horizontal values of a panel are its "epochs", whatever ``x_label`` calls them.
+        title: Heading of the whole picture.
+        limits: Lowest and highest value of panels without "ylim"; None: fitted to the values.
+        x_label: Name of the horizontal axis; only epochs have whole numbers alone.
+    """
+    return _document(history, title, limits, x_label)
+
+
 def _save(history, path, title, default_limits):
     path = Path(path)
     if path.suffix.lower() != ".svg":
@@ -60,10 +74,10 @@ def _save(history, path, title, default_limits):
     write_text(path, _document(history, title, default_limits))
 
 
-def _document(history, title, default_limits):
+def _document(history, title, default_limits, x_label="epoch"):
     """The page: a white sheet, since the page around it may be dark, with a heading and the panels row by row."""
     panels = [
-        _Panel(name, list(panel["epochs"]), panel["series"], panel.get("ylim", default_limits))
+        _Panel(name, list(panel["epochs"]), panel["series"], panel.get("ylim", default_limits), x_label)
         for name, panel in history.items()
     ]
     columns = _columns(len(panels))
@@ -106,11 +120,12 @@ class _Panel:
     epochs: list
     series: dict
     limits: tuple | None
+    x_label: str = "epoch"
 
     def __post_init__(self):
         self.low, self.high = _limits(self.series.values(), self.limits)
-        self.first: int = min(self.epochs, default=0)
-        self.last: int = max(self.epochs, default=0)
+        self.first: float = min(self.epochs, default=0)
+        self.last: float = max(self.epochs, default=0)
         self.keys = self._place_keys()
         self.height = TOP + HEIGHT + BELOW + KEY * (1 + max((row for _, row in self.keys), default=-1))
 
@@ -134,11 +149,11 @@ class _Panel:
             y = self._y(value)
             yield f'<path d="M{LEFT} {y:.1f}H{right}" stroke="{MUTED}" stroke-opacity="0.2"/>'
             yield _text(LEFT - 5, y + 3.5, f"{value:.6g}", "end")
-        for value in _ticks(self.first, self.last, whole=True):
+        for value in _ticks(self.first, self.last, whole=self.x_label == "epoch"):
             x = self._x(value)
             yield f'<path d="M{x:.1f} {TOP}V{bottom}" stroke="{MUTED}" stroke-opacity="0.2"/>'
-            yield _text(x, bottom + 12, f"{value:.0f}", "middle")
-        yield _text(right, bottom + 23, "epoch", "end", colour=MUTED)
+            yield _text(x, bottom + 12, f"{value:.6g}", "middle")
+        yield _text(right, bottom + 23, self.x_label, "end", colour=MUTED)
         yield f'<path d="M{LEFT} {TOP}V{bottom}H{right}" fill="none" stroke="{INK}"/>'
 
     def _curve(self, values, style, colour):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.arguments import run_folder_of
-from engine.identity import run_id
+from engine.identity import search_identity
 from engine.loading import total_batch
 from models.backbone_net import UnimodalNet
 from models.bmnas.cells import FusionCell, LateFusion
@@ -149,7 +149,7 @@ def genotype_facts(args: Namespace) -> dict[str, Any]:
         return {"from": "late fusion"}
     if args.genotype != "random":
         source = args.genotype or args.search_exp_dir
-        return {"from": str(source), "search_id": run_id(run_folder_of(source))}
+        return {"from": str(source), **search_identity(source)}
     folder = run_folder_of(args.search_exp_dir) if args.search_exp_dir else None
     searched = folder is not None and (folder / "args.json").is_file()
     space = {"operations": list(step_operations(args)), **cell_sizes(args)}

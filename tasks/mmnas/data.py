@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from datasets.text.vocabulary import Vocabulary
 from engine.loading import build_loader, total_batch
 from tasks.task import QuestionData, check_parts, data_facts
+from util import locks
 from util.distributed import barrier, init_distributed, rank, world_size
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ def make_once(args: Namespace, sign: str, make: Callable[[], object]) -> None:
         make: Makes the data.
     """
     init_distributed(args.device)
-    if rank() == 0 and not (Path(args.data) / sign).exists():
-        make()
+    if rank() == 0:
+        locks.make_once(Path(args.data) / sign, make)
     barrier()
 
 
