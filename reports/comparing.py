@@ -341,13 +341,16 @@ def _unpublished(row, official):
         reasons.append("--small_dataset")
     if record.arguments.get("demo"):
         reasons.append("settings of --demo")
-    samples = data.get("samples") or {}
+    return reasons + list(_other_sizes(record, data.get("samples") or {}, official))
+
+
+def _other_sizes(record, samples, official):
+    """Scored splits whose sizes are not the published ones."""
     for count in official:
-        sizes = count["paper"]
-        scored = [samples[split] for split in record.scored_splits if split in samples]
-        if len(sizes) == 3 and scored and scored[-1] != sizes[2]:
-            reasons.append(f"another split ({scored[-1]:,} test samples, published: {sizes[2]:,})")
-    return reasons
+        published = dict(zip(("train", "dev", "test"), count["paper"], strict=True))
+        for split in record.scored_splits:
+            if samples.get(split) is not None and samples[split] != published.get(split, samples[split]):
+                yield f"another split ({samples[split]:,} {split} samples, published: {published[split]:,})"
 
 
 def _differences(rows, columns):
@@ -393,5 +396,5 @@ def parameters(record: RunRecord) -> float | None:
     counts: Mapping[str, int] = record.result.get("parameters") or {}
     if not counts:
         return None
-    own = {name: count for name, count in counts.items() if name not in ("backbones", "architecture", "fusion_part")}
-    return float(sum(own.values()))
+    own = sum(count for name, count in counts.items() if name not in ("backbones", "architecture", "fusion_part"))
+    return float(own or sum(counts.values()))

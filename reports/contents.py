@@ -164,13 +164,30 @@ def _main_table(comparison):
         **facts,
     }
     notes = _common_facts(rows, columns)
-    columns["not comparable with published rows"] = ["; ".join(row.not_published) or "-" for row in rows]
-    columns["not comparable with other rows"] = ["; ".join(row.not_rows) or "-" for row in rows]
+    notes = [*_reasons(rows, columns), *notes]
     numbers = frozenset([*scores, "n", *facts])
     if any(row.first.result.get("parameters", {}).get("backbones") for row in rows):
-        notes.append("Parameters are those of the fusion and the classifier, without backbones.")
+        notes.append(
+            "Parameters are those of the fusion and the classifier, without backbones; of a single modality all."
+        )
     body = [list(cells) for cells in zip(*columns.values(), strict=True)]
     return Table(f"{_title(comparison)}, means over seeds", list(columns), body, notes, numbers)
+
+
+def _reasons(rows, columns):
+    """Why rows cannot be compared: in a note what holds for all rows, in a column what holds for some."""
+    notes = []
+    for other, reasons in {
+        "published": [row.not_published for row in rows],
+        "other": [row.not_rows for row in rows],
+    }.items():
+        shared = [reason for reason in reasons[0] if all(reason in own for own in reasons)]
+        if shared:
+            notes.append(f"Not comparable with {other} rows, all rows: {'; '.join(shared)}.")
+        further = [[reason for reason in own if reason not in shared] for own in reasons]
+        if any(further):
+            columns[f"not comparable with {other} rows"] = ["; ".join(own) or "-" for own in further]
+    return notes
 
 
 def _common_facts(rows, columns):

@@ -96,7 +96,8 @@ def table_html(table: Table) -> str:
         rows.append(f"<tr><th scope=row{_kind(table, first[0])}>{escape(first[1])}</th>{shown}</tr>")
     body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
     caption = f"<caption>{escape(table.caption)}</caption>"
-    notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
+    warned = [' class="warn"' if note.startswith("Not comparable") else "" for note in table.notes]
+    notes = "".join(f"<li{kind}>{escape(note)}</li>" for kind, note in zip(warned, table.notes, strict=True))
     notes = f"<ul class=notes>{notes}</ul>" if notes else ""
     return _scrolling(f"<table>{caption}{body}</table>", table.caption) + notes
 

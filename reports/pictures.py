@@ -130,7 +130,7 @@ def _pareto(comparison):
         size, score = row.fact(parameters), row.score(split, name)
         if size and score and row.conditions == comparison.rows[0].conditions:
             points[row.label] = (size.mean, factor * score.mean)
-    if len(points) < 2:
+    if len({size for size, _ in points.values()}) < 2:
         return
     front = pareto_front(list(points.values()))
     sizes = sorted({size for size, _ in points.values()})

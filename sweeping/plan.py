@@ -160,9 +160,10 @@ class Planner:
     def _command(self, seed, stage, name, words, makes="", without=()):
         full = f"seed-{seed}/{name}"
         folder = (self.out / "runs" / full).as_posix()
-        own = ["--seed", str(seed), "--out_dir", folder, "--save", name]
+        save = "sweep" if stage == "unimodal" else name.removeprefix("search-").removeprefix("found-")
+        own = ["--seed", str(seed), "--out_dir", folder, "--save", save]
         shared = [word for words_of in self.flags[stage] if words_of[0] not in without for word in words_of]
-        return Command(full, self.scripts[stage], (*own, *words, *shared), folder, f"{folder}/*-{name}-*", makes)
+        return Command(full, self.scripts[stage], (*own, *words, *shared), folder, f"{folder}/*-{save}-*", makes)
 
 
 def _grouped(flags: Sequence[str]) -> list[list[str]]:
