@@ -9,12 +9,12 @@ What follows -- goes to every script that has the flag. <out>/commands.txt has o
 the report. docs/report.md tells more.
 """
 
-import logging
 import sys
 import threading
 from pathlib import Path
 
 import report
+from engine import run_log
 from engine.arguments import RecipeParser, non_negative_int, positive_int
 from sweeping import cluster, running
 from sweeping.plan import BASELINES, Planner, commands_text, jobs_of, plan_file
@@ -49,7 +49,7 @@ def main(argv=None):
     words = list(sys.argv[1:] if argv is None else argv)
     split = words.index("--") if "--" in words else len(words)
     args, flags = get_args_parser().parse_args(words[:split]), words[split + 1 :]
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    run_log.show()
     out = Path(args.out)
     jobs = planned(args, flags, out)
     if args.only:

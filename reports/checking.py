@@ -82,9 +82,9 @@ def _text_faults(folder, result):
 def _argument_faults(result, arguments):
     said = result.get("arguments")
     if isinstance(said, dict):
-        for name in sorted(said.keys() & arguments.keys() - {"resume"}):
-            if said[name] != arguments[name]:
-                yield f"--{name} is {said[name]}, args.json has {arguments[name]}"
+        for name in sorted((said.keys() | arguments.keys()) - {"resume"}):
+            if said.get(name) != arguments.get(name):
+                yield f"--{name} is {said.get(name)}, args.json has {arguments.get(name)}"
 
 
 def _equal(value, logged):

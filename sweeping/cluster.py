@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -80,23 +81,49 @@ def submit_jobs(
         raise UserError(f"--slurm: {' '.join(str(error).split())[:300]}; see submitit's parameters") from None
 
 
+def _queued():
+    """Ids of the cluster's jobs that wait or run; None if that cannot be known here (no slurm).
+
+    submitit asks slurm's accounting, which not every cluster has; without it a killed job would never end.
+    """
+    try:
+        words = ["squeue", "-h", "-r", "-o", "%F_%K %A"]
+        text = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return set(text.split())
+
+
 def wait_for(jobs: Sequence[Any]) -> int:
     """Wait for submitted jobs with one progress display; returns how many failed.
 
     An interrupt leaves the jobs on the cluster.
     """
     waiting, failed = list(jobs), 0
+    missing: set[Any] = set()
     bar = iter(progress(range(len(waiting)), "jobs", unit="job"))
     while waiting:
-        for job in [job for job in waiting if job.done()]:
+        ended = {job: _fault(job) for job in waiting if job.done()}
+        queued = _queued() if type(waiting[0]).__name__ == "SlurmJob" else None
+        if queued is not None:
+            gone = {job for job in waiting if job not in ended and job.job_id not in queued}
+            # Twice, since a job that has just ended may not have written its result yet.
+            ended |= dict.fromkeys(gone & missing, "it has ended without a result; see the sweep's slurm folder")
+            missing = gone
+        for job, fault in ended.items():
             waiting.remove(job)
             next(bar)
-            if (error := job.exception()) is not None:
-                failed += 1
-                logger.warning("job %s failed: %s", job.job_id, str(error).strip().splitlines()[-1][:200])
+            failed += fault is not None
+            if fault:
+                logger.warning("job %s failed: %s", job.job_id, fault)
             else:
                 logger.info("job %s finished", job.job_id)
         if waiting:
             time.sleep(_POLL if len(waiting) > 1 else _POLL / 5)
     next(bar, None)
     return failed
+
+
+def _fault(job):
+    error = job.exception()
+    return None if error is None else str(error).strip().splitlines()[-1][:200]
