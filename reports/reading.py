@@ -223,7 +223,8 @@ def read_run(folder: Path | str) -> RunRecord:
     arguments = read(read_json, folder / "args.json", dict)
     result = read(read_json, folder / "result.json", dict) if (folder / "result.json").exists() else {}
     identity = read(identity_of, folder, dict)
-    lines = read(_log_lines, folder / "log.jsonl", list)
+    # Probabilities are most of a log, and are read again where they are drawn.
+    lines = read(lambda path: _log_lines(path, without="probabilities"), folder / "log.jsonl", list)
     if not faults:
         faults = faults_of(folder, result, arguments, lines)
     epochs = [_epoch(line) for line in lines]
@@ -238,13 +239,15 @@ def log_lines(folder: Path | str) -> list[dict[str, Any]]:
         return []
 
 
-def _log_lines(path):
+def _log_lines(path, without=""):
     if not path.exists():
         return []
     data = path.read_bytes()
     try:
         # An incomplete last line is being written, or was when the run was killed.
         lines = [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+        for line in lines:
+            line.pop(without, None)
         return [restored_record(line) for line in lines if isinstance(line["epoch"], int)]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise UserError(f"{path} is damaged") from None
