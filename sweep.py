@@ -9,7 +9,6 @@ What follows -- goes to every script that has the flag. <out>/commands.txt has o
 the report. docs/report.md tells more.
 """
 
-import sys
 import threading
 from pathlib import Path
 
@@ -41,17 +40,16 @@ def get_args_parser():
     parser.add_argument("--dry_run", action="store_true", help="write and print the commands, run nothing")
     parser.add_argument("--only", metavar="NAME", help="run a single command of the sweep, such as seed-0/search-gdas")
     parser.add_argument("--job", type=non_negative_int, metavar="N", help="run a single job, as the cluster does")
+    parser.add_argument("flags", nargs="*", metavar="-- FLAGS", help="flags for the scripts")
     return parser
 
 
 def main(argv=None):
     """Plan the sweep or read its plan, run what is not finished, and write the report."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    split = words.index("--") if "--" in words else len(words)
-    args, flags = get_args_parser().parse_args(words[:split]), words[split + 1 :]
+    args = get_args_parser().parse_args(argv)
     run_log.show()
     out = Path(args.out)
-    jobs = planned(args, flags, out)
+    jobs = planned(args, out)
     if args.only:
         return running.run_only(args.only, jobs)
     if args.job is not None:
@@ -74,7 +72,7 @@ def main(argv=None):
     return raise_failures(outcomes, out)
 
 
-def planned(args, flags, out):
+def planned(args, out):
     """The jobs: those of the sweep in ``out``, or new ones, which are written there.
 
     Raises:
@@ -86,12 +84,12 @@ def planned(args, flags, out):
         return known
     if not args.task:
         raise UserError(f"--out {out}: no sweep there; pass --task and --seeds to begin one")
-    jobs = Planner(args.task, out, flags).jobs(args.seeds, args.strategies, args.baselines)
+    jobs = Planner(args.task, out, args.flags).jobs(args.seeds, args.strategies, args.baselines)
     lines = {command.name: command.line() for job in known for command in job}
     changed = [c.name for job in jobs for c in job if c.name in lines and lines[c.name] != c.line()]
     if changed:
         raise UserError(f"{out} holds a sweep in which {changed[0]} has other flags; name another --out, or drop them")
-    write_json(path, plan_file(jobs, {name: getattr(args, name, flags) for name in KEPT}))
+    write_json(path, plan_file(jobs, {name: getattr(args, name) for name in KEPT}))
     write_text(out / "commands.txt", commands_text(jobs))
     return jobs
 
