@@ -16,45 +16,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from reports.conditions import Conditions, conditions_of, random_backbones, settings_of, unpublished
 from reports.reading import NOT_RECORDED, RunRecord
 from util.files import read_json
 from util.hashes import short_hash
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "docs" / "paper_results.json"
-# Arguments that decide nothing about a score, or that stand for themselves in a row. Paths are left out as well.
-_ASIDE = {"seed", "save", "out_dir", "resume", "num_workers", "cache_features", "backbone_batch", "device", "estimate"}
-_ASIDE |= {"track", "GPU", "epochs", "patience", "demo", "amp", "select_on", "datadir", "data", "cache_dir", "VERSION"}
-_ASIDE |= {"search_exp_dir", "eval_exp_dir", "ARCH_PATH", "CKPT_PATH", "genotype", "parallel", "eval_pairs"}
-_ASIDE |= {"eval_captions", "checkpointdir", "RUN", "modality", "fusion"}
 # Among more rows than this only the differences from the first one are shown.
 ALL_PAIRS = 8
 CONFIDENCE = 0.95
-
-
-@dataclasses.dataclass(frozen=True)
-class Conditions:
-    """What runs must share to be compared: strings, as they are shown."""
-
-    data: str
-    split: str
-    selection: str
-    precision: str
-    commit: str
-
-    def differences(self, other: Conditions) -> list[str]:
-        """What differs from other conditions, in words."""
-        names = {
-            "data": "other data",
-            "split": "another split",
-            "selection": "another rule of selection",
-            "precision": "another precision",
-            "commit": "another commit",
-        }
-        return [
-            f"{text} ({getattr(self, name)} instead of {getattr(other, name)})"
-            for name, text in names.items()
-            if getattr(self, name) != getattr(other, name)
-        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,47 +180,13 @@ def _with_sources(table, figures):
 def _group_key(record: RunRecord) -> str:
     searched = settings_of(record.search) if record.search else None
     architecture = record.result.get("genotype") if record.source.startswith("file") else None
-    lasts = [record.result.get("epochs"), record.kind not in ("training", "search") and str(record.folder)]
+    apart = [record.kind not in ("training", "search") and str(record.folder), random_backbones(record)]
+    if record.strategy == NOT_RECORDED:  # its search is gone, so it may have had any strategy and settings
+        apart.append(str(record.result.get("architecture")))
     name = [record.what, record.strategy, record.source]
-    return short_hash(name, settings_of(record), searched, architecture, lasts, list(_astuple(record)))
-
-
-def _astuple(record):
-    return dataclasses.astuple(conditions_of(record))
-
-
-def conditions_of(record: RunRecord) -> Conditions:
-    """The conditions of a run."""
-    data = record.result.get("data") or {}
-    identity = data.get("identity") or {}
-    splits = record.scored_splits
-    known = short_hash({split: identity[split] for split in sorted(identity)})[:8] if identity else NOT_RECORDED
-    commits = record.commits + [c for c in (record.search.commits if record.search else []) if c not in record.commits]
-    trained = record.result.get("trained_on")
-    return Conditions(
-        data=f"{data.get('description') or NOT_RECORDED}, identity {known}",
-        split=(f"trained on {trained}, " if trained else "") + f"scored on {', '.join(splits) or 'nothing'}",
-        selection=record.result.get("protocol") or NOT_RECORDED,
-        precision=precision_of(record),
-        commit=", ".join(commit[:10] + ("-dirty" if "dirty" in commit else "") for commit in commits) or NOT_RECORDED,
+    return short_hash(
+        name, settings_of(record), searched, architecture, apart, list(dataclasses.astuple(conditions_of(record)))
     )
-
-
-def precision_of(record: RunRecord) -> str:
-    """``float32``, ``bf16`` or ``fp16``; that of the search as well if it differs."""
-    words = [record.arguments.get("amp", NOT_RECORDED)]
-    words += [record.search.arguments.get("amp", NOT_RECORDED)] if record.search else []
-    shown = ["float32" if word == "off" else word for word in dict.fromkeys(words)]
-    return " after a search in ".join(shown)
-
-
-def settings_of(record: RunRecord) -> dict[str, Any]:
-    """The arguments that a score depends on; paths are left out, since data are compared by their content."""
-    return {
-        name: value
-        for name, value in sorted(record.arguments.items())
-        if name not in _ASIDE and not (isinstance(value, str) and ("/" in value or "\\" in value))
-    }
 
 
 def _one_per_seed(members):
@@ -286,7 +222,7 @@ def _name_settings(rows):
 def _all_settings(row):
     searched = row.first.search
     before = {f"search {name}": value for name, value in settings_of(searched).items()} if searched else {}
-    return {**row.settings, **before, "epochs": row.first.result.get("epochs")}
+    return {**row.settings, **before}
 
 
 def columns_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
@@ -304,53 +240,38 @@ def columns_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
 
 def _mark(rows: list[Row], official: list[dict[str, Any]]) -> None:
     """Say of every row what it cannot be compared with."""
+    if not rows:
+        return
     counts: Counter[Conditions] = Counter()
     for row in rows:
         counts[row.conditions] += len(row.runs)
-    if not rows:
-        return
     usual = counts.most_common(1)[0][0]
     most = max(len(row.runs) for row in rows)
     for row in rows:
-        row.not_published = _unpublished(row, official)
+        row.not_published = unpublished(row.first, official)
         row.not_rows = row.conditions.differences(usual)
         row.not_rows += [f"{len(row.runs)} of {most} seeds"] if len(row.runs) < most else []
-        first = row.first
-        if any(len(run.commits) > 1 for run in row.runs):
-            row.not_rows.append("resumed at another commit than it began with")
-        if first.search and set(first.search.commits) != set(first.commits):
-            row.not_rows.append("searched at another commit than it was trained with")
-        if any("dirty" in commit for commit in first.commits):
-            row.not_rows.append("code with uncommitted changes")
-        if first.search and first.search.faults:
-            row.not_rows.append(f"its search: {'; '.join(first.search.faults)}")
+        row.not_rows += _doubts(row)
 
 
-def _unpublished(row, official):
-    record = row.first
-    data, reasons = record.result.get("data") or {}, []
-    if data.get("synthetic") is not False:
-        reasons.append("synthetic data" if data.get("synthetic") else "not recorded whether the data are real")
-    started = record.result.get("backbones_started_from") or {}
-    random = [name for name, source in started.items() if str(source).startswith("random")]
-    if random and "alone" not in record.what:
-        reasons.append(f"random backbones ({', '.join(random)})")
-    if "test" in str(row.conditions.selection).lower().partition("; test scored")[0]:
-        reasons.append("the epoch was selected on test")
-    if record.arguments.get("small_dataset"):
-        reasons.append("--small_dataset")
-    if record.arguments.get("demo"):
-        reasons.append("settings of --demo")
-    return reasons + list(_other_sizes(record, data.get("samples") or {}, official))
-
-
-def _other_sizes(record, samples, official):
-    """Scored splits whose sizes are not the published ones."""
-    for count in official:
-        published = dict(zip(("train", "dev", "test"), count["paper"], strict=True))
-        for split in record.scored_splits:
-            if samples.get(split) is not None and samples[split] != published.get(split, samples[split]):
-                yield f"another split ({samples[split]:,} {split} samples, published: {published[split]:,})"
+def _doubts(row):
+    """What is doubtful about the code and the searches of a row."""
+    searches = [run.search for run in row.runs if run.search is not None]
+    first = row.first
+    if any(len(run.commits) > 1 for run in row.runs):
+        yield "resumed at another commit than it began with"
+    if first.search and set(first.search.commits) != set(first.commits):
+        yield "searched at another commit than it was trained with"
+    if "dirty" in row.conditions.commit:
+        yield "code with uncommitted changes"
+    if not first.commits:
+        yield "commit not recorded"
+    if first.strategy == NOT_RECORDED:
+        yield "its search was not found, so the strategy is not known"
+    faults = dict.fromkeys(
+        f"search {search.folder.name}: {'; '.join(search.faults)}" for search in searches if search.faults
+    )
+    yield from faults
 
 
 def _differences(rows, columns):

@@ -269,15 +269,23 @@ def _link_searches(records: Sequence[RunRecord]) -> None:
     """Find the search of every training: by its identity, by its path, or as the folder around the training."""
     searches = [record for record in records if record.kind == "search"]
     by_id = {record.identity.get("id"): record for record in reversed(searches)}
-    by_path = {os.path.realpath(record.folder): record for record in searches}
+    by_path: dict[str, RunRecord | None] = {os.path.realpath(record.folder): record for record in searches}
     for record in records:
         origin = record.result.get("architecture") or {}
         if record.kind != "training" or origin.get("from") in (None, "random", "mcan", "late fusion"):
             continue
+        known = by_id.get(origin["search_id"]) if origin.get("search_id") else None
         place = Path(str(origin["from"]))
         around = [os.path.realpath(path) for path in (place, place.parent, record.folder.parent)]
-        known = by_id.get(origin["search_id"]) if origin.get("search_id") else None
-        record.search = known or next((by_path[path] for path in around if path in by_path), None)
+        record.search = known or next(filter(None, (_search_in(path, by_path) for path in around)), None)
+
+
+def _search_in(folder: str, known: dict[str, RunRecord | None]) -> RunRecord | None:
+    """The search in a folder, also one that is not among the runs of the report; ``known`` is added to."""
+    if folder not in known:
+        record = read_run(folder) if os.path.isfile(os.path.join(folder, "args.json")) else None
+        known[folder] = record if record is not None and record.kind == "search" else None
+    return known[folder]
 
 
 def _mark_copies(records: Sequence[RunRecord]) -> None:

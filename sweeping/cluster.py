@@ -126,4 +126,4 @@ def wait_for(jobs: Sequence[Any]) -> int:
 
 def _fault(job):
     error = job.exception()
-    return None if error is None else str(error).strip().splitlines()[-1][:200]
+    return None if error is None else " ".join(str(error).split())[:200]

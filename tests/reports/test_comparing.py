@@ -193,6 +193,48 @@ def test_results_of_searches_with_other_settings_are_told_apart(tmp_path):
     assert labels == [(published.format(0.001), 2), (published.format(0.003), 1)]
 
 
+def test_a_search_outside_the_named_folders_is_read_as_well(tmp_path):
+    folders = []
+    for seed, strategy in enumerate(("published", "gdas")):
+        search = make_run(tmp_path, seed, kind="search", arguments={"strategy": strategy})
+        folders.append(make_run(search, seed, architecture={"from": str(search)}))
+    (table,) = compare(read_runs(folders))
+    assert [row.first.strategy for row in table.rows] == ["gdas", "published"]
+
+
+def test_trainings_whose_searches_are_gone_are_never_averaged(tmp_path):
+    for seed in (0, 1):
+        make_run(tmp_path, seed, architecture={"from": f"gone/search-{seed}", "search_id": f"gone {seed}"})
+    rows = table_of(tmp_path).rows
+    assert len(rows) == 2 and all(
+        "its search was not found, so the strategy is not known" in row.not_rows for row in rows
+    )
+
+
+def test_searches_that_stopped_early_are_averaged_with_the_others(tmp_path):
+    for seed, epochs in enumerate((3, 2)):
+        make_run(tmp_path, seed, kind="search", epochs=epochs, arguments={"epochs": 3, "patience": 1})
+    (row,) = table_of(tmp_path, "search").rows
+    assert row.seeds == [0, 1]
+
+
+def test_runs_with_and_without_random_backbones_are_told_apart(tmp_path):
+    for seed, source in enumerate(("random, drawn", "a/backbone.pth")):
+        make_run(tmp_path, seed, backbones_started_from={"text": source})
+    assert sorted(len(row.not_published) for row in table_of(tmp_path).rows) == [0, 1]
+
+
+def test_what_was_not_recorded_is_said(tmp_path):
+    for seed in (0, 1):
+        folder = make_run(
+            tmp_path, seed, commit=None, sessions=[], data={"samples": {"test": 7799}, "folder": f"d{seed}"}
+        )
+        edit(folder / "result.json", lambda result: [result.pop("run"), result.pop("checksum")])
+    rows = table_of(tmp_path).rows
+    assert len(rows) == 2 and all("commit not recorded" in row.not_rows for row in rows)
+    assert all("not recorded whether the data are real" in row.not_published for row in rows)
+
+
 def test_a_folder_without_runs_is_named(tmp_path):
     with pytest.raises(UserError, match="no run folder"):
         read_runs([tmp_path])
