@@ -89,10 +89,29 @@ def checksum(result: Mapping[str, Any]) -> str:
 
 def git_commit() -> str | None:
     """Commit of the project, followed by "-dirty" if tracked files were changed; None outside a checkout."""
-    root = Path(__file__).resolve().parent.parent
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    text = _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    return text.strip() if text is not None else None
+
+
+def session_facts(device: torch.device) -> dict[str, Any]:
+    """What a start of a run computes with: commit, a hex string of its uncommitted changes or None, torch, device."""
+    import torch
+
+    changes = _git("diff", "HEAD")
+    return {
+        "git_commit": git_commit(),
+        "changes": short_hash(changes) if changes else None,
+        "torch": torch.__version__,
+        "device": device.type,
+    }
+
+
+def _git(*words):
+    """Output of a git command in the project's checkout; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).resolve().parent.parent), *words]
+    options: dict[str, Any] = {"encoding": "utf-8", "errors": "replace", "timeout": 10}
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(command, capture_output=True, check=True, **options).stdout
     except (OSError, subprocess.SubprocessError):
         return None
 

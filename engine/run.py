@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from engine import identity, readme
-from engine.report import checksum, environment, git_commit, peak_memory_mb, restored_record, scores_of
+from engine.report import checksum, environment, peak_memory_mb, restored_record, scores_of, session_facts
 from engine.resuming import check_inputs
 from engine.run_log import close_log, open_log, writing
 from engine.tracking import Tracker, check_tool
@@ -266,8 +266,7 @@ class Run:
         """Write ``run.json`` and the README, on rank 0; called once the log is open."""
         if not self.is_main:
             return
-        facts = {"git_commit": git_commit(), "torch": torch.__version__, "device": self.device.type}
-        self.identity = identity.begin_session(self.folder, self.args, facts)
+        self.identity = identity.begin_session(self.folder, self.args, session_facts(self.device))
         self._tracker = Tracker(self.folder, getattr(self.args, "track", None), self.identity["id"], vars(self.args))
         self.write(readme.FILE, readme.run_readme(self.folder, self.identity, None))
 

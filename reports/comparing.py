@@ -222,7 +222,7 @@ def _name_settings(rows):
 def _all_settings(row):
     searched = row.first.search
     before = {f"search {name}": value for name, value in settings_of(searched).items()} if searched else {}
-    return {**row.settings, **before}
+    return {**row.settings, **before, **dataclasses.asdict(row.conditions)}
 
 
 def columns_of(rows: Sequence[Row]) -> list[tuple[str, str]]:

@@ -55,7 +55,7 @@ def conditions_of(record: RunRecord) -> Conditions:
         split=(f"trained on {trained}, " if trained else "") + f"scored on {', '.join(splits) or 'nothing'}",
         selection=record.result.get("protocol") or NOT_RECORDED,
         precision=precision_of(record),
-        commit=", ".join(commit[:10] + ("-dirty" if "dirty" in commit else "") for commit in commits) or NOT_RECORDED,
+        commit=", ".join(commits) or NOT_RECORDED,
     )
 
 

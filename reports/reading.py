@@ -150,9 +150,12 @@ class RunRecord:
 
     @property
     def commits(self) -> list[str]:
-        """The commits that the run's sessions ran with, without repeats; [] if not recorded."""
+        """The commits that the run's sessions ran with, without repeats; [] if not recorded.
+
+        Each is shortened, and followed by ``-dirty`` and what identifies the uncommitted changes, if there were some.
+        """
         sessions = (self.result.get("run") or self.identity).get("sessions") or [self.result]
-        return list(dict.fromkeys(session["git_commit"] for session in sessions if session.get("git_commit")))
+        return list(dict.fromkeys(_commit(session) for session in sessions if session.get("git_commit")))
 
     @property
     def command(self) -> str | None:
@@ -170,6 +173,12 @@ class RunRecord:
     def content(self) -> str:
         """A string that changes with the scores: copies of a run may have gone on differently."""
         return short_hash(str(self.metrics), len(self.epochs))
+
+
+def _commit(session):
+    commit, _, dirty = session["git_commit"].partition("-")
+    changes = f" {session['changes'][:6]}" if session.get("changes") else ""
+    return commit[:10] + (f"-dirty{changes}" if dirty else "")
 
 
 def find_run_folders(places: Iterable[Path | str]) -> list[Path]:

@@ -34,7 +34,7 @@ def test_a_run_has_an_identity_and_a_session_per_start(tmp_path):
         result = run.write_result({"kind": "search", "metrics": {}})
     known = json.loads((folder / "run.json").read_text())
     assert known == result["run"] and known["id"] == first["id"] and len(known["sessions"]) == 2
-    assert set(known["sessions"][0]) == {"started", "git_commit", "torch", "device"}
+    assert set(known["sessions"][0]) == {"started", "git_commit", "changes", "torch", "device"}
     written = json.loads((folder / "result.json").read_text())
     assert written["checksum"] == checksum(written) == result["checksum"]
     assert checksum({**written, "metrics": {"dev": 1}}) != written["checksum"]

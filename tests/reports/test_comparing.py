@@ -36,7 +36,12 @@ def test_runs_that_differ_in_their_seed_are_one_row(tmp_path):
     assert table.published[0]["id"] == "bmnas-1" and "BM-NAS" in table.published[0]["rows"][0]["source"]
 
 
+DIRTY = {"started": "2026", "git_commit": "c" * 40 + "-dirty"}
 CONDITIONS = {
+    "uncommitted changes": (
+        {"sessions": [{**DIRTY, "changes": "abcdef99"}]},
+        r"another commit \(c{10}-dirty abcdef instead",
+    ),
     "commit": ({"commit": "d" * 40}, "another commit"),
     "precision": ({"arguments": {"amp": "bf16"}}, r"another precision \(bf16 instead of float32\)"),
     "data": ({"data": {**DATA, "identity": {"test": "b3"}}}, "other data"),
@@ -54,6 +59,7 @@ def test_other_conditions_are_never_averaged(tmp_path, name):
     usual, other = table_of(tmp_path).rows
     assert usual.score("test", "f1").mean == 0.5 and not usual.not_rows
     assert other.score("test", "f1").mean == 0.9 and re.search(reason, "; ".join(other.not_rows))
+    assert usual.label != other.label
     assert "1 of 2 seeds" in other.not_rows and not table_of(tmp_path).differences
 
 
