@@ -12,6 +12,28 @@ from engine.report import checksum, scores_of, with_present_names
 
 # `Run.log_scores` writes scores into the log with four digits.
 _DIGITS = 5.1e-5
+# Entries of a result that a report reads, and their types; any may be missing.
+_ENTRIES: dict[str, Any] = {
+    "task": str,
+    "kind": str,
+    "protocol": str,
+    "trained_on": str,
+    "modality": str,
+    "fusion": str,
+    "git_commit": str,
+    "device": str,
+    "selected_epoch": int,
+    "epochs": int,
+    "seconds": (int, float),
+    "peak_memory_mb": (int, float),
+    "parameters": dict,
+    "data": dict,
+    "architecture": dict,
+    "backbones_started_from": dict,
+    "genotype": dict,
+    "run": dict,
+    "arguments": dict,
+}
 
 
 def faults_of(
@@ -28,14 +50,36 @@ def faults_of(
     if not result:
         done = f"{len(log)} of {arguments['epochs']} epochs" if arguments.get("epochs") else f"{len(log)} epochs"
         return [f"interrupted or still running: no result, {done} done"]
-    if not isinstance(result.get("metrics"), dict):
-        return [f"{folder / 'result.json'} has no scores"]
     if "epochs" in result and len(log) > result["epochs"]:
         return [f"continued after its result (epoch {result['epochs']}) and not finished: {len(log)} epochs are logged"]
     changed, result = list(_checksum_fault(result)), with_present_names(result)
     differences = [*changed, *_log_faults(result, log), *_text_faults(folder, result)]
     differences += _argument_faults(result, arguments)
     return [f"result.json does not match the run: {'; '.join(dict.fromkeys(differences))}"] if differences else []
+
+
+def damaged_entries(result: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[str]:
+    """Names of entries of a result and its arguments that no run writes like that; a report cannot use such a file."""
+    if not result:
+        return []
+    entries = {name: result[name] for name in _ENTRIES if result.get(name) is not None}
+    damaged = [name for name, value in entries.items() if not isinstance(value, _ENTRIES[name])]
+    scores = result.get("metrics")
+    if not isinstance(scores, dict) or not all(isinstance(values, dict) for values in scores.values()):
+        damaged.append("metrics")
+    parts: dict[str, Any] = {"parameters": (int, float), "backbones_started_from": str}
+    for name, kind in parts.items():
+        if name not in damaged and not all(isinstance(value, kind) for value in entries.get(name, {}).values()):
+            damaged.append(name)
+    if arguments.get("seed") is not None and type(arguments["seed"]) is not int:
+        damaged.append("seed")
+    sessions = entries.get("run", {}).get("sessions", []) if "run" not in damaged else []
+    if not isinstance(sessions, list) or not all(isinstance(session, dict) for session in sessions):
+        damaged.append("run")
+    data = entries.get("data", {}) if "data" not in damaged else {}
+    if not all(isinstance(data.get(name) or {}, dict) for name in ("identity", "samples")):
+        damaged.append("data")
+    return damaged
 
 
 def _checksum_fault(result):

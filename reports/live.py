@@ -55,7 +55,7 @@ def version_of(places: Iterable[Path | str]) -> str:
 
 def under_way(records: Sequence[RunRecord]) -> str:
     """HTML about the runs without a result: a table, then curves and present architectures."""
-    running = [record for record in records if not record.result]
+    running = [record for record in records if not (record.folder / "result.json").exists()]
     if not running:
         return "<p>No run is under way: all have a result.</p>"
     parts = [

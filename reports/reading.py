@@ -18,7 +18,7 @@ from typing import Any
 from engine.identity import identity_of
 from engine.report import restored_record, scores_of, with_present_names
 from engine.scripts import stage_of
-from reports.checking import faults_of
+from reports.checking import damaged_entries, faults_of
 from util.cli import UserError
 from util.files import read_json
 from util.hashes import short_hash
@@ -234,6 +234,9 @@ def read_run(folder: Path | str) -> RunRecord:
     identity = read(identity_of, folder, dict)
     # Probabilities are most of a log, and are read again where they are drawn.
     lines = read(lambda path: _log_lines(path, without="probabilities"), folder / "log.jsonl", list)
+    if damaged := damaged_entries(result, arguments):
+        faults.append(f"{folder / 'result.json'} is damaged: {', '.join(damaged)}")
+        result, arguments = {}, {}
     if not faults:
         faults = faults_of(folder, result, arguments, lines)
     epochs = [_epoch(line) for line in lines]

@@ -9,6 +9,8 @@ import pytest
 from scipy import stats
 
 from reports.comparing import compare
+from reports.contents import sections_of
+from reports.page import page
 from reports.reading import read_run, read_runs
 from tests.run_folders import DATA, edit, make_run
 from util.cli import UserError
@@ -168,6 +170,31 @@ class TestRunsThatDoNotCount:
         (folder / name).write_text(text + "\n")
         left_out = [str(run.folder) for one in compare(read_runs([tmp_path])) for run, _ in one.left_out]
         assert left_out == [str(folder)]
+
+
+ODD = {
+    "metrics": [3, {"test": 3}, None],
+    "data": ["films", {"identity": 3}, {"samples": [1]}],
+    "parameters": [3, {"fusion": "many"}],
+    "run": [3, {"sessions": 3}, {"sessions": [3]}],
+    "seconds": ["long"],
+    "genotype": [[1]],
+    "architecture": ["random"],
+    "backbones_started_from": [{"image": 3}],
+    "protocol": [3],
+    "kind": [3],
+    "epochs": ["3"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in ODD.items() for value in values])
+def test_an_entry_of_another_type_is_named_and_nothing_fails(tmp_path, name, value):
+    make_run(tmp_path, 0, 0.5)
+    folder = make_run(tmp_path, 1, 0.9)
+    edit(folder / "result.json", lambda result: [result.pop("checksum"), result.update({name: value})])
+    sections = sections_of(compare(read_runs([tmp_path])))
+    ((run, reason),) = [pair for section in sections for pair in section.comparison.left_out]
+    assert run.folder == folder and reason.endswith(f"is damaged: {name}") and page(sections)
 
 
 def test_a_run_that_was_resumed_with_other_code_says_so(tmp_path):
