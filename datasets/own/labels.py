@@ -101,7 +101,7 @@ class Labels:
 
     def _guess(self, values, numbers):
         if numbers is not None:
-            if any(number != int(number) or "." in str(text) for text, number in zip(values, numbers, strict=True)):
+            if any(number != int(number) for number in numbers):
                 return "number", "numbers with fractions"
             if len(values) <= MAX_NUMBERED_CLASSES:
                 return "class", f"whole numbers, {len(values)} different"

@@ -198,7 +198,7 @@ def test_given_splits(tmp_path, kind):
     ("labels", "flags", "kind", "classes"),
     [
         (["a", "b", "c"], "", "class", ("a", "b", "c")),
-        (["10", "9", "-1"], "", "class", ("-1", "9", "10")),
+        (["10", "9.0", "-1"], "", "class", ("-1", "9.0", "10")),
         (["1.5", "2", "-3e2"], "", "number", ()),
         (["1", "2", "3"], "--label_kind number", "number", ()),
         (["a|b", "b", "c|b"], "--label_separator |", "classes", ("a", "b", "c")),
