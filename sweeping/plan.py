@@ -14,7 +14,7 @@ from engine.scripts import FAMILIES, families_of
 from util.cli import UserError
 
 # The table of tasks: modality -> flag that takes its trained network, or None where a search has weights without it
-# (ImageNet's). A task that is not listed, such as one of your own, needs no unimodal networks before its search.
+# (ImageNet's). A task that is not listed needs no unimodal networks before its search; `_modalities` knows own data.
 UNIMODAL: dict[str, dict[str, str | None]] = {
     "mmimdb": {"image": None, "text": "--text_cp"},
     "ntu": {"rgb": "--rgb_cp", "skeleton": "--ske_cp"},
@@ -23,6 +23,7 @@ UNIMODAL: dict[str, dict[str, str | None]] = {
 # Name of a baseline -> family -> flags of the training script. The unimodal networks have a script of their own.
 BASELINES: dict[str, dict[str, tuple[str, ...]]] = {
     "late-fusion": {"bmnas": ("--fusion", "late")},
+    "concat": {"bmnas": ("--fusion", "concat")},
     "random": {"bmnas": ("--genotype", "random"), "mmnas": ("--ARCH_PATH", "random")},
     "mcan": {"mmnas": ("--ARCH_PATH", "mcan")},
     "unimodal": {"bmnas": ()},
@@ -132,7 +133,7 @@ class Planner:
         """Commands of the unimodal networks, and the flags by which other scripts take them."""
         commands, weights = [], []
         given = {words[0] for words in self.flags["search"]}
-        for modality, flag in UNIMODAL.get(self.task, {}).items():
+        for modality, flag in self._modalities().items():
             needed = flag is not None and flag not in given
             if not (needed or all_of_them) or "unimodal" not in self.scripts:
                 continue
@@ -141,6 +142,22 @@ class Planner:
             commands.append(command)
             weights += [flag, command.run] if needed else []
         return commands, weights
+
+    def _modalities(self) -> Mapping[str, str | None]:
+        """As `UNIMODAL`; on own data the prepared folder names the modalities, and encoders learn with the fusion."""
+        if self.task != "own":
+            return UNIMODAL.get(self.task, {})
+        from datasets.own import read_manifest
+        from tasks.own import DEMO
+
+        given = {words[0]: words[-1] for words in self.flags["search"]}
+        folder = given.get("--datadir", DEMO["datadir"])
+        if "--demo" in given and not Path(folder).exists():
+            make = f"python datasets/prepare_own.py --embedded htad --out {folder}"
+            raise UserError(f"-- --demo: {folder} does not exist yet; make it with `{make}`")
+        if not {"--demo", "--datadir"} & set(given):
+            raise UserError("--task own: name the prepared folder after --, as in -- --datadir data/films")
+        return dict.fromkeys(read_manifest(folder).modalities)
 
     def _searched(self, seed, strategy, weights):
         """A search, and the training of what it found."""
@@ -152,7 +169,7 @@ class Planner:
 
     def _baseline(self, seed, name, weights):
         words = [*self._train(), *BASELINES[name][self.family.name], *weights]
-        return self._command(seed, "training", name, words, without=_CELL if name == "late-fusion" else ())
+        return self._command(seed, "training", name, words, without=_CELL if "--fusion" in words else ())
 
     def _train(self):
         return ["--RUN", "train"] if self.family.name == "mmnas" else []

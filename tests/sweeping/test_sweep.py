@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import sweep
+from datasets.prepare_own import main as prepare_own
 from sweeping import cluster, running
 from sweeping.plan import Command, Planner, commands_text, jobs_of, plan_file
 from tools.freeze_command_line import FROZEN
@@ -57,6 +59,23 @@ def test_unimodal_networks_come_first_and_are_handed_on():
     assert found["seed-0/unimodal-rgb"].makes == "backbone.pth"
     given = commands("ego", flags=["--rgb_cp", "random", "--depth_cp", "random"])
     assert list(given) == ["seed-0/search-published", "seed-0/found-published"]
+
+
+def test_own_data_name_their_modalities(tmp_path):
+    with pytest.raises(UserError, match="--task own: name the prepared folder after --"):
+        commands("own")
+    labels = np.array([0, 1] * 10)
+    for name in ("sound", "motion", "y"):
+        np.save(tmp_path / f"{name}.npy", labels if name == "y" else np.eye(20, dtype=np.float32) + labels[:, None])
+    arrays = ["--arrays", f"sound={tmp_path / 'sound.npy'}", f"motion={tmp_path / 'motion.npy'}"]
+    prepare_own([*arrays, "--labels", str(tmp_path / "y.npy"), "--out", str(tmp_path / "data")])
+    found = commands("own", baselines=["unimodal", "concat"], flags=["--datadir", str(tmp_path / "data")])
+    names = ["unimodal-sound", "unimodal-motion", "search-published", "found-published", "concat"]
+    assert list(found) == [f"seed-0/{name}" for name in names]
+    assert "unimodal" not in found["seed-0/search-published"].line()  # its encoders learn with the fusion
+    for command in found.values():
+        words = shlex.split(command.line())[1:]
+        assert {word for word in words if word.startswith("--")} <= FLAGS[command.script].keys(), command.name
 
 
 def test_a_chain_is_one_job_and_chains_that_share_nothing_are_apart():
