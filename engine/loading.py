@@ -102,7 +102,4 @@ def split_batch(batch: dict[str, Any], size: int, min_part: int = 2) -> list[tup
     if parts == 1:
         return [(count, batch)]
     bounds = [count * i // parts for i in range(parts + 1)]
-    return [
-        (stop - start, rows_of(batch, start, stop))
-        for start, stop in itertools.pairwise(bounds)
-    ]
+    return [(stop - start, rows_of(batch, start, stop)) for start, stop in itertools.pairwise(bounds)]

@@ -1,4 +1,4 @@
-"""Fusions without an architecture to search: baselines for the searched ones. (Late fusion is in `cells`.)"""
+"""Fusions without an architecture to search: baselines for the searched ones. (Late fusion is in `late_fusion`.)"""
 
 from __future__ import annotations
 

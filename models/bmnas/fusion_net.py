@@ -18,8 +18,6 @@ from models.missing import Placeholders, drop_modalities
 from search.derive import argmax
 
 if TYPE_CHECKING:
-    import torch
-
     from models.bmnas.cells import FusionCell
     from models.bmnas.late_fusion import LateFusion
     from models.genotypes import FusionGenotype
