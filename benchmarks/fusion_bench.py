@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from engine.arguments import RecipeParser, positive_int  # noqa: E402
+from metrics.ranking import kendall_tau  # noqa: E402
 from models.bmnas.equivalence import canonical  # noqa: E402
 from models.bmnas.genotype_space import FusionSpace  # noqa: E402
 from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS  # noqa: E402
@@ -102,10 +103,7 @@ class FusionBench:
 
     def tau(self, scores):
         """Kendall's tau-b between scores (genotype -> number, larger is better) and mean test accuracies."""
-        from scipy.stats import kendalltau
-
-        tested = [self._means[canonical(genotype)]["test"] for genotype in scores]
-        return float(kendalltau(list(scores.values()), tested).statistic)
+        return kendall_tau(list(scores.values()), [self._means[canonical(genotype)]["test"] for genotype in scores])
 
     def _row(self, genotype):
         try:
