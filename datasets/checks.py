@@ -43,10 +43,11 @@ class Seen:
     Attributes:
         faults: list of (severity, kind, name of the sample, text); faults of a kind are counted together.
         ranges: What was read -> (smallest, largest) value.
+        measured: Name of a measure -> list of its values, one per sample.
     """
 
     def __init__(self):
-        self.faults, self.ranges = [], {}
+        self.faults, self.ranges, self.measured = [], {}, {}
 
     def fault(self, severity, kind, name, text=None):
         """Add a fault of ``kind``, a short text; ``text`` is what to say of this sample, if it is more."""
@@ -78,6 +79,8 @@ class Seen:
         for what, (low, high) in other.ranges.items():
             before = self.ranges.get(what, (low, high))
             self.ranges[what] = min(low, before[0]), max(high, before[1])
+        for name, values in other.measured.items():
+            self.measured.setdefault(name, []).extend(values)
 
 
 class Report:

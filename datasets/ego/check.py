@@ -30,7 +30,8 @@ def check(report, data, annotation=None):
     frames, path = found
     report.about.append(f"{folder}: {frames.description}{' (synthetic)' if frames.synthetic else ''}")
     left_out = {fault.name for fault in frames.known_faults()}
-    _report_faults(report, path, "clips with a faulty entry", [f for f in known.faults if f.name not in left_out], AGAIN)
+    faults = [fault for fault in known.faults if fault.name not in left_out]
+    _report_faults(report, path, "clips with a faulty entry", faults, AGAIN)
     for fault in frames.known_faults():
         report.add("note", folder, f"{fault} (left out by the preparation)")
     _count(report, path, frames, known)
@@ -77,7 +78,7 @@ def _count(report, path, frames, known):
 
 
 def _check_frames(report, folder, frames, clips):
-    """The clips whose frames are there; the others become findings. Of folders, with ``full``, every file is counted."""
+    """The clips whose frames are there; the others become findings. Folders are listed with ``full`` alone."""
     fix = f"fetch them, or leave such clips out with `{prepare_command('NEW_DIR')} --skip_invalid`"
     missing = frames.lacks(dict.fromkeys(clip.folder for clip in clips))
     faults = [("error", "missing folders", place, f"has no {gone}") for place, gone in missing.items()]
@@ -95,7 +96,7 @@ def _read(frames, full, clips):
     seen = Seen()
     for clip in clips:
         if damaged := frames.damage(clip):
-            seen.fault("error", f"damaged {damaged} frames", clip.name, f"its {damaged} frames have changed: pack again")
+            seen.fault("error", f"damaged {damaged} frames", clip.name, f"{damaged} frames have changed: pack again")
             continue
         wanted = range(clip.length) if full else sorted({0, clip.length // 2, clip.length - 1})
         for field in FIELDS:

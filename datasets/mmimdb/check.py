@@ -3,7 +3,6 @@
 import contextlib
 import io
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -65,7 +64,7 @@ def _check_form(report, place, shape, genres, official):
     if official and tuple(shape) != IMAGE_SHAPE:
         report.add("warning", place, f"posters are {shape}, the official ones {IMAGE_SHAPE}", f"fetch {HDF5} again")
     if official and genres != NUM_GENRES:
-        report.add("warning", place, f"{genres} genres, the task has {NUM_GENRES}", "pass --num_outputs, or prepare again")
+        report.add("warning", place, f"{genres} genres, the task has {NUM_GENRES}", "prepare again")
 
 
 def _read_films(films, rows):
@@ -119,8 +118,8 @@ def _check_tables(report, place, tables, genres):
     same = {}
     for split, (names, _, _, poster) in tables.items():
         rows = [row for row, digest in enumerate(texts[split]) if digest in twice]
-        named = (lambda row, names=names: row if names is None else names[row])
-        same[split] = {(texts[split][row], short_hash(poster(row))): named(row) for row in rows}
+        named = range(len(texts[split])) if names is None else names
+        same[split] = {(texts[split][row], short_hash(poster(row))): named[row] for row in rows}
     report.repeats(place, same, "films (by plot vector and poster)", "warning")
     if "train" in tables:
         never = np.flatnonzero(~(tables["train"][2] > 0).any(axis=0)).tolist()

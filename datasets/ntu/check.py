@@ -39,10 +39,11 @@ def check(report, data):
     _count(report, source, names, list(rows))
     report.read(partial(_read, source), list(rows.values()), what="samples", place=folder, unit="sample")
     with report.catching(folder):
-        contents = dict(zip(source.names, source.contents(), strict=True))
-        parts = {
-            split: {contents[name]: name for name in names if names[name].subject in SUBJECTS[split]} for split in SPLITS
-        }
+        parts = {split: {} for split in SPLITS}
+        for name, content in zip(source.names, source.contents(), strict=True):
+            for split in SPLITS if name in names else ():
+                if names[name].subject in SUBJECTS[split]:
+                    parts[split][content] = name
         report.repeats(folder, parts, "samples (by content)", fix="fetch the copies again: their names differ")
 
 
@@ -74,7 +75,7 @@ def _check_pairs(report, source):
     for name in source.unpaired:
         lacking = source.lacks(name)
         if lacking is None:
-            seen.fault("warning", "files that are left out for their names", name, "is left out: not SsssCcccPpppRrrrAaaa")
+            seen.fault("warning", "files with other names", name, "is left out: not SsssCcccPpppRrrrAaaa")
         elif not (lacking == "skeleton" and name in missing_skeletons()):
             seen.fault("error", f"samples without a {lacking}", name, f"has no {lacking}")
     report.faults(source.folder, seen.faults, "fetch the missing files, then prepare the data again")
@@ -105,7 +106,7 @@ def _read(source, rows):
     for row in rows:
         name = source.names[row]
         if damaged := source.damage(row):
-            seen.fault("error", f"damaged {damaged}s", name, f"its {damaged} has changed since it was stored: make it again")
+            seen.fault("error", f"damaged {damaged}s", name, f"its {damaged} has changed: make it again")
             continue
         try:
             _look(seen, name, source, row)
