@@ -121,6 +121,9 @@ def _check_tables(report, place, tables, genres):
         named = range(len(texts[split])) if names is None else names
         same[split] = {(texts[split][row], short_hash(poster(row))): named[row] for row in rows}
     report.repeats(place, same, "films (by plot vector and poster)", "warning")
+    films = sum((table[2] > 0).sum(axis=0) for table in tables.values())
+    counted = [f"{name} {count:,}" for name, count in zip(genres, np.atleast_1d(films).tolist(), strict=False)]
+    report.about.append(f"films per genre: {', '.join(counted)}")
     if "train" in tables:
         never = np.flatnonzero(~(tables["train"][2] > 0).any(axis=0)).tolist()
         if never:
