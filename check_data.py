@@ -2,6 +2,7 @@
 
   python check_data.py --task mmimdb --data BM-NAS_dataset/mmimdb/dataset
   python check_data.py --task vqa --full
+  python check_data.py --task own --data data/films
 
 Reads the original files or what prepare_*.py made of them. Counts are compared with the official ones. Some samples,
 always the same, are read and looked at; --full reads all of them, on all cores. Exit status: 0: nothing is wrong;
@@ -19,7 +20,7 @@ from datasets.checks import Report
 from util.cli import UserError
 from util.processors import usable_processors
 
-# Each module has check(report, data, **options). A task's default for --data is that of its scripts.
+# Each module has check(report, data, **options). The default of --data is that of the task's scripts, if they have one.
 TASKS = {
     "mmimdb": ("datasets.mmimdb.check", "BM-NAS_dataset/mmimdb/dataset"),
     "ntu": ("datasets.ntu.check", "BM-NAS_dataset/NTU"),
@@ -27,6 +28,7 @@ TASKS = {
     "vqa": ("datasets.vqa.check", "data/vqa"),
     "vgd": ("datasets.vgd.check", "data/vgd"),
     "itm": ("datasets.itm.check", "data/itm"),
+    "own": ("datasets.own.check", None),
 }
 # Which tasks take which further flag.
 OPTIONS = {"features": ("vqa", "vgd", "itm"), "annotation": ("ego",)}
@@ -53,6 +55,8 @@ def main(argv=None):
     if foreign := [name for name in options if args.task not in OPTIONS[name]]:
         raise UserError(f"--{foreign[0]} is for {', '.join(OPTIONS[foreign[0]])}, not for {args.task}; drop the flag")
     module, place = TASKS[args.task]
+    if place is None and args.data is None:
+        raise UserError(f"--task {args.task} needs --data DIR, the folder that prepare_{args.task}.py made")
     report = Report(args.full, args.workers or usable_processors())
     importlib.import_module(module).check(report, args.data or place, **options)
     if not args.full:

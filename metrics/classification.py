@@ -35,6 +35,51 @@ class Accuracy:
         return {self.name: sum(part[0] for part in parts) / count if count else float("nan")}
 
 
+class AccuracyAndF1:
+    """Accuracy, and F1 averaged over the classes alike, over a full epoch; ``reset``, ``update``, ``compute``.
+
+    As in scikit-learn, a class that is neither present nor predicted is not averaged, and one without a hit counts 0.
+
+    Args:
+        num_classes: K.
+        select: The score that selects an epoch: ``accuracy`` or ``macro_f1``.
+    """
+
+    def __init__(self, num_classes: int, select: str = "accuracy") -> None:
+        if select not in ("accuracy", "macro_f1"):
+            raise ValueError(f"{select!r} is neither accuracy nor macro_f1")
+        self.name, self.num_classes = select, num_classes
+        self.description = (
+            "accuracy: share of samples whose largest output is that of their class; macro_f1: mean of the classes' F1;"
+            f" {select} selects the epoch"
+        )
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all samples."""
+        self._counts: torch.Tensor | None = None
+
+    def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
+        """Add logits (N, K) and ``batch["label"]`` int64 (N,)."""
+        # Counted on the device, since a copy to the CPU would make every step wait.
+        pairs = batch["label"] * self.num_classes + outputs.argmax(dim=1)
+        ones = torch.ones_like(pairs)
+        counts = torch.zeros(self.num_classes**2, dtype=pairs.dtype, device=pairs.device).scatter_add_(0, pairs, ones)
+        self._counts = counts if self._counts is None else self._counts + counts
+
+    def compute(self) -> dict[str, float]:
+        """``{"accuracy": ..., "macro_f1": ...}``, each in 0..1, over all samples of all ranks; NaN without samples."""
+        own = None if self._counts is None else self._counts.cpu().numpy()
+        parts = [part for part in gather(own) if part is not None]
+        if not parts:
+            return {"accuracy": float("nan"), "macro_f1": float("nan")}
+        table = np.sum(parts, axis=0).reshape(self.num_classes, self.num_classes)
+        hits, either = np.diag(table), table.sum(0) + table.sum(1)
+        seen = either > 0
+        f1 = 2 * hits[seen] / either[seen]
+        return {"accuracy": float(hits.sum() / table.sum()), "macro_f1": float(f1.mean())}
+
+
 class SoftAccuracy(Accuracy):
     """Mean soft score (0..1) of the class with the largest logit; cheap enough for every training step."""
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from metrics.classification import Accuracy, MultilabelF1
+from metrics.classification import Accuracy, AccuracyAndF1, MultilabelF1
+from metrics.regression import Regression
 from tests.golden import DATA, normal
 
 SPEC = json.loads((DATA / "metrics.json").read_text())
@@ -60,3 +61,42 @@ def test_accuracy_counts_samples_not_batches():
     assert metric.compute() == {"accuracy": 3 / 5}
     metric.reset()
     assert math.isnan(metric.compute()["accuracy"])
+
+
+@pytest.mark.parametrize("present", [5, 3])
+def test_macro_f1_is_that_of_scikit_learn(present):
+    from sklearn.metrics import accuracy_score, f1_score
+
+    draw = torch.Generator().manual_seed(present)
+    logits, labels = torch.randn(80, 5, generator=draw), torch.randint(present, (80,), generator=draw)
+    logits[:, 4] -= 9 * (present == 3)  # class 4 is then neither present nor predicted, class 3 only predicted
+    metric = AccuracyAndF1(5, select="macro_f1")
+    assert math.isnan(metric.compute()["macro_f1"])
+    for part in (slice(0, 50), slice(50, 80)):
+        metric.update(logits[part], {"label": labels[part]})
+    scores, predicted = metric.compute(), logits.argmax(1)
+    assert scores["accuracy"] == pytest.approx(accuracy_score(labels, predicted), abs=1e-12)
+    assert scores[metric.name] == pytest.approx(f1_score(labels, predicted, average="macro"), abs=1e-12)
+    metric.reset()
+    assert math.isnan(metric.compute()["accuracy"])
+    with pytest.raises(ValueError, match="neither accuracy nor macro_f1"):
+        AccuracyAndF1(5, select="f1")
+
+
+@pytest.mark.parametrize("make", [lambda: AccuracyAndF1(3), lambda: Regression(sentiment=True)])
+def test_ranks_are_joined(make, monkeypatch):
+    """The scores of two ranks are those of one that has seen all samples; a third rank saw none."""
+    draw = torch.Generator().manual_seed(0)
+    number = make().name == "r2"
+    outputs = 2 * torch.randn((20,) if number else (20, 3), generator=draw)
+    labels = torch.randn(20, generator=draw) if number else torch.randint(3, (20,), generator=draw)
+    sent, scores = [], []
+    module = f"metrics.{'regression' if number else 'classification'}.gather"
+    for part in (slice(0, 20), slice(0, 13), slice(13, 20), slice(20, 20)):
+        metric = make()
+        if part.start < 20:
+            metric.update(outputs[part], {"label": labels[part]})
+        monkeypatch.setattr(module, lambda own: sent.append(own) or [own])
+        scores.append(metric.compute())
+    monkeypatch.setattr(module, lambda own: sent[1:])
+    assert make().compute() == pytest.approx(scores[0], abs=1e-12)

@@ -4,10 +4,11 @@ import pickle
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from util.cli import UserError
-from util.plain_pickle import read_plain_pickle
+from util.plain_pickle import read_array_pickle, read_plain_pickle
 
 PLAIN = [{"tokens": ["caf\xe9", "2"], "n": 3, "big": 2**70, "f": 0.5, "t": (1, None, True), "b": b"x"}, [], {}]
 
@@ -66,3 +67,48 @@ def test_missing_files(tmp_path):
         read_plain_pickle(tmp_path / "x.p")
     with pytest.raises(UserError, match="cannot be read"):
         read_plain_pickle(tmp_path)
+
+
+ARRAYS = {
+    "x": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "turned": np.asfortranarray(np.arange(6, dtype=">i2").reshape(2, 3)),
+    "id": np.array([["a", 1], ["b", 2]], dtype=object),
+    "words": np.array(["один", "二"]),
+    "raw": [np.float64(0.5), (np.int64(3), np.array([], dtype=np.float32))],
+}
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_arrays(tmp_path, protocol):
+    path = write(tmp_path / "x.p", pickle.dumps(ARRAYS, protocol=protocol))
+    found = read_array_pickle(path)
+    assert list(found) == list(ARRAYS)
+    for name in ("x", "turned", "id", "words"):
+        assert np.array_equal(found[name], ARRAYS[name]) and found[name].dtype == ARRAYS[name].dtype
+    assert found["raw"][0] == 0.5 and found["raw"][1][0] == 3 and found["raw"][1][1].shape == (0,)
+    with pytest.raises(UserError, match="a pickle of plain data names no functions"):
+        read_plain_pickle(path)
+
+
+def forged(kind, data):
+    """A pickle of an array whose bytes do not fit its dtype."""
+    array = np.zeros(2, np.int64)
+    return pickle.dumps(array, protocol=2).replace(b"i8", kind).replace(array.tobytes(), data)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (forged(b"O8", bytes(16)), "holds an array of another type, or is damaged"),
+        (forged(b"V8", bytes(16)), "holds an array of another type, or is damaged"),
+        (pickle.dumps(np.zeros(2, dtype=[("a", "i4")])), "is not a pickle, or is damaged"),
+        (pickle.dumps(np.zeros(2, dtype="M8[s]")), "holds an array of another type|is damaged"),
+        (pickle.dumps(Path("x")), "is not read: only plain data and numpy arrays are"),
+        (b"cnumpy\nload\n.", "names numpy.load and is not read"),
+        (b"cnumpy.core.multiarray\n_reconstruct\n}(S'x'\nI1\nub.", "is not a pickle, or is damaged"),
+    ],
+)
+def test_forged_arrays(tmp_path, data, message):
+    with pytest.raises(UserError, match=message) as error:
+        read_array_pickle(write(tmp_path / "x.p", data))
+    assert "\n" not in str(error.value)

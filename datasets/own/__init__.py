@@ -1,0 +1,6 @@
+"""Data of one's own: tables and arrays of any modalities, prepared once and read by memory map."""
+
+from datasets import lazy_exports
+
+_NAMES = {"open_own": "dataset", "read_manifest": "manifest", "Manifest": "manifest", "OwnData": "dataset"}
+__getattr__ = lazy_exports(__name__, None, _NAMES)

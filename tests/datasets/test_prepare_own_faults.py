@@ -1,0 +1,114 @@
+"""What ``prepare_own.py`` refuses: one line that names the place and the remedy."""
+
+import numpy as np
+import pytest
+
+from datasets.own import open_own
+from datasets.prepare_own import main
+from util.cli import UserError
+
+OK = "text,y,n,s,g,id\n" + "".join(f"t{k},{k % 2},{k},{('train', 'val')[k % 3 == 2]},g{k % 4},{k}\n" for k in range(24))
+
+
+def change(old, new):
+    assert old in OK
+    return OK.replace(old, new, 1)
+
+
+TEXT = "--text text --label y"
+CASES = {
+    "column": (OK, "--text texts --label y", r"no column 'texts' \(--text texts\); did you mean 'text'"),
+    "label column": (OK, "--text text --label genre", r"no column 'genre' .*; its columns are 'text', 'y'"),
+    "no label flag": (OK, "--text text", "--label is missing"),
+    "no inputs": (OK, "--label y", "no inputs: name columns with --image"),
+    "empty": (OK.splitlines()[0], TEXT, "has no rows"),
+    "no header": ("", TEXT, "is empty; expected a header row"),
+    "same columns": (change("text,", "y,"), "--text y --label y", "several columns named 'y'"),
+    "no label": (change("t3,1,", "t3,,"), TEXT, "1 of 24 rows .* the first: line 5 has no label"),
+    "ragged": (change("t3,", "t3,t3,"), TEXT, "line 5 has 7 cells where the header has 6"),
+    "open quote": (change("t3,", '"t3,'), TEXT, "line 25 has 1 cells .* quotes an end"),
+    "infinite": (change("t3,1,3", "t3,1,-inf"), "--numbers n --label y", "line 5 has '-inf' in n: infinite values"),
+    "no number": (change("t3,1,3", "t3,1,x"), "--numbers n --label y", "line 5 has 'x' in n, where --numbers"),
+    "equal labels": (OK, "--text text --label e", "all labels in e are equal"),
+    "hardly classes": (OK, "--text n --label text", "24 different texts in 24 rows, .* hardly classes"),
+    "not numbers": (OK, "--text n --label g --label_kind number", "g holds 'g0', which is no finite number"),
+    "several": (OK, "--text n --label y --label_kind class --label_separator |", "cells of y hold several classes"),
+    "only in dev": (change("t2,0", "t2,7"), f"{TEXT} --split_column s", "1 of 3 classes .* '7' .dev 1.; give"),
+    "split": (change("train", "trian"), f"{TEXT} --split_column s", "line 2, .* unknown split 'trian'"),
+    "no train": (OK.replace("train", "test"), f"{TEXT} --split_column s", "no sample is in the split train"),
+    "equal ids": (change("g3,3", "g3,7"), f"{TEXT} --id_column id", "line 5 and line 9 have the same id '7'"),
+    "groups": (OK, f"{TEXT} --split_column s --group g", "the given splits share groups .4., for example 'g0'"),
+    "few groups": (OK, f"{TEXT} --group y", "2 groups for 3 splits; name a --group with more"),
+    "too few": ("text,y\na,1\nb,2\n", TEXT, "the split dev has no sample: .* give a share of 0"),
+    "name": (OK, "--text a-b=text --label y", r"'a-b' cannot be the name of an input; .* as in --text NAME=text"),
+    "same name": (OK, "--text text --features text=n --label y", "two inputs are called text"),
+    "two names": (OK, "--text a=text,n --label y", "a name stands for one column; expected NAME=COLUMN"),
+    "categories": (OK, "--categories id --label y", "--categories id: has .* more than 5; is it a text"),
+    "picture": (OK, "--image n --label y", "24 of 24 rows .* line 2 names .*, which cannot be opened"),
+    "features": (OK, "--features text --label y", "line 2 names .*t0, which does not exist"),
+    "UTF-16": (OK.encode("utf-16"), TEXT, "it is saved as UTF-16: save it as UTF-8"),
+    "Latin-1": (change("t3", "\xe9").encode("latin-1"), TEXT, "line 5 has the byte 0xe9"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_line(tmp_path, monkeypatch, case):
+    table, flags, message = CASES[case]
+    monkeypatch.setattr("datasets.own.readers.MAX_CATEGORIES", 5)
+    if case == "equal labels":
+        table = "\n".join(f"{line},{'e' if number == 0 else 1}" for number, line in enumerate(table.splitlines()))
+    path = tmp_path / "t.csv"
+    path.write_bytes(table if isinstance(table, bytes) else table.encode())
+    with pytest.raises(UserError, match=message) as error:
+        main(["--table", str(path), *flags.split(), "--out", str(tmp_path / "out"), "--workers", "0"])
+    assert "\n" not in str(error.value) and not (tmp_path / "out" / "own.json").exists()
+
+
+def test_faulty_rows_can_be_left_out(tmp_path, capsys):
+    (tmp_path / "good.npy").write_bytes(b"")
+    np.save(tmp_path / "good.npy", np.ones(3))
+    np.save(tmp_path / "long.npy", np.ones(4))
+    np.save(tmp_path / "nan.npy", np.array([1, np.nan, 1]))
+    np.save(tmp_path / "none.npy", np.full(3, np.nan))
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    cells = ["good.npy,,a", "long.npy,,a", "nan.npy,,b", "none.npy,,b", "good.npy,bad.png,a", "good.npy,,", "x.npy,,a"]
+    cells += ["good.npy,,a", "good.npy,,b"] * 10
+    path = tmp_path / "t.csv"
+    path.write_text("f,p,y\n" + "\n".join(cells) + "\n")
+    flags = ["--table", str(path), "--features", "f", "--image", "p", "--label", "y", "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=r"5 of 27 rows .* the first: line 3 has 4 values in f, where samples"):
+        main([*flags, "--workers", "0"])
+    facts = main([*flags, "--workers", "0", "--skip_invalid"])
+    listed = (tmp_path / "out" / "unreadable.txt").read_text().splitlines()
+    assert [line.split()[1] for line in listed] == ["3", "4", "6", "7", "8"] and facts["left_out"] == 5
+    assert "is not a readable image" in listed[2] and "has NaN or infinite values in f" in listed[1]
+    assert "left out: 5 of 27 rows" in capsys.readouterr().out
+    ids = [one for split in facts["splits"] for one in open_own(tmp_path / "out", split).ids]
+    assert len(ids) == 22 and not {"2", "3", "5", "6", "7"} & set(ids)
+    assert sum(facts["modalities"]["features"]["missing"].values()) == 1
+
+
+def test_sources_do_not_mix(tmp_path):
+    for flags, message in (
+        ("--text a", "name the samples by one of --table"),
+        ("--table a.csv --format mmbt", "given: --table, --format"),
+        ("--table a.xlsx --text a --label y", "unknown kind of table; expected a file that ends in .csv"),
+        ("--table a.csv --text a --label y", "a.csv does not exist"),
+        ("--table a.csv --views x --text a --label y", "--views goes with --embedded"),
+        ("--format mmbt --data . --text a", "--text does not go with --format"),
+        ("--format mmbt", "name the data with --data"),
+        ("--format mmsa --data .", "--format mmsa expects a pickle"),
+        ("--split_files a.csv --text a --label y", "expected SPLIT=FILE"),
+        ("--split_files new=a.csv --text a --label y", "unknown split 'new'"),
+        ("--arrays a.txt --label y", "expected NAME=FILE.npy"),
+        ("--embedded digits --views fou,x --wheel w", "digits has no such view; choose from fac, fou"),
+    ):
+        with pytest.raises(UserError, match=message):
+            main([*flags.split(), "--out", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize("split", ["0.5,0.5", "1,1,1", "0,0.5,0.5", "a,b,c", "1.2,-0.1,-0.1"])
+def test_shares_sum_to_one(split, capsys):
+    with pytest.raises(SystemExit):
+        main(["--table", "a.csv", "--out", "x", "--split", split])
+    assert "expected three shares that sum to 1" in capsys.readouterr().err
