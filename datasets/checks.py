@@ -145,10 +145,14 @@ class Report:
                 seen.fault("error", DIED, f"{len(chunk)} {what} from {chunk[0]} on")
             else:
                 seen.join(part)
-        self.faults(place, seen.faults)
-        self.about.append(f"{what}: read {len(chosen):,} of {len(items):,}")
-        self.about += [f"  {name}: {low:g} to {high:g}" for name, (low, high) in sorted(seen.ranges.items())]
+        self.take(place, seen, f"{what}: read {len(chosen):,} of {len(items):,}")
         return seen
+
+    def take(self, place, seen, line):
+        """Add the faults of a `Seen` to the findings, and ``line`` with its ranges to the summary."""
+        self.faults(place, seen.faults)
+        self.about.append(line)
+        self.about += [f"  {name}: {low:g} to {high:g}" for name, (low, high) in sorted(seen.ranges.items())]
 
     def some(self, items):
         """All ``items`` (a sequence) with ``full``, else `SAMPLE` of them, in their order, always the same ones."""

@@ -153,7 +153,7 @@ def as_the_original(folder):
     return saved | {"net_optim": {"state": state, "param_groups": [group]}, "arg": "x"}
 
 
-@pytest.mark.parametrize("task", ["vqa", "vgd", "itm"])
+@pytest.mark.parametrize("task", ["vqa", pytest.param("vgd", marks=pytest.mark.slow), "itm"])
 class TestAttention:
     def test_a_training_is_scored_and_goes_on_as_it_would_have(self, request, task, tmp_path, capsys):
         searched = request.getfixturevalue(f"searched_{task}")

@@ -48,6 +48,9 @@ def check(report, data):
         report.read(partial(_read_films, films), range(len(films)), what=f"films of {split}", place=path, unit="film")
     _check_form(report, path, first.image_shape, first.num_labels, official)
     tables = {split: _tables(report, films) for split, films in opened.items()}
+    for split, table in tables.items():
+        if table and isinstance(opened[split], StoredMMIMDB):
+            _check_rows(report, path, split, *table[:3])
     _check_tables(report, path, {split: table for split, table in tables.items() if table}, first.label_names)
 
 
@@ -77,18 +80,27 @@ def _read_films(films, rows):
         except UserError as error:
             seen.fault("error", "unreadable films", name, str(error))
             continue
-        _look(seen, name, batch["image"].numpy(), batch["text"].numpy(), batch["label"].numpy())
+        seen.values("posters", name, batch["image"].numpy())
+        if not isinstance(films, StoredMMIMDB):  # of a store these are checked for all films
+            _look(seen, name, batch["text"].numpy(), batch["label"].numpy())
     return seen
 
 
-def _look(seen, name, image, text, label):
-    seen.values("posters", name, image)
+def _look(seen, name, text, label):
     seen.values("plot vectors", name, text)
     seen.values("genres", name, label, constant=None)
     if not ((label == 0) | (label == 1)).all():
         seen.fault("error", "genres other than 0 and 1", name)
     elif not label.any():
         seen.fault("warning", WITHOUT, name)
+
+
+def _check_rows(report, place, split, ids, texts, labels):
+    """Plot vectors and genres of all films of a split."""
+    seen = Seen()
+    for name, text, label in zip(ids.tolist(), texts, labels, strict=True):
+        _look(seen, f"{split} {name}", text, label)
+    report.take(place, seen, f"plots and genres of {split}: read {len(texts):,} of {len(texts):,}")
 
 
 def _tables(report, films):
@@ -158,8 +170,11 @@ def _check_fields(report, source, official):
     for row in np.flatnonzero(bad).tolist():
         seen.fault("error", "genres other than 0 and 1", source.ids[row])
     report.faults(source.path, seen.faults)
-    look = partial(_read_rows, source, texts, labels)
-    report.read(look, range(source.count), what="films", place=source.path, unit="film", alone=True)
+    look = partial(_read_posters, source)
+    report.read(look, range(source.count), what="posters", place=source.path, unit="poster", alone=True)
+    for split, rows in order.items():
+        rows = rows[~bad[rows]]
+        _check_rows(report, source.path, split, source.ids[rows], texts[rows], labels[rows])
     tables = {
         split: (source.ids[rows], texts[rows], labels[rows], partial(_poster_of, source, rows))
         for split, rows in order.items()
@@ -167,10 +182,10 @@ def _check_fields(report, source, official):
     _check_tables(report, source.path, tables, source.label_names)
 
 
-def _read_rows(source, texts, labels, rows):
+def _read_posters(source, rows):
     seen = Seen()
     for row in rows:
-        _look(seen, source.ids[row], source.read_image(row), texts[row], labels[row])
+        seen.values("posters", source.ids[row], source.read_image(row))
     return seen
 
 
