@@ -58,7 +58,8 @@ def main(argv=None):
     if place is None and args.data is None:
         raise UserError(f"--task {args.task} needs --data DIR, the folder that prepare_{args.task}.py made")
     report = Report(args.full, args.workers or usable_processors())
-    importlib.import_module(module).check(report, args.data or place, **options)
+    with report.catching(args.data or place):
+        importlib.import_module(module).check(report, args.data or place, **options)
     if not args.full:
         report.about.append("(some samples were read; --full reads all)")
     print(report.text())

@@ -153,7 +153,10 @@ def as_the_original(folder):
     return saved | {"net_optim": {"state": state, "param_groups": [group]}, "arg": "x"}
 
 
-@pytest.mark.parametrize("task", ["vqa", pytest.param("vgd", marks=pytest.mark.slow), "itm"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("task", ["vqa", pytest.param("vgd", marks=SLOW), pytest.param("itm", marks=SLOW)])
 class TestAttention:
     def test_a_training_is_scored_and_goes_on_as_it_would_have(self, request, task, tmp_path, capsys):
         searched = request.getfixturevalue(f"searched_{task}")

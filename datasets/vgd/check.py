@@ -26,10 +26,11 @@ def check(report, data, features=None):
     path = folder_or_file(report, data, f"make them with `{prepare_command(data, 'refcoco')}`")
     if path is None:
         return
-    found, synthetic = {}, True
+    found, synthetic, prepared = {}, True, False
     for dataset, official in DATASETS.items():
         if any((path / dataset / f"{split}.json").is_file() for split in official.counts):
             records, made = _prepared(report, path, dataset)
+            prepared = True
         elif (path / dataset / INSTANCES_FILE).is_file():
             records, made = _original(report, path / dataset, dataset)
         else:
@@ -46,7 +47,6 @@ def check(report, data, features=None):
         return
     if not synthetic:
         check_word_vectors(report)
-    prepared = [dataset for dataset in found if not (path / dataset / INSTANCES_FILE).is_file()]
     if prepared or features:
         _check_features(report, data, found, features)
     else:
@@ -55,7 +55,11 @@ def check(report, data, features=None):
 
 def _prepared(report, data, dataset):
     """dict split -> records, and whether they are synthetic, of prepared files."""
-    folder, records = VGDFolder(data, dataset), {}
+    folder, records = None, {}
+    with report.catching(data / dataset):
+        folder = VGDFolder(data, dataset)
+    if folder is None:
+        return {}, True
     report.about.append(f"{folder.folder}: {folder.description}{' (synthetic)' if folder.synthetic else ''}")
     for split in DATASETS[dataset].counts:
         with report.catching(folder.folder / f"{split}.json"):

@@ -370,6 +370,8 @@ class TestGrounding:
         assert all(any(text.split(" ", 1)[1] in line for line in lines) for text in expected), lines
         (data / "refcoco" / "testA.json").unlink()
         assert any("testA.json is missing; make it with" in line for line in found(check_vgd, data))
+        (data / "refcoco" / "meta.json").write_text("{")
+        assert any("meta.json is not a readable JSON file" in line for line in found(check_vgd, data))
 
     def test_features_of_other_images(self, scenes, tmp_path):
         tree = tmp_path / "npz"
