@@ -60,7 +60,7 @@ def main(argv=None):
     report = Report(args.full, args.workers or usable_processors())
     with report.catching(args.data or place):
         importlib.import_module(module).check(report, args.data or place, **options)
-    if not args.full:
+    if report.about and not args.full:
         report.about.append("(some samples were read; --full reads all)")
     print(report.text())
     return report

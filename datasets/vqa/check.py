@@ -24,7 +24,8 @@ FETCH = "fetch both official files of this split again"
 
 def check(report, data, features=None):
     """Add what is to be said of the data in ``data`` to a `Report`; ``features``: their folder, if it is elsewhere."""
-    path, folder = folder_or_file(report, data, "put the official files into its annotations/ (docs/vqa.md)"), None
+    fix = f"put the official files into its annotations/ (docs/data.md) and run `{prepare_command(data)}`"
+    path, folder = folder_or_file(report, data, fix), None
     if path is not None:
         with report.catching(path):
             folder = VQAFolder(path)
