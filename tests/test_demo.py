@@ -1,6 +1,6 @@
 """Every documented command with --demo, and every step of `make demo`, runs: on tiny data, for one epoch.
 
-The commands are read from the README, from the other documents and from the heads of the scripts.
+The commands are read from the README, from the other documents, from the heads of the scripts, and from runs/.
 """
 
 import ast
@@ -44,7 +44,14 @@ def documented():
     lines += re.findall(r"`((?:\.venv/bin/)?python [^`]+)`", "\n".join(texts))
     found = [re.fullmatch(r"(?:\.venv/bin/)?python (\S+\.py .*)", line) for line in lines]
     commands = [re.split("  |`", match[1])[0] for match in found if match and "--demo" in match[1]]
-    return list(dict.fromkeys(commands))
+    return list(dict.fromkeys([*commands, *demo_steps()]))
+
+
+def demo_steps():
+    """The commands with --demo of runs/*.sh, as a document would write them."""
+    texts = [path.read_text("utf-8") for path in sorted((ROOT / "runs").glob("*.sh"))]
+    commands = re.findall(r"^step \S+ (\S+\.py .*--demo.*)$", "\n".join(texts), re.M)
+    return [command.replace('"$(run_of search)"', f"'{RUN}'") for command in commands]
 
 
 def steps():
@@ -114,6 +121,7 @@ def test_the_documents_have_such_commands_and_they_are_found():
     scripts = {command.split()[0] for command in documented()}
     searches = {f"search_{task}.py" for task in TASKS[4:]} | {f"main_darts_searchable_{task}.py" for task in TASKS[:4]}
     assert scripts >= searches | {"train_vqa.py"}
+    assert [command.split()[0] for command in demo_steps()] == ["search_vqa.py", "train_vqa.py"]
     assert [Path(step.split()[0]).stem for step in steps()] == ["own_table", "mmnas_table"]
 
 
