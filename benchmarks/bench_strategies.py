@@ -1,5 +1,6 @@
 """Runs search strategies on a table of benchmarks/fusion_bench.py: black boxes, scores before training, searches."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -79,8 +80,25 @@ def _one_shot(name, bench, seed, own, data):
     result = json.loads(results[0].read_text(encoding="utf-8"))
     # The probabilities of random-shared are those of its one choice.
     tau = None if strategy == "random-shared" else bench.tau(_log_probabilities(bench, results[0].parent, result))
-    genotype = FusionGenotype.from_dict(result["genotype"])
+    genotype = in_order(FusionGenotype.from_dict(result["genotype"]))
     return {"genotype": genotype, "tau": tau, "trainings": 0, "seconds": result["seconds"]}
+
+
+def in_order(genotype):
+    """The genotype with the two features of every step in ascending order, as the tables have them.
+
+    Searches that draw paths order them. Operations keep their arguments; only the residual is the other feature.
+    """
+    edges, steps = [], []
+    for number, step in enumerate(genotype.steps):
+        pair = genotype.edges[2 * number : 2 * number + 2]
+        if pair[0][1] > pair[1][1]:
+            pair = pair[::-1]
+            inner = tuple((name, 1 - state) for name, state in step.inner_edges)
+            step = dataclasses.replace(step, inner_edges=inner)
+        edges += pair
+        steps.append(step)
+    return dataclasses.replace(genotype, edges=tuple(edges), steps=tuple(steps))
 
 
 def _log_probabilities(bench, folder, result):

@@ -1,5 +1,6 @@
 """The tables of benchmarks/fusion_bench, how they are made, and strategies that are run on them."""
 
+import dataclasses
 import json
 import random
 import statistics
@@ -9,7 +10,7 @@ import pytest
 
 import main_darts_found_own as found
 from benchmarks import compare_strategies, fusion_bench, make_fusion_bench
-from benchmarks.bench_strategies import run_strategy
+from benchmarks.bench_strategies import in_order, run_strategy
 from benchmarks.fusion_bench import SETS, TABLES, FusionBench
 from datasets.own.manifest import OwnLabel
 from datasets.own.writing import write_samples
@@ -132,6 +133,20 @@ def test_strategies_are_reproducible_and_pay_for_trainings(htad):
     assert firsts[seen["genotype"]] == max(firsts.values())
     largest = run_strategy("parameters", htad, 0, 1, None)["genotype"]
     assert htad.query(largest)["parameters"] == max(htad.query(g)["parameters"] for g in htad.genotypes)
+
+
+def test_ordered_pairs_of_a_search_keep_the_arguments_of_operations(htad):
+    def reads(genotype, step):
+        pair = [index for _, index in genotype.edges[2 * step : 2 * step + 2]]
+        return [pair[state] for _, state in genotype.steps[step].inner_edges]
+
+    for seed in range(10):
+        genotype = htad.space.sample(random.Random(seed))
+        assert in_order(genotype) == genotype
+        ordered = dataclasses.replace(genotype, edges=(*genotype.edges[1::-1], *genotype.edges[2:]))
+        with pytest.raises(KeyError):
+            htad.query(ordered)
+        assert htad.query(in_order(ordered)) and reads(in_order(ordered), 0) == reads(ordered, 0)
 
 
 def test_more_trainings_are_better_on_average(htad):
