@@ -3,16 +3,19 @@
 import dataclasses
 import json
 import math
+import time
 from pathlib import Path
 
 from search.black_box import Evolution, RandomTrainings
 from util.cli import UserError
+from util.files import read_json, write_json
 from util.registry import import_class, is_own
 
 BLACK_BOXES = {"random": RandomTrainings, "evolution": Evolution}
 ZERO_COST = ("parameters", "flops", "gradient_norm", "synflow", "naswot")
 ONE_SHOT = ("published", "second-order", "gdas", "drnas", "random-shared")
 PERTURBATION = "+perturbation"
+COST = "cost.json"
 
 
 def run_strategy(name, bench, seed, budget, data):
@@ -27,7 +30,8 @@ def run_strategy(name, bench, seed, budget, data):
 
     Returns:
         dict of the chosen ``genotype``, its ``regret``, ``rank``, mean ``test`` accuracy, ``tau`` of the strategy's
-        scores (None if it has none), and what it cost: ``trainings``, ``seconds``.
+        scores (None if it has none), and what it cost: ``trainings``, ``seconds`` (of a search:
+        processor seconds; None if they are unknown).
 
     Raises:
         UserError: there is no such strategy.
@@ -75,13 +79,26 @@ def _one_shot(name, bench, seed, own, data):
     if not results:
         flags = [*fusion_flags(bench.name, data, own), "--out_dir", str(out), "--seed", str(seed)]
         derive = "perturbation" if name.endswith(PERTURBATION) else "argmax"
-        made = search.main([*flags, "--strategy", strategy, "--derive", derive])
+        made = timed(out, search.main, [*flags, "--strategy", strategy, "--derive", derive])
         results = [Path(made["folder"]) / "result.json"]
-    result = json.loads(results[0].read_text(encoding="utf-8"))
+    result = read_json(results[0])
     # The probabilities of random-shared are those of its one choice.
     tau = None if strategy == "random-shared" else bench.tau(_log_probabilities(bench, results[0].parent, result))
     genotype = in_order(FusionGenotype.from_dict(result["genotype"]))
-    return {"genotype": genotype, "tau": tau, "trainings": 0, "seconds": result["seconds"]}
+    return {"genotype": genotype, "tau": tau, "trainings": 0, "seconds": seconds_of(out)}
+
+
+def timed(out, main, flags):
+    """Run a script and note in the folder ``out`` the processor seconds that it took, whatever else was running."""
+    started = time.process_time()
+    result = main(flags)
+    write_json(out / COST, {"processor_seconds": round(time.process_time() - started, 2)})
+    return result
+
+
+def seconds_of(out):
+    """What `timed` noted; None without it."""
+    return read_json(out / COST)["processor_seconds"] if (out / COST).exists() else None
 
 
 def in_order(genotype):

@@ -3,15 +3,15 @@
   python benchmarks/compare_strategies.py                       # 2 tables, 5 seeds; about half an hour on one core
   python benchmarks/compare_strategies.py --sets htad --seeds 3 --strategies random evolution naswot    # seconds
 
-Cost is in seconds of this machine. A search on the data (published, gdas, ...) is run and timed; a training costs what
-main_darts_found_own.py takes for one network alone, measured here too (median of three). The random search of equal
-cost has as many trainings as the strategy's seconds pay for, at least one, and takes the best on dev; its result is
-the mean of --repeats such searches. Both see the same encoders and the same seed of trainings, so that differences are
-paired; p is that of the exact sign-flip test, two-sided. Interrupted, the same command goes on.
+Cost is in processor seconds, which other work on the machine hardly changes. A search on the data (published, gdas,
+...) is run and timed; a training costs what main_darts_found_own.py takes for one network alone, measured here too
+(median of three). The random search of equal cost has as many trainings as the strategy's seconds pay for, at least
+one, and takes the best on dev; its result is the mean of --repeats such searches. Both see the same encoders and the
+same seed of trainings, so that differences are paired; p is that of the exact sign-flip test, two-sided. Interrupted,
+the same command goes on.
 """
 
 import itertools
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -19,7 +19,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.bench_strategies import BLACK_BOXES, ONE_SHOT, PERTURBATION, ZERO_COST, run_strategy  # noqa: E402
+from benchmarks.bench_strategies import (  # noqa: E402
+    BLACK_BOXES,
+    ONE_SHOT,
+    PERTURBATION,
+    ZERO_COST,
+    run_strategy,
+    seconds_of,
+    timed,
+)
 from benchmarks.fusion_bench import SETS, FusionBench  # noqa: E402
 from engine.arguments import RecipeParser, positive_int  # noqa: E402
 from util.cli import run_cli  # noqa: E402
@@ -64,21 +72,19 @@ def main(argv=None):
 
 
 def lone_seconds(bench, data):
-    """Median seconds of a training by main_darts_found_own.py, one network at a time."""
+    """Median processor seconds of a training by main_darts_found_own.py, one network at a time."""
     import main_darts_found_own as found
     from benchmarks.make_fusion_bench import fusion_flags
 
     seconds = []
     for number in range(LONE):
         out = Path(data) / bench.name / "alone" / str(number)
-        results = sorted(out.glob("eval-*/result.json"))
-        if not results:
+        if seconds_of(out) is None:
             genotype = bench.genotypes[(2 * number + 1) * len(bench.genotypes) // (2 * LONE)]
             genotype.save(out / "genotype.json")
             flags = fusion_flags(bench.name, data, bench.seeds[0])
-            made = found.main([*flags, "--genotype", str(out / "genotype.json"), "--out_dir", str(out)])
-            results = [Path(made["folder"]) / "result.json"]
-        seconds.append(json.loads(results[0].read_text(encoding="utf-8"))["seconds"])
+            timed(out, found.main, [*flags, "--genotype", str(out / "genotype.json"), "--out_dir", str(out)])
+        seconds.append(seconds_of(out))
     return statistics.median(seconds)
 
 
@@ -111,13 +117,14 @@ def compare(strategy, bench, args, lone):
 
 
 def cost_seconds(strategy, bench, outcomes, budget, lone):
-    """Median seconds of a search; None if it is unknown, since no training was timed."""
+    """Median processor seconds of a search; None if it is unknown, since no training was timed."""
     if strategy in ZERO_COST:
         if strategy in ("parameters", "flops"):
             return 0.0
         return statistics.median(bench.zero_cost_seconds(seed) for seed in bench.seeds)
     if strategy.removesuffix(PERTURBATION) in ONE_SHOT:
-        return statistics.median(outcome["seconds"] for outcome in outcomes)
+        known = [outcome["seconds"] for outcome in outcomes if outcome["seconds"] is not None]
+        return statistics.median(known) if known else None
     return budget * lone if lone else None
 
 
@@ -127,7 +134,7 @@ def equal_trainings(strategy, bench, outcomes, budget, lone):
     if not searched and strategy not in ZERO_COST:
         return budget
     seconds = cost_seconds(strategy, bench, outcomes, budget, lone)
-    return max(1, round(seconds / lone)) if lone else 1
+    return max(1, round(seconds / lone)) if lone and seconds else 1
 
 
 def sign_flip(differences):
@@ -148,7 +155,7 @@ def spread(values, digits=2):
 
 def format_table(bench, rows, args, lone):
     """The rows as Markdown."""
-    alone = f", one training alone {lone:.1f} s" if lone else ""
+    alone = f", one training alone {lone:.1f} processor seconds" if lone else ""
     lines = [
         f"{bench.name}: {len(bench.genotypes)} networks, best mean test accuracy "
         f"{100 * bench.query(bench.best)['test']:.2f} %, {args.seeds} seeds{alone}.",
