@@ -174,7 +174,9 @@ def test_the_comparison_is_paired_with_random_searches_of_equal_cost(tmp_path):
     assert "| random |" in table and "| naswot |" in table
 
 
-def test_the_sign_flip_test_is_exact():
+def test_the_sign_flip_test():
+    many = compare_strategies.sign_flip([1.0] * 10 + [-1.0] * 10)
+    assert many == 1 and 0 < compare_strategies.sign_flip([1.0] * 20) < 0.001
     assert compare_strategies.sign_flip([1.0, 2.0, 3.0]) == 2 / 8
     assert compare_strategies.sign_flip([1.0, -1.0]) == 1
     assert compare_strategies.sign_flip([3.0, 1.0, -1.0]) == 6 / 8
