@@ -115,9 +115,8 @@ def format_table(manifest, seeds, runs, linear):
         scores = [100 * run[row]["metrics"]["test"][SCORE] for run in runs]
         spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
         seconds = statistics.mean(run[row]["seconds"] for run in runs)
-        before = (
-            f" (search: {statistics.mean(run['search']['seconds'] for run in runs):.0f})" if "searched" in row else ""
-        )
+        searching = statistics.mean(run["search"]["seconds"] for run in runs)
+        before = f" (search: {searching:.0f})" if "searched" in row else ""
         lines.append(f"| {row} | {statistics.mean(scores):.2f}{spread} | {seconds:.0f}{before} |")
         if linear is not None and row == f"{list(manifest.modalities)[-1]} alone":
             lines.append(f"| logistic regression on all numbers | {100 * linear:.2f} | - |")

@@ -41,8 +41,6 @@ DEFAULTS = {
     "eta_min": 1e-6,
     "Tm": 2,
     "C": 64,
-    "steps": 2,
-    "multiplier": 2,
     "node_steps": 1,
     "node_multiplier": 1,
     "arch_learning_rate": 3e-3,
@@ -50,6 +48,8 @@ DEFAULTS = {
     "freeze_backbones": True,
 }
 DEMO = {"datadir": "demo/htad/dataset", "out_dir": "demo/htad/runs"}
+# Cell steps by default, at most.
+MAX_STEPS = 4
 # Kind of label -> scores that may select an epoch, larger is better, the default first.
 SCORES = {"class": ("accuracy", "macro_f1"), "number": ("r2", "correlation")}
 # Of a parser: the modalities are known once the data are.
@@ -139,6 +139,10 @@ def open_task(args: Namespace) -> FusionTask:
     args.num_outputs = args.num_outputs or classes
     args.L = args.L or default_length(plans)
     args.Ti = args.Ti or args.epochs
+    if hasattr(args, "steps"):
+        # A step reads two features: with a step per modality, all of them can be read.
+        args.steps = args.steps or min(MAX_STEPS, max(2, len(plans)))
+        args.multiplier = args.multiplier or args.steps
     task = _build_task(args, manifest, plans)
     if hasattr(args, "num_input_nodes"):
         args.num_input_nodes = args.num_input_nodes or task.num_features

@@ -100,9 +100,8 @@ def test_a_unimodal_encoder_is_taken_over_with_its_settings_and_stays_as_it_is(s
     chosen = ["--encoder", "numbers=mlp:9,7", "--taps", "numbers=0,2"]
     trained = unimodal.main([*alone(searched), "--modality", "numbers", *chosen, "--epochs", "2"])
     weights = ["--encoder_weights", f"numbers={trained['folder']}"]
-    result = search.main(
-        [*searched.flags, *FAST, *weights, "--epochs", "1", "--encoder", "track=conv:8", "text=words:8"]
-    )
+    small = ["--epochs", "1", "--encoder", "track=conv:8", "text=words:8"]
+    result = search.main([*searched.flags, *FAST, *weights, *small])
     assert result["encoders"]["numbers"] == {"encoder": "mlp", "taps": [0, 2], "channels": [5, 7]}
     assert result["backbones_started_from"]["numbers"].startswith(trained["folder"])
     import torch
