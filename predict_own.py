@@ -40,13 +40,10 @@ def get_args_parser():
 def main(argv=None):
     """Print a prediction, or write those of a table; returns (class, probability) pairs or the number of rows."""
     args = get_args_parser().parse_args(argv)
-    from tasks.found_models import OwnModel
-    from tasks.loading import load_found
+    from tasks.loading import load_task
     from util.distributed import init_distributed
 
-    model = load_found(args.run, init_distributed(args.device))
-    if not isinstance(model, OwnModel):
-        raise UserError(f"--run {args.run} is a network of {model.task.name}; use predict_{model.task.name}.py")
+    model = load_task("own", args.run, init_distributed(args.device))
     sample = sample_of(args, model)
     if bool(args.table) == bool(sample):
         raise UserError("name one sample (--image, --text, --audio, --numbers, --input) or many (--table FILE)")

@@ -16,6 +16,7 @@ from datasets.own.raw import RawInputs
 from datasets.own.tables import BadRow
 from engine.loading import to_device
 from engine.updates import in_float32
+from metrics.classification import THRESHOLD
 from util.cli import UserError
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from tasks.own_split import SavedSplit
     from tasks.task import AttentionTask, FusionTask
 
-# A multilabel network names the classes whose probability is at least this.
-THRESHOLD = 0.5
 
 
 class FusionModel(nn.Module):
@@ -42,6 +41,7 @@ class FusionModel(nn.Module):
 
     Attributes:
         label: ``class``, ``classes`` or ``number``.
+        label_name: Name of what is predicted.
         inputs: Names of the inputs that the network has a backbone for.
     """
 
@@ -58,6 +58,7 @@ class FusionModel(nn.Module):
         super().__init__()
         self.net: Any = net
         self.task, self.args, self.folder = task, args, folder
+        self.label_name = "label"
         self.label = label or ("classes" if task.multilabel else "class")
         count = args.num_outputs
         self.classes = [*classes[:count], *(f"class {number}" for number in range(len(classes), count))]
@@ -170,7 +171,7 @@ class FusionModel(nn.Module):
                 continue
             named = dict(zip(self.classes, row.tolist(), strict=True))
             if self.label == "classes":
-                chosen: Any = [name for name, value in named.items() if value >= THRESHOLD]
+                chosen: Any = [name for name, value in named.items() if value > THRESHOLD]
                 rows.append({"prediction": chosen, "probabilities": named})
             else:
                 best = max(named, key=named.__getitem__)
@@ -195,7 +196,7 @@ class OwnModel(FusionModel):
     ) -> None:
         label = split.manifest.label
         super().__init__(net, task, args, folder, classes=label.classes, label=label.kind)
-        self.manifest = split.manifest
+        self.manifest, self.label_name = split.manifest, label.name
         self.raw = RawInputs(split.manifest, split.facts)
 
     def known_inputs(self) -> tuple[str, ...]:

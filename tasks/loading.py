@@ -160,3 +160,16 @@ def _attention_model(folder, saved, plain):
         setattr(args, key, value)
     net = checkpoints.load_net(task, args, checkpoint, None)
     return AttentionModel(net, task, args, folder, checkpoint)
+
+
+def load_task(name: str, run: Path | str, device: str | torch.device = "cpu") -> FusionModel:
+    """As `load_found`, for runs of one task of BM-NAS.
+
+    Raises:
+        UserError: it is a run of another task.
+    """
+    model = load_found(run, device)
+    own_name = "own" if isinstance(model, OwnModel) else model.task.name
+    if own_name != name or not isinstance(model, FusionModel):
+        raise UserError(f"--run {run} is a run of {own_name}, not of {name}; use predict_{own_name}.py")
+    return model

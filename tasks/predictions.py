@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +42,8 @@ def show(model: FusionModel, prediction: Mapping[str, Any], top: int) -> list[tu
         The best classes with their probabilities, or the number with the name of the label.
     """
     if model.label == "number":
-        name = getattr(model, "manifest").label.name if hasattr(model, "manifest") else "number"
-        print(f"{name}: {prediction['prediction']:.6g}")
-        return [(name, prediction["prediction"])]
+        print(f"{model.label_name}: {prediction['prediction']:.6g}")
+        return [(model.label_name, prediction["prediction"])]
     best = sorted(prediction["probabilities"].items(), key=lambda pair: -pair[1])[:top]
     for name, probability in best:
         chosen = "  <-" if model.label == "classes" and name in prediction["prediction"] else ""
@@ -108,7 +107,8 @@ def predict_table(
     return count
 
 
-def _batches(rows: Iterator[Any], size: int) -> Iterator[list]:
+def _batches(rows: Iterable[Any], size: int) -> Iterator[list]:
+    rows = iter(rows)  # of a progress bar each islice would start again
     while batch := list(itertools.islice(rows, size)):
         yield batch
 
