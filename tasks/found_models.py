@@ -188,6 +188,7 @@ class OwnModel(FusionModel):
 
     Attributes:
         manifest: `datasets.own.manifest.Manifest` of the data.
+        facts: Their ``own.json``, see `tasks.own_split.SavedSplit`.
         raw: Reads raw inputs as the preparation of the data did.
     """
 
@@ -196,7 +197,7 @@ class OwnModel(FusionModel):
     ) -> None:
         label = split.manifest.label
         super().__init__(net, task, args, folder, classes=label.classes, label=label.kind)
-        self.manifest, self.label_name = split.manifest, label.name
+        self.manifest, self.facts, self.label_name = split.manifest, split.facts, label.name
         self.raw = RawInputs(split.manifest, split.facts)
 
     def known_inputs(self) -> tuple[str, ...]:
