@@ -277,11 +277,12 @@ def saved_task(args: Namespace, folder: Path | str) -> tuple[FusionTask, SavedSp
 
 
 def facts(args: Namespace, net: Any) -> dict[str, Any]:
-    """Facts for a result: encoders and taps, and the numbers of samples without a modality by split, if any are."""
+    """Facts for a result: encoders and taps, samples without a modality by split, licence and citation of the data."""
     encoders = {
         name: {"encoder": encoder.settings["name"], "taps": list(encoder.taps), "channels": list(encoder.channels)}
         for name, encoder in net.backbones.items()
     }
-    modalities = read_manifest(args.datadir).modalities
-    missing = {name: modality.missing for name, modality in modalities.items() if any(modality.missing.values())}
-    return {"encoders": encoders, **({"missing": missing} if missing else {})}
+    data = read_manifest(args.datadir)
+    missing = {name: modality.missing for name, modality in data.modalities.items() if any(modality.missing.values())}
+    stated = {"missing": missing, "licence": data.license, "citation": data.citation}
+    return {"encoders": encoders, **{name: value for name, value in stated.items() if value}}

@@ -85,7 +85,13 @@ def _write(panels, path, title):
 
 def _panels(history, default_limits):
     return [
-        _Panel(name, list(panel["epochs"]), panel["series"], panel.get("ylim", default_limits), panel.get("across", "epoch"))
+        _Panel(
+            name,
+            list(panel["epochs"]),
+            panel["series"],
+            panel.get("ylim", default_limits),
+            panel.get("across", "epoch"),
+        )
         for name, panel in history.items()
     ]
 
