@@ -96,8 +96,8 @@ load_result(trained["folder"])
 # ## Use it
 #
 # `load_found` needs the run folder alone. `model.predict({...})` takes raw inputs: numbers by column, texts, files.
-# `model.predict_values` takes them as the prepared data hold them: here a sample of the test split, and the same without
-# one input, for which the network has learned values.
+# `model.predict_values` takes them as the prepared data hold them: here a sample of the test split, and the same
+# without one input, for which the network has learned values.
 
 # %%
 from datasets.own import open_own
