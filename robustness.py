@@ -46,6 +46,8 @@ def main(argv=None):
     result = measure(model, sorted(set(args.noise)), args.seed)
     score = model.task.metric(model.args).name
     print(f"{score} on test, {result['samples']:,} samples{' (synthetic)' if result['synthetic'] else ''}")
+    if result["same_data_as_tested"] is False:
+        print("note: these are not the data that the training was tested on")
     print(f"  {'as it is':24} {result['clean'][score]:.4f}")
     for name, removed in result["without"].items():
         print(f"  {f'without {name}':24} {removed['scores'][score]:.4f}  ({removed['instead']} in its place)")

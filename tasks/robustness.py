@@ -18,7 +18,7 @@ from engine.loading import build_loader, total_batch
 from engine.training import evaluate
 from engine.updates import Precision
 from tasks.found_models import FusionModel, OwnModel
-from util.files import write_json
+from util.files import read_json, write_json
 from util.nested import map_tensors
 from util.plots import plot_curves
 
@@ -243,6 +243,7 @@ def measure(model: FusionModel, strengths: Sequence[float], seed: int = 0) -> di
         "split": "test",
         "samples": len(test.data),
         "synthetic": test.data.synthetic,
+        "same_data_as_tested": _is_tested(model, test.data),
         "metric": model.task.metric(model.args).description,
         "seed": seed,
         "clean": test.clean(),
@@ -259,6 +260,13 @@ def measure(model: FusionModel, strengths: Sequence[float], seed: int = 0) -> di
     write_json(model.folder / RESULT_FILE, result)
     draw(result, strengths, model.folder / PICTURE, model.task.metric(model.args).name)
     return result
+
+
+def _is_tested(model, data):
+    """Whether the training's test scores are those of the same data; None if its result does not say."""
+    path = model.folder / "result.json"
+    tested = read_json(path)["data"]["identity"].get("test") if path.is_file() else None
+    return None if tested is None else tested == data.identity
 
 
 def draw(result: Mapping[str, Any], strengths: Sequence[float], path: Path, score: str) -> None:

@@ -218,6 +218,32 @@ def test_a_picture_is_predicted_as_if_it_had_been_prepared(tmp_path):
         raw.value("image", "none.png")
 
 
+def test_a_recording_is_predicted_as_if_it_had_been_prepared(tmp_path):
+    """The recording goes through the store's rate and 16-bit samples."""
+    import wave
+
+    from datasets.prepare_own import main as prepare_own
+
+    rng, lines = np.random.default_rng(0), ["sound,label"]
+    for number in range(12):
+        with wave.open(str(tmp_path / f"{number}.wav"), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(rng.integers(-9000, 9000, 400, np.int16).tobytes())
+        lines.append(f"{number}.wav,{'ab'[number % 2]}")
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    table = ["--table", str(tmp_path / "table.csv"), "--audio", "sound", "--label", "label", "--audio_rate", "4000"]
+    prepare_own([*table, "--split", "0.5,0.25,0.25", "--out", str(tmp_path / "data")])
+    data = open_own(tmp_path / "data", "test")
+    facts = json.loads((tmp_path / "data" / "own.json").read_text())
+    raw = RawInputs(data.manifest, {**facts, "picture_size": 256, "audio_rate": 4000}, tmp_path)
+    for key, (samples, rate) in zip(data.ids, data.raw("audio", range(len(data))), strict=True):
+        found, same = raw.value("audio", f"{int(key) - 1}.wav")
+        assert rate == same == 4000 and np.array_equal(found, samples)
+    assert raw.value("audio", (samples, 4000))[0] is samples
+    with pytest.raises(BadRow, match=r"table.csv, which is not a readable recording"):
+        raw.value("audio", "table.csv")
+
+
 def test_films_are_predicted_as_they_were_scored(films, searched, narrow_backbones, tmp_path):
     flags = [
         "--search_exp_dir",
@@ -254,41 +280,25 @@ def test_films_are_predicted_as_they_were_scored(films, searched, narrow_backbon
 def train_clips(clip_data, name, out):
     """A network with a random genotype, and its test split."""
     script, flags = importlib.import_module(f"main_darts_found_{name}"), CLIP_FLAGS[name].split()
-    flags += [
-        "--genotype",
-        "random",
-        "--C",
-        "8",
-        "--L",
-        "4",
-        "--num_outputs",
-        "8",
-        "--epochs",
-        "1",
-        "--num_workers",
-        "0",
-        "--device",
-        "cpu",
-    ]
+    sizes = {"genotype": "random", "C": 8, "L": 4, "num_outputs": 8, "epochs": 1, "num_workers": 0, "device": "cpu"}
+    flags += [f"--{name}={value}" for name, value in sizes.items()]
     flags += ["--backbone_weights", "random", "--freeze_backbones", "--augment_views", "1", "--cache_features", "ram"]
     model = load_found(script.main([*flags, "--datadir", str(clip_data(name)), "--out_dir", str(out)])["folder"])
     return model, model.task.open_split(model.args, "test")
 
 
+@pytest.mark.slow
 def test_actions_are_predicted_as_they_were_scored(clip_data, narrow_backbones, tmp_path):
-    from datasets.ntu.single import read_single
-
     model, data = train_clips(clip_data, "ntu", tmp_path)
     want = dict(zip(model.classes, scored(model, data, [0])[0], strict=True))
     assert model.classes == data.label_names
     sample = {name: data.read([0])[name][0] for name in ("rgb", "skeleton")}
     assert model.predict(sample)["probabilities"] == pytest.approx(want, abs=1e-6)
-    with pytest.raises(UserError, match=r"--video no\.avi does not exist"):
-        read_single("no.avi", None, frame_sampling="original", channel_order="bgr", absent_person="zero")
     with pytest.raises(UserError, match="name the clip with --video FILE and --skeleton FILE"):
         predict_ntu.main(["--run", str(model.folder), "--device", "cpu"])
 
 
+@pytest.mark.slow
 def test_gestures_are_predicted_as_they_were_scored(clip_data, narrow_backbones, tmp_path):
     from PIL import Image
 
@@ -309,6 +319,7 @@ def test_gestures_are_predicted_as_they_were_scored(clip_data, narrow_backbones,
         predict_ego.main([*flags, "--depth", "nowhere"])
 
 
+@pytest.mark.slow
 def test_a_network_of_mmnas_is_loaded(searched_vqa):
     import train_vqa
 

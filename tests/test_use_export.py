@@ -141,6 +141,7 @@ def test_attention_with_a_head_axis_is_the_same():
 def test_scores_fall_when_inputs_are_removed_or_disturbed(flat, capsys):
     result = robustness.main(["--run", flat.run, "--noise", "0", "5", "--device", "cpu"])
     assert result["clean"] == pytest.approx(flat.result["metrics"]["test"], rel=1e-5)
+    assert result["same_data_as_tested"] is True and result["synthetic"] is True
     noise = result["noise"]["numbers"]["scores"]
     assert noise["0"] == result["clean"] and noise["5"]["loss"] > result["clean"]["loss"]
     assert result["without"]["numbers"]["instead"] == "learned values"
