@@ -259,6 +259,8 @@ def test_films_are_predicted_as_they_were_scored(films, searched, narrow_backbon
     data = model.task.open_split(model.args, "test")
     assert model.classes == data.label_names
     batch = data.read([2])
+    given = {name: batch[name][0] for name in ("image", "text")}
+    assert load_found(result["folder"], task=model.task).predict(given) == model.predict(given)
     for name in ("image", "text"):
         np.save(tmp_path / f"{name}.npy", batch[name][0].numpy())
     run = ["--run", result["folder"], "--device", "cpu", "--top", "30"]
