@@ -9,7 +9,7 @@ INSTALL := $(RUN) -m pip install --disable-pip-version-check --no-compile
 .PHONY: demo test test-all lint clean
 
 demo: $(VENV)/.runtime
-	$(RUN) benchmarks/bmnas_table.py
+	$(RUN) benchmarks/own_table.py
 	$(RUN) benchmarks/mmnas_table.py --rows searched
 
 test: $(VENV)/.dev

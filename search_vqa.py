@@ -37,7 +37,7 @@ from tasks.mmnas.trainings import search_by_trainings
 from util.schedules import WarmupStepDecay
 
 TASK = vqa.TASK
-DEMO = {**vqa.DEMO, "epochs": 6, "alpha_start": 4}
+DEMO = {**vqa.DEMO, "epochs": 4, "alpha_start": 2}
 
 
 def get_args_parser():

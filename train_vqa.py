@@ -42,7 +42,7 @@ from tasks.mmnas.networks import (
 from util.schedules import WarmupStepDecay
 
 TASK = vqa.TASK
-DEMO = {**vqa.DEMO, "epochs": 8, "ARCH_PATH": "mcan"}
+DEMO = {**vqa.DEMO, "epochs": 4, "batchsize": 128, "lr_decay_epochs": (2, 3), "ARCH_PATH": "mcan"}
 
 
 def get_args_parser():

@@ -1,6 +1,6 @@
 """The result table of a BM-NAS task on embedded data: unimodal rows, late fusion, given and random genotypes, search.
 
-  python benchmarks/bmnas_table.py                                             # what `make demo` runs
+  python benchmarks/bmnas_table.py                                 # easy-VQA: real pictures and questions
   python benchmarks/bmnas_table.py --data synthetic-films --seeds 0 1 2
   python benchmarks/bmnas_table.py --data ntu
   python benchmarks/bmnas_table.py --data ego

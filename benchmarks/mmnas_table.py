@@ -47,7 +47,10 @@ TASKS = {
             "datasets/prepare_vqa.py --data DATA --features FEATURES --out DATA/store",
             "search_vqa.py --data DATA",
         ),
-        (("--epochs", "16", "--alpha_start", "8"), ("--epochs", "25", "--lr_decay_epochs", "18", "22")),
+        (
+            ("--lr", "1e-3", "--epochs", "16", "--alpha_start", "8"),
+            ("--lr", "1e-3", "--batchsize", "64", "--epochs", "25", "--lr_decay_epochs", "18", "22"),
+        ),
     ),
     "vgd": Task(
         "testA",

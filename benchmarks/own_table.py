@@ -1,6 +1,6 @@
 """The result table of data of one's own: single modalities, baselines, random and searched fusions.
 
-  python benchmarks/own_table.py                                  # two sensors of HTAD; about a minute per seed
+  python benchmarks/own_table.py                                  # two sensors of HTAD; what `make demo` runs first
   python benchmarks/own_table.py --data digits --seeds 0 1 2 3 4  # three views of a digit
   python benchmarks/own_table.py --data data/films                # any prepared folder with one class as label
 
@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 import main_darts_found_own as found  # noqa: E402
 import main_darts_searchable_own as search  # noqa: E402
 import main_unimodal_own as unimodal  # noqa: E402
+from benchmarks.closing import print_closing  # noqa: E402
 from datasets.own import open_own, read_manifest  # noqa: E402
 from datasets.prepare_own import main as prepare_own  # noqa: E402
 from engine.arguments import RecipeParser, non_negative_int, positive_int  # noqa: E402
@@ -28,6 +29,11 @@ from util.files import json_text, write_text  # noqa: E402
 
 EMBEDDED = {"htad": (), "digits": ("--views", "fou,zer,mor")}
 SCORE = "accuracy"
+OWN = (
+    "datasets/prepare_own.py --table films.csv --image poster --text plot --label genre --out data/films",
+    "main_darts_searchable_own.py --datadir data/films",
+    "main_darts_found_own.py --search_exp_dir RUN_FOLDER_OF_THE_SEARCH",
+)
 
 
 def get_args_parser():
@@ -56,7 +62,8 @@ def main(argv=None):
     table = format_table(manifest, args.seeds, runs, logistic_regression(manifest, datadir))
     write_text(out / "table.md", table)
     write_text(out / "table.json", json_text(runs, indent=2, default=str) + "\n")
-    print(f"\n{table}\nwritten to {out / 'table.md'}")
+    print(f"\n{table}")
+    print_closing(out / "table.md", runs[-1]["search"]["folder"], OWN)
     return runs
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engine import run_log
+from engine.identity import remember_command
 from engine.resuming import FREE, check_saved, resumed_arguments
+from engine.tracking import TOOLS
 from util.cli import UserError
 from util.files import read_json
 
@@ -154,6 +156,7 @@ def add_run_flags(parser: RecipeParser, data_parallel: bool = True) -> None:
     group.add_argument(
         "--num_workers", "--j", type=non_negative_int, default=32, help="data loading processes, at most one per core"
     )
+    group.add_argument("--track", choices=TOOLS, help="also send the scores of every epoch to this tool")
     group.add_argument("--estimate", action="store_true", help="print an estimate of memory and time, and exit")
 
 
@@ -349,6 +352,7 @@ def parse_args(
         UserError: flags contradict the settings of a resumed run, or ``--recipe`` and ``--demo`` are combined.
     """
     run_log.hold()
+    remember_command(parser.description, argv)
     args = parser.parse_args(argv)
     if args.resume:
         return _resumed(parser, argv, args.resume)

@@ -1,14 +1,21 @@
 """The provenance recorded with every result: versions, commit, machine and memory."""
 
+from __future__ import annotations
+
+import json
 import math
 import platform
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from util.files import json_text
+from util.hashes import short_hash
+
+if TYPE_CHECKING:
+    import torch
 
 # Names in results and logs of version 0.1.0 -> present ones.
 RENAMED = {
@@ -24,6 +31,7 @@ ABOUT_ARCHITECTURE = ("genotype", "probabilities", "entropy")
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Versions, device and git commit of this run."""
+    import torch
     import torchvision
 
     versions = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
@@ -70,12 +78,40 @@ def with_present_names(value: Any) -> Any:
     return value
 
 
+def checksum(result: Mapping[str, Any]) -> str:
+    """Hex string that changes with the content of a result, to notice a ``result.json`` that was edited by hand.
+
+    Args:
+        result: What the file holds, or will hold, without the entry ``checksum`` itself.
+    """
+    return short_hash({name: value for name, value in json.loads(json_text(result)).items() if name != "checksum"})
+
+
 def git_commit() -> str | None:
     """Commit of the project, followed by "-dirty" if tracked files were changed; None outside a checkout."""
-    root = Path(__file__).resolve().parent.parent
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    text = _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    return text.strip() if text is not None else None
+
+
+def session_facts(device: torch.device) -> dict[str, Any]:
+    """What a start of a run computes with: commit, a hex string of its uncommitted changes or None, torch, device."""
+    import torch
+
+    changes = _git("diff", "HEAD")
+    return {
+        "git_commit": git_commit(),
+        "changes": short_hash(changes) if changes else None,
+        "torch": torch.__version__,
+        "device": device.type,
+    }
+
+
+def _git(*words):
+    """Output of a git command in the project's checkout; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).resolve().parent.parent), *words]
+    options: dict[str, Any] = {"encoding": "utf-8", "errors": "replace", "timeout": 10}
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(command, capture_output=True, check=True, **options).stdout
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -86,6 +122,8 @@ def peak_memory_mb(device: torch.device) -> float | None:
     None if the system does not report it (Windows).
     """
     if device.type == "cuda":
+        import torch
+
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     try:
         # getrusage starts from the peak of the parent process; this file does not.

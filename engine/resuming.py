@@ -18,7 +18,7 @@ logger = logging.getLogger("mdarts")
 
 # Flags of every script that set how long a run goes on, or how it is computed.
 FREE = frozenset(
-    {"epochs", "patience", "num_workers", "cache_features", "backbone_batch", "device", "estimate"},
+    {"epochs", "patience", "num_workers", "cache_features", "backbone_batch", "device", "estimate", "track"},
 )
 # Flags with one of these metavars are paths. Data may move, on clusters with every job, so inputs that must stay the
 # same are compared by their content (`check_inputs`, and the digest of frozen weights), never by their path.

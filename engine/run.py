@@ -15,9 +15,11 @@ from typing import Any
 
 import torch
 
-from engine.report import environment, peak_memory_mb, restored_record, scores_of
+from engine import identity, readme
+from engine.report import checksum, environment, peak_memory_mb, restored_record, scores_of, session_facts
 from engine.resuming import check_inputs
 from engine.run_log import close_log, open_log, writing
+from engine.tracking import Tracker, check_tool
 from util.checkpoint import load_checkpoint, save_checkpoint
 from util.cli import UserError, is_out_of_memory
 from util.distributed import barrier, from_rank_0, gather, init_distributed, leave, rank, world_size
@@ -29,7 +31,7 @@ from util.text_files import decode_text
 logger = logging.getLogger("mdarts")
 
 # Files that a run folder has from the start, and the suffix of pictures, which can be drawn again.
-_BEGINNING = ("args.json", "log.txt")
+_BEGINNING = ("args.json", "log.txt", identity.FILE, readme.FILE)
 _PICTURE = ".svg"
 
 
@@ -44,6 +46,7 @@ class Run:
         stopped: Whether the run has ended before its last epoch.
         longer: Whether it had ended early and now continues, since more epochs were asked for.
         seconds: Wall time so far, without work that an interruption lost.
+        identity: Content of ``run.json``, see `engine.identity`; empty on other ranks than 0.
     """
 
     def __init__(self, folder: Path | str, args: Namespace, device: torch.device) -> None:
@@ -53,7 +56,8 @@ class Run:
         self._inputs: dict[str, str] = {}
         self._flags: dict[str, str] = {}
         self._faults: list[str] = []
-        self._board: Any = None
+        self.identity: dict[str, Any] = {}
+        self._tracker = Tracker(self.folder, None, None, {})
         self._warned: set[str] = set()
         self._scored = False
         self._clock = time.perf_counter()
@@ -160,7 +164,7 @@ class Run:
                     write_json(self.folder / "genotype.json", best["genotype"])
             with writing(self.folder / "log.jsonl"), open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
                 file.write(json_text(record) + "\n")
-            self._log_scalars(record)
+            self._tracker.log(record)
             save_checkpoint(
                 self.folder / "last.pth",
                 {
@@ -244,16 +248,27 @@ class Run:
             "seconds": round(self.seconds, 1),
             "peak_memory_mb": max(gather(peak_memory_mb(self.device)), key=lambda peak: peak or 0.0),
             **environment(self.device),
+            "run": self.identity,
             "arguments": vars(self.args),
         }
+        result["checksum"] = checksum(result)
         if self.is_main:
             self._keep_arguments()
             write_json(self.folder / "result.json", result)
+            self.write(readme.FILE, readme.run_readme(self.folder, self.identity, result))
         self.plot()
         if self.is_main:
             logger.info("result: %s", self.folder / "result.json")
         barrier()
         return result
+
+    def begin(self) -> None:
+        """Write ``run.json`` and the README, on rank 0; called once the log is open."""
+        if not self.is_main:
+            return
+        self.identity = identity.begin_session(self.folder, self.args, session_facts(self.device))
+        self._tracker = Tracker(self.folder, getattr(self.args, "track", None), self.identity["id"], vars(self.args))
+        self.write(readme.FILE, readme.run_readme(self.folder, self.identity, None))
 
     def _count_time(self):
         now = time.perf_counter()
@@ -262,28 +277,6 @@ class Run:
     def _drop_log_after(self, epoch):
         kept = [json_text(record) for record in self.records() if record["epoch"] < epoch]
         write_text(self.folder / "log.jsonl", "".join(line + "\n" for line in kept))
-
-    def _log_scalars(self, record):
-        try:
-            self._write_scalars(record)
-        except OSError as error:
-            self._board = False
-            logger.warning("TensorBoard scalars are no longer written: %s", error)
-
-    def _write_scalars(self, record):
-        if self._board is None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                self._board = False
-            else:
-                self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=record["epoch"])
-        if self._board:
-            for split, values in record.items():
-                for name, value in values.items() if isinstance(values, dict) else ():
-                    if isinstance(value, float):
-                        self._board.add_scalar(f"{split}/{name}", value, record["epoch"])
-            self._board.flush()
 
     def fail_later(self, message: str) -> None:
         """Record an error that does not affect the rest: it is raised at the end of the run, when all is written."""
@@ -303,10 +296,8 @@ class Run:
                 shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Close the scalar log."""
-        if self._board:
-            with contextlib.suppress(OSError):
-                self._board.close()
+        """Close the tracking tools."""
+        self._tracker.close()
 
 
 def _read_state(path):
@@ -339,6 +330,7 @@ def start_run(args: Namespace, kind: str, parent: Path | str) -> Iterator[Run]:
     Yields:
         A `Run`.
     """
+    check_tool(getattr(args, "track", None))
     device = init_distributed(args.device)
     seed_everything(args.seed)
     folder: Any = from_rank_0(_run_folder(args, kind, parent) if rank() == 0 else None)
@@ -347,6 +339,7 @@ def start_run(args: Namespace, kind: str, parent: Path | str) -> Iterator[Run]:
     try:
         handlers = open_log(run.folder / "log.txt" if run.is_main else None)
         logger.info("run folder: %s", run.folder)
+        run.begin()
         yield run
         finished = True
         run.raise_faults()

@@ -60,6 +60,13 @@ def hold() -> None:
     logger.setLevel(logging.INFO)
 
 
+def show() -> None:
+    """Print messages on the terminal, in a script that makes no run of its own."""
+    if not any(isinstance(handler, logging.StreamHandler) for handler in logger.handlers):
+        logger.addHandler(logging.StreamHandler())
+    logger.setLevel(logging.INFO)
+
+
 def release() -> list[logging.LogRecord]:
     """Stop keeping records; returns those kept so far."""
     if not _held:

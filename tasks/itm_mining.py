@@ -111,5 +111,6 @@ class Mining:
         return self.scorer.data.negatives.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the tables of `state_dict`."""
-        self.scorer.data.negatives.load_state_dict(state)
+        """Restore the tables of `state_dict`; an imported checkpoint has none (an empty dict)."""
+        if state:
+            self.scorer.data.negatives.load_state_dict(state)

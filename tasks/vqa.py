@@ -50,7 +50,7 @@ DEMO = {
     "enc_blocks": 2,
     "dec_blocks": 4,
     "drpt": 0.0,
-    "lr": 1e-3,
+    "lr": 2e-3,
 }
 
 

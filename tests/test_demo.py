@@ -1,6 +1,6 @@
 """Every documented command with --demo, and every step of `make demo`, runs: on tiny data, for one epoch.
 
-The commands are read from the README, from the other documents and from the heads of the scripts.
+The commands are read from the README, from the other documents, from the heads of the scripts, and from runs/.
 """
 
 import ast
@@ -10,25 +10,29 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.narrow_backbones import narrow_backbones
 
 ROOT = Path(__file__).resolve().parent.parent
 BMNAS = "--epochs 1 --Ti 1 --batchsize 8 --num_workers 0 --device cpu --small_dataset"
+OWN = "--epochs 1 --Ti 1 --batchsize 8 --num_workers 0 --device cpu"
 MMNAS = "--epochs 1 --batchsize 16 --num_workers 0 --device cpu --small_dataset"
 # What makes a command small, by a word in the script's name; "make": the same for a step of `make demo`.
 TINY = {
     "mmimdb": BMNAS,
     "ntu": f"{BMNAS} --augment_views 1",
     "ego": f"{BMNAS} --augment_views 1 --sample_size 16 --sample_duration 8",
+    "searchable_own": f"{OWN} --derive argmax",
+    "own": OWN,
     "search_vqa": f"{MMNAS} --alpha_start 0 --min_answer_count 1",
     "search": f"{MMNAS} --alpha_start 0",
     "train_vqa": f"{MMNAS} --min_answer_count 1",
     "train": MMNAS,
 }
-TINY_STEPS = {"bmnas_table": "--epochs 1", "mmnas_table": "--epochs 1"}
-TASKS = ("mmimdb", "ntu", "ego", "vqa", "vgd", "itm")
+TINY_STEPS = {"own_table": "--epochs 1", "mmnas_table": "--epochs 1"}
+TASKS = ("mmimdb", "ntu", "ego", "own", "vqa", "vgd", "itm")
 RUN = "<search run>"
 
 
@@ -39,8 +43,15 @@ def documented():
     lines = [line.strip("` ") for text in (*texts, *heads) for line in re.findall(r"^.*\.py.*$", text, re.M)]
     lines += re.findall(r"`((?:\.venv/bin/)?python [^`]+)`", "\n".join(texts))
     found = [re.fullmatch(r"(?:\.venv/bin/)?python (\S+\.py .*)", line) for line in lines]
-    commands = [match[1].partition("  ")[0] for match in found if match and "--demo" in match[1]]
-    return list(dict.fromkeys(commands))
+    commands = [re.split("  |`", match[1])[0] for match in found if match and "--demo" in match[1]]
+    return list(dict.fromkeys([*commands, *demo_steps()]))
+
+
+def demo_steps():
+    """The commands with --demo of runs/*.sh, as a document would write them."""
+    texts = [path.read_text("utf-8") for path in sorted((ROOT / "runs").glob("*.sh"))]
+    commands = re.findall(r"^step \S+ (\S+\.py .*--demo.*)$", "\n".join(texts), re.M)
+    return [command.replace('"$(run_of search)"', f"'{RUN}'") for command in commands]
 
 
 def steps():
@@ -58,6 +69,19 @@ def smaller(script):
     return next(flags for word, flags in TINY.items() if word in Path(script).stem).split()
 
 
+def make_two_sensors(folder):
+    """A prepared folder in the form of HTAD's, with made-up numbers."""
+    from datasets.prepare_own import main as prepare_own
+
+    rng = np.random.default_rng(0)
+    arrays = {"audio": rng.normal(size=(60, 6)), "accelerometer": rng.normal(size=(60, 4)), "y": np.arange(60) % 3}
+    folder.mkdir()
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    inputs = [f"{name}={folder / name}.npy" for name in arrays if name != "y"]
+    prepare_own(["--arrays", *inputs, "--labels", str(folder / "y.npy"), "--out", str(folder / "dataset")])
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, easy_vqa, clip_data):
     """A folder with the demo's data, in tiny, where the scripts look for them."""
@@ -69,6 +93,7 @@ def home(tmp_path_factory, easy_vqa, clip_data):
     sizes = ["--train", "40", "--dev", "17", "--test", "16", "--image_size", "32", "32"]
     make_demo(["mmimdb", "--source", "easy-vqa", "--out", str(demo / "mmimdb"), *sizes])
     shutil.copytree(easy_vqa.data, demo / "vqa")
+    make_two_sensors(demo / "htad")
     for name in ("ntu", "ego"):
         (demo / name).mkdir()
         (demo / name / "dataset").symlink_to(clip_data(name))
@@ -94,9 +119,10 @@ def search_of(home):
 
 def test_the_documents_have_such_commands_and_they_are_found():
     scripts = {command.split()[0] for command in documented()}
-    searches = {f"search_{task}.py" for task in TASKS[3:]} | {f"main_darts_searchable_{task}.py" for task in TASKS[:3]}
+    searches = {f"search_{task}.py" for task in TASKS[4:]} | {f"main_darts_searchable_{task}.py" for task in TASKS[:4]}
     assert scripts >= searches | {"train_vqa.py"}
-    assert [Path(step.split()[0]).stem for step in steps()] == ["bmnas_table", "mmnas_table"]
+    assert [command.split()[0] for command in demo_steps()] == ["search_vqa.py", "train_vqa.py"]
+    assert [Path(step.split()[0]).stem for step in steps()] == ["own_table", "mmnas_table"]
 
 
 @pytest.mark.parametrize("command", documented())

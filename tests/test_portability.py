@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("tasks", "engine", "models", "datasets", "metrics", "util")
+PACKAGES = ("reports", "sweeping", "tasks", "engine", "models", "datasets", "metrics", "util")
 SOURCES = sorted([*ROOT.glob("*.py"), *(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))])
 POSIX_MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty"}
 POSIX_NAMES = {

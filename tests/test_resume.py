@@ -31,7 +31,7 @@ class Killed(BaseException):
 def comparable(folder):
     """What must be equal: result without times and places, and every tensor of the checkpoints."""
     result = read_json(folder / "result.json")
-    for name in ("seconds", "peak_memory_mb", "latency", "arguments", "folder"):
+    for name in ("seconds", "peak_memory_mb", "latency", "arguments", "folder", "run", "checksum"):
         del result[name]
     log = [
         {k: v for k, v in record.items() if k != "seconds"} for record in engine.run.Run(folder, None, None).records()

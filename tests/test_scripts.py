@@ -71,7 +71,7 @@ def test_found_training_and_test_only(films, searched):
     assert folder.parent == searched.folder and folder.name.startswith("eval-EXP-")
     assert result["arguments"]["C"] == 8 and result["arguments"]["datadir"] == str(films.folder)
     assert set(result["metrics"]) == {"dev", "test"} and "best dev score" in result["protocol"]
-    assert result["architecture"] == {"from": str(searched.folder)} and "--f1_type weighted" in result["metric"]
+    assert result["architecture"]["from"] == str(searched.folder) and "--f1_type weighted" in result["metric"]
     assert result["batch"] == {"samples": 8, "processes": 1}
     assert result["data"]["samples"] == {"train": 40, "dev": 17, "test": 16}
     tested = found.main(["--search_exp_dir", str(searched.folder), "--eval_exp_dir", str(folder)])

@@ -214,7 +214,7 @@ def test_a_training_takes_the_data_of_its_search(questions, tmp_path):
     words = [*MMNAS_SIZES.split(), "--epochs", "1", "--small_dataset", "--VERSION", "mine"]
     result = train_vqa.main([*words, "--ARCH_PATH", str(questions.folder), "--out_dir", str(tmp_path)])
     assert result["data"]["folder"] == str(questions.data) and Path(result["folder"]).parent == tmp_path
-    assert result["architecture"] == {"from": str(questions.folder), "epoch": 2}
+    assert result["architecture"].items() >= {"from": str(questions.folder), "epoch": 2}.items()
     scored = train_vqa.main(["--RUN", "val", "--CKPT_PATH", result["folder"], "--out_dir", str(tmp_path)])
     assert scored["data"]["folder"] == str(questions.data) and Path(scored["folder"]).name.startswith("val-mine-")
     other = ["--RUN", "val", "--CKPT_PATH", result["folder"], "--ARCH_PATH", "arch/mcan.json"]

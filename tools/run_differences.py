@@ -29,6 +29,10 @@ IGNORED = {
     "versions": "version",
     "device": "machine",
     "threads": "machine",
+    "run": "identity, command and commits",
+    "checksum": "of all the above",
+    "search_id": "identity",
+    "task": "a name that earlier versions did not record",
     "arguments": "paths and flags; the frozen command line watches the flags",
     "folder": "path",
     "from": "path",
@@ -59,7 +63,7 @@ def read_run(folder):
         UserError: a file cannot be read.
     """
     folder, values = Path(folder), {}
-    jsons = [path.name for path in folder.glob("*.json*") if path.name not in ("args.json", *_FIRST)]
+    jsons = [path.name for path in folder.glob("*.json*") if path.name not in ("args.json", "run.json", *_FIRST)]
     for name in (*_FIRST, *sorted(jsons)):
         if (folder / name).exists():
             _flatten(name, _read_lines(folder / name) if name.endswith(".jsonl") else read_json(folder / name), values)

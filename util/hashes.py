@@ -25,6 +25,11 @@ def short_hash(*facts: Any) -> str:
     return digest.hexdigest()
 
 
+def file_hash(path: Path | str) -> str:
+    """A hex string of 16 digits that changes with the content of a file."""
+    return hashlib.blake2b(Path(path).read_bytes(), digest_size=8).hexdigest()
+
+
 def files_hash(files: Iterable[tuple[str, Path | str]]) -> str:
     """A hex string of 16 digits that identifies files, independent of their location and times.
 

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
@@ -40,6 +40,23 @@ def locked(path: Path | str, *, busy: str | None = None, waiting: str | None = N
         yield
     finally:
         lock.release()
+
+
+def make_once(sign: Path | str, make: Callable[[], object]) -> None:
+    """Call ``make()`` unless the file ``sign`` exists; of several processes that want it, one makes it.
+
+    Args:
+        sign: A file that ``make`` writes last; its folder's parent is made for the lock.
+        make: Makes the file and all that belongs to it.
+    """
+    sign = Path(sign)
+    if sign.exists():
+        return
+    place = sign.parent.parent
+    place.mkdir(parents=True, exist_ok=True)
+    with locked(place / f".{sign.parent.name}.lock", waiting=f"another process makes {sign.parent}: waiting for it"):
+        if not sign.exists():
+            make()
 
 
 def _native(path, busy, waiting):

@@ -72,6 +72,20 @@ def plot_points(
     _write([_Points(axes[1], [x for one in finite.values() for x, _ in one], finite, None, axes[0])], path, title)
 
 
+def panels_svg(
+    history: Mapping[str, dict], *, title: str = "", limits: tuple[float, float] | None = None, x_label: str = "epoch"
+) -> str:
+    """The picture as SVG text, as `plot_probabilities` and `plot_curves` write it.
+
+    Args:
+        history: See there; the horizontal values of a panel are its "epochs", whatever ``x_label`` calls them.
+        title: Heading of the whole picture.
+        limits: Lowest and highest value of panels without "ylim"; None: fitted to the values.
+        x_label: Name of the horizontal axis; only epochs have whole numbers alone.
+    """
+    return _document(_panels(history, limits, x_label), title)
+
+
 def _save(history, path, title, default_limits):
     _write(_panels(history, default_limits), path, title)
 
@@ -83,14 +97,14 @@ def _write(panels, path, title):
     write_text(path, _document(panels, title))
 
 
-def _panels(history, default_limits):
+def _panels(history, default_limits, x_label="epoch"):
     return [
         _Panel(
             name,
             list(panel["epochs"]),
             panel["series"],
             panel.get("ylim", default_limits),
-            panel.get("across", "epoch"),
+            panel.get("across", x_label),
         )
         for name, panel in history.items()
     ]
@@ -138,12 +152,12 @@ class _Panel:
     epochs: list
     series: dict
     limits: tuple | None
-    across: str = "epoch"
+    x_label: str = "epoch"
 
     def __post_init__(self):
         self.low, self.high = _limits(self._heights(), self.limits)
-        self.first: int = min(self.epochs, default=0)
-        self.last: int = max(self.epochs, default=0)
+        self.first: float = min(self.epochs, default=0)
+        self.last: float = max(self.epochs, default=0)
         self.keys = self._place_keys()
         self.height = TOP + HEIGHT + BELOW + KEY * (1 + max((row for _, row in self.keys), default=-1))
 
@@ -171,11 +185,11 @@ class _Panel:
             y = self._y(value)
             yield f'<path d="M{LEFT} {y:.1f}H{right}" stroke="{MUTED}" stroke-opacity="0.2"/>'
             yield _text(LEFT - 5, y + 3.5, f"{value:.6g}", "end")
-        for value in _ticks(self.first, self.last, whole=self.across == "epoch"):
+        for value in _ticks(self.first, self.last, whole=self.x_label == "epoch"):
             x = self._x(value)
             yield f'<path d="M{x:.1f} {TOP}V{bottom}" stroke="{MUTED}" stroke-opacity="0.2"/>'
             yield _text(x, bottom + 12, f"{value:.10g}", "middle")
-        yield _text(right, bottom + 23, self.across, "end", colour=MUTED)
+        yield _text(right, bottom + 23, self.x_label, "end", colour=MUTED)
         yield f'<path d="M{LEFT} {TOP}V{bottom}H{right}" fill="none" stroke="{INK}"/>'
 
     def _curve(self, values, style, colour):

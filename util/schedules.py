@@ -96,5 +96,12 @@ class WarmupStepDecay:
         return {"counter": self.counter}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue at a saved position."""
+        """Continue at a saved position.
+
+        Raises:
+            ValueError: the state says how many steps an epoch had (imported ones do), and it is another number.
+        """
+        before = state.get("batches_per_epoch", self.batches_per_epoch)
+        if before != self.batches_per_epoch:
+            raise ValueError(f"its epochs had {before} steps, now {self.batches_per_epoch}: other data or batch size")
         self.counter = state["counter"]

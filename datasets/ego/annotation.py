@@ -65,10 +65,13 @@ class Clip(NamedTuple):
 
     def source(self, field):
         """The relative folder of the ``rgb`` or ``depth`` frames, with ``/`` between its parts."""
-        if field == "rgb":
-            return self.folder
-        match = COLOUR_FOLDER.fullmatch(self.folder)
-        return f"{match['scene']}Depth/depth{match['number']}"
+        return self.folder if field == "rgb" else depth_folder(self.folder)
+
+
+def depth_folder(colour):
+    """The depth folder of a colour folder."""
+    match = COLOUR_FOLDER.fullmatch(colour)
+    return f"{match['scene']}Depth/depth{match['number']}"
 
 
 class Fault(NamedTuple):

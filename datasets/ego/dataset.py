@@ -78,7 +78,7 @@ def open_ego(
             raise UserError(f"--{name} {value}: must be {least} or more")
     if views < 0:
         raise UserError(f"{views} views: give 0 (new ones in every epoch) or more")
-    frames, annotation = _find_data(Path(datadir), annotation)
+    frames, annotation = find_data(Path(datadir), annotation)
     label_names, clips, skipped = _usable_clips(frames, annotation, split, skip_invalid)
     if skipped:
         logger.warning("%s: %s clips of split %s are left out, first %s", datadir, len(skipped), split, skipped[0])
@@ -88,8 +88,12 @@ def open_ego(
     return EgoGesture(split, frames, clips[:SMALL_SIZE] if small else clips, label_names, skipped, options)
 
 
-def _find_data(folder, annotation):
-    """The frames in ``folder`` and the path of their annotation."""
+def find_data(folder, annotation):
+    """The frames in ``folder`` (`Path`), `FrameFolders` or `PreparedFrames`, and the path of their annotation.
+
+    Raises:
+        UserError: frames or annotation are missing or unfinished.
+    """
     if (folder / META_FILE).is_file():
         frames = PreparedFrames(folder)
         return frames, Path(annotation or frames.annotation)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.ego.annotation import ANNOTATION_FILE, Fault
+from datasets.ego.annotation import ANNOTATION_FILE, Fault, depth_folder
 from datasets.storage.frames import FrameStore
 from datasets.storage.pictures import BadImage, open_grey, open_picture
 from util.cli import UserError
@@ -99,6 +99,23 @@ class FrameFolders:
         """Clips that are deliberately left out: none here."""
         return []
 
+    def lacks(self, folders):
+        """Those of the colour folders whose frames of either kind are missing: dict folder -> missing folder."""
+        missing = {}
+        for folder in folders:
+            for source in (folder, depth_folder(folder)):
+                if not (self.folder / source).is_dir():
+                    missing[folder] = source
+        return missing
+
+    def damage(self, clip):
+        """Always empty: the files have no check sums."""
+        return ""
+
+    def contents(self, clips):
+        """None: the content of clips is only known when they are read."""
+        return None
+
     def jpeg(self, clip, field, position):
         """The bytes of one file.
 
@@ -182,6 +199,19 @@ class PreparedFrames:
     def known_faults(self):
         """Clips that the preparation was told to leave out: list of `Fault`."""
         return self._skipped
+
+    def lacks(self, folders):
+        """Always empty: a store holds complete clips."""
+        return {}
+
+    def damage(self, clip):
+        """Which frames of a clip are not as they were stored: ``rgb``, ``depth``, or an empty text."""
+        damaged = (field for field, store in self._stores.items() if not store.is_intact(store.row(clip.name)))
+        return next(damaged, "")
+
+    def contents(self, clips):
+        """What identifies the content of each clip, a list."""
+        return [tuple(store.crc(store.row(clip.name)) for store in self._stores.values()) for clip in clips]
 
     def jpeg(self, clip, field, position):
         """The bytes of one image."""

@@ -1,7 +1,6 @@
 """Packs the frames of EgoGesture clips into two frame stores; interrupted work keeps what it has packed."""
 
 import contextlib
-import hashlib
 from functools import partial
 from pathlib import Path
 
@@ -19,16 +18,12 @@ from datasets.storage.frames import FrameStoreWriter
 from datasets.storage.workers import map_tasks
 from util.cli import UserError
 from util.files import read_json, write_json, write_text
+from util.hashes import file_hash
 from util.progress import progress
 from util.text_files import read_text
 
 FAULTS_FILE = "left_out.txt"
 KILLED = "the process that read it was killed, perhaps because memory ran out (try --workers 1)"
-
-
-def digest_of(path):
-    """Short hex string of a file's content."""
-    return hashlib.blake2b(Path(path).read_bytes(), digest_size=8).hexdigest()
 
 
 def load_clip(frames, fields, clip):
@@ -103,7 +98,7 @@ def finished_store(out, annotation, skip_invalid):
     """
     path = Path(out) / META_FILE
     meta = read_json(path) if path.is_file() else None
-    if not isinstance(meta, dict) or meta.get("annotation_digest") != digest_of(annotation):
+    if not isinstance(meta, dict) or meta.get("annotation_digest") != file_hash(annotation):
         return None
     return PreparedFrames(out) if skip_invalid or not meta.get("skipped") else None
 
@@ -132,7 +127,7 @@ def pack(folder, out, annotation, *, workers=1, skip_invalid=False, faults=()):
     with contextlib.ExitStack() as stack:
         writers = {}
         for field in FIELDS:
-            settings = {"data": "EgoGesture", "frames": field, "annotation": digest_of(annotation)}
+            settings = {"data": "EgoGesture", "frames": field, "annotation": file_hash(annotation)}
             writers[field] = stack.enter_context(FrameStoreWriter(out / field, settings))
         total = len(known.clips) + len(faults)
         faults += _add_clips(out, frames, known.clips, writers, workers)
@@ -144,7 +139,7 @@ def pack(folder, out, annotation, *, workers=1, skip_invalid=False, faults=()):
     left_out = {fault.name for fault in faults}
     counts = {subset: sum(clip.name not in left_out for clip in known.subset(subset)) for subset in SUBSETS}
     head = {"format": PREPARED_FORMAT, "version": PREPARED_VERSION, **about, "clips": counts}
-    source = {"annotation": ANNOTATION_FILE, "annotation_digest": digest_of(annotation)}
+    source = {"annotation": ANNOTATION_FILE, "annotation_digest": file_hash(annotation)}
     write_json(out / META_FILE, head | source | {"skipped": [list(fault) for fault in faults]})
     return faults
 

@@ -169,6 +169,10 @@ class OfficialFile:
         bad = ~((labels == 0) | (labels == 1)).all(axis=1)
         return (labels == 1).astype(np.uint8), bad
 
+    def read_image(self, row):
+        """The poster (3, H, W) of one film, as it is in the file."""
+        return self._read("images", row)
+
     def image_chunks(self):
         """Go through the images in file order, in bounded memory, with a progress bar.
 

@@ -75,7 +75,7 @@ def open_ntu(
         "absent_person": absent_person,
     }
     _check_options(split, options)
-    return NTU(_open_source(Path(datadir)), split, options, small=small, keep_missing=keep_missing)
+    return NTU(open_source(Path(datadir)), split, options, small=small, keep_missing=keep_missing)
 
 
 def _check_options(split, options):
@@ -92,7 +92,12 @@ def _check_options(split, options):
             raise UserError(f"{name} {options[name]}: must be {least} or more")
 
 
-def _open_source(folder):
+def open_source(folder):
+    """The `StoreSource` or `TreeSource` of a folder (`Path`).
+
+    Raises:
+        UserError: there is neither, or it is damaged.
+    """
     if (folder / META_FILE).is_file():
         return StoreSource(folder)
     if find_video_folder(folder) and (folder / SKELETON_FOLDER).is_dir():

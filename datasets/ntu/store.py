@@ -1,6 +1,7 @@
 """The NTU store of ``prepare_ntu.py``: frames of all videos and parsed skeletons, read by memory map."""
 
 import hashlib
+import zlib
 from functools import cached_property
 from pathlib import Path
 
@@ -112,6 +113,10 @@ class SkeletonStore(BlobReader):
         """CRC-32 of the skeletons ``rows``: int64 (n,)."""
         return self._index[rows, 3]
 
+    def is_intact(self, row):
+        """Whether the bytes of the skeleton number ``row`` are as they were written."""
+        return zlib.crc32(self._data[self._index[row, 0] : self._ends[row]]) == self._index[row, 3]
+
     def verify(self):
         """Check the bytes of every skeleton; raises UserError naming the first that is damaged."""
         begins, crcs = self._index[:, 0], self._index[:, 3]
@@ -220,6 +225,21 @@ class StoreSource:
     def has_frames(self, row):
         """Whether the skeleton is readable; the store holds no others."""
         return True
+
+    def lacks(self, name):
+        """What is missing of an id in ``unpaired``: ``video`` or ``skeleton``."""
+        return "video" if name in self._skeletons.rows else "skeleton"
+
+    def damage(self, row):
+        """What of a sample is not as it was written: ``video``, ``skeleton``, or an empty text."""
+        if not self._frames.is_intact(self._clip(row)):
+            return "video"
+        return "" if self._skeletons.is_intact(self._pose(row)) else "skeleton"
+
+    def contents(self):
+        """What identifies the content of each sample, a list in the order of ``names``."""
+        crcs = self._skeletons.crcs([self._pose(row) for row in range(len(self.names))]).tolist()
+        return [(crc, self._frames.crc(self._clip(row))) for row, crc in enumerate(crcs)]
 
     def __getstate__(self):
         return {name: value for name, value in self.__dict__.items() if name != "names"}

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from datasets.ntu.store import DATASET, PREPARE
 from datasets.ntu.video import read_avi
 from util.cli import UserError
 from util.files import read_json
-from util.hashes import files_hash
+from util.hashes import file_hash, files_hash
 
 SKELETON_FOLDER = "nturgb+d_skeletons"
 VIDEO_FOLDER = "nturgb+d_rgb_256x256_30"
@@ -42,11 +43,15 @@ class TreeSource:
     one missing file shifts all that follow.
 
     Attributes are those of `StoreSource`.
+
+    Args:
+        folder: The folder of both.
+        videos: Folder of the videos, if it is another one.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, videos=None):
         self.folder = Path(folder)
-        self._videos = find_video_folder(self.folder)
+        self._videos = Path(videos) if videos else find_video_folder(self.folder)
         videos, odd_videos = list_ids(self._videos, VIDEO_ENDING)
         skeletons, odd_skeletons = list_ids(self.folder / SKELETON_FOLDER, SKELETON_ENDING)
         self.unpaired = [*sorted(set(videos) ^ set(skeletons)), *odd_videos, *odd_skeletons]
@@ -98,6 +103,30 @@ class TreeSource:
         except BadSample:
             return False
         return True
+
+    def lacks(self, name):
+        """What is missing of a name in ``unpaired``: ``video``, ``skeleton``; None for files with other names."""
+        there = [path.exists() for path in self._paths(name)]
+        return None if not any(there) else "skeleton" if there[0] else "video"
+
+    def _paths(self, name):
+        return file_of(self._videos, name, VIDEO_ENDING), file_of(self.folder / SKELETON_FOLDER, name, SKELETON_ENDING)
+
+    def damage(self, row):
+        """Always empty: the files have no check sums."""
+        return ""
+
+    def contents(self):
+        """What identifies the content of each sample, a list in the order of ``names``.
+
+        Files are read only if others have the same sizes.
+        """
+        sizes = [tuple(path.stat().st_size for path in self._paths(name)) for name in self.names]
+        counts = Counter(sizes)
+        return [
+            tuple(map(file_hash, self._paths(name))) if counts[size] > 1 else size
+            for name, size in zip(self.names, sizes, strict=True)
+        ]
 
     def fingerprint(self, rows):
         """Short hex string that changes with names, sizes and times of the files of ``rows``."""

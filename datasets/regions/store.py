@@ -8,6 +8,7 @@ meta.json      written last: a folder without it holds no finished store
 """
 
 import hashlib
+import zlib
 from functools import cached_property
 from pathlib import Path
 
@@ -219,6 +220,11 @@ class RegionStore(BlobReader):
 
     # It depends on the content alone already.
     identity = fingerprint
+
+    def is_intact(self, row):
+        """Whether the bytes of image number ``row`` are as they were written."""
+        _, offset, count, _, _, crc = self._index[row].item()
+        return zlib.crc32(self._data[offset : offset + self._sizes(count)]) == crc
 
     def verify(self):
         """Check the bytes of every image; raises UserError naming the first that is damaged."""

@@ -14,6 +14,7 @@ from engine.loading import build_loader, total_batch
 from tasks.task import LabelledData, check_parts, data_facts
 from util.cli import UserError
 from util.distributed import barrier, init_distributed, rank, world_size
+from util.locks import make_once
 
 if TYPE_CHECKING:
     from engine.data_workers import BatchLoader
@@ -53,8 +54,8 @@ def _make_demo_data(task, args):
     """Make the demo's data if they are missing; only one process makes them."""
     init_distributed(args.device)
     folder = Path(args.datadir)
-    if rank() == 0 and not (folder / "meta.json").exists():
-        make_demo([*task.demo_data, "--out", str(folder.parent)])
+    if rank() == 0:
+        make_once(folder / "meta.json", lambda: make_demo([*task.demo_data, "--out", str(folder.parent)]))
     barrier()
 
 
@@ -88,9 +89,10 @@ def feature_loaders(
 def describe(
     task: FusionTask, args: Namespace, data: Mapping[str, LabelledData], net: FusionNet | UnimodalNet
 ) -> dict[str, Any]:
-    """Facts for a result: metric, data, and the initial weights of the backbones."""
+    """Facts for a result: task, metric, data, and the initial weights of the backbones."""
     names = getattr(next(iter(data.values())), "label_names", None)
     return {
+        "task": task.name,
         "metric": task.metric(args).description,
         **({"classes": list(names)} if names else {}),
         "batch": {"samples": total_batch(args), "processes": world_size()},

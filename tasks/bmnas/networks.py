@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.arguments import run_folder_of
+from engine.identity import search_identity
 from engine.loading import total_batch
 from models.backbone_net import UnimodalNet
 from models.bmnas.baselines import ConcatFusion
@@ -157,7 +158,8 @@ def genotype_facts(args: Namespace) -> dict[str, Any]:
     if args.fusion != "genotype":
         return {"from": f"{args.fusion} fusion"}
     if args.genotype != "random":
-        return {"from": str(args.genotype or args.search_exp_dir)}
+        source = args.genotype or args.search_exp_dir
+        return {"from": str(source), **search_identity(source)}
     folder = run_folder_of(args.search_exp_dir) if args.search_exp_dir else None
     searched = folder is not None and (folder / "args.json").is_file()
     space: dict[str, Any] = {"operations": list(step_operations(args)), **cell_sizes(args)}

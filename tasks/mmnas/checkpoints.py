@@ -45,8 +45,8 @@ class Checkpoint(NamedTuple):
     path: Path
 
 
-def checkpoint_extras(task: AttentionTask, args: Namespace, metadata: dict[str, Any]) -> dict[str, Any]:
-    """Further entries of ``best.pth``, so that the file can be used on its own."""
+def checkpoint_extras(task: AttentionTask, args: Namespace, metadata: dict[str, Any] | None) -> dict[str, Any]:
+    """Further entries of ``best.pth``, so that the file can be used on its own; imports have no ``metadata``."""
     names = ("hsize", "drpt", "save", *DATA, *task.checkpoint_args)
     arguments = {name: getattr(args, name) for name in names if hasattr(args, name)}
     return {"task": _task_name(task), "arguments": arguments, "tables": metadata}
@@ -137,6 +137,8 @@ def _entries(content):
     if "state_dict" in content:
         return {"state_dict": _is_state(content["state_dict"])}
     tables, arguments = content["tables"], content["arguments"]
+    if tables is None and "imported_from" in content:  # files of the originals have no vocabulary
+        tables = {"vocabulary": None, "feature_size": 1}
     good = {"net": _is_state(content["net"]), "task": isinstance(content["task"], str)}
     good |= {"arguments": isinstance(arguments, dict), "tables": isinstance(tables, dict)}
     if not all(good.values()):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from datasets.text.vocabulary import Vocabulary
 from engine.loading import build_loader, total_batch
 from tasks.task import QuestionData, check_parts, data_facts
+from util import locks
 from util.distributed import barrier, init_distributed, rank, world_size
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ def make_once(args: Namespace, sign: str, make: Callable[[], object]) -> None:
         make: Makes the data.
     """
     init_distributed(args.device)
-    if rank() == 0 and not (Path(args.data) / sign).exists():
-        make()
+    if rank() == 0:
+        locks.make_once(Path(args.data) / sign, make)
     barrier()
 
 
@@ -84,8 +85,9 @@ def note_data(run: Run, data: Mapping[str, QuestionData]) -> None:
 
 
 def describe(task: AttentionTask, args: Namespace, data: Mapping[str, QuestionData]) -> dict[str, Any]:
-    """Facts for a result: metric and data."""
+    """Facts for a result: task, metric and data."""
     return {
+        "task": task.name,
         "metric": task.metric_text(args),
         "batch": {"samples": total_batch(args), "processes": world_size()},
         "data": data_facts(args.data, data),

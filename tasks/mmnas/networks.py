@@ -14,6 +14,7 @@ import torch
 from datasets.text.vocabulary import Vocabulary
 from datasets.text.word_vectors import AUTO, LINK, NONE, ORIGINAL, find_word_vectors, load_word_vectors
 from engine.arguments import run_folder_of
+from engine.identity import search_identity
 from engine.training import Evaluation
 from engine.updates import Precision
 from models.mmnas import fast_cpu
@@ -212,6 +213,7 @@ def architecture_facts(args: Namespace) -> dict[str, Any]:
     """Facts for a result: where the architecture comes from, and for a random one the space that it was drawn from."""
     facts = {"from": args.ARCH_PATH}
     if args.ARCH_PATH != "random":
+        facts |= search_identity(args.ARCH_PATH)
         return facts | ({"epoch": args.ARCH_EPOCH} if args.ARCH_EPOCH is not None else {})
     enc, dec = candidates(args)
     space = {"enc_ops": list(enc), "dec_ops": list(dec), "enc_blocks": args.enc_blocks, "dec_blocks": args.dec_blocks}

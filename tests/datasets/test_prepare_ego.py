@@ -339,7 +339,7 @@ def test_a_clip_that_is_in_one_store_only(tree, tmp_path, monkeypatch):
 
 
 def test_two_runs_at_once(tree, tmp_path):
-    digest = ego_pack.digest_of(tree / "egogestureall_but_None.json")
+    digest = ego_pack.file_hash(tree / "egogestureall_but_None.json")
     settings = {"data": "EgoGesture", "frames": "rgb", "annotation": digest}
     with ego_pack.FrameStoreWriter(tmp_path / "out" / "rgb", settings), pytest.raises(UserError) as error:
         prepare(tree, tmp_path / "out", workers=1)

@@ -34,7 +34,7 @@ def bmnas_run(films, out, *flags):
 
 
 def without_times(result):
-    left_out = ("folder", "seconds", "peak_memory_mb", "latency", "arguments")
+    left_out = ("folder", "seconds", "peak_memory_mb", "latency", "arguments", "run", "checksum")
     return {key: value for key, value in result.items() if key not in left_out}
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from util import locks
 from util.cli import UserError
-from util.locks import locked
+from util.locks import locked, make_once
 
 REFUSALS = sorted(locks.NO_LOCKS)
 
@@ -93,3 +93,22 @@ def test_other_faults_are_not_hidden(tmp_path, monkeypatch):
     no_locks(monkeypatch, errno.EIO)
     with pytest.raises(OSError, match="Input/output"), locked(tmp_path / "a.lock"):
         pass
+
+
+def test_of_several_that_want_a_file_one_makes_it(tmp_path):
+    sign, made = tmp_path / "demo" / "store" / "meta.json", []
+
+    def make():
+        made.append(threading.get_ident())
+        time.sleep(0.05)
+        sign.parent.mkdir()
+        sign.write_text("{}")
+
+    threads = [threading.Thread(target=make_once, args=(sign, make)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    make_once(sign, make)
+    assert len(made) == 1

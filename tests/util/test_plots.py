@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from util.cli import UserError
-from util.plots import HEIGHT, LEFT, TOP, WIDTH, _columns, _limits, _ticks, plot_curves, plot_probabilities
+from util.plots import HEIGHT, LEFT, TOP, WIDTH, _columns, _limits, _ticks, panels_svg, plot_curves, plot_probabilities
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SVG = "{http://www.w3.org/2000/svg}"
@@ -139,3 +139,10 @@ def test_no_plotting_library_is_imported(tmp_path):
 def test_other_suffix_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match=r"should end in \.svg"):
         plot_curves(HISTORY, tmp_path / "a.jpeg")
+
+
+def test_an_axis_that_is_no_epoch_has_numbers_between_whole_ones():
+    panel = {"score": {"epochs": [0, 0.5, 1], "series": {"f1": [3, 2, 1]}}}
+    text, epochs = panels_svg(panel, x_label="level"), panels_svg(panel)
+    assert ">level<" in text and ">0.2<" in text and ">epoch<" not in text
+    assert ">epoch<" in epochs and ">0.2<" not in epochs

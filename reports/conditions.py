@@ -1,0 +1,113 @@
+"""The conditions of a run: what runs must share to be averaged or compared, and what a published row requires."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reports.reading import NOT_RECORDED, RunRecord
+from util.hashes import short_hash
+
+# Arguments that decide nothing about a score, or that stand for themselves in a row. Paths are left out as well.
+_ASIDE = {"seed", "save", "out_dir", "resume", "num_workers", "cache_features", "backbone_batch", "device", "estimate"}
+_ASIDE |= {"track", "GPU", "demo", "amp", "select_on", "datadir", "data", "cache_dir", "VERSION"}
+_ASIDE |= {"search_exp_dir", "eval_exp_dir", "ARCH_PATH", "CKPT_PATH", "genotype", "parallel", "eval_pairs"}
+_ASIDE |= {"eval_captions", "checkpointdir", "RUN", "modality", "fusion"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """What runs must share to be compared: strings, as they are shown."""
+
+    data: str
+    split: str
+    selection: str
+    precision: str
+    commit: str
+
+    def differences(self, other: Conditions) -> list[str]:
+        """What differs from other conditions, in words."""
+        names = {
+            "data": "other data",
+            "split": "another split",
+            "selection": "another rule of selection",
+            "precision": "another precision",
+            "commit": "another commit",
+        }
+        return [
+            f"{text} ({getattr(self, name)} instead of {getattr(other, name)})"
+            for name, text in names.items()
+            if getattr(self, name) != getattr(other, name)
+        ]
+
+
+def conditions_of(record: RunRecord) -> Conditions:
+    """The conditions of a run."""
+    data = record.result.get("data") or {}
+    identity = data.get("identity") or {}
+    splits = record.scored_splits
+    known = short_hash(identity)[:8] if identity else f"{NOT_RECORDED}, {data.get('folder')} {data.get('samples')}"
+    commits = record.commits + [c for c in (record.search.commits if record.search else []) if c not in record.commits]
+    trained = record.result.get("trained_on")
+    return Conditions(
+        data=f"{data.get('description') or NOT_RECORDED}, identity {known}",
+        split=(f"trained on {trained}, " if trained else "") + f"scored on {', '.join(splits) or 'nothing'}",
+        selection=record.result.get("protocol") or NOT_RECORDED,
+        precision=precision_of(record),
+        commit=", ".join(commits) or NOT_RECORDED,
+    )
+
+
+def precision_of(record: RunRecord) -> str:
+    """``float32``, ``bf16`` or ``fp16``; that of the search as well if it differs."""
+    words = [record.arguments.get("amp", NOT_RECORDED)]
+    words += [record.search.arguments.get("amp", NOT_RECORDED)] if record.search else []
+    shown = ["float32" if word == "off" else word for word in dict.fromkeys(words)]
+    return " after a search in ".join(shown)
+
+
+def settings_of(record: RunRecord) -> dict[str, Any]:
+    """The arguments that a score depends on; paths are left out, since data are compared by their content."""
+    return {
+        name: value
+        for name, value in sorted(record.arguments.items())
+        if name not in _ASIDE and not (isinstance(value, str) and ("/" in value or "\\" in value))
+    }
+
+
+def random_backbones(record: RunRecord) -> list[str]:
+    """Names of the backbones that started with random weights."""
+    started = record.result.get("backbones_started_from") or {}
+    return sorted(name for name, source in started.items() if str(source).startswith("random"))
+
+
+def unpublished(record: RunRecord, official: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why a run cannot be compared with published rows, in words.
+
+    Args:
+        record: The run.
+        official: Entries of ``counts`` in ``docs/paper_results.json`` for its task.
+    """
+    data, reasons = record.result.get("data") or {}, []
+    if data.get("synthetic") is not False:
+        reasons.append("synthetic data" if data.get("synthetic") else "not recorded whether the data are real")
+    random = random_backbones(record)
+    if random and "alone" not in record.what:
+        reasons.append(f"random backbones ({', '.join(random)})")
+    if "test" in str(conditions_of(record).selection).lower().partition("; test scored")[0]:
+        reasons.append("the epoch was selected on test")
+    if record.arguments.get("small_dataset"):
+        reasons.append("--small_dataset")
+    if record.arguments.get("demo"):
+        reasons.append("settings of --demo")
+    return reasons + list(_other_sizes(record, data.get("samples") or {}, official))
+
+
+def _other_sizes(record, samples, official):
+    """Scored splits whose sizes are not the published ones."""
+    for count in official:
+        published = dict(zip(("train", "dev", "test"), count["paper"], strict=True))
+        for split in record.scored_splits:
+            if samples.get(split) is not None and samples[split] != published.get(split, samples[split]):
+                yield f"another split ({samples[split]:,} {split} samples, published: {published[split]:,})"

@@ -1,0 +1,204 @@
+"""Runs the commands of a sweep on this machine: n jobs at a time, each command in a process of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import queue
+import runpy
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from engine.launch import MASK
+from engine.scripts import ROOT
+from sweeping.plan import Command, RunOf
+from util.cli import UserError
+from util.locks import locked
+from util.processors import usable_processors
+from util.progress import progress
+
+logger = logging.getLogger("mdarts")
+
+# Seconds between looks at a process, and that it gets to end after an interrupt.
+_POLL, _GRACE = 0.2, 10
+FINISHED, FAILED, SKIPPED = "finished", "failed", "not run"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a command.
+
+    Attributes:
+        command: The command.
+        state: ``finished``, ``failed`` or ``not run`` (since an earlier command of its job failed).
+        seconds: Wall time of this attempt.
+        log: File with what it printed.
+    """
+
+    command: Command
+    state: str
+    seconds: float
+    log: Path
+
+
+def run_folder(command: Command) -> Path | None:
+    """The run folder that a command has made: the finished one, or else the latest; None if there is none."""
+    place = Path(command.out_dir)
+    folders = [path.parent for path in place.glob("*/args.json")]
+    finished = [folder for folder in folders if is_finished(command, folder)]
+    return max(finished or folders, key=lambda folder: (folder / "args.json").stat().st_mtime, default=None)
+
+
+def is_finished(command: Command, folder: Path) -> bool:
+    """Whether a run folder holds all that the command makes."""
+    return (folder / "result.json").exists() and (not command.makes or (folder / command.makes).exists())
+
+
+def words_now(command: Command, jobs: Sequence[Sequence[Command]]) -> list[str]:
+    """The flags with which a command starts, or goes on.
+
+    Args:
+        command: The command.
+        jobs: All commands of the sweep.
+
+    Raises:
+        UserError: a command that must come first is not finished.
+    """
+    folder = run_folder(command)
+    if folder is not None:
+        return ["--resume", str(folder)]
+    by_name = {other.name: other for job in jobs for other in job}
+    words = []
+    for word in command.words:
+        if isinstance(word, RunOf):
+            source = by_name[word.name]
+            made = run_folder(source)
+            if made is None or not is_finished(source, made):
+                raise UserError(f"{command.name} needs the run of {word.name}, which is not finished; run that first")
+            word = str(made)
+        words.append(word)
+    return words
+
+
+def run_only(name: str, jobs: Sequence[Sequence[Command]]) -> None:
+    """Run one command in this process, unless it is finished; it goes on where an earlier attempt stopped.
+
+    A lock keeps two processes from the same run: where a killed sweep has left one behind, this one waits for its end.
+
+    Raises:
+        UserError: there is no such command, or one that must come first is not finished.
+    """
+    command = next((command for job in jobs for command in job if command.name == name), None)
+    if command is None:
+        raise UserError(f"--only {name}: the sweep has no such command; sweep.json lists them")
+    place = Path(command.out_dir)
+    place.mkdir(parents=True, exist_ok=True)
+    with locked(place / ".lock", waiting=f"{name} is still run by another process: waiting for it"):
+        folder = run_folder(command)
+        if folder is not None and is_finished(command, folder):
+            return
+        sys.argv = [str(ROOT / command.script), *words_now(command, jobs)]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def run_job(out: Path, job: Sequence[Command], environment: dict[str, str], stop: threading.Event) -> Iterator[Outcome]:
+    """Run the commands of a job one after another, each in a process; yields an `Outcome` for each.
+
+    Args:
+        out: Folder of the sweep.
+        job: The commands.
+        environment: Variables of the processes, besides those of this one.
+        stop: No further command is started once it is set.
+    """
+    failed = False
+    for command in job:
+        log = out / "logs" / f"{command.name.replace('/', '-')}.txt"
+        folder, start = run_folder(command), time.perf_counter()
+        if folder is not None and is_finished(command, folder):
+            yield Outcome(command, FINISHED, 0.0, log)
+            continue
+        if failed or stop.is_set():
+            yield Outcome(command, SKIPPED, 0.0, log)
+            continue
+        log.parent.mkdir(parents=True, exist_ok=True)
+        words = [sys.executable, str(ROOT / "sweep.py"), "--out", str(out), "--only", command.name]
+        failed = _call(words, log, {**os.environ, **environment}, stop) != 0
+        yield Outcome(command, FAILED if failed else FINISHED, time.perf_counter() - start, log)
+
+
+def _call(words, log, environment, stop):
+    """Exit status of a process. An interrupt reaches it as well; where it does not end by itself, it is ended."""
+    with open(log, "ab") as output:
+        process = subprocess.Popen(words, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment)
+    deadline = None
+    while True:
+        try:
+            return process.wait(timeout=_POLL)
+        except subprocess.TimeoutExpired:
+            if stop.is_set():
+                deadline = deadline or time.monotonic() + _GRACE
+                if time.monotonic() > deadline:
+                    process.terminate()
+
+
+def run_jobs(out: Path, jobs: Sequence[Sequence[Command]], count: int, gpus: Sequence[str] = ()) -> list[Outcome]:
+    """Run jobs, ``count`` at a time, with one progress display; returns the outcome of every command.
+
+    Args:
+        out: Folder of the sweep.
+        jobs: The jobs.
+        count: Jobs at a time.
+        gpus: Names for `CUDA_VISIBLE_DEVICES`, one per job at a time; (): the processes see all GPUs.
+    """
+    places: queue.Queue[str] = queue.Queue()
+    for number in range(count):
+        places.put(gpus[number % len(gpus)] if gpus else "")
+    done: queue.Queue[Outcome | BaseException] = queue.Queue()
+    stop = threading.Event()
+
+    def work(job):
+        gpu = places.get()
+        try:
+            for outcome in run_job(out, job, _environment(gpu, count), stop):
+                done.put(outcome)
+        except BaseException as error:
+            done.put(error)
+        finally:
+            places.put(gpu)
+
+    total = sum(map(len, jobs))
+    pool = ThreadPoolExecutor(count)
+    try:
+        for job in jobs:
+            pool.submit(work, job)
+        return [_told(done.get()) for _ in progress(range(total), "sweep", unit="command")]
+    except BaseException:
+        stop.set()  # an interrupt reaches the processes as well: they save and end
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _environment(gpu, count):
+    own = {MASK: gpu} if gpu else {}
+    if count > 1 and "OMP_NUM_THREADS" not in os.environ:
+        own["OMP_NUM_THREADS"] = str(max(1, usable_processors() // count))
+    return own
+
+
+def _told(outcome):
+    if isinstance(outcome, BaseException):
+        raise outcome
+    what = f"{outcome.command.name}: {outcome.state}"
+    if outcome.state == FAILED:
+        lines = outcome.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        logger.warning("%s (%s; see %s)", what, lines[-1][:200] if lines else "no output", outcome.log)
+    elif outcome.state == FINISHED:
+        logger.info("%s", what + (f" in {outcome.seconds:.0f} s" if outcome.seconds else " already"))
+    return outcome
