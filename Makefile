@@ -1,5 +1,5 @@
-# `make demo` shows the main job on real data, `make test` runs the tests, `make test-all` those as well that take long;
-# all set up .venv first.
+# `make demo` shows the main job on real data, `make test` runs the tests, `make test-all` those as well that take long
+# or need optional packages; all set up .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
@@ -15,8 +15,12 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.dev
 	$(RUN) -m pytest -n auto --dist worksteal -m "not slow"
 
-test-all: $(VENV)/.dev
+test-all: $(VENV)/.dev $(VENV)/.optional
 	$(RUN) -m pytest -n auto --dist worksteal
+
+$(VENV)/.optional: requirements-optional.txt | $(RUN)
+	$(INSTALL) -r requirements-optional.txt
+	@touch $@
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .

@@ -54,6 +54,7 @@ def main(argv=None):
         backbones = task.build_backbones(args)
         net = build_found_net(task, args, backbones, genotype, frozen=args.freeze_backbones).to(run.device)
         keep_genotype(run, genotype)
+        own.keep_inputs(run, task, args, net)  # for `tasks.loading.load_found`
         loss, metric = task.loss, task.metric(args)  # by the kind of label
         precision = Precision(args.amp, run.device)
         loaders = feature_loaders(args, run, net, data, precision)

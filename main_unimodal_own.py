@@ -44,6 +44,7 @@ def main(argv=None):
 
     with start_run(args, f"unimodal-{args.modality}", args.out_dir) as run:
         net = build_unimodal_net(task, args).to(run.device)
+        own.keep_inputs(run, task, args, net)  # for `tasks.loading.load_found`
         loss, metric = task.loss, task.metric(args)  # by the kind of label
         precision = Precision(args.amp, run.device)
         loaders = feature_loaders(args, run, net, data, precision)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from engine.loading import to_device
+from engine.model_card import FILE as MODEL_CARD
+from engine.model_card import card_text
 from engine.updates import Precision, in_float32
 from util.cli import UserError
 from util.distributed import gather, rank, share_buffers
@@ -321,7 +323,7 @@ def _score_selected(run, net, selection, scorers, trained, facts):
     for split, values in metrics.items():
         run.log_scores(split, values)
     logger.info("selected epoch %d: %s", epoch, selection.explanation)
-    return run.write_result(
+    result = run.write_result(
         {
             "kind": "training",
             "trained_on": "+".join(trained),
@@ -334,3 +336,5 @@ def _score_selected(run, net, selection, scorers, trained, facts):
             **facts,
         }
     )
+    run.write(MODEL_CARD, card_text(result))
+    return result

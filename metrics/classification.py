@@ -7,6 +7,9 @@ import torch
 
 from util.distributed import gather
 
+# A label of several is predicted if its probability is above this.
+THRESHOLD = 0.3
+
 
 class Accuracy:
     """Share of samples whose largest logit is that of their class; ``reset``, ``update``, ``compute``."""
@@ -101,7 +104,7 @@ class MultilabelF1:
 
     name = "f1"
 
-    def __init__(self, average: str = "weighted", threshold: float = 0.3, zero_division: float = 1.0) -> None:
+    def __init__(self, average: str = "weighted", threshold: float = THRESHOLD, zero_division: float = 1.0) -> None:
         self.average, self.threshold, self.zero_division = average, threshold, zero_division
         self.description = (
             f"F1, {average} average (--f1_type {average}); a label with a probability above {threshold} is predicted; "

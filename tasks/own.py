@@ -18,15 +18,20 @@ from engine import arguments
 from metrics.classification import AccuracyAndF1, MultilabelF1
 from metrics.regression import Regression
 from models import losses
-from tasks import own_encoders
+from tasks import own_encoders, own_split
 from tasks.bmnas import flags
+from tasks.own_split import SavedSplit, TrainSplit
 from tasks.task import FusionTask, Modality
 from util.cli import UserError
 from util.distributed import barrier, init_distributed, rank
 
 if TYPE_CHECKING:
-    from datasets.own import Manifest, OwnData
+    from datasets.own import Manifest
+    from engine.run import Run
+    from models.backbone_net import UnimodalNet
+    from models.bmnas.fusion_net import FusionNet
     from models.encoders.build import Plan
+    from tasks.own_split import Split
     from tasks.task import DescribedMetric
 
 # Values for a few thousand samples, chosen on the two real data sets of benchmarks/own_table.py.
@@ -143,7 +148,7 @@ def open_task(args: Namespace) -> FusionTask:
         # A step reads two features: with a step per modality, all of them can be read.
         args.steps = args.steps or min(MAX_STEPS, max(2, len(plans)))
         args.multiplier = args.multiplier or args.steps
-    task = _build_task(args, manifest, plans)
+    task = _build_task(args, manifest, plans, TrainSplit(args))
     if hasattr(args, "num_input_nodes"):
         args.num_input_nodes = args.num_input_nodes or task.num_features
     return task
@@ -175,14 +180,14 @@ def pool(args: Namespace, plans: Mapping[str, Plan]) -> tuple[int, int]:
     return (side, side) if square else (args.L, 1)
 
 
-def _build_task(args, manifest, plans):
+def _build_task(args, manifest, plans, split, names=None):
     # Taps and widths are known once the networks are built; the weights are read later.
     size = pool(args, plans)
-    build = functools.partial(own_encoders.build_encoders, args, plans, pool=size)
+    build = functools.partial(own_encoders.build_encoders, args, plans, split, pool=size)
     with torch.random.fork_rng(devices=[]):
-        outlines = build(plans, follows=True)
+        outlines = build(names or plans, follows=True)
     prepare = {name: encoder.preparation for name, encoder in outlines.items() if encoder.preparation is not None}
-    loss, metric = _score_of(args, manifest)
+    loss, metric = _score_of(args, manifest, split)
     return FusionTask(
         name=f"own ({manifest.name})",
         modalities={
@@ -190,7 +195,7 @@ def _build_task(args, manifest, plans):
             for name, encoder in outlines.items()
         },
         open_split=lambda args, split: open_own(args.datadir, split, prepare, args.small_dataset),
-        build_backbones=lambda args, weights=None: build(plans, follows=weights == "random"),
+        build_backbones=lambda args, weights=None: build(outlines, follows=weights == "random"),
         build_unimodal_backbone=lambda args, weights=None: build([args.modality], follows=weights == "random")[
             args.modality
         ],
@@ -205,7 +210,9 @@ def _build_task(args, manifest, plans):
     )
 
 
-def _score_of(args: Namespace, manifest: Manifest) -> tuple[Callable[[Any, Any], Any], Callable[[], DescribedMetric]]:
+def _score_of(
+    args: Namespace, manifest: Manifest, split: Split
+) -> tuple[Callable[[Any, Any], Any], Callable[[], DescribedMetric]]:
     """Loss and metric for the kind of label."""
     kind = manifest.label.kind
     if args.class_weights == "balanced" and kind != "class":
@@ -217,13 +224,10 @@ def _score_of(args: Namespace, manifest: Manifest) -> tuple[Callable[[Any, Any],
         return losses.binary_cross_entropy, lambda: MultilabelF1(args.f1_type)
     select = args.select_score or SCORES[kind][0]
     if kind == "class":
-        weights = _balanced(args, args.num_outputs) if args.class_weights == "balanced" else None
+        weights = split.class_weights(args.num_outputs) if args.class_weights == "balanced" else None
         loss = losses.WeightedCrossEntropy(weights) if weights else losses.cross_entropy
         return loss, lambda: AccuracyAndF1(args.num_outputs, select)
-    labels = _labels(args).double()
-    mean, deviation = float(labels.mean()), float(labels.std(correction=0))
-    if not deviation > 0:
-        raise UserError(f"{args.datadir}: all labels of train are equal, so there is nothing to learn")
+    mean, deviation = split.moments()
     metric = functools.partial(Rescaled, mean=mean, deviation=deviation)
     return losses.StandardisedError(mean, deviation, args.loss), lambda: metric(Regression(args.sentiment, select))
 
@@ -253,23 +257,32 @@ class Rescaled:
         return self.metric.compute()
 
 
-def _labels(args):
-    train: OwnData = open_own(args.datadir, "train")
-    return train.read(range(len(train)), only=())["label"]
+def keep_inputs(run: Run, task: FusionTask, args: Namespace, net: FusionNet | UnimodalNet) -> None:
+    """Keep in the run folder what a user of the network needs besides its weights, see `tasks.own_split`."""
+    own_split.keep_inputs(run, task, own_encoders.plans(args, read_manifest(args.datadir)), net)
 
 
-def _balanced(args, classes):
-    """Weights of the classes, so that each weighs the same in all and the mean weight of a sample is one."""
-    counts = torch.bincount(_labels(args), minlength=classes)
-    return [float(counts.sum() / (int((counts > 0).sum()) * count)) if count else 0.0 for count in counts]
+def saved_task(args: Namespace, folder: Path | str) -> tuple[FusionTask, SavedSplit]:
+    """The task of a training from its run folder, and what the folder says of the data, which are not read.
+
+    Args:
+        args: The training's arguments.
+        folder: The run folder.
+
+    Raises:
+        UserError: the folder is damaged, or not one of a training on own data.
+    """
+    split = SavedSplit(folder)
+    return _build_task(args, split.manifest, split.plans, split, split.reads), split
 
 
 def facts(args: Namespace, net: Any) -> dict[str, Any]:
-    """Facts for a result: encoders and taps, and the numbers of samples without a modality by split, if any are."""
+    """Facts for a result: encoders and taps, samples without a modality by split, licence and citation of the data."""
     encoders = {
         name: {"encoder": encoder.settings["name"], "taps": list(encoder.taps), "channels": list(encoder.channels)}
         for name, encoder in net.backbones.items()
     }
-    modalities = read_manifest(args.datadir).modalities
-    missing = {name: modality.missing for name, modality in modalities.items() if any(modality.missing.values())}
-    return {"encoders": encoders, **({"missing": missing} if missing else {})}
+    data = read_manifest(args.datadir)
+    missing = {name: modality.missing for name, modality in data.modalities.items() if any(modality.missing.values())}
+    stated = {"missing": missing, "licence": data.license, "citation": data.citation}
+    return {"encoders": encoders, **{name: value for name, value in stated.items() if value}}

@@ -7,18 +7,14 @@ from argparse import Namespace, _ArgumentGroup
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from datasets.own import open_own
-from datasets.text.numbers import WordNumbers, frequent_words
-from datasets.text.word_vectors import NONE, load_word_vectors
 from engine import arguments
-from models.encoders.build import ENCODERS, Plan, Words, build_encoder
+from models.encoders.build import ENCODERS, Plan, build_encoder
 from util.cli import UserError
 
 if TYPE_CHECKING:
     from datasets.own import Manifest
     from models.encoders.base import Encoder
+    from tasks.own_split import Split
 
 # The flags that a search passes on; a name that ends in _weights is passed on anyway.
 INHERITED = frozenset({"encoder", "taps", "max_tokens", "max_seconds", "word_vectors", "train_encoders"})
@@ -115,6 +111,7 @@ def _taps(name, text):
 def build_encoders(
     args: Namespace,
     made: Mapping[str, Plan],
+    split: Split,
     names: Iterable[str],
     *,
     pool: tuple[int, int],
@@ -125,6 +122,7 @@ def build_encoders(
     Args:
         args: The script's arguments.
         made: From `plans`.
+        split: What there is to know of the train split.
         names: Modalities.
         pool: (rows, columns) of features with positions.
         follows: A checkpoint of everything is loaded next.
@@ -132,7 +130,7 @@ def build_encoders(
     encoders = {}
     for name in names:
         plan = made[name]
-        words = _words(args, plan) if plan.name == "words" else None
+        words = split.words(plan) if plan.name == "words" else None
         options: dict[str, Any] = {"num_outputs": args.num_outputs, "dropout": args.drpt, "pool": pool}
         encoders[name] = build_encoder(plan, words=words, follows=follows, **options)
         encoders[name].trained = is_trained(args, plan)
@@ -142,13 +140,3 @@ def build_encoders(
 def is_trained(args: Namespace, plan: Plan) -> bool:
     """Whether an encoder is trained with the fusion."""
     return {"all": True, "none": False, "auto": not plan.starts_trained}[getattr(args, "train_encoders", "auto")]
-
-
-def _words(args, plan):
-    """The vocabulary of the train split, and vectors for it."""
-    train = open_own(args.datadir, "train")
-    texts = (text for text in train.raw(plan.modality, range(len(train))) if text is not None)
-    words = frequent_words(texts)
-    vectors = load_word_vectors(args.word_vectors or NONE, list(words))
-    matrix = None if vectors is None else torch.from_numpy(vectors.matrix)
-    return Words(len(words), matrix, WordNumbers(words, plan.max_tokens))

@@ -43,7 +43,8 @@ def plot_curves(history: Mapping[str, dict], path: str | Path, *, title: str = "
     """Draw scalars by epoch, such as the loss of train and dev; as `plot_probabilities`, with fitted axes.
 
     Args:
-        history: Panel title -> {"epochs": [...], "series": {name: [value per epoch]}}, "ylim" optional.
+        history: Panel title -> {"epochs": [...], "series": {name: [value per epoch]}}; "ylim" is optional, and so is
+            "across", the name of the axis if "epochs" holds something else.
         path: An .svg file, written atomically.
         title: Heading of the whole picture.
 
@@ -98,7 +99,13 @@ def _write(panels, path, title):
 
 def _panels(history, default_limits, x_label="epoch"):
     return [
-        _Panel(name, list(panel["epochs"]), panel["series"], panel.get("ylim", default_limits), x_label)
+        _Panel(
+            name,
+            list(panel["epochs"]),
+            panel["series"],
+            panel.get("ylim", default_limits),
+            panel.get("across", x_label),
+        )
         for name, panel in history.items()
     ]
 

@@ -17,6 +17,7 @@ from datasets.own.manifest import (
     MANIFEST_FILE,
     MEDIA_KINDS,
     Manifest,
+    OwnModality,
     manifest_of,
     prepare_command,
     read_facts,
@@ -280,6 +281,27 @@ class OwnData(Dataset):
 
     def __getstate__(self) -> dict[str, Any]:
         return state_without_caches(self)
+
+
+def tensors_of(modality: OwnModality, values: Sequence[Any]) -> Any:
+    """Raw values (`OwnData.raw`) of a vector, sequence or layers as `OwnData.read` gives them without ``prepare``.
+
+    Args:
+        modality: `OwnModality`.
+        values: None where one is missing.
+    """
+    if modality.kind == "sequence":
+        return pad_sequences(values, modality.size)
+    shapes = modality.size if modality.kind == "layers" else ((modality.size,),)
+    layers = [
+        [None if value is None else (value if modality.kind == "layers" else [value])[k] for value in values]
+        for k in range(len(shapes))
+    ]
+    made = {
+        str(k): torch.from_numpy(np.stack([np.zeros(shape, np.float32) if one is None else one for one in layer]))
+        for k, (layer, shape) in enumerate(zip(layers, shapes, strict=True))
+    }
+    return made if modality.kind == "layers" else made["0"]
 
 
 def pad_sequences(values: Sequence[np.ndarray | None], size: int) -> dict[str, torch.Tensor]:

@@ -364,6 +364,7 @@ class _Preparation:
             "request": self.plan.request,
             "split_rule": self.how,
             "classes": {split: None if one is None else one.tolist() for split, one in counts.items()},
+            "columns": {one.name: list(one.all_columns) for one in self.plan.inputs},
             "tables": {name: reader.facts | {"filled": reader.filled} for name, reader in tables.items()},
             "left_out": len(self.faults),
             "notes": self.notes,

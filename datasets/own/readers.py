@@ -86,7 +86,7 @@ class MediaReader:
         if isinstance(cell, Mapping):  # as in Parquet files with pictures inside
             cell = cell.get("bytes") or cell.get("path")
         if isinstance(cell, np.ndarray):
-            return _as_png(cell)
+            return as_png(cell)
         if isinstance(cell, (bytes, bytearray)):
             return bytes(cell) or None
         return None if is_missing(cell) else str(self.root / str(cell).strip())
@@ -109,7 +109,7 @@ def shown(source: str | bytes) -> str:
     return source if isinstance(source, str) else "a file inside the table"
 
 
-def _as_png(values):
+def as_png(values):
     """An array of grey values (H, W) or colours (H, W, 3) in 0..255, as PNG, which keeps them."""
     from PIL import Image
 
@@ -190,6 +190,28 @@ class TableReader:
         }
         if not self.size:
             raise UserError(f"{self._input.flag}: every sample of train lacks {', '.join(self._input.all_columns)}")
+
+    @classmethod
+    def restored(cls, name: str, facts: Mapping[str, Any]) -> TableReader:
+        """The reader that has learned what ``facts`` say.
+
+        Raises:
+            KeyError, TypeError, ValueError: they say something else.
+        """
+        numbers, categories = facts["numbers"], facts["categories"]
+        made = cls(Input(name, "table", tuple(numbers), "--numbers", tuple(categories)))
+        made._mean = np.array([float(mean) for mean, _ in numbers.values()])
+        made._scale = np.array([float(scale) for _, scale in numbers.values()])
+        made._places, made.size = [], len(numbers)
+        for values in categories.values():
+            made._places.append({value: made.size + place for place, value in enumerate(values)})
+            made.size += len(values)
+        return made
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of a sample's cells, in order."""
+        return self._input.all_columns
 
     def value(self, cells: Sequence[Any]) -> Any:
         """As `TextReader.value`: float32 (d,)."""

@@ -6,7 +6,7 @@ frozen backbone, ``image_features`` (see `BackboneNet.extract`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +16,7 @@ from models.backbone_net import BackboneNet, ReshapeLayer, count_weights, parame
 from models.bmnas.expected_cost import ExpectedCost
 from models.missing import Placeholders, drop_modalities
 from search.derive import argmax
+from util.nested import tensors_in
 
 if TYPE_CHECKING:
     from models.bmnas.cells import FusionCell
@@ -98,10 +99,19 @@ class FusionNet(BackboneNet):
         return self
 
     def forward(self, batch: dict[str, Any]) -> torch.Tensor:
-        """Class logits (N, num_outputs) of a batch dict."""
-        features = self._with_placeholders(self._features(batch), batch)
+        """Class logits (N, num_outputs) of a batch dict; it may lack inputs that are ``optional`` or not read."""
+        return self.fuse(self._with_placeholders(self._features(batch), batch))
+
+    def fuse(self, features: Sequence[torch.Tensor | None]) -> torch.Tensor:
+        """Class logits (N, num_outputs) of the backbones' features; None for those that are not read."""
         reshaped = [self.reshape[str(i)](x) if str(i) in self.reshape else None for i, x in enumerate(features)]
         return self.classifier(self.fusion(reshaped))
+
+    def backbone_features(self, name: str, inputs: Any) -> list[torch.Tensor | None]:
+        """All features of a backbone that are read, in one pass over its inputs; None for those after the last one."""
+        backbone, count = self.backbones[name], self._counts[name]
+        own = backbone(inputs, count) if count else []
+        return [*own, *[None] * (len(backbone.channels) - len(own))]
 
     def _features(self, batch):
         features = []
@@ -110,6 +120,8 @@ class FusionNet(BackboneNet):
                 own = []
             elif f"{name}_features" in batch:
                 own = batch[f"{name}_features"][: len(backbone.channels)]
+            elif name not in batch and name in self.optional:
+                own = self._absent_features(batch, name)
             elif backbone.training:
                 own = backbone(batch[name], self._counts[name])
             else:
@@ -117,12 +129,17 @@ class FusionNet(BackboneNet):
             features += [*own, *[None] * (len(backbone.channels) - len(own))]
         return features
 
+    def _absent_features(self, batch, name):
+        """Features in the shape that the reshape layers read, to be replaced by learned values."""
+        samples = len(next(tensors_in(batch)))
+        channels = self.backbones[name].channels[: self._counts[name]]
+        return [self.classifier.weight.new_zeros(samples, width, *self.pool) for width in channels]
+
     def _with_placeholders(self, features, batch):
         """The features with learned values in place of those of missing or dropped inputs."""
         if self.placeholders is None:
             return features
-        every = torch.ones(len(batch["label"]), dtype=torch.bool, device=self.classifier.weight.device)
-        present = torch.stack([batch.get(f"{name}_present", every) for name in self.optional], dim=1)
+        present = torch.stack([self._present(batch, name) for name in self.optional], dim=1)
         if self.training and self.modality_dropout:
             present = drop_modalities(present, self.modality_dropout)
         features = list(features)
@@ -130,6 +147,14 @@ class FusionNet(BackboneNet):
             for index in (self._start[name] + own for own in self._needed[name]):
                 features[index] = self.placeholders(index, features[index], rows)
         return features
+
+    def _present(self, batch, name):
+        """bool (N,): which samples have the input ``name``."""
+        if f"{name}_present" in batch:
+            return batch[f"{name}_present"]
+        there = name in batch or f"{name}_features" in batch
+        samples = len(next(tensors_in(batch)))
+        return torch.full((samples,), there, dtype=torch.bool, device=self.classifier.weight.device)
 
     def cacheable(self) -> list[str]:
         """Names of the backbones whose features never change and can be stored.

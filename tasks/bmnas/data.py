@@ -90,9 +90,11 @@ def describe(
     task: FusionTask, args: Namespace, data: Mapping[str, LabelledData], net: FusionNet | UnimodalNet
 ) -> dict[str, Any]:
     """Facts for a result: task, metric, data, and the initial weights of the backbones."""
+    names = getattr(next(iter(data.values())), "label_names", None)
     return {
         "task": task.name,
         "metric": task.metric(args).description,
+        **({"classes": list(names)} if names else {}),
         "batch": {"samples": total_batch(args), "processes": world_size()},
         "data": data_facts(args.datadir, data),
         "backbones_started_from": {name: backbone.source for name, backbone in net.backbones.items()},

@@ -114,3 +114,19 @@ def test_backbones_are_frozen_by_name():
     assert any(parameter is linear.weight for parameter in network.weights())
     assert network.cacheable() == [] and network.fixed_backbones() == {"b"}
     assert not any(key.startswith("backbones.b.") for key in network.trainable_state().state_dict()["weights"])
+
+
+def test_a_batch_may_lack_an_input_that_is_missing_everywhere():
+    network = net().eval()
+    network.placeholders.values["0"].data.fill_(0.5)
+    whole = batch([False, False])
+    lacking = {name: value for name, value in whole.items() if name not in ("a", "a_present", "label")}
+    assert torch.equal(network(lacking), network(whole))
+    there = {name: value for name, value in whole.items() if name != "a_present"}
+    assert not torch.equal(network(there), network(whole))
+
+
+def test_features_are_fused_as_in_a_forward_pass():
+    network, inputs = net().eval(), batch([True, True])
+    features = [*network.backbone_features("a", inputs["a"]), *network.backbone_features("b", inputs["b"])]
+    assert torch.equal(network.fuse(features), network(inputs))

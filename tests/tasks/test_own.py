@@ -11,6 +11,7 @@ import main_darts_searchable_own as search
 import main_unimodal_own as unimodal
 from datasets.own.manifest import OwnLabel
 from datasets.own.writing import write_samples
+from tasks.own_split import TrainSplit
 from util.cli import UserError
 
 COUNTS = {"train": 48, "dev": 24, "test": 24}
@@ -135,9 +136,7 @@ def test_other_labels_have_their_loss_and_scores(tmp_path, kind, scores):
 
 
 def test_rare_classes_weigh_more_on_demand(searched):
-    from tasks.own import _balanced
-
-    weights = _balanced(SimpleNamespace(datadir=searched.folder), 3)
+    weights = TrainSplit(SimpleNamespace(datadir=searched.folder)).class_weights(3)
     assert weights == pytest.approx([1.0, 1.0, 1.0])
 
 

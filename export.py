@@ -1,0 +1,50 @@
+"""Write a trained network as a file that needs no code of this suite: torch.export (.pt2) or ONNX.
+
+  python export.py --run <found run folder> --format onnx --out net.onnx
+  python export.py --run <found run folder> --format pt2 --features --out fusion.pt2
+  python export.py --run <train run folder> --format onnx --tokens 14 --regions 100 --out vqa.onnx
+
+Any batch size; networks of BM-NAS read the tensors of their inputs, or with --features the features of their backbones;
+networks of MMNas read padded regions and texts. The file is checked on random inputs against torch, in a process that
+cannot import this suite, before it is put in place. <out>.json says (as the file does) what goes in and comes out.
+ONNX needs `python -m pip install onnx onnxscript onnxruntime`.
+"""
+
+from engine import arguments
+from util.cli import run_cli
+
+
+def get_args_parser():
+    """Flags of the export."""
+    parser = arguments.RecipeParser(__doc__)
+    parser.add_argument("--run", required=True, metavar="RUN", help="run folder of a training")
+    parser.add_argument("--format", choices=("pt2", "onnx"), default="pt2", help="torch.export, or ONNX")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the file to write")
+    parser.add_argument("--features", action="store_true", help="only the fusion part, which reads backbone features")
+    text = "shape of an input without the batch axis, e.g. image=3,256,160 (default: as in the run's data)"
+    parser.add_argument("--shape", action=arguments.Assignments, metavar="NAME=SIDES", help=text)
+    text = "tokens of a text, with padding (default: the task's)"
+    parser.add_argument("--tokens", type=arguments.positive_int, help=text)
+    text = "regions of an image, with padding (default: the task's)"
+    parser.add_argument("--regions", type=arguments.positive_int, help=text)
+    return parser
+
+
+def main(argv=None):
+    """Write and check the file; returns its description."""
+    args = get_args_parser().parse_args(argv)
+    from tasks.exporting import check_libraries, export, exportable
+    from tasks.loading import load_found
+
+    check_libraries(args.format)
+    model = load_found(args.run, plain=True)
+    about = export(exportable(model, args), model, args.format, args.out)
+    for one in about["inputs"]:
+        print(f"input   {one['name']}: {one['dtype']} {one['shape']}")
+    print(f"outputs {', '.join(about['outputs']['names'])}: {about['outputs']['are']}")
+    print(f"{args.out}: agrees with torch to {about['checked']['max_difference']:.1e}; described in {args.out}.json")
+    return about
+
+
+if __name__ == "__main__":
+    run_cli(main)

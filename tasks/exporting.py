@@ -1,0 +1,252 @@
+"""Writes trained networks as files that need no code of this suite, and checks them in a process without it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from tasks.exportable import Exportable, ExportedAttention, ExportedFeatures, ExportedFusion
+from tasks.found_models import AttentionModel, FusionModel, OwnModel
+from util.cli import UserError
+from util.files import atomic_path, json_text, write_json
+
+FORMATS = {"pt2": (), "onnx": ("onnx", "onnxscript", "onnxruntime")}
+TOLERANCE = 1e-4
+# Samples of the example that is traced, and of the check: the batch axis must not be fixed to either.
+TRACED, CHECKED = 2, 3
+METADATA = "metadata.json"
+# Run as `python -I -c`: nothing of this suite can be imported.
+_CHECK = {
+    "pt2": """
+import sys, numpy, torch
+net = torch.export.load(sys.argv[1]).module()
+given = numpy.load(sys.argv[2])
+with torch.no_grad():
+    made = net(*(torch.from_numpy(given[name]) for name in given.files))
+made = made if isinstance(made, (tuple, list)) else (made,)
+numpy.savez(sys.argv[3], *(one.numpy() for one in made))
+""",
+    "onnx": """
+import sys, numpy, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+given = numpy.load(sys.argv[2])
+numpy.savez(sys.argv[3], *session.run(None, {name: given[name] for name in given.files}))
+""",
+}
+
+
+def check_libraries(form: str) -> None:
+    """Check that what a format needs is installed.
+
+    Raises:
+        UserError: a library is missing.
+    """
+    for name in FORMATS[form]:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            needed = " ".join(FORMATS[form])
+            raise UserError(f"--format {form} needs {name}: `python -m pip install {needed}`") from None
+
+
+def exportable(model: FusionModel | AttentionModel, args: Namespace) -> Exportable:
+    """The network of plain tensors that the flags of ``export.py`` ask for.
+
+    Raises:
+        UserError: it cannot be exported; the message says why.
+    """
+    if isinstance(model, AttentionModel):
+        if args.features:
+            raise UserError("--features: only networks of BM-NAS have backbones; drop the flag")
+        return ExportedAttention(model, args.tokens, args.regions).eval()
+    if args.features:
+        return ExportedFeatures(model).eval()
+    return ExportedFusion(model, {} if isinstance(model, OwnModel) else _shapes(model, args)).eval()
+
+
+def _shapes(model, args):
+    """Shapes and types of the inputs: those of ``--shape``, else those of the run's data."""
+    given = {}
+    for text in args.shape or ():
+        name, _, sides = text.partition("=")
+        if name not in model.inputs or not all(side.isdigit() for side in sides.split(",")):
+            raise UserError(
+                f"--shape {text}: expected one of {', '.join(model.inputs)} and sides, e.g. image=3,256,160"
+            )
+        given[name] = tuple(map(int, sides.split(","))), torch.float32
+    lacking = [name for name in model.inputs if model.is_read(name) and name not in given]
+    if lacking:
+        try:
+            example = model.task.open_split(model.args, "test").read([0], only=lacking)
+        except UserError as error:
+            raise UserError(
+                f"the shapes of {', '.join(lacking)} are unknown ({error}); pass --shape NAME=SIDES"
+            ) from None
+        given |= {name: (tuple(example[name].shape[1:]), example[name].dtype) for name in lacking}
+    return given
+
+
+def export(net: Exportable, model: FusionModel | AttentionModel, form: str, out: Path | str) -> dict[str, Any]:
+    """Write a network and ``<out>.json``, its description, once a process without this suite agrees with torch.
+
+    Args:
+        net: The network, from `exportable`.
+        model: The trained network that it was made of.
+        form: ``pt2`` (torch.export) or ``onnx``.
+        out: The file.
+
+    Returns:
+        The description.
+
+    Raises:
+        UserError: the network cannot be traced, or the file gives other outputs.
+    """
+    about, generator = describe(net, model), torch.Generator().manual_seed(0)
+    example, checked = ([one.draw(count, generator) for one in net.inputs] for count in (TRACED, CHECKED))
+    net.cpu()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"net.{form}"
+        with _one_line(net, form):
+            (_write_pt2 if form == "pt2" else _write_onnx)(net, tuple(example), about, path)
+        about["checked"] = _check(net, checked, form, path)
+        with atomic_path(out) as temporary:
+            shutil.copyfile(path, temporary)
+    write_json(f"{out}.json", about)
+    return about
+
+
+@contextmanager
+def _one_line(net: Exportable, form: str) -> Iterator[None]:
+    """Errors of the exporter in one line, and nothing of what it says otherwise."""
+    levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript", "torch.export")}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            yield
+    except UserError:
+        raise
+    except Exception as caught:  # the exporters' own errors have no common type
+        error: BaseException = caught  # what its inner cause says is shorter and says more
+        while error.__cause__ is not None:
+            error = error.__cause__
+        reason = " ".join(str(error).split())[:300]
+        way = "" if isinstance(net, ExportedFeatures) else "; --features exports the fusion part of a network of BM-NAS"
+        raise UserError(f"--format {form}: torch cannot export this network ({reason}){way}") from None
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _axes(example):
+    batch = torch.export.Dim("batch", min=1)
+    # The inputs come as *args.
+    return (tuple({0: batch} for _ in example),)
+
+
+def _write_pt2(net, example, about, path):
+    program = torch.export.export(net, example, dynamic_shapes=_axes(example))
+    torch.export.save(program, path, extra_files={METADATA: json_text(about)})
+
+
+def _write_onnx(net, example, about, path):
+    names = {"input_names": [one.name for one in net.inputs], "output_names": list(net.outputs)}
+    options: dict[str, Any] = {"dynamo": True, "verbose": False, "dynamic_shapes": _axes(example), **names}
+    with _attention_of_four_axes():
+        program = torch.onnx.export(net, example, **options)
+    assert program is not None
+    program.model.metadata_props[METADATA] = json_text(about)
+    program.save(path)
+
+
+@contextmanager
+def _attention_of_four_axes() -> Iterator[None]:
+    """The exporter to ONNX knows attention with a head axis only."""
+    attend = F.scaled_dot_product_attention
+
+    def with_heads(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options: Any) -> torch.Tensor:
+        if query.dim() != 3 or options.get("attn_mask") is not None:
+            return attend(query, key, value, **options)
+        return attend(query[:, None], key[:, None], value[:, None], **options)[:, 0]
+
+    with mock.patch.object(F, "scaled_dot_product_attention", with_heads):
+        yield
+
+
+def _check(net, inputs, form, path):
+    """Compare the file with torch, in a process of its own."""
+    with torch.no_grad():
+        wanted = net(*inputs)
+    wanted = wanted if isinstance(wanted, (tuple, list)) else (wanted,)
+    given, made = path.with_name("given.npz"), path.with_name("made.npz")
+    arrays = {one.name: value.numpy() for one, value in zip(net.inputs, inputs, strict=True)}
+    np.savez(given, **arrays)
+    command = [sys.executable, "-I", "-c", _CHECK[form], str(path), str(given), str(made)]
+    outcome = subprocess.run(command, cwd=path.parent, capture_output=True, text=True)
+    if outcome.returncode:
+        last = (outcome.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"--format {form}: the file that was written cannot be run ({last}); nothing was kept")
+    with np.load(made) as file:
+        found = [file[name] for name in file.files]
+    worst = 0.0
+    for name, one, two in zip(net.outputs, wanted, found, strict=True):
+        difference = float(np.abs(one.numpy() - two).max()) if one.shape == two.shape else float("inf")
+        worst = max(worst, difference)
+        if not np.allclose(one.numpy(), two, rtol=0.1 * TOLERANCE, atol=TOLERANCE):
+            raise UserError(f"--format {form}: {name} differ by {difference:g} from torch's; nothing was kept")
+    return {"max_difference": worst, "samples": CHECKED, "tolerance": TOLERANCE, "torch": torch.__version__}
+
+
+def describe(net: Exportable, model: FusionModel | AttentionModel) -> dict[str, Any]:
+    """What a user of the file must know: inputs, outputs, classes, and how inputs are prepared."""
+    inputs = [
+        {"name": one.name, "shape": ["batch", *one.shape], "dtype": str(one.dtype).removeprefix("torch.")}
+        for one in net.inputs
+    ]
+    about: dict[str, Any] = {
+        "task": model.task.name,
+        "run": model.folder.resolve().name,
+        "inputs": inputs,
+        "outputs": {"names": list(net.outputs), "are": net.says},
+    }
+    if isinstance(model, AttentionModel):
+        known = {
+            name: model.metadata[name] for name in ("vocabulary", "answers", "extraction") if name in model.metadata
+        }
+        return about | {"padding": "tokens with 0; regions behind counts are not read", **known}
+    about["classes"] = model.classes if model.label != "number" else []
+    about["missing_inputs"] = "not supported in this file: every input must be there"
+    if isinstance(net, ExportedFeatures):
+        pool = "x".join(map(str, model.net.pool))
+        return about | {"normalisation": f"features of the backbones, max-pooled to {pool} positions"}
+    return about | {"normalisation": _normalisation(model)}
+
+
+def _normalisation(model: FusionModel) -> Mapping[str, Any] | str:
+    if not isinstance(model, OwnModel):
+        return "inputs as the data set gives them; what the network normalises is in the file"
+    made: dict[str, Any] = {}
+    for name in filter(model.is_read, model.inputs):
+        if name in model.raw.tables:
+            made[name] = {"numbers: [mean, deviation]; categories: one-hot": model.facts["tables"][name]}
+        else:
+            prepare = model.net.backbones[name].preparation
+            made[name] = repr(prepare) if prepare is not None else "values as they are"
+    return json.loads(json_text(made))

@@ -1,0 +1,175 @@
+"""Networks from run folders, ready to be used: in notebooks, for predictions, for export.
+
+from tasks.loading import load_found
+model = load_found("final_exp/own/eval-EXP-...")
+model.predict({"image": "photo.jpg", "text": "a few words"})
+"""
+
+from __future__ import annotations
+
+import importlib
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.arguments import RecipeParser, earlier_arguments, run_folder_of
+from tasks import own, own_encoders
+from tasks.bmnas import flags
+from tasks.bmnas.networks import build_unimodal_net, load_found_net
+from tasks.found_models import AttentionModel, FusionModel, OwnModel
+from tasks.mmnas import checkpoints
+from tasks.task import AttentionTask, FusionTask
+from util.checkpoint import load_checkpoint, load_weights
+from util.cli import UserError
+from util.files import read_json
+
+# Task of BM-NAS -> a flag that only its scripts have.
+SIGNS = {"own": "encoder", "ntu": "ske_cp", "ego": "depth_cp", "mmimdb": "text_cp"}
+MMNAS = ("vqa", "vgd", "itm")
+
+
+def load_found(
+    run: Path | str, device: str | torch.device = "cpu", *, task: FusionTask | None = None, plain: bool = False
+) -> FusionModel | AttentionModel:
+    """The trained network of a run, in evaluation mode.
+
+    Weights, architecture and the settings of the encoders come from the run folder; data are not needed.
+
+    Args:
+        run: Run folder of a found or unimodal training of BM-NAS, or of a training of MMNas; or its ``best.pth``.
+        device: Where the network is to be.
+        task: For a task of BM-NAS that is not among the suite's: its `FusionTask`.
+        plain: MMNas: the network without the fast form for CPUs, which cannot be exported.
+
+    Raises:
+        UserError: the folder is not one of a training, or something is missing or damaged; the message says what.
+    """
+    folder = run_folder_of(run)
+    if folder is None:
+        raise UserError(f"the run folder {run} does not exist; name the folder that the training printed")
+    saved = earlier_arguments(folder)
+    if not saved:
+        raise UserError(
+            f"{folder} has no args.json; name a run folder of this suite (networks of the original code can be scored: "
+            "--eval_exp_dir, --CKPT_PATH)"
+        )
+    model: FusionModel | AttentionModel
+    if "hsize" in saved:
+        model = _attention_model(folder, saved, plain)
+    else:
+        _check_is_training(folder, saved)
+        model = _fusion_model(folder, saved, task)
+    return model.to(device).eval()
+
+
+def _check_is_training(folder, saved):
+    """Raise a `UserError` for runs that have trained no network to be used."""
+    if "arch_learning_rate" in saved and "fusion" not in saved:
+        raise UserError(
+            f"{folder} is a search, whose network holds every candidate; train what it found with "
+            f"main_darts_found_*.py --search_exp_dir {folder}, and name that run folder"
+        )
+    if saved.get("eval_exp_dir"):
+        raise UserError(f"{folder} only tested {saved['eval_exp_dir']}; name that folder")
+    if not (folder / "best.pth").is_file():
+        raise UserError(f"{folder} has no best.pth: no epoch is finished; continue it with --resume {folder}")
+
+
+def task_name(saved: Mapping[str, Any], folder: Path | str) -> str:
+    """Name of the task of BM-NAS that a run's arguments belong to.
+
+    Raises:
+        UserError: it is none of the suite's.
+    """
+    for name, sign in SIGNS.items():
+        if sign in saved:
+            return name
+    raise UserError(f"{folder} is not a run of {', '.join(SIGNS)}; pass its task: load_found(run, task=TASK)")
+
+
+def _fusion_model(folder, saved, task):
+    name = "" if task is not None else task_name(saved, folder)
+    args = Namespace(**{**_defaults(name, saved), **saved, "eval_exp_dir": str(folder), "resume": None})
+    split = None
+    if name == "own":
+        task, split = own.saved_task(args, folder)
+    elif name:
+        task = importlib.import_module(f"tasks.{name}").TASK
+    # The checkpoint replaces all random weights, and loading must not change what a notebook draws next.
+    with torch.random.fork_rng(devices=[]):
+        net = load_found_net(task, args) if "fusion" in saved else _unimodal_net(task, args, folder)
+    facts = (net, task, args, folder)
+    return FusionModel(*facts, classes=_classes(folder)) if split is None else OwnModel(*facts, split=split)
+
+
+def _defaults(name, saved):
+    """Flags that an older version did not have."""
+    if not name:
+        return {}
+    module = importlib.import_module(f"tasks.{name}")
+    parser, backbones = module.recipe_parser("")
+    if "fusion" in saved:
+        if name == "own":
+            own_encoders.add_training_flag(backbones)
+        flags.add_found_flags(parser, backbones)
+    else:
+        flags.add_unimodal_flags(parser, backbones, own.ANY_MODALITY if name == "own" else module.TASK.modalities)
+    return _values(parser)
+
+
+def _values(parser: RecipeParser) -> dict[str, Any]:
+    return {action.dest: action.default for action in parser._actions if action.dest != "help"}
+
+
+def _unimodal_net(task, args, folder):
+    path = folder / "best.pth"
+    best = load_checkpoint(path)
+    if not isinstance(best, dict) or not isinstance(best.get("net"), dict):
+        raise UserError(f"{path} has no weights under net; restore the file")
+    net = build_unimodal_net(task, args, "random")
+    load_weights(net, best["net"], path)
+    return net
+
+
+def _classes(folder):
+    """Names of the classes in the result of a training; [] without one."""
+    path = folder / "result.json"
+    result = read_json(path) if path.is_file() else {}
+    return list(result.get("classes", ())) if isinstance(result, dict) else []
+
+
+def _attention_model(folder, saved, plain):
+    if "alpha_start" in saved:
+        raise UserError(
+            f"{folder} is a search, whose network holds every candidate; train what it found with train_*.py "
+            f"--ARCH_PATH {folder}, and name that run folder"
+        )
+    if saved.get("RUN", "train") != "train":
+        raise UserError(f"{folder} only scored {saved.get('CKPT_PATH')}; name that folder")
+    content = load_checkpoint(folder / "best.pth")
+    name = str(content.get("task") if isinstance(content, dict) else None).rpartition(".")[2]
+    if name not in MMNAS:
+        raise UserError(f"{folder / 'best.pth'} is not a network of {', '.join(MMNAS)}; restore the file")
+    task: AttentionTask = importlib.import_module(f"tasks.{name}").TASK
+    args = Namespace(**{**saved, "CKPT_PATH": str(folder), "ARCH_PATH": None, "compile": plain})
+    checkpoint = checkpoints.read_checkpoint(task, args)
+    for key, value in checkpoint.arguments.items():
+        setattr(args, key, value)
+    net = checkpoints.load_net(task, args, checkpoint, None)
+    return AttentionModel(net, task, args, folder, checkpoint)
+
+
+def load_task(name: str, run: Path | str, device: str | torch.device = "cpu") -> FusionModel:
+    """As `load_found`, for runs of one task of BM-NAS.
+
+    Raises:
+        UserError: it is a run of another task.
+    """
+    model = load_found(run, device)
+    own_name = "own" if isinstance(model, OwnModel) else model.task.name
+    if own_name != name or not isinstance(model, FusionModel):
+        raise UserError(f"--run {run} is a run of {own_name}, not of {name}; use predict_{own_name}.py")
+    return model

@@ -1,0 +1,194 @@
+"""What networks on data of one's own must know of the train split: its words, and its labels' mean and weights.
+
+A training looks at the split itself and keeps what it finds in its run folder (``inputs.json``), so that the network
+can be used without the data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from argparse import Namespace
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from datasets.own import open_own
+from datasets.own.manifest import Manifest, manifest_of, read_facts
+from datasets.text.numbers import WordNumbers, frequent_words
+from datasets.text.word_vectors import NONE, load_word_vectors
+from models import losses
+from models.encoders import libraries
+from models.encoders.build import Plan, Words
+from util.cli import UserError
+from util.files import json_text, read_json
+
+if TYPE_CHECKING:
+    from engine.run import Run
+    from models.backbone_net import UnimodalNet
+    from models.bmnas.fusion_net import FusionNet
+    from tasks.task import FusionTask
+
+INPUTS_FILE = "inputs.json"
+FORMAT, VERSION = "own-inputs", 1
+# Parts of a prepared folder's manifest that only its reader needs.
+_OF_THE_FOLDER = ("sums", "fingerprints", "request")
+
+
+class Split(Protocol):
+    """See the module's docstring."""
+
+    def words(self, plan: Plan) -> Words:
+        """The vocabulary for an encoder of words, and vectors for it."""
+
+    def moments(self) -> tuple[float, float]:
+        """Mean and standard deviation of labels that are numbers.
+
+        Raises:
+            UserError: all are equal.
+        """
+
+    def class_weights(self, classes: int) -> list[float]:
+        """Weights with which each class weighs the same in all, and a sample one on average."""
+
+
+class TrainSplit:
+    """Looks at the train split of a prepared folder.
+
+    Args:
+        args: The script's arguments; ``datadir`` and ``word_vectors`` are used.
+    """
+
+    def __init__(self, args: Namespace) -> None:
+        self._args = args
+
+    def words(self, plan: Plan) -> Words:
+        """See `Split`."""
+        train = open_own(self._args.datadir, "train")
+        texts = (text for text in train.raw(plan.modality, range(len(train))) if text is not None)
+        words = frequent_words(texts)
+        vectors = load_word_vectors(self._args.word_vectors or NONE, list(words))
+        matrix = None if vectors is None else torch.from_numpy(vectors.matrix)
+        return Words(len(words), matrix, WordNumbers(words, plan.max_tokens))
+
+    def _labels(self):
+        train = open_own(self._args.datadir, "train")
+        return train.read(range(len(train)), only=())["label"]
+
+    def moments(self) -> tuple[float, float]:
+        """See `Split`."""
+        labels = self._labels().double()
+        mean, deviation = float(labels.mean()), float(labels.std(correction=0))
+        if not deviation > 0:
+            raise UserError(f"{self._args.datadir}: all labels of train are equal, so there is nothing to learn")
+        return mean, deviation
+
+    def class_weights(self, classes: int) -> list[float]:
+        """See `Split`."""
+        counts = torch.bincount(self._labels(), minlength=classes)
+        return [float(counts.sum() / (int((counts > 0).sum()) * count)) if count else 0.0 for count in counts]
+
+
+def keep_inputs(run: Run, task: FusionTask, plans: Mapping[str, Plan], net: FusionNet | UnimodalNet) -> None:
+    """Write what a user of the network needs besides its weights into the run folder, as ``inputs.json``.
+
+    Args:
+        run: The `Run` of a training.
+        task: The task of its data.
+        plans: Modality -> `Plan`, of all modalities.
+        net: The network.
+    """
+    facts = read_facts(run.args.datadir)
+    request = facts.get("request") or {}
+    data = {name: value for name, value in facts.items() if name not in _OF_THE_FOLDER}
+    data |= {"picture_size": request.get("picture_size", 256), "audio_rate": request.get("audio_rate", 0)}
+    loss, words = task.loss, {}
+    for name, backbone in net.backbones.items():
+        if isinstance(backbone.preparation, WordNumbers):
+            words[name] = {"words": list(backbone.preparation.words), "width": backbone.embedding.embedding_dim}
+    labels: dict[str, Any] = {}
+    if isinstance(loss, losses.StandardisedError):
+        labels = {"mean": loss.mean, "deviation": loss.deviation}
+    elif isinstance(loss, losses.WeightedCrossEntropy):
+        labels = {"weights": loss.weights.tolist()}
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "data": data,
+        "plans": {name: dataclasses.asdict(plan) for name, plan in plans.items()},
+        "reads": list(net.backbones),
+        "words": words,
+        "labels": labels,
+    }
+    run.write(INPUTS_FILE, json_text(content) + "\n")
+
+
+class SavedSplit:
+    """What a training has kept of the train split.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        UserError: ``inputs.json`` is missing or damaged.
+
+    Attributes:
+        manifest: `Manifest` of the data.
+        facts: The data's ``own.json`` without what only its reader needs, and ``picture_size``, ``audio_rate``.
+        plans: Modality -> `Plan`.
+        reads: Modalities for which the network has an encoder.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.path = Path(folder) / INPUTS_FILE
+        if not self.path.is_file():
+            raise UserError(f"{folder} has no {INPUTS_FILE}; name the run folder of a training on own data")
+        content = read_json(self.path)
+        try:
+            if (content["format"], content["version"]) != (FORMAT, VERSION):
+                raise ValueError
+            self.facts = content["data"]
+            self.plans = {name: _plan(values) for name, values in content["plans"].items()}
+            self.reads = list(content["reads"])
+            self._words, self._numbers = dict(content["words"]), dict(content["labels"])
+            if not (set(self.reads) <= set(self.plans) == set(self.manifest.modalities)):
+                raise ValueError
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise UserError(f"{self.path} is not what a training writes (format {FORMAT}); restore the file") from None
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """See the class's docstring."""
+        return manifest_of(self.facts, self.path.parent)
+
+    def words(self, plan: Plan) -> Words:
+        """See `Split`; the vectors have the right size, the checkpoint has their values."""
+        try:
+            saved = self._words[plan.modality]
+            words, width = tuple(map(str, saved["words"])), int(saved["width"])
+        except (KeyError, TypeError, ValueError):
+            raise UserError(f"{self.path} lacks the words of {plan.modality}; restore the file") from None
+        return Words(len(words), torch.zeros(len(words), width), WordNumbers(words, plan.max_tokens))
+
+    def moments(self) -> tuple[float, float]:
+        """See `Split`."""
+        return self._number("mean"), self._number("deviation")
+
+    def class_weights(self, classes: int) -> list[float]:
+        """See `Split`."""
+        return list(self._number("weights"))
+
+    def _number(self, name):
+        if name not in self._numbers:
+            raise UserError(f"{self.path} lacks {name} of the labels; restore the file")
+        return self._numbers[name]
+
+
+def _plan(values):
+    """A `Plan` whose weights come with the network's checkpoint."""
+    size = values["size"]
+    size = tuple(tuple(shape) for shape in size) if isinstance(size, list) else size
+    taps = values["taps"] if values["taps"] is None else tuple(values["taps"])
+    return Plan(**{**values, "size": size, "taps": taps, "weights": libraries.NONE})

@@ -1,0 +1,282 @@
+"""How scores of a trained network on test fall when inputs are removed or disturbed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from datasets.own import open_own
+from engine.loading import build_loader, total_batch
+from engine.training import evaluate
+from engine.updates import Precision
+from tasks.found_models import FusionModel, OwnModel
+from util.files import read_json, write_json
+from util.nested import map_tensors
+from util.plots import plot_curves
+
+RESULT_FILE, PICTURE = "robustness.json", "robustness.svg"
+PLACEHOLDER, ZEROS, EMPTY = "learned values", "zeros", "as if missing"
+
+
+class Disturbed(nn.Module):
+    """A network whose batches are changed before it sees them.
+
+    Args:
+        net: The network.
+        change: Function batch -> batch.
+    """
+
+    def __init__(self, net: nn.Module, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        super().__init__()
+        self.net, self.change = net, change
+
+    def forward(self, batch: dict[str, Any]) -> Any:
+        """What the network gives for the changed batch."""
+        return self.net(self.change(dict(batch)))
+
+
+class Spread:
+    """Watches batches: the standard deviation of each input over a pass, per tensor, padding left out."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = tuple(names)
+        self._sums: dict[tuple[str, str], list[float]] = {}
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Take a batch into account; returns it unchanged."""
+        for name in self.names:
+            for part, value in parts_of(batch[name]).items():
+                if not is_disturbed(value):
+                    continue
+                known = _valid(batch[name], value).double()
+                sums = self._sums.setdefault((name, part), [0.0, 0.0, 0.0])
+                for place, number in enumerate((known.numel(), known.sum(), known.square().sum())):
+                    sums[place] += float(number)
+        return batch
+
+    def deviation(self, name: str, part: str) -> float:
+        """Standard deviation of a tensor of an input; 0 if it has none."""
+        count, total, squares = self._sums.get((name, part), (0.0, 0.0, 0.0))
+        return math.sqrt(max(0.0, squares / count - (total / count) ** 2)) if count else 0.0
+
+
+def parts_of(inputs: Any) -> dict[str, torch.Tensor]:
+    """The tensors of an input by name; "" if it is a single one."""
+    return {"": inputs} if isinstance(inputs, torch.Tensor) else dict(inputs)
+
+
+def is_disturbed(value: torch.Tensor) -> bool:
+    """Whether noise is added to a tensor: values and pixels, not lengths, masks or words."""
+    return value.is_floating_point() or value.dtype in (torch.uint8, torch.int16)
+
+
+def _valid(inputs, value):
+    """The values of a tensor that are no padding."""
+    if not isinstance(inputs, dict) or "length" not in inputs or value.dim() < 2:
+        return value
+    return value[torch.arange(value.shape[1], device=value.device) < inputs["length"][:, None]]
+
+
+@dataclasses.dataclass
+class Noise:
+    """Adds Gaussian noise to one input; pixels are rounded and stay in their range.
+
+    Args:
+        name: The input.
+        strength: Standard deviation of the noise, in units of that of the input.
+        spread: A `Spread` that has seen the data.
+        generator: Draws on the CPU, so that all devices get the same noise.
+    """
+
+    name: str
+    strength: float
+    spread: Spread
+    generator: torch.Generator
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch with noise."""
+        made = {part: self._add(part, value) for part, value in parts_of(batch[self.name]).items()}
+        return {**batch, self.name: made[""] if isinstance(batch[self.name], torch.Tensor) else made}
+
+    def _add(self, part, value):
+        if not is_disturbed(value):
+            return value
+        noise = torch.randn(value.shape, generator=self.generator).to(value.device)
+        noisy = value.float() + self.strength * self.spread.deviation(self.name, part) * noise
+        if value.is_floating_point():
+            return noisy.to(value.dtype)
+        limits = torch.iinfo(value.dtype)
+        return noisy.round().clamp(limits.min, limits.max).to(value.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class WithoutWords:
+    """A preparation of texts of which each word was dropped with some probability, the same words in every process.
+
+    Args:
+        prepare: The encoder's preparation.
+        rate: Probability.
+        seed: Of the draws.
+    """
+
+    prepare: Callable[[list], Any]
+    rate: float
+    seed: int
+
+    def __call__(self, texts: list) -> Any:
+        """As the preparation."""
+        return self.prepare([text if text is None else self._thinned(text) for text in texts])
+
+    def _thinned(self, text):
+        digest = hashlib.blake2b(f"{self.seed} {text}".encode("utf-8", "replace"), digest_size=8).digest()
+        rng = random.Random(int.from_bytes(digest, "little"))
+        return " ".join(word for word in text.split() if rng.random() >= self.rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class Missing:
+    """A preparation of an input that every sample lacks."""
+
+    prepare: Callable[[list], Any]
+
+    def __call__(self, values: list) -> Any:
+        """As the preparation, of nothing."""
+        return self.prepare([None] * len(values))
+
+
+class Robustness:
+    """Scores of a network on the test split, as it is and disturbed.
+
+    Args:
+        model: The network, on its device.
+        seed: Of the noise.
+
+    Raises:
+        UserError: the data of the run cannot be read.
+    """
+
+    def __init__(self, model: FusionModel, seed: int = 0) -> None:
+        self.model, self.seed = model, seed
+        self.data: Any = model.task.open_split(model.args, "test")
+        self.names = [name for name in model.inputs if model.is_read(name)]
+        self.spread = Spread(self.names)
+
+    def _score(self, change=lambda batch: batch, prepare=None, description="test"):
+        """Scores of one pass; ``prepare`` replaces preparations of own data."""
+        args, device, data = self.model.args, self.model.device, self.data
+        if prepare:
+            data = open_own(args.datadir, "test", {**data.prepare, **prepare}, args.small_dataset)
+        options: dict[str, Any] = {"shuffle": False, "seed": self.seed, "num_workers": args.num_workers}
+        loader = build_loader(data, total_batch(args), device=device, min_share=1, **options)
+        precision, metric = Precision(args.amp, device), self.model.task.metric(args)
+        passed: dict[str, Any] = {"device": device, "precision": precision, "description": description}
+        return evaluate(Disturbed(self.model.net, change), loader, self.model.task.loss, metric, **passed)
+
+    def clean(self) -> dict[str, float]:
+        """Scores of the test split as it is; measures the inputs' spread, which `noisy` needs."""
+        return self._score(self.spread, description="as it is")
+
+    def how_removed(self, name: str) -> str:
+        """What takes the place of a removed input: learned values, if the network has any."""
+        if name in getattr(self.model.net, "optional", ()):
+            return PLACEHOLDER
+        return EMPTY if name in self._prepared() else ZEROS
+
+    def _prepared(self):
+        return self.data.prepare if isinstance(self.model, OwnModel) else {}
+
+    def without(self, name: str) -> dict[str, float]:
+        """Scores when every sample lacks the input ``name``."""
+        how, description = self.how_removed(name), f"without {name}"
+        if how == EMPTY:
+            return self._score(prepare={name: Missing(self._prepared()[name])}, description=description)
+
+        def removed(batch):
+            if how == ZEROS:
+                return {**batch, name: map_tensors(torch.zeros_like, batch[name])}
+            present = torch.zeros(len(batch["label"]), dtype=torch.bool, device=batch["label"].device)
+            return {**batch, f"{name}_present": present}
+
+        return self._score(removed, description=description)
+
+    def how_noisy(self, name: str) -> str:
+        """What noise means for an input, in words."""
+        if self._is_text(name):
+            return "share of words that are dropped"
+        return "standard deviation of Gaussian noise, relative to that of the input on test"
+
+    def _is_text(self, name):
+        return isinstance(self.model, OwnModel) and self.model.manifest.modalities[name].kind == "text"
+
+    def noisy(self, name: str, strength: float) -> dict[str, float]:
+        """Scores when the input ``name`` is disturbed, see `how_noisy`; call `clean` first."""
+        description = f"{name}, noise {strength:g}"
+        if self._is_text(name):
+            thinned = WithoutWords(self._prepared()[name], min(1.0, strength), self.seed)
+            return self._score(prepare={name: thinned}, description=description)
+        generator = torch.Generator().manual_seed(self.seed)
+        return self._score(Noise(name, strength, self.spread, generator), description=description)
+
+
+def measure(model: FusionModel, strengths: Sequence[float], seed: int = 0) -> dict[str, Any]:
+    """Score a network with each input removed and disturbed, and write the result into its run folder.
+
+    Args:
+        model: The network, on its device.
+        strengths: Of the noise, see `Robustness.how_noisy`.
+        seed: Of the noise.
+
+    Returns:
+        What ``robustness.json`` holds.
+    """
+    test = Robustness(model, seed)
+    result: dict[str, Any] = {
+        "run": str(model.folder),
+        "split": "test",
+        "samples": len(test.data),
+        "synthetic": test.data.synthetic,
+        "same_data_as_tested": _is_tested(model, test.data),
+        "metric": model.task.metric(model.args).description,
+        "seed": seed,
+        "clean": test.clean(),
+        "without": {},
+        "noise": {},
+        "not_read": [name for name in model.inputs if not model.is_read(name)],
+    }
+    for name in test.names:
+        result["without"][name] = {"instead": test.how_removed(name), "scores": test.without(name)}
+        scores = {
+            f"{strength:g}": test.noisy(name, strength) if strength else result["clean"] for strength in strengths
+        }
+        result["noise"][name] = {"strength": test.how_noisy(name), "scores": scores}
+    write_json(model.folder / RESULT_FILE, result)
+    draw(result, strengths, model.folder / PICTURE, model.task.metric(model.args).name)
+    return result
+
+
+def _is_tested(model, data):
+    """Whether the training's test scores are those of the same data; None if its result does not say."""
+    path = model.folder / "result.json"
+    tested = read_json(path)["data"]["identity"].get("test") if path.is_file() else None
+    return None if tested is None else tested == data.identity
+
+
+def draw(result: Mapping[str, Any], strengths: Sequence[float], path: Path, score: str) -> None:
+    """Draw a score over the strength of the noise, a panel per input, with the score without that input as a line."""
+    panels = {}
+    for name, noise in result["noise"].items():
+        values = [noise["scores"].get(f"{s:g}", result["clean"])[score] for s in strengths]
+        alone = result["without"][name]
+        lines = {score: values, "as it is": [result["clean"][score]] * len(strengths)}
+        lines[f"without it ({alone['instead']})"] = [alone["scores"][score]] * len(strengths)
+        across = "words dropped" if "words" in noise["strength"] else "noise"
+        panels[name] = {"epochs": list(strengths), "series": lines, "across": across}
+    plot_curves(panels, path, title=f"{score} on test")
