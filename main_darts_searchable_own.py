@@ -27,12 +27,13 @@ from search.derive import Derivation
 from search.loops import EpochwiseSearch
 from search.mixture import SoftmaxMixture
 from search.monitor import ArchitectureMonitor, run_search
-from search.strategies import strategy_of
+from search.strategies import is_black_box, strategy_of
 from tasks import own, own_encoders
 from tasks.bmnas import flags
 from tasks.bmnas.data import describe, feature_loaders, open_splits
 from tasks.bmnas.estimates import estimate_search
 from tasks.bmnas.networks import build_search_net
+from tasks.bmnas.trainings import search_by_trainings
 from util.schedules import CosineRestarts
 
 
@@ -57,11 +58,14 @@ def main(argv=None):
         # An encoder per modality; --train_encoders says which of them are trained here.
         backbones = task.build_backbones(args)
         net = build_search_net(task, args, backbones).to(run.device)
-        strategy = strategy_of(args, SoftmaxMixture).attach(net)
         loss, metric = task.loss, task.metric(args)  # by the kind of label
         precision = Precision(args.amp, run.device)
         loaders = feature_loaders(args, run, net, data, precision)
+        facts = {**describe(task, args, data, net), **own.facts(args, net)}
+        if is_black_box(args):  # random, evolution: found networks, trained one by one, encoders included
+            return search_by_trainings(task, args, run, net, data, loaders, precision, facts)
 
+        strategy = strategy_of(args, SoftmaxMixture).attach(net)
         shared = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
         adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
         cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data[train]) / total_batch(args))
@@ -82,7 +86,6 @@ def main(argv=None):
         best = BestEpoch("dev", metric.name, rule, task.later_wins_ties)
         monitor = ArchitectureMonitor(net, collapse, args.patience)
         derivation = Derivation(args.derive, search_epoch.dev_scorer(), metric.name, args.seed)
-        facts = {**describe(task, args, data, net), **own.facts(args, net)}
         return run_search(run, search_epoch, monitor, best, derivation=derivation, facts=facts)
 
 

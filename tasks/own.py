@@ -18,6 +18,7 @@ from engine import arguments
 from metrics.classification import AccuracyAndF1, MultilabelF1
 from metrics.regression import Regression
 from models import losses
+from search import strategies
 from tasks import own_encoders, own_split
 from tasks.bmnas import flags
 from tasks.own_split import SavedSplit, TrainSplit
@@ -100,7 +101,8 @@ def parse_search(
     Raises:
         UserError: the data are not prepared, or flags contradict each other.
     """
-    args = arguments.parse_args(parser, argv, demo=demo)
+    args = arguments.parse_args(parser, argv, demo={**strategies.DEMO, **demo})
+    strategies.check_black_box(args, arguments.given_flags(parser, argv))
     task = open_task(args)
     flags.check_architecture(args, task.num_features)
     flags.check_schedule(args)
@@ -143,7 +145,9 @@ def open_task(args: Namespace) -> FusionTask:
     classes = len(manifest.label.classes) or 1
     args.num_outputs = args.num_outputs or classes
     args.L = args.L or default_length(plans)
-    args.Ti = args.Ti or args.epochs
+    # Of candidates that are trained one by one, each has its own schedule.
+    trained_one_by_one = strategies.is_black_box(args) if hasattr(args, "strategy") else False
+    args.Ti = args.Ti or (args.training_epochs if trained_one_by_one else args.epochs)
     if hasattr(args, "steps"):
         # A step reads two features: with a step per modality, all of them can be read.
         args.steps = args.steps or min(MAX_STEPS, max(2, len(plans)))

@@ -35,7 +35,13 @@ QUOTED = {
 }
 # Tables that the task's page may quote besides.
 OTHER_TABLES = {"mmimdb": ("bmnas-run",), "vqa": ("mmnas-vqa-val",)}
-SCRIPTS = sorted(path for kind in ("main_*", "search_*", "train_*") for path in ROOT.glob(f"{kind}.py"))
+# Own data have no published scores.
+SCRIPTS = [
+    path
+    for kind in ("main_*", "search_*", "train_*")
+    for path in sorted(ROOT.glob(f"{kind}.py"))
+    if not path.stem.endswith("_own")
+]
 
 
 def figure(table, column, *names):

@@ -76,7 +76,7 @@ class OwnData(Dataset):
         facts = read_facts(datadir)
         self.manifest = manifest_of(facts, datadir)
         if split not in self.manifest.splits:
-            raise UserError(f"{datadir} has no split {split!r}, but {', '.join(self.manifest.splits)}")
+            raise UserError(f"{datadir} has no split {split!r}, but {', '.join(self.manifest.splits)}; {self._remedy}")
         if unknown := sorted(set(self.prepare) - set(self.manifest.modalities)):
             raise UserError(f"{datadir} has no modality {unknown[0]!r}, but {', '.join(self.manifest.modalities)}")
         if not self.manifest.splits[split]:
@@ -113,9 +113,11 @@ class OwnData(Dataset):
     def _files(self):
         """Name of a file -> `MappedFile`."""
         count, names = self.manifest.splits[self.split], self.manifest.modalities
-        files = {"label": self._open("label.npy"), "id.ends": self._open("id.ends.npy", count)}
+        files = {"label": self._open_label(count), "id.ends": self._open("id.ends.npy", count)}
         for name, modality in names.items():
-            files[f"{name}.missing"] = self._open(f"{name}.missing.npy", count)
+            absent = files[f"{name}.missing"] = self._open(f"{name}.missing.npy", count)
+            if np.count_nonzero(absent.array) != modality.missing[self.split]:
+                raise self._misstated(f"how many samples lack {name}")
             if modality.kind == "layers":
                 for k, shape in enumerate(modality.size):
                     files[f"{name}.{k}"] = self._open(f"{name}.{k}.npy", count, *shape)
@@ -124,6 +126,22 @@ class OwnData(Dataset):
             else:
                 files[name] = self._open(f"{name}.npy", count, *([modality.size] if modality.kind == "vector" else []))
         return files | self._open_pieces(files)
+
+    def _open_label(self, count):
+        label = self.manifest.label
+        file = self._open("label.npy", count, *([len(label.classes)] if label.kind == "classes" else []))
+        numbers = file.array
+        if label.kind != "class":
+            good = np.issubdtype(numbers.dtype, np.floating) == (label.kind == "number")
+        else:
+            good = np.issubdtype(numbers.dtype, np.integer)
+            good = good and bool(numbers.min() >= 0) and bool(numbers.max() < len(label.classes))
+        if not good:
+            raise self._misstated(f"the kind or the classes of the label {label.name}")
+        return file
+
+    def _misstated(self, what):
+        return UserError(f"{self.folder / MANIFEST_FILE} does not say rightly {what}; {self._remedy}")
 
     def _open_pieces(self, files):
         made = {}

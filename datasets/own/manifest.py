@@ -123,6 +123,9 @@ def manifest_of(facts: Mapping[str, Any], datadir: Path | str) -> Manifest:
         )
         good = made.label.kind in LABEL_KINDS and made.modalities and made.splits
         good = good and all(modality.kind in KINDS for modality in made.modalities.values())
+        # A class must be one of several, a number has none.
+        good = good and (made.label.kind == "number") == (len(label["classes"]) == 0)
+        good = good and isinstance(label["classes"], list) and all(isinstance(name, str) for name in made.label.classes)
         good = good and all(set(modality.missing) == set(made.splits) for modality in made.modalities.values())
     except (KeyError, TypeError, ValueError, AttributeError):
         good = False
@@ -138,4 +141,6 @@ def _modality(value):
         size = tuple(tuple(int(side) for side in shape) for shape in size)
     elif value["kind"] in ("vector", "sequence"):
         size = int(size)
+        if size < 1:
+            raise ValueError(f"size {size}")
     return OwnModality(value["kind"], size, {split: int(count) for split, count in value["missing"].items()})

@@ -134,6 +134,8 @@ class _Preparation:
         self.cells_of = {}
         flags = {column: f"--{use}" for use, column in named.items() if column is not None}
         for one in plan.inputs:
+            if plan.label in one.all_columns:
+                raise UserError(f"{one.flag} {plan.label}: this is the label; name other columns as inputs")
             begin = len(self.columns)
             self.columns += one.all_columns
             self.cells_of[one.name] = slice(begin, len(self.columns))

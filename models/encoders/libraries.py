@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import importlib
 import socket
+import textwrap
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator
@@ -62,7 +63,7 @@ def fetching(encoder: str, modality: str, remedy: str = FILE_REMEDY) -> Iterator
     try:
         yield
     except (OSError, RuntimeError, ValueError, LookupError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = textwrap.shorten(str(error), 160, placeholder=" ...")
         raise UserError(
             f"--encoder {modality}={encoder}: not loaded ({reason}); {remedy.format(modality=modality)}"
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from argparse import Namespace
 from collections.abc import Mapping
@@ -42,12 +43,13 @@ def fusion_space(task: FusionTask, args: Namespace) -> FusionSpace:
 
 class FusionTraining:
     """A found network in training: the recipe of the found scripts with ``--freeze_backbones``, on train alone.
+    Backbones that are ``trained`` with the fusion are copied, so that no training sees another's weights.
 
     Weights and dropout are seeded by ``--seed`` alone, so that equal genotypes give equal trainings.
 
     Args:
         task, args, run: As in the recipes.
-        supernet: The network whose frozen backbones, and stored features, all trainings share.
+        supernet: The network whose frozen backbones, and stored features, all trainings share; it is not trained.
         loaders: ``train`` and ``dev``.
         precision: See `engine.updates.Precision`.
         genotype: What to train.
@@ -64,7 +66,11 @@ class FusionTraining:
         genotype: FusionGenotype,
     ) -> None:
         torch.manual_seed(args.seed)
-        backbones = dict(supernet.backbones.items())
+        # Those that are trained with the fusion start in every training as in the first one.
+        backbones = {
+            name: backbone if name in supernet.frozen else copy.deepcopy(backbone)
+            for name, backbone in supernet.backbones.items()
+        }
         self.net = networks.build_found_net(task, args, backbones, genotype, frozen=True).to(run.device)
         self.costs, self._batch = fusion_counts(self.net), total_batch(args)
         self._loader, self._metric, self._device = loaders["train"], task.metric(args), run.device
@@ -91,8 +97,9 @@ class FusionTraining:
         return fusion_cost(self.net, self._batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimiser's state, and the network's without the backbones."""
-        state = {key: value for key, value in self.net.state_dict().items() if not key.startswith("backbones.")}
+        """The optimiser's state, and the network's without the frozen backbones."""
+        frozen = tuple(f"backbones.{name}." for name in self.net.frozen)
+        state = {key: value for key, value in self.net.state_dict().items() if not key.startswith(frozen)}
         return {"net": state, "weights": self._weights.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -109,12 +116,14 @@ def search_by_trainings(
     data: Mapping[str, LabelledData],
     loaders: Mapping[str, BatchLoader],
     precision: Precision,
+    facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train ``--budget`` candidates for ``--training_epochs`` each; returns the result's dict.
 
     Args:
         task, args, run, data, loaders, precision: As in the recipes; the splits are ``train`` and ``dev`` by place.
-        net: The supernet, of which only the frozen backbones are used.
+        net: The supernet, of which only the backbones are used.
+        facts: For the result; None: those of `tasks.bmnas.data.describe`.
     """
     train, dev = data
     placed = {"train": loaders[train], "dev": loaders[dev]}
@@ -131,5 +140,5 @@ def search_by_trainings(
         selection=BestEpoch("dev", metric, RULE, task.later_wins_ties),
         objectives=objectives_of(args),
     )
-    facts = describe(task, args, data, net)
+    facts = describe(task, args, data, net) if facts is None else facts
     return run_trainings(run, search, tracked={"net": net.trainable_state()}, facts=facts)

@@ -78,6 +78,20 @@ def test_the_fingerprint_follows_content_and_preparation(folder, tmp_path):
     assert open_own(out, "train", small=True).identity != open_own(out, "train").identity
 
 
+def swap(old, new):
+    def change(data):
+        assert old in data
+        return data.replace(old, new, 1)
+
+    return change
+
+
+def drop_class(data):
+    facts = json.loads(data)
+    del facts["label"]["classes"][-1]
+    return json.dumps(facts).encode()
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
@@ -86,6 +100,11 @@ def test_the_fingerprint_follows_content_and_preparation(folder, tmp_path):
         ("dev/label.npy", lambda data: data[:-1] + b"\x01", "label.npy has changed"),
         ("own.json", lambda data: data.replace(b'"kind"', b'"kin"'), "lacks or misstates a part"),
         ("own.json", lambda data: data.replace(b'"version": 1', b'"version": 9'), "is not the manifest"),
+        ("own.json", swap(b'"kind": "class"', b'"kind": "number"'), "lacks or misstates a part"),
+        ("own.json", swap(b'"kind": "class"', b'"kind": "classes"'), r"label.npy has shape \(8,\)"),
+        ("own.json", drop_class, "does not say rightly the kind or the classes"),
+        ("own.json", swap(b'"size": 3', b'"size": 0'), "lacks or misstates a part"),
+        ("own.json", swap(b'"dev": 2', b'"dev": 0'), "does not say rightly how many samples lack"),
         ("own.json", lambda data: None, "is missing: .* not finished"),
     ],
 )

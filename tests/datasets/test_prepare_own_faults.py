@@ -30,6 +30,7 @@ CASES = {
     "infinite": (change("t3,1,3", "t3,1,-inf"), "--numbers n --label y", "line 5 has '-inf' in n: infinite values"),
     "no number": (change("t3,1,3", "t3,1,x"), "--numbers n --label y", "line 5 has 'x' in n, where --numbers"),
     "equal labels": (OK, "--text text --label e", "all labels in e are equal"),
+    "label as input": (OK, "--text text --numbers n,y --label y", "--numbers y: this is the label"),
     "hardly classes": (OK, "--text n --label text", "24 different texts in 24 rows, .* hardly classes"),
     "not numbers": (OK, "--text n --label g --label_kind number", "g holds 'g0', which is no finite number"),
     "several": (OK, "--text n --label y --label_kind class --label_separator |", "cells of y hold several classes"),

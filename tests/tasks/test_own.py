@@ -1,6 +1,7 @@
 """Data of one's own, from a prepared folder to a tested network; what does not fit is refused."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -120,6 +121,21 @@ def test_a_search_that_is_resumed_gives_the_same(searched, tmp_path):
     assert part["epochs"] == 1
     resumed = search.main(["--resume", whole["folder"]])
     assert resumed["genotype"] == whole["genotype"] and resumed["metrics"] == whole["metrics"]
+
+
+def test_candidates_that_are_trained_one_by_one_train_their_encoders_anew_and_resume(searched, tmp_path):
+    flags = [*searched.flags, "--strategy", "evolution", "--encoder", "track=conv:8", "text=words:8"]
+    flags += ["--training_epochs", "1", "--population", "2", "--tournament", "2"]
+    whole = search.main([*flags, "--budget", "3", "--save", "all"])
+    part = search.main([*flags, "--budget", "2", "--save", "part"])
+    resumed = search.main(["--resume", part["folder"], "--budget", "3"])
+    assert resumed["genotype"] == whole["genotype"] and resumed["metrics"] == whole["metrics"]
+    assert whole["encoders"]["text"]["encoder"] == "words" and whole["missing"]["numbers"]["dev"] == 6
+    logs = [Path(one["folder"], "log.jsonl").read_text().splitlines() for one in (whole, resumed)]
+    losses = [[json.loads(line)["dev"]["loss"] for line in lines] for lines in logs]
+    assert losses[0] == losses[1] and len(losses[0]) == 3
+    args = json.loads(Path(whole["folder"], "args.json").read_text())
+    assert args["Ti"] == 1  # each candidate has a schedule of its own
 
 
 NUMBER_SCORES = {"mean_absolute_error", "correlation", "r2"}
