@@ -84,11 +84,13 @@ class Run:
         restored from it.
 
         Raises:
-            UserError: the checkpoint does not fit, was made from other inputs, or has more epochs than asked for.
+            UserError: the checkpoint does not fit, was made from other inputs, has more epochs than asked for, or is
+                gone from a finished run.
         """
         self._tracked = objects
         path = self.folder / "last.pth"
         if not path.exists():
+            self._refuse_finished(path)
             if self.is_main:
                 self._drop_log_after(0)
                 self._keep_arguments()
@@ -110,6 +112,11 @@ class Run:
             self._drop_log_after(self.epoch)
             self._keep_arguments()
         logger.info("resumed %s at epoch %d", self.folder, self.epoch)
+
+    def _refuse_finished(self, path):
+        # Starting again would replace the log and the result of a finished run.
+        if from_rank_0((self.folder / "result.json").exists()):
+            raise UserError(f"{path} is missing, but the run is finished; restore the file, or start a new run")
 
     def _check(self, path, state):
         """Raise a `UserError` if this run cannot continue from a checkpoint."""

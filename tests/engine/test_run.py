@@ -74,6 +74,16 @@ class TestFolder:
             pass
         assert "\n" not in str(error.value)
 
+    def test_a_finished_run_without_its_checkpoint_does_not_start_again(self, tmp_path):
+        with start_run(arguments(), "search", tmp_path) as run:
+            (run.folder / "log.jsonl").write_text(json.dumps(record()) + "\n")
+            (run.folder / "result.json").write_text("{}")
+        kept = (run.folder / "log.jsonl").read_text()
+        expected = pytest.raises(UserError, match=r"last\.pth is missing, but the run is finished; restore")
+        with expected, start_run(arguments(resume=str(run.folder)), "search", tmp_path) as again:
+            again.track(net=nn.Linear(1, 1))
+        assert (run.folder / "log.jsonl").read_text() == kept and (run.folder / "result.json").read_text() == "{}"
+
     def test_resuming_stays_in_the_folder(self, tmp_path):
         with start_run(arguments(), "search", tmp_path) as run:
             folder = run.folder
