@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.scripts import FAMILIES, families_of
+from search.strategies import BLACK_BOXES, SUPERNET_FLAGS, TRAINING_FLAGS
 from util.cli import UserError
 
 # The table of tasks: modality -> flag that takes its trained network, or None where a search has weights without it
@@ -163,7 +164,10 @@ class Planner:
         """A search, and the training of what it found."""
         words = shlex.split(strategy)
         slug = re.sub(r"[^\w.+]+", "-", strategy).strip("-")
-        search = self._command(seed, "search", f"search-{slug}", ["--strategy", *words, *weights])
+        # Flags for every search that one which trains candidates refuses, or the other kind.
+        others = SUPERNET_FLAGS if words[0] in BLACK_BOXES else TRAINING_FLAGS
+        without = {f"--{name}" for name in others}
+        search = self._command(seed, "search", f"search-{slug}", ["--strategy", *words, *weights], without=without)
         found = [*self._train(), self.family.search_flag, search.run]
         return [search, self._command(seed, "training", f"found-{slug}", found)]
 

@@ -61,6 +61,15 @@ def test_unimodal_networks_come_first_and_are_handed_on():
     assert list(given) == ["seed-0/search-published", "seed-0/found-published"]
 
 
+def test_a_search_gets_no_flag_that_its_strategy_refuses():
+    flags = ["--epochs", "3", "--search:budget", "4"]
+    found = commands("mmimdb", strategies=("published", "random"), flags=flags)
+    published, by_trainings = (found[f"seed-0/search-{name}"].words for name in ("published", "random"))
+    assert "--epochs" in published and "--budget" not in published
+    assert "--epochs" not in by_trainings and "--budget" in by_trainings
+    assert "--epochs" in found["seed-0/found-random"].words
+
+
 def test_own_data_name_their_modalities(tmp_path):
     with pytest.raises(UserError, match="--task own: name the prepared folder after --"):
         commands("own")
