@@ -236,8 +236,8 @@ class TestTrajectory:
         net = build_net(spec, architecture=architecture, way=way).train()
         theirs = {key.removeprefix("module."): value.shape for key, value in to_published(net.state_dict()).items()}
         net.load_state_dict(from_published(filled(theirs.items())))
-        # Adam amplifies rounding: after six steps of a search a float32 network is 2e-4 away from a float64 one.
-        net.to(torch.float64 if way == PLAIN else torch.float32)
+        # Adam amplifies rounding: after six steps a float32 network is up to 4e-4 away, depending on the processor.
+        net.to(torch.float64)
         return net, torch.optim.Adam(net.weights(), lr=0.0, betas=(0.9, 0.98), eps=1e-9)
 
     @pytest.mark.parametrize("way", [PLAIN, PACKED])
