@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from engine.scripts import FAMILIES, families_of
-from search.strategies import BLACK_BOXES, SUPERNET_FLAGS, TRAINING_FLAGS
 from util.cli import UserError
 
 # The table of tasks: modality -> flag that takes its trained network, or None where a search has weights without it
@@ -162,6 +161,8 @@ class Planner:
 
     def _searched(self, seed, strategy, weights):
         """A search, and the training of what it found."""
+        from search.strategies import BLACK_BOXES, SUPERNET_FLAGS, TRAINING_FLAGS  # loads torch, which --help waits for
+
         words = shlex.split(strategy)
         slug = re.sub(r"[^\w.+]+", "-", strategy).strip("-")
         # Flags for every search that one which trains candidates refuses, or the other kind.
