@@ -7,7 +7,6 @@ import hashlib
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -257,8 +256,11 @@ def measure(model: FusionModel, strengths: Sequence[float], seed: int = 0) -> di
             f"{strength:g}": test.noisy(name, strength) if strength else result["clean"] for strength in strengths
         }
         result["noise"][name] = {"strength": test.how_noisy(name), "scores": scores}
+    score = model.task.metric(model.args).name
+    result["curves"] = curves_of(result, strengths, score)
     write_json(model.folder / RESULT_FILE, result)
-    draw(result, strengths, model.folder / PICTURE, model.task.metric(model.args).name)
+    panels = {curve["title"]: {**curve, "epochs": curve["x"]} for curve in result["curves"]}
+    plot_curves(panels, model.folder / PICTURE, title=f"{score} on test")
     return result
 
 
@@ -269,14 +271,17 @@ def _is_tested(model, data):
     return None if tested is None else tested == data.identity
 
 
-def draw(result: Mapping[str, Any], strengths: Sequence[float], path: Path, score: str) -> None:
-    """Draw a score over the strength of the noise, a panel per input, with the score without that input as a line."""
-    panels = {}
+def curves_of(result: Mapping[str, Any], strengths: Sequence[float], score: str) -> list[dict[str, Any]]:
+    """A score over the strength of the noise, a curve per input, with the score without that input as a line.
+
+    The form is that of docs/report.md, which `report.py` draws.
+    """
+    curves = []
     for name, noise in result["noise"].items():
         values = [noise["scores"].get(f"{s:g}", result["clean"])[score] for s in strengths]
         alone = result["without"][name]
         lines = {score: values, "as it is": [result["clean"][score]] * len(strengths)}
         lines[f"without it ({alone['instead']})"] = [alone["scores"][score]] * len(strengths)
-        across = "words dropped" if "words" in noise["strength"] else "noise"
-        panels[name] = {"epochs": list(strengths), "series": lines, "across": across}
-    plot_curves(panels, path, title=f"{score} on test")
+        label = "words dropped" if "words" in noise["strength"] else "noise"
+        curves.append({"title": name, "x_label": label, "x": list(strengths), "series": lines})
+    return curves

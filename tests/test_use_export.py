@@ -16,6 +16,9 @@ import main_darts_found_own
 import main_unimodal_own
 import robustness
 from engine.model_card import card_text
+from reports.comparing import compare
+from reports.pictures import pictures_of
+from reports.reading import read_runs
 from tasks.exportable import static_pool
 from tasks.exporting import _attention_of_four_axes, check_libraries
 from tasks.loading import load_found
@@ -151,6 +154,9 @@ def test_scores_fall_when_inputs_are_removed_or_disturbed(flat, capsys):
     assert json.loads((folder / "robustness.json").read_text()) == result
     picture = ElementTree.parse(folder / "robustness.svg").getroot()
     assert len(picture.findall(".//*[@class='panel']")) == len(result["noise"])
+    (one,) = compare(read_runs([folder]))
+    drawn = {shown.caption: shown.svg for shown in pictures_of(one)}
+    assert ">numbers<" in drawn[f"{folder.name}: robustness"]
     assert "noise 5" in capsys.readouterr().out
     again = robustness.main(["--run", flat.run, "--noise", "5", "--device", "cpu"])
     assert again["noise"]["numbers"]["scores"]["5"] == noise["5"]  # drawn from the seed

@@ -44,7 +44,7 @@ def plot_curves(history: Mapping[str, dict], path: str | Path, *, title: str = "
 
     Args:
         history: Panel title -> {"epochs": [...], "series": {name: [value per epoch]}}; "ylim" is optional, and so is
-            "across", the name of the axis if "epochs" holds something else.
+            "x_label", the name of the axis if "epochs" holds something else.
         path: An .svg file, written atomically.
         title: Heading of the whole picture.
 
@@ -104,7 +104,7 @@ def _panels(history, default_limits, x_label="epoch"):
             list(panel["epochs"]),
             panel["series"],
             panel.get("ylim", default_limits),
-            panel.get("across", x_label),
+            panel.get("x_label", x_label),
         )
         for name, panel in history.items()
     ]
