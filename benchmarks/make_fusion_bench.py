@@ -40,25 +40,22 @@ class BenchSet:
     Attributes:
         source: Flags of datasets/prepare_own.py.
         taps: ``--taps`` of the encoders: 0 is the vector itself, 2 the second and last hidden layer.
-        pretrained: ``--encoder`` of pretrained encoders, whose features are the data of all trainings; {}: encoders are
-            trained.
-        length: ``--L``.
+        pretrained: ``--encoder`` of pretrained encoders; their features, means over positions, are the data of all
+            trainings. {}: encoders are trained.
     """
 
     source: tuple[str, ...]
     taps: dict[str, str]
     pretrained: dict[str, str] = dataclasses.field(default_factory=dict)
-    length: int = 1
 
 
 SETS = {
     "htad": BenchSet(("--embedded", "htad"), {"audio": "0,2", "accelerometer": "0,2"}),
     "digits": BenchSet(("--embedded", "digits", "--views", "fou,zer,mor"), {"fou": "0,2", "zer": "2", "mor": "2"}),
     "easy_vqa": BenchSet(
-        ("--embedded", "easy-vqa", "--questions", "1", "--pictures", "1800"),
+        ("--embedded", "easy-vqa", "--questions", "1", "--pictures", "1500"),
         {"image": "3,4", "question": "3,6"},
         {"image": "package:efficientnet-lite0", "question": "package:all-MiniLM-L6-v2"},
-        4,
     ),
 }
 # More samples to test on than by default, since differences are small.
@@ -103,14 +100,14 @@ def main(argv=None):
 def prepare(name, out):
     """Prepare the data of a set if they are missing; returns the folder that trainings read."""
     folder, features = (Path(out) / name / part for part in ("dataset", "features"))
-    if not SETS[name].pretrained:
-        if not (folder / "own.json").exists():
-            prepare_own([*SETS[name].source, *SPLIT, "--out", str(folder)])
-        return folder
-    if not (features / "own.json").exists():
+    pretrained = SETS[name].pretrained
+    if pretrained and (features / "own.json").exists():
+        return features
+    if not (folder / "own.json").exists():
         prepare_own([*SETS[name].source, *SPLIT, "--out", str(folder)])
+    if pretrained:
         write_features(SETS[name], folder, features)
-    return features
+    return features if pretrained else folder
 
 
 def write_features(bench_set, folder, out):
@@ -122,7 +119,7 @@ def write_features(bench_set, folder, out):
 
     given = {"encoder": bench_set.pretrained, "taps": bench_set.taps}
     flags = [part for flag, values in given.items() for part in (f"--{flag}", *map("=".join, values.items()))]
-    flags += ["--datadir", str(folder), "--L", str(bench_set.length), "--fusion", "late", "--device", "cpu"]
+    flags += ["--datadir", str(folder), "--L", "1", "--fusion", "late", "--device", "cpu"]
     task, args = own.parse_found(found.get_args_parser(), flags, own.DEMO)
     splits, shapes = {}, {}
     for split, data in open_splits(task, args, ("train", "dev", "test")).items():
@@ -143,7 +140,7 @@ def fusion_flags(name, out, seed, epochs=30):
     folder, base = prepare(name, out), Path(out) / name / "encoders" / f"{seed}-{epochs}"
     flags = [*SHARED, "--datadir", folder, "--epochs", epochs, "--seed", seed]
     if SETS[name].pretrained:
-        return list(map(str, [*flags, "--L", SETS[name].length]))
+        return list(map(str, flags))
     weights = []
     for modality, taps in SETS[name].taps.items():
         runs = sorted(base.glob(f"unimodal-{modality}-*/result.json"))
@@ -260,8 +257,7 @@ def describe(name, args, own_args):
 
     facts, folder = read_json(Path(own_args.datadir) / "own.json"), own_args.datadir
     manifest = read_manifest(folder)
-    length = ("--L", str(SETS[name].length)) if SETS[name].pretrained else ()
-    recipe = " ".join((*SHARED, *length, "--epochs", str(args.epochs)))
+    recipe = " ".join((*SHARED, "--epochs", str(args.epochs)))
     return {
         "format": FORMAT,
         "version": 1,
