@@ -33,7 +33,7 @@ from util.cli import UserError, run_cli  # noqa: E402
 from util.files import json_text, write_text  # noqa: E402
 
 EMBEDDED = {"htad": (), "digits": ("--views", "fou,zer,mor"), "easy-vqa": ()}
-# Flags of every run that differ from the scripts' defaults: fewer epochs of more samples. Stored features serve all runs.
+# Flags of every run beside the scripts' defaults: fewer epochs of more samples; stored features serve all runs.
 FLAGS = {
     "easy-vqa": (
         *("--encoder", "image=package:efficientnet-lite0", "question=package:all-MiniLM-L6-v2"),
