@@ -305,9 +305,11 @@ def agreement(new, old):
         spreads.append(sum(variances) ** 0.5)
     mean, rms = statistics.mean(differences), statistics.mean(d * d for d in differences) ** 0.5
     expected = statistics.mean(s * s for s in spreads) ** 0.5
+    near = sum(abs(d) <= 2 * s for d, s in zip(differences, spreads, strict=True))
     return (
         f"{new['set']}, {len(differences)} genotypes: new - old test accuracy {100 * mean:+.2f} points on average; "
-        f"root mean square {100 * rms:.2f}, expected from the spread of the seeds {100 * expected:.2f}"
+        f"root mean square {100 * rms:.2f}, expected from the spread of the seeds {100 * expected:.2f}; {near} of "
+        f"{len(differences)} genotypes differ by at most twice their own spread"
     )
 
 
