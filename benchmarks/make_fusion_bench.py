@@ -53,8 +53,8 @@ SETS = {
     "htad": BenchSet(("--embedded", "htad"), {"audio": "0,2", "accelerometer": "0,2"}),
     "digits": BenchSet(("--embedded", "digits", "--views", "fou,zer,mor"), {"fou": "0,2", "zer": "2", "mor": "2"}),
     "easy_vqa": BenchSet(
-        ("--embedded", "easy-vqa", "--questions", "1", "--pictures", "1500"),
-        {"image": "3,4", "question": "3,6"},
+        ("--embedded", "easy-vqa", "--questions", "1", "--pictures", "1200"),
+        {"image": "2,3,4", "question": "6"},
         {"image": "package:efficientnet-lite0", "question": "package:all-MiniLM-L6-v2"},
     ),
 }
@@ -145,9 +145,9 @@ def fusion_flags(name, out, seed, epochs=30):
     for modality, taps in SETS[name].taps.items():
         runs = sorted(base.glob(f"unimodal-{modality}-*/result.json"))
         if not runs:
-            flags = ["--datadir", folder, "--modality", modality, "--taps", f"{modality}={taps}", "--out_dir", base]
+            own = ["--datadir", folder, "--modality", modality, "--taps", f"{modality}={taps}", "--out_dir", base]
             shared = [*TRAINING, "--epochs", epochs, "--seed", seed, "--device", "cpu"]
-            runs = [Path(unimodal.main(list(map(str, [*flags, *shared])))["folder"]) / "result.json"]
+            runs = [Path(unimodal.main(list(map(str, [*own, *shared])))["folder"]) / "result.json"]
         weights.append(f"{modality}={runs[0].parent}")
     return list(map(str, [*flags, "--encoder_weights", *weights]))
 

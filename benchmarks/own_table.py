@@ -33,11 +33,12 @@ from util.cli import UserError, run_cli  # noqa: E402
 from util.files import json_text, write_text  # noqa: E402
 
 EMBEDDED = {"htad": (), "digits": ("--views", "fou,zer,mor"), "easy-vqa": ()}
-# Flags of every run beside the scripts' defaults: fewer epochs of more samples; stored features serve all runs.
+# Flags of every run beside the scripts' defaults: one shape needs few positions, more samples fewer epochs; stored
+# features serve all runs.
 FLAGS = {
     "easy-vqa": (
         *("--encoder", "image=package:efficientnet-lite0", "question=package:all-MiniLM-L6-v2"),
-        *("--cache_features", "disk", "--epochs", "10"),
+        *("--L", "4", "--epochs", "10", "--cache_features", "disk"),
     )
 }
 SCORE = "accuracy"
