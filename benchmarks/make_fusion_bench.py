@@ -123,7 +123,9 @@ def write_features(bench_set, folder, out):
     task, args = own.parse_found(found.get_args_parser(), flags, own.DEMO)
     splits, shapes = {}, {}
     for split, data in open_splits(task, args, ("train", "dev", "test")).items():
-        features = all_features(task, args, data)
+        found_features = all_features(task, args, data)
+        # Vectors, so that L is 1.
+        features = {name: [layer.reshape(len(data), -1) for layer in one] for name, one in found_features.items()}
         shapes = {name: tuple(one.shape[1:] for one in layers) for name, layers in features.items()}
         labels, ids = data.read(range(len(data)), only=())["label"].tolist(), data.ids
         splits[split] = [
