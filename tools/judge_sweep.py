@@ -109,8 +109,19 @@ def run(words, folder):
     Raises:
         UserError: it failed.
     """
-    if start(words, folder).wait() != 0:
+    process = start(words, folder)
+    try:
+        status = process.wait()
+    finally:
+        end(process)
+    if status != 0:
         raise UserError(f"a sweep failed: see {folder.parent / folder.name}.txt")
+
+
+def end(process):
+    """Kill what is left of a command, as after an interrupt."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def disturb(words, folder, slurm):
