@@ -175,7 +175,7 @@ class RunRecord:
 
     @property
     def trace(self) -> str | None:
-        """A string that two runs share only if all their epochs gave the same scores; None if there are none to tell."""
+        """A string that two runs share only if all their epochs gave the same scores; None without telling scores."""
         values = [value for epoch in self.epochs for scores in epoch.scores.values() for value in scores.values()]
         telling = any(math.isfinite(value) and value != int(value) for value in values)
         return short_hash(self.task, self.kind, [str(epoch.scores) for epoch in self.epochs]) if telling else None
