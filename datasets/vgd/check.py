@@ -64,6 +64,12 @@ def _prepared(report, data, dataset):
     for split in DATASETS[dataset].counts:
         with report.catching(folder.folder / f"{split}.json"):
             records[split] = folder.records(split)
+            made = folder.counts.get(split, len(records[split]))
+            if len(records[split]) != made:
+                text = f"{len(records[split]):,} expressions, the preparation wrote {made:,}"
+                report.add(
+                    "error", folder.folder / f"{split}.json", text, f"run `{prepare_command(data, dataset)}` again"
+                )
     return records, folder.synthetic
 
 
