@@ -14,6 +14,7 @@ two CPU cores. Exit status: 0 if they agree, 1 if not, 2 after a usage error.
 
 import argparse
 import difflib
+import math
 import os
 import re
 import shlex
@@ -51,7 +52,7 @@ SHARED = "--epochs 4 --num_workers 0 --device cpu --search:budget 3 --search:tra
 # Columns of a report that differ between two runs of the same command.
 TIMES = ("search time", "run time", "peak memory, MiB")
 # Seconds between looks at a sweep.
-POLL = 0.1
+POLL = 0.02
 
 
 def get_args_parser():
@@ -119,23 +120,24 @@ def run(words, folder):
 
 
 def end(process):
-    """Kill what is left of a command, as after an interrupt."""
+    """Kill a command with all its processes, if it still runs."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def disturb(words, folder, slurm):
     """Run a sweep that is killed twice, and whose rest may run on a cluster."""
-    total = 0
     for share in (0.25, 0.5):
-        process = start(words, folder)
+        before, process = set(between_epochs(folder)), start(words, folder)
         while process.poll() is None:
             time.sleep(POLL)
-            plan_file = folder / "sweep.json"
-            total = total or (sum(map(len, jobs_of(read_json(plan_file)))) if plan_file.exists() else 0)
-            if total and len(finished(folder)) >= share * total and between_epochs(folder):
-                os.killpg(process.pid, signal.SIGKILL)
+            planned = folder / "sweep.json"
+            total = sum(map(len, jobs_of(read_json(planned)))) if planned.exists() else math.inf
+            # A run that an earlier kill interrupted looks like one that is under way until it has gone on.
+            if len(finished(folder)) >= share * total and set(between_epochs(folder)) - before:
+                end(process)
                 print(f"{folder.name}: killed after {len(finished(folder))} of {total} commands", flush=True)
+                break
         process.wait()
     words = [*words[: words.index("--task")], "--out", str(folder), "--jobs", "2"]
     if slurm:
@@ -151,7 +153,7 @@ def through_slurm(words, folder):
     while process.poll() is None:
         time.sleep(POLL)
         free = [job for job in running_jobs(folder) if job not in touched]
-        if wanted and free and between_epochs(folder):
+        if wanted and free and any(between_epochs(folder)):
             touched.add(free[0])
             what = wanted.pop(0)
             subprocess.run(["scontrol", "requeue", free[0]] if what == "requeue" else ["scancel", free[0]], check=True)
@@ -176,9 +178,10 @@ def finished(folder):
 
 
 def between_epochs(folder):
-    """Whether a run has logged an epoch and is not finished."""
-    logs = folder.glob("runs/*/*/*/log.jsonl")
-    return any(path.stat().st_size and not (path.parent / "result.json").exists() for path in logs)
+    """Runs that have logged an epoch and are not finished: pairs (folder, bytes of the log)."""
+    for path in folder.glob("runs/*/*/*/log.jsonl"):
+        if (size := path.stat().st_size) and not (path.parent / "result.json").exists():
+            yield path.parent, size
 
 
 def shown(folders):

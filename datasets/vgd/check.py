@@ -103,8 +103,8 @@ def _check_records(report, place, dataset, records):
             if not any(word.strip() for word in record["tokens"]):
                 seen.fault("warning", "expressions without words", name)
     report.faults(place, seen.faults, f"prepare {dataset} again from the official files")
-    # From memory: the splits of all three are by image.
-    fix = "the official splits share no image (from memory): prepare again"
+    # tensorflow.org/datasets/catalog/ref_coco: the unc and umd splits are by image.
+    fix = "the official splits share no image: prepare again"
     report.repeats(place, images, "images", "warning", fix)
 
 
