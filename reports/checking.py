@@ -28,6 +28,7 @@ _ENTRIES: dict[str, Any] = {
     "peak_memory_mb": (int, float),
     "parameters": dict,
     "data": dict,
+    "batch": dict,
     "architecture": dict,
     "backbones_started_from": dict,
     "genotype": dict,

@@ -229,7 +229,7 @@ def _all_settings(row):
     searched = row.first.search
     before = {f"search {name}": value for name, value in settings_of(searched).items()} if searched else {}
     before |= {"search": ", ".join(_search_faults(row.first)) or "sound"} if searched else {}
-    return {**row.settings, **before, **dataclasses.asdict(row.conditions)}
+    return {"processes": 1, **row.settings, **before, **dataclasses.asdict(row.conditions)}
 
 
 def columns_of(rows: Sequence[Row]) -> list[tuple[str, str]]:

@@ -77,6 +77,15 @@ def test_other_settings_are_another_row_that_says_so(tmp_path):
     assert (one.mean, one.low, one.high) == pytest.approx((values.mean(), low, high)) and one.count == 3
 
 
+def test_runs_in_several_processes_are_another_row(tmp_path):
+    for seed, processes in enumerate((1, 1, 2)):
+        make_run(tmp_path, seed, batch={"samples": 8, "processes": processes})
+    assert [(row.unlike, row.seeds) for row in table_of(tmp_path).rows] == [
+        (["processes 1"], [0, 1]),
+        (["processes 2"], [2]),
+    ]
+
+
 def test_a_difference_needs_common_seeds_and_says_how_many(tmp_path):
     make_run(tmp_path, 0, 0.5)
     make_run(tmp_path, 1, 0.5)
@@ -200,6 +209,7 @@ class TestRunsThatDoNotCount:
 
 ODD = {
     "metrics": [3, {"test": 3}, None],
+    "batch": [8],
     "data": ["films", {"identity": 3}, {"samples": [1]}],
     "parameters": [3, {"fusion": "many"}],
     "run": [3, {"sessions": 3}, {"sessions": [3]}],
