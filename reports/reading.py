@@ -119,7 +119,8 @@ class RunRecord:
         if args.get("strategy_option"):
             text += f" ({', '.join(map(str, args['strategy_option']))})"
         text += f" + beta {args['beta_regularization']:g}" if args.get("beta_regularization") else ""
-        return text + (f", derived by {args['derive']}" if args.get("derive") not in (None, "argmax") else "")
+        derived = "trainings" not in search.result and args.get("derive") not in (None, "argmax")  # else: not used
+        return text + (f", derived by {args['derive']}" if derived else "")
 
     @property
     def source(self) -> str:
