@@ -34,7 +34,7 @@ from engine.arguments import RecipeParser, positive_int  # noqa: E402
 from util.cli import run_cli  # noqa: E402
 from util.files import json_text, write_text  # noqa: E402
 
-SEARCHES = ("published", f"published{PERTURBATION}", "gdas", "drnas", "random-shared")
+SEARCHES = ("published", f"published{PERTURBATION}", "second-order", "gdas", "drnas", "random-shared")
 ALL = (*BLACK_BOXES, *ZERO_COST, *SEARCHES)
 LONE = 3  # trainings that are timed
 EXACT, DRAWS = 14, 20_000

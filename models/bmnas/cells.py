@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from models.bmnas.drawn_edges import sum_of_taken, taken_states
 from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS, STEP_OPERATIONS
 from models.genotypes import (
     EDGE_OPERATIONS,
@@ -79,6 +80,9 @@ class MixedEdges(nn.Module):
         """
         if self.choice.drawn is not None and self.choice.drawn.pairs:
             return self.relaxation.arguments(self.choice, states, step, self.logits)
+        if (taken := taken_states(self.choice)) is not None:
+            mixed = sum_of_taken(self.choice, states, taken[step])
+            return mixed, mixed
         # `none` returns x * 0, which adds nothing to the sum, so only `skip` is computed.
         weights = self.relaxation.weights(self.choice, self.logits).split(self.counts)[step]
         skip = weights[:, SKIP].to(states[0].dtype)
