@@ -33,6 +33,7 @@ class RecipeParser(argparse.ArgumentParser):
 
     Attributes:
         free: Names of the arguments that may change when a run is resumed, besides paths (see `engine.resuming`).
+        given: After `parse_args`, the flags on the command line, see `given_flags`.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class RecipeParser(argparse.ArgumentParser):
         self.spellings = spellings or {}
         self.recipes: Mapping[str, Mapping[str, Any]] = {}
         self.free = set(FREE)
+        self.given: dict[str, Any] = {}
         self.upgrade = upgrade or (lambda saved: saved)
         self.alternatives: list[tuple[str, str]] = []
         if self.spellings:
@@ -123,6 +125,7 @@ def file_name(text: str) -> str:
 
 positive_int = number(int, 1)
 non_negative_int = number(int, 0)
+fraction = number(float, 0.0, 1.0, open_high=True)
 positive = number(float, 1e-300)
 non_negative = number(float, 0.0)
 
@@ -301,7 +304,7 @@ def run_folder_of(path: Path | str) -> Path | None:
 
 def set_defaults_of(parser: RecipeParser, values: Mapping[str, Any]) -> None:
     """Use ``values`` as defaults, for the flags that the parser has."""
-    flags = {action.dest for action in parser._actions}
+    flags = [action.dest for action in parser._actions]
     parser.set_defaults(**{name: value for name, value in values.items() if name in flags})
 
 
@@ -353,17 +356,18 @@ def parse_args(
     """
     run_log.hold()
     remember_command(parser.description, argv)
-    args = parser.parse_args(argv)
+    parser.given = given_flags(parser, argv)
+    args = argparse.Namespace(**{**{action.dest: action.default for action in parser._actions}, **parser.given})
     if args.resume:
         return _resumed(parser, argv, args.resume)
     inherited = inherit(args) if inherit is not None else {}
-    check_saved(parser, inherited, "the arguments of the earlier run")
+    if inherited:
+        check_saved(parser, inherited, "the arguments of the earlier run")
     is_demo = demo and (args.demo or inherited.get("demo"))
     recipe = getattr(args, "recipe", None)
     if is_demo and recipe:
         raise UserError(f"--recipe {recipe} is for the paper's data, but --demo has its own settings; drop one of them")
-    set_defaults_of(parser, (demo or {}) if is_demo else parser.recipes.get(recipe or "", {}))
-    set_defaults_of(parser, inherited)
+    set_defaults_of(parser, {**((demo or {}) if is_demo else parser.recipes.get(recipe or "", {})), **inherited})
     return parser.parse_args(argv)
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from engine import identity, readme
-from engine.report import checksum, environment, peak_memory_mb, restored_record, scores_of, session_facts
+from engine import identity
+from engine.report import checksum, environment, peak_memory_mb, restored_record, scores_of
 from engine.resuming import check_inputs
 from engine.run_log import close_log, open_log, writing
 from engine.tracking import Tracker, check_tool
@@ -31,7 +31,7 @@ from util.text_files import decode_text
 logger = logging.getLogger("mdarts")
 
 # Files that a run folder has from the start, and the suffix of pictures, which can be drawn again.
-_BEGINNING = ("args.json", "log.txt", identity.FILE, readme.FILE)
+_BEGINNING = ("args.json", "log.txt", identity.FILE, identity.README)
 _PICTURE = ".svg"
 
 
@@ -42,6 +42,7 @@ class Run:
         folder: `Path` of the run folder.
         args: The arguments.
         device: `torch.device` of this process.
+        is_main: Whether this process writes files (rank 0).
         epoch: The next epoch to run.
         stopped: Whether the run has ended before its last epoch.
         longer: Whether it had ended early and now continues, since more epochs were asked for.
@@ -51,21 +52,17 @@ class Run:
 
     def __init__(self, folder: Path | str, args: Namespace, device: torch.device) -> None:
         self.folder, self.args, self.device = Path(folder), args, device
+        self.is_main = rank() == 0
         self.epoch, self.stopped, self.longer, self.seconds = 0, False, False, 0.0
         self._tracked: dict[str, Any] = {}
         self._inputs: dict[str, str] = {}
         self._flags: dict[str, str] = {}
         self._faults: list[str] = []
         self.identity: dict[str, Any] = {}
-        self._tracker = Tracker(self.folder, None, None, {})
+        self._tracker: Tracker | None = None  # opened for the first scores
         self._warned: set[str] = set()
         self._scored = False
         self._clock = time.perf_counter()
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this process writes files (rank 0)."""
-        return rank() == 0
 
     def depends_on(self, name: str, identity: str, flag: str) -> None:
         """Record an input of the run, before `track`: a resumed run must read the same content, wherever it is now.
@@ -171,6 +168,9 @@ class Run:
                     write_json(self.folder / "genotype.json", best["genotype"])
             with writing(self.folder / "log.jsonl"), open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
                 file.write(json_text(record) + "\n")
+            if self._tracker is None:
+                tool = getattr(self.args, "track", None)
+                self._tracker = Tracker(self.folder, tool, self.identity.get("id"), vars(self.args))
             self._tracker.log(record)
             save_checkpoint(
                 self.folder / "last.pth",
@@ -262,20 +262,12 @@ class Run:
         if self.is_main:
             self._keep_arguments()
             write_json(self.folder / "result.json", result)
-            self.write(readme.FILE, readme.run_readme(self.folder, self.identity, result))
+            identity.write_readme(self.folder, self.identity, result)
         self.plot()
         if self.is_main:
             logger.info("result: %s", self.folder / "result.json")
         barrier()
         return result
-
-    def begin(self) -> None:
-        """Write ``run.json`` and the README, on rank 0; called once the log is open."""
-        if not self.is_main:
-            return
-        self.identity = identity.begin_session(self.folder, self.args, session_facts(self.device))
-        self._tracker = Tracker(self.folder, getattr(self.args, "track", None), self.identity["id"], vars(self.args))
-        self.write(readme.FILE, readme.run_readme(self.folder, self.identity, None))
 
     def _count_time(self):
         now = time.perf_counter()
@@ -304,7 +296,8 @@ class Run:
 
     def close(self) -> None:
         """Close the tracking tools."""
-        self._tracker.close()
+        if self._tracker is not None:
+            self._tracker.close()
 
 
 def _read_state(path):
@@ -337,16 +330,18 @@ def start_run(args: Namespace, kind: str, parent: Path | str) -> Iterator[Run]:
     Yields:
         A `Run`.
     """
-    check_tool(getattr(args, "track", None))
+    if getattr(args, "track", None):
+        check_tool(args.track)
     device = init_distributed(args.device)
-    seed_everything(args.seed)
     folder: Any = from_rank_0(_run_folder(args, kind, parent) if rank() == 0 else None)
     run = Run(folder, args, device)
+    seed_everything(args.seed)
     handlers, finished, failed = [], False, False
     try:
         handlers = open_log(run.folder / "log.txt" if run.is_main else None)
         logger.info("run folder: %s", run.folder)
-        run.begin()
+        if run.is_main:
+            run.identity = identity.begin_session(run.folder, args, device)
         yield run
         finished = True
         run.raise_faults()
