@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from engine.loading import build_loader, to_device
+from engine.loading import build_loader
 from util.arrays import NpyFile, NpyWriter
 from util.cli import UserError
 from util.code import code_digest, versions
@@ -29,6 +29,7 @@ from util.distributed import barrier, from_rank_0, rank
 from util.files import make_public, write_fault, write_json
 from util.locks import locked
 from util.memory import available_memory
+from util.nested import to_device
 from util.progress import progress
 
 if TYPE_CHECKING:

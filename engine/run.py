@@ -23,10 +23,9 @@ from engine.tracking import Tracker, check_tool
 from util.checkpoint import load_checkpoint, save_checkpoint
 from util.cli import UserError, is_out_of_memory
 from util.distributed import barrier, from_rank_0, gather, init_distributed, leave, rank, world_size
-from util.files import json_text, read_json, write_json, write_text
+from util.files import decode_text, json_text, read_json, write_json, write_text
 from util.plots import plot_curves
 from util.random_state import random_state, seed_everything, set_random_state
-from util.text_files import decode_text
 
 logger = logging.getLogger("mdarts")
 

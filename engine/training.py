@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.loading import to_device
 from engine.model_card import FILE as MODEL_CARD
 from engine.model_card import card_text
 from engine.updates import Precision, in_float32
 from util.cli import UserError
 from util.distributed import gather, rank, share_buffers
+from util.nested import to_device
 from util.progress import progress
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from engine.data_workers import BatchLoader
+    from engine.loading import BatchLoader
     from engine.run import Run
     from engine.updates import Loss, OptimizerStep
     from models.backbone_net import UnimodalNet

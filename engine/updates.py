@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from engine.loading import split_batch
 from util.distributed import world_size
+from util.nested import split_batch
 
 if TYPE_CHECKING:
     from engine.run import Run

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.loading import to_device
 from engine.training import Evaluation, LossMeter, check_finite, train_one_epoch
 from search.relaxation import ARCHITECTURE, WEIGHTS
 from util.distributed import check_same_on_all_ranks, rank
+from util.nested import to_device
 from util.progress import progress
 
 if TYPE_CHECKING:
-    from engine.data_workers import BatchLoader
+    from engine.loading import BatchLoader
     from engine.updates import OptimizerStep
     from search.relaxation import Relaxation
     from tasks.task import Metric

@@ -26,7 +26,7 @@ from models.genotypes import (
     tail_indices,
 )
 from search.choice import ArgumentPairs, Choice
-from search.mixture import SoftmaxMixture
+from search.relaxation import SoftmaxMixture
 from util.registry import module_key
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from util.distributed import barrier, init_distributed, rank, world_size
 from util.locks import make_once
 
 if TYPE_CHECKING:
-    from engine.data_workers import BatchLoader
+    from engine.loading import BatchLoader
     from engine.run import Run
     from engine.updates import Precision
     from models.backbone_net import UnimodalNet

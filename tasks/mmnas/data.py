@@ -15,7 +15,7 @@ from util import locks
 from util.distributed import barrier, init_distributed, rank, world_size
 
 if TYPE_CHECKING:
-    from engine.data_workers import BatchLoader
+    from engine.loading import BatchLoader
     from engine.run import Run
     from tasks.task import AttentionTask
 
