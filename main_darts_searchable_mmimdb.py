@@ -64,14 +64,14 @@ def main(argv=None):
         net = build_search_net(TASK, args, backbones).to(run.device)
         loss, metric = TASK.loss, TASK.metric(args)  # binary cross-entropy; F1 (--f1_type)
         precision = Precision(args.amp, run.device)
-        loaders = feature_loaders(args, run, net, data, precision)
+        loaders, batch_size = feature_loaders(args, run, net, data, precision), total_batch(args)
         if is_black_box(args):  # random, evolution: found networks, trained one by one on these features
             return search_by_trainings(TASK, args, run, net, data, loaders, precision)
 
         strategy = strategy_of(args, SoftmaxMixture).attach(net)
         shared = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
         adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
-        cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data[train]) / total_batch(args))
+        cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data[train]) / batch_size)
         cosine = CosineRestarts(*cycle, restarts=args.lr_restarts)
         unused = not net.uses_all_weights()
         weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=unused, **shared)
@@ -89,8 +89,8 @@ def main(argv=None):
         best = BestEpoch("dev", metric.name, rule, TASK.later_wins_ties)
         monitor = ArchitectureMonitor(net, collapse, args.patience)
         derivation = Derivation(args.derive, search_epoch.dev_scorer(), metric.name, args.seed)
-        measure = functools.partial(fusion_cost, net, total_batch(args))  # size and speed of what is found
-        facts = {"derivation": derivation, "measure": measure, "facts": describe(TASK, args, data, net)}
+        measure = functools.partial(fusion_cost, net, batch_size)  # size and speed of what is found
+        facts = {"derivation": derivation, "measure": measure, "facts": describe(TASK, args, data, net, metric)}
         return run_search(run, search_epoch, monitor, best, **facts)
 
 

@@ -69,8 +69,9 @@ def begin_session(folder: Path, args: Namespace, device: torch.device) -> dict[s
         known = {"id": None if args.resume else uuid.uuid4().hex, "sessions": [], **({} if args.resume else _parsed)}
     session = {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **_session_facts(device)}
     known = {**known, "sessions": [*known["sessions"], session]}
+    readme = readme_text(folder, known, None)
     write_json(folder / FILE, known)
-    write_readme(folder, known, None)
+    write_text(folder / README, readme)
     return known
 
 
@@ -131,8 +132,8 @@ def _git(*words):
         return None
 
 
-def write_readme(folder: Path | str, identity: Mapping[str, Any], result: Mapping[str, Any] | None) -> None:
-    """Write ``README.md``.
+def readme_text(folder: Path | str, identity: Mapping[str, Any], result: Mapping[str, Any] | None) -> str:
+    """Text of ``README.md``.
 
     Args:
         folder: The run folder.
@@ -157,7 +158,7 @@ def write_readme(folder: Path | str, identity: Mapping[str, Any], result: Mappin
         lines += ["`result.json` holds everything about the scores, `log.jsonl` one line per epoch."]
     else:
         lines += ["`log.txt` says how far it is, `log.jsonl` has one line per finished epoch."]
-    write_text(folder / README, "\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 def _facts(result):

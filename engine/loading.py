@@ -13,7 +13,7 @@ import multiprocessing.queues
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from util.cli import UserError, dead_worker
 from util.distributed import rank, world_size
 from util.nested import tensors_in
 from util.processors import own_processors, use_one_thread
-from util.samplers import EpochBatchSampler, Indices
+from util.samplers import EpochBatchSampler
 
 logger = logging.getLogger("mdarts")
 
@@ -42,8 +42,13 @@ def total_batch(args: Namespace) -> int:
     return args.batchsize if args.batchsize is not None else args.batchsize_per_process * world_size()
 
 
-def build_loader(
-    dataset: Any,
+def build_loader(dataset: Any, batch_size: int, **options: Any) -> BatchLoader:
+    """The loader of one data set; see `build_loaders`."""
+    return build_loaders({"": dataset}, batch_size, **options)[""]
+
+
+def build_loaders(
+    datasets: Mapping[str, Any],
     batch_size: int,
     *,
     shuffle: bool,
@@ -53,11 +58,12 @@ def build_loader(
     all_ranks: bool = False,
     drop_last: bool = False,
     min_share: int = 2,
-) -> BatchLoader:
-    """Return a `BatchLoader`, a `DataLoader` of batch dicts.
+) -> dict[str, BatchLoader]:
+    """A `BatchLoader` (a `DataLoader` of batch dicts) of every data set, by the same names.
 
     Args:
-        dataset: Has ``__getitems__(indices) -> batch dict``; read in this process if it has a true ``in_memory``.
+        datasets: Name -> data set, with ``__getitems__(indices) -> batch dict``; read in this process if it has a true
+            ``in_memory``.
         batch_size: Samples of a batch over all ranks together.
         shuffle: Draw a new order for every value of the sampler's ``epoch``.
         seed: Seed of the order.
@@ -66,32 +72,34 @@ def build_loader(
         all_ranks: Every rank reads complete batches, instead of its share of each.
         drop_last, min_share: See `EpochBatchSampler`.
     """
-    if not all_ranks and batch_size < min_share * world_size():
+    own, processes = (0, 1) if all_ranks else (rank(), world_size())
+    if not all_ranks and batch_size < min_share * processes:
         least = "two samples" if min_share == 2 else "one sample"
         raise UserError(
-            f"--batchsize {batch_size} leaves fewer than {least} for each of {world_size()} processes; "
-            f"use at least {min_share * world_size()}"
+            f"--batchsize {batch_size} leaves fewer than {least} for each of {processes} processes; "
+            f"use at least {min_share * processes}"
         )
-    share = {} if all_ranks else {"rank": rank(), "world_size": world_size()}
     options: dict[str, Any] = {
         "shuffle": shuffle,
         "seed": seed,
         "drop_last": drop_last,
         "min_share": min_share,
-        **share,
+        "rank": own,
+        "world_size": processes,
     }
-    sampler = EpochBatchSampler(len(dataset), batch_size, **options)
-    workers = 0 if getattr(dataset, "in_memory", False) else reading_processes(num_workers, device)
-    own_size = batch_size if all_ranks else math.ceil(batch_size / world_size())
-    return BatchLoader(
-        dataset,
-        workers,
-        own_size,
-        batch_sampler=sampler,
-        pin_memory=device.type == "cuda",
-        # A separate generator, so that making an iterator does not draw from the global one.
-        generator=torch.Generator().manual_seed(seed),
-    )
+    workers = reading_processes(num_workers, device)
+    return {
+        name: BatchLoader(
+            dataset,
+            0 if getattr(dataset, "in_memory", False) else workers,
+            math.ceil(batch_size / processes),
+            batch_sampler=EpochBatchSampler(len(dataset), batch_size, **options),
+            pin_memory=device.type == "cuda",
+            # A separate generator, so that making an iterator does not draw from the global one.
+            generator=torch.Generator().manual_seed(seed),
+        )
+        for name, dataset in datasets.items()
+    }
 
 
 def reading_processes(num_workers: int, device: torch.device) -> int:
@@ -152,16 +160,21 @@ def affordable(dataset: Any, num_workers: int, batch_size: int) -> tuple[int, in
     Returns:
         Number of workers, and the number of batches that each may prefetch (None without workers).
     """
-    if not num_workers or not len(dataset):
+    if not num_workers:
         return 0, None
     if not _can_share():
         _warn_once("this system has no shared memory or semaphores: reading data in the main process, which is slower")
         return 0, None
-    room = _room()
+    room, samples = _room(), len(dataset)
+    if not samples:
+        return 0, None
     if room is None:
         return num_workers, PREFETCH
     room //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    size = max(1, _bytes_of_batch(dataset, batch_size))
+    ends = sorted({0, samples - 1})
+    # Lists of numbers without an epoch: an augmented input has the same size in every epoch.
+    measured = sum(tensor.nbytes for tensor in tensors_in(dataset.__getitems__(ends)))
+    size = max(1, measured * batch_size // len(ends))
     waiting = room // size - IN_USE
     prefetch = PREFETCH if waiting >= PREFETCH * num_workers else 1
     workers = max(0, min(num_workers, waiting // prefetch))
@@ -253,12 +266,6 @@ def _allow_more_files():
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (ImportError, OSError, ValueError):
         return  # another system, or not allowed: the usual limit stays
-
-
-def _bytes_of_batch(dataset, batch_size):
-    ends = sorted({0, len(dataset) - 1})
-    batch = dataset.__getitems__(Indices(ends, 0))
-    return sum(tensor.nbytes for tensor in tensors_in(batch)) * batch_size // len(ends)
 
 
 def _warn_once(line):

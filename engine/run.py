@@ -51,7 +51,8 @@ class Run:
 
     def __init__(self, folder: Path | str, args: Namespace, device: torch.device) -> None:
         self.folder, self.args, self.device = Path(folder), args, device
-        self.is_main = rank() == 0
+        self._rank = rank()
+        self.is_main = self._rank == 0
         self.epoch, self.stopped, self.longer, self.seconds = 0, False, False, 0.0
         self._tracked: dict[str, Any] = {}
         self._inputs: dict[str, str] = {}
@@ -88,10 +89,10 @@ class Run:
         if not path.exists():
             self._refuse_finished(path)
             if self.is_main:
-                self._drop_log_after(0)
                 self._keep_arguments()
+                self._drop_log_after(0)
             # Ranks start from equal weights, but draw different dropout masks.
-            torch.manual_seed(self.args.seed + 1_000_003 * rank())
+            torch.manual_seed(self.args.seed + 1_000_003 * self._rank)
             return
         state = _read_state(path)
         self._check(path, state)
@@ -102,7 +103,7 @@ class Run:
         self.longer = state["stopped"] and self._epochs() > state.get("epochs", self._earlier_epochs())
         self.stopped = state["stopped"] and not self.longer
         with self._restoring(path):
-            set_random_state(state["random"][rank()])
+            set_random_state(state["random"][self._rank])
         barrier()  # every rank has read the old arguments
         if self.is_main:
             self._drop_log_after(self.epoch)
@@ -261,7 +262,7 @@ class Run:
         if self.is_main:
             self._keep_arguments()
             write_json(self.folder / "result.json", result)
-            identity.write_readme(self.folder, self.identity, result)
+            write_text(self.folder / identity.README, identity.readme_text(self.folder, self.identity, result))
         self.plot()
         if self.is_main:
             logger.info("result: %s", self.folder / "result.json")

@@ -19,8 +19,9 @@ from models.losses import summed_binary_cross_entropy
 from models.mmnas.heads import AnswerHead
 from tasks.mmnas import flags, networks
 from tasks.mmnas.checkpoints import write_predicted
-from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by, make_once
+from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by
 from tasks.task import AttentionTask
+from util.locks import make_once
 
 if TYPE_CHECKING:
     from datasets.vqa import VQA
@@ -103,7 +104,7 @@ def _has_test_answers(args):
 
 def _open(args, split, known=None, part=None):
     if args.demo and args.data == DEMO["data"]:
-        make_once(args, "store/meta.json", lambda: make_demo_data(Path(args.data)))
+        make_once(Path(args.data) / "store/meta.json", lambda: make_demo_data(Path(args.data)))
     options = {"features": args.features, "small": args.small_dataset, "skip_missing": args.skip_missing}
     options |= {"min_answer_count": args.min_answer_count, **fixed_by(known)}
     if known is not None:

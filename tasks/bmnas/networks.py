@@ -68,7 +68,7 @@ def build_net(
         dropout=args.drpt,
         num_outputs=args.num_outputs,
         input_names=task.feature_names,
-        backbone_batch=_part(args),
+        backbone_batch=min(args.backbone_batch, total_batch(args)),
         frozen=[name for name, backbone in backbones.items() if frozen and not getattr(backbone, "trained", False)],
         optional=task.modalities if dropout else task.optional,
         modality_dropout=dropout,
@@ -76,16 +76,12 @@ def build_net(
     )
 
 
-def _part(args):
-    """Samples that a backbone in evaluation mode computes at a time: at most those of a batch."""
-    return min(args.backbone_batch, total_batch(args))
-
-
 def build_unimodal_net(task: FusionTask, args: Namespace, weights: str | None = None) -> UnimodalNet:
     """One backbone with its own head."""
     backbone = task.build_unimodal_backbone(args, weights)
     frozen = args.freeze_backbones and task.modalities[args.modality].head_only
-    return UnimodalNet(args.modality, backbone, task.pool(args), frozen=frozen, backbone_batch=_part(args))
+    size = min(args.backbone_batch, total_batch(args))
+    return UnimodalNet(args.modality, backbone, task.pool(args), frozen=frozen, backbone_batch=size)
 
 
 def step_operations(args: Namespace) -> tuple[str, ...]:

@@ -288,7 +288,7 @@ class TestDisk:
         first = cache(small_net(), "disk", tmp_path)(data)
         net = small_net()
         second = cache(net, "disk", tmp_path)(data)
-        assert calls(net) == {"a": 2, "b": 2}, "only the look at two samples"
+        assert calls(net) == {"a": 0, "b": 0}, "the manifest has the shapes"
         for one, two in zip(batches(first), batches(second), strict=True):
             for name in ("a_features", "b_features"):
                 assert all(torch.equal(x, y) for x, y in zip(one[name], two[name], strict=True))
@@ -299,7 +299,7 @@ class TestDisk:
         for name, backbone in small_net(used=(1, 2)).backbones.items():
             net.backbones[name].load_state_dict(backbone.state_dict())
         cache(net, "disk", tmp_path)(small_data())
-        assert calls(net) == {"a": 2, "b": 2}
+        assert calls(net) == {"a": 0, "b": 0}, "the manifest has the shapes"
 
     @pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
     def test_a_killed_write_leaves_no_finished_folder(self, tmp_path, monkeypatch, kind):
