@@ -1,40 +1,21 @@
-"""Data loaders whose order depends only on seed and epoch, with data workers that cannot hang a run.
-
-A worker passes its batches on in shared memory, of which docker gives a container 64 MB. When a batch does not fit,
-torch loses it in a background thread, and the run waits forever. So we measure a batch beforehand and start only as
-many workers as fit; the main process reads the batches that still do not fit.
-"""
+"""Data loaders whose order of samples depends only on seed and epoch, so that a resumed epoch repeats it exactly."""
 
 from __future__ import annotations
 
-import logging
 import math
-import multiprocessing.queues
-import os
-import sys
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from engine.data_workers import NoRoom, warn_once, worker_options
 from util.cli import UserError, dead_worker
 from util.distributed import rank, world_size
-from util.nested import tensors_in
-from util.processors import own_processors, use_one_thread
-from util.samplers import EpochBatchSampler
-
-logger = logging.getLogger("mdarts")
-
-SHARED_FOLDER = "/dev/shm"
-# Batches that each worker keeps ready, and batches that the main process holds at once.
-PREFETCH, IN_USE = 2, 2
-# Shared memory left to others (NCCL, another run): this many bytes, but at most an eighth of the total.
-MARGIN, MARGIN_SHARE = 64 << 20, 8
-MAX_OPEN_FILES = 65536
-_MORE = "`docker run --shm-size 8g` (or --ipc host) gives more"
-_logged: set[str] = set()
+from util.nested import to_device
+from util.processors import own_processors
+from util.progress import progress
 
 
 def total_batch(args: Namespace) -> int:
@@ -67,7 +48,7 @@ def build_loaders(
         batch_size: Samples of a batch over all ranks together.
         shuffle: Draw a new order for every value of the sampler's ``epoch``.
         seed: Seed of the order.
-        num_workers: Upper limit of loading processes; see also `reading_processes` and `affordable`.
+        num_workers: Upper limit of loading processes; see also `reading_processes` and `engine.data_workers`.
         device: Device that the batches are moved to; a GPU gets pinned memory.
         all_ranks: Every rank reads complete batches, instead of its share of each.
         drop_last, min_share: See `EpochBatchSampler`.
@@ -117,7 +98,7 @@ class BatchLoader(DataLoader):
 
     Args:
         dataset: Has ``__getitems__(indices) -> batch dict``.
-        num_workers: Data workers wanted; fewer or none are started if shared memory is short (`affordable`).
+        num_workers: Data workers wanted; fewer or none are started if shared memory is short (`engine.data_workers`).
         batch_size: Samples in a batch of this process, for its size in bytes.
         options: Further arguments of `DataLoader`.
 
@@ -127,19 +108,15 @@ class BatchLoader(DataLoader):
     batch_sampler: EpochBatchSampler
 
     def __init__(self, dataset: Any, num_workers: int, batch_size: int, **options: Any) -> None:
-        workers, prefetch = affordable(dataset, num_workers, batch_size)
-        if workers:
-            _allow_more_files()
-            options |= {"prefetch_factor": prefetch, "persistent_workers": True, "worker_init_fn": _start_worker}
         self.source = dataset
-        dataset = _Shared(dataset) if workers else dataset
-        super().__init__(dataset, num_workers=workers, collate_fn=_identity, **options)
+        dataset, workers = worker_options(dataset, num_workers, batch_size)
+        super().__init__(dataset, collate_fn=_identity, **workers, **options)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         try:
             for batch in super().__iter__():
-                if isinstance(batch, _NoRoom):
-                    _warn_once(f"{SHARED_FOLDER} is full: the main process reads the batches that do not fit; {_MORE}")
+                if isinstance(batch, NoRoom):
+                    warn_once(batch.describe())
                     batch = self.source.__getitems__(batch.indices)
                 yield batch
         except RuntimeError as error:
@@ -148,143 +125,116 @@ class BatchLoader(DataLoader):
                 raise
             raise UserError(message) from None
 
+    def training_pass(
+        self, epoch: int, device: torch.device, description: str | None = None
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The batches of an epoch's training steps, with a progress bar if there is a ``description`` for it.
 
-def affordable(dataset: Any, num_workers: int, batch_size: int) -> tuple[int, int | None]:
-    """How many data workers fit into shared memory; logs one line if that is fewer than wanted.
+        Yields:
+            (samples of the batch over all processes, this process's share of it on ``device``).
 
-    Args:
-        dataset: See `BatchLoader`; its first and last sample are read.
-        num_workers: Workers wanted.
-        batch_size: Samples in a batch.
-
-    Returns:
-        Number of workers, and the number of batches that each may prefetch (None without workers).
-    """
-    if not num_workers:
-        return 0, None
-    if not _can_share():
-        _warn_once("this system has no shared memory or semaphores: reading data in the main process, which is slower")
-        return 0, None
-    room, samples = _room(), len(dataset)
-    if not samples:
-        return 0, None
-    if room is None:
-        return num_workers, PREFETCH
-    room //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    ends = sorted({0, samples - 1})
-    # Lists of numbers without an epoch: an augmented input has the same size in every epoch.
-    measured = sum(tensor.nbytes for tensor in tensors_in(dataset.__getitems__(ends)))
-    size = max(1, measured * batch_size // len(ends))
-    waiting = room // size - IN_USE
-    prefetch = PREFETCH if waiting >= PREFETCH * num_workers else 1
-    workers = max(0, min(num_workers, waiting // prefetch))
-    if workers < num_workers:
-        needed = size * (PREFETCH * num_workers + IN_USE)
-        _warn_once(
-            f"{SHARED_FOLDER} has room for {room / 2**20:,.0f} MB, but {_workers(num_workers)} would fill"
-            f" {needed / 2**20:,.0f} MB (batches of {size / 2**20:,.1f} MB): {_reading(workers)}; {_MORE}"
-        )
-    return workers, prefetch
-
-
-def _reading(workers):
-    if not workers:
-        return "reading data in the main process, which is slower"
-    return f"using {_workers(workers)}"
-
-
-def _workers(count):
-    return f"{count} data worker{'s' * (count > 1)}"
-
-
-class _Shared(Dataset):
-    """A data set as a worker reads it: each batch is in shared memory, or is a `_NoRoom`."""
-
-    def __init__(self, dataset):
-        self.dataset, self._bytes = dataset, 0
-
-    def __len__(self):
-        return len(self.dataset)
-
-    def __getitems__(self, indices):
-        room = _room()
-        if room is not None and self._bytes > room:  # the last batch would not fit now
-            return _NoRoom(indices)
-        batch = self.dataset.__getitems__(indices)
-        self._bytes = sum(tensor.nbytes for tensor in tensors_in(batch))
-        # torch would do this later, in a thread whose errors are lost.
-        return batch if all(map(_share, tensors_in(batch))) else _NoRoom(indices)
-
-
-class _NoRoom:
-    """Takes the place of a batch that did not fit into shared memory."""
-
-    def __init__(self, indices):
-        self.indices = indices
-
-
-def _share(tensor):
-    """Move a tensor into shared memory; returns False if it does not fit or too many files are open."""
-    room = _room()
-    if room is not None and tensor.nbytes > room:
-        return False
-    try:
-        tensor.share_memory_()
-    except (RuntimeError, OSError):
-        return False
-    return True
-
-
-def _room():
-    """Bytes of shared memory that are still available, or None if the system does not report them."""
-    try:
-        status = os.statvfs(SHARED_FOLDER)
-    except (OSError, AttributeError):
-        return None
-    margin = min(MARGIN, status.f_blocks * status.f_frsize // MARGIN_SHARE)
-    return max(0, status.f_bavail * status.f_frsize - margin)
-
-
-def _can_share():
-    """Whether processes can share memory and locks on this system."""
-    try:
-        multiprocessing.get_context().Lock()
-        torch.zeros(1).share_memory_()
-    except (ImportError, OSError, RuntimeError):
-        return False
-    return True
-
-
-def _allow_more_files():
-    """Raise the limit of open files as far as allowed: every tensor of a waiting batch is one open file."""
-    try:
-        import resource
-
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (ImportError, OSError, ValueError):
-        return  # another system, or not allowed: the usual limit stays
-
-
-def _warn_once(line):
-    if line not in _logged:  # once, not for every split
-        _logged.add(line)
-        logger.warning("%s", line)
-
-
-def _start_worker(_):
-    use_one_thread()
-    # By default a batch that cannot be sent is dropped, and the main process waits for it forever.
-    queue: Any = multiprocessing.queues.Queue
-    queue._on_queue_feeder_error = staticmethod(_end_worker)
-
-
-def _end_worker(error, _):
-    print(f"a data worker cannot send its batch: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-    os._exit(1)
+        Raises:
+            UserError: there are too few samples for the processes.
+        """
+        self.batch_sampler.epoch = epoch
+        sizes = self.batch_sampler.training_sizes()
+        batches = progress(self, description, disable=self.batch_sampler.rank > 0) if description else self
+        for size, batch in zip(sizes, batches, strict=True):
+            yield size, to_device(batch, device)
 
 
 def _identity(batch):
     return batch
+
+
+class Indices(list):
+    """Sample numbers of one batch, with the epoch that they belong to.
+
+    It is a list, which data sets without random augmentation use directly. Loading processes live for many epochs and
+    learn the current one from here.
+
+    Attributes:
+        epoch: Number of the epoch, from 0.
+    """
+
+    def __init__(self, indices: Iterable[int], epoch: int) -> None:
+        super().__init__(indices)
+        self.epoch = epoch
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Indices, (list(self), self.epoch)
+
+
+class EpochBatchSampler:
+    """Yields the batches of an epoch as `Indices`; each rank gets its share of every batch, unless that is empty.
+
+    A last batch with fewer than ``min_share`` samples per rank, too few for batch statistics, is merged with the one
+    before it. NOTE: the original fails with an error there.
+
+    Args:
+        num_samples: Size of the data set.
+        batch_size: Samples of a batch over all ranks together.
+        shuffle: Draw a new order every epoch; otherwise the order is 0, 1, 2, ...
+        seed: Seed of the order.
+        rank, world_size: Number of this process, from 0, and number of processes.
+        drop_last: Leave out an incomplete last batch, unless it is the only one.
+        min_share: Minimum samples per rank of a training batch: 2 for batch statistics, else 1.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        min_share: int = 2,
+    ) -> None:
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank, self.world_size = rank, world_size
+        self.drop_last, self.min_share = drop_last, min_share
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return sum(size > self.rank for size in self.sizes())
+
+    def sizes(self) -> list[int]:
+        """Number of samples of each batch, over all ranks."""
+        full, rest = divmod(self.num_samples, self.batch_size)
+        if self.drop_last and full:
+            return [self.batch_size] * full
+        sizes = [self.batch_size] * full + ([rest] if rest else [])
+        if len(sizes) > 1 and sizes[-1] < self.min_share * self.world_size:
+            sizes[-2:] = [sum(sizes[-2:])]
+        return sizes
+
+    def training_sizes(self) -> list[int]:
+        """As `sizes`, for a training pass.
+
+        Raises:
+            UserError: the share of a rank in a batch would be too small.
+        """
+        sizes, needed = self.sizes(), self.min_share * self.world_size
+        if min(sizes, default=0) < needed:
+            each = "batch norm needs two per process" if self.min_share == 2 else "each needs one"
+            raise UserError(
+                f"{self.num_samples} samples are too few to train on with {self.world_size} processes: {each}; use "
+                "more data or fewer processes"
+            )
+        return sizes
+
+    def __iter__(self) -> Iterator[Indices]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = (
+            torch.randperm(self.num_samples, generator=generator) if self.shuffle else torch.arange(self.num_samples)
+        )
+        sizes = self.sizes()
+        for batch in order[: sum(sizes)].split(sizes):
+            if len(batch) > self.rank:
+                yield Indices(batch[self.rank :: self.world_size].tolist(), self.epoch)

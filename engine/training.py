@@ -67,10 +67,8 @@ def train_one_epoch(
     optimizer_step.activate()
     optimizer_step.net.train()
     metric.reset()
-    loader.batch_sampler.epoch = epoch
-    sizes, losses = loader.batch_sampler.training_sizes(), LossMeter()
-    for size, batch in zip(sizes, progress(loader, f"epoch {epoch} {description}", disable=rank() > 0), strict=True):
-        batch = to_device(batch, device)
+    losses = LossMeter()
+    for size, batch in loader.training_pass(epoch, device, f"epoch {epoch} {description}"):
         loss, outputs = (step or optimizer_step.step)(batch, size)
         if second_forward:
             outputs = optimizer_step.predict(batch)

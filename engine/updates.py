@@ -91,7 +91,7 @@ class OptimizerStep:
         self.parameters = list(parameters)
         self.precision = precision or Precision()
         self.scaler = self.precision.scaler()
-        self.micro_batch, self.min_part = micro_batch, min_part
+        self.micro_batch, self.min_part, self.processes = micro_batch, min_part, world_size()
         self.reduction, self.clip, self.step_unused = reduction, clip, step_unused
         self.activate()
         self.model: Any = parallel(net, find_unused) if parallel else net
@@ -145,8 +145,9 @@ class OptimizerStep:
             batch = self.loss.prepare(batch)
         count = len(batch["label"])
         # DDP averages over ranks; with uneven shares this weight makes it the mean over samples.
-        weight = count * world_size() / (size or count * world_size())
-        weight *= (size or count * world_size()) if self.reduction == "sum" else 1
+        size = size or count * self.processes
+        weight = count * self.processes / size
+        weight *= size if self.reduction == "sum" else 1
         parts, kept = split_batch(batch, self.micro_batch, self.min_part), []
         total: Any = 0.0
         for i, (part_size, part) in enumerate(parts):

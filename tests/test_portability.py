@@ -22,8 +22,8 @@ POSIX_NAMES = {
 # Where the name is looked for first, or its absence is caught.
 GUARDED = {
     ("util/processors.py", "os.sched_getaffinity"),
-    ("engine/loading.py", "os.statvfs"),
-    ("engine/loading.py", "resource"),
+    ("engine/data_workers.py", "os.statvfs"),
+    ("engine/data_workers.py", "resource"),
     ("engine/report.py", "resource"),
     ("util/memory.py", "os.sysconf"),
 }

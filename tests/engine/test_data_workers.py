@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine import loading as data_workers
+from engine import data_workers
 from engine.launch import launch
 from engine.loading import build_loader, reading_processes
 from util.cli import UserError, dead_worker, run_cli

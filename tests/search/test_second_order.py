@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from engine import updates
+from engine.loading import EpochBatchSampler
 from engine.updates import OptimizerStep, Precision, data_parallel
 from search import second_order
 from search.loops import EpochwiseSearch
@@ -17,7 +18,6 @@ from tests.processes import run_ranks
 from tests.search.small_spaces import cell, encoder_decoder, features, generator
 from util.cli import UserError
 from util.distributed import init_distributed, leave, rank, world_size
-from util.samplers import EpochBatchSampler
 
 
 class Net(nn.Module):
