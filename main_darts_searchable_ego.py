@@ -62,8 +62,7 @@ def main(argv=None):
 
     with start_run(args, "search", args.out_dir) as run:
         # Frozen: a 3-D ResNeXt-101 on RGB and one on depth (--rgb_cp, --depth_cp, --checkpointdir).
-        backbones = TASK.build_backbones(args)
-        net = build_search_net(TASK, args, backbones).to(run.device)
+        net = build_search_net(TASK, args, TASK.build_backbones(args)).to(run.device)
         loss, metric = TASK.loss, TASK.metric(args)  # cross-entropy; accuracy
         precision = Precision(args.amp, run.device)
         loaders, batch_size = feature_loaders(args, run, net, data, precision), total_batch(args)
@@ -75,9 +74,8 @@ def main(argv=None):
         adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
         cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data[train]) / batch_size)
         cosine = CosineRestarts(*cycle, restarts=args.lr_restarts)
-        unused = not net.uses_all_weights()
-        weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=unused, **shared)
-        logits, rate = net.arch_parameters().values(), args.arch_learning_rate
+        weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=not net.uses_all_weights(), **shared)
+        logits, rate = [choice.logits for choice in strategy.choices], args.arch_learning_rate
         adam = torch.optim.Adam(logits, lr=rate, betas=(0.5, 0.999), weight_decay=args.arch_weight_decay)
         # Of a cell whose steps are not all read, pairs of edges leave some logits out.
         learned, unused = strategy.gradient_parameters(), strategy.ordered_pairs

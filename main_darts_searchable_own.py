@@ -70,9 +70,8 @@ def main(argv=None):
         adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
         cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data[train]) / total_batch(args))
         cosine = CosineRestarts(*cycle, restarts=args.lr_restarts)
-        unused = not net.uses_all_weights()
-        weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=unused, **shared)
-        logits, rate = net.arch_parameters().values(), args.arch_learning_rate
+        weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=not net.uses_all_weights(), **shared)
+        logits, rate = [choice.logits for choice in strategy.choices], args.arch_learning_rate
         adam = torch.optim.Adam(logits, lr=rate, betas=(0.5, 0.999), weight_decay=args.arch_weight_decay)
         # Of a cell whose steps are not all read, pairs of edges leave some logits out.
         learned, unused = strategy.gradient_parameters(), strategy.ordered_pairs

@@ -91,9 +91,10 @@ class OptimizerStep:
         self.parameters = list(parameters)
         self.precision = precision or Precision()
         self.scaler = self.precision.scaler()
-        self.micro_batch, self.min_part, self.processes = micro_batch, min_part, world_size()
+        self.micro_batch, self.min_part = micro_batch, min_part
         self.reduction, self.clip, self.step_unused = reduction, clip, step_unused
         self.activate()
+        self.processes = world_size()
         self.model: Any = parallel(net, find_unused) if parallel else net
 
     def activate(self) -> None:

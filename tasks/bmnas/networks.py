@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
 def build_search_net(task: FusionTask, args: Namespace, backbones: Mapping[str, Any]) -> FusionNet:
     """The supernet: frozen backbones and a fusion cell with every edge and operation."""
-    operations = step_operations(args)
-    space: dict[str, Any] = {**cell_sizes(args), "step_ops": operations, "chain": args.chain_cells}
+    space: dict[str, Any] = {**cell_sizes(args), "step_ops": step_operations(args), "chain": args.chain_cells}
     cell = FusionCell.mixed(task.num_features, args.C, args.L, args.drpt, **space)
     options = {"backbone_mode": args.backbone_mode, "train_reshape": args.reshape_layers == "trained"}
     return build_net(task, args, backbones, cell, range(task.num_features), **options)
