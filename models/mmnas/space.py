@@ -6,6 +6,7 @@ relation. Source: Yu et al., Deep Multimodal Neural Architecture Search, ACM MM 
 """
 
 import functools
+from typing import Any
 
 import torch
 from torch import nn
@@ -78,7 +79,8 @@ class GatedOperation(nn.Module):
 
     def running(self) -> list[Operation]:
         """The operations that the next forward calls, the active one first."""
-        return [self.operations[module_key(self.names[k])] for k in self.choice.running()]
+        operations: Any = list(self.operations.values())
+        return [operations[k] for k in self.choice.running()]
 
     def forward(
         self,
