@@ -84,13 +84,13 @@ def describe(
     args: Namespace,
     data: Mapping[str, LabelledData],
     net: FusionNet | UnimodalNet,
-    metric: DescribedMetric,
+    metric: DescribedMetric | None = None,
 ) -> dict[str, Any]:
-    """Facts for a result: task, metric, data, and the initial weights of the backbones."""
+    """Facts for a result: task, metric (None: the task's), data, and the initial weights of the backbones."""
     names = getattr(next(iter(data.values())), "label_names", None)
     return {
         "task": task.name,
-        "metric": metric.description,
+        "metric": (metric or task.metric(args)).description,
         **({"classes": list(names)} if names else {}),
         "batch": {"samples": total_batch(args), "processes": world_size()},
         "data": data_facts(args.datadir, data),

@@ -140,5 +140,5 @@ def search_by_trainings(
         selection=BestEpoch("dev", metric, RULE, task.later_wins_ties),
         objectives=objectives_of(args),
     )
-    facts = describe(task, args, data, net, task.metric(args)) if facts is None else facts
+    facts = describe(task, args, data, net) if facts is None else facts
     return run_trainings(run, search, tracked={"net": net.trainable_state()}, facts=facts)
