@@ -40,10 +40,11 @@ def worker_options(dataset: Any, num_workers: int, batch_size: int) -> tuple[Any
     Returns:
         (data set whose batches may be a `NoRoom`, options).
     """
+    if num_workers:
+        _allow_more_files()
     workers, prefetch = affordable(dataset, num_workers, batch_size)
     if not workers:
         return dataset, {"num_workers": 0}
-    _allow_more_files()
     keep = {"prefetch_factor": prefetch, "persistent_workers": True, "worker_init_fn": _start_worker}
     return _Shared(dataset), {"num_workers": workers, **keep}
 
