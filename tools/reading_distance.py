@@ -69,15 +69,20 @@ def trace_text(calls):
     return "\n".join(lines) + "\n"
 
 
-def main(argv=None):
-    """Run the script and print both lines."""
+def get_args_parser():
+    """The tool's flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write every call to this file")
     parser.add_argument("script", help="name of a search script's module")
     parser.add_argument("flags", nargs=argparse.REMAINDER, help="its flags")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv=None):
+    """Run the script and print both lines."""
+    args = get_args_parser().parse_args(argv)
     if sys.version_info < (3, 11):
-        parser.error("needs Python 3.11 or newer")
+        raise SystemExit("error: this tool needs Python 3.11 or newer")
     sys.path.insert(0, os.fspath(ROOT))
     run, recorder = importlib.import_module(args.script).main, Recorder()
     sys.setprofile(recorder)
