@@ -10,9 +10,13 @@ stored features exist. --trace FILE writes every call; a star marks a change of 
 import argparse
 import importlib
 import itertools
-import os
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from util.cli import UserError, run_cli
+from util.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 # Functions that begin an epoch, and the one after a step.
@@ -82,8 +86,7 @@ def main(argv=None):
     """Run the script and print both lines."""
     args = get_args_parser().parse_args(argv)
     if sys.version_info < (3, 11):
-        raise SystemExit("error: this tool needs Python 3.11 or newer")
-    sys.path.insert(0, os.fspath(ROOT))
+        raise UserError("this tool needs Python 3.11 or newer")
     run, recorder = importlib.import_module(args.script).main, Recorder()
     sys.setprofile(recorder)
     try:
@@ -94,8 +97,8 @@ def main(argv=None):
         print(describe(part, calls))
     if args.trace:
         text = "".join(f"{part}\n{trace_text(calls)}" for part, calls in recorder.calls.items())
-        args.trace.write_text(text, encoding="utf-8")
+        write_text(args.trace, text)
 
 
 if __name__ == "__main__":
-    main()
+    run_cli(main)
