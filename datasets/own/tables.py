@@ -12,8 +12,7 @@ import numpy as np
 
 from util.arrays import DamagedArray, read_array
 from util.cli import UserError
-from util.files import read_json
-from util.text_files import read_text
+from util.files import read_json, read_text
 
 DELIMITERS = ",;\t|"
 # Characters of one cell: a long text fits, a file with a quote that is never closed does not.

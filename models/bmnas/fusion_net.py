@@ -195,7 +195,7 @@ class FusionNet(BackboneNet):
 
     def weights(self) -> list[nn.Parameter]:
         """Parameters that weight steps train: those that affect the output, without architecture and frozen parts."""
-        arch = {id(parameter) for parameter in self.arch_parameters().values()}
+        arch = frozenset(map(id, self.arch_parameters().values()))
         parts = [*([self.reshape] if self.train_reshape else []), self.fusion, self.classifier]
         parts += [self.placeholders] if self.placeholders is not None else []
         own = [p for part in parts for p in part.parameters() if id(p) not in arch]

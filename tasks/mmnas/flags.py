@@ -276,7 +276,7 @@ def parse_search(
         UserError: flags contradict each other.
     """
     args = arguments.parse_args(parser, argv, demo={**strategies.DEMO, **demo})
-    strategies.check_black_box(args, arguments.given_flags(parser, argv))
+    strategies.check_black_box(args, parser.given)
     if strategies.is_black_box(args) and args.estimate:
         raise UserError("--estimate: a search by trainings costs what its trainings do; estimate one with train_*.py")
     if strategies.is_black_box(args) and "neg_start_epoch" in vars(args):

@@ -21,7 +21,7 @@ from util.distributed import rank
 from util.schedules import WarmupStepDecay
 
 if TYPE_CHECKING:
-    from engine.data_workers import BatchLoader
+    from engine.loading import BatchLoader
     from engine.run import Run
     from engine.updates import Precision
     from models.mmnas.net import MultimodalNet

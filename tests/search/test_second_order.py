@@ -8,16 +8,16 @@ import torch
 from torch import nn
 
 from engine import updates
+from engine.loading import EpochBatchSampler
 from engine.updates import OptimizerStep, Precision, data_parallel
 from search import second_order
 from search.loops import EpochwiseSearch
-from search.mixture import SoftmaxMixture
+from search.relaxation import SoftmaxMixture
 from search.second_order import SecondOrder
 from tests.processes import run_ranks
 from tests.search.small_spaces import cell, encoder_decoder, features, generator
 from util.cli import UserError
 from util.distributed import init_distributed, leave, rank, world_size
-from util.samplers import EpochBatchSampler
 
 
 class Net(nn.Module):
