@@ -116,6 +116,12 @@ def add_training_flags(parser: arguments.RecipeParser) -> None:
     )
     group.add_argument("--lr_decay", type=arguments.positive, default=0.2, help="factor of these epochs")
     group.add_argument("--clip", type=arguments.positive, help="largest norm of the gradient")
+    group.add_argument(
+        "--fused_adam",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="update all weights in one pass over memory: faster, other rounding",
+    )
 
 
 def _today(text):
