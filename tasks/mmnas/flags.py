@@ -126,7 +126,8 @@ def add_training_flags(parser: arguments.RecipeParser) -> None:
 
 def _today(text):
     """The present name of a value of ``--unsampled`` in version 0.1.0."""
-    return {"drift": "keep_momentum", "still": "freeze"}.get(text, text)
+    names = {"drift": "keep_momentum", "still": "freeze"}
+    return names.get(text, text) if isinstance(text, str) else text
 
 
 def add_search_flags(parser: arguments.RecipeParser) -> None:
