@@ -73,7 +73,7 @@ def main(argv=None):
         shared = {"reduction": TASK.loss_reduction, "micro_batch": args.micro_batch, "min_part": 1}
         shared |= {"precision": precision, "parallel": data_parallel(run, precision)}
         loss = TASK.loss(args)  # divergence of the regions' scores from the overlaps, and smooth L1 of the boxes
-        adam = torch.optim.Adam(net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9)
+        adam = torch.optim.Adam(net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9, fused=args.fused_adam or None)
         steps = networks.log_step_counts(args, loaders["train"])
         schedule = WarmupStepDecay(args.lr, steps, args.lr_decay_epochs, args.lr_decay)
         options = {"clip": args.clip, "step_unused": args.unsampled == "keep_momentum", **shared}

@@ -73,7 +73,7 @@ def main(argv=None):
 
         loss = TASK.loss(args)  # binary cross-entropy, summed over answers and questions
         metric = TASK.training_metric(args, data["train"])
-        adam = torch.optim.Adam(net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9)
+        adam = torch.optim.Adam(net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9, fused=args.fused_adam or None)
         steps = len(loaders["train"].batch_sampler)
         schedule = WarmupStepDecay(args.lr, steps, args.lr_decay_epochs, args.lr_decay)
         options = {"reduction": TASK.loss_reduction, "clip": args.clip, "micro_batch": args.micro_batch, "min_part": 1}

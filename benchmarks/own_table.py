@@ -26,6 +26,7 @@ from datasets.prepare_own import main as prepare_own  # noqa: E402
 from engine.arguments import RecipeParser, non_negative_int, positive_int  # noqa: E402
 from util.cli import UserError, run_cli  # noqa: E402
 from util.files import json_text, write_text  # noqa: E402
+from util.processors import limit_threads  # noqa: E402
 
 EMBEDDED = {"htad": (), "digits": ("--views", "fou,zer,mor")}
 SCORE = "accuracy"
@@ -49,6 +50,7 @@ def get_args_parser():
 def main(argv=None):
     """Run every row for every seed; print the table and write it beside the runs."""
     args = get_args_parser().parse_args(argv)
+    limit_threads(1)
     out = Path(args.out) / Path(args.data).name
     datadir = out / "dataset" if args.data in EMBEDDED else Path(args.data)
     if args.data in EMBEDDED and not (datadir / "own.json").exists():

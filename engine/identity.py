@@ -85,9 +85,17 @@ def identity_of(folder: Path | str) -> dict[str, Any]:
     if not path.exists():
         return {}
     known = read_json(path)
-    if not isinstance(known, dict) or not isinstance(known.get("sessions"), list):
+    sessions = known.get("sessions") if isinstance(known, dict) else None
+    whole = isinstance(sessions, list) and all(
+        isinstance(one, dict) and _are_texts(one, ("started", "git_commit", "changes")) for one in sessions
+    )
+    if not whole or not _are_texts(known, ("id", "script", "command")):
         raise UserError(f"{path} does not identify a run; restore the file or remove it")
     return known
+
+
+def _are_texts(entries, names):
+    return all(isinstance(entries.get(name), (str, type(None))) for name in names)
 
 
 def search_identity(source: Path | str) -> dict[str, str]:

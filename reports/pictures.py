@@ -223,7 +223,11 @@ def architecture_of(genotype: Mapping[str, Any] | None) -> FusionGenotype | Arch
     if not genotype:
         return None
     try:
-        return (Architecture if "enc" in genotype else FusionGenotype).from_dict(genotype)
+        if "enc" in genotype:
+            return Architecture.from_dict(genotype)
+        found = FusionGenotype.from_dict(genotype)
+        found.check_form()
+        return found
     except (ValueError, TypeError, KeyError):
         return None
 

@@ -61,6 +61,7 @@ DEMO = {
     "drpt": 0.0,
     "lr": 1e-3,
     "neg_rand": 8,
+    "fused_adam": True,
 }
 
 logger = logging.getLogger("mdarts")

@@ -51,6 +51,7 @@ DEMO = {
     "dec_blocks": 4,
     "drpt": 0.0,
     "lr": 1e-3,
+    "fused_adam": True,
 }
 
 

@@ -52,6 +52,7 @@ DEMO = {
     "dec_blocks": 4,
     "drpt": 0.0,
     "lr": 2e-3,
+    "fused_adam": True,
 }
 
 

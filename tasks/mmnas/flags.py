@@ -116,11 +116,18 @@ def add_training_flags(parser: arguments.RecipeParser) -> None:
     )
     group.add_argument("--lr_decay", type=arguments.positive, default=0.2, help="factor of these epochs")
     group.add_argument("--clip", type=arguments.positive, help="largest norm of the gradient")
+    group.add_argument(
+        "--fused_adam",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="update all weights in one pass over memory: faster, other rounding",
+    )
 
 
 def _today(text):
     """The present name of a value of ``--unsampled`` in version 0.1.0."""
-    return {"drift": "keep_momentum", "still": "freeze"}.get(text, text)
+    names = {"drift": "keep_momentum", "still": "freeze"}
+    return names.get(text, text) if isinstance(text, str) else text
 
 
 def add_search_flags(parser: arguments.RecipeParser) -> None:

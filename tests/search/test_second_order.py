@@ -151,8 +151,8 @@ def worker(path):
 
 @pytest.mark.long
 def test_two_processes_equal_one(tmp_path):
-    for processes in (1, 2):
-        run_ranks(worker, tmp_path / f"{processes}.pth", count=processes)
+    worker(tmp_path / "1.pth")
+    run_ranks(worker, tmp_path / "2.pth")
     one, two = (torch.load(tmp_path / f"{n}.pth", weights_only=True) for n in (1, 2))
     for ours, theirs in zip(one, two, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
