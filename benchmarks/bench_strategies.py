@@ -38,7 +38,7 @@ def run_strategy(name, bench, seed, budget, data):
     """
     own = bench.seeds[seed % len(bench.seeds)]
     if name in BLACK_BOXES or is_own(name):
-        found = _black_box(BLACK_BOXES.get(name) or import_class(name, "strategy"), bench, seed, own, budget)
+        found = black_box(BLACK_BOXES.get(name) or import_class(name, "strategy"), bench, seed, own, budget)
     elif name in ZERO_COST:
         found = _zero_cost(name, bench, own)
     elif name.removesuffix(PERTURBATION) in ONE_SHOT:
@@ -51,7 +51,16 @@ def run_strategy(name, bench, seed, budget, data):
     return {**found, **judged}
 
 
-def _black_box(kind, bench, seed, own, budget):
+def black_box(kind, bench, seed, own, budget):
+    """A search by trainings that are looked up: ``genotype``, ``tau`` of their dev scores, ``trainings``, ``seconds``.
+
+    Args:
+        kind: (space, seed) -> `search.black_box.BlackBox`.
+        bench: Has ``space``, ``query`` and ``tau`` as `FusionBench`.
+        seed: Of the search.
+        own: Seed of the trainings.
+        budget: Trainings.
+    """
     box, seen, seconds = kind(bench.space, seed), {}, 0.0
     for _ in range(budget):
         genotype = box.ask()

@@ -1,6 +1,6 @@
 """Compares search strategies on the tables of benchmarks/fusion_bench, each with a random search of equal cost.
 
-  python benchmarks/compare_strategies.py                       # 3 tables, 5 seeds; 75 searches, some minutes
+  python benchmarks/compare_strategies.py                       # 3 tables, 5 seeds; 90 searches, some minutes
   python benchmarks/compare_strategies.py --sets htad --seeds 3 --strategies random evolution naswot    # seconds
 
 Searches on the data of easy_vqa need the two pretrained encoders of docs/own_data.md once, for the features.
@@ -35,7 +35,7 @@ from engine.arguments import RecipeParser, positive_int  # noqa: E402
 from util.cli import run_cli  # noqa: E402
 from util.files import json_text, write_text  # noqa: E402
 
-SEARCHES = ("published", f"published{PERTURBATION}", "gdas", "drnas", "random-shared")
+SEARCHES = ("published", f"published{PERTURBATION}", "second-order", "gdas", "drnas", "random-shared")
 ALL = (*BLACK_BOXES, *ZERO_COST, *SEARCHES)
 LONE = 3  # trainings that are timed
 EXACT, DRAWS = 14, 20_000

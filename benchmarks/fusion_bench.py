@@ -10,6 +10,7 @@ A strategy sees dev scores of one training of each network. What it chooses is j
 its trainings. In Python: FusionBench, see benchmarks/fusion_bench/README.md.
 """
 
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -28,6 +29,8 @@ from util.files import read_json  # noqa: E402
 
 TABLES = Path(__file__).resolve().parent / "fusion_bench"
 SETS = ("htad", "digits", "easy_vqa")
+# What a table that somebody has changed leads to.
+_DAMAGE = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError, ZeroDivisionError)
 
 
 class FusionBench:
@@ -43,7 +46,7 @@ class FusionBench:
         about: The table's data sheet: data, licence, recipe, versions.
 
     Raises:
-        UserError: there is no such table.
+        UserError: there is no such table, or it is damaged.
     """
 
     def __init__(self, name="htad"):
@@ -51,11 +54,21 @@ class FusionBench:
         table = read_json(path)
         if not isinstance(table, dict) or table.get("format") != "fusion bench":
             raise UserError(f"{path} is no table of benchmarks/make_fusion_bench.py; use {', '.join(SETS)}")
+        try:
+            self._take(table)
+        except _DAMAGE as error:
+            raise UserError(f"{path} is damaged ({type(error).__name__}); restore the file") from None
+
+    def _take(self, table):
+        """Take the content of a table; every number that a query gives is one."""
         rows = table.pop("genotypes")
         self.name, self.about, self.seeds = table["set"], table, list(table["seeds"])
         self.genotypes = [FusionGenotype.from_dict(row["genotype"]) for row in rows]
         self._rows = dict(zip(self.genotypes, rows, strict=True))
         self._means = {genotype: self.query(genotype) for genotype in self.genotypes}
+        for own in (self.query(genotype, seed) for genotype in self.genotypes for seed in self.seeds):
+            if not all(map(math.isfinite, [*own.pop("dev_curve"), *own.values()])):
+                raise ValueError("a number is not finite")
         first = self.genotypes[0]
         self.space = FusionSpace(PUBLISHED_STEP_OPERATIONS, first.num_inputs, first.sizes(), table["features"])
 
@@ -169,6 +182,8 @@ def main(argv=None):
 
 def describe(bench):
     """Print the spread of a table's networks and the noise of its seeds; returns them, in points of 100 and tau."""
+    if min(len(bench.genotypes), len(bench.seeds)) < 2:
+        raise UserError(f"the table {bench.name} needs two networks and two seeds to say how they spread")
     tests = [[100 * bench.query(genotype, seed)["test"] for seed in bench.seeds] for genotype in bench.genotypes]
     means = [statistics.mean(own) for own in tests]
     noise = statistics.mean(statistics.variance(own) for own in tests)

@@ -31,6 +31,7 @@ from tasks.bmnas.data import open_splits  # noqa: E402
 from tasks.own_features import all_features  # noqa: E402
 from util.cli import UserError, run_cli  # noqa: E402
 from util.files import json_text, write_text  # noqa: E402
+from util.processors import limit_threads  # noqa: E402
 
 EMBEDDED = {"htad": (), "digits": ("--views", "fou,zer,mor"), "easy-vqa": ()}
 # Flags of every run beside the scripts' defaults: one shape needs few positions, more samples fewer epochs; stored
@@ -62,6 +63,7 @@ def get_args_parser():
 def main(argv=None):
     """Run every row for every seed; print the table and write it beside the runs."""
     args = get_args_parser().parse_args(argv)
+    limit_threads(1)
     out = Path(args.out) / Path(args.data).name
     datadir = out / "dataset" if args.data in EMBEDDED else Path(args.data)
     if args.data in EMBEDDED and not (datadir / "own.json").exists():

@@ -72,7 +72,7 @@ class _Codes(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        if function is torch.ops.aten.relu.default:
+        if function in (torch.ops.aten.relu.default, torch.ops.aten.relu_.default):
             self.found.append((result > 0).flatten(1))
         return result
 

@@ -102,7 +102,7 @@ def parse_search(
         UserError: the data are not prepared, or flags contradict each other.
     """
     args = arguments.parse_args(parser, argv, demo={**strategies.DEMO, **demo})
-    strategies.check_black_box(args, arguments.given_flags(parser, argv))
+    strategies.check_black_box(args, parser.given)
     task = open_task(args)
     flags.check_architecture(args, task.num_features)
     flags.check_schedule(args)

@@ -155,7 +155,7 @@ class SavedSplit:
             self._words, self._numbers = dict(content["words"]), dict(content["labels"])
             if not (set(self.reads) <= set(self.plans) == set(self.manifest.modalities)):
                 raise ValueError
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise UserError(f"{self.path} is not what a training writes (format {FORMAT}); restore the file") from None
 
     @cached_property
@@ -168,7 +168,7 @@ class SavedSplit:
         try:
             saved = self._words[plan.modality]
             words, width = tuple(map(str, saved["words"])), int(saved["width"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise UserError(f"{self.path} lacks the words of {plan.modality}; restore the file") from None
         return Words(len(words), torch.zeros(len(words), width), WordNumbers(words, plan.max_tokens))
 

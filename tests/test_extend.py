@@ -90,7 +90,7 @@ class Copy:
             return
         assert block.language == "bash"
         asking = f'"{sys.executable}" -S -c "$ASK"'
-        lines = f"set -euo pipefail\npython() {{ {asking} \"$@\"; }}\n{block.text}"
+        lines = f'set -euo pipefail\npython() {{ {asking} "$@"; }}\n{block.text}'
         environment = {**os.environ, "ASK": ASK, "PLACE": self.place}
         done = subprocess.run(
             ["bash", "-c", lines], cwd=self.folder, env=environment, capture_output=True, text=True, check=False

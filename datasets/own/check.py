@@ -29,7 +29,9 @@ def check(report: Report, data: Path | str) -> None:
     for split, count in manifest.splits.items():
         report.count(split, count)
         with report.catching(folder / split):
-            opened[split] = open_own(folder, split)
+            samples = open_own(folder, split)
+            samples.ids_of(range(len(samples)))
+            opened[split] = samples
     again = f"fix the table, and make the folder again with `{prepare_command(folder)} --overwrite`"
     for split, samples in opened.items():
         rows = list(range(len(samples)))

@@ -210,8 +210,15 @@ class OwnData(Dataset):
         return self.ids_of(range(len(self)))
 
     def ids_of(self, indices: Sequence[int]) -> list[str]:
-        """The ids of some samples."""
-        return [self._bytes("id", int(row)).tobytes().decode() for row in self._rows(indices)]
+        """The ids of some samples.
+
+        Raises:
+            UserError: the file that holds them is damaged.
+        """
+        try:
+            return [self._bytes("id", int(row)).tobytes().decode() for row in self._rows(indices)]
+        except UnicodeDecodeError:
+            raise UserError(f"{self.folder / self.split / 'id.bin'} is damaged; {self._remedy}") from None
 
     def encoded(self, name: str, index: int) -> bytes | None:
         """The stored file (JPEG, PNG or 16-bit samples) of a picture or recording; None if it is missing."""

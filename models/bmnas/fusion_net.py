@@ -6,6 +6,7 @@ frozen backbone, ``image_features`` (see `BackboneNet.extract`).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from models.backbone_net import BackboneNet, ReshapeLayer, count_weights, parameters_of
+from models.bmnas.drawn_edges import unread_sources, with_zero_gradients
 from models.bmnas.expected_cost import ExpectedCost
 from models.missing import Placeholders, drop_modalities
 from search.derive import argmax
@@ -104,8 +106,21 @@ class FusionNet(BackboneNet):
 
     def fuse(self, features: Sequence[torch.Tensor | None]) -> torch.Tensor:
         """Class logits (N, num_outputs) of the backbones' features; None for those that are not read."""
-        reshaped = [self.reshape[str(i)](x) if str(i) in self.reshape else None for i, x in enumerate(features)]
-        return self.classifier(self.fusion(reshaped))
+        choices = self.fusion.choices()
+        unread = unread_sources(choices[0]) if choices and torch.is_grad_enabled() else frozenset()
+        reshaped: list[torch.Tensor | None] = []
+        constant: list[nn.Parameter] = []
+        feature: Any
+        for i, feature in enumerate(features):
+            if str(i) not in self.reshape:
+                reshaped.append(None)
+                continue
+            layer, known = self.reshape[str(i)], i in unread and not feature.requires_grad
+            # Batch statistics and dropout must not depend on a draw, but the gradients are known: zeros.
+            with torch.no_grad() if known else contextlib.nullcontext():
+                reshaped.append(layer(feature))
+            constant += [parameter for parameter in layer.parameters() if known and parameter.requires_grad]
+        return with_zero_gradients(self.classifier(self.fusion(reshaped)), constant)
 
     def backbone_features(self, name: str, inputs: Any) -> list[torch.Tensor | None]:
         """All features of a backbone that are read, in one pass over its inputs; None for those after the last one."""
@@ -180,7 +195,7 @@ class FusionNet(BackboneNet):
 
     def weights(self) -> list[nn.Parameter]:
         """Parameters that weight steps train: those that affect the output, without architecture and frozen parts."""
-        arch = {id(parameter) for parameter in self.arch_parameters().values()}
+        arch = frozenset(map(id, self.arch_parameters().values()))
         parts = [*([self.reshape] if self.train_reshape else []), self.fusion, self.classifier]
         parts += [self.placeholders] if self.placeholders is not None else []
         own = [p for part in parts for p in part.parameters() if id(p) not in arch]
