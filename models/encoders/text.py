@@ -36,7 +36,8 @@ class TextPreparation:
 
     def __call__(self, texts: list) -> dict[str, torch.Tensor]:
         """``input_ids``, ``attention_mask``, ... int64 (N, T) of texts; None counts as an empty text."""
-        tokens = _tokenizer(self.name)(
+        tokenizer, _ = _tokenizer(self.name)
+        tokens = tokenizer(
             [text or "" for text in texts],
             padding=True,
             truncation=True,
@@ -48,14 +49,16 @@ class TextPreparation:
 
 @functools.lru_cache(maxsize=4)
 def _tokenizer(name):
-    """The tokenizer, loaded once in each process."""
+    """The tokenizer, loaded once in each process, and a hash of it: calls change its settings of padding."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # data workers are processes already
     transformers = libraries.import_library("transformers", f"transformers:{name}")
     tokenizer = transformers.AutoTokenizer.from_pretrained(name)
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+    content = getattr(tokenizer, "backend_tokenizer", None)
+    text = content.to_str() if content is not None else repr(sorted(tokenizer.get_vocab().items()))
+    return tokenizer, hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def build_text_transformer(
@@ -69,10 +72,7 @@ def build_text_transformer(
     libraries.import_library("transformers", f"{modality}=transformers:{name}")
     check_source(name, modality)
     with libraries.fetching(f"transformers:{name}", modality, libraries.FOLDER_REMEDY):
-        tokenizer = _tokenizer(name)
-    content = getattr(tokenizer, "backend_tokenizer", None)
-    text = content.to_str() if content is not None else repr(sorted(tokenizer.get_vocab().items()))
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+        tokenizer, digest = _tokenizer(name)
     preparation = TextPreparation(name, min(max_tokens, tokenizer.model_max_length), digest)
     return build_hidden_states(name, modality, weights, pool, preparation, **options)
 

@@ -166,6 +166,8 @@ def test_a_transformer_is_read_from_a_folder_beside_our_own_datasets_package(tmp
     random = build("text", encoder, weights="none")
     assert random.source.startswith("random") and not torch.equal(random(batch)[0], net(batch)[0])
     assert repr(pickle.loads(pickle.dumps(net.preparation))) == repr(net.preparation)
+    # Its use changes a tokenizer; features that are stored already are still found.
+    assert repr(build("text", encoder, max_tokens=6).preparation) == repr(net.preparation)
 
 
 def test_a_network_of_timm_is_tapped_and_takes_a_file(tmp_path):
