@@ -31,3 +31,8 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
 def rows_of(value: Any, start: int, stop: int) -> Any:
     """Rows ``start`` to ``stop`` of every tensor of ``value``."""
     return map_tensors(lambda tensor: tensor[start:stop], value)
+
+
+def parts_of(inputs: Any) -> dict[str, torch.Tensor]:
+    """The tensors of an input by name; "" if it is a single one."""
+    return {"": inputs} if isinstance(inputs, torch.Tensor) else dict(inputs)
