@@ -43,7 +43,7 @@ def get_args_parser():
         help="an input from an array with one row per sample: (samples, d), (samples, steps, d), a folder with one"
         " array per layer, or an .npz file of inputs (without NAME=); alone, or beside --table in the same order",
     )
-    source.add_argument("--format", metavar="FORM", help="a known form (docs/own_data.md), or module:function of your own")
+    source.add_argument("--format", metavar="FORM", help="a known form (docs/own_data.md), or your own module:function")
     source.add_argument("--data", help="the folder or file for --format")
     source.add_argument("--embedded", choices=("digits", "htad"), help="real data inside a Python package")
     source.add_argument("--views", metavar="NAME,...", help="inputs of --embedded (without it: all)")

@@ -232,6 +232,21 @@ def test_scores_fall_when_inputs_are_removed_or_disturbed(flat, capsys):
     assert again["noise"]["numbers"]["scores"]["5"] == noise["5"]  # drawn from the seed
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ntu", "ego"])
+def test_clips_are_scored_without_each_input_and_with_noise_on_it(clip_data, narrow_backbones, tmp_path, name):
+    from tests.test_use import train_clips
+
+    model, data = train_clips(clip_data, name, tmp_path)
+    result = robustness.main(["--run", str(model.folder), "--noise", "0", "2", "--device", "cpu"])
+    assert set(result["without"]) | set(result["not_read"]) == set(model.inputs)
+    assert result["samples"] == len(data) and result["same_data_as_tested"] is True and result["synthetic"] is True
+    for read in result["noise"].values():
+        assert read["scores"]["0"] == result["clean"] and read["scores"]["2"]["loss"] != result["clean"]["loss"]
+    picture = ElementTree.parse(model.folder / "robustness.svg").getroot()
+    assert len(picture.findall(".//*[@class='panel']")) == len(result["noise"])
+
+
 def test_noise_is_relative_to_the_spread_and_leaves_lengths_and_padding_out():
     spread, length = Spread(["a", "b"]), torch.tensor([1, 3])
     values = torch.tensor([[1.0, 9.0, 9.0], [3.0, 5.0, 7.0]])[..., None]
