@@ -300,9 +300,17 @@ def run_folder_of(path: Path | str) -> Path | None:
 
 
 def set_defaults_of(parser: RecipeParser, values: Mapping[str, Any]) -> None:
-    """Use ``values`` as defaults, for the flags that the parser has."""
+    """Use ``values`` as defaults, for the flags that the parser has.
+
+    A value for one of two alternative flags takes away the default of the other.
+    """
     flags = {action.dest for action in parser._actions}
-    parser.set_defaults(**{name: value for name, value in values.items() if name in flags})
+    chosen = {name: value for name, value in values.items() if name in flags}
+    for pair in parser.alternatives:
+        names = [flag.lstrip("-") for flag in pair]
+        if any(chosen.get(name) is not None for name in names):
+            chosen.update({name: chosen.get(name) for name in names})
+    parser.set_defaults(**chosen)
 
 
 def earlier_arguments(folder: Path | str) -> dict[str, Any]:

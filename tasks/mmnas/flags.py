@@ -203,7 +203,9 @@ def _upgraded(saved):
     if "unsampled" in saved:
         saved = {**saved, "unsampled": _today(saved["unsampled"])}
     if "batchsize_per_process" in saved:
-        return saved
+        # Trainings of VQA with --demo once kept both, and used the total.
+        both = saved.get("demo") and None not in (saved.get("batchsize"), saved["batchsize_per_process"])
+        return {**saved, "batchsize_per_process": None} if both else saved
     saved = {**saved, "batchsize": None, "batchsize_per_process": saved.get("batchsize")}
     if "ARCH_PATH" in saved:
         saved = {"search_exp_dir": None, "enc_ops": None, "dec_ops": None, **saved}

@@ -267,3 +267,16 @@ def test_a_checkpoint_of_the_original_says_nothing_of_its_sizes(tmp_path):
     assert networks.find_architecture(args) == load_architecture(Path("arch/mcan.json"))
     with pytest.raises(UserError, match="--enc_blocks 3"):
         parse("vqa", *words, "--enc_blocks", "3")
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("kind", ["search", "train"])
+def test_a_demo_run_is_resumed_with_its_one_batch_size(task, kind, tmp_path):
+    read = parse if kind == "train" else parse_search
+    args = read(task, "--demo", *(["--ARCH_PATH", "mcan"] if kind == "train" else []))
+    assert (args.batchsize is None) != (args.batchsize_per_process is None)
+    both = {**vars(args), "batchsize": total_batch(args), "batchsize_per_process": 64}
+    for saved in (vars(args), both):  # The second as an earlier version wrote it for VQA.
+        (tmp_path / "args.json").write_text(json.dumps(saved))
+        words = ["--resume", tmp_path] if kind == "search" else ["--RESUME", "--CKPT_PATH", tmp_path]
+        assert total_batch(read(task, *words)) == total_batch(args)
