@@ -146,6 +146,12 @@ def check_an_encoder_of_mmnas(copy):
     assert copy.result("vqa/search-conv-*/train-*")["metrics"]
 
 
+def check_a_data_set_for_own_data(copy):
+    search = copy.result("own/search-*")
+    assert search["genotype"]["inputs"][0].startswith("sensor_") and search["data"]["samples"]["train"] == 36
+    assert set(search["metrics"]["dev"]) >= {"r2", "correlation"} and search["data"]["synthetic"] is True
+
+
 CHECKS = {
     "A task": check_a_task,
     "A search strategy": check_a_strategy,
@@ -153,6 +159,7 @@ CHECKS = {
     "An operation of MMNas": check_an_operation_of_mmnas,
     "An encoder of BM-NAS": check_an_encoder_of_bm_nas,
     "An encoder of MMNas": check_an_encoder_of_mmnas,
+    "A data set for own data": check_a_data_set_for_own_data,
 }
 
 
