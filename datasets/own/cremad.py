@@ -13,7 +13,7 @@ from typing import Any
 from datasets.own.inputs import Input
 from datasets.own.tables import SPLIT_COLUMN, BadRow, Table
 from util.cli import UserError
-from util.text_files import read_text
+from util.files import read_text
 
 EMOTIONS = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")
 FRAMES, SOUNDS = "Image-01-FPS", "AudioWAV"
