@@ -28,7 +28,7 @@ from util.cli import UserError, run_cli  # noqa: E402
 from util.files import read_json  # noqa: E402
 
 TABLES = Path(__file__).resolve().parent / "fusion_bench"
-SETS = ("htad", "digits")
+SETS = ("htad", "digits", "easy_vqa")
 # What a table that somebody has changed leads to.
 _DAMAGE = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError, ZeroDivisionError)
 
@@ -37,7 +37,7 @@ class FusionBench:
     """A table: every network of a small BM-NAS space, trained with several seeds.
 
     Args:
-        name: ``htad``, ``digits``, or the path of a table.
+        name: ``htad``, ``digits``, ``easy_vqa``, or the path of a table.
 
     Attributes:
         genotypes: All networks, each once, as canonical genotypes (`models.bmnas.equivalence`).
@@ -53,7 +53,7 @@ class FusionBench:
         path = TABLES / f"{name}.json" if name in SETS else Path(name)
         table = read_json(path)
         if not isinstance(table, dict) or table.get("format") != "fusion bench":
-            raise UserError(f"{path} is no table of benchmarks/make_fusion_bench.py; use {' or '.join(SETS)}")
+            raise UserError(f"{path} is no table of benchmarks/make_fusion_bench.py; use {', '.join(SETS)}")
         try:
             self._take(table)
         except _DAMAGE as error:
@@ -143,7 +143,9 @@ def get_args_parser():
         "network with the best score); published, gdas, drnas, random-shared or second-order (searches on the data; "
         "+perturbation after the name: another selection); or module:Class for a black box of your own",
     )
-    parser.add_argument("--sets", nargs="+", default=list(SETS), metavar="NAME", help="htad, digits, or tables' paths")
+    parser.add_argument(
+        "--sets", nargs="+", default=list(SETS), metavar="NAME", help="htad, digits, easy_vqa, or tables' paths"
+    )
     parser.add_argument("--seeds", type=positive_int, default=10, metavar="N", help="searches with the seeds 0 to N-1")
     parser.add_argument("--budget", type=positive_int, default=50, help="trainings of a black box")
     parser.add_argument("--data", default="demo/fusion_bench", metavar="DIR", help="data and encoders of searches")

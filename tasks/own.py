@@ -206,7 +206,10 @@ def _build_task(args, manifest, plans, split, names=None):
             name: Modality(tuple(f"{name}_{tap}" for tap in encoder.taps), head_only=plans[name].starts_trained)
             for name, encoder in outlines.items()
         },
-        open_split=lambda args, split: open_own(args.datadir, split, prepare, args.small_dataset),
+        # The training of one encoder reads no other modality.
+        open_split=lambda args, split: open_own(
+            args.datadir, split, prepare, args.small_dataset, [args.modality] if hasattr(args, "modality") else None
+        ),
         build_backbones=lambda args, weights=None: build(outlines, follows=weights == "random"),
         build_unimodal_backbone=lambda args, weights=None: build([args.modality], follows=weights == "random")[
             args.modality

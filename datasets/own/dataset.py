@@ -37,7 +37,11 @@ __all__ = ["Manifest", "OwnData", "open_own", "read_manifest"]
 
 
 def open_own(
-    datadir: Path | str, split: str, prepare: Mapping[str, Callable] | None = None, small: bool = False
+    datadir: Path | str,
+    split: str,
+    prepare: Mapping[str, Callable] | None = None,
+    small: bool = False,
+    only: Iterable[str] | None = None,
 ) -> OwnData:
     """One split of a prepared folder.
 
@@ -47,18 +51,19 @@ def open_own(
         prepare: Modality -> function from a list of raw values (`OwnData.raw`) to a tensor, or to a dict of tensors,
             with the batch as first axis. It must be picklable.
         small: Only the first 64 samples.
+        only: Modalities that a batch has unless it is asked for others; None: all.
 
     Raises:
         UserError: the folder is not prepared, damaged, or has no such split.
     """
-    return OwnData(datadir, split, prepare, small)
+    return OwnData(datadir, split, prepare, small, only)
 
 
 class OwnData(Dataset):
     """One split; cheap to pickle, since every process opens the files itself.
 
     Args:
-        datadir, split, prepare, small: As for `open_own`.
+        datadir, split, prepare, small, only: As for `open_own`.
 
     Attributes:
         manifest: `Manifest` of the folder.
@@ -73,11 +78,17 @@ class OwnData(Dataset):
     """
 
     def __init__(
-        self, datadir: Path | str, split: str, prepare: Mapping[str, Callable] | None = None, small: bool = False
+        self,
+        datadir: Path | str,
+        split: str,
+        prepare: Mapping[str, Callable] | None = None,
+        small: bool = False,
+        only: Iterable[str] | None = None,
     ) -> None:
         self.folder, self.split, self.prepare = Path(datadir), split, dict(prepare or {})
         facts = read_facts(datadir)
         self.manifest = manifest_of(facts, datadir)
+        self._wanted = set(self.manifest.modalities if only is None else only)
         if split not in self.manifest.splits:
             raise UserError(f"{datadir} has no split {split!r}, but {', '.join(self.manifest.splits)}; {self._remedy}")
         if unknown := sorted(set(self.prepare) - set(self.manifest.modalities)):
@@ -263,7 +274,7 @@ class OwnData(Dataset):
 
         Args:
             indices: Numbers of the samples.
-            only: Inputs to read; None: all.
+            only: Inputs to read; None: those that the split was opened with.
             without: Inputs to leave out.
             epoch: Ignored: nothing is drawn.
 
@@ -273,7 +284,7 @@ class OwnData(Dataset):
             float32 (B, K) or float32 (B,).
         """
         rows = self._rows(indices)
-        wanted = set(self.manifest.modalities if only is None else only) - set(without)
+        wanted = (self._wanted if only is None else set(only)) - set(without)
         batch: dict[str, Any] = {"label": self._labels(rows)}
         for name, modality in self.manifest.modalities.items():
             if any(modality.missing.values()):

@@ -54,6 +54,8 @@ def test_a_batch(folder):
     assert batch["numbers_present"].tolist() == [False, False, True] and not batch["numbers"][:2].any()
     assert batch["motion"]["length"].tolist() == [0, 5, 0] and batch["motion"]["values"].shape == (3, 5, 3)
     assert batch["maps"]["1"].shape == (3, 3, 2) and batch["maps"]["1"].dtype == torch.float32
+    narrow = open_own(folder[0], "train", only=["numbers"])
+    assert set(narrow.read([0])) == set(batch) - {"motion", "maps"} and "maps" in narrow.read([0], only=["maps"])
     with pytest.raises(IndexError):
         data.read([300])
     with pytest.raises(UserError, match=r"plot .* \(text\) needs an encoder"):
