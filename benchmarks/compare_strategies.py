@@ -1,6 +1,6 @@
 """Compares search strategies on the tables of benchmarks/fusion_bench, each with a random search of equal cost.
 
-  python benchmarks/compare_strategies.py                       # 3 tables, 5 seeds; 75 searches, some minutes
+  python benchmarks/compare_strategies.py                       # 3 tables, 5 seeds; 90 searches, some minutes
   python benchmarks/compare_strategies.py --sets htad --seeds 3 --strategies random evolution naswot    # seconds
 
 Searches on the data of easy_vqa need the two pretrained encoders of docs/own_data.md once, for the features.
