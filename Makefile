@@ -35,9 +35,11 @@ $(VENV)/.runtime: requirements.txt | $(RUN)
 	$(INSTALL) -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
+# It includes requirements.txt: one call of pip for both.
+$(VENV)/.dev: requirements-dev.txt requirements.txt | $(RUN)
+	@echo "installing into $(VENV): several gigabytes, a few minutes"
 	$(INSTALL) -r requirements-dev.txt
-	@touch $@
+	@touch $(VENV)/.runtime $@
 
 clean:
 	rm -rf $(VENV) demo

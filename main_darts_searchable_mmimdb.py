@@ -26,8 +26,8 @@ from models.bmnas.collapse import collapse
 from models.bmnas.cost import fusion_cost
 from search.derive import Derivation
 from search.loops import EpochwiseSearch
-from search.mixture import SoftmaxMixture
 from search.monitor import ArchitectureMonitor, run_search
+from search.relaxation import SoftmaxMixture
 from search.strategies import is_black_box, strategy_of
 from tasks import mmimdb
 from tasks.bmnas import flags, paper_recipes
@@ -60,22 +60,20 @@ def main(argv=None):
 
     with start_run(args, "search", args.out_dir) as run:
         # Frozen: VGG-19 and MaxOut on posters (ImageNet weights, or --image_cp), MaxOut on plots (--text_cp).
-        backbones = TASK.build_backbones(args)
-        net = build_search_net(TASK, args, backbones).to(run.device)
+        net = build_search_net(TASK, args, TASK.build_backbones(args)).to(run.device)
         loss, metric = TASK.loss, TASK.metric(args)  # binary cross-entropy; F1 (--f1_type)
         precision = Precision(args.amp, run.device)
-        loaders = feature_loaders(args, run, net, data, precision)
+        loaders, batch_size = feature_loaders(args, run, net, data, precision), total_batch(args)
         if is_black_box(args):  # random, evolution: found networks, trained one by one on these features
             return search_by_trainings(TASK, args, run, net, data, loaders, precision)
 
         strategy = strategy_of(args, SoftmaxMixture).attach(net)
         shared = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
         adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
-        cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data[train]) / total_batch(args))
+        cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data[train]) / batch_size)
         cosine = CosineRestarts(*cycle, restarts=args.lr_restarts)
-        unused = not net.uses_all_weights()
-        weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=unused, **shared)
-        logits, rate = net.arch_parameters().values(), args.arch_learning_rate
+        weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=not net.uses_all_weights(), **shared)
+        logits, rate = [choice.logits for choice in strategy.choices], args.arch_learning_rate
         adam = torch.optim.Adam(logits, lr=rate, betas=(0.5, 0.999), weight_decay=args.arch_weight_decay)
         # Of a cell whose steps are not all read, pairs of edges leave some logits out.
         learned, unused = strategy.gradient_parameters(), strategy.ordered_pairs
@@ -89,8 +87,8 @@ def main(argv=None):
         best = BestEpoch("dev", metric.name, rule, TASK.later_wins_ties)
         monitor = ArchitectureMonitor(net, collapse, args.patience)
         derivation = Derivation(args.derive, search_epoch.dev_scorer(), metric.name, args.seed)
-        measure = functools.partial(fusion_cost, net, total_batch(args))  # size and speed of what is found
-        facts = {"derivation": derivation, "measure": measure, "facts": describe(TASK, args, data, net)}
+        measure = functools.partial(fusion_cost, net, batch_size)  # size and speed of what is found
+        facts = {"derivation": derivation, "measure": measure, "facts": describe(TASK, args, data, net, metric)}
         return run_search(run, search_epoch, monitor, best, **facts)
 
 

@@ -25,8 +25,8 @@ from engine.updates import OptimizerStep, Precision, data_parallel
 from models.bmnas.collapse import collapse
 from search.derive import Derivation
 from search.loops import EpochwiseSearch
-from search.mixture import SoftmaxMixture
 from search.monitor import ArchitectureMonitor, run_search
+from search.relaxation import SoftmaxMixture
 from search.strategies import is_black_box, strategy_of
 from tasks import own, own_encoders
 from tasks.bmnas import flags
@@ -61,7 +61,7 @@ def main(argv=None):
         loss, metric = task.loss, task.metric(args)  # by the kind of label
         precision = Precision(args.amp, run.device)
         loaders = feature_loaders(args, run, net, data, precision)
-        facts = {**describe(task, args, data, net), **own.facts(args, net)}
+        facts = {**describe(task, args, data, net, metric), **own.facts(args, net)}
         if is_black_box(args):  # random, evolution: found networks, trained one by one, encoders included
             return search_by_trainings(task, args, run, net, data, loaders, precision, facts)
 
@@ -70,9 +70,8 @@ def main(argv=None):
         adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
         cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data[train]) / total_batch(args))
         cosine = CosineRestarts(*cycle, restarts=args.lr_restarts)
-        unused = not net.uses_all_weights()
-        weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=unused, **shared)
-        logits, rate = net.arch_parameters().values(), args.arch_learning_rate
+        weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=not net.uses_all_weights(), **shared)
+        logits, rate = [choice.logits for choice in strategy.choices], args.arch_learning_rate
         adam = torch.optim.Adam(logits, lr=rate, betas=(0.5, 0.999), weight_decay=args.arch_weight_decay)
         # Of a cell whose steps are not all read, pairs of edges leave some logits out.
         learned, unused = strategy.gradient_parameters(), strategy.ordered_pairs

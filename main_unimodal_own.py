@@ -5,7 +5,8 @@
 
 Encoders with random weights are trained whole; of pretrained ones only the head is trained, on
 features that are computed once, unless --no-freeze_backbones is given. The run folder gets backbone.pth: pass that
-folder as --encoder_weights NAME=RUN_FOLDER; its encoder and taps come along.
+folder as --encoder_weights NAME=RUN_FOLDER; its encoder and taps come along. There is no --C: that is the width of a
+fusion, and the encoder has its own (--encoder text=words:64,128).
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
@@ -56,7 +57,7 @@ def main(argv=None):
         weights = OptimizerStep(net, loss, adam, schedule=cosine, **options)
 
         best = BestEpoch(args.select_on, metric.name, flags.PROTOCOLS[args.select_on], task.later_wins_ties)
-        facts = {"modality": args.modality, **describe(task, args, data, net), **own.facts(args, net)}
+        facts = {"modality": args.modality, **describe(task, args, data, net, metric), **own.facts(args, net)}
         result = train_network(run, net, weights, loaders, metric, best, **facts)
         run.save("backbone.pth", net.backbone.state_dict())
         return result

@@ -77,7 +77,7 @@ def score_images(net, caption, folder, names, extractor, device):
     import torch
 
     from datasets.regions.samples import read_regions
-    from engine.loading import to_device
+    from util.nested import to_device
     from util.progress import progress
 
     read, scores, first = [], [], torch.zeros(1, dtype=torch.int64, device=device)

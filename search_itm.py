@@ -30,10 +30,9 @@ from search.loops import InterleavedSearch
 from search.monitor import ArchitectureMonitor, run_search
 from search.strategies import strategy_of
 from tasks import itm
-from tasks.mmnas import flags
+from tasks.mmnas import flags, networks
 from tasks.mmnas.data import build_loaders, check_data, describe, note_data
 from tasks.mmnas.estimates import estimate_search
-from tasks.mmnas.networks import build_precision, collapse, keep_architecture, log_step_counts, set_padding
 from util.schedules import WarmupStepDecay
 
 TASK = itm.TASK
@@ -61,18 +60,18 @@ def main(argv=None):
     with start_run(args, "search", args.out_dir) as run:
         # The supernet: words (GloVe, LSTM) and regions (linear), every operation, then one score of a pair.
         net = TASK.build_net(args, TASK.metadata(data["train"]), architecture=None).to(run.device)
-        set_padding(net, data)
+        networks.set_padding(net, data)
         gates = functools.partial(SampledGates, mode=args.alpha_mode)
         strategy = strategy_of(args, gates).attach(net)
-        precision = build_precision(args, run.device)
+        precision = networks.build_precision(args, run.device)
         loaders = build_loaders(args, run, {k: data[k] for k in ("train", "held_out")}, drop_last=True)
         note_data(run, data)
 
         shared = {"reduction": TASK.loss_reduction, "micro_batch": args.micro_batch, "min_part": 1}
         shared |= {"precision": precision, "parallel": data_parallel(run, precision)}
         loss = TASK.loss(args)  # binary cross-entropy of own pairs and hard negatives, or a margin
-        adam = torch.optim.Adam(net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9)
-        steps = log_step_counts(args, loaders["train"])
+        adam = torch.optim.Adam(net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9, fused=args.fused_adam or None)
+        steps = networks.log_step_counts(args, loaders["train"])
         schedule = WarmupStepDecay(args.lr, steps, args.lr_decay_epochs, args.lr_decay)
         options = {"clip": args.clip, "step_unused": args.unsampled == "keep_momentum", **shared}
         weights = OptimizerStep(net, loss, adam, schedule=schedule, find_unused=not net.uses_all_weights(), **options)
@@ -83,22 +82,16 @@ def main(argv=None):
         turns = {"start": args.alpha_start, "every": args.alpha_every}
         passes = (loaders["train"], loaders["held_out"])
         search_epoch = InterleavedSearch(strategy, weights, alphas, passes, run.device, args.epochs, **turns)
-        monitor = ArchitectureMonitor(net, collapse, args.patience, args.alpha_start)
+        monitor = ArchitectureMonitor(net, networks.collapse, args.patience, args.alpha_start)
         last = BestEpoch("last", None, "architecture of the last epoch")
         scored = "dev"
         scorer = TASK.build_scorer(args, run, data[scored], precision, scored)
-        return run_search(
-            run,
-            search_epoch,
-            monitor,
-            last,
-            before_epoch=TASK.before_epoch(args, run, net, data, precision),  # hard negatives
-            scorers={scored: scorer},
-            keep=keep_architecture,
-            derivation=Derivation(args.derive, scorer, TASK.validation[1], args.seed),
-            measure=functools.partial(architecture_cost, hsize=args.hsize, batch=total_batch(args), device=run.device),
-            facts=describe(TASK, args, data),
-        )
+        measure = functools.partial(architecture_cost, hsize=args.hsize, batch=total_batch(args), device=run.device)
+        derivation = Derivation(args.derive, scorer, TASK.validation[1], args.seed)
+        found = {"keep": networks.keep_architecture, "derivation": derivation, "measure": measure}
+        found |= {"scorers": {scored: scorer}, "facts": describe(TASK, args, data)}
+        mining = TASK.before_epoch(args, run, net, data, precision)  # hard negatives
+        return run_search(run, search_epoch, monitor, last, before_epoch=mining, **found)
 
 
 if __name__ == "__main__":

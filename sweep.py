@@ -65,8 +65,9 @@ def main(argv=None):
             failed = cluster.wait_for(cluster.submit_jobs(out, jobs, args.jobs, cluster.parameters_of(args.slurm)))
         else:
             outcomes = running.run_jobs(out, jobs, args.jobs or len(args.gpus) or 1, args.gpus)
-        report.main([str(out / "runs"), "--out", str(out / "report.html")])
-        report.main([str(out / "runs"), "--out", str(out / "report.md")])
+        if any((out / "runs").rglob("args.json")):  # else all failed before they began, which is what to say
+            report.main([str(out / "runs"), "--out", str(out / "report.html")])
+            report.main([str(out / "runs"), "--out", str(out / "report.md")])
     if failed:
         raise UserError(f"{failed} of {len(jobs)} jobs failed; see {out / 'slurm'}, and start the sweep again to retry")
     return raise_failures(outcomes, out)

@@ -27,19 +27,11 @@ from engine.training import BestEpoch, train_network
 from engine.updates import OptimizerStep, data_parallel
 from models.mmnas.cost import architecture_cost
 from tasks import itm
-from tasks.mmnas import flags
+from tasks.mmnas import flags, networks
 from tasks.mmnas.checkpoints import checkpoint_extras
 from tasks.mmnas.data import build_loaders, check_data, describe, note_data
 from tasks.mmnas.estimates import estimate_training
 from tasks.mmnas.evaluation import evaluate_checkpoint
-from tasks.mmnas.networks import (
-    architecture_facts,
-    build_precision,
-    compiled,
-    find_architecture,
-    note_architecture,
-    set_padding,
-)
 from util.schedules import WarmupStepDecay
 
 TASK = itm.TASK
@@ -67,45 +59,38 @@ def main(argv=None):
     if args.estimate:
         return estimate_training(TASK, args, data)
 
-    architecture = find_architecture(args)  # of a file or a search run, mcan, or drawn at random
+    architecture = networks.find_architecture(args)  # of a file or a search run, mcan, or drawn at random
     with start_run(args, "train", args.out_dir) as run:
         metadata = TASK.metadata(data["train"])
         # Words (GloVe, LSTM) and regions (linear), the encoder-decoder, then one score of a pair.
         net = TASK.build_net(args, metadata, architecture).to(run.device)
-        set_padding(net, data)
+        networks.set_padding(net, data)
         note_data(run, data)
-        note_architecture(run, architecture)
-        precision = build_precision(args, run.device)
+        networks.note_architecture(run, architecture)
+        precision = networks.build_precision(args, run.device)
         loaders = build_loaders(args, run, {"train": data["train"]}, drop_last=True)
 
         loss = TASK.loss(args)  # binary cross-entropy of own pairs and hard negatives, or a margin
-        adam = torch.optim.Adam(net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9)
+        metric = TASK.training_metric(args, data["train"])
+        adam = torch.optim.Adam(net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9, fused=args.fused_adam or None)
         steps = len(loaders["train"].batch_sampler)
         schedule = WarmupStepDecay(args.lr, steps, args.lr_decay_epochs, args.lr_decay)
         options = {"reduction": TASK.loss_reduction, "clip": args.clip, "micro_batch": args.micro_batch, "min_part": 1}
         parallel, unused = data_parallel(run, precision), not net.uses_all_weights()
-        parallel = compiled(net, parallel) if args.compile else parallel
+        parallel = networks.compiled(net, parallel) if args.compile else parallel
         options |= {"precision": precision, "parallel": parallel, "find_unused": unused}
         weights = OptimizerStep(net, loss, adam, schedule=schedule, **options)
 
         validation, score = TASK.validation  # mean recall on dev
         split = "last" if args.select_on == "last" else validation
-        return train_network(
-            run,
-            net,
-            weights,
-            loaders,
-            TASK.training_metric(args, data["train"]),
-            BestEpoch(split, score, flags.PROTOCOLS[args.select_on]),
-            scorers={k: TASK.build_scorer(args, run, data[k], precision, k) for k in data if k != "train"},
-            every_epoch=(validation,),
-            before_epoch=TASK.before_epoch(args, run, net, data, precision),  # hard negatives
-            genotype=architecture.to_dict(),
-            architecture=architecture_facts(args),
-            checkpoint_extras=checkpoint_extras(TASK, args, metadata),
-            **describe(TASK, args, data),
-            **architecture_cost(architecture, hsize=args.hsize, batch=total_batch(args), device=run.device),
-        )
+        best = BestEpoch(split, score, flags.PROTOCOLS[args.select_on])
+        scorers = {k: TASK.build_scorer(args, run, data[k], precision, k) for k in data if k != "train"}
+        mining = TASK.before_epoch(args, run, net, data, precision)  # hard negatives
+        cost = architecture_cost(architecture, hsize=args.hsize, batch=total_batch(args), device=run.device)
+        facts = {"architecture": networks.architecture_facts(args), **describe(TASK, args, data), **cost}
+        kept = {"genotype": architecture.to_dict(), "checkpoint_extras": checkpoint_extras(TASK, args, metadata)}
+        passes = {"scorers": scorers, "every_epoch": (validation,), "before_epoch": mining}
+        return train_network(run, net, weights, loaders, metric, best, **passes, **kept, **facts)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def run_strategy(name, bench, seed, budget, data):
     strategy = name.removesuffix(PERTURBATION)
     kind = BLACK_BOXES.get(name) or black_box_class(name)
     if kind is not None:
-        found = _black_box(kind, bench, seed, own, budget)
+        found = black_box(kind, bench, seed, own, budget)
     elif name in ZERO_COST:
         found = _zero_cost(name, bench, own)
     elif strategy in ONE_SHOT or _is_own_search(strategy):
@@ -74,7 +74,16 @@ def _folder_name(name, seed):
     return f"{name.replace(':', '-')}-{hashlib.sha256(Path(path).read_bytes()).hexdigest()[:8]}-{seed}"
 
 
-def _black_box(kind, bench, seed, own, budget):
+def black_box(kind, bench, seed, own, budget):
+    """A search by trainings that are looked up: ``genotype``, ``tau`` of their dev scores, ``trainings``, ``seconds``.
+
+    Args:
+        kind: (space, seed) -> `search.black_box.BlackBox`.
+        bench: Has ``space``, ``query`` and ``tau`` as `FusionBench`.
+        seed: Of the search.
+        own: Seed of the trainings.
+        budget: Trainings.
+    """
     box, seen, seconds = kind(bench.space, seed), {}, 0.0
     for _ in range(budget):
         genotype = box.ask()

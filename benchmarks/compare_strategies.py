@@ -1,8 +1,9 @@
 """Compares search strategies on the tables of benchmarks/fusion_bench, each with a random search of equal cost.
 
-  python benchmarks/compare_strategies.py                       # 2 tables, 5 seeds; 50 searches, some minutes
+  python benchmarks/compare_strategies.py                       # 3 tables, 5 seeds; 75 searches, some minutes
   python benchmarks/compare_strategies.py --sets htad --seeds 3 --strategies random evolution naswot    # seconds
 
+Searches on the data of easy_vqa need the two pretrained encoders of docs/own_data.md once, for the features.
 Cost is in processor seconds, which other work on the machine hardly changes. A search on the data (published, gdas,
 ...) is run and timed; a training costs what main_darts_found_own.py takes for one network alone, measured here too
 (median of three). The random search of equal cost has as many trainings as the strategy's seconds pay for, at least
@@ -34,7 +35,7 @@ from engine.arguments import RecipeParser, positive_int  # noqa: E402
 from util.cli import run_cli  # noqa: E402
 from util.files import json_text, write_text  # noqa: E402
 
-SEARCHES = ("published", f"published{PERTURBATION}", "gdas", "drnas", "random-shared")
+SEARCHES = ("published", f"published{PERTURBATION}", "second-order", "gdas", "drnas", "random-shared")
 ALL = (*BLACK_BOXES, *ZERO_COST, *SEARCHES)
 LONE = 3  # trainings that are timed
 EXACT, DRAWS = 14, 20_000
@@ -43,7 +44,9 @@ EXACT, DRAWS = 14, 20_000
 def get_args_parser():
     """Flags of the comparison."""
     parser = RecipeParser(__doc__)
-    parser.add_argument("--sets", nargs="+", default=list(SETS), metavar="NAME", help="htad, digits, or tables' paths")
+    parser.add_argument(
+        "--sets", nargs="+", default=list(SETS), metavar="NAME", help="htad, digits, easy_vqa, or tables' paths"
+    )
     parser.add_argument("--strategies", nargs="+", default=list(ALL), metavar="NAME", help="as in fusion_bench.py")
     parser.add_argument("--seeds", type=positive_int, default=5, metavar="N", help="searches of each strategy")
     parser.add_argument("--budget", type=positive_int, default=50, help="trainings of random and evolution")

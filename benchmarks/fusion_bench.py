@@ -10,6 +10,7 @@ A strategy sees dev scores of one training of each network. What it chooses is j
 its trainings. In Python: FusionBench, see benchmarks/fusion_bench/README.md.
 """
 
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -27,14 +28,16 @@ from util.cli import UserError, run_cli  # noqa: E402
 from util.files import read_json  # noqa: E402
 
 TABLES = Path(__file__).resolve().parent / "fusion_bench"
-SETS = ("htad", "digits")
+SETS = ("htad", "digits", "easy_vqa")
+# What a table that somebody has changed leads to.
+_DAMAGE = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError, ZeroDivisionError)
 
 
 class FusionBench:
     """A table: every network of a small BM-NAS space, trained with several seeds.
 
     Args:
-        name: ``htad``, ``digits``, or the path of a table.
+        name: ``htad``, ``digits``, ``easy_vqa``, or the path of a table.
 
     Attributes:
         genotypes: All networks, each once, as canonical genotypes (`models.bmnas.equivalence`).
@@ -43,19 +46,29 @@ class FusionBench:
         about: The table's data sheet: data, licence, recipe, versions.
 
     Raises:
-        UserError: there is no such table.
+        UserError: there is no such table, or it is damaged.
     """
 
     def __init__(self, name="htad"):
         path = TABLES / f"{name}.json" if name in SETS else Path(name)
         table = read_json(path)
         if not isinstance(table, dict) or table.get("format") != "fusion bench":
-            raise UserError(f"{path} is no table of benchmarks/make_fusion_bench.py; use {' or '.join(SETS)}")
+            raise UserError(f"{path} is no table of benchmarks/make_fusion_bench.py; use {', '.join(SETS)}")
+        try:
+            self._take(table)
+        except _DAMAGE as error:
+            raise UserError(f"{path} is damaged ({type(error).__name__}); restore the file") from None
+
+    def _take(self, table):
+        """Take the content of a table; every number that a query gives is one."""
         rows = table.pop("genotypes")
         self.name, self.about, self.seeds = table["set"], table, list(table["seeds"])
         self.genotypes = [FusionGenotype.from_dict(row["genotype"]) for row in rows]
         self._rows = dict(zip(self.genotypes, rows, strict=True))
         self._means = {genotype: self.query(genotype) for genotype in self.genotypes}
+        for own in (self.query(genotype, seed) for genotype in self.genotypes for seed in self.seeds):
+            if not all(map(math.isfinite, [*own.pop("dev_curve"), *own.values()])):
+                raise ValueError("a number is not finite")
         first = self.genotypes[0]
         self.space = FusionSpace(PUBLISHED_STEP_OPERATIONS, first.num_inputs, first.sizes(), table["features"])
 
@@ -131,7 +144,9 @@ def get_args_parser():
         "+perturbation after the name: another selection); or module:Class for one of your own: a black box, or a "
         "relaxation, which searches on the data",
     )
-    parser.add_argument("--sets", nargs="+", default=list(SETS), metavar="NAME", help="htad, digits, or tables' paths")
+    parser.add_argument(
+        "--sets", nargs="+", default=list(SETS), metavar="NAME", help="htad, digits, easy_vqa, or tables' paths"
+    )
     parser.add_argument("--seeds", type=positive_int, default=10, metavar="N", help="searches with the seeds 0 to N-1")
     parser.add_argument("--budget", type=positive_int, default=50, help="trainings of a black box")
     parser.add_argument("--data", default="demo/fusion_bench", metavar="DIR", help="data and encoders of searches")
@@ -168,6 +183,8 @@ def main(argv=None):
 
 def describe(bench):
     """Print the spread of a table's networks and the noise of its seeds; returns them, in points of 100 and tau."""
+    if min(len(bench.genotypes), len(bench.seeds)) < 2:
+        raise UserError(f"the table {bench.name} needs two networks and two seeds to say how they spread")
     tests = [[100 * bench.query(genotype, seed)["test"] for seed in bench.seeds] for genotype in bench.genotypes]
     means = [statistics.mean(own) for own in tests]
     noise = statistics.mean(statistics.variance(own) for own in tests)

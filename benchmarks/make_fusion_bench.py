@@ -3,8 +3,9 @@
   python benchmarks/make_fusion_bench.py                       # all sets; interrupted, the same command goes on
   python benchmarks/make_fusion_bench.py --sets htad --seeds 3 4 5 --genotypes 50 --against benchmarks/fusion_bench
 
-Encoders are trained once per seed by main_unimodal_own.py and frozen. A training is that of main_darts_found_own.py
-with the flags that the table names; networks with the same operations are trained together (models/bmnas/stacked.py).
+Encoders are trained once per seed by main_unimodal_own.py and frozen; those of easy_vqa are pretrained (for how to get
+them see docs/own_data.md), and their features are computed once. A training is that of main_darts_found_own.py with the
+flags that the table names; networks with the same operations are trained together (models/bmnas/stacked.py).
 --against compares what was made with tables made elsewhere. It writes <out>/<set>.json.
 """
 
@@ -22,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 import main_darts_found_own as found  # noqa: E402
 import main_unimodal_own as unimodal  # noqa: E402
-from datasets.own import read_manifest  # noqa: E402
+from datasets.own import open_own, read_manifest  # noqa: E402
 from datasets.prepare_own import main as prepare_own  # noqa: E402
 from engine.arguments import RecipeParser, non_negative_int, positive_int  # noqa: E402
 from util.cli import UserError, run_cli  # noqa: E402
@@ -39,15 +40,23 @@ class BenchSet:
     Attributes:
         source: Flags of datasets/prepare_own.py.
         taps: ``--taps`` of the encoders: 0 is the vector itself, 2 the second and last hidden layer.
+        pretrained: ``--encoder`` of pretrained encoders; their features, means over positions, are the data of all
+            trainings. {}: encoders are trained.
     """
 
     source: tuple[str, ...]
     taps: dict[str, str]
+    pretrained: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 SETS = {
     "htad": BenchSet(("--embedded", "htad"), {"audio": "0,2", "accelerometer": "0,2"}),
     "digits": BenchSet(("--embedded", "digits", "--views", "fou,zer,mor"), {"fou": "0,2", "zer": "2", "mor": "2"}),
+    "easy_vqa": BenchSet(
+        ("--embedded", "easy-vqa", "--questions", "1", "--pictures", "1200"),
+        {"image": "2,3,4", "question": "6"},
+        {"image": "package:efficientnet-lite0", "question": "package:all-MiniLM-L6-v2"},
+    ),
 }
 # More samples to test on than by default, since differences are small.
 SPLIT = ("--split", "0.5,0.25,0.25")
@@ -89,26 +98,60 @@ def main(argv=None):
 
 
 def prepare(name, out):
-    """Prepare the data of a set if they are missing; returns their folder."""
-    folder = Path(out) / name / "dataset"
+    """Prepare the data of a set if they are missing; returns the folder that trainings read."""
+    folder, features = (Path(out) / name / part for part in ("dataset", "features"))
+    pretrained = SETS[name].pretrained
+    if pretrained and (features / "own.json").exists():
+        return features
     if not (folder / "own.json").exists():
         prepare_own([*SETS[name].source, *SPLIT, "--out", str(folder)])
-    return folder
+    if pretrained:
+        write_features(SETS[name], folder, features)
+    return features if pretrained else folder
+
+
+def write_features(bench_set, folder, out):
+    """Compute the features of pretrained encoders for the prepared ``folder``; they become the prepared ``out``."""
+    from datasets.own.writing import write_samples
+    from tasks import own
+    from tasks.bmnas.data import open_splits
+    from tasks.own_features import all_features
+
+    given = {"encoder": bench_set.pretrained, "taps": bench_set.taps}
+    flags = [part for flag, values in given.items() for part in (f"--{flag}", *map("=".join, values.items()))]
+    flags += ["--datadir", str(folder), "--L", "1", "--fusion", "late", "--device", "cpu"]
+    task, args = own.parse_found(found.get_args_parser(), flags, own.DEMO)
+    splits, shapes = {}, {}
+    for split, data in open_splits(task, args, ("train", "dev", "test")).items():
+        found_features = all_features(task, args, data)
+        # Vectors, so that L is 1.
+        features = {name: [layer.reshape(len(data), -1) for layer in one] for name, one in found_features.items()}
+        shapes = {name: tuple(one.shape[1:] for one in layers) for name, layers in features.items()}
+        labels, ids = data.read(range(len(data)), only=())["label"].tolist(), data.ids
+        splits[split] = [
+            (ids[row], labels[row], {name: [one[row] for one in layers] for name, layers in features.items()})
+            for row in range(len(data))
+        ]
+    facts, manifest = read_json(folder / "own.json"), read_manifest(folder)
+    kept = {key: facts[key] for key in ("name", "description", "synthetic", "license", "citation", "package")}
+    write_samples(out, splits, manifest.label, {name: ("layers", size) for name, size in shapes.items()}, kept)
 
 
 def fusion_flags(name, out, seed, epochs=30):
     """Flags of a search or training on a set with one seed; trains its encoders if they are missing."""
     folder, base = prepare(name, out), Path(out) / name / "encoders" / f"{seed}-{epochs}"
+    flags = [*SHARED, "--datadir", folder, "--epochs", epochs, "--seed", seed]
+    if SETS[name].pretrained:
+        return list(map(str, flags))
     weights = []
     for modality, taps in SETS[name].taps.items():
         runs = sorted(base.glob(f"unimodal-{modality}-*/result.json"))
         if not runs:
-            flags = ["--datadir", folder, "--modality", modality, "--taps", f"{modality}={taps}", "--out_dir", base]
+            own = ["--datadir", folder, "--modality", modality, "--taps", f"{modality}={taps}", "--out_dir", base]
             shared = [*TRAINING, "--epochs", epochs, "--seed", seed, "--device", "cpu"]
-            runs = [Path(unimodal.main(list(map(str, [*flags, *shared])))["folder"]) / "result.json"]
+            runs = [Path(unimodal.main(list(map(str, [*own, *shared])))["folder"]) / "result.json"]
         weights.append(f"{modality}={runs[0].parent}")
-    flags = [*SHARED, "--datadir", folder, "--encoder_weights", *weights, "--epochs", epochs, "--seed", seed]
-    return list(map(str, flags))
+    return list(map(str, [*flags, "--encoder_weights", *weights]))
 
 
 def open_training(name, out, seed, epochs=30):
@@ -222,11 +265,12 @@ def describe(name, args, own_args):
         "version": 1,
         "set": name,
         "data": {key: facts[key] for key in ("description", "synthetic", "license", "citation", "package")},
-        "data_identity": facts["fingerprints"],
+        "data_identity": identity(name, folder),
         "label": {"name": manifest.label.name, "classes": list(manifest.label.classes)},
         "prepared_by": " ".join(("datasets/prepare_own.py", *SETS[name].source, *SPLIT)),
         "recipe": f"main_darts_found_own.py {recipe}",
         "taps": SETS[name].taps,
+        **({"encoders": SETS[name].pretrained} if SETS[name].pretrained else {}),
         "made": {
             "date": datetime.date.today().isoformat(),
             "processors": os.cpu_count(),
@@ -234,6 +278,15 @@ def describe(name, args, own_args):
             **environment(torch.device("cpu")),
         },
     }
+
+
+def identity(name, folder):
+    """Split -> hash of its content; of ids and labels where features are the data, which every processor rounds."""
+    if not SETS[name].pretrained:
+        return read_json(Path(folder) / "own.json")["fingerprints"]
+    splits = {split: open_own(folder, split) for split in ("train", "dev", "test")}
+    labels = {split: data.read(range(len(data)), only=())["label"].tolist() for split, data in splits.items()}
+    return {split: short_hash(data.ids, labels[split]) for split, data in splits.items()}
 
 
 def agreement(new, old):
@@ -254,9 +307,11 @@ def agreement(new, old):
         spreads.append(sum(variances) ** 0.5)
     mean, rms = statistics.mean(differences), statistics.mean(d * d for d in differences) ** 0.5
     expected = statistics.mean(s * s for s in spreads) ** 0.5
+    near = sum(abs(d) <= 2 * s for d, s in zip(differences, spreads, strict=True))
     return (
         f"{new['set']}, {len(differences)} genotypes: new - old test accuracy {100 * mean:+.2f} points on average; "
-        f"root mean square {100 * rms:.2f}, expected from the spread of the seeds {100 * expected:.2f}"
+        f"root mean square {100 * rms:.2f}, expected from the spread of the seeds {100 * expected:.2f}; {near} of "
+        f"{len(differences)} genotypes differ by at most twice their own spread"
     )
 
 

@@ -189,7 +189,7 @@ def question_batch(args, device):
     import numpy as np
 
     from benchmarks.vqa_step import draw_batch, region_counts
-    from engine.loading import to_device
+    from util.nested import to_device
 
     return to_device(draw_batch(np.random.default_rng(0), region_counts(args)[0])[1], device)
 

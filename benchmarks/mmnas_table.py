@@ -21,6 +21,7 @@ from benchmarks.closing import print_closing  # noqa: E402
 from engine.arguments import RecipeParser, non_negative_int, positive_int  # noqa: E402
 from util.cli import run_cli  # noqa: E402
 from util.files import json_text, write_text  # noqa: E402
+from util.processors import limit_threads  # noqa: E402
 
 
 class Task(NamedTuple):
@@ -92,6 +93,7 @@ def get_args_parser():
 def main(argv=None):
     """Run every row; print the table and write it beside the runs."""
     args = get_args_parser().parse_args(argv)
+    limit_threads(1)
     task, out = TASKS[args.task], Path(args.out) / args.task
     shared = ["--demo", "--out_dir", str(out / "runs"), "--seed", str(args.seed)]
     shared += ["--data", args.data] if args.data else []

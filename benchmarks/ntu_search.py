@@ -85,11 +85,11 @@ def measure(args, side, sender):
     """Send the seconds of both kinds of step and the MiB that they need beyond the libraries themselves."""
     import torch
 
-    from engine.loading import to_device
     from engine.report import peak_memory_mb
     from engine.updates import Precision
     from tasks import ntu
     from util.distributed import init_distributed
+    from util.nested import to_device
 
     device = init_distributed(args.device)
     torch.manual_seed(0)
@@ -137,9 +137,7 @@ def build_steps(net, loss, precision, originals_way):
     of_alphas = torch.optim.Adam(alpha, 3e-4, betas=(0.5, 0.999), weight_decay=1e-3)
     optimizers = torch.optim.Adam(trained, 1e-3), of_alphas
     return [
-        OptimizerStep(
-            net, loss, optimizer, parameters=everything if originals_way else own, precision=precision
-        )
+        OptimizerStep(net, loss, optimizer, parameters=everything if originals_way else own, precision=precision)
         for own, optimizer in zip((trained, alpha), optimizers, strict=True)
     ]
 

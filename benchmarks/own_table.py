@@ -2,10 +2,12 @@
 
   python benchmarks/own_table.py                                  # two sensors of HTAD; what `make demo` runs first
   python benchmarks/own_table.py --data digits --seeds 0 1 2 3 4  # three views of a digit
+  python benchmarks/own_table.py --data easy-vqa                  # pictures and questions, pretrained encoders
   python benchmarks/own_table.py --data data/films                # any prepared folder with one class as label
 
 Every row is a run of the project's own scripts with their defaults: encoders start with random weights and are trained
-with the fusion. The embedded data sets are real, and their split is fixed; seeds change the training alone.
+with the fusion. Those of easy-vqa are pretrained and frozen (docs/own_data.md says how to get them). The embedded data
+sets are real, and their split is fixed; seeds change the training alone.
 """
 
 import statistics
@@ -21,13 +23,25 @@ import main_darts_found_own as found  # noqa: E402
 import main_darts_searchable_own as search  # noqa: E402
 import main_unimodal_own as unimodal  # noqa: E402
 from benchmarks.closing import print_closing  # noqa: E402
-from datasets.own import open_own, read_manifest  # noqa: E402
+from datasets.own import read_manifest  # noqa: E402
 from datasets.prepare_own import main as prepare_own  # noqa: E402
 from engine.arguments import RecipeParser, non_negative_int, positive_int  # noqa: E402
+from tasks import own, own_encoders  # noqa: E402
+from tasks.bmnas.data import open_splits  # noqa: E402
+from tasks.own_features import all_features  # noqa: E402
 from util.cli import UserError, run_cli  # noqa: E402
 from util.files import json_text, write_text  # noqa: E402
+from util.processors import limit_threads  # noqa: E402
 
-EMBEDDED = {"htad": (), "digits": ("--views", "fou,zer,mor")}
+EMBEDDED = {"htad": (), "digits": ("--views", "fou,zer,mor"), "easy-vqa": ()}
+# Flags of every run beside the scripts' defaults: one shape needs few positions, more samples fewer epochs; stored
+# features serve all runs.
+FLAGS = {
+    "easy-vqa": (
+        *("--encoder", "image=package:efficientnet-lite0", "question=package:all-MiniLM-L6-v2"),
+        *("--L", "4", "--epochs", "10", "--cache_features", "disk"),
+    )
+}
 SCORE = "accuracy"
 OWN = (
     "datasets/prepare_own.py --table films.csv --image poster --text plot --label genre --out data/films",
@@ -39,7 +53,7 @@ OWN = (
 def get_args_parser():
     """Flags of the table."""
     parser = RecipeParser(__doc__)
-    parser.add_argument("--data", default="htad", metavar="NAME", help="htad, digits, or a prepared folder")
+    parser.add_argument("--data", default="htad", metavar="NAME", help="htad, digits, easy-vqa, or a prepared folder")
     parser.add_argument("--seeds", type=non_negative_int, nargs="+", default=[2], help="one run of every row per seed")
     parser.add_argument("--epochs", type=positive_int, help="epochs of every run (default: the scripts' own)")
     parser.add_argument("--out", default="demo", metavar="DIR", help="folder of embedded data and of the runs")
@@ -49,6 +63,7 @@ def get_args_parser():
 def main(argv=None):
     """Run every row for every seed; print the table and write it beside the runs."""
     args = get_args_parser().parse_args(argv)
+    limit_threads(1)
     out = Path(args.out) / Path(args.data).name
     datadir = out / "dataset" if args.data in EMBEDDED else Path(args.data)
     if args.data in EMBEDDED and not (datadir / "own.json").exists():
@@ -56,10 +71,10 @@ def main(argv=None):
     manifest = read_manifest(datadir)
     if manifest.label.kind != "class":
         raise UserError(f"--data {args.data}: the label {manifest.label.name} is not one class; prepare it as a class")
-    shared = ["--datadir", str(datadir), "--out_dir", str(out / "runs")]
+    shared = ["--datadir", str(datadir), "--out_dir", str(out / "runs"), *FLAGS.get(args.data, ())]
     shared += ["--epochs", str(args.epochs)] if args.epochs else []
     runs = [run_rows(manifest, [*shared, "--seed", str(seed)]) for seed in args.seeds]
-    table = format_table(manifest, args.seeds, runs, logistic_regression(manifest, datadir))
+    table = format_table(manifest, args.seeds, runs, logistic_regression(manifest, shared))
     write_text(out / "table.md", table)
     write_text(out / "table.json", json_text(runs, indent=2, default=str) + "\n")
     print(f"\n{table}")
@@ -88,20 +103,30 @@ def run_rows(manifest, shared):
     return results
 
 
-def logistic_regression(manifest, datadir):
-    """Test accuracy of scikit-learn's logistic regression on all numbers together; None if there are other inputs."""
-    if any(modality.kind != "vector" for modality in manifest.modalities.values()):
-        return None
-    from sklearn.linear_model import LogisticRegression
+def logistic_regression(manifest, shared):
+    """Test accuracy of scikit-learn's logistic regression on all numbers together; None if there are none.
 
+    These are the vectors in the data, or every tapped feature of pretrained encoders: its mean over positions,
+    standardised.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    task, args = own.parse_found(found.get_args_parser(), [*shared, "--fusion", "late"], own.DEMO)
+    vectors = all(modality.kind == "vector" for modality in manifest.modalities.values())
+    if not vectors and not all(plan.starts_trained for plan in own_encoders.plans(args, manifest).values()):
+        return None
     inputs, labels = {}, {}
-    for split in ("train", "test"):
-        data = open_own(datadir, split)
-        batch = data.read(range(len(data)))
-        inputs[split] = np.concatenate([batch[name].numpy() for name in manifest.modalities], axis=1)
-        labels[split] = batch["label"].numpy()
-    model = LogisticRegression(max_iter=5000).fit(inputs["train"], labels["train"])
-    return float(model.score(inputs["test"], labels["test"]))
+    for split, data in open_splits(task, args, ("train", "test")).items():
+        batch = data.read(range(len(data)), only=manifest.modalities if vectors else ())
+        features = [batch[name].numpy() for name in manifest.modalities] if vectors else []
+        for layers in [] if vectors else all_features(task, args, data).values():
+            features += [layer.reshape(*layer.shape[:2], -1).mean(2) for layer in layers]
+        inputs[split], labels[split] = np.concatenate(features, axis=1), batch["label"].numpy()
+    model = LogisticRegression(max_iter=5000)
+    model = model if vectors else make_pipeline(StandardScaler(), model)
+    return float(model.fit(inputs["train"], labels["train"]).score(inputs["test"], labels["test"]))
 
 
 def say(text):

@@ -76,8 +76,8 @@ def measure(args, kind, device):
     """Median seconds of both sides, and how far they differ before."""
     import numpy as np
 
-    from engine.loading import to_device
     from engine.updates import Precision
+    from util.nested import to_device
     from util.progress import progress
 
     draw = np.random.default_rng(0)
@@ -204,8 +204,8 @@ def compare(original, ours, draw, device):
     """
     import torch
 
-    from engine.loading import to_device
     from models.mmnas.published import from_published
+    from util.nested import to_device
 
     (path,), logits = ours.draw_paths(1), []
     # Reduced precision would differ between lengths of padding.

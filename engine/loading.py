@@ -1,18 +1,21 @@
-"""Data loaders whose order depends only on the seed and the epoch."""
+"""Data loaders whose order of samples depends only on seed and epoch, so that a resumed epoch repeats it exactly."""
 
-import itertools
+from __future__ import annotations
+
 import math
 from argparse import Namespace
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
-from engine.data_workers import BatchLoader
-from util.cli import UserError
+from engine.data_workers import NoRoom, warn_once, worker_options
+from util.cli import UserError, dead_worker
 from util.distributed import rank, world_size
-from util.nested import map_tensors, rows_of
+from util.nested import to_device
 from util.processors import own_processors
-from util.samplers import EpochBatchSampler
+from util.progress import progress
 
 
 def total_batch(args: Namespace) -> int:
@@ -20,8 +23,13 @@ def total_batch(args: Namespace) -> int:
     return args.batchsize if args.batchsize is not None else args.batchsize_per_process * world_size()
 
 
-def build_loader(
-    dataset: Any,
+def build_loader(dataset: Any, batch_size: int, **options: Any) -> BatchLoader:
+    """The loader of one data set; see `build_loaders`."""
+    return build_loaders({"": dataset}, batch_size, **options)[""]
+
+
+def build_loaders(
+    datasets: Mapping[str, Any],
     batch_size: int,
     *,
     shuffle: bool,
@@ -31,45 +39,48 @@ def build_loader(
     all_ranks: bool = False,
     drop_last: bool = False,
     min_share: int = 2,
-) -> BatchLoader:
-    """Return a `BatchLoader`, a `DataLoader` of batch dicts.
+) -> dict[str, BatchLoader]:
+    """A `BatchLoader` (a `DataLoader` of batch dicts) of every data set, by the same names.
 
     Args:
-        dataset: Has ``__getitems__(indices) -> batch dict``; read in this process if it has a true ``in_memory``.
+        datasets: Name -> data set, with ``__getitems__(indices) -> batch dict``; read in this process if it has a true
+            ``in_memory``.
         batch_size: Samples of a batch over all ranks together.
         shuffle: Draw a new order for every value of the sampler's ``epoch``.
         seed: Seed of the order.
-        num_workers: Upper limit of loading processes; see also `reading_processes` and `affordable`.
+        num_workers: Upper limit of loading processes; see also `reading_processes` and `engine.data_workers`.
         device: Device that the batches are moved to; a GPU gets pinned memory.
         all_ranks: Every rank reads complete batches, instead of its share of each.
         drop_last, min_share: See `EpochBatchSampler`.
     """
-    if not all_ranks and batch_size < min_share * world_size():
+    own, processes = (0, 1) if all_ranks else (rank(), world_size())
+    if not all_ranks and batch_size < min_share * processes:
         least = "two samples" if min_share == 2 else "one sample"
         raise UserError(
-            f"--batchsize {batch_size} leaves fewer than {least} for each of {world_size()} processes; "
-            f"use at least {min_share * world_size()}"
+            f"--batchsize {batch_size} leaves fewer than {least} for each of {processes} processes; "
+            f"use at least {min_share * processes}"
         )
-    share = {} if all_ranks else {"rank": rank(), "world_size": world_size()}
     options: dict[str, Any] = {
         "shuffle": shuffle,
         "seed": seed,
         "drop_last": drop_last,
         "min_share": min_share,
-        **share,
+        "rank": own,
+        "world_size": processes,
     }
-    sampler = EpochBatchSampler(len(dataset), batch_size, **options)
-    workers = 0 if getattr(dataset, "in_memory", False) else reading_processes(num_workers, device)
-    own_size = batch_size if all_ranks else math.ceil(batch_size / world_size())
-    return BatchLoader(
-        dataset,
-        workers,
-        own_size,
-        batch_sampler=sampler,
-        pin_memory=device.type == "cuda",
-        # A separate generator, so that making an iterator does not draw from the global one.
-        generator=torch.Generator().manual_seed(seed),
-    )
+    workers = reading_processes(num_workers, device)
+    return {
+        name: BatchLoader(
+            dataset,
+            0 if getattr(dataset, "in_memory", False) else workers,
+            math.ceil(batch_size / processes),
+            batch_sampler=EpochBatchSampler(len(dataset), batch_size, **options),
+            pin_memory=device.type == "cuda",
+            # A separate generator, so that making an iterator does not draw from the global one.
+            generator=torch.Generator().manual_seed(seed),
+        )
+        for name, dataset in datasets.items()
+    }
 
 
 def reading_processes(num_workers: int, device: torch.device) -> int:
@@ -82,24 +93,148 @@ def reading_processes(num_workers: int, device: torch.device) -> int:
     return min(num_workers, max(1, cores - 1 if device.type == "cuda" else cores // 4))
 
 
-def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Move the tensors of a batch dict, also those in lists and dicts, to ``device``."""
-    return map_tensors(lambda tensor: tensor.to(device, non_blocking=True), batch)
+class BatchLoader(DataLoader):
+    """A `DataLoader` of batch dicts, used like any other.
 
+    Args:
+        dataset: Has ``__getitems__(indices) -> batch dict``.
+        num_workers: Data workers wanted; fewer or none are started if shared memory is short (`engine.data_workers`).
+        batch_size: Samples in a batch of this process, for its size in bytes.
+        options: Further arguments of `DataLoader`.
 
-def split_batch(batch: dict[str, Any], size: int, min_part: int = 2) -> list[tuple[int, dict[str, Any]]]:
-    """Cut a batch dict into parts of about ``size`` samples (0: one part), none with fewer than ``min_part``.
-
-    A part that would be too small is merged with its neighbours, since batch norm needs two samples.
-
-    Returns:
-        List of (number of samples, batch dict).
+    Iterating raises a `UserError` when a worker dies.
     """
-    count = len(batch["label"])
-    parts = math.ceil(count / size) if size else 1
-    while parts > 1 and count // parts < min_part:
-        parts -= 1
-    if parts == 1:
-        return [(count, batch)]
-    bounds = [count * i // parts for i in range(parts + 1)]
-    return [(stop - start, rows_of(batch, start, stop)) for start, stop in itertools.pairwise(bounds)]
+
+    batch_sampler: EpochBatchSampler
+
+    def __init__(self, dataset: Any, num_workers: int, batch_size: int, **options: Any) -> None:
+        self.source = dataset
+        dataset, workers = worker_options(dataset, num_workers, batch_size)
+        super().__init__(dataset, collate_fn=_identity, **workers, **options)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        try:
+            for batch in super().__iter__():
+                if isinstance(batch, NoRoom):
+                    warn_once(batch.describe())
+                    batch = self.source.__getitems__(batch.indices)
+                yield batch
+        except RuntimeError as error:
+            message = dead_worker(error)
+            if message is None:
+                raise
+            raise UserError(message) from None
+
+    def training_pass(
+        self, epoch: int, device: torch.device, description: str | None = None
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The batches of an epoch's training steps, with a progress bar if there is a ``description`` for it.
+
+        Yields:
+            (samples of the batch over all processes, this process's share of it on ``device``).
+
+        Raises:
+            UserError: there are too few samples for the processes.
+        """
+        self.batch_sampler.epoch = epoch
+        sizes = self.batch_sampler.training_sizes()
+        batches = progress(self, description, disable=self.batch_sampler.rank > 0) if description else self
+        for size, batch in zip(sizes, batches, strict=True):
+            yield size, to_device(batch, device)
+
+
+def _identity(batch):
+    return batch
+
+
+class Indices(list):
+    """Sample numbers of one batch, with the epoch that they belong to.
+
+    It is a list, which data sets without random augmentation use directly. Loading processes live for many epochs and
+    learn the current one from here.
+
+    Attributes:
+        epoch: Number of the epoch, from 0.
+    """
+
+    def __init__(self, indices: Iterable[int], epoch: int) -> None:
+        super().__init__(indices)
+        self.epoch = epoch
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Indices, (list(self), self.epoch)
+
+
+class EpochBatchSampler:
+    """Yields the batches of an epoch as `Indices`; each rank gets its share of every batch, unless that is empty.
+
+    A last batch with fewer than ``min_share`` samples per rank, too few for batch statistics, is merged with the one
+    before it. NOTE: the original fails with an error there.
+
+    Args:
+        num_samples: Size of the data set.
+        batch_size: Samples of a batch over all ranks together.
+        shuffle: Draw a new order every epoch; otherwise the order is 0, 1, 2, ...
+        seed: Seed of the order.
+        rank, world_size: Number of this process, from 0, and number of processes.
+        drop_last: Leave out an incomplete last batch, unless it is the only one.
+        min_share: Minimum samples per rank of a training batch: 2 for batch statistics, else 1.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        min_share: int = 2,
+    ) -> None:
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank, self.world_size = rank, world_size
+        self.drop_last, self.min_share = drop_last, min_share
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return sum(size > self.rank for size in self.sizes())
+
+    def sizes(self) -> list[int]:
+        """Number of samples of each batch, over all ranks."""
+        full, rest = divmod(self.num_samples, self.batch_size)
+        if self.drop_last and full:
+            return [self.batch_size] * full
+        sizes = [self.batch_size] * full + ([rest] if rest else [])
+        if len(sizes) > 1 and sizes[-1] < self.min_share * self.world_size:
+            sizes[-2:] = [sum(sizes[-2:])]
+        return sizes
+
+    def training_sizes(self) -> list[int]:
+        """As `sizes`, for a training pass.
+
+        Raises:
+            UserError: the share of a rank in a batch would be too small.
+        """
+        sizes, needed = self.sizes(), self.min_share * self.world_size
+        if min(sizes, default=0) < needed:
+            each = "batch norm needs two per process" if self.min_share == 2 else "each needs one"
+            raise UserError(
+                f"{self.num_samples} samples are too few to train on with {self.world_size} processes: {each}; use "
+                "more data or fewer processes"
+            )
+        return sizes
+
+    def __iter__(self) -> Iterator[Indices]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = (
+            torch.randperm(self.num_samples, generator=generator) if self.shuffle else torch.arange(self.num_samples)
+        )
+        sizes = self.sizes()
+        for batch in order[: sum(sizes)].split(sizes):
+            if len(batch) > self.rank:
+                yield Indices(batch[self.rank :: self.world_size].tolist(), self.epoch)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.identity import git_commit
 from util.files import json_text
 from util.hashes import short_hash
 
@@ -85,35 +85,6 @@ def checksum(result: Mapping[str, Any]) -> str:
         result: What the file holds, or will hold, without the entry ``checksum`` itself.
     """
     return short_hash({name: value for name, value in json.loads(json_text(result)).items() if name != "checksum"})
-
-
-def git_commit() -> str | None:
-    """Commit of the project, followed by "-dirty" if tracked files were changed; None outside a checkout."""
-    text = _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    return text.strip() if text is not None else None
-
-
-def session_facts(device: torch.device) -> dict[str, Any]:
-    """What a start of a run computes with: commit, a hex string of its uncommitted changes or None, torch, device."""
-    import torch
-
-    changes = _git("diff", "HEAD")
-    return {
-        "git_commit": git_commit(),
-        "changes": short_hash(changes) if changes else None,
-        "torch": torch.__version__,
-        "device": device.type,
-    }
-
-
-def _git(*words):
-    """Output of a git command in the project's checkout; None outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).resolve().parent.parent), *words]
-    options: dict[str, Any] = {"encoding": "utf-8", "errors": "replace", "timeout": 10}
-    try:
-        return subprocess.run(command, capture_output=True, check=True, **options).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def peak_memory_mb(device: torch.device) -> float | None:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import math
-import shutil
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
@@ -15,23 +14,22 @@ from typing import Any
 
 import torch
 
-from engine import identity, readme
-from engine.report import checksum, environment, peak_memory_mb, restored_record, scores_of, session_facts
+from engine import identity
+from engine.report import checksum, environment, peak_memory_mb, restored_record, scores_of
 from engine.resuming import check_inputs
 from engine.run_log import close_log, open_log, writing
 from engine.tracking import Tracker, check_tool
 from util.checkpoint import load_checkpoint, save_checkpoint
 from util.cli import UserError, is_out_of_memory
 from util.distributed import barrier, from_rank_0, gather, init_distributed, leave, rank, world_size
-from util.files import json_text, read_json, write_json, write_text
+from util.files import decode_text, json_text, read_json, remove_folder, write_json, write_text
 from util.plots import plot_curves
 from util.random_state import random_state, seed_everything, set_random_state
-from util.text_files import decode_text
 
 logger = logging.getLogger("mdarts")
 
 # Files that a run folder has from the start, and the suffix of pictures, which can be drawn again.
-_BEGINNING = ("args.json", "log.txt", identity.FILE, readme.FILE)
+_BEGINNING = ("args.json", "log.txt", identity.FILE, identity.README)
 _PICTURE = ".svg"
 
 
@@ -42,6 +40,7 @@ class Run:
         folder: `Path` of the run folder.
         args: The arguments.
         device: `torch.device` of this process.
+        is_main: Whether this process writes files (rank 0).
         epoch: The next epoch to run.
         stopped: Whether the run has ended before its last epoch.
         longer: Whether it had ended early and now continues, since more epochs were asked for.
@@ -51,21 +50,18 @@ class Run:
 
     def __init__(self, folder: Path | str, args: Namespace, device: torch.device) -> None:
         self.folder, self.args, self.device = Path(folder), args, device
+        self._rank = rank()
+        self.is_main = self._rank == 0
         self.epoch, self.stopped, self.longer, self.seconds = 0, False, False, 0.0
         self._tracked: dict[str, Any] = {}
         self._inputs: dict[str, str] = {}
         self._flags: dict[str, str] = {}
         self._faults: list[str] = []
         self.identity: dict[str, Any] = {}
-        self._tracker = Tracker(self.folder, None, None, {})
+        self._tracker: Tracker | None = None  # opened for the first scores
         self._warned: set[str] = set()
         self._scored = False
         self._clock = time.perf_counter()
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this process writes files (rank 0)."""
-        return rank() == 0
 
     def depends_on(self, name: str, identity: str, flag: str) -> None:
         """Record an input of the run, before `track`: a resumed run must read the same content, wherever it is now.
@@ -92,10 +88,10 @@ class Run:
         if not path.exists():
             self._refuse_finished(path)
             if self.is_main:
-                self._drop_log_after(0)
                 self._keep_arguments()
+                self._drop_log_after(0)
             # Ranks start from equal weights, but draw different dropout masks.
-            torch.manual_seed(self.args.seed + 1_000_003 * rank())
+            torch.manual_seed(self.args.seed + 1_000_003 * self._rank)
             return
         state = _read_state(path)
         self._check(path, state)
@@ -106,7 +102,7 @@ class Run:
         self.longer = state["stopped"] and self._epochs() > state.get("epochs", self._earlier_epochs())
         self.stopped = state["stopped"] and not self.longer
         with self._restoring(path):
-            set_random_state(state["random"][rank()])
+            set_random_state(state["random"][self._rank])
         barrier()  # every rank has read the old arguments
         if self.is_main:
             self._drop_log_after(self.epoch)
@@ -171,6 +167,9 @@ class Run:
                     write_json(self.folder / "genotype.json", best["genotype"])
             with writing(self.folder / "log.jsonl"), open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
                 file.write(json_text(record) + "\n")
+            if self._tracker is None:
+                tool = getattr(self.args, "track", None)
+                self._tracker = Tracker(self.folder, tool, self.identity.get("id"), vars(self.args))
             self._tracker.log(record)
             save_checkpoint(
                 self.folder / "last.pth",
@@ -262,20 +261,12 @@ class Run:
         if self.is_main:
             self._keep_arguments()
             write_json(self.folder / "result.json", result)
-            self.write(readme.FILE, readme.run_readme(self.folder, self.identity, result))
+            write_text(self.folder / identity.README, identity.readme_text(self.folder, self.identity, result))
         self.plot()
         if self.is_main:
             logger.info("result: %s", self.folder / "result.json")
         barrier()
         return result
-
-    def begin(self) -> None:
-        """Write ``run.json`` and the README, on rank 0; called once the log is open."""
-        if not self.is_main:
-            return
-        self.identity = identity.begin_session(self.folder, self.args, session_facts(self.device))
-        self._tracker = Tracker(self.folder, getattr(self.args, "track", None), self.identity["id"], vars(self.args))
-        self.write(readme.FILE, readme.run_readme(self.folder, self.identity, None))
 
     def _count_time(self):
         now = time.perf_counter()
@@ -295,16 +286,17 @@ class Run:
             raise UserError("; ".join(self._faults))
 
     def drop_if_empty(self) -> None:
-        """Remove the folder of a run that failed before it produced anything."""
+        """Remove the folder of a run that failed before it produced anything, and the one around it if it is empty."""
         if not self.is_main or self.args.resume or self._scored:
             return
         with contextlib.suppress(OSError):
             if all(path.name in _BEGINNING or path.suffix == _PICTURE for path in self.folder.iterdir()):
-                shutil.rmtree(self.folder, ignore_errors=True)
+                remove_folder(self.folder)
 
     def close(self) -> None:
         """Close the tracking tools."""
-        self._tracker.close()
+        if self._tracker is not None:
+            self._tracker.close()
 
 
 def _read_state(path):
@@ -337,16 +329,18 @@ def start_run(args: Namespace, kind: str, parent: Path | str) -> Iterator[Run]:
     Yields:
         A `Run`.
     """
-    check_tool(getattr(args, "track", None))
+    if getattr(args, "track", None):
+        check_tool(args.track)
     device = init_distributed(args.device)
-    seed_everything(args.seed)
     folder: Any = from_rank_0(_run_folder(args, kind, parent) if rank() == 0 else None)
     run = Run(folder, args, device)
+    seed_everything(args.seed)
     handlers, finished, failed = [], False, False
     try:
         handlers = open_log(run.folder / "log.txt" if run.is_main else None)
         logger.info("run folder: %s", run.folder)
-        run.begin()
+        if run.is_main:
+            run.identity = identity.begin_session(run.folder, args, device)
         yield run
         finished = True
         run.raise_faults()

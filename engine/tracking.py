@@ -23,9 +23,9 @@ TOOLS = ("trackio", "wandb")
 PROJECT = "mdarts"
 
 
-def check_tool(name: str | None) -> None:
+def check_tool(name: str) -> None:
     """Raise a `UserError` if the tool of ``--track`` is not installed."""
-    if name and importlib.util.find_spec(name) is None:
+    if importlib.util.find_spec(name) is None:
         raise UserError(f"--track {name}: the package {name} is not installed; run pip install {name}")
 
 

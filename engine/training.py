@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.loading import to_device
 from engine.model_card import FILE as MODEL_CARD
 from engine.model_card import card_text
 from engine.updates import Precision, in_float32
 from util.cli import UserError
 from util.distributed import gather, rank, share_buffers
+from util.nested import to_device
 from util.progress import progress
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from engine.data_workers import BatchLoader
+    from engine.loading import BatchLoader
     from engine.run import Run
     from engine.updates import Loss, OptimizerStep
     from models.backbone_net import UnimodalNet
@@ -67,10 +67,8 @@ def train_one_epoch(
     optimizer_step.activate()
     optimizer_step.net.train()
     metric.reset()
-    loader.batch_sampler.epoch = epoch
-    sizes, losses = loader.batch_sampler.training_sizes(), LossMeter()
-    for size, batch in zip(sizes, progress(loader, f"epoch {epoch} {description}", disable=rank() > 0), strict=True):
-        batch = to_device(batch, device)
+    losses = LossMeter()
+    for size, batch in loader.training_pass(epoch, device, f"epoch {epoch} {description}"):
         loss, outputs = (step or optimizer_step.step)(batch, size)
         if second_forward:
             outputs = optimizer_step.predict(batch)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from engine.loading import split_batch
 from util.distributed import world_size
+from util.nested import split_batch
 
 if TYPE_CHECKING:
     from engine.run import Run
@@ -94,6 +94,7 @@ class OptimizerStep:
         self.micro_batch, self.min_part = micro_batch, min_part
         self.reduction, self.clip, self.step_unused = reduction, clip, step_unused
         self.activate()
+        self.processes = world_size()
         self.model: Any = parallel(net, find_unused) if parallel else net
 
     def activate(self) -> None:
@@ -145,8 +146,9 @@ class OptimizerStep:
             batch = self.loss.prepare(batch)
         count = len(batch["label"])
         # DDP averages over ranks; with uneven shares this weight makes it the mean over samples.
-        weight = count * world_size() / (size or count * world_size())
-        weight *= (size or count * world_size()) if self.reduction == "sum" else 1
+        size = size or count * self.processes
+        weight = count * self.processes / size
+        weight *= size if self.reduction == "sum" else 1
         parts, kept = split_batch(batch, self.micro_batch, self.min_part), []
         total: Any = 0.0
         for i, (part_size, part) in enumerate(parts):

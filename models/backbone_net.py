@@ -54,10 +54,10 @@ class BackboneNet(nn.Module):
         size = self.backbone_batch or samples
         # All parts have the same size: matrix products with another number of rows may round differently.
         filled = map_tensors(lambda x: torch.cat([x, x[-1:].expand(-samples % size, *x.shape[1:])]), inputs)
-        parts = []
-        for start in range(0, samples, size):
-            part = rows_of(filled, start, start + size)
-            parts.append([self._compact(feature) for feature in self.backbones[name](part, count)])
+        pieces = [rows_of(filled, start, start + size) for start in range(0, samples, size)]
+        parts = [
+            [self._compact(x) if x.dim() > 2 else x for x in self.backbones[name](piece, count)] for piece in pieces
+        ]
         return [torch.cat(same)[:samples] for same in zip(*parts, strict=True)]
 
     def feature_shapes(self, batch: dict[str, Any], name: str) -> list[tuple[int, ...]]:
@@ -77,7 +77,7 @@ class BackboneNet(nn.Module):
                 features = backbone(map_tensors(lambda x: x.to(device), batch[name]))
         finally:
             backbone.train(mode)
-        return [tuple(self._compact(feature).shape[1:]) for feature in features]
+        return [tuple((self._compact(x) if x.dim() > 2 else x).shape[1:]) for x in features]
 
     @torch.no_grad()
     def _meta_features(self, backbone, inputs):
@@ -99,8 +99,7 @@ class BackboneNet(nn.Module):
         return _Changing(self)
 
     def _compact(self, feature):
-        if feature.dim() < 3:
-            return feature
+        """A feature with positions, pooled if that makes it smaller."""
         pooled = pool_feature(feature, self.pool)
         return pooled if pooled.numel() < feature.numel() else feature
 

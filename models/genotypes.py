@@ -116,6 +116,14 @@ class FusionGenotype:
             _check_concat(f"{step_name}.inner_concat", step.inner_concat, 2 + len(step.inner_steps))
             _check_edges(f"{step_name}.inner_edges", step.inner_edges, 2)
 
+    def check_form(self) -> None:
+        """Check that the parts fit together, so that the genotype can be drawn, whatever its operations are.
+
+        Raises:
+            ValueError: they do not; the message is one line.
+        """
+        self.check({name for step in self.steps for name in step.inner_steps})
+
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict; `from_dict` reads it back to an equal object."""
         return {

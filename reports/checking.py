@@ -28,6 +28,7 @@ _ENTRIES: dict[str, Any] = {
     "peak_memory_mb": (int, float),
     "parameters": dict,
     "data": dict,
+    "batch": dict,
     "architecture": dict,
     "backbones_started_from": dict,
     "genotype": dict,
@@ -37,7 +38,11 @@ _ENTRIES: dict[str, Any] = {
 
 
 def faults_of(
-    folder: Path, result: Mapping[str, Any], arguments: Mapping[str, Any], log: Sequence[Mapping[str, Any]]
+    folder: Path,
+    result: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    log: Sequence[Mapping[str, Any]],
+    identity: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Why a run must not count in an average, in words; [] if it may.
 
@@ -46,13 +51,15 @@ def faults_of(
         result: Content of ``result.json``; empty if there is none.
         arguments: Content of ``args.json``.
         log: Records of ``log.jsonl``.
+        identity: Content of ``run.json``; None or empty if there is none.
     """
     if not result:
         done = f"{len(log)} of {arguments['epochs']} epochs" if arguments.get("epochs") else f"{len(log)} epochs"
         return [f"interrupted or still running: no result, {done} done"]
     if "epochs" in result and len(log) > result["epochs"]:
         return [f"continued after its result (epoch {result['epochs']}) and not finished: {len(log)} epochs are logged"]
-    changed, result = list(_checksum_fault(result)), with_present_names(result)
+    changed = [*_checksum_fault(result), *_identity_faults(result, identity or {})]
+    result = with_present_names(result)
     differences = [*changed, *_log_faults(result, log), *_text_faults(folder, result)]
     differences += _argument_faults(result, arguments)
     return [f"result.json does not match the run: {'; '.join(dict.fromkeys(differences))}"] if differences else []
@@ -85,6 +92,21 @@ def damaged_entries(result: Mapping[str, Any], arguments: Mapping[str, Any]) -> 
 def _checksum_fault(result):
     if "checksum" in result and checksum(result) != result["checksum"]:
         yield "it was changed after the run"
+    elif "checksum" not in result and "run" in result:  # every version that wrote the one wrote the other
+        yield "its checksum was removed"
+
+
+def _identity_faults(result, identity):
+    """What differs between the run that the result names and ``run.json``."""
+    named = result.get("run") or {}
+    if not identity.get("id"):
+        return  # a run of an earlier version
+    if named.get("id") != identity["id"]:
+        yield "run.json is that of another run" if named else "it does not say which run it is of, as run.json does"
+    else:
+        sessions = named.get("sessions", [])
+        if sessions != identity.get("sessions", [])[: len(sessions)]:
+            yield "run.json has other sessions"
 
 
 def _log_faults(result, log):

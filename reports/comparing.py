@@ -181,12 +181,18 @@ def _group_key(record: RunRecord) -> str:
     searched = settings_of(record.search) if record.search else None
     architecture = record.result.get("genotype") if record.source.startswith("file") else None
     apart = [record.kind not in ("training", "search") and str(record.folder), random_backbones(record)]
+    apart.append(_search_faults(record))
     if record.strategy == NOT_RECORDED:  # its search is gone, so it may have had any strategy and settings
         apart.append(str(record.result.get("architecture")))
     name = [record.what, record.strategy, record.source]
     return short_hash(
         name, settings_of(record), searched, architecture, apart, list(dataclasses.astuple(conditions_of(record)))
     )
+
+
+def _search_faults(record):
+    """What is wrong with a run's search, without details that differ from run to run."""
+    return sorted({fault.partition(":")[0] for fault in record.search.faults}) if record.search else []
 
 
 def _one_per_seed(members):
@@ -222,7 +228,8 @@ def _name_settings(rows):
 def _all_settings(row):
     searched = row.first.search
     before = {f"search {name}": value for name, value in settings_of(searched).items()} if searched else {}
-    return {**row.settings, **before, **dataclasses.asdict(row.conditions)}
+    before |= {"search": ", ".join(_search_faults(row.first)) or "sound"} if searched else {}
+    return {"processes": 1, **row.settings, **before, **dataclasses.asdict(row.conditions)}
 
 
 def columns_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
@@ -275,11 +282,11 @@ def _doubts(row):
 
 
 def _differences(rows, columns):
-    """Differences of the deciding score between rows under the same conditions."""
+    """Differences of the deciding score between rows under the same conditions, whose searches are sound."""
     if not columns:
         return []
     split, name = columns[0]
-    scored = [row for row in rows if row.score(split, name) is not None]
+    scored = [row for row in rows if row.score(split, name) is not None and not _search_faults(row.first)]
     pairs = combinations(scored, 2) if len(scored) <= ALL_PAIRS else ((scored[0], row) for row in scored[1:])
     found = (difference(a, b, split, name) for a, b in pairs if a.conditions == b.conditions)
     return [one for one in found if one is not None]

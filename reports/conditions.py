@@ -12,7 +12,7 @@ from util.hashes import short_hash
 # Arguments that decide nothing about a score, or that stand for themselves in a row. Paths are left out as well.
 _ASIDE = {"seed", "save", "out_dir", "resume", "num_workers", "cache_features", "backbone_batch", "device", "estimate"}
 _ASIDE |= {"track", "GPU", "demo", "amp", "select_on", "datadir", "data", "cache_dir", "VERSION"}
-_ASIDE |= {"search_exp_dir", "eval_exp_dir", "ARCH_PATH", "CKPT_PATH", "genotype", "parallel", "eval_pairs"}
+_ASIDE |= {"search_exp_dir", "eval_exp_dir", "ARCH_PATH", "CKPT_PATH", "genotype", "eval_pairs"}
 _ASIDE |= {"eval_captions", "checkpointdir", "RUN", "modality", "fusion"}
 
 
@@ -68,10 +68,15 @@ def precision_of(record: RunRecord) -> str:
 
 
 def settings_of(record: RunRecord) -> dict[str, Any]:
-    """The arguments that a score depends on; paths are left out, since data are compared by their content."""
+    """The arguments that a score depends on, and the number of processes if there were several.
+
+    Paths are left out, since data are compared by their content. Batch norm and dropout see each process's share.
+    """
+    processes = (record.result.get("batch") or {}).get("processes", 1)
+    arguments = {**record.arguments, **({"processes": processes} if processes != 1 else {})}
     return {
         name: value
-        for name, value in sorted(record.arguments.items())
+        for name, value in sorted(arguments.items())
         if name not in _ASIDE and not (isinstance(value, str) and ("/" in value or "\\" in value))
     }
 

@@ -14,10 +14,11 @@ from models.mmnas.architecture import Architecture
 from reports.comparing import Comparison, Row, parameters
 from reports.contents import in_percent
 from reports.reading import RunRecord, log_lines
+from search.pareto import dominates
 from search.probabilities import probability_panels
 from util.cli import UserError
 from util.files import read_json
-from util.plots import panels_svg
+from util.plots import panels_svg, points_svg
 
 # More lines in one panel could not be told apart.
 _MAX_SEEDS = 8
@@ -43,12 +44,11 @@ def pictures_of(comparison: Comparison) -> Iterator[Picture]:
         yield from _curves(rows, comparison)
     if comparison.kind == "search":
         yield from _searches(rows)
+        yield from _fronts(rows)
     yield from _pareto(comparison)
     for row in rows:
         for run in row.runs:
-            yield from _robustness(run)
-            for path in sorted(run.folder.glob("pareto*.svg")):
-                yield Picture(f"{row.label}, {run.folder.name}: {path.stem}", path.read_text(encoding="utf-8"))
+            yield from _robustness(run, row.label)
     yield from _architectures(rows, comparison)
 
 
@@ -147,7 +147,51 @@ def _pareto(comparison):
     yield Picture(f"{title} against parameters", panels_svg({title: panel}, x_label="parameters"), words)
 
 
-def _robustness(run):
+def _fronts(rows):
+    """Pareto fronts of searches with several objectives; runs under equal conditions are drawn into one picture."""
+    alike: dict[Any, list[tuple[str, list[dict[str, Any]]]]] = {}
+    for row in rows:
+        for run in row.runs:
+            front, costs = _front(run)
+            if front:
+                alike.setdefault((row.conditions, costs), []).append((f"{row.label}, seed {run.seed}", front))
+    for (_, costs), fronts in alike.items():
+        shown = fronts[:_MAX_SEEDS]
+        panels = {
+            cost: {label: [(float(c[cost]), _number(c["score"])) for c in front] for label, front in shown}
+            for cost in costs
+        }
+        words = [_on_common_front(label, front, fronts, costs) for label, front in shown]
+        words += [f"{len(fronts) - len(shown)} further runs are not drawn"] if len(fronts) > len(shown) else []
+        caption = f"Pareto fronts of {len(shown)} searches: score against {' and '.join(costs)}"
+        yield Picture(caption, points_svg(panels, y_label="score"), words)
+
+
+def _front(run):
+    """Candidates on the Pareto front of a search, and the names of its costs; ([], ()) if it has none."""
+    trainings = run.result.get("trainings")
+    front = trainings.get("front") if isinstance(trainings, dict) else None
+    try:
+        costs = tuple(name for name in trainings["objectives"] if name != "score") if front else ()
+        [(float(c[cost]), _number(c["score"])) for c in front or () for cost in costs]
+    except (KeyError, TypeError, ValueError, AttributeError):  # a result of another form
+        return [], ()
+    return front or [], costs
+
+
+def _on_common_front(label, front, fronts, costs):
+    """How many candidates of one front are on the front of all runs, in words."""
+
+    def values(candidate):
+        score = _number(candidate["score"])
+        return (-math.inf if math.isnan(score) else score, *(-float(candidate[cost]) for cost in costs))
+
+    others = [values(candidate) for _, one in fronts for candidate in one]
+    kept = [c for c in front if not any(dominates(other, values(c)) for other in others)]
+    return f"{label}: {len(front)} candidates on its front, {len(kept)} of them on the front of all runs"
+
+
+def _robustness(run, label):
     """Curves of ``robustness.json``; what has another form is named."""
     path = run.folder / "robustness.json"
     if not path.exists():
@@ -166,8 +210,8 @@ def _robustness(run):
     except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
         yield Picture(f"{path} has not the form that docs/report.md describes ({error})", "")
         return
-    for label, group in panels.items():
-        yield Picture(f"{run.folder.name}: robustness", panels_svg(group, x_label=label))
+    for x_label, group in panels.items():
+        yield Picture(f"{label}, seed {run.seed}: robustness", panels_svg(group, x_label=x_label))
 
 
 def _number(value):
@@ -179,7 +223,11 @@ def architecture_of(genotype: Mapping[str, Any] | None) -> FusionGenotype | Arch
     if not genotype:
         return None
     try:
-        return (Architecture if "enc" in genotype else FusionGenotype).from_dict(genotype)
+        if "enc" in genotype:
+            return Architecture.from_dict(genotype)
+        found = FusionGenotype.from_dict(genotype)
+        found.check_form()
+        return found
     except (ValueError, TypeError, KeyError):
         return None
 

@@ -119,7 +119,8 @@ class RunRecord:
         if args.get("strategy_option"):
             text += f" ({', '.join(map(str, args['strategy_option']))})"
         text += f" + beta {args['beta_regularization']:g}" if args.get("beta_regularization") else ""
-        return text + (f", derived by {args['derive']}" if args.get("derive") not in (None, "argmax") else "")
+        derived = "trainings" not in search.result and args.get("derive") not in (None, "argmax")  # else: not used
+        return text + (f", derived by {args['derive']}" if derived else "")
 
     @property
     def source(self) -> str:
@@ -165,9 +166,20 @@ class RunRecord:
     @property
     def key(self) -> str:
         """Identity of the run: its own, or for a run of an earlier version one made from its content."""
-        return self.identity.get("id") or short_hash(
-            [[epoch.epoch, str(epoch.scores)] for epoch in self.epochs], str(self.result), str(self.arguments)
+        return (
+            self.identity.get("id")
+            or (self.result.get("run") or {}).get("id")
+            or short_hash(
+                [[epoch.epoch, str(epoch.scores)] for epoch in self.epochs], str(self.result), str(self.arguments)
+            )
         )
+
+    @property
+    def trace(self) -> str | None:
+        """A string that two runs share only if all their epochs gave the same scores; None without telling scores."""
+        values = [value for epoch in self.epochs for scores in epoch.scores.values() for value in scores.values()]
+        telling = any(math.isfinite(value) and value != int(value) for value in values)
+        return short_hash(self.task, self.kind, [str(epoch.scores) for epoch in self.epochs]) if telling else None
 
     @property
     def content(self) -> str:
@@ -238,7 +250,7 @@ def read_run(folder: Path | str) -> RunRecord:
         faults.append(f"{folder / 'result.json'} is damaged: {', '.join(damaged)}")
         result, arguments = {}, {}
     if not faults:
-        faults = faults_of(folder, result, arguments, lines)
+        faults = faults_of(folder, result, arguments, lines, identity)
     epochs = [_epoch(line) for line in lines]
     return RunRecord(folder, with_present_names(result), arguments, identity, epochs, faults)
 
@@ -303,15 +315,26 @@ def _search_in(folder: str, known: dict[str, RunRecord | None]) -> RunRecord | N
 def _mark_copies(records: Sequence[RunRecord]) -> None:
     """Mark run folders with the same identity: copies count once, or not at all if they went on differently."""
     first: dict[str, RunRecord] = {}
-    for record in records:
-        if not record.result:
-            continue
+    # A folder that something is wrong with is never the original of a sound one.
+    for record in sorted((record for record in records if record.result), key=lambda record: bool(record.faults)):
         original = first.setdefault(record.key, record)
         if original is record:
             continue
-        if original.content == record.content:
+        if record.faults or original.content == record.content:
             record.faults.append(f"copy of {original.folder}")
         else:
             text = "same identity as {}, but other scores: one of them was copied and went on"
             record.faults.append(text.format(original.folder))
             original.faults.append(text.format(record.folder))
+    _mark_equal_logs(records)
+
+
+def _mark_equal_logs(records: Sequence[RunRecord]) -> None:
+    """Mark runs that say another seed but have the scores of another run in every epoch, to the last digit."""
+    first: dict[str, RunRecord] = {}
+    sound = [record for record in records if record.result and not record.faults and record.trace]
+    for record in sorted(sound, key=lambda record: not record.identity):  # who says who it is comes first
+        original = first.setdefault(record.trace or "", record)
+        if original.seed != record.seed:
+            text = "the same scores in every epoch as {}, which has seed {}: a copy, or the seed had no effect"
+            record.faults.append(text.format(original.folder, original.seed))

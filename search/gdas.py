@@ -101,22 +101,23 @@ class GDAS(Relaxation):
         self.temperature = self.first + (self.last - self.first) * epoch / max(1, epochs - 1)
 
     def draw(self, phase: str) -> None:
-        """Draw noise for all logits, and so one candidate per row; the same for both kinds of step.
+        """Draw noise for all logits, and so one candidate per row; by the same rule for both kinds of step.
 
-        Architecture steps also draw the other noises of Gumbel-Rao.
+        Architecture steps also draw the other noises of Gumbel-Rao, and pass gradients on to the logits.
         """
-        more = self.gumbel_samples - 1 if phase == ARCHITECTURE else 0
+        gated = phase == ARCHITECTURE
+        more = self.gumbel_samples - 1 if gated else 0
         for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
             if self._pairs(choice):
                 scores = pair_scores(choice, logits.double())
                 noise = self._gumbel(scores)
-                choice.drawn = draw_of(choice, top_pairs(choice.pairs, scores + noise), gated=True)
+                choice.drawn = draw_of(choice, top_pairs(choice.pairs, scores + noise), gated=gated)
                 others = [self._noise_given_pairs(choice, scores) for _ in range(more)]
             else:
                 scores = logits.double().log_softmax(-1)
                 noise = self._gumbel(scores)
                 drawn = (scores + noise).argmax(-1)
-                choice.drawn = Draw(tuple(drawn.flatten().tolist()), gated=True)
+                choice.drawn = Draw(tuple(drawn.flatten().tolist()), gated=gated)
                 others = [self._noise_given(scores, drawn) for _ in range(more)]
             self._noises[choice.key] = [noise, *others]
 

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.loading import to_device
 from engine.training import Evaluation, LossMeter, check_finite, train_one_epoch
 from search.relaxation import ARCHITECTURE, WEIGHTS
-from util.distributed import check_same_on_all_ranks, rank
-from util.progress import progress
+from util.distributed import check_same_on_all_ranks
 
 if TYPE_CHECKING:
-    from engine.data_workers import BatchLoader
+    from engine.loading import BatchLoader
     from engine.updates import OptimizerStep
     from search.relaxation import Relaxation
     from tasks.task import Metric
@@ -93,10 +91,7 @@ class _Search:
     def _endless(self, loader, epoch):
         """(Samples of the whole batch, batch on the device), over and over."""
         while True:
-            loader.batch_sampler.epoch = epoch
-            sizes = loader.batch_sampler.training_sizes()
-            for size, batch in zip(sizes, loader, strict=True):
-                yield size, to_device(batch, self.device)
+            yield from loader.training_pass(epoch, self.device)
 
 
 class EpochwiseSearch(_Search):
@@ -190,12 +185,9 @@ class InterleavedSearch(_Search):
         losses = {"train": LossMeter(), "alphas": LossMeter()}
         architecture = epoch >= self.start and self.relaxation.learns
         held_out = self._endless(self.architecture_loader, epoch) if architecture else None
-        self.weight_loader.batch_sampler.epoch = epoch
-        sizes = self.weight_loader.batch_sampler.training_sizes()
-        batches = progress(self.weight_loader, f"epoch {epoch} search", disable=rank() > 0)
-        for i, (size, batch) in enumerate(zip(sizes, batches, strict=True)):
+        batches = self.weight_loader.training_pass(epoch, self.device, f"epoch {epoch} search")
+        for i, (size, batch) in enumerate(batches):
             self.weights.activate()
-            batch = to_device(batch, self.device)
             losses["train"].update(self.weight_step(batch, size)[0], len(batch["label"]))
             if held_out is not None and (i + 1) % self.every == 0:
                 size, batch = next(held_out)

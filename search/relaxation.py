@@ -1,4 +1,7 @@
-"""The interface of a search strategy: how undecided candidates are combined, and how their logits learn."""
+"""The interface of a search strategy: how undecided candidates are combined, and how their logits learn.
+
+The published relaxation of BM-NAS is here as well, since other strategies start from it: `SoftmaxMixture`.
+"""
 
 from __future__ import annotations
 
@@ -176,6 +179,21 @@ class Relaxation:
         """Continue from `state_dict`."""
         if self.generator:
             self.generator.set_state(state["state"])
+
+
+class SoftmaxMixture(Relaxation):
+    """out = sum_k softmax(logits)_k o_k: every candidate runs (DARTS, Liu et al., ICLR 2019), as BM-NAS publishes it.
+
+    Args:
+        generator: Unused, since nothing is drawn.
+    """
+
+    def __init__(self, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+
+    def weights(self, choice: Choice, logits: torch.Tensor) -> torch.Tensor:
+        """The softmax over the candidates."""
+        return logits.softmax(-1)
 
 
 def logits_on_cpu(choices: Iterable[Choice]) -> list[torch.Tensor]:

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from util.nested import map_tensors
+
 
 def gradient_norm(net: nn.Module, loss: Callable[[Any, Any], torch.Tensor], batch: dict[str, Any]) -> float:
     """Sum over the tensors of weights of the norm of the loss's gradient, in evaluation mode (Abdelfattah et al.,
@@ -33,9 +35,9 @@ def synflow(net: nn.Module, batch: dict[str, Any], names: tuple[str, ...]) -> fl
     Args:
         net: The network.
         batch: Its batch dict.
-        names: Entries of it that become ones: floating-point inputs.
+        names: Entries of it that become ones: floating-point inputs, tensors or dicts of them.
     """
-    ones = {**batch, **{name: torch.ones_like(batch[name][:1]) for name in names}}
+    ones = {**batch, **{name: map_tensors(lambda x: torch.ones_like(x[:1]), batch[name]) for name in names}}
     ones["label"] = batch["label"][:1]
     weights = _weights(net)
     signs = [torch.sign(weight.detach()) for weight in weights]
@@ -70,7 +72,7 @@ class _Codes(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        if function is torch.ops.aten.relu.default:
+        if function in (torch.ops.aten.relu.default, torch.ops.aten.relu_.default):
             self.found.append((result > 0).flatten(1))
         return result
 

@@ -269,6 +269,9 @@ def jobs_of(plan: Mapping[str, Any]) -> list[list[Command]]:
 
 def _command_of(values):
     words = tuple(word if isinstance(word, str) else RunOf(**word) for word in values.pop("words"))
+    runs = [text for word in words if isinstance(word, RunOf) for text in (word.name, word.pattern)]
+    if not all(isinstance(text, str) for text in [*values.values(), *runs]):
+        raise TypeError("a text was expected")
     return Command(words=words, **values)
 
 

@@ -14,10 +14,10 @@ from torch import nn
 from datasets.own.dataset import tensors_of
 from datasets.own.raw import RawInputs
 from datasets.own.tables import BadRow
-from engine.loading import to_device
 from engine.updates import in_float32
 from metrics.classification import THRESHOLD
 from util.cli import UserError
+from util.nested import to_device
 
 if TYPE_CHECKING:
     from models.backbone_net import UnimodalNet
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from tasks.mmnas.checkpoints import Checkpoint
     from tasks.own_split import SavedSplit
     from tasks.task import AttentionTask, FusionTask
-
 
 
 class FusionModel(nn.Module):

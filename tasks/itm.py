@@ -19,10 +19,11 @@ from models.mmnas.matching import MatchingNet
 from tasks.itm_mining import Mining
 from tasks.itm_pairs import PairScorer, Retrieval
 from tasks.mmnas import flags, networks
-from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by, make_once
+from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by
 from tasks.mmnas.estimates import Pass
 from tasks.task import AttentionTask
 from util.cli import UserError
+from util.locks import make_once
 
 if TYPE_CHECKING:
     from datasets.itm import ITM
@@ -60,6 +61,7 @@ DEMO = {
     "drpt": 0.0,
     "lr": 1e-3,
     "neg_rand": 8,
+    "fused_adam": True,
 }
 
 logger = logging.getLogger("mdarts")
@@ -145,7 +147,7 @@ def _dataset(args, known):
 
 def _open(args, split, known=None):
     if args.demo and args.data == DEMO["data"]:
-        make_once(args, f"{DATASETS[0]}/meta.json", lambda: make_demo_data(Path(args.data)))
+        make_once(Path(args.data) / f"{DATASETS[0]}/meta.json", lambda: make_demo_data(Path(args.data)))
     options = {"features": args.features, "small": args.small_dataset, "skip_missing": args.skip_missing}
     options |= {"num_hard": args.neg_hard, "seed": args.seed}
     return open_itm(args.data, _dataset(args, known), split, **options, **fixed_by(known))

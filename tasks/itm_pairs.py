@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from engine.loading import to_device
 from util.distributed import gather, rank, world_size
+from util.nested import to_device
 from util.progress import progress
 
 if TYPE_CHECKING:

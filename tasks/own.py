@@ -102,7 +102,7 @@ def parse_search(
         UserError: the data are not prepared, or flags contradict each other.
     """
     args = arguments.parse_args(parser, argv, demo={**strategies.DEMO, **demo})
-    strategies.check_black_box(args, arguments.given_flags(parser, argv))
+    strategies.check_black_box(args, parser.given)
     task = open_task(args)
     flags.check_architecture(args, task.num_features)
     flags.check_schedule(args)
@@ -114,7 +114,15 @@ def parse_found(
 ) -> tuple[FusionTask, Namespace]:
     """As `parse_search`, for a found script."""
     args = flags.found_arguments(INHERITED, parser, argv, demo)
+    if args.eval_exp_dir:
+        own_split.check_same_data(args.eval_exp_dir, args.datadir)
     task = open_task(args)
+    inherited = "num_input_nodes" not in arguments.given_flags(parser, argv)
+    if args.eval_exp_dir and inherited and args.num_input_nodes != task.num_features:
+        raise UserError(
+            f"{args.datadir}: its encoders offer {task.num_features} features ({', '.join(task.feature_names)}), but "
+            f"{args.eval_exp_dir} has {args.num_input_nodes}; pass the encoders and taps of that training, or none"
+        )
     flags.check_found_architecture(args, task.num_features)
     return task, args
 
@@ -198,7 +206,10 @@ def _build_task(args, manifest, plans, split, names=None):
             name: Modality(tuple(f"{name}_{tap}" for tap in encoder.taps), head_only=plans[name].starts_trained)
             for name, encoder in outlines.items()
         },
-        open_split=lambda args, split: open_own(args.datadir, split, prepare, args.small_dataset),
+        # The training of one encoder reads no other modality.
+        open_split=lambda args, split: open_own(
+            args.datadir, split, prepare, args.small_dataset, [args.modality] if hasattr(args, "modality") else None
+        ),
         build_backbones=lambda args, weights=None: build(outlines, follows=weights == "random"),
         build_unimodal_backbone=lambda args, weights=None: build([args.modality], follows=weights == "random")[
             args.modality

@@ -35,16 +35,24 @@ def load_result(run: Path | str) -> Result:
         raise UserError(f"{path} is not the result of a run: it has no scores (metrics)")
     values = with_present_names(values)
     try:
-        return Result(path.parent, values, _architecture(values.get("genotype")))
+        result = Result(path.parent, values, _architecture(values.get("genotype")))
     except ValueError as error:
         raise UserError(f"{path}: its genotype is damaged ({error}); restore the file") from None
+    try:
+        repr(result)  # so that a damaged file is told now, not where the result is shown
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({' '.join(str(error).split())}); restore the file") from None
+    return result
 
 
 def _architecture(value):
     if value is None:
         return None
-    kind = Architecture if isinstance(value, dict) and "enc" in value else FusionGenotype
-    return kind.from_dict(value)
+    if isinstance(value, dict) and "enc" in value:
+        return Architecture.from_dict(value)
+    genotype = FusionGenotype.from_dict(value)
+    genotype.check_form()
+    return genotype
 
 
 class Result:

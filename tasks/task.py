@@ -173,6 +173,8 @@ class FusionTask:
         inherited: The task's own flags that a found script inherits from the search.
         demo: Defaults of all scripts under ``--demo``.
         demo_data: Arguments of ``datasets/make_demo.py`` that make the demo's data; (): there is none.
+        feature_names: Names of all features that a fusion may read, in order; follows from ``modalities``.
+        num_features: Their number.
     """
 
     name: str
@@ -190,24 +192,20 @@ class FusionTask:
     inherited: frozenset[str] = frozenset()
     demo: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     demo_data: tuple[str, ...] = ()
+    feature_names: tuple[str, ...] = dataclasses.field(init=False, default=())
+    num_features: int = dataclasses.field(init=False, default=0)
 
     def __post_init__(self) -> None:
         faults = _faults(self)
         if not faults and not all(modality.features for modality in self.modalities.values()):
             faults.append("every modality offers at least one feature")
+        if not faults:
+            names = tuple(name for modality in self.modalities.values() for name in modality.features)
+            object.__setattr__(self, "feature_names", names)
+            object.__setattr__(self, "num_features", len(names))
         if not {"train", "train+dev"} <= set(self.train_splits):
             faults.append('train_splits has "train" and "train+dev"')
         _refuse(f"the task {self.name}", faults)
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        """Names of all features, in order."""
-        return tuple(name for modality in self.modalities.values() for name in modality.features)
-
-    @property
-    def num_features(self) -> int:
-        """Number of features that a fusion may read."""
-        return len(self.feature_names)
 
     @property
     def last_features(self) -> tuple[int, ...]:

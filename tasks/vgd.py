@@ -15,9 +15,10 @@ from models.mmnas.heads import GroundingHead
 from models.mmnas.losses import GroundingLoss
 from tasks.mmnas import flags, networks
 from tasks.mmnas.checkpoints import write_predicted
-from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by, make_once
+from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by
 from tasks.task import AttentionTask
 from util.cli import UserError
+from util.locks import make_once
 
 if TYPE_CHECKING:
     from datasets.vgd import VGD
@@ -50,6 +51,7 @@ DEMO = {
     "dec_blocks": 4,
     "drpt": 0.0,
     "lr": 1e-3,
+    "fused_adam": True,
 }
 
 
@@ -124,7 +126,7 @@ def open_eval_split(args: Namespace, known: dict[str, Any] | None) -> tuple[str,
 
 def _open(args, split, known=None, part=None):
     if args.demo and args.data == DEMO["data"]:
-        make_once(args, "store/meta.json", lambda: make_demo_data(Path(args.data)))
+        make_once(Path(args.data) / "store/meta.json", lambda: make_demo_data(Path(args.data)))
     dataset = args.DATASET or (known or {}).get("dataset", DATASETS[0])
     options = {"features": args.features, "feature_kind": args.FEAT, "small": args.small_dataset}
     options |= {"skip_missing": args.skip_missing, "padding": "full" if args.padded_regions == "score" else "batch"}

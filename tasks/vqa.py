@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets.prepare_easy_vqa import main as prepare_easy_vqa
 from datasets.prepare_vqa import main as prepare_vqa
-from datasets.vqa import open_vqa
+from datasets.vqa import open_vqa_parts
 from datasets.vqa.answers import AnswerTable
 from datasets.vqa.files import VQAFolder
 from engine import arguments
@@ -19,8 +19,9 @@ from models.losses import summed_binary_cross_entropy
 from models.mmnas.heads import AnswerHead
 from tasks.mmnas import flags, networks
 from tasks.mmnas.checkpoints import write_predicted
-from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by, make_once
+from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by
 from tasks.task import AttentionTask
+from util.locks import make_once
 
 if TYPE_CHECKING:
     from datasets.vqa import VQA
@@ -51,6 +52,7 @@ DEMO = {
     "dec_blocks": 4,
     "drpt": 0.0,
     "lr": 2e-3,
+    "fused_adam": True,
 }
 
 
@@ -78,7 +80,7 @@ def recipe_parser(description: str) -> arguments.RecipeParser:
 
 def open_search(args: Namespace) -> dict[str, QuestionData]:
     """Data of the weight steps and of the architecture steps: the first 80 % of train and the rest."""
-    return {name: _open(args, "train", part=part) for name, part in SEARCH_PARTS.items()}
+    return _open_parts(args, "train", SEARCH_PARTS)
 
 
 def open_training(args: Namespace) -> dict[str, QuestionData]:
@@ -101,14 +103,18 @@ def _has_test_answers(args):
     return VQAFolder(args.data).has_annotations("test")
 
 
-def _open(args, split, known=None, part=None):
+def _open(args, split, known=None):
+    return _open_parts(args, split, {split: None}, known)[split]
+
+
+def _open_parts(args, split, parts, known=None):
     if args.demo and args.data == DEMO["data"]:
-        make_once(args, "store/meta.json", lambda: make_demo_data(Path(args.data)))
+        make_once(Path(args.data) / "store/meta.json", lambda: make_demo_data(Path(args.data)))
     options = {"features": args.features, "small": args.small_dataset, "skip_missing": args.skip_missing}
     options |= {"min_answer_count": args.min_answer_count, **fixed_by(known)}
     if known is not None:
         options["answers"] = AnswerTable.from_dict(known.get("answers"))
-    return open_vqa(args.data, split, part=part, **options)
+    return open_vqa_parts(args.data, split, parts, **options)
 
 
 def make_demo_data(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Tiny data in the true formats, made once per session."""
 
 import functools
+import gc
 import importlib
 import os
 from pathlib import Path
@@ -31,6 +32,12 @@ def pytest_xdist_auto_num_workers(config):
 def pytest_collection_modifyitems(items):
     """The longest tests start first, so that no process is left alone with one at the end."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def pytest_collection_finish():
+    """All modules are there to stay: no collection of garbage looks through them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from engine.loading import build_loader
+from engine.loading import EpochBatchSampler, build_loader
 from engine.training import evaluate, train_one_epoch
 from engine.updates import OptimizerStep, Precision, data_parallel
 from metrics.classification import Accuracy, MultilabelF1
@@ -19,7 +19,6 @@ from models.bmnas.cells import FusionCell
 from models.genotypes import FusionGenotype
 from util.cli import UserError
 from util.distributed import check_same_on_all_ranks, init_distributed, leave, rank, world_size
-from util.samplers import EpochBatchSampler
 
 # Step 0 reaches nothing: DDP has to look for idle parameters.
 IDLE = {

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.damage import damaged_bytes, damaged_value, examples, no_hang
 from tests.damaged_cases import CASES
+from tests.damaged_own import OWN
 from tests.damaged_runs import RUNS
 from util.cli import UserError
 
@@ -30,9 +31,9 @@ def refused(case, scratch):
     return False
 
 
-@pytest.mark.parametrize("name", [*CASES, *RUNS])
+@pytest.mark.parametrize("name", [*CASES, *RUNS, *OWN])
 def test_damaged_files_are_read_or_refused(folder, name, tmp_path):
-    case = (CASES | RUNS)[name](folder)
+    case = (CASES | RUNS | OWN)[name](folder)
     whole = case.path.read_bytes()
     assert not refused(case, tmp_path / "scratch"), "the whole file is read"
 

@@ -90,7 +90,7 @@ class Copy:
             return
         assert block.language == "bash"
         asking = f'"{sys.executable}" -S -c "$ASK"'
-        lines = f"set -euo pipefail\npython() {{ {asking} \"$@\"; }}\n{block.text}"
+        lines = f'set -euo pipefail\npython() {{ {asking} "$@"; }}\n{block.text}'
         environment = {**os.environ, "ASK": ASK, "PLACE": self.place}
         done = subprocess.run(
             ["bash", "-c", lines], cwd=self.folder, env=environment, capture_output=True, text=True, check=False
@@ -146,12 +146,18 @@ def check_an_encoder_of_bm_nas(copy):
 
 def check_an_encoder_of_own_data(copy):
     run = copy.result("own/unimodal-audio-*")["folder"]
-    assert run in copy.result("own/search-*")["backbones_started_from"]["audio"]
+    assert run in copy.result("own/search-fourier-*")["backbones_started_from"]["audio"]
     assert list(copy.folder.glob("data/own_clips/features/**/*"))
 
 
 def check_an_encoder_of_mmnas(copy):
     assert copy.result("vqa/search-conv-*/train-*")["metrics"]
+
+
+def check_a_data_set_for_own_data(copy):
+    search = copy.result("own/search-EXP-*")
+    assert search["genotype"]["inputs"][0].startswith("sensor_") and search["data"]["samples"]["train"] == 36
+    assert set(search["metrics"]["dev"]) >= {"r2", "correlation"} and search["data"]["synthetic"] is True
 
 
 CHECKS = {
@@ -162,6 +168,7 @@ CHECKS = {
     "An encoder of BM-NAS": check_an_encoder_of_bm_nas,
     "An encoder of own data": check_an_encoder_of_own_data,
     "An encoder of MMNas": check_an_encoder_of_mmnas,
+    "A data set for own data": check_a_data_set_for_own_data,
 }
 
 

@@ -26,9 +26,9 @@ def test_search_and_found(films, tmp_path, amp):
 def test_agrees_with_the_cpu(films):
     """Logits and weight gradients of the supernet, backbones included, in evaluation mode."""
     from datasets.mmimdb import open_mmimdb
-    from engine.loading import to_device
     from tasks import mmimdb
     from tasks.bmnas.networks import build_search_net
+    from util.nested import to_device
 
     args = search.get_args_parser().parse_args([*films.flags, *SIZES])
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.documents import PAGES, ROOT, blocks, commands, read
-from tools import documentation_pictures
+from tools import documentation_pictures, gallery
 from util.cli import UserError
 
 README = read("README.md")
@@ -97,4 +97,9 @@ def test_the_pictures_are_up_to_date(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"run python tools/documentation_pictures\.py"):
         documentation_pictures.main(["--check"])
     shown = {Path(name).name for page in PAGES for name in re.findall(r"\]\((\S+\.svg)\)", read(page))}
-    assert shown == set(documentation_pictures.pictures())
+    # Those of the gallery come from runs, which a test would take minutes to repeat.
+    assert shown - {one.name for one in gallery.PICTURES} == set(documentation_pictures.pictures())
+    assert read("docs/gallery.md") == gallery.page()
+    files = list(gallery.FOLDER.iterdir())
+    assert {path.name for path in files} == {one.name for one in gallery.PICTURES}
+    assert sum(path.stat().st_size for path in files) < gallery.MAX_BYTES

@@ -194,11 +194,14 @@ def test_one_sample_is_predicted_from_flags(tabled, capsys):
         (["--input", "sound=x"], "the network has no such input, but text, numbers"),
         (["--table", "TABLE", "--columns", "text=plott"], "has no column 'plott' .*; did you mean 'plot'"),
         (["--table", "TABLE", "--columns", "sound=plot"], "the inputs are text, numbers"),
+        (["--table", "OTHER"], r"has no column of any input, text \(plot\), numbers \(year, kind\); name the columns"),
         (["--table", "no.csv"], "no.csv does not exist"),
     ],
 )
 def test_wrong_samples_are_refused_in_one_line(tabled, tmp_path, flags, message):
-    flags = [str(tabled.table) if flag == "TABLE" else flag for flag in flags]
+    other = tabled.table.with_name("other.csv")
+    other.write_text("a,b\n1,2\n")
+    flags = [{"TABLE": str(tabled.table), "OTHER": str(other)}.get(flag, flag) for flag in flags]
     with pytest.raises(UserError, match=message):
         predict_own.main(["--run", tabled.run, "--device", "cpu", "--out", str(tmp_path / "out.csv"), *flags])
     assert not list(tmp_path.iterdir())

@@ -47,6 +47,16 @@ def test_search_keeps_every_epochs_architecture(questions):
     assert records[1]["probabilities"] != records[0]["probabilities"]
 
 
+def test_fused_adam_differs_by_rounding(questions, trained, tmp_path):
+    flags = [*questions.flags, "--RUN", "train", "--ARCH_PATH", str(questions.folder), "--out_dir", str(tmp_path)]
+    fused = train_vqa.main([*flags, "--fused_adam"])
+    last = [load_checkpoint(Path(run["folder"]) / "last.pth")["objects"] for run in (trained, fused)]
+    groups = [objects["weights"]["optimizer"]["param_groups"][0] for objects in last]
+    assert not groups[0]["fused"] and groups[1]["fused"]
+    for name, values in last[0]["net"].items():
+        torch.testing.assert_close(last[1]["net"][name], values, rtol=1e-3, atol=1e-5, msg=name)
+
+
 def test_an_epoch_of_a_search_is_trained_and_scored_alone(questions, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = load_architecture(questions.folder, 2)

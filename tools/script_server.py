@@ -10,6 +10,7 @@ usual.
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -32,6 +33,7 @@ PRELOADED = (
 )
 # Modules of another checkout must not be found, and each checkout is compiled once.
 NOT_PASSED_ON = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+CACHE = "PYTHONPYCACHEPREFIX"
 
 
 class ScriptError(Exception):
@@ -52,15 +54,14 @@ class ScriptServer:
             **{name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON},
             "OMP_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
-            "PYTHONPYCACHEPREFIX": str(cache),
         }
-        self._preloaded = preloaded
+        self._cache, self._preloaded = str(cache), preloaded
         self._process = None
 
     def __enter__(self):
         if hasattr(os, "fork"):
             self._process = subprocess.Popen(
-                [sys.executable, __file__, *self._preloaded],
+                [sys.executable, __file__, self._cache, *self._preloaded],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=self._environment,
@@ -88,8 +89,9 @@ class ScriptServer:
         """
         if self._process is None:
             with open(log, "a", encoding="utf-8") as output:
+                environment = {**self._environment, CACHE: self._cache}
                 code = subprocess.run(
-                    [sys.executable, *words], cwd=cwd, env=self._environment, stdout=output, stderr=output, check=False
+                    [sys.executable, *words], cwd=cwd, env=environment, stdout=output, stderr=output, check=False
                 ).returncode
         else:
             try:
@@ -108,9 +110,15 @@ class ScriptServer:
 
 def serve():
     """Answer requests on stdin, one JSON line each, with the exit code of the script on stdout."""
-    for name in sys.argv[1:]:
+    cache, *preloaded = sys.argv[1:]
+    for name in preloaded:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    # From here on only: the libraries are compiled already, where they lie.
+    sys.pycache_prefix = os.environ[CACHE] = cache
+    # Scripts do not search what they share for garbage, which would copy it, and takes a second when one ends.
+    gc.collect()
+    gc.freeze()
     _draw_nothing()
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:

@@ -1,6 +1,7 @@
 """How a script ends: a user error is one clear line and a non-zero exit status, without a traceback."""
 
 import errno
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -55,6 +56,9 @@ def run_cli(main: Callable[[], object]) -> None:
             raise
         print(f"error: {text}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        # Memory goes with the process. To search all objects of torch for cycles first takes half a second.
+        gc.freeze()
 
 
 def _known(error: BaseException) -> str | None:

@@ -1,7 +1,9 @@
-"""Tensors inside lists and dicts, as batches and inputs of several tensors hold them."""
+"""Tensors inside lists and dicts, as batches and inputs of several tensors hold them: moving, cutting, counting."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,3 +33,31 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
 def rows_of(value: Any, start: int, stop: int) -> Any:
     """Rows ``start`` to ``stop`` of every tensor of ``value``."""
     return map_tensors(lambda tensor: tensor[start:stop], value)
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Move the tensors of a batch dict, also those in lists and dicts, to ``device``."""
+    return map_tensors(lambda tensor: tensor.to(device, non_blocking=True), batch)
+
+
+def split_batch(batch: dict[str, Any], size: int, min_part: int = 2) -> list[tuple[int, dict[str, Any]]]:
+    """Cut a batch dict into parts of about ``size`` samples (0: one part), none with fewer than ``min_part``.
+
+    A part that would be too small is merged with its neighbours, since batch norm needs two samples.
+
+    Returns:
+        List of (number of samples, batch dict).
+    """
+    count = len(batch["label"])
+    parts = math.ceil(count / size) if size else 1
+    while parts > 1 and count // parts < min_part:
+        parts -= 1
+    if parts == 1:
+        return [(count, batch)]
+    bounds = [count * i // parts for i in range(parts + 1)]
+    return [(stop - start, rows_of(batch, start, stop)) for start, stop in itertools.pairwise(bounds)]
+
+
+def parts_of(inputs: Any) -> dict[str, torch.Tensor]:
+    """The tensors of an input by name; "" if it is a single one."""
+    return {"": inputs} if isinstance(inputs, torch.Tensor) else dict(inputs)

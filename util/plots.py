@@ -68,8 +68,17 @@ def plot_points(
     Raises:
         UserError: another suffix, or a folder that cannot be written.
     """
-    finite = {label: [p for p in points if all(map(math.isfinite, p))] for label, points in groups.items()}
-    _write([_Points(axes[1], [x for one in finite.values() for x, _ in one], finite, None, axes[0])], path, title)
+    _write([_points(groups, axes)], path, title)
+
+
+def points_svg(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], *, y_label: str) -> str:
+    """The picture as SVG text, as `plot_points` writes it, with one panel per key of ``panels``: the name of its x.
+
+    Args:
+        panels: Name of x -> groups, as for `plot_points`.
+        y_label: What y is, in all panels.
+    """
+    return _document([_points(groups, (name, y_label)) for name, groups in panels.items()], "")
 
 
 def panels_svg(
@@ -108,6 +117,11 @@ def _panels(history, default_limits, x_label="epoch"):
         )
         for name, panel in history.items()
     ]
+
+
+def _points(groups, axes):
+    finite = {label: [p for p in points if all(map(math.isfinite, p))] for label, points in groups.items()}
+    return _Points(axes[1], [x for one in finite.values() for x, _ in one], finite, None, axes[0])
 
 
 def _document(panels, title):

@@ -1,7 +1,7 @@
 """Names that stand for classes: those of the suite, and ``module:Class`` for a class of one's own."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from util.cli import UserError
@@ -40,6 +40,11 @@ class Registry(dict):
         if not (isinstance(found, type) and issubclass(found, base)):
             raise UserError(f"the {self.kind} {name} is not a class derived from {base.__module__}.{base.__qualname__}")
         return found
+
+    def build(self, names: Iterable[str], *args: Any) -> dict[str, Any]:
+        """An object of each named class, by keys that `torch.nn.ModuleDict` takes."""
+        keys = {module_key(name): name for name in names}
+        return {key: self[name](*args) for key, name in keys.items()}
 
 
 def is_own(name: str) -> bool:

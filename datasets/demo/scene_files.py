@@ -141,12 +141,13 @@ def _flickr_image(imgid, number, split, texts):
     return about | {"sentids": sentids, "sentences": sentences}
 
 
-def write_vqa(out, splits, seed, about):
+def write_vqa(out, splits, seed, about, ask=questions):
     """Write the question and annotation files of VQA v2 into ``vqa/annotations``.
 
     Args:
         out, seed, about: See `write_refcoco`.
         splits: dict of train, val and test -> list of `Scene`.
+        ask: Function (random.Random, scene) -> list of (question, answer).
 
     Returns:
         dict split -> number of questions.
@@ -158,6 +159,6 @@ def write_vqa(out, splits, seed, about):
 
     counts = {}
     for split, scenes in splits.items():
-        asked = ((scene.number, questions(words_of(seed, "vqa", scene.number), scene)) for scene in scenes)
+        asked = ((scene.number, ask(words_of(seed, "vqa", scene.number), scene)) for scene in scenes)
         counts[split] = write_questions(out / "vqa", split, asked, {"info": about, "license": {}})
     return counts

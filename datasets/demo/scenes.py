@@ -11,9 +11,11 @@
 
 Grounding has the splits train, val, testA and testB, which share no picture and differ in nothing else. Matching has
 the same training pictures, and the first ones of val (as dev) and of testA (as test). Questions are about train, val
-and testA (as test, with answers).
+and testA (as test, with answers). At the level ``hard`` there are questions alone: those of `scene_reasoning`, each
+about several shapes, and the region features of `scene_regions`, which are noisy.
 """
 
+import functools
 from pathlib import Path
 
 from util.cli import UserError
@@ -24,13 +26,15 @@ TASKS = ("vqa", "vgd", "itm")
 TRAIN, SCORED, MATCHED = 2000, 200, 100
 # Few pixels per shape, so that the five numbers of its place carry weight.
 FEATURE_SIZE = 128
+# Plain questions on features of pixels, or questions about several shapes on noisy features of their attributes.
+LEVELS = ("plain", "hard")
 # Increased when the same settings give other pictures or words.
 VERSION = 1
 IMAGES, FEATURES, META_FILE = "images", "features", "meta.json"
 DESCRIPTION = "synthetic scenes of coloured shapes, generated; neither photographs nor words of people"
 
 
-def make(out, *, train=TRAIN, scored=SCORED, matched=MATCHED, seed=0, tasks=TASKS, workers=1):
+def make(out, *, train=TRAIN, scored=SCORED, matched=MATCHED, seed=0, tasks=None, workers=1, level="plain"):
     """Write or complete the scenes in ``out``; does nothing if they are complete.
 
     Args:
@@ -39,8 +43,9 @@ def make(out, *, train=TRAIN, scored=SCORED, matched=MATCHED, seed=0, tasks=TASK
         scored: Number of pictures of each of val, testA and testB.
         matched: Number of pictures among which matching is scored (dev and test), at most ``scored``.
         seed: Seed of pictures and words.
-        tasks: Which of ``vqa``, ``vgd`` and ``itm`` to prepare; others can be added later.
+        tasks: Which of ``vqa``, ``vgd`` and ``itm`` to prepare; others can be added later. None: all of the level.
         workers: Number of processes. The pictures are so small that starting more takes longer than it saves.
+        level: One of `LEVELS`.
 
     Returns:
         dict: the content of meta.json.
@@ -49,7 +54,14 @@ def make(out, *, train=TRAIN, scored=SCORED, matched=MATCHED, seed=0, tasks=TASK
         UserError: a number is out of range, or ``out`` cannot be written or holds other data.
     """
     settings = {"train": train, "scored": scored, "matched": matched, "seed": seed, "version": VERSION}
+    # Folders of earlier versions, whose scenes are plain, stay valid.
+    settings |= {"level": level} if level != "plain" else {}
+    if tasks is None:
+        tasks = TASKS if level == "plain" else ("vqa",)
     _check(settings, tasks, workers)
+    from datasets.demo import scene_files as files
+    from datasets.demo.scene_regions import write_features
+
     out = Path(out)
     about = {"description": DESCRIPTION, "synthetic": True, "settings": settings}
     done = _done(out, about)
@@ -59,8 +71,11 @@ def make(out, *, train=TRAIN, scored=SCORED, matched=MATCHED, seed=0, tasks=TASK
         return read_json(out / META_FILE)
     # Finished tasks stay valid while others are added.
     write_json(out / META_FILE, about | {"tasks": done, "complete": bool(done)})
-    _write_scenes(out, about, tasks)
-    _make_features(out, workers)
+    scenes = _write_scenes(out, about, tasks)
+    if level == "plain":
+        _make_features(out, workers)
+    else:
+        write_features(out / FEATURES, {files.picture_name(scene.number): scene for scene in scenes}, seed)
     for task in tasks:
         _prepare(out, task, workers)
     meta = about | {"tasks": [task for task in TASKS if task in (*done, *tasks)], "complete": True}
@@ -81,6 +96,11 @@ def _check(settings, tasks, workers):
         raise UserError(f"--workers {workers}: must be 1 or more")
     if not tasks or not set(tasks) <= set(TASKS):
         raise UserError(f"--tasks {' '.join(tasks)}: expected some of {', '.join(TASKS)}")
+    level = settings.get("level", "plain")
+    if level not in LEVELS:
+        raise UserError(f"--level {level}: expected {' or '.join(LEVELS)}")
+    if level == "hard" and set(tasks) != {"vqa"}:
+        raise UserError(f"--tasks {' '.join(tasks)}: --level hard has questions alone; use --tasks vqa")
 
 
 def _done(out, about):
@@ -114,8 +134,9 @@ def _write_scenes(out, about, tasks):
     names, begins = ("train", "val", "testA", "testB"), (0, *(train + row * scored for row in range(4)))
     splits = {name: scenes[begin:end] for name, begin, end in zip(names, begins, begins[1:], strict=False)}
     used = {"train": splits["train"]}
+    write_vqa = functools.partial(files.write_vqa, ask=_asking(settings))
     forms = {
-        "vqa": (files.write_vqa, used | {"val": splits["val"], "test": splits["testA"]}, "questions"),
+        "vqa": (write_vqa, used | {"val": splits["val"], "test": splits["testA"]}, "questions"),
         "vgd": (files.write_refcoco, splits, "expressions"),
         "itm": (
             files.write_flickr,
@@ -128,6 +149,15 @@ def _write_scenes(out, about, tasks):
         write, chosen, unit = forms[task]
         counts = write(out, chosen, settings["seed"], info)
         print(f"{task}: {', '.join(f'{split} {count:,}' for split, count in counts.items())} {unit}")
+    return scenes
+
+
+def _asking(settings):
+    """Function (random.Random, scene) -> pairs of question and answer, of the level of the settings."""
+    from datasets.demo.scene_reasoning import reasoning_questions
+    from datasets.demo.scene_words import questions
+
+    return questions if settings.get("level", "plain") == "plain" else reasoning_questions
 
 
 def _write_pictures(out, scenes):

@@ -15,8 +15,14 @@ def add_arguments(parser):
         "--tasks",
         nargs="+",
         choices=scenes.TASKS,
-        default=scenes.TASKS,
-        help="tasks to prepare the data of; others can be added later (default: all)",
+        help="tasks to prepare the data of; others can be added later (default: all; of --level hard: vqa)",
+    )
+    what.add_argument(
+        "--level",
+        choices=scenes.LEVELS,
+        default="plain",
+        help="hard: questions about several shapes and how they relate, and noisy region features (default: "
+        "%(default)s)",
     )
     what.add_argument("--seed", type=int, default=0, help="seed of every choice (default: %(default)s)")
     size = parser.add_argument_group("size")
@@ -39,6 +45,6 @@ def add_arguments(parser):
 def make(args):
     """Make what the flags ask for; see `datasets.demo.scenes.make`."""
     sizes = {"train": args.train, "scored": args.scored, "matched": args.matched}
-    meta = scenes.make(args.out, **sizes, seed=args.seed, tasks=args.tasks, workers=args.workers)
+    meta = scenes.make(args.out, **sizes, seed=args.seed, tasks=args.tasks, workers=args.workers, level=args.level)
     for task in meta["tasks"]:
         print(f"next: python search_{task}.py --demo --data {Path(args.out) / task}")

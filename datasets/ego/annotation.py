@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from util.cli import UserError
-from util.files import read_json, write_text
-from util.text_files import read_text
+from util.files import read_json, read_text, write_text
 from util.trees import list_files
 
 ANNOTATION_FILE = "egogestureall_but_None.json"

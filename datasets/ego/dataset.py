@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +172,7 @@ class EgoGesture(Dataset):
         content = f"{frames.fingerprint(clips)} {self.labels.tolist()} {label_names} {sorted(options.items())}"
         self.fingerprint = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
-    @property
+    @cached_property
     def identity(self):
         """See the class docstring."""
         return short_hash(self._frames.identity(self._clips), self.label_names, self.ids, self.labels)

@@ -211,7 +211,8 @@ class PreparedFrames:
 
     def contents(self, clips):
         """What identifies the content of each clip, a list."""
-        return [tuple(store.crc(store.row(clip.name)) for store in self._stores.values()) for clip in clips]
+        columns = [store.crcs([store.row(clip.name) for clip in clips]) for store in self._stores.values()]
+        return list(zip(*columns, strict=True))
 
     def jpeg(self, clip, field, position):
         """The bytes of one image."""

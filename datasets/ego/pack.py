@@ -17,10 +17,9 @@ from datasets.ego.frames import (
 from datasets.storage.frames import FrameStoreWriter
 from datasets.storage.workers import map_tasks
 from util.cli import UserError
-from util.files import read_json, write_json, write_text
+from util.files import read_json, read_text, write_json, write_text
 from util.hashes import file_hash
 from util.progress import progress
-from util.text_files import read_text
 
 FAULTS_FILE = "left_out.txt"
 KILLED = "the process that read it was killed, perhaps because memory ran out (try --workers 1)"

@@ -17,9 +17,8 @@ from datasets.regions.store import RegionStore, RegionStoreWriter, encode_region
 from datasets.text.vocabulary import Vocabulary, tokenise
 from util.arrays import MappedFile
 from util.cli import UserError
-from util.files import read_json, write_json
+from util.files import read_json, read_text, write_json
 from util.progress import progress
-from util.text_files import read_text
 
 CAPTIONS_PER_IMAGE = 5
 SPLITS = {"flickr": ("train", "dev", "test"), "coco": ("train", "dev", "test", "testall")}

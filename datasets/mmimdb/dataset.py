@@ -105,13 +105,8 @@ class MMIMDB(Dataset):
         if self._length < count:
             self.fingerprint = hashlib.blake2b(f"{fingerprint} {self._length}".encode(), digest_size=8).hexdigest()
 
-    @property
-    def identity(self):
-        """See the class docstring."""
-        return self.fingerprint
-
-    def _read(self, field, rows):
-        """Stored array of ``image``, ``text`` or ``label`` for the films ``rows`` (int64 array)."""
+    def _read(self, fields, rows):
+        """Field (``image``, ``text``, ``label``) -> its stored array for the films ``rows`` (int64 array)."""
         raise NotImplementedError
 
     def __len__(self):
@@ -131,13 +126,12 @@ class MMIMDB(Dataset):
             values), text float32 (B, 300), as far as wanted, label float32 (B, G) and index int64 (B,).
         """
         rows = np.asarray(indices, dtype=np.int64)
-        if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
-            raise IndexError(f"index out of range for {len(self)} films")
+        if rows.size and (rows.min() < 0 or rows.max() >= self._length):
+            raise IndexError(f"index out of range for {self._length} films")
+        fields = [field for field in ("image", "text") if field in only and field not in without]
         batch = {"index": torch.from_numpy(rows)}
-        for field in ("image", "text", "label"):
-            if field == "label" or (field in only and field not in without):
-                array = self._read(field, rows)
-                batch[field] = torch.from_numpy(array if field == "image" else array.astype(np.float32))
+        for field, array in self._read([*fields, "label"], rows).items():
+            batch[field] = torch.from_numpy(array if field == "image" else array.astype(np.float32))
         return batch
 
     def __getitems__(self, indices):
@@ -146,7 +140,7 @@ class MMIMDB(Dataset):
 
     def distinct(self, field):
         """Which distinct input each film has in ``field``: int64 (N, 1), one view of each."""
-        rows = self.image_rows if field == "image" else np.arange(len(self), dtype=np.int64)
+        rows = self.image_rows if field == "image" else np.arange(self._length, dtype=np.int64)
         return rows[:, None]
 
     def __getitem__(self, index):
@@ -200,19 +194,10 @@ class StoredMMIMDB(MMIMDB):
         self.description, self.synthetic = meta["description"], bool(meta.get("synthetic"))
         self._films, self._distinct = counts["films"], counts["images"]
         self._keep(self._films, counts["fingerprint"])
+        self.identity = self.fingerprint
 
     def _remedy(self):
         return f"redo the store with `{prepare_command(self.folder)} --overwrite`"
-
-    def _open(self, part, shape, dtype):
-        path = store_file(self.folder, self.split, part)
-        file = MappedFile(path, self._remedy())
-        array = file.array
-        if array.shape != shape or array.dtype.kind != np.dtype(dtype).kind:
-            raise UserError(
-                f"{path} holds {array.dtype} {array.shape} where {META_FILE} promises {dtype} {shape}; {self._remedy()}"
-            )
-        return file
 
     @cached_property
     def _files(self):
@@ -223,27 +208,32 @@ class StoredMMIMDB(MMIMDB):
             "labels": ((self._films, self.num_labels), "uint8"),
             "ids": ((self._films,), "U"),
         }
-        files = {part: self._open(part, *shapes[part]) for part in STORE_PARTS}
-        rows = files["image_rows"].array
+        paths, remedy = {part: store_file(self.folder, self.split, part) for part in STORE_PARTS}, self._remedy()
+        files = {part: MappedFile(path, remedy) for part, path in paths.items()}
+        arrays = {part: file.array for part, file in files.items()}
+        for part, (shape, dtype) in shapes.items():
+            array = arrays[part]
+            if array.shape != shape or array.dtype.kind != np.dtype(dtype).kind:
+                held = f"{array.dtype} {array.shape} where {META_FILE} promises {dtype} {shape}"
+                raise UserError(f"{paths[part]} holds {held}; {remedy}")
+        rows = arrays["image_rows"]
         if rows.min() < 0 or rows.max() >= self._distinct:
-            path = store_file(self.folder, self.split, "image_rows")
-            raise UserError(f"{path} points at images that do not exist; {self._remedy()}")
+            raise UserError(f"{paths['image_rows']} points at images that do not exist; {remedy}")
         return files
-
-    def _array(self, part):
-        return self._files[part].array
 
     @cached_property
     def ids(self):
-        return np.array(self._array("ids")[: len(self)])
+        return np.array(self._files["ids"].array[: self._length])
 
     @cached_property
     def image_rows(self):
         # Numbered 0..D-1 also when `small` leaves some images out.
-        return np.unique(self._array("image_rows")[: len(self)], return_inverse=True)[1].astype(np.int64)
+        return np.unique(self._files["image_rows"].array[: self._length], return_inverse=True)[1].astype(np.int64)
 
-    def _read(self, field, rows):
-        return self._array(f"{field}s")[self._array("image_rows")[rows] if field == "image" else rows]
+    def _read(self, fields, rows):
+        arrays = {field: self._files[f"{field}s"].array for field in fields}
+        images = self._files["image_rows"].array[rows] if "image" in arrays else None
+        return {field: array[images if field == "image" else rows] for field, array in arrays.items()}
 
 
 class TreeMMIMDB(MMIMDB):
@@ -310,7 +300,10 @@ class TreeMMIMDB(MMIMDB):
         except DamagedArray as reason:
             raise UserError(f"{path} is not a readable .npy array: it {reason}; copy it again") from None
 
-    def _read(self, kind, rows):
+    def _read(self, fields, rows):
+        return {kind: self._stacked(kind, rows) for kind in fields}
+
+    def _stacked(self, kind, rows):
         arrays = [self._load(kind, row) for row in rows]
         for row, array in zip(rows, arrays, strict=True):
             if array.shape != self._shapes[kind]:

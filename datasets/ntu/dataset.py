@@ -153,8 +153,7 @@ class NTU(Dataset):
         """Rows of the source that belong to the split, with their labels."""
         source, faulty = self._source, missing_skeletons()
         chosen, self.dropped, top = [], [], 0
-        for row, text in enumerate(source.names):
-            name = self._parse(text)
+        for row, (text, name) in enumerate(zip(source.names, self._parse(source.names), strict=True)):
             top = max(top, name.action)
             if name.subject not in SUBJECTS[self.split]:
                 continue
@@ -162,7 +161,11 @@ class NTU(Dataset):
                 self.dropped.append(text)
             else:
                 chosen.append((row, name.action - 1))
-        self.dropped += [text for text in source.missing if self._parse(text).subject in SUBJECTS[self.split]]
+        self.dropped += [
+            text
+            for text, name in zip(source.missing, self._parse(source.missing), strict=True)
+            if name.subject in SUBJECTS[self.split]
+        ]
         self.dropped.sort()
         self._log_names("have faulty skeletons by the official list and are left out", self.dropped, log.info)
         if not chosen:
@@ -174,11 +177,15 @@ class NTU(Dataset):
         names = list(source.label_names or ACTIONS)
         self.label_names = (names + [f"action {number + 1}" for number in range(len(names), top)])[:top]
 
-    def _parse(self, text):
+    def _parse(self, texts):
+        """The numbers in each of the ids ``texts``."""
+        names = []
         try:
-            return parse_id(text)
+            for text in texts:
+                names.append(parse_id(text))
         except BadSample as reason:
             raise UserError(f"{self._source.folder} holds the sample {text[:40]!r}, which {reason}") from None
+        return names
 
     def _set_fingerprint(self):
         options = dict(self.options)
@@ -187,7 +194,7 @@ class NTU(Dataset):
         facts = [self._source.fingerprint(self._rows), self.num_labels, sorted(options.items())]
         self.fingerprint = hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
 
-    @property
+    @cached_property
     def identity(self):
         """See the class docstring."""
         return short_hash(self._source.identity(self._rows), self.num_labels, self.ids, self._labels)
@@ -282,7 +289,8 @@ class NTU(Dataset):
         if field != "rgb" or views == 1:
             return numbers
         # The pieces of a video begin at one of seven slots, so that views often agree.
-        begins = [[self._crop(index, view).slots[0] for view in range(views)] for index in range(len(self))]
+        seed, random = self.options["seed"], self._random
+        begins = [[Crop(seed, view, index, random).slots[0] for view in range(views)] for index in range(len(self))]
         same = np.array(begins) + 24 * np.arange(len(self))[:, None]
         return np.unique(same, return_inverse=True)[1].reshape(numbers.shape).astype(np.int64)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.ntu.names import BadSample
-from util.text_files import NotText, decode_text
+from util.files import NotText, decode_text
 
 NUM_JOINTS = 25
 MAX_PERSONS = 2

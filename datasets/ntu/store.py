@@ -166,6 +166,10 @@ class StoreSource:
     def _clip(self, row):
         return self._frames.row(self.names[row])
 
+    def _clips(self, rows):
+        clips, names = self._frames.rows, self.names
+        return [clips[names[row]] for row in rows]
+
     def _pose(self, row):
         return self._skeletons.rows[self.names[row]]
 
@@ -216,7 +220,7 @@ class StoreSource:
     def fingerprint(self, rows):
         """Short hex string that changes with the content of the samples ``rows``."""
         crcs = self._skeletons.crcs([self._pose(row) for row in rows])
-        frames = self._frames.fingerprint([self._clip(row) for row in rows])
+        frames = self._frames.fingerprint(self._clips(rows))
         return hashlib.blake2b(frames.encode() + crcs.tobytes(), digest_size=8).hexdigest()
 
     # It depends on the content alone already.
@@ -239,7 +243,7 @@ class StoreSource:
     def contents(self):
         """What identifies the content of each sample, a list in the order of ``names``."""
         crcs = self._skeletons.crcs([self._pose(row) for row in range(len(self.names))]).tolist()
-        return [(crc, self._frames.crc(self._clip(row))) for row, crc in enumerate(crcs)]
+        return list(zip(crcs, self._frames.crcs(self._clips(range(len(self.names)))), strict=True))
 
     def __getstate__(self):
         return {name: value for name, value in self.__dict__.items() if name != "names"}

@@ -29,12 +29,17 @@ def check(report: Report, data: Path | str) -> None:
     for split, count in manifest.splits.items():
         report.count(split, count)
         with report.catching(folder / split):
-            opened[split] = open_own(folder, split)
+            samples = open_own(folder, split)
+            samples.ids_of(range(len(samples)))
+            opened[split] = samples
     again = f"fix the table, and make the folder again with `{prepare_command(folder)} --overwrite`"
     for split, samples in opened.items():
         rows = list(range(len(samples)))
         report.read(partial(_read, samples), rows, what=f"samples of {split}", place=folder / split)
         _check_missing(report, folder / split, manifest, split, again)
+        changed = samples.changed_array() if report.full else None
+        if changed:
+            report.add("error", changed, "has changed since it was written", again)
     _check_labels(report, folder, opened, again)
     report.repeats(folder, {split: _ids(samples) for split, samples in opened.items()}, "samples (by id)", fix=again)
     contents: dict[str, dict[str, str]] = {}

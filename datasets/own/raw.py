@@ -31,7 +31,7 @@ class RawInputs:
             self._size, self._rate = int(facts["picture_size"]), int(facts["audio_rate"])
             self.tables = {name: TableReader.restored(name, one) for name, one in facts.get("tables", {}).items()}
             self._columns = {name: list(columns) for name, columns in facts.get("columns", {}).items()}
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise UserError("the facts of the data lack or misstate a part; restore the run folder") from None
 
     def columns(self, name: str) -> list[str]:

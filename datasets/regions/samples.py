@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import math
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +150,7 @@ class RegionSamples(Dataset):
             digest.update(np.ascontiguousarray(array))
         return digest.hexdigest()
 
-    @property
+    @cached_property
     def identity(self):
         """See the class docstring."""
         return short_hash(self._source.identity(), *self._identifying)

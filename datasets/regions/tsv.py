@@ -16,8 +16,8 @@ import numpy as np
 
 from datasets.regions.files import BadRegions, checked_regions, image_id_of
 from util.cli import UserError
+from util.files import NotText, decode_text
 from util.progress import progress
-from util.text_files import NotText, decode_text
 from util.trees import list_files
 
 ENDING = ".tsv"

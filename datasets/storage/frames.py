@@ -123,17 +123,15 @@ class FrameStore(BlobReader):
         # Checked here once, so that damage is reported now and not in the first batch.
         self._check()
 
-    def _load(self, part):
-        path = self.folder / f"{part}.npy"
-        file = MappedFile(path, self._remake())
-        array = file.array
-        if array.dtype.kind != INDEX[part] and len(array):
-            raise self._damaged(path.name, f"holds {array.dtype}")
-        return file
-
     @cached_property
     def _files(self):
-        return {part: self._load(part) for part in INDEX}
+        remedy = self._remake()
+        files = {part: MappedFile(self.folder / f"{part}.npy", remedy) for part in INDEX}
+        for part, file in files.items():
+            array = file.array
+            if array.dtype.kind != INDEX[part] and len(array):
+                raise self._damaged(f"{part}.npy", f"holds {array.dtype}")
+        return files
 
     def _index(self, part):
         return self._files[part].array
@@ -142,7 +140,7 @@ class FrameStore(BlobReader):
         for name in ("clips", "frames", "bytes"):
             if type(self.meta.get(name)) is not int:
                 raise self._damaged(META_FILE, f"lacks or misstates {name}")
-        index = {part: self._index(part) for part in INDEX}
+        index = {part: file.array for part, file in self._files.items()}
         clips, frames = self.meta["clips"], self.meta["frames"]
         for part, array in index.items():
             expected = frames if part in ("numbers", "offsets", "sizes") else clips
@@ -182,12 +180,13 @@ class FrameStore(BlobReader):
         return self._index("names").tolist()
 
     @cached_property
-    def _rows(self):
+    def rows(self):
+        """Name of a clip -> its number."""
         return {name: row for row, name in enumerate(self.names)}
 
     def row(self, name):
         """Number of the clip ``name``; KeyError if there is none."""
-        return self._rows[name]
+        return self.rows[name]
 
     def length(self, clip):
         """Number of frames of the complete clip number ``clip``."""
@@ -196,6 +195,10 @@ class FrameStore(BlobReader):
     def crc(self, clip):
         """CRC-32 of the clip's images."""
         return int(self._index("crcs")[clip])
+
+    def crcs(self, clips):
+        """As `crc`, of several clips: list of int."""
+        return self._index("crcs")[np.asarray(clips, dtype=np.int64)].tolist()
 
     def numbers(self, clip):
         """Which frames of the clip are kept: int array (n,), ascending."""

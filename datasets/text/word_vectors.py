@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from util.cli import UserError
+from util.files import NotText, decode_text
 from util.progress import progress
-from util.text_files import NotText, decode_text
 
 NONE, AUTO = "none", "auto"
 REMEDY = "give a GloVe .txt file, an .npz file with words and vectors, an installed spaCy package, or none"

@@ -64,6 +64,12 @@ def _prepared(report, data, dataset):
     for split in DATASETS[dataset].counts:
         with report.catching(folder.folder / f"{split}.json"):
             records[split] = folder.records(split)
+            made = folder.counts.get(split, len(records[split]))
+            if len(records[split]) != made:
+                text = f"{len(records[split]):,} expressions, the preparation wrote {made:,}"
+                report.add(
+                    "error", folder.folder / f"{split}.json", text, f"run `{prepare_command(data, dataset)}` again"
+                )
     return records, folder.synthetic
 
 
@@ -97,8 +103,8 @@ def _check_records(report, place, dataset, records):
             if not any(word.strip() for word in record["tokens"]):
                 seen.fault("warning", "expressions without words", name)
     report.faults(place, seen.faults, f"prepare {dataset} again from the official files")
-    # From memory: the splits of all three are by image.
-    fix = "the official splits share no image (from memory): prepare again"
+    # tensorflow.org/datasets/catalog/ref_coco: the unc and umd splits are by image.
+    fix = "the official splits share no image: prepare again"
     report.repeats(place, images, "images", "warning", fix)
 
 

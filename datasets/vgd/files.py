@@ -64,6 +64,7 @@ class VGDFolder:
         splits: Name of a split -> its files.
         description: What the data are.
         synthetic: Whether they are synthetic.
+        counts: Name of a file -> number of its expressions when it was made; {} if that was not recorded.
 
     Raises:
         UserError: unknown data set, or there are no files of it.
@@ -83,6 +84,8 @@ class VGDFolder:
         meta = meta if isinstance(meta, dict) else {}
         self.description = str(meta.get("description", TITLES[dataset]))
         self.synthetic = bool(meta.get("synthetic", False))
+        counts = meta.get("expressions")
+        self.counts = counts if isinstance(counts, dict) else {}
 
     def _path(self, part):
         return self.folder / f"{part}.json"

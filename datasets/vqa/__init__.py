@@ -2,4 +2,5 @@
 
 from datasets import lazy_exports
 
-__getattr__ = lazy_exports(__name__, "dataset", {"open_vqa": "dataset", "VQA": "dataset", "MAX_TOKENS": "dataset"})
+EXPORTS = ("open_vqa", "open_vqa_parts", "VQA", "MAX_TOKENS")
+__getattr__ = lazy_exports(__name__, "dataset", dict.fromkeys(EXPORTS, "dataset"))

@@ -30,9 +30,15 @@ def prepare_command(data):
     return f"python datasets/prepare_vqa.py --data {data} --out {Path(data) / STORE_FOLDER}"
 
 
-def open_vqa(
+def open_vqa(data, split, *, part=None, **options):
+    """Open one split of VQA v2, or a ``part`` of it: a `VQA` dataset; see `open_vqa_parts`."""
+    return open_vqa_parts(data, split, {"": part}, **options)[""]
+
+
+def open_vqa_parts(
     data,
     split,
+    parts,
     *,
     vocabulary=None,
     answers=None,
@@ -41,45 +47,50 @@ def open_vqa(
     max_regions=MAX_REGIONS,
     max_tokens=MAX_TOKENS,
     small=False,
-    part=None,
     skip_missing=False,
     min_answer_count=None,
     feature_size=None,
 ):
-    """Open one split of VQA v2, or of other data in its form.
+    """Open parts of one split of VQA v2, or of other data in its form; its files are read once.
 
     Args:
         data: Folder with ``annotations/`` (the official files) and with features, see `find_features`.
         split: ``train``, ``train+val``, ``train+val+vg`` (in the annotations' order), ``val``, ``test`` (questions').
+        parts: Name -> ``("first", f)`` or ``("last", f)``, that share of the split, or None for all of it; see
+            `regions.samples.cut`.
         vocabulary, answers: `Vocabulary` and `AnswerTable` of a checkpoint; None for those of the data.
         features: Folder of other features, a store or ``.npz`` files.
         padding: ``batch`` (as long as the longest of a batch) or ``full``.
         max_regions, max_tokens: Most regions of an image and most words of a question; the first are kept.
-        small: Keep only the first 64 questions.
-        part: ``("first", f)`` or ``("last", f)``: that share of the split; see `regions.samples.cut`.
+        small: Keep only the first 64 questions of each part.
         skip_missing: Leave out questions about images without features.
         min_answer_count: Minimum number of occurrences of an answer; None for that of the store, or 9.
         feature_size: The width that features must have; None for any.
 
     Returns:
-        A `VQA` dataset.
+        Name of a part -> `VQA` dataset.
 
     Raises:
         UserError: unknown split or option; missing, damaged or mismatched files; images without features.
     """
     _check_choices(split, padding)
     folder = VQAFolder(data)
-    pairs, samples = read_split(folder, split)
-    samples = samples.taken(cut(len(samples.parts), part, small))
+    pairs, complete = read_split(folder, split)
+    pieces = {name: complete.taken(cut(len(complete.parts), part, small)) for name, part in parts.items()}
     remedy = prepare_command(data)
     place = Path(features) if features else find_features(data, remedy, FEATURE_FOLDERS)
-    image_ids = column(pairs, samples, lambda questions: questions.image_ids)
     wanted = {"feature_size": feature_size, "max_regions": max_regions, "skip_missing": skip_missing}
-    source, image_rows, kept = open_features(place, image_ids, remedy=remedy, **wanted)
-    samples = samples.taken(kept)
+    sources = {}
+    for name, samples in pieces.items():
+        image_ids = column(pairs, samples, lambda questions: questions.image_ids)
+        source, image_rows, kept = open_features(place, image_ids, remedy=remedy, **wanted)
+        pieces[name], sources[name] = samples.taken(kept), (source, image_rows)
     tables = load_tables(folder, place, vocabulary, answers, min_answer_count)
     options = {"padding": padding, "max_regions": int(max_regions), "max_tokens": int(max_tokens)}
-    return VQA(folder, split, (pairs, samples), (source, image_rows), tables, options)
+    return {
+        name: VQA(folder, split, (pairs, samples), sources[name], tables, dict(options))
+        for name, samples in pieces.items()
+    }
 
 
 def _check_choices(split, padding):

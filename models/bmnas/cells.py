@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from models.bmnas.drawn_edges import sum_of_taken, taken_states
 from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS, STEP_OPERATIONS
 from models.genotypes import (
     EDGE_OPERATIONS,
@@ -26,19 +27,16 @@ from models.genotypes import (
     tail_indices,
 )
 from search.choice import ArgumentPairs, Choice
-from search.mixture import SoftmaxMixture
-from util.registry import module_key
+from search.relaxation import SoftmaxMixture
 
 if TYPE_CHECKING:
     from search.relaxation import Relaxation
 
+# Architecture logits start as draws of 1e-3 * N(0, 1).
 ALPHA_SCALE = 1e-3
 SKIP = EDGE_OPERATIONS.index("skip")
-
-
-def alpha_parameter(*shape: int) -> nn.Parameter:
-    """Architecture logits, 1e-3 * N(0, 1)."""
-    return nn.Parameter(ALPHA_SCALE * torch.randn(*shape))
+# What combines candidates until `FusionCell.relax` names another. It has no state, so all parts share it.
+_MIXTURE = SoftmaxMixture()
 
 
 class MixedEdges(nn.Module):
@@ -60,10 +58,10 @@ class MixedEdges(nn.Module):
     ) -> None:
         super().__init__()
         self.counts = [num_sources + k for k in range(steps)]
-        self.logits = alpha_parameter(sum(self.counts), len(EDGE_OPERATIONS))
+        self.logits = nn.Parameter(ALPHA_SCALE * torch.randn(sum(self.counts), len(EDGE_OPERATIONS)))
         pairs = ArgumentPairs(tuple(self.counts), SKIP, eligible or self._all_pairs)
         self.choice = Choice(key, EDGE_OPERATIONS, self, "logits", pairs=pairs)
-        self.relaxation = SoftmaxMixture()
+        self.relaxation: Relaxation = _MIXTURE
 
     def probabilities(self) -> tuple[torch.Tensor, ...]:
         """The softmax over each edge's operations, (edges, 2), split by step."""
@@ -79,6 +77,9 @@ class MixedEdges(nn.Module):
         """
         if self.choice.drawn is not None and self.choice.drawn.pairs:
             return self.relaxation.arguments(self.choice, states, step, self.logits)
+        if (taken := taken_states(self.choice)) is not None:
+            mixed = sum_of_taken(self.choice, states, taken[step])
+            return mixed, mixed
         # `none` returns x * 0, which adds nothing to the sum, so only `skip` is computed.
         weights = self.relaxation.weights(self.choice, self.logits).split(self.counts)[step]
         skip = weights[:, SKIP].to(states[0].dtype)
@@ -144,16 +145,18 @@ class StepNode(nn.Module):
         super().__init__()
         self.multiplier = multiplier
         self.ops: Any = nn.ModuleList(
-            nn.ModuleDict({module_key(name): STEP_OPERATIONS[name](channels, length, dropout) for name in names})
-            for names in candidates
+            nn.ModuleDict(STEP_OPERATIONS.build(names, channels, length, dropout)) for names in candidates
         )
         self.merge = Merge(channels, multiplier, dropout) if multiplier != 1 else None
         self.norm = nn.LayerNorm((channels, length))
         # Any: mixed in the search, fixed in a found network.
         self.edges: Any = MixedEdges(2, len(candidates), f"{key}.betas") if edges is None else FixedEdges(edges)
-        self.gammas: Any = alpha_parameter(len(candidates), len(candidates[0])) if edges is None else None
-        self.choice: Any = Choice(f"{key}.gammas", candidates[0], self, "gammas") if edges is None else None
-        self.relaxation = SoftmaxMixture()
+        self.gammas: Any = None
+        self.choice: Any = None
+        if edges is None:
+            self.gammas = nn.Parameter(ALPHA_SCALE * torch.randn(len(candidates), len(candidates[0])))
+            self.choice = Choice(f"{key}.gammas", candidates[0], self, "gammas")
+        self.relaxation: Relaxation = _MIXTURE
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Fuse x and y, both (N, C, L), into one (N, C, L)."""

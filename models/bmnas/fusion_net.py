@@ -6,6 +6,7 @@ frozen backbone, ``image_features`` (see `BackboneNet.extract`).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from models.backbone_net import BackboneNet, ReshapeLayer, count_weights, parameters_of
+from models.bmnas.drawn_edges import unread_sources, with_zero_gradients
 from models.bmnas.expected_cost import ExpectedCost
 from models.missing import Placeholders, drop_modalities
 from search.derive import argmax
@@ -100,12 +102,25 @@ class FusionNet(BackboneNet):
 
     def forward(self, batch: dict[str, Any]) -> torch.Tensor:
         """Class logits (N, num_outputs) of a batch dict; it may lack inputs that are ``optional`` or not read."""
-        return self.fuse(self._with_placeholders(self._features(batch), batch))
+        return self.fuse(self.with_placeholders(self._features(batch), batch))
 
     def fuse(self, features: Sequence[torch.Tensor | None]) -> torch.Tensor:
         """Class logits (N, num_outputs) of the backbones' features; None for those that are not read."""
-        reshaped = [self.reshape[str(i)](x) if str(i) in self.reshape else None for i, x in enumerate(features)]
-        return self.classifier(self.fusion(reshaped))
+        choices = self.fusion.choices()
+        unread = unread_sources(choices[0]) if choices and torch.is_grad_enabled() else frozenset()
+        reshaped: list[torch.Tensor | None] = []
+        constant: list[nn.Parameter] = []
+        feature: Any
+        for i, feature in enumerate(features):
+            if str(i) not in self.reshape:
+                reshaped.append(None)
+                continue
+            layer, known = self.reshape[str(i)], i in unread and not feature.requires_grad
+            # Batch statistics and dropout must not depend on a draw, but the gradients are known: zeros.
+            with torch.no_grad() if known else contextlib.nullcontext():
+                reshaped.append(layer(feature))
+            constant += [parameter for parameter in layer.parameters() if known and parameter.requires_grad]
+        return with_zero_gradients(self.classifier(self.fusion(reshaped)), constant)
 
     def backbone_features(self, name: str, inputs: Any) -> list[torch.Tensor | None]:
         """All features of a backbone that are read, in one pass over its inputs; None for those after the last one."""
@@ -129,14 +144,31 @@ class FusionNet(BackboneNet):
             features += [*own, *[None] * (len(backbone.channels) - len(own))]
         return features
 
+    def with_features(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch with features in place of the inputs of all backbones, which must be in evaluation mode."""
+        made = dict(batch)
+        for name, count in self._counts.items():
+            if name in made and f"{name}_features" not in made and count:
+                made[f"{name}_features"] = self.extract(made, name, count)
+            if f"{name}_features" in made:
+                made.pop(name, None)
+        return made
+
     def _absent_features(self, batch, name):
         """Features in the shape that the reshape layers read, to be replaced by learned values."""
         samples = len(next(tensors_in(batch)))
         channels = self.backbones[name].channels[: self._counts[name]]
         return [self.classifier.weight.new_zeros(samples, width, *self.pool) for width in channels]
 
-    def _with_placeholders(self, features, batch):
-        """The features with learned values in place of those of missing or dropped inputs."""
+    def with_placeholders(
+        self, features: Sequence[torch.Tensor | None], batch: dict[str, Any]
+    ) -> Sequence[torch.Tensor | None]:
+        """The features with learned values in place of those of missing or dropped inputs.
+
+        Args:
+            features: Of all backbones in order; None for those that are not read.
+            batch: Says by ``{name}_present``, bool (N,), or by an input that is not there, what is missing.
+        """
         if self.placeholders is None:
             return features
         present = torch.stack([self._present(batch, name) for name in self.optional], dim=1)
@@ -180,7 +212,7 @@ class FusionNet(BackboneNet):
 
     def weights(self) -> list[nn.Parameter]:
         """Parameters that weight steps train: those that affect the output, without architecture and frozen parts."""
-        arch = {id(parameter) for parameter in self.arch_parameters().values()}
+        arch = frozenset(map(id, self.arch_parameters().values()))
         parts = [*([self.reshape] if self.train_reshape else []), self.fusion, self.classifier]
         parts += [self.placeholders] if self.placeholders is not None else []
         own = [p for part in parts for p in part.parameters() if id(p) not in arch]

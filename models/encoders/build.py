@@ -20,11 +20,11 @@ ENCODERS = {
     "vector": ("mlp",),
     "sequence": ("conv",),
     "layers": ("layers",),
-    "picture": ("torchvision:resnet18", "torchvision:NAME", "timm:NAME"),
-    "text": ("words", "transformers:FOLDER_OR_NAME"),
+    "picture": ("torchvision:resnet18", "torchvision:NAME", "timm:NAME", "package:efficientnet-lite0"),
+    "text": ("words", "transformers:FOLDER_OR_NAME", "package:all-MiniLM-L6-v2"),
     "audio": ("logmel", "transformers:FOLDER_OR_NAME"),
 }
-LIBRARIES = ("torchvision", "timm", "transformers")
+LIBRARIES = ("torchvision", "timm", "transformers", "package")
 # Encoders of one's own, module:Class.
 OWN: Registry = Registry("encoder", {}, Encoder)
 BACKBONE_FILE = "backbone.pth"
@@ -94,7 +94,8 @@ class Plan:
             UserError: there is no such encoder for this kind of modality, or no such file.
         """
         known = ENCODERS[self.kind]
-        if self.name not in {name.partition(":")[0] for name in known} and not is_own(self.encoder):
+        unknown = self.name not in {name.partition(":")[0] for name in known} and not is_own(self.encoder)
+        if unknown or (self.name == "package" and self.encoder not in known):
             raise UserError(
                 f"--encoder {self.modality}={self.encoder}: {self.modality} is a {self.kind}; its encoders are "
                 f"{', '.join(known)}, and module:Class"
@@ -169,6 +170,10 @@ def _build(plan, pool, weights, words, shared):
 
 def _build_of_library(plan, name, pool, weights, shared):
     place = (name, plan.modality, weights, pool)
+    if plan.name == "package":
+        from models.encoders.packaged import build_packaged
+
+        return build_packaged(*place, plan.max_tokens, **shared)
     if plan.kind == "picture":
         from models.encoders import pictures
 

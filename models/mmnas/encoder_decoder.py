@@ -101,8 +101,9 @@ class EncoderDecoder(nn.Module):
         sizes = (hsize, dropout, relation_size)
         self.enc = nn.ModuleList(Block(members, *sizes, f"enc.{i}") for i, members in enumerate(enc))
         self.dec = nn.ModuleList(Block(members, *sizes, f"dec.{i}") for i, members in enumerate(dec))
-        check_encoder(name for members in enc for name in _names(members))
-        kinds = [operation_class(name) for members in (*enc, *dec) for name in _names(members)]
+        encoding, decoding = ([name for members in side for name in _names(members)] for side in (enc, dec))
+        check_encoder(encoding)
+        kinds = [operation_class(name) for name in (*encoding, *decoding)]
         self.depends_on_padding = any(kind.depends_on_padding for kind in kinds)
         self.can_use_relation = any(kind.needs_relation for kind in kinds)
 

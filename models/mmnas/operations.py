@@ -335,10 +335,12 @@ def make_operation(
     Raises:
         UserError: there is no such operation, or its heads do not divide the width.
     """
-    if name not in OPERATIONS:
-        raise UserError(f"the operation {name!r} is unknown; known: {', '.join(OPERATIONS)}")
     try:
-        return OPERATIONS[name](hsize, dropout, relation_size, residual=residual, norm=norm)
+        make = OPERATIONS[name]
+    except KeyError:
+        raise UserError(f"the operation {name!r} is unknown; known: {', '.join(OPERATIONS)}") from None
+    try:
+        return make(hsize, dropout, relation_size, residual=residual, norm=norm)
     except ValueError as error:
         raise UserError(
             f"the operation {name} does not fit a width of {hsize} ({error}); choose another --hsize or operation"

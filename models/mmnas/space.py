@@ -6,6 +6,7 @@ relation. Source: Yu et al., Deep Multimodal Neural Architecture Search, ACM MM 
 """
 
 import functools
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,6 +25,8 @@ ENCODER_START = (("self_att",), ("feed_forward",))
 DECODER_START = (("rel_self_att", "self_att"), ("guided_att",), ("feed_forward",))
 # Logit of the preferred candidate at the start; the others get its negative.
 START_LOGIT = 1.0
+# What combines candidates until the encoder-decoder's `relax` names another. It draws nothing, so all blocks share it.
+_GATES = SampledGates()
 
 
 class GatedOperation(nn.Module):
@@ -51,14 +54,15 @@ class GatedOperation(nn.Module):
         super().__init__()
         self.alpha_logits = nn.Parameter(torch.zeros(len(names)))
         self.alpha_gate = nn.Parameter(torch.zeros(len(names)))
-        self.operations = nn.ModuleDict(
-            {module_key(name): make_operation(name, hsize, dropout, relation_size) for name in dict.fromkeys(names)}
-        )
-        if len(self.operations) != len(names):
+        if len(set(names)) < len(names):
             raise ValueError(f"candidates are named twice: {', '.join(names)}")
+        keys = {module_key(name): name for name in names}
+        self.operations = nn.ModuleDict(
+            {key: make_operation(name, hsize, dropout, relation_size) for key, name in keys.items()}
+        )
         self.choice = Choice(key, names, self, "alpha_logits", "alpha_gate")
         self.choice.drawn = Draw((0,))
-        self.relaxation: Relaxation = SampledGates()
+        self.relaxation: Relaxation = _GATES
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,7 +79,8 @@ class GatedOperation(nn.Module):
 
     def running(self) -> list[Operation]:
         """The operations that the next forward calls, the active one first."""
-        return [self.operations[module_key(self.names[k])] for k in self.choice.running()]
+        operations: Any = list(self.operations.values())
+        return [operations[k] for k in self.choice.running()]
 
     def forward(
         self,

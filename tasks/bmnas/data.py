@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from datasets.make_demo import main as make_demo
 from engine.features import FeatureCache
-from engine.loading import build_loader, total_batch
+from engine.loading import build_loaders, total_batch
 from tasks.task import LabelledData, check_parts, data_facts
 from util.cli import UserError
-from util.distributed import barrier, init_distributed, rank, world_size
+from util.distributed import world_size
 from util.locks import make_once
 
 if TYPE_CHECKING:
-    from engine.data_workers import BatchLoader
+    from engine.loading import BatchLoader
     from engine.run import Run
     from engine.updates import Precision
     from models.backbone_net import UnimodalNet
     from models.bmnas.fusion_net import FusionNet
-    from tasks.task import FusionTask
+    from tasks.task import DescribedMetric, FusionTask
 
 logger = logging.getLogger("mdarts")
 
@@ -37,7 +37,8 @@ def open_splits(task: FusionTask, args: Namespace, splits: Iterable[str]) -> dic
         UserError: the data are missing or do not fit.
     """
     if args.demo and task.demo_data and args.datadir == task.demo["datadir"]:
-        _make_demo_data(task, args)
+        folder = Path(args.datadir)
+        make_once(folder / "meta.json", lambda: make_demo([*task.demo_data, "--out", str(folder.parent)]))
     opened = {split: task.open_split(args, split) for split in splits}
     for split, data in opened.items():
         check_parts(data, LabelledData, f"the {split} data of {task.name}")
@@ -48,15 +49,6 @@ def open_splits(task: FusionTask, args: Namespace, splits: Iterable[str]) -> dic
             )
     logger.info("scores: %s", task.metric(args).description)
     return opened
-
-
-def _make_demo_data(task, args):
-    """Make the demo's data if they are missing; only one process makes them."""
-    init_distributed(args.device)
-    folder = Path(args.datadir)
-    if rank() == 0:
-        make_once(folder / "meta.json", lambda: make_demo([*task.demo_data, "--out", str(folder.parent)]))
-    barrier()
 
 
 def feature_loaders(
@@ -83,17 +75,22 @@ def feature_loaders(
     folder = args.cache_dir or Path(args.datadir) / "features"
     cache = FeatureCache(net, mode or args.cache_features, folder, run.device, precision, args.num_workers)
     shared = {"shuffle": True, "seed": args.seed, "num_workers": args.num_workers, "device": run.device}
-    return {split: build_loader(cache(dataset), total_batch(args), **shared) for split, dataset in data.items()}
+    cached = {split: cache(dataset) for split, dataset in data.items()}
+    return build_loaders(cached, total_batch(args), **shared)
 
 
 def describe(
-    task: FusionTask, args: Namespace, data: Mapping[str, LabelledData], net: FusionNet | UnimodalNet
+    task: FusionTask,
+    args: Namespace,
+    data: Mapping[str, LabelledData],
+    net: FusionNet | UnimodalNet,
+    metric: DescribedMetric | None = None,
 ) -> dict[str, Any]:
-    """Facts for a result: task, metric, data, and the initial weights of the backbones."""
+    """Facts for a result: task, metric (None: the task's), data, and the initial weights of the backbones."""
     names = getattr(next(iter(data.values())), "label_names", None)
     return {
         "task": task.name,
-        "metric": task.metric(args).description,
+        "metric": (metric or task.metric(args)).description,
         **({"classes": list(names)} if names else {}),
         "batch": {"samples": total_batch(args), "processes": world_size()},
         "data": data_facts(args.datadir, data),

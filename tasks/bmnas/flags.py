@@ -73,7 +73,7 @@ def add_architecture_flags(parser: RecipeParser) -> None:
 
 def add_dropout_flag(group: _ArgumentGroup) -> None:
     """Add ``--drpt``."""
-    group.add_argument("--drpt", type=arguments.number(float, 0.0, 1.0, open_high=True), help="dropout rate")
+    group.add_argument("--drpt", type=arguments.fraction, help="dropout rate")
 
 
 def add_alpha_flags(parser: RecipeParser, used: bool = True) -> None:
@@ -217,7 +217,7 @@ def add_found_flags(parser: RecipeParser, backbones: _ArgumentGroup) -> None:
     )
     group.add_argument(
         "--modality_dropout",
-        type=arguments.number(float, 0.0, 1.0, open_high=True),
+        type=arguments.fraction,
         default=0.0,
         metavar="P",
         help="training drops each input of a sample with this probability, never all; learned values replace it",
@@ -288,7 +288,7 @@ def parse_search(
         UserError: flags contradict each other.
     """
     args = arguments.parse_args(parser, argv, demo={**strategies.DEMO, **demo})
-    strategies.check_black_box(args, arguments.given_flags(parser, argv))
+    strategies.check_black_box(args, parser.given)
     check_architecture(args, task.num_features)
     check_schedule(args)
     return args
@@ -348,9 +348,8 @@ def found_arguments(
             "--train_on train+dev leaves no dev split to select on; add --select_on test or --select_on last"
         )
     if not args.resume:
-        given = arguments.given_flags(parser, argv)
-        _check_given_sizes(given, args, fixed)
-        _check_given_genotype(given, args)
+        _check_given_sizes(parser.given, args, fixed)
+        _check_given_genotype(parser.given, args)
     check_schedule(args)
     return args
 

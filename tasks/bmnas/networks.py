@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
 def build_search_net(task: FusionTask, args: Namespace, backbones: Mapping[str, Any]) -> FusionNet:
     """The supernet: frozen backbones and a fusion cell with every edge and operation."""
-    operations = step_operations(args)
-    space: dict[str, Any] = {**cell_sizes(args), "step_ops": operations, "chain": args.chain_cells}
+    space: dict[str, Any] = {**cell_sizes(args), "step_ops": step_operations(args), "chain": args.chain_cells}
     cell = FusionCell.mixed(task.num_features, args.C, args.L, args.drpt, **space)
     options = {"backbone_mode": args.backbone_mode, "train_reshape": args.reshape_layers == "trained"}
     return build_net(task, args, backbones, cell, range(task.num_features), **options)
@@ -68,7 +67,7 @@ def build_net(
         dropout=args.drpt,
         num_outputs=args.num_outputs,
         input_names=task.feature_names,
-        backbone_batch=_part(args),
+        backbone_batch=min(args.backbone_batch, total_batch(args)),
         frozen=[name for name, backbone in backbones.items() if frozen and not getattr(backbone, "trained", False)],
         optional=task.modalities if dropout else task.optional,
         modality_dropout=dropout,
@@ -76,16 +75,12 @@ def build_net(
     )
 
 
-def _part(args):
-    """Samples that a backbone in evaluation mode computes at a time: at most those of a batch."""
-    return min(args.backbone_batch, total_batch(args))
-
-
 def build_unimodal_net(task: FusionTask, args: Namespace, weights: str | None = None) -> UnimodalNet:
     """One backbone with its own head."""
     backbone = task.build_unimodal_backbone(args, weights)
     frozen = args.freeze_backbones and task.modalities[args.modality].head_only
-    return UnimodalNet(args.modality, backbone, task.pool(args), frozen=frozen, backbone_batch=_part(args))
+    size = min(args.backbone_batch, total_batch(args))
+    return UnimodalNet(args.modality, backbone, task.pool(args), frozen=frozen, backbone_batch=size)
 
 
 def step_operations(args: Namespace) -> tuple[str, ...]:

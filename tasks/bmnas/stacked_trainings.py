@@ -18,7 +18,7 @@ from util.random_state import seed_everything
 from util.schedules import CosineRestarts
 
 if TYPE_CHECKING:
-    from engine.data_workers import BatchLoader
+    from engine.loading import BatchLoader
     from models.bmnas.fusion_net import FusionNet
     from models.genotypes import FusionGenotype
     from tasks.task import FusionTask

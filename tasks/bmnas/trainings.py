@@ -24,7 +24,7 @@ from util.distributed import rank
 from util.schedules import CosineRestarts
 
 if TYPE_CHECKING:
-    from engine.data_workers import BatchLoader
+    from engine.loading import BatchLoader
     from engine.run import Run
     from engine.updates import Precision
     from models.bmnas.fusion_net import FusionNet

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from datasets.text.vocabulary import Vocabulary
-from engine.loading import build_loader, total_batch
+from engine import loading
 from tasks.task import QuestionData, check_parts, data_facts
-from util import locks
-from util.distributed import barrier, init_distributed, rank, world_size
+from util.distributed import world_size
 
 if TYPE_CHECKING:
-    from engine.data_workers import BatchLoader
+    from engine.loading import BatchLoader
     from engine.run import Run
     from tasks.task import AttentionTask
 
@@ -42,20 +40,6 @@ def fixed_by(metadata: dict[str, Any] | None) -> dict[str, Any]:
     return {"vocabulary": Vocabulary.from_dict(metadata["vocabulary"]), "feature_size": metadata["feature_size"]}
 
 
-def make_once(args: Namespace, sign: str, make: Callable[[], object]) -> None:
-    """Call ``make()`` in one process, unless the file ``sign`` exists in ``--data``.
-
-    Args:
-        args: Arguments with ``data`` and ``device``.
-        sign: Name of a file in ``--data`` that is written last.
-        make: Makes the data.
-    """
-    init_distributed(args.device)
-    if rank() == 0:
-        locks.make_once(Path(args.data) / sign, make)
-    barrier()
-
-
 def check_data(task: AttentionTask, args: Namespace, data: dict[str, QuestionData]) -> dict[str, QuestionData]:
     """Check that every split fits `QuestionData`, and log what the scores mean. Returns ``data``.
 
@@ -75,7 +59,7 @@ def build_loaders(
     shared = {"seed": args.seed, "num_workers": args.num_workers, "device": run.device, "drop_last": drop_last}
     # Without batch norm one sample is enough.
     shared |= {"shuffle": shuffle, "min_share": 1}
-    return {split: build_loader(dataset, total_batch(args), **shared) for split, dataset in data.items()}
+    return loading.build_loaders(data, loading.total_batch(args), **shared)
 
 
 def note_data(run: Run, data: Mapping[str, QuestionData]) -> None:
@@ -89,6 +73,6 @@ def describe(task: AttentionTask, args: Namespace, data: Mapping[str, QuestionDa
     return {
         "task": task.name,
         "metric": task.metric_text(args),
-        "batch": {"samples": total_batch(args), "processes": world_size()},
+        "batch": {"samples": loading.total_batch(args), "processes": world_size()},
         "data": data_facts(args.data, data),
     }

@@ -116,11 +116,18 @@ def add_training_flags(parser: arguments.RecipeParser) -> None:
     )
     group.add_argument("--lr_decay", type=arguments.positive, default=0.2, help="factor of these epochs")
     group.add_argument("--clip", type=arguments.positive, help="largest norm of the gradient")
+    group.add_argument(
+        "--fused_adam",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="update all weights in one pass over memory: faster, other rounding",
+    )
 
 
 def _today(text):
     """The present name of a value of ``--unsampled`` in version 0.1.0."""
-    return {"drift": "keep_momentum", "still": "freeze"}.get(text, text)
+    names = {"drift": "keep_momentum", "still": "freeze"}
+    return names.get(text, text) if isinstance(text, str) else text
 
 
 def add_search_flags(parser: arguments.RecipeParser) -> None:
@@ -276,7 +283,7 @@ def parse_search(
         UserError: flags contradict each other.
     """
     args = arguments.parse_args(parser, argv, demo={**strategies.DEMO, **demo})
-    strategies.check_black_box(args, arguments.given_flags(parser, argv))
+    strategies.check_black_box(args, parser.given)
     if strategies.is_black_box(args) and args.estimate:
         raise UserError("--estimate: a search by trainings costs what its trainings do; estimate one with train_*.py")
     if strategies.is_black_box(args) and "neg_start_epoch" in vars(args):

@@ -33,7 +33,7 @@ from util.hashes import short_hash
 if TYPE_CHECKING:
     from torch import nn
 
-    from engine.data_workers import BatchLoader
+    from engine.loading import BatchLoader
     from engine.run import Run
     from engine.updates import Loss, Parallel
     from models.mmnas.architecture import Architecture

@@ -21,7 +21,7 @@ from util.distributed import rank
 from util.schedules import WarmupStepDecay
 
 if TYPE_CHECKING:
-    from engine.data_workers import BatchLoader
+    from engine.loading import BatchLoader
     from engine.run import Run
     from engine.updates import Precision
     from models.mmnas.net import MultimodalNet
@@ -66,7 +66,8 @@ class ArchitectureTraining:
         self._sizes = {"hsize": args.hsize, "batch": total_batch(args), "device": run.device}
         self.costs = architecture_counts(architecture, args.hsize)
         self._metric = task.training_metric(args, data["train"])
-        adam = torch.optim.Adam(self.net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9)
+        fused = args.fused_adam or None
+        adam = torch.optim.Adam(self.net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9, fused=fused)
         steps = len(loader.batch_sampler)
         options = {"reduction": task.loss_reduction, "clip": args.clip, "micro_batch": args.micro_batch, "min_part": 1}
         options |= {"precision": precision, "parallel": data_parallel(run, precision)}

@@ -368,6 +368,9 @@ class TestGrounding:
         )
         lines = found(check_vgd, data)
         assert all(any(text.split(" ", 1)[1] in line for line in lines) for text in expected), lines
+        path.write_text(json.dumps(rows[:-1]))
+        lacking = f"val.json: {len(rows) - 1} expressions, the preparation wrote {len(rows)}"
+        assert any(lacking in line for line in found(check_vgd, data))
         (data / "refcoco" / "testA.json").unlink()
         assert any("testA.json is missing; make it with" in line for line in found(check_vgd, data))
         (data / "refcoco" / "meta.json").write_text("{")
@@ -461,6 +464,9 @@ class TestOwn:
         data = copied(own_data, tmp_path / "data")
         (data / "dev" / "label.npy").unlink()
         assert_finds(check_own, data, "error label.npy is missing; make the folder again")
+        data = copied(own_data, tmp_path / "ids")
+        flip(data / "test" / "id.bin", 0)
+        assert_finds(check_own, data, "error id.bin has changed since it was written")
         data = copied(own_data, tmp_path / "other")
         (blob,) = (data / "media").rglob("*.bin")
         blob.write_bytes(bytes(blob.stat().st_size))

@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader
 
 from datasets.ego import frames, open_ego
 from datasets.prepare_ego import prepare
+from engine.loading import EpochBatchSampler, Indices
 from tests.datasets.ego_files import CLIPS, LABELS, clips_of, frame_path, one_line, write_annotation, write_tree
 from tests.golden import Golden
 from util.cli import UserError
-from util.samplers import EpochBatchSampler, Indices
 
 MEAN = np.array([114.7748, 107.7354, 99.475], dtype=np.float32)[:, None, None]
 SMALL = {"sample_size": 12, "sample_duration": 16}

@@ -9,11 +9,11 @@ import torch
 from datasets.itm import open_itm
 from datasets.itm.negatives import Negatives, hardest, other_captions, other_images
 from datasets.prepare_itm import main
+from engine.loading import Indices
 from tests.datasets.itm_files import FIRST, photo_of, write_flickr
 from tests.datasets.vqa_files import FEATURE_SIZE, refusal, region_arrays
 from tests.mmnas_golden import Golden
 from util.hashed_draws import hashed_integers
-from util.samplers import Indices
 
 
 @pytest.fixture(scope="module")

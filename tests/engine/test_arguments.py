@@ -1,8 +1,9 @@
 """Flags: who wins over whom, what a resumed run may change, one-line usage errors, and the originals' spelling."""
 
 import json
+import os
 import re
-import resource
+import runpy
 import subprocess
 import sys
 from pathlib import Path, PurePath
@@ -16,6 +17,7 @@ import main_darts_searchable_mmimdb as search
 import main_unimodal_mmimdb as unimodal
 from engine import arguments
 from tasks.bmnas import flags
+from tests.processes import start
 from util.cli import UserError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -276,33 +278,40 @@ def test_limits_are_inside():
     assert (args.drpt, args.epochs, args.batchsize, args.weight_decay, args.seed) == (0.0, 1, 2, 0.0, 0)
 
 
-def run_script(*argv):
-    """Run a script; returns the finished process and the processor time that it took."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    process = subprocess.run([sys.executable, *argv], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return process, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-# Prints what a script has imported when it ends.
+# Runs scripts with --help, each in a fork of a process that has torch and nothing else, and tells what they import.
 WATCH = """
-import runpy, sys
-sys.argv = sys.argv[1:]
+import os, runpy, sys, torch
 sys.path.insert(0, ".")
-try:
-    runpy.run_path(sys.argv[0], run_name="__main__")
-finally:
-    heavy = {"sklearn", "matplotlib", "cv2", "tensorboard", "torch._dynamo", "transformers"} & set(sys.modules)
-    print("heavy:", *sorted(heavy))
+for script in sys.argv[1:]:
+    if os.fork():
+        os.wait()
+        continue
+    sys.argv = [script, "--help"]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        heavy = {"sklearn", "matplotlib", "cv2", "tensorboard", "torch._dynamo", "transformers"} & set(sys.modules)
+        print("code", end.code, "heavy", *sorted(heavy), flush=True)
+    os._exit(0)
 """
 
 
-@pytest.mark.parametrize("name", ["darts_searchable_mmimdb", "darts_found_mmimdb", "unimodal_mmimdb"])
-def test_help_loads_nothing_that_it_does_not_need(name):
-    process, _ = run_script("-c", WATCH, f"main_{name}.py", "--help")
-    assert process.returncode == 0, process.stderr
-    assert f"main_{name}.py" in process.stdout and "--datadir" in process.stdout and "(default: " in process.stdout
-    assert process.stdout.endswith("heavy:\n")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_help_loads_nothing_that_it_does_not_need():
+    scripts = [f"main_{name}_mmimdb.py" for name in ("darts_searchable", "darts_found", "unimodal")]
+    words = [sys.executable, "-c", WATCH, *scripts]
+    process = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert process.returncode == 0 and process.stderr == "", process.stderr
+    texts = process.stdout.split("code 0 heavy\n")
+    assert len(texts) == 4 and texts[-1] == "", process.stdout[-200:]
+    for script, text in zip(scripts, texts, strict=False):
+        assert script in text and "--datadir" in text and "(default: " in text
+
+
+def run_script(words):
+    """Be a script."""
+    sys.argv = list(words)
+    runpy.run_path(str(ROOT / words[0]), run_name="__main__")
 
 
 @pytest.mark.parametrize(
@@ -314,10 +323,12 @@ def test_help_loads_nothing_that_it_does_not_need(name):
         (["main_unimodal_mmimdb.py"], "--modality"),
     ],
 )
-def test_mistakes_end_a_script_in_one_line_with_code_2(argv, message):
-    process, _ = run_script(*argv)
-    assert process.returncode == 2 and process.stdout == ""
-    assert process.stderr.startswith("error: ") and process.stderr.count("\n") == 1 and message in process.stderr
+def test_mistakes_end_a_script_in_one_line_with_code_2(argv, message, tmp_path):
+    process = start(run_script, argv, log=tmp_path / "log.txt")
+    process.join(100)
+    said = (tmp_path / "log.txt").read_text()
+    assert process.exitcode == 2, said
+    assert said.startswith("error: ") and said.count("\n") == 1 and message in said
 
 
 SIZES = {"num_input_nodes": 6, "num_keep_edges": 2, "steps": 2, "multiplier": 2, "node_steps": 1, "node_multiplier": 1}

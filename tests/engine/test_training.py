@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from engine import loading
-from engine.loading import split_batch
 from engine.training import BestEpoch
 from engine.updates import OptimizerStep
 from util.cli import UserError
+from util.nested import split_batch
 
 
 class Net(nn.Module):

@@ -77,6 +77,15 @@ def test_other_settings_are_another_row_that_says_so(tmp_path):
     assert (one.mean, one.low, one.high) == pytest.approx((values.mean(), low, high)) and one.count == 3
 
 
+def test_runs_in_several_processes_are_another_row(tmp_path):
+    for seed, processes in enumerate((1, 1, 2)):
+        make_run(tmp_path, seed, batch={"samples": 8, "processes": processes})
+    assert [(row.unlike, row.seeds) for row in table_of(tmp_path).rows] == [
+        (["processes 1"], [0, 1]),
+        (["processes 2"], [2]),
+    ]
+
+
 def test_a_difference_needs_common_seeds_and_says_how_many(tmp_path):
     make_run(tmp_path, 0, 0.5)
     make_run(tmp_path, 1, 0.5)
@@ -125,7 +134,8 @@ class TestRunsThatDoNotCount:
     def test_an_edited_result_of_an_earlier_version(self, tmp_path):
         """Without a checksum the log tells."""
         folder = make_run(tmp_path)
-        edit(folder / "result.json", lambda result: result.pop("checksum"))
+        (folder / "run.json").unlink()
+        edit(folder / "result.json", lambda result: [result.pop("checksum"), result.pop("run")])
         assert not faults_of(folder)
         edit(folder / "result.json", lambda result: result["metrics"]["dev"].update(f1=0.26))
         assert "dev f1 is 0.26, log.jsonl has 0.25" in faults_of(folder)
@@ -147,6 +157,31 @@ class TestRunsThatDoNotCount:
         (folder / "run.json").unlink()
         shutil.copytree(folder, tmp_path / "b" / folder.name)
         assert [reason for _, reason in table_of(tmp_path).left_out] == [f"copy of {folder}"]
+
+    @pytest.mark.parametrize("hidden", [(), ("checksum",), ("checksum", "run.json"), ("checksum", "run.json", "run")])
+    def test_a_copy_with_another_seed_is_left_out_and_the_original_stays(self, tmp_path, hidden):
+        """However much of its identity is removed."""
+        folder = make_run(tmp_path / "b", 0, 0.5)
+        copy = shutil.copytree(folder, tmp_path / "a" / folder.name)
+        edit(copy / "args.json", lambda arguments: arguments.update(seed=7))
+        edit(copy / "result.json", lambda result: [result["arguments"].update(seed=7), *map(result.pop, hidden[::2])])
+        if "run.json" in hidden:
+            (copy / "run.json").unlink()
+        table = table_of(tmp_path)
+        ((run, reason),) = table.left_out
+        assert run.folder == copy and table.rows[0].seeds == [0]
+        assert ("the same scores in every epoch as" if len(hidden) == 3 else "copy of") in reason
+
+    def test_files_of_two_runs(self, tmp_path):
+        folder, other = make_run(tmp_path / "a", 0, 0.5), make_run(tmp_path / "b", 1, 0.6)
+        for name in ("args.json", "result.json", "log.jsonl", "log.txt"):
+            shutil.copy(other / name, folder / name)
+        assert "run.json is that of another run" in faults_of(folder)
+
+    def test_an_edited_commit(self, tmp_path):
+        folder = make_run(tmp_path)
+        edit(folder / "run.json", lambda identity: identity["sessions"][0].update(git_commit="d" * 40))
+        assert "run.json has other sessions" in faults_of(folder)
 
     def test_copies_that_went_on_differently_count_neither(self, tmp_path):
         make_run(tmp_path / "a", 0, 0.5, id="same")
@@ -174,6 +209,7 @@ class TestRunsThatDoNotCount:
 
 ODD = {
     "metrics": [3, {"test": 3}, None],
+    "batch": [8],
     "data": ["films", {"identity": 3}, {"samples": [1]}],
     "parameters": [3, {"fusion": "many"}],
     "run": [3, {"sessions": 3}, {"sessions": [3]}],
@@ -226,6 +262,17 @@ def test_results_of_searches_with_other_settings_are_told_apart(tmp_path):
     assert labels == [(published.format(0.001), 2), (published.format(0.003), 1)]
 
 
+def test_results_of_an_edited_search_are_told_apart(tmp_path):
+    for seed, strategy in enumerate(("published", "gdas")):
+        search = make_run(tmp_path, seed, kind="search", arguments={"strategy": strategy})
+        make_run(search, seed, architecture={"from": str(search)})
+    edit(search / "args.json", lambda arguments: arguments.update(strategy="published"))
+    sound, edited = table_of(tmp_path).rows
+    assert sound.seeds == [0] and edited.seeds == [1] and edited.label != sound.label
+    assert "--strategy is gdas, args.json has published" in "; ".join(edited.not_rows)
+    assert not table_of(tmp_path).differences
+
+
 def test_a_search_outside_the_named_folders_is_read_as_well(tmp_path):
     folders = []
     for seed, strategy in enumerate(("published", "gdas")):
@@ -263,6 +310,7 @@ def test_what_was_not_recorded_is_said(tmp_path):
             tmp_path, seed, commit=None, sessions=[], data={"samples": {"test": 7799}, "folder": f"d{seed}"}
         )
         edit(folder / "result.json", lambda result: [result.pop("run"), result.pop("checksum")])
+        (folder / "run.json").unlink()
     rows = table_of(tmp_path).rows
     assert len(rows) == 2 and all("commit not recorded" in row.not_rows for row in rows)
     assert all("not recorded whether the data are real" in row.not_published for row in rows)

@@ -146,6 +146,21 @@ def test_parameters_and_scores_make_a_front(tmp_path):
     assert "test f1, % against parameters" in text and text.count("on the front: ") == 2
 
 
+def test_fronts_of_searches_are_drawn_from_their_results_in_one_picture(tmp_path):
+    sizes = ((10, 0.5), (20, 0.7), (30, None))
+    for seed in (0, 1):
+        front = [{"score": y and y - 0.1 * seed, "parameters": x, "flops": 2 * x} for x, y in sizes]
+        trainings = {"objectives": ["score", "parameters", "flops"], "front": front}
+        make_run(tmp_path, seed, kind="search", trainings=trainings)
+    make_run(tmp_path, 2, kind="search", trainings={"objectives": 3, "front": [{"score": 1}]})
+    text = page(sections_of(compare(read_runs([tmp_path]))))
+    assert "Pareto fronts of 2 searches: score against parameters and flops" in text
+    assert "seed 0: 3 candidates on its front, 2 of them on the front of all runs" in text
+    assert "seed 1: 3 candidates on its front, 0 of them on the front of all runs" in text
+    picture = next(part for part in text.split("<figure>") if "Pareto fronts" in part)
+    assert picture.count("<circle") == 2 * 2 * 2 and picture.count(">flops<") == 1
+
+
 def test_a_page_of_many_runs_stays_small(runs, monkeypatch, sections):
     whole = len(page(sections).encode())
     monkeypatch.setattr("reports.page.MAX_BYTES", 40_000)

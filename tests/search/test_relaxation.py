@@ -4,8 +4,7 @@ import torch
 
 from models.bmnas.cells import FusionCell
 from models.mmnas.encoder_decoder import EncoderDecoder
-from search.mixture import SoftmaxMixture
-from search.relaxation import ARCHITECTURE
+from search.relaxation import ARCHITECTURE, SoftmaxMixture
 
 
 def test_a_mixture_in_the_space_of_mmnas():

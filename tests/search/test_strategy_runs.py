@@ -10,6 +10,7 @@ import search_vqa as mmnas
 from engine import run as engine_run
 from models.genotypes import load_genotype
 from models.mmnas.architecture import load_architecture
+from tests.narrow_backbones import run_narrowly
 from tests.processes import run_ranks
 from util.cli import UserError
 
@@ -70,7 +71,7 @@ def test_a_search_of_bmnas_is_resumed_to_the_same_result(films, tmp_path, monkey
 def test_two_processes_search_and_derive_the_same(films, tmp_path, name):
     """Draws are compared between the processes in every epoch; a step that no other reads leaves logits out."""
     sizes = ["--C", "8", "--L", "4", "--epochs", "2", "--steps", "3", "--multiplier", "1", "--device", "cpu"]
-    run_ranks(bmnas.main, [*films.flags, *sizes, "--out_dir", str(tmp_path), *RUNS[name]])
+    run_ranks(run_narrowly, bmnas.main, [*films.flags, *sizes, "--out_dir", str(tmp_path), *RUNS[name]])
     (folder,) = tmp_path.iterdir()
     result = json.loads((folder / "result.json").read_text())
     assert load_genotype(folder).to_dict() == result["genotype"] and result["batch"]["processes"] == 2

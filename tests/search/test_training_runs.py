@@ -18,6 +18,7 @@ from models.bmnas.genotype_space import FusionSpace
 from models.genotypes import load_genotype
 from models.mmnas.architecture import ArchitectureSpace, load_architecture
 from tasks.bmnas.trainings import FusionTraining
+from tests.narrow_backbones import run_narrowly
 from tests.processes import run_ranks
 from tests.search.test_strategy_runs import without_times
 from util.cli import UserError
@@ -129,7 +130,7 @@ def test_a_candidate_that_diverges_has_no_score_and_the_search_goes_on(films, tm
 @pytest.mark.slow  # the processes start, and wait for each other, longer than they compute
 def test_two_processes_train_the_same_candidates(films, tmp_path):
     flags = [*films.flags, *SMALL, "--out_dir", str(tmp_path), "--strategy", "evolution"]
-    run_ranks(search.main, flags)
+    run_ranks(run_narrowly, search.main, flags)
     (folder,) = tmp_path.iterdir()
     result = json.loads((folder / "result.json").read_text())
     assert result["trainings"]["count"] == len(candidates(folder)) == 4 and result["batch"]["processes"] == 2

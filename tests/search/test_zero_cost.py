@@ -3,6 +3,7 @@
 import copy
 import math
 
+import pytest
 import torch
 from torch import nn
 
@@ -41,8 +42,9 @@ def test_synflow_is_that_of_absolute_weights_on_ones():
     assert net.training and all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
-def test_naswot_measures_how_far_the_codes_of_samples_differ():
-    net = Net(nn.Linear(2, 2, bias=False), nn.ReLU())
+@pytest.mark.parametrize("inplace", [False, True])
+def test_naswot_measures_how_far_the_codes_of_samples_differ(inplace):
+    net = Net(nn.Linear(2, 2, bias=False), nn.ReLU(inplace))
     net.layers[0].weight.data = torch.eye(2)
     apart = torch.tensor([[1.0, 1.0], [-1.0, 1.0]])
     # Codes 11 and 01: they agree with themselves in two units, with each other in one.

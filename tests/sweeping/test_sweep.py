@@ -177,6 +177,17 @@ def test_a_sweep_with_a_killed_run_goes_on_to_the_same_report(whole, tmp_path, k
     assert len(glob.glob(f"{tmp_path}/runs/*/*/*/args.json")) == 4
 
 
+def test_a_sweep_without_any_run_names_what_failed(tmp_path):
+    begin(tmp_path)
+    plan = read_json(tmp_path / "sweep.json")
+    for job in plan["jobs"]:
+        job[0]["script"] = "no_such_script.py"
+    write_json(tmp_path / "sweep.json", plan)
+    with pytest.raises(UserError, match=r"2 commands failed: seed-0/search, seed-1/search; see .*logs"):
+        sweep.main(["--out", str(tmp_path)])
+    assert not (tmp_path / "report.md").exists()
+
+
 def test_only_runs_a_single_command_and_names_what_is_missing(tmp_path, monkeypatch):
     begin(tmp_path)
     monkeypatch.setattr(sys, "argv", ["sweep.py"])

@@ -81,6 +81,8 @@ def test_torch_takes_no_more_threads_than_are_ours_unless_told(monkeypatch, give
         torch.set_num_threads(3)
         limit_threads()
         assert torch.get_num_threads() == expected
+        limit_threads(1)
+        assert torch.get_num_threads() == (expected if given else 1)
     finally:
         torch.set_num_threads(before)
 

@@ -5,8 +5,7 @@ import codecs
 import pytest
 
 from util.cli import UserError
-from util.files import read_json
-from util.text_files import NotText, decode_text, read_text
+from util.files import NotText, decode_text, read_json, read_text
 
 
 @pytest.mark.parametrize("text", ["", "Grüße\n", "a\r\nb\rc\u2028d\x85"])

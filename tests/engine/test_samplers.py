@@ -5,8 +5,8 @@ from itertools import zip_longest
 
 import pytest
 
+from engine.loading import EpochBatchSampler
 from util.cli import UserError
-from util.samplers import EpochBatchSampler
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 16, 17, 64])

@@ -1,0 +1,71 @@
+"""The comparison of MMNas' search strategies, on a few questions."""
+
+import json
+
+import pytest
+
+from benchmarks import compare_mmnas, mmnas_bench
+from benchmarks.mmnas_bench import BenchData, SeedBench
+from util.cli import UserError
+
+STRATEGIES = ["mcan", "random", "evolution", "naswot", "published"]
+
+
+@pytest.fixture
+def few(monkeypatch):
+    flags = ("--level", "hard", "--train", "30", "--scored", "8", "--matched", "1")
+    monkeypatch.setattr(mmnas_bench, "SETS", {"hard-scenes": BenchData(flags, "vqa")})
+    monkeypatch.setattr(mmnas_bench, "SCORED", 4)
+    monkeypatch.setattr(mmnas_bench, "BLACK_BOXES", {"random": {}, "evolution": {"population": 2, "tournament": 1}})
+
+
+def compare(folder, *more):
+    flags = ["--sets", "hard-scenes", "--seeds", "1", "--budget", "3", "--epochs", "1"]
+    return compare_mmnas.main([*flags, "--data", str(folder), "--strategies", *(more or STRATEGIES)])["hard-scenes"]
+
+
+def test_the_same_command_gives_the_same_rows_and_goes_on(few, tmp_path, capsys):
+    rows = compare(tmp_path)
+    assert [row["strategy"] for row in rows] == STRATEGIES
+    for row in rows:
+        gain = row["test"][0] - row["random_test"][0]
+        assert row["differences"] == [pytest.approx(gain)] and row["p"] == 1
+        assert 0 <= row["test"][0] <= 100 and 1 <= row["trainings"] <= 3
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json") if "trainings-" in str(path)}
+    assert compare(tmp_path) == rows
+    assert made == {path: path.stat().st_mtime_ns for path in made}
+    # Some of them alone, made anew.
+    anew = {row["strategy"]: row for row in compare(tmp_path / "anew", "random", "published")}
+    for row in (row for row in rows if row["strategy"] in anew):
+        assert [anew[row["strategy"]][key] for key in ("architectures", "test")] == [row["architectures"], row["test"]]
+    assert "| published |" in capsys.readouterr().out
+    assert "| random |" in (tmp_path / "comparison-hard-scenes.md").read_text()
+
+
+def test_random_search_of_equal_cost_is_the_mean_over_all_ways_to_take_trainings(monkeypatch):
+    results = [{"dev": 0.1, "test": 0.5}, {"dev": 0.3, "test": 0.2}, {"dev": 0.2, "test": 0.8}]
+
+    class Bench:
+        query = staticmethod(results.__getitem__)
+        draws = staticmethod(range)
+
+    assert compare_mmnas.best_of(Bench, 1, 3) == pytest.approx(0.5)
+    assert compare_mmnas.best_of(Bench, 2, 3) == pytest.approx((0.2 + 0.8 + 0.2) / 3)
+    assert compare_mmnas.best_of(Bench, 3, 3) == pytest.approx(0.2)
+
+
+def test_names_are_checked(few, tmp_path):
+    with pytest.raises(UserError, match="--strategies drnas: known are"):
+        compare_mmnas.main(["--strategies", "drnas", "--data", str(tmp_path)])
+    with pytest.raises(UserError, match="--sets easy: known are"):
+        SeedBench("easy", 0, tmp_path)
+
+
+def test_a_training_is_kept_with_its_cost(few, tmp_path):
+    bench = SeedBench("hard-scenes", 0, tmp_path, epochs=1)
+    first = bench.draws(2)
+    assert bench.draws(1) == first[:1] and len(bench.space.candidates["dec"]) == 4
+    found = bench.query(first[0])
+    (kept,) = bench.folder.glob("0-*.json")
+    assert json.loads(kept.read_text()) == found
+    assert found["genotype"] == first[0].to_dict() and found["parameters"] > 0 and found["seconds"] > 0
