@@ -5,7 +5,8 @@
 
 Encoders with random weights are trained whole; of pretrained ones only the head is trained, on
 features that are computed once, unless --no-freeze_backbones is given. The run folder gets backbone.pth: pass that
-folder as --encoder_weights NAME=RUN_FOLDER; its encoder and taps come along.
+folder as --encoder_weights NAME=RUN_FOLDER; its encoder and taps come along. There is no --C: that is the width of a
+fusion, and the encoder has its own (--encoder text=words:64,128).
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait

@@ -60,6 +60,11 @@ def main(argv=None):
     # A network that was trained for missing inputs takes tables that lack their columns.
     lacking = [name for name in columns if name not in asked and not set(columns[name]) & set(table.columns)]
     read = {n: c for n, c in columns.items() if model.is_read(n) and not (n in lacking and model.may_lack(n))}
+    if not read:
+        wanted = ", ".join(f"{name} ({', '.join(names)})" for name, names in columns.items())
+        raise UserError(
+            f"{args.table} has no column of any input, {wanted}; name the columns with --columns INPUT=COLUMN"
+        )
     count = predict_table(model, table, read, args.out, batch=args.batchsize, id_column=args.id_column)
     print(f"{args.out}: {count:,} predictions" + (f", without {', '.join(lacking)}" if lacking else ""))
     return count
@@ -77,6 +82,7 @@ def sample_of(args, model):
         if (value := getattr(args, flag)) is None:
             continue
         fits = [n for n, kind in kinds.items() if (n in model.raw.tables if flag == "numbers" else kind == KINDS[flag])]
+        fits = [flag] if flag in fits else fits
         if len(fits) != 1:
             known = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
             raise UserError(

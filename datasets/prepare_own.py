@@ -23,7 +23,6 @@ from util.cli import UserError, run_cli
 FORMS = {"image": "picture", "text": "text", "audio": "audio", "numbers": "table", "categories": "table"}
 FORMS |= {"features": "array"}
 LABEL_KINDS = ("auto", "class", "classes", "number")
-FORMATS = ("mmbt", "food101", "multibench", "mmsa", "avmnist")
 SHARES = (0.7, 0.15, 0.15)
 
 
@@ -44,7 +43,7 @@ def get_args_parser():
         help="an input from an array with one row per sample: (samples, d), (samples, steps, d), a folder with one"
         " array per layer, or an .npz file of inputs (without NAME=); alone, or beside --table in the same order",
     )
-    source.add_argument("--format", choices=FORMATS, help="data in a known form, see docs/own_data.md")
+    source.add_argument("--format", metavar="FORM", help="a known form (docs/own_data.md), or your own module:function")
     source.add_argument("--data", help="the folder or file for --format")
     source.add_argument("--embedded", choices=("digits", "htad", "easy-vqa"), help="real data inside a Python package")
     source.add_argument("--views", metavar="NAME,...", help="inputs of --embedded (without it: all)")

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import math
-import shutil
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,7 @@ from engine.tracking import Tracker, check_tool
 from util.checkpoint import load_checkpoint, save_checkpoint
 from util.cli import UserError, is_out_of_memory
 from util.distributed import barrier, from_rank_0, gather, init_distributed, leave, rank, world_size
-from util.files import decode_text, json_text, read_json, write_json, write_text
+from util.files import decode_text, json_text, read_json, remove_folder, write_json, write_text
 from util.plots import plot_curves
 from util.random_state import random_state, seed_everything, set_random_state
 
@@ -287,12 +286,12 @@ class Run:
             raise UserError("; ".join(self._faults))
 
     def drop_if_empty(self) -> None:
-        """Remove the folder of a run that failed before it produced anything."""
+        """Remove the folder of a run that failed before it produced anything, and the one around it if it is empty."""
         if not self.is_main or self.args.resume or self._scored:
             return
         with contextlib.suppress(OSError):
             if all(path.name in _BEGINNING or path.suffix == _PICTURE for path in self.folder.iterdir()):
-                shutil.rmtree(self.folder, ignore_errors=True)
+                remove_folder(self.folder)
 
     def close(self) -> None:
         """Close the tracking tools."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from engine.kept_batches import features_kept
 from util.cli import UserError
 from util.distributed import from_rank_0, rank
 from util.files import read_json
@@ -66,9 +67,14 @@ class Derivation:
         Returns:
             (architecture, what the result says of it).
         """
+        net.load_state_dict(best["net"])
+        # Only the decisions change from score to score, so backbones compute once.
+        with features_kept(self.scorer, net):
+            return self._derive(run, net, relaxation, best)
+
+    def _derive(self, run, net, relaxation, best):
         from search.perturbation import perturbation
 
-        net.load_state_dict(best["net"])
         remember = _Memory(run, [self.rule, relaxation.name, run.epoch, best["epoch"]])
         told: dict[str, Any] = {"rule": self.rule}
         told |= relaxation.conclude(lambda: tuple(remember(lambda: self._score(net))))

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from engine import arguments
 from tasks.exportable import Exportable, ExportedAttention, ExportedFeatures, ExportedFusion
 from tasks.found_models import AttentionModel, FusionModel, OwnModel
 from util.cli import UserError
@@ -28,8 +29,9 @@ from util.files import atomic_path, json_text, write_json
 
 FORMATS = {"pt2": (), "onnx": ("onnx", "onnxscript", "onnxruntime")}
 TOLERANCE = 1e-4
-# Samples of the example that is traced, and of the check: the batch axis must not be fixed to either.
+# Samples of the example that is traced, and of the check, and entries of axes of any length: neither must be fixed.
 TRACED, CHECKED = 2, 3
+TRACED_LENGTH, CHECKED_LENGTH = 8, 13
 METADATA = "metadata.json"
 # Run as `python -I -c`: nothing of this suite can be imported.
 _CHECK = {
@@ -74,10 +76,24 @@ def exportable(model: FusionModel | AttentionModel, args: Namespace) -> Exportab
     if isinstance(model, AttentionModel):
         if args.features:
             raise UserError("--features: only networks of BM-NAS have backbones; drop the flag")
+        for flag in ("missing", "length", "shape"):
+            if getattr(args, flag):
+                raise UserError(f"--{flag}: only networks of BM-NAS have such inputs; drop the flag")
         return ExportedAttention(model, args.tokens, args.regions).eval()
+    if args.tokens or args.regions:
+        raise UserError("--tokens, --regions: only networks of MMNas have them; drop the flags")
     if args.features:
-        return ExportedFeatures(model).eval()
-    return ExportedFusion(model, {} if isinstance(model, OwnModel) else _shapes(model, args)).eval()
+        return ExportedFeatures(model, args.missing).eval()
+    shapes = {} if isinstance(model, OwnModel) else _shapes(model, args)
+    return ExportedFusion(model, shapes, _lengths(args), args.missing).eval()
+
+
+def _lengths(args):
+    """Input -> length, of ``--length``."""
+    given = arguments.as_dict(args.length)
+    if wrong := next((name for name, text in given.items() if not text.isdigit() or not int(text)), None):
+        raise UserError(f"--length {wrong}={given[wrong]}: expected a number of words, steps or samples")
+    return {name: int(text) for name, text in given.items()}
 
 
 def _shapes(model, args):
@@ -118,7 +134,8 @@ def export(net: Exportable, model: FusionModel | AttentionModel, form: str, out:
         UserError: the network cannot be traced, or the file gives other outputs.
     """
     about, generator = describe(net, model), torch.Generator().manual_seed(0)
-    example, checked = ([one.draw(count, generator) for one in net.inputs] for count in (TRACED, CHECKED))
+    example = net.draw(TRACED, generator, TRACED_LENGTH)
+    checked = net.draw(CHECKED, generator, CHECKED_LENGTH)
     net.cpu()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"net.{form}"
@@ -134,7 +151,7 @@ def export(net: Exportable, model: FusionModel | AttentionModel, form: str, out:
 @contextmanager
 def _one_line(net: Exportable, form: str) -> Iterator[None]:
     """Errors of the exporter in one line, and nothing of what it says otherwise."""
-    levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript", "torch.export")}
+    levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")}
     for name in levels:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
@@ -148,27 +165,61 @@ def _one_line(net: Exportable, form: str) -> Iterator[None]:
         while error.__cause__ is not None:
             error = error.__cause__
         reason = " ".join(str(error).split())[:300]
+        fixed = [one.name.partition(".")[0] for one in net.inputs if not all(isinstance(n, int) for n in one.shape)]
         way = "" if isinstance(net, ExportedFeatures) else "; --features exports the fusion part of a network of BM-NAS"
+        if fixed and isinstance(net, ExportedFusion):
+            way = f"; try --length {fixed[0]}=N, which pads to N" + way
         raise UserError(f"--format {form}: torch cannot export this network ({reason}){way}") from None
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
 
 
-def _axes(example):
+def _axes(net, length):
+    """The axes of the inputs that are of any length; ``length`` makes of an axis' name what says so."""
     batch = torch.export.Dim("batch", min=1)
+    axes = [
+        {0: batch} | {axis: length(side) for axis, side in enumerate(one.shape, start=1) if isinstance(side, str)}
+        for one in net.inputs
+    ]
     # The inputs come as *args.
-    return (tuple({0: batch} for _ in example),)
+    return (tuple(axes),)
 
 
 def _write_pt2(net, example, about, path):
-    program = torch.export.export(net, example, dynamic_shapes=_axes(example))
+    program = _program(net, example)
+    about["lengths"] = _ranges(net, program)
     torch.export.save(program, path, extra_files={METADATA: json_text(about)})
+
+
+def _program(net, example):
+    sides = {side for one in net.inputs for side in one.shape if isinstance(side, str)}
+    free = {side: torch.export.Dim(side, min=1) for side in sides}
+    try:
+        return torch.export.export(net, example, dynamic_shapes=_axes(net, free.__getitem__))
+    except torch._dynamo.exc.UserError:
+        if not sides:
+            raise
+    # Some encoders limit what they read, such as the words of a text: torch finds the range, but not of one entry.
+    return torch.export.export(net, example, dynamic_shapes=_axes(net, lambda side: torch.export.Dim.DYNAMIC))
+
+
+def _ranges(net, program):
+    """Axis of any length -> its least and largest number of entries; None: no limit."""
+    nodes = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    ranges = {}
+    for one, node in zip(net.inputs, program.graph_signature.user_inputs, strict=True):
+        for axis, side in enumerate(one.shape, start=1):
+            if isinstance(side, str):
+                limits = program.range_constraints[nodes[node].shape[axis].node.expr]
+                upper = str(limits.upper)  # torch has an infinity of its own
+                ranges[side] = [int(limits.lower), int(upper) if upper.isdigit() else None]
+    return ranges
 
 
 def _write_onnx(net, example, about, path):
     names = {"input_names": [one.name for one in net.inputs], "output_names": list(net.outputs)}
-    options: dict[str, Any] = {"dynamo": True, "verbose": False, "dynamic_shapes": _axes(example), **names}
+    options: dict[str, Any] = {"dynamo": True, "verbose": False, "dynamic_shapes": _axes(net, str), **names}
     with _attention_of_four_axes():
         program = torch.onnx.export(net, example, **options)
     assert program is not None
@@ -231,12 +282,35 @@ def describe(net: Exportable, model: FusionModel | AttentionModel) -> dict[str, 
             name: model.metadata[name] for name in ("vocabulary", "answers", "extraction") if name in model.metadata
         }
         return about | {"padding": "tokens with 0; regions behind counts are not read", **known}
+    about |= _padding(net)
     about["classes"] = model.classes if model.label != "number" else []
-    about["missing_inputs"] = "not supported in this file: every input must be there"
+    about["missing_inputs"] = _missing(net)
     if isinstance(net, ExportedFeatures):
         pool = "x".join(map(str, model.net.pool))
         return about | {"normalisation": f"features of the backbones, max-pooled to {pool} positions"}
+    about |= _vocabulary(model)
     return about | {"normalisation": _normalisation(model)}
+
+
+def _vocabulary(model):
+    """The words of texts whose encoder has its own."""
+    backbones = model.net.backbones if isinstance(model, OwnModel) else {}
+    known = {name: getattr(backbones[name].preparation, "words", ()) for name in backbones if model.is_read(name)}
+    words = {name: list(found) for name, found in known.items() if found}
+    return {"vocabulary": words} if words else {}
+
+
+def _missing(net):
+    if not getattr(net, "optional", ()):
+        return "not supported in this file: every input must be there"
+    names = ", ".join(f"{name}_present" for name in net.optional)
+    return f"{names}: False where a sample lacks the input; what stands in its place has no influence then"
+
+
+def _padding(net):
+    if not any(isinstance(side, str) for one in net.inputs for side in one.shape) and not getattr(net, "lengths", None):
+        return {}
+    return {"padding": "zeros behind the values of a sample; length or attention_mask say how many are real"}
 
 
 def _normalisation(model: FusionModel) -> Mapping[str, Any] | str:

@@ -114,7 +114,15 @@ def parse_found(
 ) -> tuple[FusionTask, Namespace]:
     """As `parse_search`, for a found script."""
     args = flags.found_arguments(INHERITED, parser, argv, demo)
+    if args.eval_exp_dir:
+        own_split.check_same_data(args.eval_exp_dir, args.datadir)
     task = open_task(args)
+    inherited = "num_input_nodes" not in arguments.given_flags(parser, argv)
+    if args.eval_exp_dir and inherited and args.num_input_nodes != task.num_features:
+        raise UserError(
+            f"{args.datadir}: its encoders offer {task.num_features} features ({', '.join(task.feature_names)}), but "
+            f"{args.eval_exp_dir} has {args.num_input_nodes}; pass the encoders and taps of that training, or none"
+        )
     flags.check_found_architecture(args, task.num_features)
     return task, args
 

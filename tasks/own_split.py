@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from datasets.own import open_own
+from datasets.own import open_own, read_manifest
 from datasets.own.manifest import Manifest, manifest_of, read_facts
 from datasets.text.numbers import WordNumbers, frequent_words
 from datasets.text.word_vectors import NONE, load_word_vectors
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 INPUTS_FILE = "inputs.json"
 FORMAT, VERSION = "own-inputs", 1
 # Parts of a prepared folder's manifest that only its reader needs.
-_OF_THE_FOLDER = ("sums", "fingerprints", "request")
+_OF_THE_FOLDER = ("sums", "array_sums", "fingerprints", "request")
 
 
 class Split(Protocol):
@@ -192,3 +192,35 @@ def _plan(values):
     size = tuple(tuple(shape) for shape in size) if isinstance(size, list) else size
     taps = values["taps"] if values["taps"] is None else tuple(values["taps"])
     return Plan(**{**values, "size": size, "taps": taps, "weights": libraries.NONE})
+
+
+def check_same_data(folder: Path | str, datadir: Path | str) -> None:
+    """Check that data have the inputs and the label that a network was trained on.
+
+    Args:
+        folder: Run folder of the training; of one without ``inputs.json`` nothing is known.
+        datadir: The prepared data.
+
+    Raises:
+        UserError: they have others.
+    """
+    if not (Path(folder) / INPUTS_FILE).is_file():
+        return
+    trained, given = SavedSplit(folder).manifest, read_manifest(datadir)
+    known, found = ({name: (one.kind, one.size) for name, one in m.modalities.items()} for m in (trained, given))
+    what = next((name for name in (*known, *found) if known.get(name) != found.get(name)), None)
+    if what is not None:
+        one, other = (_described(sizes.get(what)) for sizes in (found, known))
+        reason = f"has {one} as the input {what} where the training had {other}"
+    elif (trained.label.kind, trained.label.classes) != (given.label.kind, given.label.classes):
+        reason = f"has another label ({given.label.name}, {given.label.kind}), or other classes"
+    else:
+        return
+    raise UserError(f"{datadir} {reason}; {folder} can only be tested on data like its own ({trained.name})")
+
+
+def _described(form):
+    if form is None:
+        return "nothing"
+    kind, size = form
+    return kind if size is None else f"{kind} of size {size}"

@@ -18,7 +18,7 @@ from engine.training import evaluate
 from engine.updates import Precision
 from tasks.found_models import FusionModel, OwnModel
 from util.files import read_json, write_json
-from util.nested import map_tensors
+from util.nested import map_tensors, parts_of
 from util.plots import plot_curves
 
 RESULT_FILE, PICTURE = "robustness.json", "robustness.svg"
@@ -65,11 +65,6 @@ class Spread:
         """Standard deviation of a tensor of an input; 0 if it has none."""
         count, total, squares = self._sums.get((name, part), (0.0, 0.0, 0.0))
         return math.sqrt(max(0.0, squares / count - (total / count) ** 2)) if count else 0.0
-
-
-def parts_of(inputs: Any) -> dict[str, torch.Tensor]:
-    """The tensors of an input by name; "" if it is a single one."""
-    return {"": inputs} if isinstance(inputs, torch.Tensor) else dict(inputs)
 
 
 def is_disturbed(value: torch.Tensor) -> bool:

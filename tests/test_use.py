@@ -115,6 +115,17 @@ def test_what_is_no_trained_network_is_refused(own, searched, searched_vqa, tmp_
         with pytest.raises(UserError, match=message):
             load_found(folder)
     shutil.copytree(own.run, tmp_path / "run")
+    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    for script, message in (
+        ("main_darts_found_storms.py", r"is a run of a task, storms, that is in no module of tasks/; .*--task MODULE"),
+        ("main_darts_found_vqa.py", "the task vqa is one of MMNas"),
+        ("main_darts_found_task.py", "the module tasks.task has no TASK"),
+    ):
+        (tmp_path / "run" / "run.json").write_text(json.dumps({**about, "script": script}))
+        with pytest.raises(UserError, match=message):
+            load_found(tmp_path / "run")
+    (tmp_path / "run" / "run.json").unlink()  # as of an older version
+    assert load_found(tmp_path / "run").classes == ["a", "b", "c"]
     (tmp_path / "run" / "inputs.json").write_text('{"format": "own-inputs"}')
     with pytest.raises(UserError, match=r"inputs.json is not what a training writes"):
         load_found(tmp_path / "run")
@@ -183,11 +194,14 @@ def test_one_sample_is_predicted_from_flags(tabled, capsys):
         (["--input", "sound=x"], "the network has no such input, but text, numbers"),
         (["--table", "TABLE", "--columns", "text=plott"], "has no column 'plott' .*; did you mean 'plot'"),
         (["--table", "TABLE", "--columns", "sound=plot"], "the inputs are text, numbers"),
+        (["--table", "OTHER"], r"has no column of any input, text \(plot\), numbers \(year, kind\); name the columns"),
         (["--table", "no.csv"], "no.csv does not exist"),
     ],
 )
 def test_wrong_samples_are_refused_in_one_line(tabled, tmp_path, flags, message):
-    flags = [str(tabled.table) if flag == "TABLE" else flag for flag in flags]
+    other = tabled.table.with_name("other.csv")
+    other.write_text("a,b\n1,2\n")
+    flags = [{"TABLE": str(tabled.table), "OTHER": str(other)}.get(flag, flag) for flag in flags]
     with pytest.raises(UserError, match=message):
         predict_own.main(["--run", tabled.run, "--device", "cpu", "--out", str(tmp_path / "out.csv"), *flags])
     assert not list(tmp_path.iterdir())

@@ -97,12 +97,82 @@ def test_a_fresh_process_cannot_import_the_suite():
     assert "No module named 'tasks'" in outcome.stderr
 
 
+@pytest.fixture(scope="module")
+def lengths(tmp_path_factory):
+    """A late fusion of inputs whose tensors depend on the samples' lengths; numbers may be missing."""
+    folder = tmp_path_factory.mktemp("lengths")
+    kinds = {name: test_own.MODALITIES[name] for name in ("numbers", "track", "text")}
+    flags = test_own.write(folder, "class", kinds)
+    encoders = ["--encoder", "text=words:8", "track=conv:8", "numbers=mlp:8"]
+    run = main_darts_found_own.main([*flags, *encoders, "--fusion", "late", "--epochs", "1"])["folder"]
+    return SimpleNamespace(run=run, model=load_found(run))
+
+
+def test_texts_and_sequences_of_any_length_are_exported_and_inputs_may_be_missing(lengths, tmp_path):
+    out = tmp_path / "net.pt2"
+    about = export.main(["--run", lengths.run, "--out", str(out), "--missing"])
+    shapes = {one["name"]: one["shape"] for one in about["inputs"]}
+    assert shapes["track.values"] == ["batch", "track_length", 3] and shapes["text.values"] == ["batch", "text_length"]
+    assert shapes["text.length"] == ["batch"] and about["inputs"][-1] == {
+        "name": "numbers_present",
+        "shape": ["batch"],
+        "dtype": "bool",
+    }
+    assert about["lengths"] == {"track_length": [1, None], "text_length": [1, None]}
+    assert about["vocabulary"]["text"][2:4] == list(lengths.model.net.backbones["text"].preparation.words[2:4])
+    net, data = torch.export.load(out).module(), lengths.model.task.open_split(lengths.model.args, "test")
+    batch = data.read(range(6))  # of which some lack numbers
+    parts = {f"{name}.{part}": value for name in ("track", "text") for part, value in batch[name].items()}
+    inputs = [({**batch, **parts})[name] for name in shapes]
+    short = [torch.ones(1, 5), torch.ones(1, 1, 3), torch.tensor([1]), torch.ones(1, 1).long(), torch.tensor([1])]
+    with torch.no_grad():
+        torch.testing.assert_close(net(*inputs), lengths.model(batch), atol=1e-5, rtol=1e-4)
+        assert net(*short, torch.tensor([False])).shape == (1, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["pt2", "onnx"])
+def test_samples_can_be_padded_to_a_fixed_length(lengths, form, tmp_path):
+    if form == "onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    flags = ["--run", lengths.run, "--format", form, "--out", str(tmp_path / "net"), "--length", "text=6"]
+    about = export.main(flags)
+    shapes = {one["name"]: one["shape"] for one in about["inputs"]}
+    assert shapes["text.values"] == ["batch", 6] and "zeros" in about["padding"]
+    assert shapes["track.values"] == ["batch", "track_length", 3] and about["checked"]["max_difference"] < 1e-4
+
+
+@pytest.mark.slow
+def test_the_padding_of_a_transformer_has_no_influence_in_an_exported_file(tmp_path):
+    """Its mask must be in the file."""
+    from tests.models.test_encoders import tiny_bert
+
+    kinds = {name: test_own.MODALITIES[name] for name in ("track", "text")}
+    (tmp_path / "bert").mkdir()
+    encoders = ["--encoder", f"text={tiny_bert(tmp_path / 'bert')}", "track=conv:8"]
+    flags = [*test_own.write(tmp_path / "data", "class", kinds), *encoders, "--fusion", "late", "--epochs", "1"]
+    run = main_darts_found_own.main(flags)["folder"]
+    about = export.main(["--run", run, "--out", str(tmp_path / "net.pt2")])
+    assert about["lengths"]["text_length"] == [2, 512]  # of the library's model
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--length", "numbers=3"], "reads no text, recording or sequence of this name"),
+        (["--length", "text=many"], "text=many: expected a number of words, steps or samples"),
+        (["--tokens", "3"], "only networks of MMNas have them"),
+    ],
+)
+def test_flags_that_do_not_fit_the_network_are_refused(lengths, flags, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        export.main(["--run", lengths.run, "--out", str(tmp_path / "no"), *flags])
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_cannot_be_exported_is_told_and_nothing_is_left(flat, tmp_path, monkeypatch):
-    flags = test_own.write(tmp_path / "words", "class", {"text": ("text", None), "net": FLAT["net"]})
-    words = main_darts_found_own.main([*flags, "--fusion", "late", "--epochs", "1", "--encoder", "text=words:8"])
     out = str(tmp_path / "net.pt2")
-    with pytest.raises(UserError, match=r"text \(text\) reaches its encoder as a dict .*values, length.* --features"):
-        export.main(["--run", words["folder"], "--out", out])
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(UserError, match=r"--format onnx needs onnx.*pip install onnx onnxscript onnxruntime"):
         check_libraries("onnx")
@@ -156,10 +226,25 @@ def test_scores_fall_when_inputs_are_removed_or_disturbed(flat, capsys):
     assert len(picture.findall(".//*[@class='panel']")) == len(result["noise"])
     (one,) = compare(read_runs([folder]))
     drawn = {shown.caption: shown.svg for shown in pictures_of(one)}
-    assert ">numbers<" in drawn[f"{folder.name}: robustness"]
+    assert ">numbers<" in drawn[next(caption for caption in drawn if caption.endswith(": robustness"))]
     assert "noise 5" in capsys.readouterr().out
     again = robustness.main(["--run", flat.run, "--noise", "5", "--device", "cpu"])
     assert again["noise"]["numbers"]["scores"]["5"] == noise["5"]  # drawn from the seed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ntu", "ego"])
+def test_clips_are_scored_without_each_input_and_with_noise_on_it(clip_data, narrow_backbones, tmp_path, name):
+    from tests.test_use import train_clips
+
+    model, data = train_clips(clip_data, name, tmp_path)
+    result = robustness.main(["--run", str(model.folder), "--noise", "0", "2", "--device", "cpu"])
+    assert set(result["without"]) | set(result["not_read"]) == set(model.inputs)
+    assert result["samples"] == len(data) and result["same_data_as_tested"] is True and result["synthetic"] is True
+    for read in result["noise"].values():
+        assert read["scores"]["0"] == result["clean"] and read["scores"]["2"]["loss"] != result["clean"]["loss"]
+    picture = ElementTree.parse(model.folder / "robustness.svg").getroot()
+    assert len(picture.findall(".//*[@class='panel']")) == len(result["noise"])
 
 
 def test_noise_is_relative_to_the_spread_and_leaves_lengths_and_padding_out():

@@ -27,12 +27,22 @@ def read_array(path: Path | str, *, mapped: bool = True) -> np.ndarray:
         array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except FileNotFoundError:
         raise DamagedArray("is missing") from None
-    except Exception:  # numpy parses the header as Python code, which fails in almost any way
-        raise DamagedArray("is damaged or cut short, or not an .npy file") from None
+    except Exception as error:  # numpy parses the header as Python code, which fails in almost any way
+        raise DamagedArray(objects_fault(error) or "is damaged or cut short, or not an .npy file") from None
     if not isinstance(array, np.ndarray):
         array.close()
         raise DamagedArray("is an .npz archive, not an .npy file")
     return array
+
+
+def objects_fault(error: Exception) -> str | None:
+    """What to say where numpy refused an array of Python objects; None for other errors."""
+    if "Object arrays" not in str(error) and "Python objects" not in str(error):
+        return None
+    return (
+        "holds Python objects, which are not read since they can run code; save numbers, np.save(FILE, "
+        "np.asarray(rows, dtype=np.float32)), or rows of different lengths as one file per sample"
+    )
 
 
 def sums_of(folder: Path | str, names: Iterable[str]) -> dict[str, int]:

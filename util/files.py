@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,3 +162,10 @@ def read_json(path: Path | str) -> Any:
     except (OSError, ValueError, RecursionError) as error:  # also raised for numbers with too many digits
         text = " ".join(str(error).split())
         raise UserError(f"{path} is not a readable JSON file ({text}): restore or fetch it, or name another") from None
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with what it holds, and the folder around it if nothing else is in there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()

@@ -56,3 +56,8 @@ def split_batch(batch: dict[str, Any], size: int, min_part: int = 2) -> list[tup
         return [(count, batch)]
     bounds = [count * i // parts for i in range(parts + 1)]
     return [(stop - start, rows_of(batch, start, stop)) for start, stop in itertools.pairwise(bounds)]
+
+
+def parts_of(inputs: Any) -> dict[str, torch.Tensor]:
+    """The tensors of an input by name; "" if it is a single one."""
+    return {"": inputs} if isinstance(inputs, torch.Tensor) else dict(inputs)

@@ -37,6 +37,9 @@ def check(report: Report, data: Path | str) -> None:
         rows = list(range(len(samples)))
         report.read(partial(_read, samples), rows, what=f"samples of {split}", place=folder / split)
         _check_missing(report, folder / split, manifest, split, again)
+        changed = samples.changed_array() if report.full else None
+        if changed:
+            report.add("error", changed, "has changed since it was written", again)
     _check_labels(report, folder, opened, again)
     report.repeats(folder, {split: _ids(samples) for split, samples in opened.items()}, "samples (by id)", fix=again)
     contents: dict[str, dict[str, str]] = {}

@@ -29,6 +29,9 @@ from util.arrays import MappedFile, check_sums
 from util.cli import UserError
 
 SMALL_SIZE = 64
+# Arrays and texts of a split up to this size are compared with their checksums whenever it is opened (tens of
+# milliseconds); of larger ones only check_data.py --full does.
+CHECKED_BYTES = 32 << 20
 
 __all__ = ["Manifest", "OwnData", "open_own", "read_manifest"]
 
@@ -107,6 +110,9 @@ class OwnData(Dataset):
         self.in_memory = len(self.quick) == len(kinds)
         # Opened here once, so that damage is reported now and not in the first batch.
         _ = self._files
+        paths = [self.folder / name for name in self._array_sums]
+        if sum(path.stat().st_size for path in paths if path.is_file()) <= CHECKED_BYTES:
+            self._refuse(self.changed_array())
 
     @property
     def _remedy(self):
@@ -116,9 +122,19 @@ class OwnData(Dataset):
         sums, prints = facts.get("sums"), facts.get("fingerprints")
         if not all(isinstance(part, dict) and self.split in part for part in (sums, prints)):
             raise UserError(f"{self.folder / MANIFEST_FILE} lacks or misstates a part; {self._remedy}")
-        inner = {name.rpartition("/")[2]: value for name, value in sums[self.split].items()}
-        if changed := check_sums(self.folder / self.split, inner):
+        self._array_sums = (facts.get("array_sums") or {}).get(self.split, {})  # older folders have none
+        self._refuse(self._changed(sums[self.split]))
+
+    def _refuse(self, changed):
+        if changed:
             raise UserError(f"{changed} has changed since it was written; {self._remedy}")
+
+    def _changed(self, sums):
+        return check_sums(self.folder / self.split, {name.rpartition("/")[2]: value for name, value in sums.items()})
+
+    def changed_array(self) -> Path | None:
+        """The first file of arrays or texts that has changed since it was written; reads all of them."""
+        return self._changed(self._array_sums)
 
     @cached_property
     def _files(self):

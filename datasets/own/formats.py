@@ -6,6 +6,7 @@ food101     UPMC Food-101: images/{train,test}/<class>/<class>_<n>.jpg and texts
 multibench  MultiBench's pickles of MOSI, MOSEI, ...: train / valid / test, each vision, audio, text, labels, id
 mmsa        MMSA's pickles: the same with raw_text and regression_labels, and lengths if they are not aligned
 avmnist     AV-MNIST: image/ and audio/ with {train,test}_data.npy, and {train,test}_labels.npy
+cremad      CREMA-D, see `datasets.own.cremad`
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from datasets.own.cremad import read_cremad
 from datasets.own.inputs import Input
 from datasets.own.splitting import ALIASES
 from datasets.own.tables import SPLIT_COLUMN, Arrays, BadRow, Joined, JSONTable, Table, load_array
 from util.cli import UserError
 from util.plain_pickle import read_array_pickle
+from util.registry import import_class, is_own
 
 PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 AVMNIST_DEV = 5000
@@ -198,25 +201,49 @@ class _Stacked:
         raise IndexError(row)
 
 
+# Name -> reader and whether it reads a file (True) or a folder.
 FORMATS = {
-    "mmbt": read_mmbt,
-    "food101": read_food101,
-    "multibench": read_multibench,
-    "mmsa": read_mmsa,
-    "avmnist": read_avmnist,
+    "mmbt": (read_mmbt, False),
+    "food101": (read_food101, False),
+    "multibench": (read_multibench, True),
+    "mmsa": (read_mmsa, True),
+    "avmnist": (read_avmnist, False),
+    "cremad": (read_cremad, False),
 }
 
 
 def read_format(form: str, place: Path | str) -> dict[str, Any]:
-    """The parts of a `Plan`: table, inputs, label, id_column, notes, and label_kind if it is settled.
+    """The parts of a `Plan`: table, inputs, label, id_column, and if there are any notes, label_kind and facts.
+
+    Args:
+        form: A name of `FORMATS`, or ``module:function`` of a reader of one's own (docs/extend.md).
+        place: Folder or file of the data.
 
     Raises:
-        UserError: the data are not in this form.
+        UserError: the form is unknown, or the data are not in it.
     """
     place = Path(place)
+    if form not in FORMATS and not is_own(form):
+        raise UserError(f"--format {form}: expected one of {', '.join(FORMATS)}, or module:function of your own")
     if not place.exists():
         raise UserError(f"--data {place} does not exist; name the data for --format {form}")
-    wants_file = form in ("multibench", "mmsa")
+    if form not in FORMATS:
+        return _checked(import_class(form, "reader"), form)(place)
+    reader, wants_file = FORMATS[form]
     if place.is_dir() == wants_file:
         raise UserError(f"--data {place}: --format {form} expects a {'pickle' if wants_file else 'folder'}")
-    return FORMATS[form](place)
+    return reader(place)
+
+
+def _checked(reader, form):
+    """A reader of one's own, whose parts are complete."""
+
+    def read(place):
+        parts = reader(place)
+        given = parts if isinstance(parts, dict) else {}
+        lacking = [name for name in ("table", "inputs", "label") if name not in given]
+        if lacking:
+            raise UserError(f"--format {form}: the reader gives no {lacking[0]}; see docs/extend.md")
+        return {"id_column": None, **parts}
+
+    return read

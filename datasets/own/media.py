@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -210,7 +211,7 @@ def encode_audio(source: str | bytes, rate: int) -> tuple[bytes, int]:
         raise BadFile(f"is not a readable recording ({' '.join(str(error).split())})") from None
     samples = np.concatenate(pieces) if pieces else np.zeros(0)
     if not samples.size:
-        raise BadFile("has no sound")
+        raise BadFile("has no sound, or too little of it")
     return np.clip(np.rint(samples * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype("<i2").tobytes(), rate
 
 
@@ -256,9 +257,16 @@ class MediaReader(BlobReader):
         return len(self._index)
 
     def encoded(self, row: int) -> bytes:
-        """The stored bytes of row ``row`` of the index."""
+        """The stored bytes of row ``row`` of the index.
+
+        Raises:
+            UserError: they have changed since they were stored.
+        """
         begin, size = int(self._index["offset"][row]), int(self._index["bytes"][row])
-        return self._data[begin : begin + size].tobytes()
+        data = self._data[begin : begin + size].tobytes()
+        if zlib.crc32(data) != self._index["crc"][row]:
+            raise self._damaged(MEDIA.data, f"is damaged at number {row}")
+        return data
 
     def read(self, row: int) -> Any:
         """Row ``row`` of the index: see `decode_picture` and `decode_audio`.

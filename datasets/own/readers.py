@@ -14,6 +14,7 @@ import numpy as np
 from datasets.own.inputs import Input
 from datasets.own.media import BadFile, MediaWriter
 from datasets.own.tables import BadRow
+from util.arrays import objects_fault
 from util.cli import UserError
 
 # Cells that mean "no value", except in columns of texts, where only an empty cell does.
@@ -321,7 +322,9 @@ def _load(path):
             return [loaded[name] for name in sorted(loaded.files, key=lambda name: (len(name), name))]
     except FileNotFoundError:
         raise BadRow(f"names {path}, which does not exist") from None
-    except Exception:  # a damaged file fails in almost any way
+    except Exception as error:  # a damaged file fails in almost any way
+        if reason := objects_fault(error):
+            raise BadRow(f"names {path}, which {reason}") from None
         raise BadRow(f"names {path}, which is not a readable .npy or .npz file") from None
 
 

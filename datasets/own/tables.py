@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from util.arrays import DamagedArray, read_array
+from util.arrays import DamagedArray, objects_fault, read_array
 from util.cli import UserError
 from util.files import read_json, read_text
 
@@ -324,5 +324,7 @@ def load_archive(path: Path | str) -> dict[str, np.ndarray]:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except Exception:  # a damaged archive fails in almost any way
+    except Exception as error:  # a damaged archive fails in almost any way
+        if reason := objects_fault(error):
+            raise UserError(f"{path} {reason}") from None
         raise UserError(f"{path} is not a readable .npz archive of plain arrays; save it with np.savez") from None

@@ -275,6 +275,7 @@ def write_manifest(
         "splits": {writer.split: writer.count for writer in writers},
         "fingerprints": {writer.split: _fingerprint(Path(folder), writer, media or {}) for writer in writers},
         "sums": {writer.split: sums_of(folder, _small_files(writer)) for writer in writers},
+        "array_sums": {writer.split: sums_of(folder, _large_files(writer)) for writer in writers},
     }
     write_json(Path(folder) / MANIFEST_FILE, content)
     return content
@@ -301,3 +302,9 @@ def _small_files(writer):
         if not name.endswith(".ends.npy")
     }
     return [name for name in writer.files if name.rpartition("/")[2] not in large and not name.endswith(".bin")]
+
+
+def _large_files(writer):
+    """The other files, which are checked if they are not too large, and by check_data.py."""
+    small = set(_small_files(writer))
+    return [name for name in writer.files if name not in small]

@@ -102,7 +102,7 @@ class FusionNet(BackboneNet):
 
     def forward(self, batch: dict[str, Any]) -> torch.Tensor:
         """Class logits (N, num_outputs) of a batch dict; it may lack inputs that are ``optional`` or not read."""
-        return self.fuse(self._with_placeholders(self._features(batch), batch))
+        return self.fuse(self.with_placeholders(self._features(batch), batch))
 
     def fuse(self, features: Sequence[torch.Tensor | None]) -> torch.Tensor:
         """Class logits (N, num_outputs) of the backbones' features; None for those that are not read."""
@@ -144,14 +144,31 @@ class FusionNet(BackboneNet):
             features += [*own, *[None] * (len(backbone.channels) - len(own))]
         return features
 
+    def with_features(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch with features in place of the inputs of all backbones, which must be in evaluation mode."""
+        made = dict(batch)
+        for name, count in self._counts.items():
+            if name in made and f"{name}_features" not in made and count:
+                made[f"{name}_features"] = self.extract(made, name, count)
+            if f"{name}_features" in made:
+                made.pop(name, None)
+        return made
+
     def _absent_features(self, batch, name):
         """Features in the shape that the reshape layers read, to be replaced by learned values."""
         samples = len(next(tensors_in(batch)))
         channels = self.backbones[name].channels[: self._counts[name]]
         return [self.classifier.weight.new_zeros(samples, width, *self.pool) for width in channels]
 
-    def _with_placeholders(self, features, batch):
-        """The features with learned values in place of those of missing or dropped inputs."""
+    def with_placeholders(
+        self, features: Sequence[torch.Tensor | None], batch: dict[str, Any]
+    ) -> Sequence[torch.Tensor | None]:
+        """The features with learned values in place of those of missing or dropped inputs.
+
+        Args:
+            features: Of all backbones in order; None for those that are not read.
+            batch: Says by ``{name}_present``, bool (N,), or by an input that is not there, what is missing.
+        """
         if self.placeholders is None:
             return features
         present = torch.stack([self._present(batch, name) for name in self.optional], dim=1)

@@ -47,8 +47,9 @@ class HiddenStates(Encoder):
     def forward(self, inputs: dict[str, torch.Tensor], count: int | None = None) -> list[torch.Tensor]:
         """The first ``count`` tapped features (N, d, *pool) of what the preparation gives."""
         mask = inputs.get("attention_mask")
-        if mask is not None and (mask.is_meta or isinstance(mask, FakeTensor)):
-            # Only shapes are asked for, and transformers looks at the values of masks.
+        unreal = mask is not None and (mask.is_meta or isinstance(mask, FakeTensor))
+        if unreal and not torch.compiler.is_exporting():
+            # Only shapes are asked for, and transformers looks at the values of masks. An export must keep the mask.
             inputs, mask = {name: value for name, value in inputs.items() if name != "attention_mask"}, None
         states = self.model(**inputs, output_hidden_states=True, return_dict=True).hidden_states
         length = _lengths(mask, states[-1])
@@ -66,7 +67,7 @@ def _lengths(mask, states):
     """int64 (N,) positions of ``states`` (N, T, d) that are no padding; a network may have shortened time."""
     size = states.shape[1]
     if mask is None:
-        return torch.full((len(states),), size, device=states.device)
+        return torch.full((states.shape[0],), size, device=states.device)
     return -(-mask.sum(1) * size // mask.shape[1])
 
 

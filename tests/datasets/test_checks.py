@@ -466,7 +466,7 @@ class TestOwn:
         assert_finds(check_own, data, "error label.npy is missing; make the folder again")
         data = copied(own_data, tmp_path / "ids")
         flip(data / "test" / "id.bin", 0)
-        assert_finds(check_own, data, "error id.bin is damaged; make the folder again")
+        assert_finds(check_own, data, "error id.bin has changed since it was written")
         data = copied(own_data, tmp_path / "other")
         (blob,) = (data / "media").rglob("*.bin")
         blob.write_bytes(bytes(blob.stat().st_size))

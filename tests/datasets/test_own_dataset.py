@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.checks import Report
 from datasets.own import open_own, read_manifest
+from datasets.own.check import check
 from tests.datasets.own_samples import MODALITIES, write_own
 from util.cli import UserError
 
@@ -94,12 +96,19 @@ def drop_class(data):
     return json.dumps(facts).encode()
 
 
+def flip(data):
+    """One bit of the last byte is another."""
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
         ("dev/numbers.npy", lambda data: data[:-8], "numbers.npy is damaged or cut short"),
         ("dev/motion.bin", lambda data: data[:-12], "motion.bin is cut short"),
         ("dev/label.npy", lambda data: data[:-1] + b"\x01", "label.npy has changed"),
+        ("dev/numbers.npy", flip, "numbers.npy has changed"),
+        ("dev/plot.bin", flip, "plot.bin has changed"),
         ("own.json", lambda data: data.replace(b'"kind"', b'"kin"'), "lacks or misstates a part"),
         ("own.json", lambda data: data.replace(b'"version": 1', b'"version": 9'), "is not the manifest"),
         ("own.json", swap(b'"kind": "class"', b'"kind": "number"'), "lacks or misstates a part"),
@@ -120,6 +129,28 @@ def test_damage(tmp_path, name, change, message):
     with pytest.raises(UserError, match=message) as error:
         open_own(tmp_path, "dev")
     assert "\n" not in str(error.value) and "prepare_own.py" in str(error.value)
+
+
+def test_large_arrays_are_compared_by_a_full_check_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.own.dataset.CHECKED_BYTES", 0)
+    write_own(tmp_path, (("train", 8), ("dev", 8)))
+    path = tmp_path / "dev" / "numbers.npy"
+    path.write_bytes(flip(path.read_bytes()))
+    assert len(open_own(tmp_path, "dev")) == 8
+    for full in (False, True):
+        report = Report(full)
+        check(report, tmp_path)
+        assert [one.text for one in report.findings if str(path) == one.place] == [
+            "has changed since it was written"
+        ] * full
+
+
+def test_a_folder_of_an_older_version_has_no_sums_of_arrays(tmp_path):
+    write_own(tmp_path, (("train", 8), ("dev", 8)))
+    facts = json.loads((tmp_path / "own.json").read_text())
+    del facts["array_sums"]
+    (tmp_path / "own.json").write_text(json.dumps(facts))
+    assert len(open_own(tmp_path, "dev")) == 8
 
 
 def test_unknown_names(folder):

@@ -89,6 +89,22 @@ def test_faulty_rows_can_be_left_out(tmp_path, capsys):
     assert sum(facts["modalities"]["features"]["missing"].values()) == 1
 
 
+def test_arrays_of_python_objects_are_named_as_such(tmp_path):
+    rows = np.array([[1.0, 2.0], [3.0]], dtype=object)
+    np.save(tmp_path / "rows.npy", rows, allow_pickle=True)
+    np.savez(tmp_path / "rows.npz", rows=rows)
+    np.save(tmp_path / "y.npy", np.arange(2))
+    (tmp_path / "t.csv").write_text("f,y\nrows.npy,a\nrows.npy,b\n")
+    label = f"--label {tmp_path / 'y.npy'}"
+    for flags in (
+        f"--arrays a={tmp_path / 'rows.npy'} {label}",
+        f"--arrays {tmp_path / 'rows.npz'} {label}",
+        f"--table {tmp_path / 't.csv'} --features f --label y",
+    ):
+        with pytest.raises(UserError, match=r"holds Python objects, .* save numbers, np.save"):
+            main([*flags.split(), "--out", str(tmp_path / "out"), "--workers", "0"])
+
+
 def test_sources_do_not_mix(tmp_path):
     for flags, message in (
         ("--text a", "name the samples by one of --table"),

