@@ -54,7 +54,7 @@ def test_random_search_of_equal_cost_is_the_mean_over_all_ways_to_take_trainings
     assert compare_mmnas.best_of(Bench, 3, 3) == pytest.approx(0.2)
 
 
-def test_a_large_budget_is_no_matter_of_hours():
+def test_the_mean_over_all_ways_is_computed_in_closed_form():
     class Bench:
         query = staticmethod(lambda number: {"dev": number, "test": number})
         draws = staticmethod(range)
