@@ -19,6 +19,8 @@ def get_args_parser():
     """Flags of the export."""
     parser = arguments.RecipeParser(__doc__)
     parser.add_argument("--run", required=True, metavar="RUN", help="run folder of a training")
+    text = "module with the TASK of the run, if that is in no module of tasks/"
+    parser.add_argument("--task", metavar="MODULE", help=text)
     parser.add_argument("--format", choices=("pt2", "onnx"), default="pt2", help="torch.export, or ONNX")
     parser.add_argument("--out", required=True, metavar="FILE", help="the file to write")
     parser.add_argument("--features", action="store_true", help="only the fusion part, which reads backbone features")
@@ -39,10 +41,10 @@ def main(argv=None):
     """Write and check the file; returns its description."""
     args = get_args_parser().parse_args(argv)
     from tasks.exporting import check_libraries, export, exportable
-    from tasks.loading import load_found
+    from tasks.loading import import_task, load_found
 
     check_libraries(args.format)
-    model = load_found(args.run, plain=True)
+    model = load_found(args.run, plain=True, task=import_task(args.task) if args.task else None)
     about = export(exportable(model, args), model, args.format, args.out)
     for one in about["inputs"]:
         print(f"input   {one['name']}: {one['dtype']} {one['shape']}")

@@ -17,6 +17,8 @@ def get_args_parser():
     """Flags of the measurement."""
     parser = arguments.RecipeParser(__doc__)
     parser.add_argument("--run", required=True, metavar="RUN", help="run folder of a found or unimodal training")
+    text = "module with the TASK of the run, if that is in no module of tasks/"
+    parser.add_argument("--task", metavar="MODULE", help=text)
     text = "strengths of the noise"
     strength = arguments.non_negative
     parser.add_argument("--noise", type=strength, nargs="+", default=[0.0, 0.1, 0.2, 0.5, 1.0], help=text)
@@ -32,11 +34,11 @@ def main(argv=None):
     """Measure and print; returns what ``robustness.json`` holds."""
     args = get_args_parser().parse_args(argv)
     from tasks.found_models import FusionModel
-    from tasks.loading import load_found
+    from tasks.loading import import_task, load_found
     from tasks.robustness import PICTURE, measure
     from util.distributed import init_distributed
 
-    model = load_found(args.run)
+    model = load_found(args.run, task=import_task(args.task) if args.task else None)
     if not isinstance(model, FusionModel):
         raise UserError(f"--run {args.run} is a run of {model.task.name}; only runs of BM-NAS tasks have such inputs")
     model.to(init_distributed(args.device or model.args.device))

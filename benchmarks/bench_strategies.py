@@ -1,12 +1,16 @@
 """Runs search strategies on a table of benchmarks/fusion_bench.py: black boxes, scores before training, searches."""
 
 import dataclasses
+import hashlib
+import inspect
 import json
 import math
 import time
 from pathlib import Path
 
 from search.black_box import Evolution, RandomTrainings
+from search.relaxation import Relaxation
+from search.strategies import black_box_class
 from util.cli import UserError
 from util.files import read_json, write_json
 from util.registry import import_class, is_own
@@ -37,18 +41,37 @@ def run_strategy(name, bench, seed, budget, data):
         UserError: there is no such strategy.
     """
     own = bench.seeds[seed % len(bench.seeds)]
-    if name in BLACK_BOXES or is_own(name):
-        found = black_box(BLACK_BOXES.get(name) or import_class(name, "strategy"), bench, seed, own, budget)
+    strategy = name.removesuffix(PERTURBATION)
+    kind = BLACK_BOXES.get(name) or black_box_class(name)
+    if kind is not None:
+        found = black_box(kind, bench, seed, own, budget)
     elif name in ZERO_COST:
         found = _zero_cost(name, bench, own)
-    elif name.removesuffix(PERTURBATION) in ONE_SHOT:
+    elif strategy in ONE_SHOT or _is_own_search(strategy):
         found = _one_shot(name, bench, seed, own, data)
     else:
         known = ", ".join((*BLACK_BOXES, *ZERO_COST, *ONE_SHOT))
-        raise UserError(f"--strategy {name}: known are {known}, and module:Class")
+        raise UserError(
+            f"--strategy {name}: known are {known}, and module:Class, derived from search.black_box.BlackBox or "
+            "search.relaxation.Relaxation"
+        )
     genotype = found["genotype"]
     judged = {"regret": bench.regret(genotype), "rank": bench.rank(genotype), "test": bench.query(genotype)["test"]}
     return {**found, **judged}
+
+
+def _is_own_search(strategy):
+    kind = import_class(strategy, "strategy") if is_own(strategy) else None
+    return isinstance(kind, type) and issubclass(kind, Relaxation)
+
+
+def _folder_name(name, seed):
+    """Name of the folder of a search; a strategy of one's own has another after every change of its file."""
+    strategy = name.removesuffix(PERTURBATION)
+    if not is_own(strategy):
+        return f"{name}-{seed}"
+    path = inspect.getfile(import_class(strategy, "strategy"))
+    return f"{name.replace(':', '-')}-{hashlib.sha256(Path(path).read_bytes()).hexdigest()[:8]}-{seed}"
 
 
 def black_box(kind, bench, seed, own, budget):
@@ -83,7 +106,7 @@ def _one_shot(name, bench, seed, own, data):
     from models.genotypes import FusionGenotype
 
     strategy = name.removesuffix(PERTURBATION)
-    out = Path(data) / bench.name / "searches" / f"{name}-{seed}"
+    out = Path(data) / bench.name / "searches" / _folder_name(name, seed)
     results = sorted(out.glob("search-*/result.json"))
     if not results:
         flags = [*fusion_flags(bench.name, data, own), "--out_dir", str(out), "--seed", str(seed)]

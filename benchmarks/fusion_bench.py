@@ -3,7 +3,7 @@
   python benchmarks/fusion_bench.py                                        # random, 10 seeds, all tables; seconds
   python benchmarks/fusion_bench.py --strategy evolution --budget 50 --seeds 20
   python benchmarks/fusion_bench.py --strategy published --data demo/fusion_bench   # a search on the data, minutes
-  python benchmarks/fusion_bench.py --strategy my_module:MyStrategy        # a search.black_box.BlackBox of yours
+  python benchmarks/fusion_bench.py --strategy my_module:MyStrategy        # one of yours: a BlackBox, or a Relaxation
   python benchmarks/fusion_bench.py --describe                             # how far the tables can tell networks apart
 
 A strategy sees dev scores of one training of each network. What it chooses is judged by the mean test accuracy of all
@@ -141,7 +141,8 @@ def get_args_parser():
         metavar="NAME",
         help="random or evolution (trainings are looked up); parameters, flops, gradient_norm, synflow or naswot (the "
         "network with the best score); published, gdas, drnas, random-shared or second-order (searches on the data; "
-        "+perturbation after the name: another selection); or module:Class for a black box of your own",
+        "+perturbation after the name: another selection); or module:Class for one of your own: a black box, or a "
+        "relaxation, which searches on the data",
     )
     parser.add_argument(
         "--sets", nargs="+", default=list(SETS), metavar="NAME", help="htad, digits, easy_vqa, or tables' paths"

@@ -1,5 +1,5 @@
 """The search strategies by name. One of your own is a class derived from `search.relaxation.Relaxation` in a module of
-yours; ``--strategy`` takes its name ``module:Class``, see ``docs/extend.md``."""
+yours, or from `search.black_box.BlackBox`; ``--strategy`` takes its name ``module:Class``, see ``docs/extend.md``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 import ast
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.arguments import RecipeParser, non_negative, positive_int
 from search.derive import RULES
@@ -34,6 +34,7 @@ BLACK_BOXES = {"evolution": "search.black_box:Evolution", "random": "search.blac
 COSTS = ("parameters", "flops")
 # Flags that only searches by trainings read, and flags that they do not.
 TRAINING_FLAGS = ("budget", "training_epochs", "population", "tournament", "objectives")
+_POPULATION = ("population", "tournament")  # of these a strategy gets those that its constructor has
 SUPERNET_FLAGS = (
     *("epochs", "strategy_option", "beta_regularization", "cost_weight", "cost", "derive", "patience"),
     *("arch_learning_rate", "arch_weight_decay", "dev_metric", "reshape_layers", "backbone_mode"),
@@ -122,9 +123,28 @@ def objectives_of(args: argparse.Namespace) -> tuple[str, ...]:
     return tuple(args.objectives.split(","))
 
 
+def black_box_class(name: str) -> type[BlackBox] | None:
+    """The class of a strategy that trains candidates one by one; None for one on a supernet.
+
+    Args:
+        name: A name of ``--strategy``; the module of ``module:Class`` is imported.
+
+    Raises:
+        UserError: there is no such module or class.
+    """
+    if name in BLACK_BOXES:
+        return import_class(BLACK_BOXES[name], "strategy")
+    if not is_own(name):
+        return None
+    from search.black_box import BlackBox
+
+    found = import_class(name, "strategy")
+    return found if isinstance(found, type) and issubclass(found, BlackBox) else None
+
+
 def is_black_box(args: argparse.Namespace) -> bool:
     """Whether ``--strategy`` trains candidates one by one."""
-    return args.strategy in BLACK_BOXES
+    return black_box_class(args.strategy) is not None
 
 
 def black_box_of(args: argparse.Namespace, space: GenotypeSpace) -> BlackBox:
@@ -133,9 +153,9 @@ def black_box_of(args: argparse.Namespace, space: GenotypeSpace) -> BlackBox:
     Raises:
         UserError: its flags contradict each other.
     """
-    kind = import_class(BLACK_BOXES[args.strategy], "strategy")
-    sizes = {"population": args.population, "tournament": args.tournament} if args.strategy == "evolution" else {}
-    return kind(space, args.seed, **sizes)
+    kind: Any = black_box_class(args.strategy)
+    known = inspect.signature(kind).parameters
+    return kind(space, args.seed, **{name: getattr(args, name) for name in _POPULATION if name in known})
 
 
 def check_black_box(args: argparse.Namespace, given: Mapping[str, object]) -> None:
@@ -216,7 +236,7 @@ def build_strategy(
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    if name in BLACK_BOXES:
+    if black_box_class(name):
         raise UserError(f"--strategy {name} trains candidates one by one, which this script does not; take another")
     if name == PUBLISHED:
         if options:

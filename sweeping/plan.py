@@ -14,7 +14,7 @@ from engine.scripts import FAMILIES, families_of
 from util.cli import UserError
 
 # The table of tasks: modality -> flag that takes its trained network, or None where a search has weights without it
-# (ImageNet's). A task that is not listed needs no unimodal networks before its search; `_modalities` knows own data.
+# (ImageNet's). `_modalities` knows own data, and finds the same for tasks that are not listed.
 UNIMODAL: dict[str, dict[str, str | None]] = {
     "mmimdb": {"image": None, "text": "--text_cp"},
     "ntu": {"rgb": "--rgb_cp", "skeleton": "--ske_cp"},
@@ -145,8 +145,10 @@ class Planner:
 
     def _modalities(self) -> Mapping[str, str | None]:
         """As `UNIMODAL`; on own data the prepared folder names the modalities, and encoders learn with the fusion."""
+        if self.task in UNIMODAL:
+            return UNIMODAL[self.task]
         if self.task != "own":
-            return UNIMODAL.get(self.task, {})
+            return _modalities_of(self.scripts)
         from datasets.own import read_manifest
         from tasks.own import DEMO
 
@@ -161,12 +163,13 @@ class Planner:
 
     def _searched(self, seed, strategy, weights):
         """A search, and the training of what it found."""
-        from search.strategies import BLACK_BOXES, SUPERNET_FLAGS, TRAINING_FLAGS  # loads torch, which --help waits for
+        # Loads torch, which --help waits for.
+        from search.strategies import SUPERNET_FLAGS, TRAINING_FLAGS, black_box_class
 
         words = shlex.split(strategy)
         slug = re.sub(r"[^\w.+]+", "-", strategy).strip("-")
         # Flags for every search that one which trains candidates refuses, or the other kind.
-        others = SUPERNET_FLAGS if words[0] in BLACK_BOXES else TRAINING_FLAGS
+        others = SUPERNET_FLAGS if black_box_class(words[0]) else TRAINING_FLAGS
         without = {f"--{name}" for name in others}
         search = self._command(seed, "search", f"search-{slug}", ["--strategy", *words, *weights], without=without)
         found = [*self._train(), self.family.search_flag, search.run]
@@ -224,6 +227,19 @@ def _flags_for(stage: str, script: str, flags: Sequence[str]) -> list[list[str]]
 
 def _parser(script):
     return importlib.import_module(Path(script).stem).get_args_parser()
+
+
+def _modalities_of(scripts: Mapping[str, str]) -> dict[str, str | None]:
+    """As an entry of `UNIMODAL`, for a task that is not listed: its search takes ``--<modality>_cp``."""
+    if "unimodal" not in scripts:
+        return {}
+    task = getattr(importlib.import_module(Path(scripts["search"]).stem), "TASK", None)
+    options = {option for action in _parser(scripts["search"])._actions for option in action.option_strings}
+    found: dict[str, str | None] = {}
+    for name, modality in getattr(task, "modalities", {}).items():
+        flag = f"--{name}_cp"
+        found[name] = flag if flag in options and not modality.head_only else None
+    return found
 
 
 def _check_all_used(flags: Sequence[str], used: Mapping[str, list[list[str]]]) -> None:

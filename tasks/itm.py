@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from models.mmnas.net import MultimodalNet
     from tasks.task import QuestionData
 
-# Published values (specification section 9): of both scripts, of search, and of training.
+# Published values: of both scripts, of search, and of training.
 PUBLISHED = {
     **flags.CONSTANTS,
     "data": "data/itm",

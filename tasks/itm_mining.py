@@ -1,4 +1,4 @@
-"""Mining of hard negatives (specification section 8): the random candidates with the highest scores."""
+"""Mining of hard negatives: the random candidates with the highest scores."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ model.predict({"image": "photo.jpg", "text": "a few words"})
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 
 from engine.arguments import RecipeParser, earlier_arguments, run_folder_of
+from engine.scripts import stage_of
 from tasks import own, own_encoders
 from tasks.bmnas import flags
 from tasks.bmnas.networks import build_unimodal_net, load_found_net
@@ -25,14 +27,21 @@ from tasks.task import AttentionTask, FusionTask
 from util.checkpoint import load_checkpoint, load_weights
 from util.cli import UserError
 from util.files import read_json
+from util.registry import import_class
 
-# Task of BM-NAS -> a flag that only its scripts have.
+# Task of BM-NAS -> a flag that only its scripts have, for runs that do not name the script that made them.
 SIGNS = {"own": "encoder", "ntu": "ske_cp", "ego": "depth_cp", "mmimdb": "text_cp"}
-MMNAS = ("vqa", "vgd", "itm")
+_NO_MODULE = (
+    "is in no module of tasks/; name one that has its TASK: --task MODULE, or in Python load_found(run, task=TASK)"
+)
 
 
 def load_found(
-    run: Path | str, device: str | torch.device = "cpu", *, task: FusionTask | None = None, plain: bool = False
+    run: Path | str,
+    device: str | torch.device = "cpu",
+    *,
+    task: FusionTask | AttentionTask | None = None,
+    plain: bool = False,
 ) -> FusionModel | AttentionModel:
     """The trained network of a run, in evaluation mode.
 
@@ -41,7 +50,7 @@ def load_found(
     Args:
         run: Run folder of a found or unimodal training of BM-NAS, or of a training of MMNas; or its ``best.pth``.
         device: Where the network is to be.
-        task: For a task of BM-NAS that is not among the suite's: its `FusionTask`.
+        task: For a task that is in no module of ``tasks/``: its `FusionTask` or `AttentionTask`.
         plain: MMNas: the network without the fast form for CPUs, which cannot be exported.
 
     Raises:
@@ -58,7 +67,7 @@ def load_found(
         )
     model: FusionModel | AttentionModel
     if "hsize" in saved:
-        model = _attention_model(folder, saved, plain)
+        model = _attention_model(folder, saved, plain, task)
     else:
         _check_is_training(folder, saved)
         model = _fusion_model(folder, saved, task)
@@ -79,25 +88,56 @@ def _check_is_training(folder, saved):
 
 
 def task_name(saved: Mapping[str, Any], folder: Path | str) -> str:
-    """Name of the task of BM-NAS that a run's arguments belong to.
+    """Name of the module in ``tasks/`` with the task of BM-NAS that a run belongs to.
 
     Raises:
-        UserError: it is none of the suite's.
+        UserError: there is no such module.
     """
+    place = stage_of(_script(Path(folder)))
+    if place is not None and _is_module(place[2]):
+        return place[2]
     for name, sign in SIGNS.items():
-        if sign in saved:
+        if place is None and sign in saved:
             return name
-    raise UserError(f"{folder} is not a run of {', '.join(SIGNS)}; pass its task: load_found(run, task=TASK)")
+    raise UserError(f"{folder} is a run of a task{f', {place[2]},' if place is not None else ''} that {_NO_MODULE}")
+
+
+def _is_module(name):
+    return name.isidentifier() and importlib.util.find_spec(f"tasks.{name}") is not None
+
+
+def import_task(module: str) -> FusionTask | AttentionTask:
+    """The task in a module.
+
+    Args:
+        module: Name of a module that has ``TASK``, as ``import`` takes it.
+
+    Raises:
+        UserError: there is no such module, or no task in it.
+    """
+    task = import_class(f"{module}:TASK", "task")
+    if not isinstance(task, (FusionTask, AttentionTask)):
+        raise UserError(f"--task {module}: TASK is neither a FusionTask nor an AttentionTask of tasks/task.py")
+    return task
+
+
+def _script(folder):
+    """Path of the script that made a run; "" if that is not recorded."""
+    path = folder / "run.json"
+    about = read_json(path) if path.is_file() else {}
+    return str(about.get("script") or "") if isinstance(about, dict) else ""
 
 
 def _fusion_model(folder, saved, task):
     name = "" if task is not None else task_name(saved, folder)
+    if name not in ("", "own"):
+        task = import_task(f"tasks.{name}")
+    if isinstance(task, AttentionTask):
+        raise UserError(f"{folder} is a run of BM-NAS, and the task {task.name} is one of MMNas; name another")
     args = Namespace(**{**_defaults(name, saved), **saved, "eval_exp_dir": str(folder), "resume": None})
     split = None
     if name == "own":
         task, split = own.saved_task(args, folder)
-    elif name:
-        task = importlib.import_module(f"tasks.{name}").TASK
     # The checkpoint replaces all random weights, and loading must not change what a notebook draws next.
     with torch.random.fork_rng(devices=[]):
         net = load_found_net(task, args) if "fusion" in saved else _unimodal_net(task, args, folder)
@@ -141,7 +181,7 @@ def _classes(folder):
     return list(result.get("classes", ())) if isinstance(result, dict) else []
 
 
-def _attention_model(folder, saved, plain):
+def _attention_model(folder, saved, plain, task):
     if "alpha_start" in saved:
         raise UserError(
             f"{folder} is a search, whose network holds every candidate; train what it found with train_*.py "
@@ -151,9 +191,12 @@ def _attention_model(folder, saved, plain):
         raise UserError(f"{folder} only scored {saved.get('CKPT_PATH')}; name that folder")
     content = load_checkpoint(folder / "best.pth")
     name = str(content.get("task") if isinstance(content, dict) else None).rpartition(".")[2]
-    if name not in MMNAS:
-        raise UserError(f"{folder / 'best.pth'} is not a network of {', '.join(MMNAS)}; restore the file")
-    task: AttentionTask = importlib.import_module(f"tasks.{name}").TASK
+    if task is None:
+        if not _is_module(name):
+            raise UserError(f"{folder / 'best.pth'} is no network of MMNas, or of a task that {_NO_MODULE}")
+        task = import_task(f"tasks.{name}")
+    if not isinstance(task, AttentionTask):
+        raise UserError(f"{folder} is a run of MMNas, and the task {task.name} is one of BM-NAS; name another")
     args = Namespace(**{**saved, "CKPT_PATH": str(folder), "ARCH_PATH": None, "compile": plain})
     checkpoint = checkpoints.read_checkpoint(task, args)
     for key, value in checkpoint.arguments.items():

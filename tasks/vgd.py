@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from models.mmnas.net import MultimodalNet
     from tasks.task import QuestionData
 
-# Published values (specification section 9): of both scripts, of search, and of training.
+# Published values: of both scripts, of search, and of training.
 PUBLISHED = {**flags.CONSTANTS, "data": "data/vgd", "out_dir": "final_exp/vgd", "batchsize_per_process": 64}
 PUBLISHED_SEARCH = {**PUBLISHED, "save": "vgd", "seed": 888, "hsize": 256, "lr": 4e-4, "epochs": 100}
 PUBLISHED_TRAIN = {

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from models.mmnas.net import MultimodalNet
     from tasks.task import QuestionData
 
-# Published values (specification section 9): of both scripts, of search, and of training.
+# Published values: of both scripts, of search, and of training.
 PUBLISHED = {**flags.CONSTANTS, "data": "data/vqa", "out_dir": "final_exp/vqa", "batchsize_per_process": 64}
 PUBLISHED_SEARCH = {**PUBLISHED, "save": "vqa", "seed": 888, "hsize": 256, "lr": 4e-4, "epochs": 100}
 PUBLISHED_TRAIN = {

@@ -114,12 +114,14 @@ def check_a_task(copy):
     assert search["backbones_started_from"]["video"] != "random, drawn from the seed"
     tested = copy.result("clips/search-EXP-*/eval-EXP-*/test-*")
     assert tested["metrics"]["test"] == pytest.approx(found["metrics"]["test"])
+    assert list(copy.folder.glob("final_exp/clips/search-EXP-*/eval-EXP-*/robustness.json"))
 
 
 def check_a_strategy(copy):
     arguments = copy.result("clips/search-annealed-*")["arguments"]
     assert (arguments["strategy"], arguments["strategy_option"]) == ("annealed:Annealed", ["temperature=(2.0, 0.1)"])
     assert copy.result("vqa/search-annealed-*")["arguments"]["strategy"] == "annealed:Annealed"
+    assert copy.result("clips/search-hill-*")["arguments"]["strategy"] == "hill:Hill"
 
 
 def check_an_operation_of_bm_nas(copy):
@@ -142,12 +144,18 @@ def check_an_encoder_of_bm_nas(copy):
     assert 0 <= copy.result("mmimdb_resnet/search-*/eval-*")["metrics"]["test"]["f1"] <= 1
 
 
+def check_an_encoder_of_own_data(copy):
+    run = copy.result("own/unimodal-audio-*")["folder"]
+    assert run in copy.result("own/search-fourier-*")["backbones_started_from"]["audio"]
+    assert list(copy.folder.glob("data/own_clips/features/**/*"))
+
+
 def check_an_encoder_of_mmnas(copy):
     assert copy.result("vqa/search-conv-*/train-*")["metrics"]
 
 
 def check_a_data_set_for_own_data(copy):
-    search = copy.result("own/search-*")
+    search = copy.result("own/search-EXP-*")
     assert search["genotype"]["inputs"][0].startswith("sensor_") and search["data"]["samples"]["train"] == 36
     assert set(search["metrics"]["dev"]) >= {"r2", "correlation"} and search["data"]["synthetic"] is True
 
@@ -158,6 +166,7 @@ CHECKS = {
     "An operation of BM-NAS": check_an_operation_of_bm_nas,
     "An operation of MMNas": check_an_operation_of_mmnas,
     "An encoder of BM-NAS": check_an_encoder_of_bm_nas,
+    "An encoder of own data": check_an_encoder_of_own_data,
     "An encoder of MMNas": check_an_encoder_of_mmnas,
     "A data set for own data": check_a_data_set_for_own_data,
 }

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import main_darts_found_own as found
-from benchmarks import compare_strategies, fusion_bench, make_fusion_bench
+from benchmarks import bench_strategies, compare_strategies, fusion_bench, make_fusion_bench
 from benchmarks.bench_strategies import in_order, run_strategy
 from benchmarks.fusion_bench import SETS, TABLES, FusionBench
 from datasets.own import open_own
@@ -19,6 +19,7 @@ from datasets.own.manifest import OwnLabel
 from datasets.own.writing import write_samples
 from engine.loading import build_loader, torch, total_batch
 from models.bmnas.genotype_space import FusionSpace
+from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS
 from models.genotypes import FusionGenotype, StepGenotype
 from search.black_box import BlackBox
 from tasks import own
@@ -172,6 +173,34 @@ def test_ordered_pairs_of_a_search_keep_the_arguments_of_operations(htad):
         with pytest.raises(KeyError):
             htad.query(ordered)
         assert htad.query(in_order(ordered)) and reads(in_order(ordered), 0) == reads(ordered, 0)
+
+
+def test_a_relaxation_of_ones_own_searches_on_the_data_and_again_after_a_change(htad, tmp_path, monkeypatch):
+    place, made = tmp_path / "mine.py", []
+    monkeypatch.syspath_prepend(str(tmp_path))
+    genotype = htad.genotypes[3]
+
+    def searched(out, main, flags):
+        made.append(flags[flags.index("--strategy") + 1])
+        tables = {f"alphas, step {k}": {str(i): {"skip": 0.5} for i in range(4)} for k in (1, 2)}
+        operations = dict.fromkeys(PUBLISHED_STEP_OPERATIONS, 0.25)
+        tables |= {f"gammas, step {k}": {"step": operations} for k in (1, 2)}
+        folder = out / "search-x"
+        folder.mkdir(parents=True)
+        (folder / "log.jsonl").write_text(json.dumps({"epoch": 0, "probabilities": tables}))
+        write_json(folder / "result.json", {"genotype": genotype.to_dict(), "selected_epoch": 0})
+        return {"folder": str(folder)}
+
+    monkeypatch.setattr(bench_strategies, "timed", searched)
+    monkeypatch.setattr(make_fusion_bench, "fusion_flags", lambda *unused: [])
+    text = "from search.relaxation import Relaxation\n\n\nclass Mine(Relaxation):\n    pass\n"
+    for added in ("", "", "# changed\n"):
+        place.write_text(text + added)
+        outcome = run_strategy("mine:Mine", htad, 0, 1, tmp_path)
+        assert outcome["genotype"] == genotype and outcome["regret"] == htad.regret(genotype)
+    assert made == ["mine:Mine"] * 2
+    with pytest.raises(UserError, match="derived from search"):
+        run_strategy("random:Random", htad, 0, 1, tmp_path)
 
 
 def test_more_trainings_are_better_on_average(htad):

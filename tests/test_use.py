@@ -115,6 +115,17 @@ def test_what_is_no_trained_network_is_refused(own, searched, searched_vqa, tmp_
         with pytest.raises(UserError, match=message):
             load_found(folder)
     shutil.copytree(own.run, tmp_path / "run")
+    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    for script, message in (
+        ("main_darts_found_storms.py", r"is a run of a task, storms, that is in no module of tasks/; .*--task MODULE"),
+        ("main_darts_found_vqa.py", "the task vqa is one of MMNas"),
+        ("main_darts_found_task.py", "the module tasks.task has no TASK"),
+    ):
+        (tmp_path / "run" / "run.json").write_text(json.dumps({**about, "script": script}))
+        with pytest.raises(UserError, match=message):
+            load_found(tmp_path / "run")
+    (tmp_path / "run" / "run.json").unlink()  # as of an older version
+    assert load_found(tmp_path / "run").classes == ["a", "b", "c"]
     (tmp_path / "run" / "inputs.json").write_text('{"format": "own-inputs"}')
     with pytest.raises(UserError, match=r"inputs.json is not what a training writes"):
         load_found(tmp_path / "run")

@@ -1,7 +1,7 @@
 """Boxes of an image: overlaps in two conventions, and the offsets that turn one box into another.
 
 A box is x1, y1, x2, y2 in pixels. Everything is computed in float64, so that an overlap close to a threshold falls on
-the same side of it on every device. Formulas: MMNas, specification section 7.
+the same side of it on every device. Formulas: those of MMNas' code.
 """
 
 import torch

@@ -25,8 +25,8 @@ def save_checkpoint(path: Path | str, value: Any) -> None:
         try:
             torch.save(value, file)
         except RuntimeError as error:
-            # The error of the system, such as a full disk, is only the context of torch's error.
-            if isinstance(error.__context__, OSError):
+            # What ended the writing, such as a full disk or Ctrl-C, is only the context of torch's error.
+            if isinstance(error.__context__, (OSError, KeyboardInterrupt)):
                 raise error.__context__ from None
             raise
 

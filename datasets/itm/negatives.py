@@ -18,7 +18,7 @@ _CAPTIONS_OF, _IMAGES_OF, _CHOICE_OF_CAPTION, _CHOICE_OF_IMAGE = range(4)
 def other_captions(key, images, count, num_images):
     """Random captions of other images: int64 (n, count), a row for each of ``images`` int64 (n,).
 
-    Uniform, repeats are possible (specification section 8), a function of ``key`` and the image alone.
+    Uniform, repeats are possible, a function of ``key`` and the image alone.
     """
     own = CAPTIONS_PER_IMAGE * np.asarray(images)[:, None]
     drawn = hashed_integers((*key, _CAPTIONS_OF), images, count, CAPTIONS_PER_IMAGE * (num_images - 1))

@@ -146,6 +146,6 @@ def _is_record(record):
 
 
 def corners_of(records):
-    """The true box of each record: float64 (N, 4), x1, y1, x2, y2 = x, y, x + w, y + h (specification section 7)."""
+    """The true box of each record: float64 (N, 4), x1, y1, x2, y2 = x, y, x + w, y + h."""
     boxes = np.array([record["bbox"] for record in records], dtype=np.float64).reshape(-1, 4)
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)

@@ -8,9 +8,9 @@ import pytest
 
 from models.bmnas.genotype_space import FusionSpace
 from models.genotypes import ordered_eligible_pairs
-from search.black_box import Evolution, RandomTrainings
+from search.black_box import BlackBox, Evolution, RandomTrainings
 from search.pareto import crowding_distances, dominates, ranks, sorted_fronts
-from search.strategies import BLACK_BOXES, check_black_box
+from search.strategies import BLACK_BOXES, black_box_class, black_box_of, build_strategy, check_black_box
 from util.cli import UserError
 
 SIZES = {"steps": 3, "multiplier": 2, "node_steps": 2, "node_multiplier": 1}
@@ -172,3 +172,22 @@ def test_flags_of_the_other_kind_of_search_are_refused():
     with pytest.raises(UserError, match="--budget is for --strategy evolution and random, not for gdas"):
         check_black_box(SimpleNamespace(**{**vars(args), "strategy": "gdas"}), {"budget": 4})
     assert sorted(BLACK_BOXES) == ["evolution", "random"]
+
+
+class Own(BlackBox):
+    """A strategy of one's own: tests name it module:Class."""
+
+    def __init__(self, space, seed, tournament=1):
+        super().__init__(space, seed)
+        self.tournament = tournament
+
+
+def test_a_strategy_of_ones_own_is_told_from_a_relaxation():
+    assert black_box_class(f"{__name__}:Own") is Own and black_box_class("evolution") is Evolution
+    assert not any(black_box_class(name) for name in ("published", "gdas", "search.gdas:GDAS"))
+    sizes = {"budget": 4, "training_epochs": 3, "population": 9, "tournament": 2, "epochs": 30, "seed": 0}
+    args = SimpleNamespace(strategy=f"{__name__}:Own", **sizes)
+    check_black_box(args, {"budget": 4})
+    assert args.epochs == 12 and black_box_of(args, Numbers(mutation=False)).tournament == 2
+    with pytest.raises(UserError, match="trains candidates one by one, which this script does not"):
+        build_strategy(args.strategy, Evolution, 0)

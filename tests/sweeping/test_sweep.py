@@ -14,7 +14,7 @@ import pytest
 import sweep
 from datasets.prepare_own import main as prepare_own
 from sweeping import cluster, running
-from sweeping.plan import Command, Planner, commands_text, jobs_of, plan_file
+from sweeping.plan import UNIMODAL, Command, Planner, commands_text, jobs_of, plan_file
 from tools.freeze_command_line import FROZEN
 from util.cli import UserError
 from util.files import read_json, write_json
@@ -85,6 +85,14 @@ def test_own_data_name_their_modalities(tmp_path):
     for command in found.values():
         words = shlex.split(command.line())[1:]
         assert {word for word in words if word.startswith("--")} <= FLAGS[command.script].keys(), command.name
+
+
+def test_the_unimodal_networks_of_an_unlisted_task_are_found(monkeypatch):
+    """MM-IMDB, without its entry: posters have pretrained weights, plots do not."""
+    listed = [command.line() for command in commands("mmimdb", baselines=["unimodal"]).values()]
+    monkeypatch.delitem(UNIMODAL, "mmimdb")
+    assert [command.line() for command in commands("mmimdb", baselines=["unimodal"]).values()] == listed
+    assert list(commands("vqa")) == ["seed-0/search-published", "seed-0/found-published"]
 
 
 def test_a_chain_is_one_job_and_chains_that_share_nothing_are_apart():

@@ -35,6 +35,28 @@ def test_plain_data_is_read_back_equal(tmp_path):
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["last.pth"]
 
 
+class Interrupts:
+    def __reduce__(self):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("place", ["value", "file"])
+def test_an_interrupt_while_saving_stays_an_interrupt(tmp_path, monkeypatch, place):
+    """torch's writer turns one that comes in the middle of a write into a RuntimeError."""
+
+    def interrupted(value, file):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("unexpected pos")  # as the exit of torch's writer does
+
+    if place == "file":
+        monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path / "last.pth", {"a": Interrupts()})
+    assert not list(tmp_path.iterdir())
+
+
 class CannotBeSaved:
     def __reduce__(self):
         raise OSError(28, "no space")
