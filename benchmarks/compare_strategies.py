@@ -4,12 +4,12 @@
   python benchmarks/compare_strategies.py --sets htad --seeds 3 --strategies random evolution naswot    # seconds
 
 Searches on the data of easy_vqa need the two pretrained encoders of docs/own_data.md once, for the features.
-Cost is in processor seconds, which other work on the machine hardly changes. A search on the data (published, gdas,
-...) is run and timed; a training costs what main_darts_found_own.py takes for one network alone, measured here too
-(median of three). The random search of equal cost has as many trainings as the strategy's seconds pay for, at least
-one, and takes the best on dev; its result is the mean of --repeats such searches. Both see the same encoders and the
-same seed of trainings, so that differences are paired; p is that of the sign-flip test, two-sided. Interrupted,
-the same command goes on.
+Cost is in processor seconds, which other work on the machine hardly changes; that of the scores before training is in
+seconds by the clock, as the table has it. A search on the data (published, gdas, ...) is run and timed; a training
+costs what main_darts_found_own.py takes for one network alone, measured here too (median of three). The random search
+of equal cost has as many trainings as the strategy's seconds pay for, at least one, and takes the best on dev; its
+result is the mean of --repeats such searches. Both see the same encoders and the same seed of trainings, so that
+differences are paired; p is that of the sign-flip test, two-sided. Interrupted, the same command goes on.
 """
 
 import itertools

@@ -94,7 +94,9 @@ class SeedBench:
         self.out = Path(data) / name
         less = ("--epochs", str(epochs)) if epochs else ()
         self.flags = (*SHARED, "--data", str(prepare(name, data)), "--seed", str(seed))
-        self.search_flags = (*self.flags, *SEARCH, *less, *(("--alpha_start", "0") if epochs else ()))
+        # Architectures learn from the start in a quick try, which may end before the usual start.
+        quick = epochs and str(epochs) != TRAINING[1]
+        self.search_flags = (*self.flags, *SEARCH, *less, *(("--alpha_start", "0") if quick else ()))
         argv = [*self.flags, *TRAINING, *less, "--ARCH_PATH", "mcan"]
         self.args = flags.parse_train(self.task, train_vqa.get_args_parser(), argv, train_vqa.DEMO)
         self.space = ArchitectureSpace(*networks.candidates(self.args), self.args.enc_blocks, self.args.dec_blocks)
@@ -244,7 +246,8 @@ def run_strategy(name, bench, budget):
         found = black_box(lambda space, seed: kind(space, seed, **BLACK_BOXES[name]), bench, bench.seed, None, budget)
         genotype, tau, seconds = found["genotype"], found["tau"], found["seconds"]
     elif name in ZERO_COST:
-        scores, seconds = bench.zero_cost(name, SCORED)
+        # At least those that `random` trains, with whose accuracies tau compares the scores.
+        scores, seconds = bench.zero_cost(name, max(SCORED, budget))
         genotype = max(scores, key=scores.get)
         tau = bench.tau({one: scores[one] for one in dict.fromkeys(bench.draws(budget))})
     elif name.removesuffix(PERTURBATION) in ONE_SHOT:

@@ -292,7 +292,9 @@ def _epoch(line: Mapping[str, Any]) -> Epoch:
 def _link_searches(records: Sequence[RunRecord]) -> None:
     """Find the search of every training: by its identity, by its path, or as the folder around the training."""
     searches = [record for record in records if record.kind == "search"]
-    by_id = {record.identity.get("id"): record for record in reversed(searches)}
+    # Of copies the first one that nothing is wrong with, which is read last here.
+    last_sound = sorted(reversed(searches), key=lambda record: not record.faults)
+    by_id = {record.identity.get("id"): record for record in last_sound}
     by_path: dict[str, RunRecord | None] = {os.path.realpath(record.folder): record for record in searches}
     for record in records:
         origin = record.result.get("architecture") or {}

@@ -83,6 +83,8 @@ def exportable(model: FusionModel | AttentionModel, args: Namespace) -> Exportab
     if args.tokens or args.regions:
         raise UserError("--tokens, --regions: only networks of MMNas have them; drop the flags")
     if args.features:
+        if args.length:
+            raise UserError("--length: with --features the file reads no texts, recordings or sequences; drop the flag")
         return ExportedFeatures(model, args.missing).eval()
     shapes = {} if isinstance(model, OwnModel) else _shapes(model, args)
     return ExportedFusion(model, shapes, _lengths(args), args.missing).eval()

@@ -115,9 +115,10 @@ def parse_found(
     """As `parse_search`, for a found script."""
     args = flags.found_arguments(INHERITED, parser, argv, demo)
     if args.eval_exp_dir:
+        _make_demo_data(args)
         own_split.check_same_data(args.eval_exp_dir, args.datadir)
     task = open_task(args)
-    inherited = "num_input_nodes" not in arguments.given_flags(parser, argv)
+    inherited = "num_input_nodes" not in parser.given
     if args.eval_exp_dir and inherited and args.num_input_nodes != task.num_features:
         raise UserError(
             f"{args.datadir}: its encoders offer {task.num_features} features ({', '.join(task.feature_names)}), but "

@@ -39,7 +39,7 @@ def load_result(run: Path | str) -> Result:
     except ValueError as error:
         raise UserError(f"{path}: its genotype is damaged ({error}); restore the file") from None
     try:
-        repr(result)  # so that a damaged file is told now, not where the result is shown
+        repr(result)  # so that a damaged file is reported now, not where the result is shown
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{path} is damaged ({' '.join(str(error).split())}); restore the file") from None
     return result

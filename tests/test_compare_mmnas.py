@@ -54,6 +54,31 @@ def test_random_search_of_equal_cost_is_the_mean_over_all_ways_to_take_trainings
     assert compare_mmnas.best_of(Bench, 3, 3) == pytest.approx(0.2)
 
 
+def test_the_mean_over_all_ways_is_computed_in_closed_form():
+    class Bench:
+        query = staticmethod(lambda number: {"dev": number, "test": number})
+        draws = staticmethod(range)
+
+    # The largest of 20 of 0 to 59: 20 / 21 of 60, less one.
+    assert compare_mmnas.best_of(Bench, 20, 60) == pytest.approx(20 * 61 / 21 - 1)
+
+
+def test_scores_before_training_cover_what_random_trains(few):
+    asked = []
+
+    class Bench:
+        def zero_cost(self, name, count):
+            asked.append(count)
+            return {number: number for number in range(count)}, 0.0
+
+        tau = staticmethod(len)
+        draws = staticmethod(range)
+        query = staticmethod(lambda number: {"test": number})
+
+    assert [mmnas_bench.run_strategy("naswot", Bench(), budget)["tau"] for budget in (3, 6)] == [3, 6]
+    assert asked == [4, 6]
+
+
 def test_names_are_checked(few, tmp_path):
     with pytest.raises(UserError, match="--strategies drnas: known are"):
         compare_mmnas.main(["--strategies", "drnas", "--data", str(tmp_path)])

@@ -162,6 +162,7 @@ def test_the_padding_of_a_transformer_has_no_influence_in_an_exported_file(tmp_p
     [
         (["--length", "numbers=3"], "reads no text, recording or sequence of this name"),
         (["--length", "text=many"], "text=many: expected a number of words, steps or samples"),
+        (["--length", "text=6", "--features"], "with --features the file reads no texts"),
         (["--tokens", "3"], "only networks of MMNas have them"),
     ],
 )

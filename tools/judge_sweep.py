@@ -126,7 +126,11 @@ def end(process):
 
 
 def disturb(words, folder, slurm):
-    """Run a sweep that is killed twice, and whose rest may run on a cluster."""
+    """Run a sweep that is killed twice, and whose rest may run on a cluster.
+
+    Raises:
+        UserError: it failed, or ended before it could be killed.
+    """
     for share in (0.25, 0.5):
         before, process = set(between_epochs(folder)), start(words, folder)
         while process.poll() is None:
@@ -138,6 +142,8 @@ def disturb(words, folder, slurm):
                 end(process)
                 print(f"{folder.name}: killed after {len(finished(folder))} of {total} commands", flush=True)
                 break
+        else:
+            raise UserError(f"{folder}: the sweep ended before it could be killed; use more --seeds and a new --out")
         process.wait()
     words = [*words[: words.index("--task")], "--out", str(folder), "--jobs", "2"]
     if slurm:

@@ -35,7 +35,7 @@ Pair = tuple[str, str]
 
 
 def reasoning_questions(draw: random.Random, scene: Scene) -> list[Pair]:
-    """Up to ten pairs (question, answer) about a scene; of each kind answers are evenly wished for.
+    """Up to ten pairs (question, answer) about a scene; within a kind, answers are balanced.
 
     Args:
         draw: Where the draws come from.
@@ -46,7 +46,7 @@ def reasoning_questions(draw: random.Random, scene: Scene) -> list[Pair]:
     makers = (*makers, _attribute_outermost)
     found = []
     for make in makers:
-        # The answer is wished for first: what most scenes have would else be most answers.
+        # The answer is chosen before the question: otherwise most answers would be what most scenes have.
         wish = draw.random()
         proposals = (make(draw, scene.things, wish) for _ in range(TRIES))
         found.append(next((pair for pair in proposals if pair), None))

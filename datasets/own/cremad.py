@@ -30,6 +30,8 @@ class _Clips(Table):
         for split in ("train", "test"):
             lines = csv.reader(read_text(self.root / f"{split}.csv").splitlines())
             for number, cells in enumerate(lines, start=1):
+                if not cells:  # an empty line
+                    continue
                 place = f"line {number} of {split}.csv"
                 if len(cells) < 2 or cells[1].strip() not in EMOTIONS:
                     yield place, BadRow(f"is not CLIP,EMOTION with one of {', '.join(EMOTIONS)}")

@@ -241,7 +241,7 @@ def cremad(folder):
             frames.mkdir(parents=True)
             for frame in range(0 if clip == "test_1" else 3):
                 Image.new("RGB", (8, 8), (100 * frame, 0, 0)).save(frames / f"{frame}.jpg")
-        (folder / f"{split}.csv").write_text("\n".join(lines))
+        (folder / f"{split}.csv").write_text("\n".join(lines) + "\n\n")
 
 
 def test_cremad(tmp_path):
@@ -253,8 +253,8 @@ def test_cremad(tmp_path):
     assert pictures["test/test_1"] is None and 90 < pictures["train/train_0"][0, 0, 0] < 110  # the middle of three
     assert len(sounds) == 15 and sounds["test/test_1"][1] == 16000
     with open(tmp_path / "data" / "train.csv", "a") as file:
-        file.write("\nclip,JOY")
-    with pytest.raises(UserError, match=r"line 13 of train.csv is not CLIP,EMOTION with one of NEU, HAP"):
+        file.write("clip,JOY")
+    with pytest.raises(UserError, match=r"line 14 of train.csv is not CLIP,EMOTION with one of NEU, HAP"):
         prepare(tmp_path / "again", f"--format cremad --data {tmp_path / 'data'}")
 
 

@@ -62,7 +62,7 @@ def test_loss_of_the_original():
 
 
 def test_logits_loss_by_definition():
-    """Binary cross entropy over all regions, summed, divided by the batch size (specification section 4)."""
+    """Binary cross entropy over all regions, summed, divided by the batch size."""
     batch = batch_of(0, 2, 3)
     logits, offsets = outputs_of()
     loss = GroundingLoss("bce", balance=0.0)

@@ -273,6 +273,15 @@ def test_results_of_an_edited_search_are_told_apart(tmp_path):
     assert not table_of(tmp_path).differences
 
 
+def test_a_training_belongs_to_the_sound_one_of_two_copies_of_its_search(tmp_path):
+    search = make_run(tmp_path / "b", kind="search", id="search")
+    copy = shutil.copytree(search, tmp_path / "a" / search.name)
+    edit(copy / "args.json", lambda arguments: arguments.update(C=64))
+    make_run(tmp_path / "c", architecture={"from": "gone", "search_id": "search"})
+    (row,) = table_of(tmp_path).rows
+    assert row.first.search.folder == search and not row.first.search.faults
+
+
 def test_a_search_outside_the_named_folders_is_read_as_well(tmp_path):
     folders = []
     for seed, strategy in enumerate(("published", "gdas")):
