@@ -11,3 +11,5 @@
   `trainings`, the run that trains what they propose;
 - `monitor`: what a search reports in every epoch, and its result.
 """
+
+import util  # noqa: F401  Before torch, which modules of this package import first: see there.

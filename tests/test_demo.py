@@ -4,16 +4,19 @@ The commands are read from the README, from the other documents, from the heads 
 """
 
 import ast
-import importlib
+import importlib.util
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import sweep
 from tests.narrow_backbones import narrow_backbones
+from tools import reading_distance
 
 ROOT = Path(__file__).resolve().parent.parent
 BMNAS = "--epochs 1 --Ti 1 --batchsize 8 --num_workers 0 --device cpu --small_dataset"
@@ -34,11 +37,14 @@ TINY = {
 TINY_STEPS = {"own_table": "--epochs 1", "mmnas_table": "--epochs 1"}
 TASKS = ("mmimdb", "ntu", "ego", "own", "vqa", "vgd", "itm")
 RUN = "<search run>"
+SWEEP, DISTANCE = "sweep.py", "tools/reading_distance.py"
 
 
 def documented():
     """Every command with --demo: its words without the interpreter, in one string."""
-    texts = [path.read_text("utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))]
+    # tools/gallery.py makes the gallery by the commands of that page.
+    pages = (path for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "gallery.md")
+    texts = [path.read_text("utf-8") for path in (ROOT / "README.md", *pages)]
     heads = [ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "" for path in sorted(ROOT.glob("*.py"))]
     lines = [line.strip("` ") for text in (*texts, *heads) for line in re.findall(r"^.*\.py.*$", text, re.M)]
     lines += re.findall(r"`((?:\.venv/bin/)?python [^`]+)`", "\n".join(texts))
@@ -125,7 +131,7 @@ def test_the_documents_have_such_commands_and_they_are_found():
     assert [Path(step.split()[0]).stem for step in steps()] == ["own_table", "mmnas_table"]
 
 
-@pytest.mark.parametrize("command", documented())
+@pytest.mark.parametrize("command", [one for one in documented() if one.split()[0] not in (SWEEP, DISTANCE)])
 def test_a_documented_command_runs(command, home, search_of):
     script, *words = shlex.split(command)
     words = [search_of(script) if word == RUN else word.replace(RUN, "") + search_of(script) if RUN in word else word
@@ -134,6 +140,23 @@ def test_a_documented_command_runs(command, home, search_of):
     folder = Path(result["folder"])
     assert folder.resolve().is_relative_to(home.resolve()) and (folder / "result.json").exists()
     assert result["arguments"]["demo"] and result["epochs"] == 1 and result["metrics"]
+
+
+@pytest.mark.parametrize("command", [one for one in documented() if one.split()[0] == SWEEP])
+def test_a_documented_sweep_is_planned(command, home, capsys):
+    sweep.main(["--dry_run", *shlex.split(command)[1:]])
+    lines = [line for line in capsys.readouterr().out.splitlines() if ".py " in line]
+    assert lines and all("--demo" in line for line in lines)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="the tool needs Python 3.11")
+@pytest.mark.parametrize("command", [one for one in documented() if one.split()[0] == DISTANCE])
+def test_a_documented_distance_is_measured(command, home, capsys):
+    words = shlex.split(command)[1:]
+    script = next(word for word in words if importlib.util.find_spec(word))
+    reading_distance.main([*words, *smaller(script)])
+    shown = capsys.readouterr().out
+    assert all(re.search(rf"{part}: [1-9]\d* functions, [1-9]\d* files", shown) for part in reading_distance.PARTS)
 
 
 @pytest.mark.long
