@@ -29,6 +29,7 @@ from engine.arguments import RecipeParser, non_negative_int, positive_int  # noq
 from util.cli import UserError, run_cli  # noqa: E402
 from util.files import json_text, read_json, write_text  # noqa: E402
 from util.hashes import short_hash  # noqa: E402
+from util.locks import make_once  # noqa: E402
 
 FORMAT = "fusion bench"
 
@@ -103,10 +104,9 @@ def prepare(name, out):
     pretrained = SETS[name].pretrained
     if pretrained and (features / "own.json").exists():
         return features
-    if not (folder / "own.json").exists():
-        prepare_own([*SETS[name].source, *SPLIT, "--out", str(folder)])
+    make_once(folder / "own.json", lambda: prepare_own([*SETS[name].source, *SPLIT, "--out", str(folder)]))
     if pretrained:
-        write_features(SETS[name], folder, features)
+        make_once(features / "own.json", lambda: write_features(SETS[name], folder, features))
     return features if pretrained else folder
 
 
