@@ -53,8 +53,10 @@ def test_fused_adam_differs_by_rounding(questions, trained, tmp_path):
     last = [load_checkpoint(Path(run["folder"]) / "last.pth")["objects"] for run in (trained, fused)]
     groups = [objects["weights"]["optimizer"]["param_groups"][0] for objects in last]
     assert not groups[0]["fused"] and groups[1]["fused"]
-    for name, values in last[0]["net"].items():
-        torch.testing.assert_close(last[1]["net"][name], values, rtol=1e-3, atol=1e-5, msg=name)
+    # Losses, not weights: a gradient that is zero but for rounding moves its weight by the whole rate, either way.
+    logs = [(Path(run["folder"]) / "log.jsonl").read_text().splitlines() for run in (trained, fused)]
+    losses = [[json.loads(line)["train"]["loss"] for line in log] for log in logs]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 def test_an_epoch_of_a_search_is_trained_and_scored_alone(questions, trained, tmp_path, monkeypatch):
