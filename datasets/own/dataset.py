@@ -120,9 +120,11 @@ class OwnData(Dataset):
 
     def _check(self, facts):
         sums, prints = facts.get("sums"), facts.get("fingerprints")
-        if not all(isinstance(part, dict) and self.split in part for part in (sums, prints)):
+        arrays = facts.get("array_sums", {self.split: {}})  # older folders have none
+        parts = [part.get(self.split) if isinstance(part, dict) else None for part in (sums, arrays, prints)]
+        if not all(isinstance(part, kind) for part, kind in zip(parts, (dict, dict, str), strict=True)):
             raise UserError(f"{self.folder / MANIFEST_FILE} lacks or misstates a part; {self._remedy}")
-        self._array_sums = (facts.get("array_sums") or {}).get(self.split, {})  # older folders have none
+        self._array_sums = arrays[self.split]
         self._refuse(self._changed(sums[self.split]))
 
     def _refuse(self, changed):

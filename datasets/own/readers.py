@@ -21,6 +21,8 @@ from util.cli import UserError
 NO_VALUE = {"", "na", "n/a", "nan", "null", "none"}
 # A column of categories with more different values is more likely a text or an id.
 MAX_CATEGORIES = 1000
+# Squares of larger numbers, summed for the deviation, could leave float64's range.
+LARGEST_NUMBER = 1e100
 
 
 def is_missing(cell: Any, text: bool = False) -> bool:
@@ -222,7 +224,8 @@ class TableReader:
             self.filled[column] += is_missing(cell)
         vector = np.zeros(self.size, np.float32)
         numbers = (np.array([_number("", cell) for cell in cells[: self._numbers]]) - self._mean) / self._scale
-        vector[: self._numbers] = np.nan_to_num(numbers)
+        most = np.finfo(np.float32).max  # A number far from all of train's would be infinite.
+        vector[: self._numbers] = np.clip(np.nan_to_num(numbers), -most, most)
         for places, cell in zip(self._places, cells[self._numbers :], strict=True):
             place = None if is_missing(cell) else places.get(str(cell).strip())
             if place is not None:
@@ -240,6 +243,8 @@ def _number(column, cell):
         raise BadRow(f"has {cell!r} in {column}, where --numbers expects a number") from None
     if not math.isfinite(number):
         raise BadRow(f"has {cell!r} in {column}: infinite values cannot be used")
+    if abs(number) > LARGEST_NUMBER:
+        raise BadRow(f"has {cell!r} in {column}: numbers beyond {LARGEST_NUMBER:g} cannot be used")
     return number
 
 

@@ -173,6 +173,9 @@ def _place(ref, instances):
     numbers = [*box, height, width] if isinstance(box, list) and len(box) == 4 else [None]
     if not all(isinstance(one, (int, float)) and not isinstance(one, bool) and abs(one) < 1e7 for one in numbers):
         return None, f"annotation id {ref['ann_id']} has bbox {str(box)[:60]} in an image of {height} x {width}"
+    kind = annotation.get("category_id")
+    if not isinstance(kind, (int, str, type(None))):
+        return None, f"annotation id {ref['ann_id']} has category_id {str(kind)[:60]}"
     x, y, w, h = box
     if not (w > 0 and h > 0):
         return None, f"the box {box} of annotation id {ref['ann_id']} has no size"
@@ -183,7 +186,7 @@ def _place(ref, instances):
         "image_id": ref["image_id"],
         "split": ref["split"],
         "bbox": box,
-        "name": instances.categories.get(annotation.get("category_id"), ""),
+        "name": instances.categories.get(kind, ""),
         "height": height,
         "width": width,
     }, None
