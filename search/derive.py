@@ -119,4 +119,16 @@ class _Memory:
             except (UserError, ValueError):
                 logger.warning("%s is damaged; the derivation begins anew", path)
         found = from_rank_0(found)
-        return found["scores"] if isinstance(found, dict) and found.get("key") == self.key else []
+        if not isinstance(found, dict) or found.get("key") != self.key:
+            return []
+        if not _are_scores(found.get("scores")):
+            logger.warning("%s is damaged; the derivation begins anew", path)
+            return []
+        return found["scores"]
+
+
+def _are_scores(rows):
+    """Whether these are lists of numbers, as a derivation writes them."""
+    if not isinstance(rows, list) or not all(isinstance(row, list) and row for row in rows):
+        return False
+    return all(isinstance(one, (int, float)) and not isinstance(one, bool) for row in rows for one in row)

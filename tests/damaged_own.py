@@ -2,6 +2,7 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -155,6 +156,23 @@ def sweep_plan(folder):
     return json_case(path, lambda _: commands_text(jobs_of(read_json(path))))
 
 
+def derivation(folder):
+    """What an interrupted derivation goes on from."""
+    from search.derive import FILE_NAME, _Memory
+
+    place, key = folder / "derivation", ["perturbation", "mixture", 3, 2]
+    place.mkdir(exist_ok=True)
+    (place / FILE_NAME).write_text(json.dumps({"key": key, "scores": [[0.5, -1.0], [0.25, -2.0], [3]]}))
+
+    def read(_):
+        run = SimpleNamespace(folder=place, write=lambda name, text: None)
+        remember = _Memory(run, key)
+        for _ in range(4):
+            assert all(isinstance(number, (int, float)) for number in remember(lambda: (0.5, -1.0)))
+
+    return json_case(place / FILE_NAME, read)
+
+
 def fusion_bench(folder):
     from benchmarks.fusion_bench import FusionBench, describe
     from util.files import read_json
@@ -195,6 +213,7 @@ OWN = {
     **{f"reported {name} of a training": _run(name, "eval") for name in REPORTED},
     **{f"reported {name} of a search": _run(name, "search") for name in REPORTED},
     "sweep plan": sweep_plan,
+    "derivation": derivation,
     "fusion bench": fusion_bench,
     "imported checkpoint": imported,
 }
