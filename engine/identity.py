@@ -132,7 +132,7 @@ def _session_facts(device: torch.device) -> dict[str, Any]:
 
 def _git(*words):
     """Output of a git command in the project's checkout; None outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).resolve().parent.parent), *words]
+    command = ["git", "-C", str(ROOT), *words]
     options: dict[str, Any] = {"encoding": "utf-8", "errors": "replace", "timeout": 10}
     try:
         return subprocess.run(command, capture_output=True, check=True, **options).stdout

@@ -24,7 +24,7 @@ from tasks.bmnas import flags
 from tasks.own_split import SavedSplit, TrainSplit
 from tasks.task import FusionTask, Modality
 from util.cli import UserError
-from util.distributed import barrier, init_distributed, rank
+from util.locks import make_once
 
 if TYPE_CHECKING:
     from datasets.own import Manifest
@@ -169,12 +169,10 @@ def open_task(args: Namespace) -> FusionTask:
 
 def _make_demo_data(args):
     """Fetch the demo's data if they are missing; only one process does."""
-    if not (args.demo and args.datadir == DEMO["datadir"]):
-        return
-    init_distributed(args.device)
-    if rank() == 0 and not (Path(args.datadir) / MANIFEST_FILE).exists():
-        prepare_own(["--embedded", "htad", "--out", args.datadir])
-    barrier()
+    if args.demo and args.datadir == DEMO["datadir"]:
+        make_once(
+            Path(args.datadir) / MANIFEST_FILE, lambda: prepare_own(["--embedded", "htad", "--out", args.datadir])
+        )
 
 
 def default_length(plans: Mapping[str, Plan]) -> int:

@@ -8,8 +8,8 @@ Three seeds of two tasks with three strategies, on tiny data that are made in --
 killed (SIGKILL, with all its processes) once a quarter of its commands are finished and again after half of them, each
 time while a run is between two epochs. The rest runs here, or with --slurm through the cluster, where one job is
 cancelled and another one is requeued while they run; tools/one_node_slurm.sh starts a cluster for this. At the end the
-reports of both sides must agree in everything but times, memory, dates and folders. Takes about ten minutes a side on
-two CPU cores. Exit status: 0 if they agree, 1 if not, 2 after a usage error.
+reports of both sides must agree in everything but times, memory, dates and folders. Takes about ten minutes on two CPU
+cores. Exit status: 0 if they agree, 1 if not, 2 after a usage error.
 """
 
 import argparse

@@ -137,14 +137,7 @@ def read_text(path: Path | str) -> str:
     Raises:
         UserError: the file is missing, cannot be read, or is not UTF-8.
     """
-    try:
-        return decode_text(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except NotText as reason:
-        raise UserError(f"{path} is not a readable text file: {reason}") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    return _text_of(path, "text")
 
 
 def read_json(path: Path | str) -> Any:
@@ -153,15 +146,24 @@ def read_json(path: Path | str) -> Any:
     Raises:
         UserError: the file is missing, is not UTF-8, or is not JSON.
     """
+    text = _text_of(path, "JSON")
     try:
-        return json.loads(decode_text(Path(path).read_bytes()))
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # also raised for numbers with too many digits
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{path} is not a readable JSON file ({reason}): restore or fetch it, or name another"
+        ) from None
+
+
+def _text_of(path, kind):
+    try:
+        return decode_text(Path(path).read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except NotText as reason:
-        raise UserError(f"{path} is not a readable JSON file ({reason})") from None
-    except (OSError, ValueError, RecursionError) as error:  # also raised for numbers with too many digits
-        text = " ".join(str(error).split())
-        raise UserError(f"{path} is not a readable JSON file ({text}): restore or fetch it, or name another") from None
+    except (OSError, ValueError) as error:  # ValueError: not text, or a path that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} is not a readable {kind} file: {reason}") from None
 
 
 def remove_folder(folder: Path) -> None:

@@ -75,10 +75,11 @@ class MixedEdges(nn.Module):
 
         If a pair of states is drawn, return these two.
         """
-        if self.choice.drawn is not None and self.choice.drawn.pairs:
+        drawn = self.choice.drawn
+        if drawn is not None and drawn.pairs:
             return self.relaxation.arguments(self.choice, states, step, self.logits)
-        if (taken := taken_states(self.choice)) is not None:
-            mixed = sum_of_taken(self.choice, states, taken[step])
+        if drawn is not None and (taken := taken_states(self.choice)) is not None:
+            mixed = sum_of_taken(self.choice, states, taken, step)
             return mixed, mixed
         # `none` returns x * 0, which adds nothing to the sum, so only `skip` is computed.
         weights = self.relaxation.weights(self.choice, self.logits).split(self.counts)[step]

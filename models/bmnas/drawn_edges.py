@@ -35,22 +35,27 @@ def taken_states(choice: Choice) -> list[set[int]] | None:
 def unread_sources(choice: Choice) -> frozenset[int]:
     """States before the first step that no step reads in the next forward pass, because of a draw."""
     taken = taken_states(choice)
-    return frozenset() if taken is None else frozenset(range(choice.pairs.counts[0])).difference(*taken)
+    return frozenset() if taken is None else _unread(choice, taken)
 
 
-def sum_of_taken(choice: Choice, states: Sequence[torch.Tensor], taken: set[int]) -> torch.Tensor:
-    """The sum of the states ``taken``, in a graph with the parameters of all states.
+def _unread(choice, taken):
+    return frozenset(range(choice.pairs.counts[0])).difference(*taken)
+
+
+def sum_of_taken(choice: Choice, states: Sequence[torch.Tensor], taken: Sequence[set[int]], step: int) -> torch.Tensor:
+    """The sum of the states that a step takes, in a graph with the parameters of all states.
 
     Left out are sources that another step reads, and those without gradients.
 
     Args:
         choice: See `taken_states`.
         states: All states that the step could read.
-        taken: Those that it reads.
+        taken: From `taken_states`.
+        step: Number of the step.
     """
-    unread = unread_sources(choice)
+    unread, own = _unread(choice, taken), taken[step]
     idle = {s for s in range(choice.pairs.counts[0]) if s not in unread or not states[s].requires_grad}
-    parts = [(x if s in taken else x * 0.0) for s, x in enumerate(states) if s in taken or s not in idle]
+    parts = [(x if s in own else x * 0.0) for s, x in enumerate(states) if s in own or s not in idle]
     return sum(parts) if parts else torch.zeros_like(states[0])  # type: ignore[return-value]
 
 

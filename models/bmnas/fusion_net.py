@@ -107,7 +107,8 @@ class FusionNet(BackboneNet):
     def fuse(self, features: Sequence[torch.Tensor | None]) -> torch.Tensor:
         """Class logits (N, num_outputs) of the backbones' features; None for those that are not read."""
         choices = self.fusion.choices()
-        unread = unread_sources(choices[0]) if choices and torch.is_grad_enabled() else frozenset()
+        is_drawn = bool(choices) and choices[0].drawn is not None and torch.is_grad_enabled()
+        unread = unread_sources(choices[0]) if is_drawn else frozenset()
         reshaped: list[torch.Tensor | None] = []
         constant: list[nn.Parameter] = []
         feature: Any

@@ -76,10 +76,10 @@ def test_what_a_draw_leaves_unread():
     assert taken_states(choice) == [{0}, {2, 3}]
     assert unread_sources(choice) == {1}
     states = [torch.full((2,), float(k), requires_grad=k == 1) for k in range(4)]
-    assert sum_of_taken(choice, states, {2, 3}).tolist() == [5, 5]
+    assert sum_of_taken(choice, states, [{0}, {2, 3}], 1).tolist() == [5, 5]
     # An unread state with gradients stays in the graph.
-    assert sum_of_taken(choice, states, {0}).requires_grad
-    assert sum_of_taken(choice, states[:1] * 4, set()).tolist() == [0, 0]
+    assert sum_of_taken(choice, states, [{0}, {2, 3}], 0).requires_grad
+    assert sum_of_taken(choice, states[:1] * 4, [set(), {1, 2, 3}], 0).tolist() == [0, 0]
     for drawn in (None, choice.drawn._replace(gated=True), choice.drawn._replace(pairs=((0, 1), (0, 2)))):
         choice.drawn = drawn
         assert taken_states(choice) is None and not unread_sources(choice)

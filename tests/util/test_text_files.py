@@ -44,5 +44,5 @@ def test_json_with_a_mark_and_windows_line_ends(tmp_path):
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.txt does not exist"):
         read_text(tmp_path / "none.txt")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is not a readable text file"):
         read_text(tmp_path)
