@@ -61,7 +61,7 @@ def sum_of_taken(choice: Choice, states: Sequence[torch.Tensor], taken: Sequence
 
 def with_zero_gradients(output: torch.Tensor, parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
     """``output``, whose backward pass gives ``parameters`` gradients of zero."""
-    return _ZeroGradients.apply(output, *parameters) if parameters else output
+    return _ZeroGradients.apply(output, *parameters)
 
 
 class _ZeroGradients(torch.autograd.Function):

@@ -121,7 +121,8 @@ class FusionNet(BackboneNet):
             with torch.no_grad() if known else contextlib.nullcontext():
                 reshaped.append(layer(feature))
             constant += [parameter for parameter in layer.parameters() if known and parameter.requires_grad]
-        return with_zero_gradients(self.classifier(self.fusion(reshaped)), constant)
+        outputs = self.classifier(self.fusion(reshaped))
+        return with_zero_gradients(outputs, constant) if constant else outputs
 
     def backbone_features(self, name: str, inputs: Any) -> list[torch.Tensor | None]:
         """All features of a backbone that are read, in one pass over its inputs; None for those after the last one."""
