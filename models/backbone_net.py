@@ -173,7 +173,7 @@ class UnimodalNet(BackboneNet):
         return self.backbones[self.name]
 
     def forward(self, batch: dict[str, Any]) -> torch.Tensor:
-        """Return class logits (N, num_outputs), from cached features if the batch contains them, else from the input."""
+        """Return class logits (N, num_outputs), from cached features if the batch has them, else from the input."""
         features = batch.get(f"{self.name}_features")
         return self.backbone.head(self._features(batch) if features is None else features)
 
