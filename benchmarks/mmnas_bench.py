@@ -1,7 +1,7 @@
 """Two small tasks of visual question answering on which MMNas' search strategies are compared: data, trainings, scores.
 
-A space of 2 encoder and 3 decoder blocks has 256 architectures. A training takes seconds. The outcome of each training
-is stored as a JSON file, so that no architecture is trained twice with the same seed.
+A space of 2 encoder and 3 decoder blocks has 256 architectures. A training takes seconds; every one that is asked for
+is kept as a JSON file, so that no architecture is trained twice with one seed.
 """
 
 import argparse

@@ -46,9 +46,8 @@ def train_stacked(
         loaders: ``train``, ``dev`` and ``test``.
 
     Returns:
-        A dict for each network: ``dev``, the number of correct dev samples after each epoch; ``epoch``, the first epoch
-        with the most of them; ``test``, the number of correct test samples in that epoch; ``seconds``, its share of the
-        time.
+        For each network ``dev``, its correct samples after each epoch, ``epoch``, the first with the most, ``test``,
+        the correct samples then, and its share of the ``seconds``.
 
     Raises:
         engine.training.DivergedError: A loss is not finite.
