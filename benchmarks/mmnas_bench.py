@@ -127,7 +127,7 @@ class SeedBench:
         return [told.genotype for told in box.history]
 
     def search(self, strategy):
-        """(Architecture, processor seconds) of a search by ``strategy``; searches if necessary."""
+        """Architecture and processor seconds of a search by ``strategy``; searches if it did not yet."""
         file = self.folder / "searches" / f"{strategy}-{self.seed}.json"
         if not file.exists():
             import search_vqa
