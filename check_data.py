@@ -4,9 +4,10 @@
   python check_data.py --task vqa --full
   python check_data.py --task own --data data/films
 
-Reads the original files or what prepare_*.py made of them. Counts are compared with the official ones. Some samples,
-always the same, are read and looked at; --full reads all of them, on all cores. Exit status: 0: nothing is wrong;
-1: errors, such data fail or give wrong numbers; 3: warnings only, look at them; 2: the check itself could not run.
+It reads the original files or what prepare_*.py made from them, and compares counts with the official ones. It reads
+and checks a fixed subset of the samples; --full checks all of them, on all cores. Exit status: 0: nothing is wrong;
+1: errors: runs on these data would fail or give wrong numbers; 3: warnings only, which you should look at; 2: the
+check itself could not run.
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
@@ -30,19 +31,19 @@ TASKS = {
     "itm": ("datasets.itm.check", "data/itm"),
     "own": ("datasets.own.check", None),
 }
-# Which tasks take which further flag.
+# Further flags, and the tasks that accept them.
 OPTIONS = {"features": ("vqa", "vgd", "itm"), "annotation": ("ego",)}
 
 
 def get_args_parser():
     """The flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", required=True, choices=tuple(TASKS), help="whose data")
+    parser.add_argument("--task", required=True, choices=tuple(TASKS), help="the task whose data to check")
     parser.add_argument("--data", metavar="DIR", help="the data (default: where the task's scripts look for them)")
     parser.add_argument("--features", metavar="DIR", help="vqa, vgd, itm: region features outside --data")
-    parser.add_argument("--annotation", metavar="FILE", help="ego: the annotation, if it is elsewhere")
-    parser.add_argument("--full", action="store_true", help="read everything instead of some samples")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes of --full (default: one per processor)")
+    parser.add_argument("--annotation", metavar="FILE", help="ego: the annotation, if it is not in --data")
+    parser.add_argument("--full", action="store_true", help="read all samples instead of a subset")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes for --full (default: one per core)")
     return parser
 
 
@@ -61,7 +62,7 @@ def main(argv=None):
     with report.catching(args.data or place):
         importlib.import_module(module).check(report, args.data or place, **options)
     if report.about and not args.full:
-        report.about.append("(some samples were read; --full reads all)")
+        report.about.append("(only some samples were read; --full reads all)")
     print(report.text())
     return report
 

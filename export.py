@@ -4,11 +4,11 @@
   python export.py --run <found run folder> --format pt2 --features --out fusion.pt2
   python export.py --run <train run folder> --format onnx --tokens 14 --regions 100 --out vqa.onnx
 
-Any batch size, and any length of own texts, recordings and sequences. Networks of BM-NAS read the tensors of their
-inputs, or with --features the features of their backbones; networks of MMNas read any number of regions, and texts
-that are padded to one length. The file is checked on random inputs against torch, in a process that cannot import this
-suite, before it is put in place. <out>.json says (as the file does) what goes in and comes out.
-ONNX needs `python -m pip install onnx onnxscript onnxruntime`.
+The exported network accepts any batch size and, on your own data, texts, recordings and sequences of any length. BM-NAS
+networks read their input tensors, or with --features the features of their backbones; MMNas networks read any number of
+regions, and texts that are padded to one length. Before the file is put in place, its outputs on random inputs are
+compared with torch, in a process that cannot import this suite. <out>.json describes inputs and outputs, as does the
+file itself. ONNX needs `python -m pip install onnx onnxscript onnxruntime`.
 """
 
 from engine import arguments
@@ -19,16 +19,16 @@ def get_args_parser():
     """Flags of the export."""
     parser = arguments.RecipeParser(__doc__)
     parser.add_argument("--run", required=True, metavar="RUN", help="run folder of a training")
-    text = "module with the TASK of the run, if that is in no module of tasks/"
+    text = "module that defines the TASK of the run, if it is not one in tasks/"
     parser.add_argument("--task", metavar="MODULE", help=text)
     parser.add_argument("--format", choices=("pt2", "onnx"), default="pt2", help="torch.export, or ONNX")
     parser.add_argument("--out", required=True, metavar="FILE", help="the file to write")
     parser.add_argument("--features", action="store_true", help="only the fusion part, which reads backbone features")
     text = "shape of an input without the batch axis, e.g. image=3,256,160 (default: as in the run's data)"
     parser.add_argument("--shape", action=arguments.Assignments, metavar="NAME=SIDES", help=text)
-    text = "read NAME_present, bool (batch,), as well: whether samples have the inputs that may be missing"
+    text = "also read NAME_present, bool (batch,): whether each sample has the inputs that may be missing"
     parser.add_argument("--missing", action="store_true", help=text)
-    text = "pad own texts, recordings or sequences to N words, samples or steps (default: any length)"
+    text = "own data: pad texts, recordings or sequences to N words, samples or steps (default: any length)"
     parser.add_argument("--length", action=arguments.Assignments, metavar="NAME=N", help=text)
     text = "tokens of a text, with padding (default: the task's)"
     parser.add_argument("--tokens", type=arguments.positive_int, help=text)

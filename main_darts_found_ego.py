@@ -6,8 +6,8 @@
 
 The released script keeps the backbones as they are; --no-freeze_backbones trains them too. Data, sizes, seed
 and weights default to those of the search run. Results: <search_exp_dir>/eval-<save>-<time>/result.json.
-Paper, Table 3: accuracy 94.96 on test. --recipe ego-1 trains as its supplement says (train and dev together, 50
-epochs at batch 72, backbones too) and, like the released script, selects on test.
+Paper, Table 3: accuracy 94.96 on test. --recipe ego-1 trains as described in its supplement (train and dev
+together, 50 epochs at batch 72, backbones too) and, like the released script, selects on test.
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait

@@ -4,11 +4,11 @@
   python main_darts_found_mmimdb.py --eval_exp_dir=<dir of eval exp>           # test only
   python main_darts_found_mmimdb.py --genotype genotypes/mmimdb_example.json   # or: --genotype random, --fusion late
 
-The published recipe trains everything, backbones included; --freeze_backbones trains the fusion
-alone on features that are computed once. Data, sizes, seed and weights default to those of the
+The published recipe trains everything, backbones included; --freeze_backbones trains only the
+fusion, on features that are computed once. Data, sizes, seed and weights default to those of the
 search run. Results: <search_exp_dir>/eval-<save>-<time>/result.json.
-Paper, Table 1: weighted F1 62.92 on test. --recipe mmimdb-1 trains as its supplement says (train and dev together,
-50 epochs at batch 96) and, like the released script, selects on test.
+Paper, Table 1: weighted F1 62.92 on test. --recipe mmimdb-1 trains as described in its supplement (train and dev
+together, 50 epochs at batch 96) and, like the released script, selects on test.
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait

@@ -5,10 +5,10 @@
   python main_darts_found_ntu.py --genotype genotypes/ntu_example.json      # or: --genotype random, --fusion late
 
 The published recipe trains everything, backbones included: --micro_batch 8 fits it into less memory,
---freeze_backbones trains the fusion alone. Data, sizes, seed and weights default to those of the search run.
+--freeze_backbones trains only the fusion. Data, sizes, seed and weights default to those of the search run.
 Results: <search_exp_dir>/eval-<save>-<time>/result.json.
-Paper, Table 2: accuracy 90.48 on test. --recipe ntu-1 trains as its supplement says (train and dev together, 50
-epochs) and, like the released script, selects on test.
+Paper, Table 2: accuracy 90.48 on test. --recipe ntu-1 trains as described in its supplement (train and dev
+together, 50 epochs) and, like the released script, selects on test.
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait

@@ -5,9 +5,9 @@
   python main_darts_found_own.py --datadir data/films --fusion late         # baselines: late, concat
   python main_darts_found_own.py --datadir data/films --genotype random
 
-Encoders that start with random weights are trained with the fusion, others are frozen and computed
-once (--train_encoders). --modality_dropout P prepares the network for missing modalities. Data,
-encoders, sizes, seed and weights default to those of the search run. Results:
+Encoders that start with random weights are trained with the fusion; the others are frozen and their features
+computed once (--train_encoders changes that). --modality_dropout P prepares the network for missing modalities.
+Data, encoders, sizes, seed and weights default to those of the search run. Results:
 <search_exp_dir>/eval-<save>-<time>/result.json.
 """
 

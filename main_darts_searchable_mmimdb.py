@@ -3,10 +3,10 @@
   python main_darts_searchable_mmimdb.py --text_cp <run folder of main_unimodal_mmimdb.py --modality text>
   python main_darts_searchable_mmimdb.py --demo
 
-Weight steps on train, architecture steps on dev; the backbones are frozen and computed once.
-<out_dir>/search-<save>-<time>/ gets the genotype of the best dev epoch (genotype.json), a picture
-of every epoch's (architectures/), the probabilities (probabilities.svg) and result.json. --recipe
-mmimdb-1 takes the paper's configuration (Table 8: weighted F1 53.44 on dev, 1.24 GPU hours). Then:
+Weight steps on train, architecture steps on dev; the backbones are frozen and their features computed once.
+It writes to <out_dir>/search-<save>-<time>/: the genotype of the best dev epoch (genotype.json), a picture
+of every epoch's genotype (architectures/), the probabilities (probabilities.svg) and result.json. --recipe
+mmimdb-1 uses the paper's configuration (Table 8: weighted F1 53.44 on dev, 1.24 GPU hours). Then:
   python main_darts_found_mmimdb.py --search_exp_dir <that folder>
 """
 
@@ -64,7 +64,7 @@ def main(argv=None):
         loss, metric = TASK.loss, TASK.metric(args)  # binary cross-entropy; F1 (--f1_type)
         precision = Precision(args.amp, run.device)
         loaders, batch_size = feature_loaders(args, run, net, data, precision), total_batch(args)
-        if is_black_box(args):  # random, evolution: found networks, trained one by one on these features
+        if is_black_box(args):  # random, evolution: complete networks, trained one by one on these features
             return search_by_trainings(TASK, args, run, net, data, loaders, precision)
 
         strategy = strategy_of(args, SoftmaxMixture).attach(net)
@@ -75,7 +75,7 @@ def main(argv=None):
         weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=not net.uses_all_weights(), **shared)
         logits, rate = [choice.logits for choice in strategy.choices], args.arch_learning_rate
         adam = torch.optim.Adam(logits, lr=rate, betas=(0.5, 0.999), weight_decay=args.arch_weight_decay)
-        # Of a cell whose steps are not all read, pairs of edges leave some logits out.
+        # A draw of ordered pairs may leave a step unread; the logits of that step then get no gradient.
         learned, unused = strategy.gradient_parameters(), strategy.ordered_pairs
         alphas = OptimizerStep(net, loss, adam, parameters=learned, find_unused=unused, **shared)
 
@@ -87,7 +87,7 @@ def main(argv=None):
         best = BestEpoch("dev", metric.name, rule, TASK.later_wins_ties)
         monitor = ArchitectureMonitor(net, collapse, args.patience)
         derivation = Derivation(args.derive, search_epoch.dev_scorer(), metric.name, args.seed)
-        measure = functools.partial(fusion_cost, net, batch_size)  # size and speed of what is found
+        measure = functools.partial(fusion_cost, net, batch_size)  # size and speed of the derived network
         facts = {"derivation": derivation, "measure": measure, "facts": describe(TASK, args, data, net, metric)}
         return run_search(run, search_epoch, monitor, best, **facts)
 

@@ -5,10 +5,11 @@
   python main_darts_searchable_ntu.py --demo
 
 Weight steps on 8 of the 16 training subjects, architecture steps on the 4 dev subjects; the backbones are
-frozen. Fits a 24 GB GPU as it is; --estimate says what it needs, --amp bf16 and --augment_views 4 make it
-faster. <out_dir>/search-<save>-<time>/ gets the genotype of the best dev epoch (genotype.json), a picture of
-every epoch's (architectures/), the probabilities (probabilities.svg) and result.json. --recipe ntu-1 to ntu-4
-take the paper's configurations (Table 8; ntu-1: accuracy 94.48 on dev, 53.68 GPU hours). Then:
+frozen. It fits on a 24 GB GPU without further flags; --estimate prints the memory and time that it needs, --amp
+bf16 and --augment_views 4 make it faster. It writes to <out_dir>/search-<save>-<time>/: the genotype of the best
+dev epoch (genotype.json), a picture of every epoch's genotype (architectures/), the probabilities
+(probabilities.svg) and result.json. --recipe ntu-1 to ntu-4 use the paper's configurations (Table 8; ntu-1:
+accuracy 94.48 on dev, 53.68 GPU hours). Then:
   python main_darts_found_ntu.py --search_exp_dir <that folder>
 """
 
@@ -68,7 +69,7 @@ def main(argv=None):
         loss, metric = TASK.loss, TASK.metric(args)  # cross-entropy; accuracy
         precision = Precision(args.amp, run.device)
         loaders, batch_size = feature_loaders(args, run, net, data, precision), total_batch(args)
-        if is_black_box(args):  # random, evolution: found networks, trained one by one on these features
+        if is_black_box(args):  # random, evolution: complete networks, trained one by one on these features
             return search_by_trainings(TASK, args, run, net, data, loaders, precision)
 
         strategy = strategy_of(args, SoftmaxMixture).attach(net)
@@ -79,7 +80,7 @@ def main(argv=None):
         weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=not net.uses_all_weights(), **shared)
         logits, rate = [choice.logits for choice in strategy.choices], args.arch_learning_rate
         adam = torch.optim.Adam(logits, lr=rate, betas=(0.5, 0.999), weight_decay=args.arch_weight_decay)
-        # Of a cell whose steps are not all read, pairs of edges leave some logits out.
+        # A draw of ordered pairs may leave a step unread; the logits of that step then get no gradient.
         learned, unused = strategy.gradient_parameters(), strategy.ordered_pairs
         alphas = OptimizerStep(net, loss, adam, parameters=learned, find_unused=unused, **shared)
 
@@ -91,7 +92,7 @@ def main(argv=None):
         best = BestEpoch("dev", metric.name, rule, TASK.later_wins_ties)
         monitor = ArchitectureMonitor(net, collapse, args.patience)
         derivation = Derivation(args.derive, search_epoch.dev_scorer(), metric.name, args.seed)
-        measure = functools.partial(fusion_cost, net, batch_size)  # size and speed of what is found
+        measure = functools.partial(fusion_cost, net, batch_size)  # size and speed of the derived network
         facts = {"derivation": derivation, "measure": measure, "facts": describe(TASK, args, data, net, metric)}
         return run_search(run, search_epoch, monitor, best, **facts)
 

@@ -6,9 +6,9 @@
 
 Weight steps on train, architecture steps on dev. Encoders that start with random weights are trained with
 the fusion; pretrained ones, and those of main_unimodal_own.py (--encoder_weights NAME=RUN_FOLDER), are frozen
-and computed once.
-<out_dir>/search-<save>-<time>/ gets the genotype of the best dev epoch (genotype.json), a picture
-of every epoch's (architectures/), the probabilities (probabilities.svg) and result.json. Then:
+and their features computed once.
+It writes to <out_dir>/search-<save>-<time>/: the genotype of the best dev epoch (genotype.json), a picture
+of every epoch's genotype (architectures/), the probabilities (probabilities.svg) and result.json. Then:
   python main_darts_found_own.py --search_exp_dir <that folder>
 """
 
@@ -55,14 +55,14 @@ def main(argv=None):
         return estimate_search(task, args, data[train], data[dev])
 
     with start_run(args, "search", args.out_dir) as run:
-        # An encoder per modality; --train_encoders says which of them are trained here.
+        # One encoder per modality; --train_encoders decides which of them are trained here.
         backbones = task.build_backbones(args)
         net = build_search_net(task, args, backbones).to(run.device)
         loss, metric = task.loss, task.metric(args)  # by the kind of label
         precision = Precision(args.amp, run.device)
         loaders = feature_loaders(args, run, net, data, precision)
         facts = {**describe(task, args, data, net, metric), **own.facts(args, net)}
-        if is_black_box(args):  # random, evolution: found networks, trained one by one, encoders included
+        if is_black_box(args):  # random, evolution: complete networks, trained one by one, encoders included
             return search_by_trainings(task, args, run, net, data, loaders, precision, facts)
 
         strategy = strategy_of(args, SoftmaxMixture).attach(net)
@@ -73,7 +73,7 @@ def main(argv=None):
         weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=not net.uses_all_weights(), **shared)
         logits, rate = [choice.logits for choice in strategy.choices], args.arch_learning_rate
         adam = torch.optim.Adam(logits, lr=rate, betas=(0.5, 0.999), weight_decay=args.arch_weight_decay)
-        # Of a cell whose steps are not all read, pairs of edges leave some logits out.
+        # A draw of ordered pairs may leave a step unread; the logits of that step then get no gradient.
         learned, unused = strategy.gradient_parameters(), strategy.ordered_pairs
         alphas = OptimizerStep(net, loss, adam, parameters=learned, find_unused=unused, **shared)
 

@@ -3,8 +3,8 @@
   python main_unimodal_ego.py --modality rgb
   python main_unimodal_ego.py --modality depth
 
-Trains a 3-D ResNeXt-101 from scratch, or from a checkpoint (--rgb_cp, --depth_cp). The run folder gets
-backbone.pth, in the form of the released checkpoints: pass that folder as --rgb_cp or --depth_cp.
+Trains a 3-D ResNeXt-101 from scratch, or from a checkpoint (--rgb_cp, --depth_cp). It writes backbone.pth into the
+run folder, in the format of the released checkpoints: pass that folder as --rgb_cp or --depth_cp.
 BM-NAS, Table 3: accuracy 93.75 (RGB) and 94.03 (depth) on test.
 """
 

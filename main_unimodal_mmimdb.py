@@ -3,8 +3,8 @@
   python main_unimodal_mmimdb.py --modality text
   python main_unimodal_mmimdb.py --modality image [--freeze_backbones]
 
-Trains the MaxOut network on plots, or VGG-19 on posters (whole, or with --freeze_backbones its head
-alone). The run folder gets backbone.pth: pass that folder as --text_cp or --image_cp.
+Trains the MaxOut network on plots, or VGG-19 on posters (all of it, or with --freeze_backbones only its head).
+It writes backbone.pth into the run folder: pass that folder as --text_cp or --image_cp.
 BM-NAS, Table 1: weighted F1 57.54 (text) and 49.21 (image) on test.
 """
 

@@ -4,7 +4,8 @@
   python main_unimodal_ntu.py --modality skeleton
 
 Trains the inflated ResNet-50 on videos (from ImageNet weights) or the HCN network on skeletons (from scratch).
-The run folder gets backbone.pth, in the form of the released checkpoints: pass that folder as --rgb_cp or --ske_cp.
+It writes backbone.pth into the run folder, in the format of the released checkpoints: pass that folder as --rgb_cp or
+--ske_cp.
 BM-NAS, Table 2: accuracy 83.91 (video) and 85.24 (skeleton) on test.
 """
 

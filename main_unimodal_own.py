@@ -3,10 +3,10 @@
   python main_unimodal_own.py --datadir data/films --modality text
   python main_unimodal_own.py --datadir data/films --modality image --encoder image=timm:resnet18 --no-freeze_backbones
 
-Encoders with random weights are trained whole; of pretrained ones only the head is trained, on
-features that are computed once, unless --no-freeze_backbones is given. The run folder gets backbone.pth: pass that
-folder as --encoder_weights NAME=RUN_FOLDER; its encoder and taps come along. There is no --C: that is the width of a
-fusion, and the encoder has its own (--encoder text=words:64,128).
+Encoders with random weights are trained entirely. For pretrained encoders only the head is trained, on features
+that are computed once, unless --no-freeze_backbones is given. It writes backbone.pth into the run folder: pass that
+folder as --encoder_weights NAME=RUN_FOLDER, which also restores the encoder's name and taps. There is no --C, which
+is the width of a fusion; the encoder has its own width (--encoder text=words:64,128).
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait

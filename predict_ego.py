@@ -2,9 +2,9 @@
 
   python predict_ego.py --run <found run folder> --rgb clip/rgb --depth clip/depth
 
-The inputs are folders with the frames of one gesture as pictures, in the order of their names, as the official folders
-Color/rgbK and Depth/depthK hold them. An input may be left out if the network was trained with --modality_dropout, or
-does not read it.
+The inputs are folders with the frames of one gesture as pictures, which are read in the order of their names, as in the
+official folders Color/rgbK and Depth/depthK. An input may be left out if the network was trained with
+--modality_dropout, or does not read it.
 """
 
 from tasks.predictions import predict_one, prediction_parser

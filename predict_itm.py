@@ -2,9 +2,9 @@
 
   python predict_itm.py --CKPT_PATH <run folder> --images DIR --query "a dog on a beach"
 
-The checkpoint knows its words and how the features of its images were made; the same is done to these images. The
-text is encoded once. Features of the official files (bottom-up attention) cannot be made here: train on features of
-datasets/extract_features.py to search your own images. --save_picture draws the best images side by side.
+The checkpoint contains its vocabulary and how its image features were extracted; these images are treated the same
+way. The text is encoded once. The official features (bottom-up attention) cannot be extracted here: to search your
+own images, train on features from datasets/extract_features.py. --save_picture draws the best images side by side.
 """
 
 import sys
@@ -18,7 +18,7 @@ from util.cli import UserError, run_cli
 def get_args_parser():
     """Flags of the prediction."""
     parser = prediction_parser(__doc__)
-    parser.add_argument("--images", required=True, metavar="DIR", help="folder of pictures, also in folders inside it")
+    parser.add_argument("--images", required=True, metavar="DIR", help="folder of pictures, with its subfolders")
     parser.add_argument("--query", required=True, help="what they should show, in words")
     parser.add_argument("--top", type=positive_int, default=5, help="images to print")
     parser.add_argument("--save_picture", metavar="FILE", help="where to draw the best images (.png, .jpg)")
@@ -66,13 +66,13 @@ def main(argv=None):
 
 
 def score_images(net, caption, folder, names, extractor, device):
-    """Scores of the pictures ``names`` of ``folder`` with one encoded caption; those that cannot be read are told.
+    """Score the pictures ``names`` in ``folder`` against one encoded caption; report those that cannot be read.
 
     Returns:
-        Names of the pictures that could be read, and their scores, a list of tensors (1,).
+        Names of the pictures that could be read, and a list of their scores, tensors (1,).
 
     Raises:
-        UserError: none can be read.
+        UserError: No picture can be read.
     """
     import torch
 

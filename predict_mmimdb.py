@@ -2,9 +2,9 @@
 
   python predict_mmimdb.py --run <found run folder> --image image_000000.npy --text text_000000.npy
 
-The inputs are arrays as in the originals' tree: the poster (3, height, width), and the plot's vector (300,). An input
-may be left out if the network was trained with --modality_dropout, or does not read it. Genres whose probability is
-above the metric's threshold are marked.
+The inputs are arrays as in the original data set folder: the poster (3, height, width), and the plot's vector (300,).
+An input may be left out if the network was trained with --modality_dropout, or does not read it. Genres whose
+probability is above the metric's threshold are marked.
 """
 
 from tasks.predictions import predict_one, prediction_parser
@@ -49,7 +49,7 @@ def read_input(name, path):
     if not good or not np.isfinite(array).all():
         shape = f"({TEXT_DIM},)" if name == "text" else "(3, height, width)"
         raise UserError(
-            f"--{name} {path} has shape {array.shape}, or NaN in it; expected finite numbers of shape {shape}"
+            f"--{name} {path} has shape {array.shape} or contains NaN; expected finite numbers of shape {shape}"
         )
     return array.astype(np.float32) if name == "text" else array
 

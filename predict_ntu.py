@@ -3,9 +3,9 @@
   python predict_ntu.py --run <found run folder> --video S001C001P003R001A010_rgb.avi \
       --skeleton S001C001P003R001A010.skeleton
 
-The inputs are the official files. A video as it was recorded (1920x1080) is scaled as in the preparation: --size 256;
-without the flag it is read as it is, as one of the tree of scaled videos. An input may be left out if the network was
-trained with --modality_dropout, or does not read it.
+The inputs are the official files. For a video as it was recorded (1920x1080), --size 256 scales it as the preparation
+does; without the flag a video is read unchanged, which is right for videos that are already scaled. An input may be
+left out if the network was trained with --modality_dropout, or does not read it.
 """
 
 from engine.arguments import non_negative_int
@@ -20,7 +20,7 @@ def get_args_parser():
     parser = prediction_parser(__doc__)
     parser.add_argument("--video", metavar="FILE", help="the video")
     parser.add_argument("--skeleton", metavar="FILE", help="the official .skeleton file")
-    parser.add_argument("--size", type=non_negative_int, default=0, help="scale the video to this side; 0: as it is")
+    parser.add_argument("--size", type=non_negative_int, default=0, help="scale the video to this side; 0: unscaled")
     return parser
 
 

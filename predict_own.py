@@ -4,10 +4,10 @@
   python predict_own.py --run <found run folder> --numbers year=1999,rating=7.5
   python predict_own.py --run <found run folder> --table rows.csv --out predictions.csv
 
-Inputs are prepared as those that the network was trained on: sizes, rates, standardised numbers. The flags --image,
---text, --audio and --numbers stand for the input of their kind if there is one; --input NAME=VALUE names any input.
-An input may be left out if the network was trained with missing ones or with --modality_dropout. A table has the
-columns of the one that was prepared, or --columns says which; predictions.csv has a row for each of its rows.
+Inputs are prepared like those that the network was trained on: sizes, rates, standardised numbers. The flags --image,
+--text, --audio and --numbers set the input of their kind if there is exactly one; --input NAME=VALUE sets any input.
+An input may be left out if the network was trained with missing inputs or with --modality_dropout. A table must have
+the columns of the prepared one, unless --columns names others; predictions.csv has one row for each of its rows.
 """
 
 from engine import arguments
@@ -25,12 +25,12 @@ def get_args_parser():
     one.add_argument("--text", help="the text, in words")
     one.add_argument("--audio", metavar="FILE", help="the recording")
     one.add_argument("--numbers", metavar="A=1,B=2", help="columns of the numbers and categories")
-    help_text = "any input by its name: a text, a file, numbers as for --numbers, or numbers with commas between"
+    help_text = "any input by its name: a text, a file, numbers as for --numbers, or numbers separated by commas"
     one.add_argument("--input", action=arguments.Assignments, metavar="NAME=VALUE", help=help_text)
     many = parser.add_argument_group("many samples")
     many.add_argument("--table", metavar="FILE", help="a table (.csv, .tsv, .jsonl, .parquet), one row per sample")
     many.add_argument("--out", metavar="FILE", default="predictions.csv", help="where to write their predictions")
-    help_text = "columns of an input, commas between (default: those of the prepared table)"
+    help_text = "columns of an input, separated by commas (default: those of the prepared table)"
     many.add_argument("--columns", action=arguments.Assignments, metavar="NAME=COLUMN", help=help_text)
     many.add_argument("--id_column", metavar="COLUMN", help="column to copy in place of the row's number")
     many.add_argument("--batchsize", type=arguments.positive_int, default=64, help="rows at a time")
@@ -38,7 +38,7 @@ def get_args_parser():
 
 
 def main(argv=None):
-    """Print a prediction, or write those of a table; returns (class, probability) pairs or the number of rows."""
+    """Predict one sample or a table; returns (class, probability) pairs, or the number of rows that were written."""
     args = get_args_parser().parse_args(argv)
     from tasks.loading import load_task
     from util.distributed import init_distributed
@@ -57,13 +57,13 @@ def main(argv=None):
         raise UserError(f"--columns {unknown[0]}=...: the inputs are {', '.join(model.known_inputs())}")
     model.raw.root = table.root
     columns = {name: asked[name].split(",") if name in asked else model.raw.columns(name) for name in model.inputs}
-    # A network that was trained for missing inputs takes tables that lack their columns.
+    # A network that was trained for missing inputs accepts tables without the columns of these inputs.
     lacking = [name for name in columns if name not in asked and not set(columns[name]) & set(table.columns)]
     read = {n: c for n, c in columns.items() if model.is_read(n) and not (n in lacking and model.may_lack(n))}
     if not read:
         wanted = ", ".join(f"{name} ({', '.join(names)})" for name, names in columns.items())
         raise UserError(
-            f"{args.table} has no column of any input, {wanted}; name the columns with --columns INPUT=COLUMN"
+            f"{args.table} has no column of any input: {wanted}; name the columns with --columns INPUT=COLUMN"
         )
     count = predict_table(model, table, read, args.out, batch=args.batchsize, id_column=args.id_column)
     print(f"{args.out}: {count:,} predictions" + (f", without {', '.join(lacking)}" if lacking else ""))
@@ -71,10 +71,10 @@ def main(argv=None):
 
 
 def sample_of(args, model):
-    """Input -> value of the sample that the flags describe; {} if they describe none.
+    """The sample that the flags describe: {input: value}; {} if they describe none.
 
     Raises:
-        UserError: a flag fits no input of the network, or several.
+        UserError: A flag fits no input of the network, or several.
     """
     kinds = {name: modality.kind for name, modality in model.manifest.modalities.items()}
     sample = {}
@@ -91,11 +91,11 @@ def sample_of(args, model):
         sample[fits[0]] = value
     sample |= arguments.as_dict(args.input)
     if unknown := [name for name in sample if name not in kinds]:
-        raise UserError(f"--input {unknown[0]}=...: the network has no such input, but {', '.join(kinds)}")
+        raise UserError(f"--input {unknown[0]}=...: the network has no such input; its inputs are {', '.join(kinds)}")
     for name in set(sample) & set(model.raw.tables):
         pairs = sample[name].split(",")
         if wrong := [pair for pair in pairs if "=" not in pair]:
-            raise UserError(f"--numbers {wrong[0]}: expected columns and values, such as a=1,b=2")
+            raise UserError(f"--numbers {wrong[0]}: expected columns with values, such as a=1,b=2")
         sample[name] = arguments.as_dict(pairs)
     return sample
 

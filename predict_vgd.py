@@ -1,10 +1,10 @@
-"""Find what an expression means in an image with a trained network, and draw the box.
+"""Find the object that an expression refers to in an image with a trained network, and draw its box.
 
   python predict_vgd.py --CKPT_PATH <run folder> --image photo.jpg --expression "the left red cube" --out box.png
 
-The checkpoint knows its words and how the features of its images were made; the same is done to this image. Features
-of the official files (bottom-up attention) cannot be made here: train on features of datasets/extract_features.py to
-ask about your own images.
+The checkpoint contains its vocabulary and how its image features were extracted; this image is treated the same way.
+The official features (bottom-up attention) cannot be extracted here: to ask about your own images, train on features
+from datasets/extract_features.py.
 """
 
 from tasks.mmnas.flags import prediction_parser
@@ -21,7 +21,7 @@ def get_args_parser():
 
 
 def main(argv=None):
-    """Print the box; returns it as (x1, y1, x2, y2) in pixels, and the share of the region's score in the softmax."""
+    """Print the box; returns it as (x1, y1, x2, y2) in pixels, and the softmax probability of its region."""
     args = get_args_parser().parse_args(argv)
     import torch
 
@@ -43,7 +43,7 @@ def main(argv=None):
         outputs = net(batch)
     x1, y1, x2, y2 = box = best_boxes(outputs, batch)[0].tolist()
     share = float(outputs[0].softmax(1).max())
-    print(f"x {x1:.0f} to {x2:.0f}, y {y1:.0f} to {y2:.0f}  ({100 * share:.0f} % of the regions' scores)")
+    print(f"x {x1:.0f} to {x2:.0f}, y {y1:.0f} to {y2:.0f}  ({100 * share:.0f} % of the softmax over the regions)")
     if args.out:
         from datasets.regions.drawing import draw_box
 

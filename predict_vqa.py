@@ -2,9 +2,9 @@
 
   python predict_vqa.py --CKPT_PATH <run folder> --image photo.jpg --question "what color is the shape?"
 
-The checkpoint knows its words, its answers and how the features of its images were made; the same is done to this
-image. --save_picture draws what the attention pooling looked at. Features of the official files (bottom-up
-attention) cannot be made here: train on features of datasets/extract_features.py to ask about your own images.
+The checkpoint contains its vocabulary, its answers and how its image features were extracted; this image is treated
+the same way. --save_picture draws the regions that the attention pooling weights most. The official features (bottom-up
+attention) cannot be extracted here: to ask about your own images, train on features from datasets/extract_features.py.
 """
 
 from engine.arguments import positive_int
@@ -18,7 +18,7 @@ def get_args_parser():
     parser.add_argument("--image", required=True, metavar="FILE", help="the picture")
     parser.add_argument("--question", required=True, help="the question, in words")
     parser.add_argument("--top", type=positive_int, default=5, help="answers to print")
-    parser.add_argument("--save_picture", metavar="FILE", help="where to draw the regions that were looked at")
+    parser.add_argument("--save_picture", metavar="FILE", help="where to draw the regions with their attention")
     return parser
 
 

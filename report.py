@@ -1,11 +1,11 @@
-"""Tables and a page of runs: means over seeds, paired differences, published rows, curves and architectures.
+"""Report on runs in tables or a page: means over seeds, paired differences, published rows, curves, architectures.
 
   python report.py final_exp/mmimdb                                # Markdown on the terminal
   python report.py final_exp sweeps/x --out report.html            # one file with everything, for any browser
   python report.py sweeps/x --format latex --out tables.tex
 
-Reads all run folders in and below the named folders. What must not be averaged (interrupted runs, edited results,
-copies, other data, commits or precision, ...) is told apart and named in words. docs/report.md explains the columns.
+Reads all run folders in and below the named folders. Runs that must not be averaged (interrupted runs, edited results,
+copies, other data, commits or precision, ...) are kept apart, with the reason. docs/report.md explains the columns.
 """
 
 from pathlib import Path
@@ -26,9 +26,9 @@ def get_args_parser():
     """Flags of the report."""
     parser = RecipeParser(__doc__)
     parser.add_argument(
-        "folders", nargs="*", metavar="DIR", default=["final_exp"], help="run folders, or folders of some"
+        "folders", nargs="*", metavar="DIR", default=["final_exp"], help="run folders, or folders that contain some"
     )
-    parser.add_argument("--format", choices=tuple(FORMATS), help="form of the report (default: by the suffix of --out)")
+    parser.add_argument("--format", choices=tuple(FORMATS), help="format (default: by the suffix of --out)")
     parser.add_argument("--out", metavar="FILE", help="file to write (default: print it)")
     return parser
 
@@ -40,7 +40,7 @@ def main(argv=None):
     form = args.format or SUFFIXES.get(suffix)
     if form is None:
         raise UserError(
-            f"--out {args.out}: {suffix or 'no suffix'} is not a known form; pass --format {'|'.join(FORMATS)}"
+            f"--out {args.out}: {suffix or 'no suffix'} is not a known format; pass --format {'|'.join(FORMATS)}"
         )
     text = FORMATS[form](sections_of(compare(read_runs(args.folders))))
     if args.out:

@@ -4,9 +4,10 @@
   python robustness.py --run <found run folder> --noise 0 0.1 0.3 1
 
 A removed input is replaced by the network's learned values if it was trained with missing inputs or with
---modality_dropout; otherwise by zeros (own pictures, texts and sounds: by what stands for a missing one), which the
-network never saw. Noise is Gaussian, in units of the input's standard deviation on test; of texts words are dropped.
-robustness.json and robustness.svg are written into the run folder. The data of the run are read again.
+--modality_dropout. Otherwise it is replaced by zeros (pictures, texts and sounds of your own data: by the placeholder
+of a missing one), which the network never saw. Noise is Gaussian, in units of the input's standard deviation on test;
+for texts, words are dropped. robustness.json and robustness.svg are written into the run folder. The script reads the
+data of the run again.
 """
 
 from engine import arguments
@@ -17,7 +18,7 @@ def get_args_parser():
     """Flags of the measurement."""
     parser = arguments.RecipeParser(__doc__)
     parser.add_argument("--run", required=True, metavar="RUN", help="run folder of a found or unimodal training")
-    text = "module with the TASK of the run, if that is in no module of tasks/"
+    text = "module that defines the TASK of the run, if it is not one in tasks/"
     parser.add_argument("--task", metavar="MODULE", help=text)
     text = "strengths of the noise"
     strength = arguments.non_negative
@@ -40,7 +41,7 @@ def main(argv=None):
 
     model = load_found(args.run, task=import_task(args.task) if args.task else None)
     if not isinstance(model, FusionModel):
-        raise UserError(f"--run {args.run} is a run of {model.task.name}; only runs of BM-NAS tasks have such inputs")
+        raise UserError(f"--run {args.run} is a run of {model.task.name}; only runs of BM-NAS tasks can be measured")
     model.to(init_distributed(args.device or model.args.device))
     for name in ("datadir", "num_workers"):
         if getattr(args, name) is not None:
@@ -49,7 +50,7 @@ def main(argv=None):
     score = model.task.metric(model.args).name
     print(f"{score} on test, {result['samples']:,} samples{' (synthetic)' if result['synthetic'] else ''}")
     if result["same_data_as_tested"] is False:
-        print("note: these are not the data that the training was tested on")
+        print("note: the network was tested on other data after its training")
     print(f"  {'as it is':24} {result['clean'][score]:.4f}")
     for name, removed in result["without"].items():
         print(f"  {f'without {name}':24} {removed['scores'][score]:.4f}  ({removed['instead']} in its place)")

@@ -4,7 +4,7 @@
   python search_vgd.py --demo                       # synthetic scenes of coloured shapes
 
 Weight steps on the first 80 % of the training expressions, architecture steps on the rest from epoch 20 on.
-<out_dir>/search-<VERSION>-<time>/ gets arch.json (the architecture of every epoch), pictures of them
+It writes to <out_dir>/search-<VERSION>-<time>/: arch.json (the architecture of every epoch), pictures of them
 (architectures/), the probabilities (probabilities.svg) and result.json. Then:
   python train_vgd.py --RUN='train' --ARCH_PATH=<that folder>
 """
@@ -48,7 +48,7 @@ def get_args_parser():
 
 
 def main(argv=None):
-    """Search; returns the result that ``result.json`` holds, or None where other processes did it."""
+    """Search; returns the result that ``result.json`` holds, or None if other processes did it."""
     args = flags.parse_search(TASK, get_args_parser(), argv, DEMO)
     if launch(__name__, argv, args.GPU, args.device):  # --GPU '0, 1': one process each
         return None
@@ -58,21 +58,21 @@ def main(argv=None):
         return estimate_search(TASK, args, data)
 
     with start_run(args, "search", args.out_dir) as run:
-        # The supernet: words (GloVe, LSTM), regions (linear), every operation, then a score and a box of each region.
+        # The supernet: words (GloVe, LSTM), regions (linear), every operation, then a score and a box for each region.
         net = TASK.build_net(args, TASK.metadata(data["train"]), architecture=None).to(run.device)
         networks.set_padding(net, data)
         precision = networks.build_precision(args, run.device)
         loaders = build_loaders(args, run, {k: data[k] for k in ("train", "held_out")}, drop_last=True)
         note_data(run, data)
         scored = "held_out"
-        if is_black_box(args):  # random, evolution: found networks, trained one by one
+        if is_black_box(args):  # random, evolution: complete networks, trained one by one
             return search_by_trainings(TASK, args, run, net, data, loaders, precision, scored)
 
         gates = functools.partial(SampledGates, mode=args.alpha_mode)
         strategy = strategy_of(args, gates).attach(net)
         shared = {"reduction": TASK.loss_reduction, "micro_batch": args.micro_batch, "min_part": 1}
         shared |= {"precision": precision, "parallel": data_parallel(run, precision)}
-        loss = TASK.loss(args)  # divergence of the regions' scores from the overlaps, and smooth L1 of the boxes
+        loss = TASK.loss(args)  # KL divergence of the regions' scores from the overlaps, and smooth L1 of the boxes
         adam = torch.optim.Adam(net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9, fused=args.fused_adam or None)
         steps = networks.log_step_counts(args, loaders["train"])
         schedule = WarmupStepDecay(args.lr, steps, args.lr_decay_epochs, args.lr_decay)

@@ -4,7 +4,7 @@
   python search_vqa.py --demo                       # easy-VQA: real pictures and questions
 
 Weight steps on the first 80 % of the training questions, architecture steps on the rest from epoch 20 on.
-<out_dir>/search-<VERSION>-<time>/ gets arch.json (the architecture of every epoch), pictures of them
+It writes to <out_dir>/search-<VERSION>-<time>/: arch.json (the architecture of every epoch), pictures of them
 (architectures/), the probabilities (probabilities.svg) and result.json. Then:
   python train_vqa.py --RUN='train' --ARCH_PATH=<that folder>
 """
@@ -48,7 +48,7 @@ def get_args_parser():
 
 
 def main(argv=None):
-    """Search; returns the result that ``result.json`` holds, or None where other processes did it."""
+    """Search; returns the result that ``result.json`` holds, or None if other processes did it."""
     args = flags.parse_search(TASK, get_args_parser(), argv, DEMO)
     if launch(__name__, argv, args.GPU, args.device):  # --GPU '0, 1': one process each
         return None
@@ -65,7 +65,7 @@ def main(argv=None):
         loaders = build_loaders(args, run, {k: data[k] for k in ("train", "held_out")}, drop_last=True)
         note_data(run, data)
         scored = "held_out"
-        if is_black_box(args):  # random, evolution: found networks, trained one by one
+        if is_black_box(args):  # random, evolution: complete networks, trained one by one
             return search_by_trainings(TASK, args, run, net, data, loaders, precision, scored)
 
         gates = functools.partial(SampledGates, mode=args.alpha_mode)

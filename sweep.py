@@ -1,12 +1,12 @@
-"""Many runs of a task: for every seed the searches, the networks that they find, and baselines; then a report.
+"""Run a task many times: for every seed the searches, trainings of what they find, and baselines; then a report.
 
   python sweep.py --task mmimdb --seeds 0 1 2 --strategies published gdas --baselines late-fusion random unimodal \\
     --out sweeps/films -- --datadir data/mmimdb --search:epochs 12
-  python sweep.py --out sweeps/films                        # goes on where it was killed, and retries what failed
+  python sweep.py --out sweeps/films                        # continues a killed sweep, and retries what failed
   python sweep.py --task vqa --seeds 0 1 --out sweeps/vqa --slurm slurm_partition=gpu gpus_per_node=1 timeout_min=600
 
-What follows -- goes to every script that has the flag. <out>/commands.txt has one command per line, <out>/report.html
-the report. docs/report.md tells more.
+Flags after -- are passed to every script that has them. <out>/commands.txt lists one command per line, and
+<out>/report.html is the report. See docs/report.md.
 """
 
 import threading
@@ -33,11 +33,11 @@ def get_args_parser():
     parser.add_argument("--baselines", nargs="*", choices=tuple(BASELINES), default=[], help="rows without a search")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the sweep")
     parser.add_argument("--jobs", type=positive_int, help="jobs at a time (default: one per entry of --gpus, or 1)")
-    parser.add_argument("--gpus", nargs="+", metavar="GPU", default=[], help="GPUs of a job each: 0 1, or 0,1 2,3")
+    parser.add_argument("--gpus", nargs="+", metavar="GPU", default=[], help="GPUs, one entry per job: 0 1, or 0,1 2,3")
     parser.add_argument(
         "--slurm", nargs="*", metavar="KEY=VALUE", help="submit to a cluster, with submitit's parameters"
     )
-    parser.add_argument("--dry_run", action="store_true", help="write and print the commands, run nothing")
+    parser.add_argument("--dry_run", action="store_true", help="write and print the commands without running them")
     parser.add_argument("--only", metavar="NAME", help="run a single command of the sweep, such as seed-0/search-gdas")
     parser.add_argument("--job", type=non_negative_int, metavar="N", help="run a single job, as the cluster does")
     parser.add_argument("flags", nargs="*", metavar="-- FLAGS", help="flags for the scripts")
@@ -59,13 +59,13 @@ def main(argv=None):
     if args.dry_run:
         print(commands_text(jobs), end="")
         return None
-    with locked(out / ".lock", busy=f"{out} is run by another process already; wait for it, or end it"):
+    with locked(out / ".lock", busy=f"another process is already running {out}; wait for it, or end it"):
         outcomes, failed = [], 0
         if args.slurm is not None:
             failed = cluster.wait_for(cluster.submit_jobs(out, jobs, args.jobs, cluster.parameters_of(args.slurm)))
         else:
             outcomes = running.run_jobs(out, jobs, args.jobs or len(args.gpus) or 1, args.gpus)
-        if any((out / "runs").rglob("args.json")):  # else all failed before they began, which is what to say
+        if any((out / "runs").rglob("args.json")):  # else every command failed before it began; report that instead
             report.main([str(out / "runs"), "--out", str(out / "report.html")])
             report.main([str(out / "runs"), "--out", str(out / "report.md")])
     if failed:
@@ -74,17 +74,17 @@ def main(argv=None):
 
 
 def planned(args, out):
-    """The jobs: those of the sweep in ``out``, or new ones, which are written there.
+    """The jobs of the sweep in ``out``; if the flags describe a new one, it is planned and written there.
 
     Raises:
-        UserError: neither is possible, or the sweep in ``out`` has commands that would change.
+        UserError: There is neither, or commands of the sweep in ``out`` would change.
     """
     path = out / "sweep.json"
     known = jobs_of(read_json(path)) if path.exists() else []
     if known and (args.only or args.job is not None or not args.task):
         return known
     if not args.task:
-        raise UserError(f"--out {out}: no sweep there; pass --task and --seeds to begin one")
+        raise UserError(f"--out {out}: it holds no sweep; pass --task and --seeds to begin one")
     jobs = Planner(args.task, out, args.flags).jobs(args.seeds, args.strategies, args.baselines)
     lines = {command.name: command.line() for job in known for command in job}
     changed = [c.name for job in jobs for c in job if c.name in lines and lines[c.name] != c.line()]
@@ -96,7 +96,7 @@ def planned(args, out):
 
 
 def raise_failures(outcomes, out):
-    """Return the outcomes; a `UserError` if a command failed."""
+    """Return the outcomes; raise a `UserError` if a command failed."""
     failed = [outcome.command.name for outcome in outcomes if outcome.state == running.FAILED]
     if failed:
         names = ", ".join(failed[:5])

@@ -2,16 +2,15 @@
 
   python train_itm.py --RUN='train' --DATASET=flickr --ARCH_PATH='arch/mmnas_itm.json'
   python train_itm.py --RUN='train' --ARCH_PATH='<search run>' --ARCH_EPOCH=50
-  python train_itm.py --RUN='train' --ARCH_PATH=random --search_exp_dir='<search run>'   # of its search space
+  python train_itm.py --RUN='train' --ARCH_PATH=random --search_exp_dir='<search run>'   # from its search space
   python train_itm.py --RUN='val' --CKPT_PATH=<run folder>    # dev
-  python train_itm.py --RUN='test' --CKPT_PATH=<run folder>   # of COCO all 5,000 images, and the mean of five 1,000
+  python train_itm.py --RUN='test' --CKPT_PATH=<run folder>   # COCO: all 5,000 images, and the mean of five 1,000
   python train_itm.py --RUN='train' --RESUME --CKPT_PATH=<run folder>
 
-Checkpoints of the original code are read with --ARCH_PATH beside --CKPT_PATH. Results:
+Checkpoints of the original code need --ARCH_PATH in addition to --CKPT_PATH. Results:
 train-<VERSION>-<time>/result.json, in <out_dir> or inside the search run whose architecture is trained; val and test
-runs lie inside the training and also write retrieval.txt, the lines in which the original reports, and
-predictions.json. The released checkpoint has on Flickr30K R@1 77.30 (image to
-text) and 60.88 (text to image).
+runs are inside the training and also write predictions.json and retrieval.txt, which reports the scores in the format
+of the original. R@1 of the released checkpoint on Flickr30K: 77.30 (image to text) and 60.88 (text to image).
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
@@ -48,7 +47,7 @@ def get_args_parser():
 
 
 def main(argv=None):
-    """Train, score or predict; returns the result that ``result.json`` holds, or None where other processes did it."""
+    """Train, score or predict; returns the result that ``result.json`` holds, or None if other processes did it."""
     args = flags.parse_train(TASK, get_args_parser(), argv, DEMO)
     if launch(__name__, argv, args.GPU, args.device):  # --GPU '0, 1': one process each
         return None
@@ -59,10 +58,10 @@ def main(argv=None):
     if args.estimate:
         return estimate_training(TASK, args, data)
 
-    architecture = networks.find_architecture(args)  # of a file or a search run, mcan, or drawn at random
+    architecture = networks.find_architecture(args)  # from a file or a search run, mcan, or random
     with start_run(args, "train", args.out_dir) as run:
         metadata = TASK.metadata(data["train"])
-        # Words (GloVe, LSTM) and regions (linear), the encoder-decoder, then one score of a pair.
+        # Words (GloVe, LSTM) and regions (linear), the encoder-decoder, then one score per pair.
         net = TASK.build_net(args, metadata, architecture).to(run.device)
         networks.set_padding(net, data)
         note_data(run, data)
@@ -70,7 +69,7 @@ def main(argv=None):
         precision = networks.build_precision(args, run.device)
         loaders = build_loaders(args, run, {"train": data["train"]}, drop_last=True)
 
-        loss = TASK.loss(args)  # binary cross-entropy of own pairs and hard negatives, or a margin
+        loss = TASK.loss(args)  # binary cross-entropy of true pairs and hard negatives, or a margin loss
         metric = TASK.training_metric(args, data["train"])
         adam = torch.optim.Adam(net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9, fused=args.fused_adam or None)
         steps = len(loaders["train"].batch_sampler)

@@ -2,14 +2,14 @@
 
   python train_vgd.py --RUN='train' --DATASET='refcoco' --ARCH_PATH='arch/mmnas_vgd.json'
   python train_vgd.py --RUN='train' --ARCH_PATH='<search run>' --ARCH_EPOCH=50
-  python train_vgd.py --RUN='train' --ARCH_PATH=random --search_exp_dir='<search run>'   # of its search space
+  python train_vgd.py --RUN='train' --ARCH_PATH=random --search_exp_dir='<search run>'   # from its search space
   python train_vgd.py --RUN='val' --CKPT_PATH=<run folder>
   python train_vgd.py --RUN='test' --TEST_SPLIT='testB' --CKPT_PATH=<run folder>
   python train_vgd.py --RUN='train' --RESUME --CKPT_PATH=<run folder>
 
-Checkpoints of the original code are read with --ARCH_PATH beside --CKPT_PATH. A training scores val after every
+Checkpoints of the original code need --ARCH_PATH in addition to --CKPT_PATH. A training scores val after every
 epoch and every test split at its end. Results: train-<VERSION>-<time>/result.json, in <out_dir> or inside the search
-run whose architecture is trained; val and test runs lie inside the training. Boxes of test also go to
+run whose architecture is trained; val and test runs are inside the training. Boxes of test are also written to
 logs/ckpts/result_test/result_train_<VERSION>_<DATASET>_<split>.json. Released checkpoints (val / testA / testB,
 accuracy at IoU 0.5): RefCOCO 83.66 / 87.25 / 78.78, RefCOCO+ 74.48 / 81.00 / 65.15; RefCOCOg (val / test) 74.59 /
 75.42.
@@ -44,28 +44,28 @@ def get_args_parser():
     parser = vgd.recipe_parser(__doc__)
     flags.add_train_flags(parser)
     parser.add_argument("--SPLIT", choices=("train", "train+val"), default="train", help="what to train on")
-    tested = "split of --RUN test (default: testA; of refcocog test)"
+    tested = "split of --RUN test (default: testA; for refcocog: test)"
     parser.add_argument("--TEST_SPLIT", choices=("testA", "testB", "test", "val"), help=tested)
     arguments.set_defaults_of(parser, vgd.PUBLISHED_TRAIN)
     return parser
 
 
 def main(argv=None):
-    """Train, score or predict; returns the result that ``result.json`` holds, or None where other processes did it."""
+    """Train, score or predict; returns the result that ``result.json`` holds, or None if other processes did it."""
     args = flags.parse_train(TASK, get_args_parser(), argv, DEMO)
     if launch(__name__, argv, args.GPU, args.device):  # --GPU '0, 1': one process each
         return None
     if args.RUN != "train":
         return evaluate_checkpoint(TASK, args)
-    # --SPLIT to train on, val unless trained on, and the test splits.
+    # --SPLIT for training, val unless it is trained on, and the test splits.
     data = check_data(TASK, args, TASK.open_training(args))
     if args.estimate:
         return estimate_training(TASK, args, data)
 
-    architecture = networks.find_architecture(args)  # of a file or a search run, mcan, or drawn at random
+    architecture = networks.find_architecture(args)  # from a file or a search run, mcan, or random
     with start_run(args, "train", args.out_dir) as run:
         metadata = TASK.metadata(data["train"])
-        # Words (GloVe, LSTM) and regions (linear), the encoder-decoder, then a score and a box of each region.
+        # Words (GloVe, LSTM) and regions (linear), the encoder-decoder, then a score and a box for each region.
         net = TASK.build_net(args, metadata, architecture).to(run.device)
         networks.set_padding(net, data)
         note_data(run, data)
@@ -73,7 +73,7 @@ def main(argv=None):
         precision = networks.build_precision(args, run.device)
         loaders = build_loaders(args, run, {"train": data["train"]}, drop_last=True)
 
-        loss = TASK.loss(args)  # divergence of the regions' scores from the overlaps, and smooth L1 of the boxes
+        loss = TASK.loss(args)  # KL divergence of the regions' scores from the overlaps, and smooth L1 of the boxes
         metric = TASK.training_metric(args, data["train"])
         adam = torch.optim.Adam(net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9, fused=args.fused_adam or None)
         steps = len(loaders["train"].batch_sampler)

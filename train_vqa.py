@@ -2,14 +2,15 @@
 
   python train_vqa.py --RUN='train' --ARCH_PATH='arch/mmnas_vqa.json'
   python train_vqa.py --RUN='train' --ARCH_PATH='<search run>' --ARCH_EPOCH=50
-  python train_vqa.py --RUN='train' --ARCH_PATH=random --search_exp_dir='<search run>'   # of its search space
+  python train_vqa.py --RUN='train' --ARCH_PATH=random --search_exp_dir='<search run>'   # from its search space
   python train_vqa.py --RUN='val' --CKPT_PATH=<run folder>
   python train_vqa.py --RUN='test' --CKPT_PATH=<run folder>   # predictions for the evaluation server
   python train_vqa.py --RUN='train' --RESUME --CKPT_PATH=<run folder>
 
-Checkpoints of the original code are read with --ARCH_PATH beside --CKPT_PATH. Results:
+Checkpoints of the original code need --ARCH_PATH in addition to --CKPT_PATH. Results:
 train-<VERSION>-<time>/result.json, in <out_dir> or inside the search run whose architecture is trained; val and test
-runs lie inside the training. Predictions of test also go to logs/ckpts/result_test/result_train_<VERSION>.json.
+runs are inside the training. Predictions of test are also written to
+logs/ckpts/result_test/result_train_<VERSION>.json.
 Accuracy on test-dev, trained on train+val+vg: paper 71.24, released checkpoint 71.25.
 """
 
@@ -49,18 +50,18 @@ def get_args_parser():
 
 
 def main(argv=None):
-    """Train, score or predict; returns the result that ``result.json`` holds, or None where other processes did it."""
+    """Train, score or predict; returns the result that ``result.json`` holds, or None if other processes did it."""
     args = flags.parse_train(TASK, get_args_parser(), argv, DEMO)
     if launch(__name__, argv, args.GPU, args.device):  # --GPU '0, 1': one process each
         return None
     if args.RUN != "train":
         return evaluate_checkpoint(TASK, args)
-    # --SPLIT to train on, val unless trained on, test if it has answers.
+    # --SPLIT for training, val unless it is trained on, test if it has answers.
     data = check_data(TASK, args, TASK.open_training(args))
     if args.estimate:
         return estimate_training(TASK, args, data)
 
-    architecture = networks.find_architecture(args)  # of a file or a search run, mcan, or drawn at random
+    architecture = networks.find_architecture(args)  # from a file or a search run, mcan, or random
     with start_run(args, "train", args.out_dir) as run:
         metadata = TASK.metadata(data["train"])
         # Words (GloVe, LSTM) and regions (linear), the encoder-decoder, then attention pooling.

@@ -1,10 +1,10 @@
-"""The page of report.py, live: curves, probabilities and the present architecture of runs that are under way.
+"""The page of report.py, live: curves, probabilities and the current architecture of runs in progress.
 
   python watch.py final_exp/mmimdb
   python watch.py sweeps/films --port 8123
 
-Serves the page on this machine alone (127.0.0.1) until it is interrupted. The page loads itself anew when a run has
-logged an epoch, and only then. From another machine: ssh -L 8123:127.0.0.1:8123 HOST.
+Serves the page on this machine only (127.0.0.1) until it is interrupted. The page reloads itself only when a run has
+logged an epoch. From another machine: ssh -L 8123:127.0.0.1:8123 HOST.
 """
 
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,13 +23,13 @@ from util.cli import UserError, run_cli
 def get_args_parser():
     """Flags of the server."""
     parser = RecipeParser(__doc__)
-    parser.add_argument("folders", nargs="+", metavar="DIR", help="run folders, or folders of some")
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="run folders, or folders that contain some")
     parser.add_argument("--port", type=number(int, 0, 65535), default=8123, help="port; 0: any that is free")
     return parser
 
 
 class Pages:
-    """The page of some folders, made anew when they have changed."""
+    """The page of some folders, rebuilt when they have changed."""
 
     def __init__(self, folders):
         self.folders, self.version, self.text = folders, None, ""
@@ -68,16 +68,16 @@ def handler_of(pages):
             return self.wfile.write(body)
 
         def log_message(self, *args):
-            """Requests are not worth a line each."""
+            """Do not print a line for every request."""
 
     return Handler
 
 
 def make_server(folders, port):
-    """A server on this machine alone; `serve_forever` runs it.
+    """Make a server that only this machine can reach; `serve_forever` runs it.
 
     Raises:
-        UserError: a folder is missing, or the port is taken.
+        UserError: A folder is missing, or the port is in use.
     """
     for folder in folders:
         if not Path(folder).is_dir():

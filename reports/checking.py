@@ -1,4 +1,4 @@
-"""Checks that the result of a run fits its log and its arguments: a file may have been edited, or be outdated."""
+"""Checks that the result of a run matches its log and its arguments: a file may have been edited, or be outdated."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def faults_of(
     log: Sequence[Mapping[str, Any]],
     identity: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """Why a run must not count in an average, in words; [] if it may.
+    """Why a run must not be averaged with others: a list of sentences, [] if it may be.
 
     Args:
         folder: The run folder.
@@ -66,7 +66,7 @@ def faults_of(
 
 
 def damaged_entries(result: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[str]:
-    """Names of entries of a result and its arguments that no run writes like that; a report cannot use such a file."""
+    """Names of entries of a result and its arguments that have the wrong type; a report cannot use such a file."""
     if not result:
         return []
     entries = {name: result[name] for name in _ENTRIES if result.get(name) is not None}
@@ -92,7 +92,7 @@ def damaged_entries(result: Mapping[str, Any], arguments: Mapping[str, Any]) -> 
 def _checksum_fault(result):
     if "checksum" in result and checksum(result) != result["checksum"]:
         yield "it was changed after the run"
-    elif "checksum" not in result and "run" in result:  # every version that wrote the one wrote the other
+    elif "checksum" not in result and "run" in result:  # every version that wrote "run" also wrote a checksum
         yield "its checksum was removed"
 
 
@@ -102,7 +102,7 @@ def _identity_faults(result, identity):
     if not identity.get("id"):
         return  # a run of an earlier version
     if named.get("id") != identity["id"]:
-        yield "run.json is that of another run" if named else "it does not say which run it is of, as run.json does"
+        yield "run.json belongs to another run" if named else "it does not name its run, although run.json does"
     else:
         sessions = named.get("sessions", [])
         if sessions != identity.get("sessions", [])[: len(sessions)]:
@@ -112,9 +112,9 @@ def _identity_faults(result, identity):
 def _log_faults(result, log):
     """What differs between the result and the epoch that it selects."""
     if "epochs" not in result:
-        return  # a scoring has no epochs
+        return  # an evaluation has no epochs
     if len(log) != result["epochs"]:
-        yield f"it says {result['epochs']} epochs, log.jsonl has {len(log)}"
+        yield f"it records {result['epochs']} epochs, log.jsonl has {len(log)}"
     chosen = [record for record in log if record["epoch"] == result.get("selected_epoch")]
     if not chosen:
         yield f"log.jsonl lacks the selected epoch {result.get('selected_epoch')}"
@@ -130,7 +130,7 @@ def _log_faults(result, log):
 
 
 def _text_faults(folder, result):
-    """What differs between final scores and ``log.txt``, where they stand with four digits."""
+    """What differs between the final scores and those in ``log.txt``, which have four digits."""
     try:
         text = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
     except OSError:

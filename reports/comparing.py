@@ -1,8 +1,8 @@
-"""Groups runs that differ in nothing but their seed, and compares the groups.
+"""Groups runs that differ only in their seed, and compares the groups.
 
 Runs are averaged only if they agree in everything that a score depends on: what was trained, settings, data, split,
-rule of selection, precision and commit. Everything else stands in its own row, and a row says in words what it cannot
-be compared with.
+selection rule, precision and commit. Every other run has its own row, and each row explains what it cannot be compared
+with.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from util.files import read_json
 from util.hashes import short_hash
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "docs" / "paper_results.json"
-# Among more rows than this only the differences from the first one are shown.
+# With more rows than this, only the differences from the first one are shown.
 ALL_PAIRS = 8
 CONFIDENCE = 0.95
 
@@ -38,7 +38,7 @@ class Statistic:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """Row ``first`` minus row ``second``, over the seeds that both have.
+    """Score of row ``first`` minus that of row ``second``, averaged over the seeds that both have.
 
     ``low`` and ``high`` are the ends of the confidence interval of the mean, NaN for fewer than two seeds.
     """
@@ -54,13 +54,13 @@ class Difference:
 
 @dataclasses.dataclass
 class Row:
-    """Runs that differ in their seeds alone.
+    """Runs that differ only in their seeds.
 
     Attributes:
-        runs: The runs, by seed.
+        runs: The runs, sorted by seed.
         conditions: See `Conditions`.
         settings: The arguments that scores depend on, without paths.
-        unlike: What distinguishes the settings from those of rows with the same name.
+        unlike: The settings that distinguish it from rows with the same name.
         not_published: Why it cannot be compared with published rows, in words.
         not_rows: Why it cannot be compared with the other rows of its table, in words.
     """
@@ -84,13 +84,13 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The name and what distinguishes it, in words."""
+        """The name and what distinguishes it from rows with the same name, as text."""
         strategy = f", {self.first.strategy}" if self.first.strategy != "-" else ""
         return self.first.what + strategy + (f" ({', '.join(self.unlike)})" if self.unlike else "")
 
     @property
     def seeds(self) -> list[int]:
-        """Seeds of the runs; a run without one is left out."""
+        """Seeds of the runs, without runs that have none."""
         return [run.seed for run in self.runs if run.seed is not None]
 
     def score(self, split: str, name: str) -> Statistic | None:
@@ -99,23 +99,23 @@ class Row:
         return statistic([value for value in values if value is not None]) if None not in values else None
 
     def fact(self, function: Any) -> Statistic | None:
-        """Mean of what ``function`` gives for a run; None if it gives None for one of them."""
+        """Mean of ``function(run)`` over the runs; None if it returns None for one of them."""
         values = [function(run) for run in self.runs]
         return None if None in values else statistic(values)
 
 
 @dataclasses.dataclass
 class Comparison:
-    """All runs of a task that answer the same kind of question: a table.
+    """All runs of one kind and task: the content of a table.
 
     Attributes:
         task: Name of the task.
-        kind: ``training``, ``search``, or a scoring (``test``, ``val``).
-        columns: The scores that are shown: pairs (split, score); the first one decides.
-        rows: The rows; those that can be compared with most others come first.
-        left_out: Runs that count in no average: pairs (run, reason).
+        kind: ``training``, ``search``, or an evaluation (``test``, ``val``).
+        columns: The scores that are shown: pairs (split, score). Rows are compared by the first one.
+        rows: The rows; those that are comparable with the others come first.
+        left_out: Runs that are in no average: pairs (run, reason).
         differences: Paired differences of comparable rows.
-        published: Tables of published figures, as ``docs/paper_results.json`` has them, with their sources.
+        published: Tables of published figures, as in ``docs/paper_results.json``, with their sources.
     """
 
     task: str
@@ -139,6 +139,9 @@ def compare(records: Sequence[RunRecord], published: Path | str = PUBLISHED) -> 
     Args:
         records: From `reports.reading.read_runs`.
         published: File of the published figures.
+
+    Returns:
+        One `Comparison` for each task and kind of run, sorted by task; trainings before searches before evaluations.
     """
     figures = read_json(published)
     tables: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
@@ -191,19 +194,19 @@ def _group_key(record: RunRecord) -> str:
 
 
 def _search_faults(record):
-    """What is wrong with a run's search, without details that differ from run to run."""
+    """Faults of a run's search, without details that differ from run to run."""
     return sorted({fault.partition(":")[0] for fault in record.search.faults}) if record.search else []
 
 
 def _one_per_seed(members):
-    """Runs with distinct seeds, by seed, and the others as pairs (run, reason)."""
+    """The first run of each seed, sorted by seed, and the repeats as pairs (run, reason)."""
     kept: dict[Any, RunRecord] = {}
     repeats = []
     for record in sorted(members, key=lambda record: (str(record.seed), _started(record), str(record.folder))):
         first = kept.setdefault(record.seed, record)
         if first is not record:
             same = "the same scores" if first.content == record.content else "OTHER scores"
-            repeats.append((record, f"seed {record.seed} is there already, with {same}: {first.folder}"))
+            repeats.append((record, f"another run has seed {record.seed}, with {same}: {first.folder}"))
     return sorted(kept.values(), key=lambda record: (record.seed is None, record.seed)), repeats
 
 
@@ -213,7 +216,7 @@ def _started(record):
 
 
 def _name_settings(rows):
-    """Say of rows with equal names what distinguishes their settings."""
+    """Set `Row.unlike` of rows with equal names to the settings that distinguish them."""
     same: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         same[row.name].append(row)
@@ -233,7 +236,7 @@ def _all_settings(row):
 
 
 def columns_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """The scores that a table shows: pairs (split, score) without losses, the deciding one first."""
+    """The scores that a table shows: pairs (split, score) without losses. Rows are compared by the first one."""
     columns: dict[tuple[str, str], None] = {}
     for row in rows:
         for split in row.first.scored_splits:
@@ -246,7 +249,7 @@ def columns_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
 
 
 def _mark(rows: list[Row], official: list[dict[str, Any]]) -> None:
-    """Say of every row what it cannot be compared with."""
+    """Set `Row.not_published` and `Row.not_rows` of every row."""
     if not rows:
         return
     counts: Counter[Conditions] = Counter()
@@ -262,7 +265,7 @@ def _mark(rows: list[Row], official: list[dict[str, Any]]) -> None:
 
 
 def _doubts(row):
-    """What is doubtful about the code and the searches of a row."""
+    """Doubts about the code and the searches of a row."""
     searches = [run.search for run in row.runs if run.search is not None]
     first = row.first
     if any(len(run.commits) > 1 for run in row.runs):
@@ -274,7 +277,7 @@ def _doubts(row):
     if not first.commits:
         yield "commit not recorded"
     if first.strategy == NOT_RECORDED:
-        yield "its search was not found, so the strategy is not known"
+        yield "its search was not found, so the strategy is unknown"
     faults = dict.fromkeys(
         f"search {search.folder.name}: {'; '.join(search.faults)}" for search in searches if search.faults
     )
@@ -282,7 +285,7 @@ def _doubts(row):
 
 
 def _differences(rows, columns):
-    """Differences of the deciding score between rows under the same conditions, whose searches are sound."""
+    """Differences of the first score between rows with the same conditions and sound searches."""
     if not columns:
         return []
     split, name = columns[0]
@@ -293,9 +296,9 @@ def _differences(rows, columns):
 
 
 def difference(first: Row, second: Row, split: str, name: str) -> Difference | None:
-    """The paired difference of two rows; None if they share no seed.
+    """The paired difference of a score between two rows; None if they share no seed.
 
-    The interval is Student's t interval of the mean difference.
+    The interval is Student's t interval of the mean difference at `CONFIDENCE`.
     """
     ours = {run.seed: run.metrics[split][name] for run in first.runs}
     theirs = {run.seed: run.metrics[split][name] for run in second.runs}
@@ -313,14 +316,14 @@ def difference(first: Row, second: Row, split: str, name: str) -> Difference | N
 
 
 def search_seconds(record: RunRecord) -> float | None:
-    """Seconds of a training's search; of a search its own."""
+    """Seconds of a search; for a training, those of its search."""
     if record.kind == "search":
         return record.result.get("seconds")
     return record.search.result.get("seconds") if record.search else None
 
 
 def parameters(record: RunRecord) -> float | None:
-    """Weights of the network, without those of backbones if the result tells them apart."""
+    """Number of weights of the network, without its backbones if the result counts them separately."""
     counts: Mapping[str, int] = record.result.get("parameters") or {}
     if not counts:
         return None

@@ -1,4 +1,4 @@
-"""The conditions of a run: what runs must share to be averaged or compared, and what a published row requires."""
+"""The conditions of a run: what must be equal to average or compare runs, and what a published row requires."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from reports.reading import NOT_RECORDED, RunRecord
 from util.hashes import short_hash
 
-# Arguments that decide nothing about a score, or that stand for themselves in a row. Paths are left out as well.
+# Arguments that do not affect a score, or that a row shows elsewhere. Paths are left out too.
 _ASIDE = {"seed", "save", "out_dir", "resume", "num_workers", "cache_features", "backbone_batch", "device", "estimate"}
 _ASIDE |= {"track", "GPU", "demo", "amp", "select_on", "datadir", "data", "cache_dir", "VERSION"}
 _ASIDE |= {"search_exp_dir", "eval_exp_dir", "ARCH_PATH", "CKPT_PATH", "genotype", "eval_pairs"}
@@ -18,7 +18,7 @@ _ASIDE |= {"eval_captions", "checkpointdir", "RUN", "modality", "fusion"}
 
 @dataclasses.dataclass(frozen=True)
 class Conditions:
-    """What runs must share to be compared: strings, as they are shown."""
+    """What runs must have in common to be compared: strings, as the report shows them."""
 
     data: str
     split: str
@@ -27,11 +27,11 @@ class Conditions:
     commit: str
 
     def differences(self, other: Conditions) -> list[str]:
-        """What differs from other conditions, in words."""
+        """What differs from other conditions, as a list of texts."""
         names = {
             "data": "other data",
             "split": "another split",
-            "selection": "another rule of selection",
+            "selection": "another selection rule",
             "precision": "another precision",
             "commit": "another commit",
         }
@@ -60,7 +60,7 @@ def conditions_of(record: RunRecord) -> Conditions:
 
 
 def precision_of(record: RunRecord) -> str:
-    """``float32``, ``bf16`` or ``fp16``; that of the search as well if it differs."""
+    """``float32``, ``bf16`` or ``fp16``; followed by that of the search if it differs."""
     words = [record.arguments.get("amp", NOT_RECORDED)]
     words += [record.search.arguments.get("amp", NOT_RECORDED)] if record.search else []
     shown = ["float32" if word == "off" else word for word in dict.fromkeys(words)]
@@ -70,7 +70,8 @@ def precision_of(record: RunRecord) -> str:
 def settings_of(record: RunRecord) -> dict[str, Any]:
     """The arguments that a score depends on, and the number of processes if there were several.
 
-    Paths are left out, since data are compared by their content. Batch norm and dropout see each process's share.
+    Paths are left out, since data are compared by their content. The number of processes matters because batch norm and
+    dropout work on each process's share of a batch.
     """
     processes = (record.result.get("batch") or {}).get("processes", 1)
     arguments = {**record.arguments, **({"processes": processes} if processes != 1 else {})}
@@ -88,7 +89,7 @@ def random_backbones(record: RunRecord) -> list[str]:
 
 
 def unpublished(record: RunRecord, official: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Why a run cannot be compared with published rows, in words.
+    """Why a run cannot be compared with published rows: a list of texts, [] if it can.
 
     Args:
         record: The run.
@@ -110,7 +111,7 @@ def unpublished(record: RunRecord, official: Sequence[Mapping[str, Any]]) -> lis
 
 
 def _other_sizes(record, samples, official):
-    """Scored splits whose sizes are not the published ones."""
+    """A text for each scored split whose size is not the published one."""
     for count in official:
         published = dict(zip(("train", "dev", "test"), count["paper"], strict=True))
         for split in record.scored_splits:

@@ -1,4 +1,4 @@
-"""What a report says: comparisons -> tables in words and numbers."""
+"""The contents of a report: turns comparisons into tables of text, and these into Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reports.tables import Table, csv_text, latex, markdown
 _FRACTIONS = re.compile(r"f1|acc|iou|R@|recall|^yes/no$|^number$|^other$", re.IGNORECASE)
 _KINDS = {"training": "trained networks", "search": "searches"}
 ABOUT = (
-    "A row is a set of runs that differ in nothing but their seeds: mean ± sample standard deviation over n seeds. "
+    "A row is a set of runs that differ only in their seeds: mean ± sample standard deviation over n seeds. "
     f"Differences are paired by seed; the interval is Student's t interval at {CONFIDENCE:.0%}, not corrected for the "
     "number of comparisons."
 )
@@ -49,7 +49,7 @@ def _tables(comparison):
 
 
 def as_markdown(sections: Sequence[Section]) -> str:
-    """The whole report as Markdown, with the commands that repeat each row."""
+    """The whole report as Markdown, with the commands that reproduce each row."""
     parts = ["# Report", ABOUT]
     for section in sections:
         parts += [f"## {section.title}", *(markdown(table).rstrip() for table in section.tables)]
@@ -92,7 +92,7 @@ def _plain(value: Statistic | None) -> float | str:
 
 
 def commands_of(row: Row) -> list[str]:
-    """The commands of a row's runs, each after that of its search."""
+    """The commands of a row's runs, each preceded by that of its search."""
     lines = []
     for run in row.runs:
         for one in (run.search, run):
@@ -102,7 +102,7 @@ def commands_of(row: Row) -> list[str]:
 
 
 def in_percent(comparison: Comparison, split: str, name: str) -> bool:
-    """Whether a score is a fraction and shown in percent."""
+    """Whether a score is a fraction, and so shown in percent."""
     scores = [row.score(split, name) for row in comparison.rows]
     return bool(_FRACTIONS.search(name)) and all(score is None or 0 <= score.mean <= 1 for score in scores)
 
@@ -127,7 +127,7 @@ def _count(value: Statistic) -> str:
     return f"{value.mean:,.0f}" + (f" ± {value.deviation:,.0f}" if value.deviation > 0 else "")
 
 
-# Name of a fact, how it is read from a run, and how it is shown.
+# Name of a fact, function that reads it from a run, and function that formats it.
 _FACTS: list[tuple[str, Callable[[RunRecord], float | None], Callable[[Statistic], str]]] = [
     ("parameters", parameters, _count),
     ("search time", search_seconds, _seconds),
@@ -168,14 +168,14 @@ def _main_table(comparison):
     numbers = frozenset([*scores, "n", *facts])
     if any(row.first.result.get("parameters", {}).get("backbones") for row in rows):
         notes.append(
-            "Parameters are those of the fusion and the classifier, without backbones; of a single modality all."
+            "Parameters are those of the fusion and the classifier, without backbones; for a single modality, all."
         )
     body = [list(cells) for cells in zip(*columns.values(), strict=True)]
     return Table(f"{_title(comparison)}, means over seeds", list(columns), body, notes, numbers)
 
 
 def _reasons(rows, columns):
-    """Why rows cannot be compared: in a note what holds for all rows, in a column what holds for some."""
+    """Why rows cannot be compared: return notes with the reasons that all rows share, add columns with the others."""
     notes = []
     for other, reasons in {
         "published": [row.not_published for row in rows],
@@ -191,7 +191,7 @@ def _reasons(rows, columns):
 
 
 def _common_facts(rows, columns):
-    """Facts that all rows share as notes; the others become columns."""
+    """Return notes with the facts that all rows share, and add columns with the others."""
     facts: dict[str, list[str]] = {
         "architecture from": [row.first.source for row in rows],
         "data": [row.conditions.data for row in rows],
@@ -226,7 +226,7 @@ def _difference_table(comparison):
             [one.first.label, one.second.label, f"{factor * one.mean:+.{digits}f}", interval, str(one.count), certain]
         )
     columns = ["first", "second", "first minus second", f"{CONFIDENCE:.0%} interval", "n", "interval excludes 0"]
-    notes = [f"In {unit}, over the seeds that both rows have. Only rows under equal conditions are compared."]
+    notes = [f"In {unit}, over the seeds that both rows have. Only rows with equal conditions are compared."]
     caption = f"{comparison.task}: paired differences of {comparison.differences[0].score}"
     return Table(caption, columns, rows, notes, frozenset(["first minus second", f"{CONFIDENCE:.0%} interval", "n"]))
 
@@ -257,5 +257,5 @@ def _left_out_table(comparison):
         [str(run.folder), run.what, NOT_RECORDED if run.seed is None else str(run.seed), reason]
         for run, reason in comparison.left_out
     ]
-    caption = f"{_title(comparison)} that count in no average"
+    caption = f"{_title(comparison)} that are in no average"
     return Table(caption, ["folder", "what", "seed", "reason"], rows)

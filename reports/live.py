@@ -1,4 +1,4 @@
-"""The state of runs that are under way, for `watch.py`: epoch, scores, and the present architecture."""
+"""The state of runs in progress, for `watch.py`: epoch, scores, and the current architecture."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from util.plots import panels_svg
 
 # Files whose change makes a page out of date.
 _SIGNS = ("args.json", "log.jsonl", "result.json", "robustness.json")
-# More runs under way are listed, but not drawn.
+# Runs in progress beyond this number are listed, but not drawn.
 _MAX_DRAWN = 8
-# Asks whether something has changed, and only then loads the page anew.
+# Asks the server whether something has changed, and only then reloads the page.
 _RELOAD = """<script>
 const version = "VERSION";
 setInterval(async () => {
@@ -32,10 +32,10 @@ setInterval(async () => {
 
 
 def reload_script(version: str) -> str:
-    """HTML that loads a page anew once another version is served.
+    """HTML that reloads a page once another version of it is served.
 
     Args:
-        version: That of the page, from `version_of`.
+        version: Version of the page, from `version_of`.
     """
     return _RELOAD.replace("VERSION", version)
 
@@ -54,12 +54,12 @@ def version_of(places: Iterable[Path | str]) -> str:
 
 
 def under_way(records: Sequence[RunRecord]) -> str:
-    """HTML about the runs without a result: a table, then curves and present architectures."""
+    """HTML about the runs without a result: a table, then curves and current architectures."""
     running = [record for record in records if not (record.folder / "result.json").exists()]
     if not running:
-        return "<p>No run is under way: all have a result.</p>"
+        return "<p>No run is in progress: all have a result.</p>"
     parts = [
-        '<section aria-labelledby="now"><h2 id="now">Runs under way, or interrupted</h2>',
+        '<section aria-labelledby="now"><h2 id="now">Runs in progress or interrupted</h2>',
         table_html(_table(running)),
     ]
     for record in sorted(running, key=_last_sign, reverse=True)[:_MAX_DRAWN]:
@@ -68,17 +68,17 @@ def under_way(records: Sequence[RunRecord]) -> str:
 
 
 def present_architecture(record: RunRecord) -> str:
-    """The architecture of the last epoch in words, and for how many epochs it has been the same."""
+    """The architecture of the last epoch as text, and for how many epochs it has been the same."""
     if not record.epochs or record.epochs[-1].genotype is None:
         return "-"
     architecture = architecture_of(record.epochs[-1].genotype)
     stable = record.epochs[-1].stable_epochs or 0
     since = f"unchanged for {stable} epoch{'s' if stable != 1 else ''}" if stable else "changed in the last epoch"
-    return f"{architecture if architecture else 'of another form'}; {since}"
+    return f"{architecture if architecture else 'in an unknown format'}; {since}"
 
 
 def _table(running):
-    columns = ["run", "epochs done", "last scores", "present architecture", "last sign of life", "to continue it"]
+    columns = ["run", "epochs done", "last scores", "current architecture", "last activity", "command to continue"]
     rows = []
     for record in running:
         last = record.epochs[-1].scores if record.epochs else {}

@@ -13,9 +13,9 @@ from reports.tables import Table
 from util.graph_svg import INK, MUTED
 
 STYLE = Path(__file__).with_name("page.css")
-# Pictures are left out beyond this, so that the page stays below 5 MB and opens at once on a phone.
+# Pictures beyond this total size are left out, so that the page stays below 5 MB and opens quickly on a phone.
 MAX_BYTES = 4_000_000
-# Columns of a table that hold sentences.
+# Columns of a table that contain sentences, by the beginning of their names.
 _WORDS = ("not comparable", "reason", "data", "selection", "what")
 
 
@@ -24,8 +24,8 @@ def page(sections: Sequence[Section], head: str = "", live: str = "") -> str:
 
     Args:
         sections: From `reports.contents.sections_of`.
-        head: HTML that stands above the sections.
-        live: HTML for the end of the page, which a served page needs to reload itself.
+        head: HTML to put above the sections.
+        live: HTML to put at the end of the page; a served page reloads itself with it.
     """
     room = [MAX_BYTES]
     links = "".join(f'<li><a href="#s{n}">{escape(s.title)}</a></li>' for n, s in enumerate(sections))
@@ -51,7 +51,7 @@ def _section(number, section, room):
 
 
 def _figures(pictures: Iterator[Picture], room: list[int]) -> Iterator[str]:
-    """Pictures as HTML, as long as there is room."""
+    """Pictures as HTML, as long as there is room; ``room[0]`` is the number of bytes left."""
     for picture in pictures:
         text = figure_html(picture)
         room[0] -= len(text.encode())
@@ -61,7 +61,7 @@ def _figures(pictures: Iterator[Picture], room: list[int]) -> Iterator[str]:
 
 
 def figure_html(picture: Picture) -> str:
-    """A picture with its caption, which scrolls sideways if the screen is narrow."""
+    """HTML of a picture with its caption; the picture scrolls sideways if the screen is narrow."""
     about = "".join(f"<li>{escape(line)}</li>" for line in picture.about)
     about = f"<ul class=notes>{about}</ul>" if about else ""
     caption = f"<figcaption>{escape(picture.caption)}{about}</figcaption>"
@@ -75,19 +75,19 @@ def figure_html(picture: Picture) -> str:
 
 
 def _scrolling(inner, label, kind="scroll"):
-    """A region that the keyboard can reach and scroll."""
+    """HTML of a region that can be focused and scrolled with the keyboard."""
     return f'<div class="{kind}" tabindex="0" role="region" aria-label="{escape(label)}">{inner}</div>'
 
 
 def _themed(svg):
-    """A picture of curves in the colours of the page, light or dark."""
+    """The SVG text of a plot with the colours of the page's theme, light or dark."""
     for colour, name in (("#ffffff", "sheet"), (INK, "ink"), (MUTED, "muted"), ("#000000", "ink")):
         svg = svg.replace(f'"{colour}"', f'"var(--{name})"')
     return svg
 
 
 def table_html(table: Table) -> str:
-    """A table with its caption and notes."""
+    """HTML of a table with its caption and notes."""
     head = "".join(f"<th scope=col{_kind(table, name)}>{escape(name)}</th>" for name in table.columns)
     rows = []
     for cells in table.rows:
@@ -121,4 +121,4 @@ def _commands(section: Section) -> str:
         parts.append(
             f"<details><summary>{escape(row.label)}</summary><pre>{lines}</pre><ul class=notes>{folders}</ul></details>"
         )
-    return f"<h3>Commands that repeat the rows</h3>{''.join(parts)}"
+    return f"<h3>Commands that reproduce the rows</h3>{''.join(parts)}"

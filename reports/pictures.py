@@ -20,7 +20,7 @@ from util.cli import UserError
 from util.files import read_json
 from util.plots import panels_svg, points_svg
 
-# More lines in one panel could not be told apart.
+# With more lines, the colours in a panel would be hard to distinguish.
 _MAX_SEEDS = 8
 # Rows whose curves and architectures are drawn.
 _MAX_ROWS = 24
@@ -30,7 +30,7 @@ _EDGE = re.compile(r'<g class="edge" data-ends="([^"]*)">')
 
 @dataclasses.dataclass
 class Picture:
-    """A picture with its caption; ``about`` tells of it in words, for those who do not see it."""
+    """A picture with its caption; ``about`` describes it in words, for people who cannot see it."""
 
     caption: str
     svg: str
@@ -38,7 +38,7 @@ class Picture:
 
 
 def pictures_of(comparison: Comparison) -> Iterator[Picture]:
-    """The pictures of a comparison, in order; each is drawn when it is asked for."""
+    """Yield the pictures of a comparison in order; each is drawn when it is requested."""
     rows = comparison.rows[:_MAX_ROWS]
     if rows:
         yield from _curves(rows, comparison)
@@ -53,7 +53,7 @@ def pictures_of(comparison: Comparison) -> Iterator[Picture]:
 
 
 def scores_by_epoch(runs: Sequence[RunRecord], split: str, name: str) -> dict[str, Any]:
-    """A panel for `util.plots.panels_svg`: a line per run with one score of its logged epochs."""
+    """A panel for `util.plots.panels_svg` with one score by epoch, one line per run."""
     epochs = sorted({epoch.epoch for run in runs for epoch in run.epochs})
     series = {}
     for number, run in enumerate(runs):
@@ -76,7 +76,7 @@ def _curves(rows, comparison):
 
 
 def _searches(rows):
-    """Probabilities of one search per row, and the entropies of all."""
+    """For each row the entropies of all its searches, and the probabilities of the first one."""
     for row in rows:
         yield from entropy_picture(row.label, row.runs)
         run = row.runs[0]
@@ -91,13 +91,13 @@ def probability_picture(run: RunRecord) -> Picture | None:
     lines = [line for line in log_lines(run.folder) if line.get("probabilities")]
     try:
         panels = probability_panels(lines)
-    except (KeyError, TypeError, AttributeError):  # a log of another form
+    except (KeyError, TypeError, AttributeError):  # a log in another format
         return None
     return Picture("probabilities of the candidates by epoch", panels_svg(panels, limits=(0, 1))) if panels else None
 
 
 def entropy_picture(label: str, runs: Sequence[RunRecord]) -> Iterator[Picture]:
-    """Mean entropy of every group of choices, with a line per run."""
+    """Yield a picture with the mean entropy of every group of choices by epoch, one line per run, if it was logged."""
     runs = [run for run in runs if any(epoch.entropy for epoch in run.epochs)][:_MAX_SEEDS]
     panels: dict[str, dict[str, Any]] = {}
     epochs = sorted({epoch.epoch for run in runs for epoch in run.epochs})
@@ -111,7 +111,7 @@ def entropy_picture(label: str, runs: Sequence[RunRecord]) -> Iterator[Picture]:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Of points (cost, score), those that no other point beats in both, by rising cost."""
+    """The points (cost, score) that no other point dominates, by rising cost."""
     front: list[tuple[float, float]] = []
     for cost, score in sorted(points, key=lambda point: (point[0], -point[1])):
         if not front or score > front[-1][1]:
@@ -120,7 +120,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
 
 
 def _pareto(comparison):
-    """Parameters and deciding score of the rows under equal conditions, with their front."""
+    """Parameters and first score of the rows with the same conditions as the first row, with their Pareto front."""
     if not comparison.columns:
         return
     split, name = comparison.columns[0]
@@ -134,7 +134,7 @@ def _pareto(comparison):
         return
     front = pareto_front(list(points.values()))
     sizes = sorted({size for size, _ in points.values()})
-    # Every size stands twice, with a gap after each value of a row: a value between two gaps is drawn as a dot.
+    # Every size is listed twice, with a gap after each value of a row: a value between two gaps is drawn as a dot.
     panel: dict[str, Any] = {"epochs": [size for size in sizes for _ in range(2)], "series": {}}
     if len(front) > 1:
         best = [max((score for cost, score in front if cost <= size), default=math.nan) for size in sizes]
@@ -148,7 +148,7 @@ def _pareto(comparison):
 
 
 def _fronts(rows):
-    """Pareto fronts of searches with several objectives; runs under equal conditions are drawn into one picture."""
+    """Pareto fronts of searches with several objectives; runs with equal conditions share one picture."""
     alike: dict[Any, list[tuple[str, list[dict[str, Any]]]]] = {}
     for row in rows:
         for run in row.runs:
@@ -174,13 +174,13 @@ def _front(run):
     try:
         costs = tuple(name for name in trainings["objectives"] if name != "score") if front else ()
         [(float(c[cost]), _number(c["score"])) for c in front or () for cost in costs]
-    except (KeyError, TypeError, ValueError, AttributeError):  # a result of another form
+    except (KeyError, TypeError, ValueError, AttributeError):  # a result in another format
         return [], ()
     return front or [], costs
 
 
 def _on_common_front(label, front, fronts, costs):
-    """How many candidates of one front are on the front of all runs, in words."""
+    """A sentence about how many candidates of one front are on the common front of all runs."""
 
     def values(candidate):
         score = _number(candidate["score"])
@@ -192,7 +192,7 @@ def _on_common_front(label, front, fronts, costs):
 
 
 def _robustness(run, label):
-    """Curves of ``robustness.json``; what has another form is named."""
+    """Curves of ``robustness.json``; if the file is malformed, a picture whose caption reports that."""
     path = run.folder / "robustness.json"
     if not path.exists():
         return
@@ -208,7 +208,7 @@ def _robustness(run, label):
                 "series": series,
             }
     except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
-        yield Picture(f"{path} has not the form that docs/report.md describes ({error})", "")
+        yield Picture(f"{path} does not have the format described in docs/report.md ({error})", "")
         return
     for x_label, group in panels.items():
         yield Picture(f"{label}, seed {run.seed}: robustness", panels_svg(group, x_label=x_label))
@@ -233,7 +233,7 @@ def architecture_of(genotype: Mapping[str, Any] | None) -> FusionGenotype | Arch
 
 
 def architecture_svg(run: RunRecord) -> str | None:
-    """The picture of a run's architecture: that in its folder, or drawn; None if it has no architecture."""
+    """The picture of a run's architecture, from its folder or drawn here; None if it has no architecture."""
     for name in ("genotype.svg", "architecture.svg"):
         if (run.folder / name).exists():
             return (run.folder / name).read_text(encoding="utf-8", errors="replace")
@@ -242,7 +242,7 @@ def architecture_svg(run: RunRecord) -> str | None:
 
 
 def _architectures(rows, comparison):
-    """The architecture of every row's best run; those after the first one with their differences from it."""
+    """The architecture of every row's best run; differences from the first one are marked in the others."""
     reference: tuple[Row, str] | None = None
     for row in rows:
         drawn = [run for run in row.runs if run.result.get("genotype")]
@@ -269,10 +269,13 @@ def _deciding(run, comparison):
 
 
 def highlighted(svg: str, other: str) -> tuple[str, list[str]]:
-    """``svg`` with the class ``differs`` on what another picture lacks, and the differences in words.
+    """Mark what differs between two pictures of architectures.
 
     Args:
         svg, other: Pictures by `util.graph_svg.draw`.
+
+    Returns:
+        ``svg`` with the class ``differs`` on nodes and edges that ``other`` lacks, and the differences as texts.
     """
     ours, theirs = _nodes(svg), _nodes(other)
     lines, lines_there = _EDGE.findall(svg), set(_EDGE.findall(other))
@@ -289,7 +292,7 @@ def highlighted(svg: str, other: str) -> tuple[str, list[str]]:
 
 
 def _connection(ends, nodes):
-    """``from to to`` of an edge's ends: two names, which may contain spaces."""
+    """Text about an edge, from its ``data-ends``: two names of nodes, which may contain spaces."""
     for source, label in nodes.items():
         target = ends.removeprefix(f"{source} ")
         if target != ends and target in nodes:

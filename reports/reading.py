@@ -1,6 +1,6 @@
-"""Reads run folders into records, and checks that what they say fits together.
+"""Reads run folders into records, and checks that their files are consistent.
 
-A record says what a run was, and why it must not count in an average, if so (`RunRecord.faults`). Facts that an
+A record describes a run and, if it must not be averaged with others, the reasons (`RunRecord.faults`). Facts that an
 earlier version of the suite did not record are None and shown as "not recorded".
 """
 
@@ -24,19 +24,19 @@ from util.files import read_json
 from util.hashes import short_hash
 
 NOT_RECORDED = "not recorded"
-# Folders inside run folders in which no run lies.
+# Folders inside run folders that contain no runs.
 _PLAIN = {"architectures", "tensorboard", "features", "wandb", "__pycache__"}
-# Splits that choose an epoch; the others are reported.
+# Splits that are used to select an epoch; the others are reported.
 SELECTING = ("train", "dev", "val", "held_out")
 
 
 @dataclasses.dataclass
 class Epoch:
-    """What a report shows of a logged epoch.
+    """The part of a logged epoch that a report shows.
 
     Attributes:
         epoch: Its number, from 0.
-        scores: Pass -> {score: float}.
+        scores: Split -> {score: float}.
         entropy: Panel of choices -> mean entropy in nats; {} except in a search.
         stable_epochs: Epochs since the architecture last changed; None except in a search.
         genotype: The architecture's dict; None except in a search.
@@ -61,8 +61,8 @@ class RunRecord:
         arguments: Content of ``args.json``.
         identity: Content of ``run.json``; {} for a run of an earlier version.
         epochs: The logged epochs.
-        faults: Why the run must not count in an average; empty if it may.
-        search: The search that its architecture comes from, if it is among the runs that were read.
+        faults: Why the run must not be averaged with others; empty if it may be.
+        search: The search that its architecture comes from, if it was found.
     """
 
     folder: Path
@@ -75,7 +75,7 @@ class RunRecord:
 
     @cached_property
     def place(self) -> tuple[str, str] | None:
-        """(stage, task) by the name of the script that made the run; None if that is not known."""
+        """(stage, task) according to the name of the script that made the run; None if it is unknown."""
         known = stage_of(self.identity.get("script") or "")
         return known[1:] if known else None
 
@@ -86,7 +86,7 @@ class RunRecord:
 
     @property
     def kind(self) -> str:
-        """``search``, ``training``, or what a scoring is called: ``test``, ``val``."""
+        """``search``, ``training``, or the name of an evaluation: ``test``, ``val``."""
         word = self.folder.name.partition("-")[0]
         return self.result.get("kind") or {"eval": "training", "train": "training", "unimodal": "training"}.get(
             word, word
@@ -104,22 +104,23 @@ class RunRecord:
 
     @property
     def scored_splits(self) -> list[str]:
-        """The splits that are reported: those that do not choose epochs, or else all but the training data."""
+        """The splits that are reported: those that do not select epochs, or if there are none, all but ``train``."""
         reported = [split for split in self.metrics if split not in SELECTING]
         return reported or [split for split in self.metrics if split != "train"]
 
     @property
     def strategy(self) -> str:
-        """The search strategy with what modifies it, of a search and of a training of what it found; else ``-``."""
+        """The strategy of a search, or of the search behind a training, with its options; ``-`` without a search."""
         search = self if self.kind == "search" else self.search
         if search is None:
             return NOT_RECORDED if self.source == "searched" else "-"
         args = search.arguments
-        text = args.get("strategy") or "published"  # flags that earlier versions lacked: what these did
+        text = args.get("strategy") or "published"  # earlier versions had no such flag, and only this strategy
         if args.get("strategy_option"):
             text += f" ({', '.join(map(str, args['strategy_option']))})"
         text += f" + beta {args['beta_regularization']:g}" if args.get("beta_regularization") else ""
-        derived = "trainings" not in search.result and args.get("derive") not in (None, "argmax")  # else: not used
+        # A search by trainings does not use --derive.
+        derived = "trainings" not in search.result and args.get("derive") not in (None, "argmax")
         return text + (f", derived by {args['derive']}" if derived else "")
 
     @property
@@ -153,7 +154,7 @@ class RunRecord:
     def commits(self) -> list[str]:
         """The commits that the run's sessions ran with, without repeats; [] if not recorded.
 
-        Each is shortened, and followed by ``-dirty`` and what identifies the uncommitted changes, if there were some.
+        Each is shortened. If there were uncommitted changes, ``-dirty`` and a hash of them follow.
         """
         sessions = (self.result.get("run") or self.identity).get("sessions") or [self.result]
         return list(dict.fromkeys(_commit(session) for session in sessions if session.get("git_commit")))
@@ -165,7 +166,7 @@ class RunRecord:
 
     @property
     def key(self) -> str:
-        """Identity of the run: its own, or for a run of an earlier version one made from its content."""
+        """Identity of the run: the recorded one, or for a run of an earlier version a hash of its content."""
         return (
             self.identity.get("id")
             or (self.result.get("run") or {}).get("id")
@@ -176,14 +177,14 @@ class RunRecord:
 
     @property
     def trace(self) -> str | None:
-        """A string that two runs share only if all their epochs gave the same scores; None without telling scores."""
+        """A hash that two runs share only if all their epochs gave the same scores; None if all scores are integers."""
         values = [value for epoch in self.epochs for scores in epoch.scores.values() for value in scores.values()]
         telling = any(math.isfinite(value) and value != int(value) for value in values)
         return short_hash(self.task, self.kind, [str(epoch.scores) for epoch in self.epochs]) if telling else None
 
     @property
     def content(self) -> str:
-        """A string that changes with the scores: copies of a run may have gone on differently."""
+        """A hash of the scores and the number of epochs; it differs if copies of a run were continued differently."""
         return short_hash(str(self.metrics), len(self.epochs))
 
 
@@ -194,10 +195,10 @@ def _commit(session):
 
 
 def find_run_folders(places: Iterable[Path | str]) -> list[Path]:
-    """Run folders in and below folders, sorted; each only once.
+    """Run folders in and below folders, sorted, without repeats.
 
     Raises:
-        UserError: a folder does not exist.
+        UserError: A folder does not exist.
     """
     found: dict[str, Path] = {}
     for place in map(Path, places):
@@ -214,7 +215,7 @@ def read_runs(places: Iterable[Path | str]) -> list[RunRecord]:
     """Records of all runs in and below folders; trainings are linked to their searches, and copies are marked.
 
     Raises:
-        UserError: a folder does not exist or holds no run.
+        UserError: A folder does not exist, or there is no run in any of them.
     """
     places = list(places)
     records = [read_run(folder) for folder in find_run_folders(places)]
@@ -227,7 +228,7 @@ def read_runs(places: Iterable[Path | str]) -> list[RunRecord]:
 
 
 def read_run(folder: Path | str) -> RunRecord:
-    """Record of one run folder; damaged files become faults of the record, never an error."""
+    """Record of one run folder; damaged files are listed in its faults and raise no error."""
     folder, faults = Path(folder), []
 
     def read(function, path, kind):
@@ -244,7 +245,7 @@ def read_run(folder: Path | str) -> RunRecord:
     arguments = read(read_json, folder / "args.json", dict)
     result = read(read_json, folder / "result.json", dict) if (folder / "result.json").exists() else {}
     identity = read(identity_of, folder, dict)
-    # Probabilities are most of a log, and are read again where they are drawn.
+    # Probabilities make up most of a log; they are read again when they are drawn.
     lines = read(lambda path: _log_lines(path, without="probabilities"), folder / "log.jsonl", list)
     if damaged := damaged_entries(result, arguments):
         faults.append(f"{folder / 'result.json'} is damaged: {', '.join(damaged)}")
@@ -268,7 +269,7 @@ def _log_lines(path, without=""):
         return []
     data = path.read_bytes()
     try:
-        # An incomplete last line is being written, or was when the run was killed.
+        # An incomplete last line is still being written, or was being written when the run was killed.
         lines = [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
         for line in lines:
             line.pop(without, None)
@@ -290,9 +291,9 @@ def _epoch(line: Mapping[str, Any]) -> Epoch:
 
 
 def _link_searches(records: Sequence[RunRecord]) -> None:
-    """Find the search of every training: by its identity, by its path, or as the folder around the training."""
+    """Find the search of every training: by its identity, by its path, or as the folder that contains the training."""
     searches = [record for record in records if record.kind == "search"]
-    # Of copies the first one that nothing is wrong with, which is read last here.
+    # Among copies the first sound one wins; it comes last here, and so overwrites the others in `by_id`.
     last_sound = sorted(reversed(searches), key=lambda record: not record.faults)
     by_id = {record.identity.get("id"): record for record in last_sound}
     by_path: dict[str, RunRecord | None] = {os.path.realpath(record.folder): record for record in searches}
@@ -307,7 +308,7 @@ def _link_searches(records: Sequence[RunRecord]) -> None:
 
 
 def _search_in(folder: str, known: dict[str, RunRecord | None]) -> RunRecord | None:
-    """The search in a folder, also one that is not among the runs of the report; ``known`` is added to."""
+    """The search in a folder, even if it is not among the runs of the report; ``known`` caches the answers."""
     if folder not in known:
         record = read_run(folder) if os.path.isfile(os.path.join(folder, "args.json")) else None
         known[folder] = record if record is not None and record.kind == "search" else None
@@ -315,9 +316,9 @@ def _search_in(folder: str, known: dict[str, RunRecord | None]) -> RunRecord | N
 
 
 def _mark_copies(records: Sequence[RunRecord]) -> None:
-    """Mark run folders with the same identity: copies count once, or not at all if they went on differently."""
+    """Mark run folders with the same identity: copies count once, or not at all if they were continued differently."""
     first: dict[str, RunRecord] = {}
-    # A folder that something is wrong with is never the original of a sound one.
+    # Sound folders first, so that a faulty one never counts as the original of a sound one.
     for record in sorted((record for record in records if record.result), key=lambda record: bool(record.faults)):
         original = first.setdefault(record.key, record)
         if original is record:
@@ -325,17 +326,17 @@ def _mark_copies(records: Sequence[RunRecord]) -> None:
         if record.faults or original.content == record.content:
             record.faults.append(f"copy of {original.folder}")
         else:
-            text = "same identity as {}, but other scores: one of them was copied and went on"
+            text = "same identity as {}, but other scores: one of them was copied and continued"
             record.faults.append(text.format(original.folder))
             original.faults.append(text.format(record.folder))
     _mark_equal_logs(records)
 
 
 def _mark_equal_logs(records: Sequence[RunRecord]) -> None:
-    """Mark runs that say another seed but have the scores of another run in every epoch, to the last digit."""
+    """Mark runs that have another seed than an earlier run, but exactly its scores in every epoch."""
     first: dict[str, RunRecord] = {}
     sound = [record for record in records if record.result and not record.faults and record.trace]
-    for record in sorted(sound, key=lambda record: not record.identity):  # who says who it is comes first
+    for record in sorted(sound, key=lambda record: not record.identity):  # runs with a recorded identity come first
         original = first.setdefault(record.trace or "", record)
         if original.seed != record.seed:
             text = "the same scores in every epoch as {}, which has seed {}: a copy, or the seed had no effect"

@@ -1,4 +1,4 @@
-"""A table of text, and its forms: Markdown, LaTeX, and the lines of a CSV file."""
+"""A table of text, and its output as Markdown, LaTeX or CSV."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Sequence
 
-# LaTeX has no plain form of these.
+# Characters that LaTeX would interpret.
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -35,7 +35,7 @@ class Table:
         columns: Names of the columns.
         rows: Cells, as text.
         notes: Sentences below it.
-        numbers: Names of columns with numbers, which are aligned at the right.
+        numbers: Names of columns with numbers, which are aligned to the right.
     """
 
     caption: str
@@ -79,7 +79,7 @@ def latex(table: Table) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Text with everything escaped that LaTeX would interpret."""
+    """The text with the characters that LaTeX would interpret escaped."""
     return re.sub("|".join(map(re.escape, _LATEX)), lambda found: _LATEX[found[0]], " ".join(text.split()))
 
 
@@ -88,7 +88,7 @@ def _ampersands(cells: Sequence[str]) -> str:
 
 
 def csv_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A CSV file (RFC 4180, line ends of one character) with a header."""
+    """The text of a CSV file with a header (RFC 4180, but lines end with one newline character)."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)

@@ -1,21 +1,21 @@
-# Read by the scripts of this folder with `.`: environment, steps that are skipped when done and continued when
-# interrupted, results.
+# Sourced by the scripts in this folder: sets up the environment, runs steps (skips finished ones, continues
+# interrupted ones), and shows results.
 set -eu
 cd "$(dirname "$0")/.."
 
-# Where the run folders go; PYTHON names another interpreter, which has what requirements.txt names.
+# Where the run folders go. PYTHON may name another interpreter that has the packages of requirements.txt.
 RUNS=${RUNS:-final_exp/reproduce/$(basename "$0" .sh)}
 if [ -z "${PYTHON:-}" ]; then
     make .venv/.runtime
     PYTHON=.venv/bin/python
 fi
 
-# need PATH WHAT_TO_DO: end with one line if PATH does not exist.
+# need PATH WHAT_TO_DO: end with a one-line error if PATH does not exist.
 need() {
     [ -e "$1" ] || { echo "error: $1 does not exist; $2" >&2; exit 2; }
 }
 
-# check FLAG ...: look at the data before hours are spent; errors end the script, warnings (status 3) do not.
+# check FLAG ...: check the data before hours of computing; errors end the script, warnings (status 3) do not.
 check() {
     status=0
     "$PYTHON" check_data.py "$@" || status=$?
@@ -41,7 +41,7 @@ step() {
     fi
 }
 
-# show NAME EXPECTED: the scores of a step, and what the paper has.
+# show NAME EXPECTED: print the scores of a step, and the scores of the paper.
 show() {
     echo "== $1; expected: $2"
     "$PYTHON" -c "import sys; from tasks.results import load_result; print(load_result(sys.argv[1]))" "$(run_of "$1")"

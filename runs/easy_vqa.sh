@@ -1,5 +1,5 @@
 #!/bin/sh
-# MMNas on the real pictures and questions of easy-VQA, which need no download but the package: search, train, score.
+# MMNas on the real pictures and questions of easy-VQA, which come with its Python package: search, train, score.
 #   sh runs/easy_vqa.sh
 # Measured here, two CPU cores: 100.00 on 9,673 test questions in 18 minutes (docs/experiments.md).
 . "$(dirname "$0")/common.sh"

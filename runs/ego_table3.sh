@@ -12,13 +12,13 @@ SEEDS=${SEEDS:-2}
 MICRO_BATCH=${MICRO_BATCH:-8}
 
 if [ ! -e "$DATA/meta.json" ]; then
-    need "$FRAMES" "get them as docs/data.md says, and pass FRAMES=DIR"
-    need "$LABELS" "get them as docs/data.md says, and pass LABELS=DIR"
+    need "$FRAMES" "get them as described in docs/data.md, and pass FRAMES=DIR"
+    need "$LABELS" "get them as described in docs/data.md, and pass LABELS=DIR"
     "$PYTHON" datasets/prepare_ego.py --dir "$FRAMES" --labels "$LABELS" --out "$DATA"
 fi
 check --task ego --data "$DATA"
 
-# The released backbones where they are, otherwise our own.
+# The released backbones if they are there, otherwise ours.
 rgb=$CHECKPOINTS/egogesture_resnext_1.0x_RGB_32_acc_94.01245.pth
 depth=$CHECKPOINTS/egogesture_resnext_1.0x_Depth_32_acc_93.61060.pth
 if [ ! -e "$rgb" ]; then

@@ -11,9 +11,9 @@ DATA=${DATA:-data/itm}
 ARCH=${ARCH:-arch/mmnas_itm.json}
 
 if [ ! -e "$DATA/flickr/meta.json" ]; then
-    need "$CAPTIONS" "get the captions as docs/data.md says, and pass CAPTIONS=DIR"
-    need "$NAMES" "get the file as docs/data.md says, and pass NAMES=FILE"
-    need "$FEATURES" "get region features as docs/data.md says, and pass FEATURES=DIR"
+    need "$CAPTIONS" "get the captions as described in docs/data.md, and pass CAPTIONS=DIR"
+    need "$NAMES" "get the file as described in docs/data.md, and pass NAMES=FILE"
+    need "$FEATURES" "get region features as described in docs/data.md, and pass FEATURES=DIR"
     "$PYTHON" datasets/prepare_itm.py --captions "$CAPTIONS" --json "$NAMES" --features "$FEATURES" --out "$DATA"
 fi
 check --task itm --data "$DATA"

@@ -9,7 +9,7 @@ DATA=${DATA:-BM-NAS_dataset/mmimdb/dataset}
 SEEDS=${SEEDS:-2}
 
 if [ ! -e "$DATA/meta.json" ]; then
-    need "$HDF5" "get it as docs/data.md says, and pass HDF5=FILE"
+    need "$HDF5" "get it as described in docs/data.md, and pass HDF5=FILE"
     "$PYTHON" datasets/prepare_mmimdb.py --hdf5 "$HDF5" --out "$DATA"
 fi
 check --task mmimdb --data "$DATA"

@@ -9,17 +9,17 @@ SKELETONS=${SKELETONS:-nturgb+d_skeletons}
 DATA=${DATA:-BM-NAS_dataset/NTU}
 CHECKPOINTS=${CHECKPOINTS:-checkpoints/ntu}
 SEEDS=${SEEDS:-2}
-# Samples of a forward and backward pass of the final training, which trains the backbones too; 0: the whole batch.
+# Samples per forward and backward pass of the final training, which trains the backbones too; 0: the whole batch.
 MICRO_BATCH=${MICRO_BATCH:-8}
 
 if [ ! -e "$DATA/meta.json" ]; then
-    need "$VIDEOS" "get it as docs/data.md says, and pass VIDEOS=DIR"
-    need "$SKELETONS" "get them as docs/data.md says, and pass SKELETONS=DIR"
+    need "$VIDEOS" "get it as described in docs/data.md, and pass VIDEOS=DIR"
+    need "$SKELETONS" "get them as described in docs/data.md, and pass SKELETONS=DIR"
     "$PYTHON" datasets/prepare_ntu.py --dir "$VIDEOS" --skeletons "$SKELETONS" --out "$DATA"
 fi
 check --task ntu --data "$DATA"
 
-# The released backbones where they are, otherwise our own.
+# The released backbones if they are there, otherwise ours.
 rgb=$CHECKPOINTS/rgb_8frames_83.91.checkpoint
 skeleton=$CHECKPOINTS/skeleton_32frames_85.24.checkpoint
 if [ ! -e "$rgb" ]; then

@@ -13,8 +13,8 @@ ARCH=${ARCH:-arch/mmnas_vgd.json}
 
 for dataset in $DATASETS; do
     if [ ! -e "$DATA/$dataset/meta.json" ] || [ ! -e "$DATA/store/meta.json" ]; then
-        need "$REFER" "get the official files as docs/data.md says, and pass REFER=DIR"
-        need "$FEATURES" "get region features as docs/data.md says, and pass FEATURES=DIR"
+        need "$REFER" "get the official files as described in docs/data.md, and pass REFER=DIR"
+        need "$FEATURES" "get region features as described in docs/data.md, and pass FEATURES=DIR"
         "$PYTHON" datasets/prepare_vgd.py --dataset "$dataset" --refer "$REFER" --features "$FEATURES" --out "$DATA"
     fi
 done

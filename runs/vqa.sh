@@ -13,7 +13,7 @@ ARCH=${ARCH:-arch/mmnas_vqa.json}
 
 if [ ! -e "$DATA/store/meta.json" ]; then
     need "$DATA/annotations" "put the official questions and annotations there (docs/data.md), or pass DATA=DIR"
-    need "$FEATURES" "get region features as docs/data.md says, and pass FEATURES=DIR"
+    need "$FEATURES" "get region features as described in docs/data.md, and pass FEATURES=DIR"
     set -- --data "$DATA" --features "$FEATURES" --out "$DATA/store"
     [ -z "$VISUAL_GENOME" ] || set -- "$@" --visual_genome "$VISUAL_GENOME"
     "$PYTHON" datasets/prepare_vqa.py "$@"

@@ -1,4 +1,4 @@
 """Sweeps: the commands of many runs (`plan`), run on this machine (`running`) or on a cluster (`cluster`).
 
-What is finished is read from the run folders alone, so a sweep that was killed goes on when it is started again.
+Only the run folders decide which commands are finished, so a sweep that was killed continues when it is started again.
 """

@@ -18,7 +18,7 @@ from util.progress import progress
 
 logger = logging.getLogger("mdarts")
 
-# Seconds between looks at the state of the jobs.
+# Seconds between two queries of the state of the jobs.
 _POLL = 5.0
 
 
@@ -26,7 +26,7 @@ def parameters_of(pairs: Sequence[str]) -> dict[str, Any]:
     """Parameters of the cluster: ["timeout_min=60", "slurm_partition=gpu"] -> dict; whole numbers become int.
 
     Raises:
-        UserError: a word is not of the form name=value.
+        UserError: An entry is not of the form name=value.
     """
     found: dict[str, Any] = {}
     for pair in pairs:
@@ -49,13 +49,13 @@ def submit_jobs(
     """Submit the jobs as an array; returns submitit's jobs.
 
     Args:
-        out: Folder of the sweep, which the cluster's machines see under the same path.
-        jobs: The jobs; a job whose commands are finished ends at once.
-        count: Jobs at a time; None: as many as the cluster gives.
+        out: Folder of the sweep; the cluster's machines must see it under the same path.
+        jobs: The jobs; a job whose commands are finished ends immediately.
+        count: Jobs at a time; None: as many as the cluster allows.
         parameters: Parameters of submitit's executor; ``cluster=local`` runs the jobs on this machine.
 
     Raises:
-        UserError: a parameter is unknown, or there is no cluster.
+        UserError: A parameter is unknown, or there is no cluster.
     """
     check_submitit()
     import submitit
@@ -82,9 +82,9 @@ def submit_jobs(
 
 
 def _queued():
-    """Ids of the cluster's jobs that wait or run; None if that cannot be known here (no slurm).
+    """Ids of the cluster's queued and running jobs; None if squeue is not available here.
 
-    submitit asks slurm's accounting, which not every cluster has; without it a killed job would never end.
+    submitit queries slurm's accounting, which not every cluster has; without it, submitit would wait for a killed job.
     """
     try:
         words = ["squeue", "-h", "-r", "-o", "%F_%K %A"]
@@ -107,7 +107,7 @@ def wait_for(jobs: Sequence[Any]) -> int:
         queued = _queued() if type(waiting[0]).__name__ == "SlurmJob" else None
         if queued is not None:
             gone = {job for job in waiting if job not in ended and job.job_id not in queued}
-            # Twice, since a job that has just ended may not have written its result yet.
+            # A job counts as lost only if it is missing twice: one that has just ended may still write its result.
             ended |= dict.fromkeys(gone & missing, "it has ended without a result; see the sweep's slurm folder")
             missing = gone
         for job, fault in ended.items():

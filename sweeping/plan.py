@@ -1,4 +1,4 @@
-"""The commands of a sweep: for every seed the unimodal networks, then each search and what it found, and baselines."""
+"""Plans the commands of a sweep: for every seed unimodal networks, searches, trainings of what they find, baselines."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 from engine.scripts import FAMILIES, families_of
 from util.cli import UserError
 
-# The table of tasks: modality -> flag that takes its trained network, or None where a search has weights without it
-# (ImageNet's). `_modalities` knows own data, and finds the same for tasks that are not listed.
+# Task -> modality -> flag of the search that takes the trained unimodal network, or None if the search does not need
+# one (it starts from ImageNet weights). `_modalities` covers own data, and derives this for tasks that are not listed.
 UNIMODAL: dict[str, dict[str, str | None]] = {
     "mmimdb": {"image": None, "text": "--text_cp"},
     "ntu": {"rgb": "--rgb_cp", "skeleton": "--ske_cp"},
     "ego": {"rgb": "--rgb_cp", "depth": "--depth_cp"},
 }
-# Name of a baseline -> family -> flags of the training script. The unimodal networks have a script of their own.
+# Name of a baseline -> family -> flags of the training script. Unimodal networks have their own script.
 BASELINES: dict[str, dict[str, tuple[str, ...]]] = {
     "late-fusion": {"bmnas": ("--fusion", "late")},
     "concat": {"bmnas": ("--fusion", "concat")},
@@ -28,13 +28,13 @@ BASELINES: dict[str, dict[str, tuple[str, ...]]] = {
     "mcan": {"mmnas": ("--ARCH_PATH", "mcan")},
     "unimodal": {"bmnas": ()},
 }
-# Flags that a network without a cell refuses.
+# Flags that are errors for a network without a cell.
 _CELL = {"--steps", "--multiplier", "--node_steps", "--node_multiplier", "--step_ops"}
 
 
 @dataclasses.dataclass(frozen=True)
 class RunOf:
-    """Stands in a command for the run folder that another command makes.
+    """Placeholder in a command for the run folder that another command makes.
 
     Attributes:
         name: Name of that command.
@@ -51,10 +51,10 @@ class Command:
 
     Attributes:
         name: Its name, unique in the sweep: ``seed-0/search-published``.
-        script: The script.
-        words: Its flags; a `RunOf` stands for a folder that is not known yet.
-        out_dir: Folder of its run folder alone.
-        makes: A file that its run folder must hold besides ``result.json``, or "".
+        script: File name of the script.
+        words: Its flags; a `RunOf` is the placeholder of a folder that is not known yet.
+        out_dir: Folder that contains only this command's run folder.
+        makes: A file that its run folder must contain in addition to ``result.json``, or "".
         pattern: Glob pattern of its run folder.
     """
 
@@ -72,7 +72,7 @@ class Command:
 
     @property
     def run(self) -> RunOf:
-        """What stands for its run folder in other commands."""
+        """The placeholder of its run folder in other commands."""
         return RunOf(self.name, self.pattern)
 
 
@@ -84,16 +84,16 @@ def _quoted(word):
 
 
 class Planner:
-    """Makes the jobs of a sweep: lists of commands that run one after another.
+    """Plans the jobs of a sweep: lists of commands that run one after another.
 
     Args:
         task: Name of the task.
         out: Folder of the sweep.
-        flags: Flags for the scripts: those that a script has go to it. ``--search:epochs 5`` goes to the search alone;
-            ``unimodal``, ``search`` and ``training`` are the names.
+        flags: Flags for the scripts; each script receives those that it has. ``--search:epochs 5`` goes to the search
+            only; the other prefixes are ``unimodal`` and ``training``.
 
     Raises:
-        UserError: there is no such task, or no script has one of the flags.
+        UserError: There is no such task, or no script has one of the flags.
     """
 
     def __init__(self, task: str, out: Path | str, flags: Sequence[str] = ()) -> None:
@@ -108,15 +108,15 @@ class Planner:
         _check_all_used(flags, self.flags)
 
     def jobs(self, seeds: Sequence[int], strategies: Sequence[str], baselines: Sequence[str]) -> list[list[Command]]:
-        """The jobs; those of one seed are one job if they share unimodal networks, else they are apart.
+        """Plan the jobs. The commands of a seed form one job if they share unimodal networks; else each row is a job.
 
         Args:
             seeds: The seeds.
-            strategies: Values of ``--strategy``, each with further flags of the search if need be.
+            strategies: Values of ``--strategy``; a value may be followed by further flags of the search.
             baselines: Keys of `BASELINES`.
 
         Raises:
-            UserError: a baseline does not fit the task.
+            UserError: A baseline does not exist for the task.
         """
         for name in baselines:
             if self.family.name not in BASELINES[name]:
@@ -130,7 +130,7 @@ class Planner:
         return jobs
 
     def _unimodal(self, seed, all_of_them):
-        """Commands of the unimodal networks, and the flags by which other scripts take them."""
+        """Commands of the unimodal networks, and the flags that pass them to other scripts."""
         commands, weights = [], []
         given = {words[0] for words in self.flags["search"]}
         for modality, flag in self._modalities().items():
@@ -144,7 +144,9 @@ class Planner:
         return commands, weights
 
     def _modalities(self) -> Mapping[str, str | None]:
-        """As `UNIMODAL`; on own data the prepared folder names the modalities, and encoders learn with the fusion."""
+        """An entry of `UNIMODAL`. For own data the modalities are read from the prepared folder, all without a flag:
+        their encoders are trained with the fusion.
+        """
         if self.task in UNIMODAL:
             return UNIMODAL[self.task]
         if self.task != "own":
@@ -162,13 +164,13 @@ class Planner:
         return dict.fromkeys(read_manifest(folder).modalities)
 
     def _searched(self, seed, strategy, weights):
-        """A search, and the training of what it found."""
-        # Loads torch, which --help waits for.
+        """A search, and the training of the architecture that it finds."""
+        # Imported here, since it loads torch, which --help should not wait for.
         from search.strategies import SUPERNET_FLAGS, TRAINING_FLAGS, black_box_class
 
         words = shlex.split(strategy)
         slug = re.sub(r"[^\w.+]+", "-", strategy).strip("-")
-        # Flags for every search that one which trains candidates refuses, or the other kind.
+        # Flags after -- go to every search. Those for supernets are errors in a search by trainings, and vice versa.
         others = SUPERNET_FLAGS if black_box_class(words[0]) else TRAINING_FLAGS
         without = {f"--{name}" for name in others}
         search = self._command(seed, "search", f"search-{slug}", ["--strategy", *words, *weights], without=without)
@@ -205,13 +207,13 @@ def _grouped(flags: Sequence[str]) -> list[list[str]]:
 
 
 def _scope(flag: str) -> tuple[str | None, str]:
-    """("search", "--epochs") of ``--search:epochs``; (None, flag) of a flag for every script."""
+    """("search", "--epochs") for ``--search:epochs``; (None, flag) for a flag that is meant for every script."""
     before, colon, after = flag.partition(":")
     return (before.removeprefix("--"), f"--{after}") if colon and "=" not in before else (None, flag)
 
 
 def _flags_for(stage: str, script: str, flags: Sequence[str]) -> list[list[str]]:
-    """The flags that a script has, and that are meant for it; a flag for this script alone replaces one for all."""
+    """The flags that are meant for a script and that it has; a flag with its prefix overrides the one without."""
     known = {option for action in _parser(script)._actions for option in action.option_strings}
     chosen: dict[str, list[str]] = {}
     for own in (False, True):
@@ -230,7 +232,7 @@ def _parser(script):
 
 
 def _modalities_of(scripts: Mapping[str, str]) -> dict[str, str | None]:
-    """As an entry of `UNIMODAL`, for a task that is not listed: its search takes ``--<modality>_cp``."""
+    """An entry of `UNIMODAL` for a task that is not listed; its flags are those ``--<modality>_cp`` that it has."""
     if "unimodal" not in scripts:
         return {}
     task = getattr(importlib.import_module(Path(scripts["search"]).stem), "TASK", None)
@@ -251,7 +253,7 @@ def _check_all_used(flags: Sequence[str], used: Mapping[str, list[list[str]]]) -
 
 
 def plan_file(jobs: Sequence[Sequence[Command]], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``sweep.json`` holds: the settings, and every command, so that a job needs no other file."""
+    """Content of ``sweep.json``: the settings and all commands, so that a job needs no other file."""
     return {"settings": dict(settings), "jobs": [[dataclasses.asdict(command) for command in job] for job in jobs]}
 
 
@@ -259,7 +261,7 @@ def jobs_of(plan: Mapping[str, Any]) -> list[list[Command]]:
     """The jobs of a ``sweep.json``.
 
     Raises:
-        UserError: it is damaged.
+        UserError: The file is damaged.
     """
     try:
         return [[_command_of(dict(command)) for command in job] for job in plan["jobs"]]
@@ -276,7 +278,7 @@ def _command_of(values):
 
 
 def commands_text(jobs: Sequence[Sequence[Command]]) -> str:
-    """What ``commands.txt`` holds: a command per line, and a comment above each job.
+    """Content of ``commands.txt``: one command per line, and a comment above each job.
 
     The commands of a job run one after another; jobs do not depend on each other.
     """

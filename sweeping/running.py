@@ -1,4 +1,4 @@
-"""Runs the commands of a sweep on this machine: n jobs at a time, each command in a process of its own."""
+"""Runs the commands of a sweep on this machine: several jobs at a time, each command in its own process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from util.progress import progress
 
 logger = logging.getLogger("mdarts")
 
-# Seconds between looks at a process, and that it gets to end after an interrupt.
+# Seconds between two checks of a process, and seconds that it has to end by itself after an interrupt.
 _POLL, _GRACE = 0.2, 10
 FINISHED, FAILED, SKIPPED = "finished", "failed", "not run"
 
@@ -36,9 +36,9 @@ class Outcome:
 
     Attributes:
         command: The command.
-        state: ``finished``, ``failed`` or ``not run`` (since an earlier command of its job failed).
+        state: ``finished``, ``failed`` or ``not run`` (because an earlier command of its job failed).
         seconds: Wall time of this attempt.
-        log: File with what it printed.
+        log: File with its output.
     """
 
     command: Command
@@ -48,7 +48,7 @@ class Outcome:
 
 
 def run_folder(command: Command) -> Path | None:
-    """The run folder that a command has made: the finished one, or else the latest; None if there is none."""
+    """The run folder of a command: the latest finished one, or else the latest one; None if there is none."""
     place = Path(command.out_dir)
     folders = [path.parent for path in place.glob("*/args.json")]
     finished = [folder for folder in folders if is_finished(command, folder)]
@@ -56,19 +56,19 @@ def run_folder(command: Command) -> Path | None:
 
 
 def is_finished(command: Command, folder: Path) -> bool:
-    """Whether a run folder holds all that the command makes."""
+    """Whether a run folder contains everything that the command makes."""
     return (folder / "result.json").exists() and (not command.makes or (folder / command.makes).exists())
 
 
 def words_now(command: Command, jobs: Sequence[Sequence[Command]]) -> list[str]:
-    """The flags with which a command starts, or goes on.
+    """The flags with which a command starts, or ``--resume`` with its run folder if it has begun.
 
     Args:
         command: The command.
         jobs: All commands of the sweep.
 
     Raises:
-        UserError: a command that must come first is not finished.
+        UserError: A command that must come first is not finished.
     """
     folder = run_folder(command)
     if folder is not None:
@@ -87,19 +87,19 @@ def words_now(command: Command, jobs: Sequence[Sequence[Command]]) -> list[str]:
 
 
 def run_only(name: str, jobs: Sequence[Sequence[Command]]) -> None:
-    """Run one command in this process, unless it is finished; it goes on where an earlier attempt stopped.
+    """Run one command in this process, unless it is finished; continue it where an earlier attempt stopped.
 
-    A lock keeps two processes from the same run: where a killed sweep has left one behind, this one waits for its end.
+    A lock keeps two processes from running the same command: if a killed sweep has left one running, wait for its end.
 
     Raises:
-        UserError: there is no such command, or one that must come first is not finished.
+        UserError: There is no such command, or one that must come first is not finished.
     """
     command = next((command for job in jobs for command in job if command.name == name), None)
     if command is None:
         raise UserError(f"--only {name}: the sweep has no such command; sweep.json lists them")
     place = Path(command.out_dir)
     place.mkdir(parents=True, exist_ok=True)
-    with locked(place / ".lock", waiting=f"{name} is still run by another process: waiting for it"):
+    with locked(place / ".lock", waiting=f"another process is still running {name}: waiting for it"):
         folder = run_folder(command)
         if folder is not None and is_finished(command, folder):
             return
@@ -108,13 +108,13 @@ def run_only(name: str, jobs: Sequence[Sequence[Command]]) -> None:
 
 
 def run_job(out: Path, job: Sequence[Command], environment: dict[str, str], stop: threading.Event) -> Iterator[Outcome]:
-    """Run the commands of a job one after another, each in a process; yields an `Outcome` for each.
+    """Run the commands of a job one after another, each in its own process; yields an `Outcome` for each.
 
     Args:
         out: Folder of the sweep.
         job: The commands.
-        environment: Variables of the processes, besides those of this one.
-        stop: No further command is started once it is set.
+        environment: Environment variables of the processes, in addition to those of this one.
+        stop: Once it is set, no further command is started.
     """
     failed = False
     for command in job:
@@ -133,7 +133,7 @@ def run_job(out: Path, job: Sequence[Command], environment: dict[str, str], stop
 
 
 def _call(words, log, environment, stop):
-    """Exit status of a process. An interrupt reaches it as well; where it does not end by itself, it is ended."""
+    """Run a process; returns its exit status. It receives interrupts too; if it does not end then, it is terminated."""
     with open(log, "ab") as output:
         process = subprocess.Popen(words, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment)
     deadline = None
@@ -154,7 +154,7 @@ def run_jobs(out: Path, jobs: Sequence[Sequence[Command]], count: int, gpus: Seq
         out: Folder of the sweep.
         jobs: The jobs.
         count: Jobs at a time.
-        gpus: Names for `CUDA_VISIBLE_DEVICES`, one per job at a time; (): the processes see all GPUs.
+        gpus: Values of `CUDA_VISIBLE_DEVICES`, one for each concurrent job; (): the processes see all GPUs.
     """
     places: queue.Queue[str] = queue.Queue()
     for number in range(count):
@@ -179,7 +179,7 @@ def run_jobs(out: Path, jobs: Sequence[Sequence[Command]], count: int, gpus: Seq
             pool.submit(work, job)
         return [_told(done.get()) for _ in progress(range(total), "sweep", unit="command")]
     except BaseException:
-        stop.set()  # an interrupt reaches the processes as well: they save and end
+        stop.set()  # an interrupt reaches the processes too: they save and end
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

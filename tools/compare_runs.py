@@ -1,19 +1,19 @@
 #!/usr/bin/env python
-"""Make the same tiny runs with two versions of this project and compare what they leave.
+"""Make the same tiny runs with two versions of this project and compare the results.
 
   python tools/compare_runs.py v1.0 HEAD --equal              # every number must agree to the last bit
   python tools/compare_runs.py HEAD . --tasks vqa itm         # what my uncommitted changes do to two tasks
   python tools/compare_runs.py v1.0 HEAD --mapping names.json
 
-OLD and NEW are git commits, or folders that hold the project. For every task both versions search, train what they
-found, test it, and continue copies of both runs for another epoch; NEW also continues the runs of OLD. Compared are
-losses, scores, genotypes, probabilities, predictions, weights, and the state of optimisers and schedules; times, paths,
-versions and wording are not. Everything is written to a temporary folder.
+OLD and NEW are git commits, or folders that contain the project. For every task, both versions search, train the
+architecture that they found, test it, and continue copies of both runs for another epoch; NEW also continues the runs
+of OLD. The tool compares losses, scores, genotypes, probabilities, predictions, weights, and the state of optimisers
+and schedules, but not times, paths, versions and wording. Everything is written to a temporary folder.
 
-Prints one row per task and stage. The exit code is 0 if everything agrees, 1 if something differs or fails, and 2 after
-a usage error. Equality to the last bit can be expected on one machine and device, not between machines.
+It prints one row per task and stage. The exit code is 0 if everything agrees, 1 if something differs or fails, and 2
+after a usage error. Equality to the last bit can be expected on one machine and device, not between machines.
 
-A mapping file is a JSON list of [regular expression, replacement]. They rename entries of OLD, such as
+A mapping file is a JSON list of [regular expression, replacement]. Each pair renames entries of OLD, such as
 best.pth/net/head.weight or log.jsonl/0/held out/loss; the replacement null leaves an entry out of the comparison.
 """
 
@@ -52,7 +52,7 @@ def get_args_parser():
     parser.add_argument(
         "--tasks", nargs="+", choices=TASK_NAMES, default=TASK_NAMES, metavar="TASK", help="default: all"
     )
-    parser.add_argument("--mapping", metavar="FILE", help="what has other names in NEW")
+    parser.add_argument("--mapping", metavar="FILE", help="renamings of the entries of OLD")
     parser.add_argument("--jobs", type=int, default=1, help="tasks at a time (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="value of the scripts' --device (default: %(default)s)")
     parser.add_argument("--keep", metavar="DIR", help="write to this new folder and keep it: data, run folders, output")
@@ -106,7 +106,7 @@ def checkout(name, place):
     """Folder of a version: ``name`` itself if it is a folder of the project, else an export of the commit to ``place``.
 
     Raises:
-        UserError: it is neither.
+        UserError: ``name`` is neither.
     """
     folder = Path(name)
     if (folder / "datasets" / "make_demo.py").is_file():
@@ -118,7 +118,7 @@ def checkout(name, place):
         ).stdout.strip()
         archive = subprocess.run([*git, "archive", "--format=tar", commit], capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
-        raise UserError(f"{name} is neither a commit of {ROOT} nor a folder that holds the project") from None
+        raise UserError(f"{name} is neither a commit of {ROOT} nor a folder that contains the project") from None
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(place, filter="data")
     return place
@@ -152,12 +152,12 @@ class Row:
 
 
 class Comparer:
-    """Runs both versions on one task after another, and compares.
+    """Runs both versions on one task after another, and compares the runs.
 
     Args:
         args: The arguments, with ``rules`` from `run_differences.read_mapping`.
         roots: ``old`` and ``new``: folders of the versions.
-        work: Folder to write in.
+        work: Folder to write to.
     """
 
     def __init__(self, args, roots, work):
@@ -187,7 +187,7 @@ class Comparer:
                 yield from pool.map(compare, self.args.tasks)
 
     def _make_data(self, name, server):
-        """Make a task's data with the old version; returns their folder, or a `Row` that says why not."""
+        """Make a task's data with the old version; returns their folder, or a `Row` with the error."""
         from tools.script_server import ScriptError
         from tools.tiny_runs import TASKS, make_data
 
@@ -237,6 +237,6 @@ class Comparer:
 
 
 if __name__ == "__main__":
-    # Killed, it still removes its temporary folder.
+    # Exits normally when it is killed, so that its temporary folder is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     run_cli(lambda: sys.exit(0 if main() else 1))

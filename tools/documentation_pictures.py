@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Draw the pictures of docs/pictures/ from the architectures that the repository holds.
+"""Draw the pictures of docs/pictures/ from the architectures in the repository.
 
 python tools/documentation_pictures.py
-python tools/documentation_pictures.py --check      # only say whether they are up to date
+python tools/documentation_pictures.py --check      # only check whether they are up to date
 """
 
 import argparse

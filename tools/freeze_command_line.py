@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Write down every flag of every script, so that a changed command line shows in the diff.
+"""Record every flag of every script, so that a changed command line shows in the diff.
 
   python tools/freeze_command_line.py
 
-rewrites tests/data/command_line.json; tests/test_command_line.py compares the scripts with it. Flags, their other
-spellings, defaults, choices, types, and the names under which args.json keeps them are recorded; help texts are not.
+It rewrites tests/data/command_line.json, which tests/test_command_line.py compares with the scripts. The file records
+flags, their other spellings, defaults, choices, types, and their names in args.json, but no help texts.
 """
 
 import argparse
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FROZEN = ROOT / "tests" / "data" / "command_line.json"
 COMMAND = "python tools/freeze_command_line.py"
 FOLDERS = (".", "datasets", "benchmarks", "tools")
-# Which of these numbers a flag accepts tells its range.
+# The range of a flag is recorded as the ones of these numbers that it accepts.
 PROBES = ("-1", "0", "0.5", "1", "2", "1e30")
 
 
@@ -108,7 +108,7 @@ def _accepts(kind, text):
 
 
 def _plain(value):
-    """``value`` as JSON reads it back."""
+    """``value`` after a round trip through JSON."""
     return json.loads(json.dumps(list(value) if isinstance(value, (tuple, set, range)) else value, default=str))
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Make the pictures of docs/gallery.md, and the page itself, by the commands that stand beside them.
+"""Make docs/gallery.md and its pictures, by running the commands that the page shows next to them.
 
   python tools/gallery.py --out demo/gallery       # about four minutes on two CPU cores; runs and data go to --out
 
-Every picture is what a script left in its run folder, or what report.py draws from several of them.
+Every picture is one that a script wrote into its run folder, or one that report.py draws from several run folders.
 """
 
 import argparse
@@ -33,14 +33,14 @@ SCENES = "synthetic scenes of coloured shapes"
 ABOUT = """Pictures that the scripts draw, each with the commands that made it. `OUT` is any folder; a star stands for
 the date in a folder's name. `python tools/gallery.py` runs all of them and writes this page. Data and settings are
 small: the pictures show what there is, not what can be reached."""
-# Together, as the documentation stays small.
+# Largest size of all pictures together, to keep the documentation small.
 MAX_BYTES = 1_000_000
 # Questions in the table for the contact sheet.
 ROWS = 240
 
 
 class Shown(NamedTuple):
-    """A picture of the gallery: file name, title, what it shows, commands, and the file (a glob pattern) or caption."""
+    """A picture of the gallery: file name, title, text, commands, and its source, a glob pattern or a caption."""
 
     name: str
     title: str
@@ -148,13 +148,13 @@ def main(argv=None):
             write_text(FOLDER / shown.name, text)
     size = sum(path.stat().st_size for path in FOLDER.iterdir())
     if size > MAX_BYTES:
-        raise UserError(f"{FOLDER} has {size:,} bytes, at most {MAX_BYTES:,} are wanted; draw smaller pictures")
+        raise UserError(f"{FOLDER} has {size:,} bytes, but at most {MAX_BYTES:,} are allowed; draw smaller pictures")
     write_text(PAGE, page())
     print(f"wrote {PAGE.relative_to(ROOT)} and {len(PICTURES)} pictures ({size:,} bytes)")
 
 
 def run(command, out):
-    """Run a command in the repository; a star in it stands for what an earlier one made."""
+    """Run a command in the repository; patterns with a star are replaced by the matching files of earlier commands."""
     _, script, *words = shlex.split(command.replace("OUT", str(out.resolve())))
     print(f"$ {command}", flush=True)
     found = [str(match) for word in words for match in (_matches(word) if "*" in word else [word])]
@@ -168,7 +168,7 @@ def _matches(pattern):
 
 
 def picture_of(shown, out):
-    """The file of a picture, or its SVG text if the report draws it."""
+    """The file of a picture, or its SVG text if a report draws it."""
     if "/" in shown.source:
         (path,) = out.glob(shown.source)
         return path
@@ -177,7 +177,7 @@ def picture_of(shown, out):
 
 
 def write_table(path):
-    """A table of pictures, questions and answers of easy-VQA's test set."""
+    """Write a CSV table of pictures, questions and answers from easy-VQA's test set."""
     import easy_vqa
 
     data = Path(easy_vqa.__file__).parent / "data" / "test"

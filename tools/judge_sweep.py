@@ -1,15 +1,15 @@
 #!/usr/bin/env python
-"""Check that sweeps survive: kill them twice, cancel and requeue a job, and compare the report with an undisturbed one.
+"""Check that sweeps survive interruptions: kill sweeps, cancel and requeue jobs, and compare with undisturbed sweeps.
 
   python tools/judge_sweep.py --out judged                     # everything on this machine, killed twice
   python tools/judge_sweep.py --out judged --slurm timeout_min=30 cpus_per_task=1 mem_gb=2
 
-Three seeds of two tasks with three strategies, on tiny data that are made in --out. The disturbed sweep of each task is
-killed (SIGKILL, with all its processes) once a quarter of its commands are finished and again after half of them, each
-time while a run is between two epochs. The rest runs here, or with --slurm through the cluster, where one job is
-cancelled and another one is requeued while they run; tools/one_node_slurm.sh starts a cluster for this. At the end the
-reports of both sides must agree in everything but times, memory, dates and folders. Takes about ten minutes on two CPU
-cores. Exit status: 0 if they agree, 1 if not, 2 after a usage error.
+It runs three seeds of two tasks with three strategies, on tiny data that it makes in --out. The disturbed sweep of each
+task is killed (SIGKILL, with all its processes) once a quarter of its commands are finished and again after half of
+them, each time while a run is between two epochs. The rest runs on this machine, or with --slurm on the cluster, where
+one running job is cancelled and another one requeued; tools/one_node_slurm.sh starts a cluster for this. At the end the
+reports of both sweeps must agree in everything but times, memory, dates and folders. It takes about ten minutes on two
+CPU cores. Exit status: 0 if they agree, 1 if not, 2 after a usage error.
 """
 
 import argparse
@@ -51,14 +51,14 @@ TASKS = {
 SHARED = "--epochs 4 --num_workers 0 --device cpu --search:budget 3 --search:training_epochs 2"
 # Columns of a report that differ between two runs of the same command.
 TIMES = ("search time", "run time", "peak memory, MiB")
-# Seconds between looks at a sweep.
+# Seconds between two checks of a sweep.
 POLL = 0.02
 
 
 def get_args_parser():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for data and sweeps")
-    parser.add_argument("--slurm", nargs="+", metavar="KEY=VALUE", help="second half on the cluster, as in sweep.py")
+    parser.add_argument("--slurm", nargs="+", metavar="KEY=VALUE", help="run the rest on a cluster, as sweep.py does")
     parser.add_argument("--tasks", nargs="+", choices=tuple(TASKS), default=tuple(TASKS), help="default: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2), help="default: 0 1 2")
     return parser
@@ -83,7 +83,7 @@ def main(argv=None):
 
 
 def make_data(out, task):
-    """Make the data of a task, unless they are there."""
+    """Make the data of a task, unless they exist."""
     name, *flags = shlex.split(TASKS[task][0])
     if not (out / "data" / name).exists():
         words = [str(ROOT / "datasets" / "make_demo.py"), name, *flags, "--out", str(out / "data" / name)]
@@ -91,14 +91,14 @@ def make_data(out, task):
 
 
 def plan(folder, out, task, seeds):
-    """Words of the command that runs a sweep from the start."""
+    """The command that runs a sweep from the start, as a list of words."""
     flags = [word.replace("DATA", str(out / "data")) for word in shlex.split(f"{TASKS[task][1]} {SHARED}")]
     words = [sys.executable, str(ROOT / "sweep.py"), "--task", task, "--seeds", *map(str, seeds)]
     return [*words, "--strategies", *STRATEGIES, "--out", str(folder), "--jobs", "2", "--", *flags]
 
 
 def start(words, folder):
-    """Start a command in a process group of its own; what it prints goes to a file beside the sweep."""
+    """Start a command in its own process group; its output goes to a file next to the sweep's folder."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.parent / f"{folder.name}.txt", "ab") as log:
         return subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
@@ -108,7 +108,7 @@ def run(words, folder):
     """Run a command to its end.
 
     Raises:
-        UserError: it failed.
+        UserError: The command failed.
     """
     process = start(words, folder)
     try:
@@ -120,16 +120,16 @@ def run(words, folder):
 
 
 def end(process):
-    """Kill a command with all its processes, if it still runs."""
+    """Kill a command and all its processes, if it is still running."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def disturb(words, folder, slurm):
-    """Run a sweep that is killed twice, and whose rest may run on a cluster.
+    """Run a sweep, kill it twice, and run the rest here or on a cluster.
 
     Raises:
-        UserError: it failed, or ended before it could be killed.
+        UserError: The sweep failed, or ended before it could be killed.
     """
     for share in (0.25, 0.5):
         before, process = set(between_epochs(folder)), start(words, folder)
@@ -137,7 +137,7 @@ def disturb(words, folder, slurm):
             time.sleep(POLL)
             planned = folder / "sweep.json"
             total = sum(map(len, jobs_of(read_json(planned)))) if planned.exists() else math.inf
-            # A run that an earlier kill interrupted looks like one that is under way until it has gone on.
+            # A run that an earlier kill interrupted looks like a running one until it has been continued.
             if len(finished(folder)) >= share * total and set(between_epochs(folder)) - before:
                 end(process)
                 print(f"{folder.name}: killed after {len(finished(folder))} of {total} commands", flush=True)
@@ -153,7 +153,7 @@ def disturb(words, folder, slurm):
 
 
 def through_slurm(words, folder):
-    """Run the rest on the cluster: one running job is requeued, another one cancelled, then the sweep goes on."""
+    """Run the rest on the cluster: requeue one running job, cancel another one, then start the sweep again."""
     process, wanted = start(words, folder), ["requeue", "cancel"]
     touched = set()
     while process.poll() is None:
@@ -165,13 +165,13 @@ def through_slurm(words, folder):
             subprocess.run(["scontrol", "requeue", free[0]] if what == "requeue" else ["scancel", free[0]], check=True)
             print(f"{folder.name}: {what} of job {free[0]}", flush=True)
     if wanted:
-        raise UserError(f"{folder}: the cluster was done before a job could be disturbed; use more --seeds")
-    print(f"{folder.name}: the sweep ended with status {process.wait()} (2: a job failed); it goes on", flush=True)
+        raise UserError(f"{folder}: all jobs ended before two could be disturbed; use more --seeds")
+    print(f"{folder.name}: the sweep ended with status {process.wait()} (2: a job failed); start it again", flush=True)
     run(words, folder)
 
 
 def running_jobs(folder):
-    """The cluster's running jobs of this sweep alone, by the files that submitit keeps."""
+    """The running jobs of this sweep on the cluster, according to submitit's files."""
     own = {path.name.removesuffix("_submitted.pkl") for path in (folder / "slurm").glob("*_submitted.pkl")}
     words = ["squeue", "-h", "-r", "-t", "R", "-o", "%F_%K"]
     listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
@@ -179,7 +179,7 @@ def running_jobs(folder):
 
 
 def finished(folder):
-    """Results of a sweep's runs."""
+    """The ``result.json`` files of a sweep's runs."""
     return list(folder.glob("runs/*/*/*/result.json"))
 
 
@@ -199,7 +199,7 @@ def shown(folders):
             table.columns = [table.columns[number] for number in kept]
             table.rows = [[row[number] for number in kept] for row in table.rows]
     header, *rows = (line.split(",") for line in as_csv(sections).splitlines())
-    # Scores with all digits: they stand before the first cell that may hold a comma.
+    # Scores with all digits: they come before the first cell that may contain a comma.
     digits = [",".join(row[: header.index("seeds")]) for row in rows]
     text = as_markdown(sections)
     for folder in folders:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Make the notebooks of the scripts in notebooks/.
+"""Make the notebooks from the scripts in notebooks/.
 
   python tools/make_notebooks.py
 
-Each notebooks/*.py is a script in the percent format: "# %%" begins a cell of code, "# %% [markdown]" one of text. The
-docstring becomes the first cell. The notebook has no outputs, so that it says nothing that a run has not shown.
+Each notebooks/*.py is a script in the percent format: "# %%" begins a code cell, "# %% [markdown]" a text cell. The
+docstring becomes the first cell. The notebook has no outputs, so that it never shows outdated ones.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def _cell_of(lines):
 
 def _cell(kind, text):
     text = text.strip("\n")
-    # Ids are needed in this format; from the content, so that a notebook changes only with its script.
+    # This format requires ids; they are made from the content, so that a notebook changes only with its script.
     number = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
     cell = {"cell_type": kind, "id": number, "metadata": {}, "source": text.splitlines(keepends=True)}
     return cell | ({"execution_count": None, "outputs": []} if kind == "code" else {})

@@ -1,9 +1,9 @@
 """Write docs/papers.md, the papers' result tables, from docs/paper_results.json.
 
   python tools/paper_tables.py            # after a change of the JSON file
-  python tools/paper_tables.py --check    # only say whether docs/papers.md is up to date
+  python tools/paper_tables.py --check    # only check whether docs/papers.md is up to date
 
-Every figure stands once, in the JSON file, with its source and how it was read there.
+The JSON file is the only place for the figures; it records the source of each, and how it was read there.
 """
 
 import sys
@@ -34,14 +34,14 @@ def main(argv=None):
     if not args.check:
         write_text(PAGE, text)
     elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
-        raise UserError(f"{PAGE} does not say what {RESULTS} says; run python tools/paper_tables.py")
+        raise UserError(f"{PAGE} does not match {RESULTS}; run python tools/paper_tables.py")
 
 
 def page(results):
     """The whole page as Markdown.
 
     Args:
-        results: What the JSON file holds.
+        results: Content of the JSON file.
     """
     parts = [
         "# What the papers report",
@@ -64,7 +64,7 @@ def page(results):
 
 
 def table_text(table, statuses):
-    """A table; its source stands above it where all rows share one, else in two further columns."""
+    """A table; its source is above it if all rows share one, else in two further columns."""
     origins = {(row["source"], row["status"]) for row in table["rows"]}
     columns = table["columns"] if len(origins) == 1 else [*table["columns"], "source", "status"]
     lines = [_line(columns), "|---" * len(columns) + "|"]
@@ -93,7 +93,7 @@ def cell(value, digits=None):
 
 
 def counts_text(counts):
-    """How the papers' numbers of samples compare with what the preparation scripts check."""
+    """A table and remarks: the papers' numbers of samples, and those that the preparation scripts check."""
     lines = [_line(["data", "splits", "paper", "checked by our preparation"]), "|---" * 4 + "|"]
     for count in counts:
         shown = (" / ".join(f"{number:,}" for number in count[name]) for name in ("paper", "checked"))
@@ -103,7 +103,7 @@ def counts_text(counts):
 
 
 def unverified(tables):
-    """A line for each cell or row without a figure whose paper must have one."""
+    """A line for each cell or row that has no figure although the paper must contain one."""
     for table in tables:
         for row in table["rows"]:
             if row["status"] == "unverified":
@@ -112,7 +112,7 @@ def unverified(tables):
 
 
 def sources_text(sources):
-    """What the short names of the sources mean."""
+    """The list of the sources by their short names."""
     lines = []
     for name, source in sources.items():
         link = f" <{source['url']}>" if source["url"] else ""

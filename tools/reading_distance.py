@@ -1,10 +1,10 @@
-"""How far a reader of a recipe travels: files entered and changes of file before the first batch and in one step.
+"""Count the files that a reader of a recipe enters, and the changes of file, before the first batch and in one step.
 
   python tools/reading_distance.py main_darts_searchable_mmimdb --demo --epochs 1
   python tools/reading_distance.py --trace calls.txt search_vqa --demo --epochs 1
 
-It runs a search script and counts calls of the project's own functions. Run the script once before, so that data and
-stored features exist. --trace FILE writes every call; a star marks a change of file. A step ends with its loss.
+It runs a search script and counts calls of the project's own functions. Run the script once beforehand, so that data
+and stored features exist. --trace FILE writes every call; a star marks a change of file. A step ends with its loss.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from util.cli import UserError, run_cli
 from util.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
-# Functions that begin an epoch, and the one after a step.
+# Functions that begin an epoch, and the one that ends a step.
 EPOCH = ("train_one_epoch", "InterleavedSearch.run_epoch")
 STOP = "LossMeter.update"
 PARTS = ("before the first batch", "in a step")
-# Code that stands inside a function that is counted already.
+# Code inside a function that is already counted.
 INNER = ("<module>", "<genexpr>", "<listcomp>", "<dictcomp>", "<setcomp>", "<lambda>")
 
 
@@ -57,7 +57,7 @@ class Recorder:
 
 
 def describe(part, calls):
-    """One line: functions, files and changes of file of a list of calls."""
+    """One line with the numbers of functions, files and changes of file in a list of calls."""
     files = [file for _, file, _ in calls]
     changes = sum(before != after for before, after in itertools.pairwise(files))
     functions = len({(file, name) for _, file, name in calls})

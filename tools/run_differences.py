@@ -1,4 +1,4 @@
-"""Reads what a run left, and says where two runs differ.
+"""Reads run folders and finds the differences between two of them.
 
 A run becomes one flat dict, name -> value. Names are paths such as ``log.jsonl/0/train/loss`` or
 ``best.pth/net/fusion.edges.logits``; values are numbers, strings, None or tensors. Losses come first and weights last,
@@ -43,15 +43,15 @@ IGNORED = {
     "description": "words for people",
     "warnings": "words for people",
 }
-# Names that version 0.1.0 had for parts of the MMNas network, as rules of `rename`.
+# Names of parts of the MMNas network in version 0.1.0, as rules of `rename`.
 SINCE_0_1_0 = [
     (re.compile(r"/backbone\.(enc|dec)"), r"/encoder_decoder.\1"),
     (re.compile(r"alpha_prob$"), "alpha_logits"),
     (re.compile(r"/parameters/backbone$"), "/parameters/encoder_decoder"),
 ]
-# What last.pth holds besides the tracked objects: random states and times.
+# Entries of last.pth that are compared; the others are random states and times.
 CHECKPOINT_ENTRIES = ("epoch", "stopped", "objects", "net", "genotype")
-# Differences are relative, but below this they are absolute: a loss of 1e-9 may as well be one of 2e-9.
+# Differences are relative, but absolute for values below this: a loss of 1e-9 is as good as one of 2e-9.
 FLOOR = 1e-3
 _FIRST = ("log.jsonl", "genotype.json", "arch.json", "result.json")
 
@@ -60,7 +60,7 @@ def read_run(folder):
     """Everything in a run folder that must not change: dict name -> number, string, None or tensor.
 
     Raises:
-        UserError: a file cannot be read.
+        UserError: A file cannot be read.
     """
     folder, values = Path(folder), {}
     jsons = [path.name for path in folder.glob("*.json*") if path.name not in ("args.json", "run.json", *_FIRST)]
@@ -101,7 +101,7 @@ def read_mapping(path):
     matching names out.
 
     Raises:
-        UserError: it is no such file.
+        UserError: The file has another form.
     """
     pairs = read_json(path)
     form = f'{path}: expected a JSON list of ["pattern", "replacement or null"]'
@@ -137,14 +137,14 @@ def rename(values, rules):
 
 @dataclass
 class Comparison:
-    """What `compare` found.
+    """Result of `compare`.
 
     Attributes:
         values: Number of values compared; a tensor counts once.
-        largest: The largest difference, relative; infinite where something is missing or no number.
-        first: The first difference, in words, or None.
-        differing: Number of values that differ more than is allowed.
-        notes: What else to know, in words.
+        largest: The largest relative difference; infinite if a value is missing or is not a number.
+        first: The first difference, as text, or None.
+        differing: Number of values that differ by more than is allowed.
+        notes: Further remarks, as texts.
     """
 
     values: int = 0
@@ -159,7 +159,7 @@ class Comparison:
         return not self.differing
 
     def add(self, size, allowed, words):
-        """Count a value that differs by ``size``; ``allowed`` says whether that is too much, ``words`` describes it."""
+        """Count a value that differs by ``size``; ``allowed``: whether that is acceptable; ``words`` describes it."""
         self.values += 1
         self.largest = max(self.largest, size)
         if not allowed:
@@ -171,11 +171,11 @@ def compare(old, new, *, exact=False, tolerance=1e-4):
     """Compare two runs.
 
     Everything in ``old`` must be in ``new``, except for plain values in its checkpoints, whose absence is noted.
-    Tensors that only ``new`` has count as differences, its other new entries are noted. Tensors whose names are in one
-    run only are paired by file, shape and value.
+    Tensors that only ``new`` has count as differences; its other new entries are noted. Tensors whose names are in only
+    one of the runs are paired by file, shape and value.
 
     Args:
-        old, new: What `read_run` returns.
+        old, new: Results of `read_run`.
         exact: Whether every number must agree to the last bit.
         tolerance: Otherwise the largest `difference` allowed.
 
@@ -207,14 +207,14 @@ def compare(old, new, *, exact=False, tolerance=1e-4):
 
 
 def difference(old, new):
-    """How much two values differ.
+    """The difference of two values.
 
     Args:
         old, new: Two numbers, strings, Nones or tensors.
 
     Returns:
         (size, same bits): the size is relative to the larger number, or to the largest one in both tensors, or to
-        `FLOOR` if that is larger. It is infinite where the values cannot be subtracted.
+        `FLOOR` if that is larger. It is infinite if the values cannot be subtracted.
     """
     if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor):
         return _tensor_difference(old, new)
@@ -244,7 +244,7 @@ def _tensor_difference(old, new):
 
 
 def _pair_by_value(old, new):
-    """Pair the tensors whose names are in one run only: equal ones first, the others of a shape in order of value."""
+    """Pair the tensors whose names are in only one run: equal ones first, then others of a shape in order of value."""
     groups = {}
     for side, (mine, theirs) in enumerate(((old, new), (new, old))):
         for name, value in mine.items():
@@ -270,7 +270,7 @@ def _order(tensor):
 
 
 def _bytes(tensor):
-    # One by one, so that -0.0 is not 0.0 and NaN is NaN.
+    # Bytes, so that -0.0 differs from 0.0, and NaN equals NaN.
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 

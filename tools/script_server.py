@@ -1,12 +1,12 @@
-"""Runs Python scripts one after another, each in a process of its own that finds torch already imported.
+"""Runs Python scripts one after another, each in its own process that has torch already imported.
 
-Importing torch and torchvision takes longer than a tiny run. This process imports them once and forks for every script:
-the script starts in a fresh process, from its own folder, and nothing of one script reaches the next. The server itself
-imports no module of this project, so each script gets the modules that lie beside it. Pictures, which take more than
-half of a tiny run of versions that use matplotlib, are not drawn: it writes empty files.
+Importing torch and torchvision takes longer than a tiny run. The server imports them once and forks for every script:
+the script starts in a fresh process, from its own folder, and no state passes from one script to the next. The server
+itself imports no module of this project, so each script imports the modules next to it. Pictures are not drawn but
+written as empty files, since drawing takes more than half of a tiny run in versions that use matplotlib.
 
-`ScriptServer` starts it as a child process and asks over pipes. Where a system cannot fork, every script is started as
-usual.
+`ScriptServer` starts the server as a child process and sends requests over pipes. If the system cannot fork, every
+script is started in the usual way.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-# What the scripts import from elsewhere; a missing one is left to the script that needs it.
+# Libraries that the scripts import. If one is missing, the script that needs it will report that.
 PRELOADED = (
     "torch",
     "torchvision",
@@ -31,25 +31,26 @@ PRELOADED = (
     "matplotlib.backends.backend_agg",
     "sklearn.metrics",
 )
-# Modules of another checkout must not be found, and each checkout is compiled once.
+# Environment variables that scripts do not receive: modules of another checkout must not be found, and each checkout
+# should be compiled only once.
 NOT_PASSED_ON = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
 CACHE = "PYTHONPYCACHEPREFIX"
 
 
 class ScriptError(Exception):
-    """A script did not end with exit code 0; the message is the last line that it wrote."""
+    """A script ended with an exit code other than 0; the message contains the last line that it wrote."""
 
 
 class ScriptServer:
-    """Runs scripts in processes of their own; use it as a context manager.
+    """Runs each script in its own process; use it as a context manager.
 
     Args:
-        cache: Folder for compiled modules, so that nothing is written beside the scripts.
+        cache: Folder for compiled modules, so that nothing is written next to the scripts.
         preloaded: Names of modules to import once.
     """
 
     def __init__(self, cache, preloaded=PRELOADED):
-        # One thread: sums of floats depend on how many share them.
+        # One thread, since sums of floats depend on the number of threads.
         self._environment = {
             **{name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON},
             "OMP_NUM_THREADS": "1",
@@ -82,10 +83,10 @@ class ScriptServer:
         Args:
             words: Script and flags, strings.
             cwd: Working folder.
-            log: File that gets what the script prints; it is appended to.
+            log: File to which the output of the script is appended.
 
         Raises:
-            ScriptError: it failed; the message is the last line it wrote.
+            ScriptError: The script failed; the message contains the last line that it wrote.
         """
         if self._process is None:
             with open(log, "a", encoding="utf-8") as output:
@@ -109,14 +110,14 @@ class ScriptServer:
 
 
 def serve():
-    """Answer requests on stdin, one JSON line each, with the exit code of the script on stdout."""
+    """Run the scripts that are requested on stdin, one JSON line each; answer with their exit codes on stdout."""
     cache, *preloaded = sys.argv[1:]
     for name in preloaded:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    # From here on only: the libraries are compiled already, where they lie.
+    # Set only now, since the libraries above are already compiled in their own folders.
     sys.pycache_prefix = os.environ[CACHE] = cache
-    # Scripts do not search what they share for garbage, which would copy it, and takes a second when one ends.
+    # Exclude shared memory from garbage collection, which would copy it and take a second at the end of each script.
     gc.collect()
     gc.freeze()
     _draw_nothing()
@@ -138,7 +139,7 @@ def _draw_nothing():
 
 
 def _become(words, cwd, log):
-    """Be the script, until it ends."""
+    """Run the script in this (forked) process."""
     os.chdir(cwd)
     with open(os.devnull, "rb") as nothing, open(log, "ab") as output:
         os.dup2(nothing.fileno(), 0)

@@ -1,6 +1,6 @@
 """The tiny runs of each task: the commands that make its data, and those that search, train, test and resume.
 
-Only documented command lines stand here, so they work with any version. A `Side` is one version with its run folders.
+They use only documented flags, so they work with any version. A `Side` is one version with its run folders.
 """
 
 import shlex
@@ -21,10 +21,10 @@ class TinyTask:
     """Commands of one task.
 
     Attributes:
-        make_demo: Words for ``datasets/make_demo.py``; the first one names the data, which tasks may share.
-        commands: Stage -> script and flags, in the order in which they run. ``$data``, ``$work`` and ``$device`` stand
-            for the data, the folder to write in and the device; ``$search`` and ``$training`` for the folders of those
-            runs.
+        make_demo: Arguments of ``datasets/make_demo.py``; the first one names the data, which tasks may share.
+        commands: Stage -> script and flags, in the order in which they run. ``$data``, ``$work`` and ``$device`` are
+            replaced by the folder of the data, the folder to write to, and the device; ``$search`` and ``$training`` by
+            the folders of those runs.
     """
 
     make_demo: str
@@ -91,7 +91,7 @@ TASKS = {
 
 @dataclass
 class Outcome:
-    """What became of one stage.
+    """The outcome of one stage.
 
     Attributes:
         folder: Its run folder, or None.
@@ -106,17 +106,17 @@ class Outcome:
     seconds: float = 0.0
 
     def forget(self):
-        """Delete what it wrote; networks of hundreds of megabytes add up."""
+        """Delete its folders, since checkpoints of hundreds of megabytes add up."""
         for folder in (self.folder, self.cwd):
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def make_data(server, root, task, data, log):
-    """Make a task's data with the version in ``root``, unless ``data`` is there.
+    """Make a task's data with the version in ``root``, unless ``data`` exists.
 
     Raises:
-        ScriptError: it failed.
+        ScriptError: The script failed.
     """
     if not data.exists():
         words = [str(root / "datasets" / "make_demo.py"), *shlex.split(task.make_demo), "--out", str(data)]
@@ -146,7 +146,7 @@ class Side:
         try:
             words = [Template(w).substitute(self.places, **done) for w in shlex.split(self.task.commands[stage])]
         except KeyError as missing:
-            return self._keep(stage, Outcome(error=f"not run, as {missing.args[0]} failed"))
+            return self._keep(stage, Outcome(error=f"not run, because {missing.args[0]} failed"))
         before = set(self.work.rglob("args.json"))
         outcome = self._start(stage, words)
         made = [path.parent for path in self.work.rglob("args.json") if path not in before]
@@ -163,7 +163,7 @@ class Side:
         """Continue a copy of a run for one more epoch.
 
         Args:
-            stage: What was run.
+            stage: Stage of the run.
             earlier: The `Outcome` of that stage, of this version or another.
             label: Distinguishes several copies.
 
@@ -171,7 +171,7 @@ class Side:
             An `Outcome`.
         """
         if earlier.error:
-            return Outcome(error=f"not run, as {stage} failed")
+            return Outcome(error=f"not run, because {stage} failed")
         copy = self.work / f"resumed{label}-{stage}" / earlier.folder.name
         shutil.copytree(earlier.folder, copy, ignore=_inner_runs)
         script = shlex.split(self.task.commands[stage])[0]
@@ -192,5 +192,5 @@ class Side:
 
 
 def _inner_runs(folder, names):
-    """Of a folder's entries, the run folders: trainings lie in the folder of their search."""
+    """The run folders among a folder's entries: trainings are in the folder of their search."""
     return [name for name in names if (Path(folder) / name / "args.json").exists()]

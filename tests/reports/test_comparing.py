@@ -47,7 +47,7 @@ CONDITIONS = {
     "commit": ({"commit": "d" * 40}, "another commit"),
     "precision": ({"arguments": {"amp": "bf16"}}, r"another precision \(bf16 instead of float32\)"),
     "data": ({"data": {**DATA, "identity": {"test": "b3"}}}, "other data"),
-    "selection": ({"protocol": "epoch with the best TEST score"}, "another rule of selection"),
+    "selection": ({"protocol": "epoch with the best TEST score"}, "another selection rule"),
     "split": ({"trained_on": "train+dev"}, "another split"),
 }
 
@@ -176,7 +176,7 @@ class TestRunsThatDoNotCount:
         folder, other = make_run(tmp_path / "a", 0, 0.5), make_run(tmp_path / "b", 1, 0.6)
         for name in ("args.json", "result.json", "log.jsonl", "log.txt"):
             shutil.copy(other / name, folder / name)
-        assert "run.json is that of another run" in faults_of(folder)
+        assert "run.json belongs to another run" in faults_of(folder)
 
     def test_an_edited_commit(self, tmp_path):
         folder = make_run(tmp_path)
@@ -296,7 +296,7 @@ def test_trainings_whose_searches_are_gone_are_never_averaged(tmp_path):
         make_run(tmp_path, seed, architecture={"from": f"gone/search-{seed}", "search_id": f"gone {seed}"})
     rows = table_of(tmp_path).rows
     assert len(rows) == 2 and all(
-        "its search was not found, so the strategy is not known" in row.not_rows for row in rows
+        "its search was not found, so the strategy is unknown" in row.not_rows for row in rows
     )
 
 

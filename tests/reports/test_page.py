@@ -173,7 +173,7 @@ def test_the_script_writes_what_the_suffix_says(runs, tmp_path, capsys):
     assert report.main([str(runs)]).startswith("# Report") and "## mmimdb: searches" in capsys.readouterr().out
     report.main([str(runs), "--out", str(tmp_path / "t.tex")])
     assert r"\toprule" in (tmp_path / "t.tex").read_text()
-    with pytest.raises(UserError, match=r"--out t\.doc: \.doc is not a known form; pass --format"):
+    with pytest.raises(UserError, match=r"--out t\.doc: \.doc is not a known format; pass --format"):
         report.main([str(runs), "--out", "t.doc"])
     with pytest.raises(UserError, match="not a folder"):
         report.main([str(tmp_path / "missing")])
@@ -182,7 +182,7 @@ def test_the_script_writes_what_the_suffix_says(runs, tmp_path, capsys):
 def test_a_robustness_file_of_another_form_is_named(tmp_path):
     folder = make_run(tmp_path)
     (folder / "robustness.json").write_text('{"curves": [{"x": [1], "series": {"f1": [1, 2]}, "title": "t"}]}')
-    assert "robustness.json has not the form" in page(sections_of(compare(read_runs([tmp_path]))))
+    assert "robustness.json does not have the format" in page(sections_of(compare(read_runs([tmp_path]))))
 
 
 def get(server, path):

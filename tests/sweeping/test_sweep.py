@@ -222,7 +222,7 @@ def test_a_plan_is_kept_and_may_only_grow(tmp_path, capsys):
     assert len(jobs_of(read_json(tmp_path / "x" / "sweep.json"))) == 2
     with pytest.raises(UserError, match=r"seed-0/search-published has other flags; name another --out"):
         sweep.main([*flags, "--seeds", "0", "--", "--epochs", "3"])
-    with pytest.raises(UserError, match="no sweep there; pass --task"):
+    with pytest.raises(UserError, match="it holds no sweep; pass --task"):
         sweep.main(["--out", str(tmp_path / "y"), "--dry_run"])
     (tmp_path / "x" / "sweep.json").write_text('{"jobs": [3]}')
     with pytest.raises(UserError, match=r"sweep\.json is damaged"):

@@ -227,9 +227,9 @@ def test_a_script_that_fails(project, capsys):
     assert not compare_runs.main([*map(str, folders), "--tasks", "vqa"])
     found = table(capsys)
     assert found["search"] == (FAILED, "NEW: exit code 1: error: no such flag")
-    assert found["search, resumed"] == (FAILED, "NEW: not run, as search failed")
+    assert found["search, resumed"] == (FAILED, "NEW: not run, because search failed")
     assert found["search, resumed from OLD"] == (FAILED, "NEW: exit code 1: error: no such flag")
-    assert found["test"] == (FAILED, "NEW: not run, as training failed")
+    assert found["test"] == (FAILED, "NEW: not run, because training failed")
 
 
 def test_data_that_cannot_be_made(project, capsys):
