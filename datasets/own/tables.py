@@ -281,9 +281,7 @@ class Arrays(Table):
                 cells = [_cell(self._arrays[name], row) if name in self._arrays else values[name] for name in columns]
             yield place, cells
         if row + 1 != self._count:
-            raise UserError(
-                f"{self.name} has {row + 1} rows, but the arrays have {self._count}; expected equal numbers"
-            )
+            raise UserError(f"{self.name} has {row + 1} rows, but the arrays have {self._count}; expected as many")
 
 
 def _listed(array):

@@ -428,7 +428,7 @@ class TestMatching:
         data = copied(scenes / "itm_raw", tmp_path / "raw")
         path = data / "f30k_precomp" / "test_caps.txt"
         path.write_text("\n".join(path.read_text().splitlines()[1:]) + "\n")
-        assert any("captions have to be five per image" in line for line in found(check_itm, data))
+        assert any("every image needs five captions" in line for line in found(check_itm, data))
         (data / "dataset_flickr30k.json").unlink()
         lines = found(check_itm, data)
         assert any("dataset_flickr30k.json: the names of the photos are missing" in line for line in lines)
