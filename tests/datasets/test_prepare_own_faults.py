@@ -33,7 +33,7 @@ CASES = {
     "label as input": (OK, "--text text --numbers n,y --label y", "--numbers y: this is the label"),
     "hardly classes": (OK, "--text n --label text", "24 different texts in 24 rows, .* hardly classes"),
     "not numbers": (OK, "--text n --label g --label_kind number", "g contains 'g0', which is not a finite number"),
-    "several": (OK, "--text n --label y --label_kind class --label_separator |", "cells of y hold several classes"),
+    "several": (OK, "--text n --label y --label_kind class --label_separator |", "cells of y contain several classes"),
     "only in dev": (change("t2,0", "t2,7"), f"{TEXT} --split_column s", "1 of 3 classes .* '7' .dev 1.; give"),
     "split": (change("train", "trian"), f"{TEXT} --split_column s", "line 2, .* unknown split 'trian'"),
     "no train": (OK.replace("train", "test"), f"{TEXT} --split_column s", "no sample is in the split train"),
