@@ -300,7 +300,7 @@ class TestQuestions:
             f"warning question {answers[1]['question_id']}: has 9 answers, expected 10",
             f"error 1 images (by id) of val are also in train, first {asked[1]['image_id']}",
             f"error question {asked[1]['question_id']}: annotations of another image",
-            "warning was made of other question files",
+            "warning was made from other question files",
         )
         assert_finds(check_vqa, data, *expected)
         (folder / "v2_mscoco_train2014_annotations.json").unlink()
