@@ -7,7 +7,7 @@ import importlib.util
 import sys
 import warnings
 
-# Where the modules of version 0.1.0 went.
+# Old name -> new name of the modules of version 0.1.0.
 MOVED = {
     "blob_journal": "storage.blobs",
     "contact_sheet": "regions.drawing",
@@ -76,7 +76,7 @@ MOVED = {
 
 
 class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the modules of version 0.1.0 under their old names; an import gives the module of the new name."""
+    """Finds the modules of version 0.1.0 under their old names; importing one returns the module of the new name."""
 
     def find_spec(self, name, path=None, target=None):
         package, _, old = name.rpartition(".")
@@ -93,19 +93,22 @@ sys.meta_path.append(_MovedModules())
 
 
 def lazy_exports(package, home, names):
-    """A module-level ``__getattr__`` that imports what a package exports only when it is used.
+    """Make a module-level ``__getattr__`` that imports an exported name on first use.
 
     Args:
         package: Full name of the package.
         home: Module in the package that defines most of the names. In version 0.1.0 it had the package's name, so its
-            other names are found as well, with a DeprecationWarning.
-        names: dict of the exported names -> module in the package that defines them.
+            other names still resolve, with a DeprecationWarning. None if there was no such module.
+        names: dict exported name -> module in the package that defines it.
+
+    Returns:
+        The function: name -> value. It raises AttributeError for unknown names.
     """
 
     def get(name):
         if name in names:
             return getattr(importlib.import_module(f"{package}.{names[name]}"), name)
-        # `from package import module` asks for the attribute before it imports the module.
+        # `from package import module` looks up the attribute before it imports the module.
         if home is None or name.startswith("__") or importlib.util.find_spec(f"{package}.{name}"):
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(f"{package}.{home}"), name)

@@ -1,4 +1,4 @@
-"""What the checks of all data sets share: findings, counts, samples with a fixed seed, parallel reading, repeats."""
+"""Shared by the checks of all data sets: findings, counts, samples with a fixed seed, parallel reading, repeats."""
 
 import contextlib
 import random
@@ -14,13 +14,13 @@ from util.progress import progress
 SEVERITIES = ("error", "warning", "note")
 # Samples of a part that are read without --full, and the seed that chooses them.
 SAMPLE, SEED = 64, 0
-# Lines for findings of one kind, and samples that a process reads at a time.
+# Findings of one kind that are listed, and samples that a process reads at a time.
 LISTED, CHUNK = 5, 16
-DIED = "make the process that reads them die (faulty decoder, or out of memory)"
+DIED = "crash the process that reads them (faulty decoder or out of memory)"
 
 
 class Finding(NamedTuple):
-    """One line of the table: ``error``, ``warning`` or ``note``; where; what; and what to do (may be empty)."""
+    """One line of the table: ``error``, ``warning`` or ``note``; the place; the text; and a remedy (may be empty)."""
 
     severity: str
     place: str
@@ -29,7 +29,7 @@ class Finding(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A split with its number of samples, the official number (None: there is none) and its source."""
+    """A split: its number of samples, the official number (None if there is none) and the source of the latter."""
 
     name: str
     count: int
@@ -38,29 +38,29 @@ class Part(NamedTuple):
 
 
 class Seen:
-    """What reading some samples gave.
+    """What was seen when samples were read.
 
     Attributes:
         faults: list of (severity, kind, name of the sample, text); faults of a kind are counted together.
-        ranges: What was read -> (smallest, largest) value.
-        measured: Name of a measure -> list of its values, one per sample.
+        ranges: dict what was read -> (smallest, largest) value.
+        measured: dict name of a measure -> list of its values, one per sample.
     """
 
     def __init__(self):
         self.faults, self.ranges, self.measured = [], {}, {}
 
     def fault(self, severity, kind, name, text=None):
-        """Add a fault of ``kind``, a short text; ``text`` is what to say of this sample, if it is more."""
+        """Add a fault of ``kind`` (a short text); ``text`` replaces it in the line of this sample."""
         self.faults.append((severity, kind, str(name), text or kind))
 
     def values(self, what, name, array, *, constant="warning"):
-        """Take the values of an array into account: NaN and infinite ones are errors, a single value is ``constant``.
+        """Check the values of an array, and extend the range of such arrays. NaN and infinite values are errors.
 
         Args:
             what: What the array is, a plural.
             name: Name of the sample.
-            array: Numbers; an empty array is not looked at.
-            constant: Severity of an array whose values are all the same; None: that is fine.
+            array: Numbers; an empty array is ignored.
+            constant: Severity of an array whose values are all the same; None if that is no fault.
         """
         if not array.size:
             return
@@ -74,7 +74,7 @@ class Seen:
         self.ranges[what] = min(low, before[0]), max(high, before[1])
 
     def join(self, other):
-        """Add what another `Seen` holds."""
+        """Add the content of another `Seen`."""
         self.faults += other.faults
         for what, (low, high) in other.ranges.items():
             before = self.ranges.get(what, (low, high))
@@ -88,10 +88,10 @@ class Report:
 
     Args:
         full: Read every sample instead of some.
-        workers: Processes that read with ``full``.
+        workers: Number of processes that read with ``full``.
 
     Attributes:
-        about: Lines that say what is there.
+        about: Lines that describe the data.
         parts: list of `Part`.
         findings: list of `Finding`.
     """
@@ -105,36 +105,36 @@ class Report:
         self.findings.append(Finding(severity, str(place), text, fix))
 
     def missing(self, path, what, fix):
-        """Add an error about something that is not there; ``fix`` makes it."""
+        """Add an error: ``what`` (with its verb, as in "the data are") is missing at ``path``; ``fix`` makes it."""
         self.add("error", path, f"{what} missing", fix)
 
     @contextlib.contextmanager
     def catching(self, place):
-        """Turn a `UserError` in this block, which names its remedy itself, into a finding."""
+        """Context in which a `UserError`, whose message already names a remedy, becomes a finding."""
         try:
             yield
         except UserError as error:
             self.add("error", place, " ".join(str(error).split()))
 
     def count(self, name, count, official=None, source="", fix=""):
-        """Note the size of a part, and compare it with the official one where there is one."""
+        """Record the size of a part, and add a warning if it differs from the official one."""
         self.parts.append(Part(name, count, official, source))
         if official is not None and count != official:
             self.add("warning", name, f"{count:,} samples, the official number is {official:,} ({source})", fix)
 
     def read(self, function, items, *, what, place, unit="sample", alone=False):
-        """Read samples, some of them or, with ``full``, all in parallel.
+        """Read some of the samples or, with ``full``, all of them in parallel.
 
         Args:
             function: Function (picklable) of a list of items, which returns a `Seen`.
             items: List of picklable items.
             what: What is read, a plural, for the summary.
-            place: Where it is.
-            unit: Of the progress bar.
-            alone: Only this process can read them.
+            place: Where the samples are, for the findings.
+            unit: Unit of the progress bar.
+            alone: Whether only this process can read the samples.
 
         Returns:
-            The `Seen` of all; its faults are findings already.
+            One `Seen` of all samples; its faults have already been added to the findings.
         """
         chosen = self.some(items)
         chunks = [tuple(chosen[start : start + CHUNK]) for start in range(0, len(chosen), CHUNK)]
@@ -162,7 +162,7 @@ class Report:
         return [items[row] for row in rows]
 
     def faults(self, place, faults, fix=""):
-        """Add faults as of `Seen.faults`: the first ones of each kind, and the number of the others."""
+        """Add faults in the form of `Seen.faults`: the first ones of each kind, and the number of the others."""
         kinds = {}
         for severity, kind, name, text in sorted(faults, key=lambda fault: fault[2]):
             kinds.setdefault((severity, kind), []).append((name, text))
@@ -176,11 +176,11 @@ class Report:
         """Add findings about samples that are in two parts.
 
         Args:
-            place: Where.
-            parts: Name of a part -> {what identifies a sample: its name}.
+            place: Where the samples are.
+            parts: dict name of a part -> dict key of a sample (equal for equal samples) -> its name.
             what: What is repeated, a plural.
-            severity: Of these findings.
-            fix: What to do.
+            severity: Severity of these findings.
+            fix: The remedy.
         """
         names = list(parts)
         for number, first in enumerate(names):
@@ -195,12 +195,12 @@ class Report:
 
     @property
     def status(self):
-        """Exit status: 0: nothing is wrong (notes at most); 1: errors; 3: warnings only."""
+        """Exit status: 0 without errors and warnings, 1 with errors, 3 with warnings only."""
         found = {finding.severity for finding in self.findings}
         return 1 if "error" in found else 3 if "warning" in found else 0
 
     def text(self):
-        """Everything as text: what is there, the counts, and the table of findings."""
+        """The report as text: the description of the data, the counts, and the table of findings."""
         lines = list(self.about)
         if self.parts:
             rows = [("part", "samples", "official", "source of the official number")]
@@ -225,7 +225,7 @@ def _table(rows):
 
 
 def folder_or_file(report, data, fix):
-    """The `Path` of ``data``; None, with a finding, if it does not exist."""
+    """The `Path` of ``data``; adds a finding and returns None if it does not exist."""
     path = Path(data)
     if path.exists():
         return path

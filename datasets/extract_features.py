@@ -10,13 +10,12 @@ Drawn objects on a plain background, without any network:
 
     python datasets/extract_features.py --images data/easy_vqa/images --out data/easy_vqa/features --backbone pixels
 
---from_tsv converts features of others to such .npz files: TSV files of bottom-up attention or LXMERT, or a folder of
-.pth files of grid features. The prepare scripts also read them without conversion:
+--from_tsv converts published features to .npz files of the same form: TSV files of bottom-up attention or LXMERT, or a
+folder of .pth files of grid features. The prepare scripts can also read such files without conversion:
 
     python datasets/extract_features.py --from_tsv trainval_36/*.tsv --out data/vqa/features
 
-The subfolders of --images are kept in --out. The same command resumes a run that was
-interrupted.
+The subfolders of --images are kept in --out. The same command resumes a run that was interrupted.
 """
 
 import argparse
@@ -49,19 +48,20 @@ def get_args_parser():
     regions.add_argument(
         "--backbone",
         choices=BACKBONES,
-        help="cells of a grid, boxes of a detector, or (drawn pictures) connected foreground parts as pixels",
+        help="what a region is: a cell of a grid, a box of a detector, or, for drawn pictures, the pixels of a"
+        " connected foreground part",
     )
     regions.add_argument("--grid", type=int, help="resnet101-grid: cells along each side (default: 7)")
-    regions.add_argument("--boxes", type=int, help="fasterrcnn, pixels: most regions per image (default: 100)")
+    regions.add_argument("--boxes", type=int, help="fasterrcnn, pixels: maximum regions per image (default: 100)")
     regions.add_argument("--feature_size", type=int, help="pixels: numbers per region (default: 512)")
     regions.add_argument(
         "--short_side", type=int, help="pixels of the resized image's shorter side (default: grid 448, fasterrcnn 600)"
     )
     weights = parser.add_argument_group("weights (default: torchvision's cache or a download)")
-    weights.add_argument("--weights", help="torchvision's ResNet-101 state dict, or random (tests)")
-    weights.add_argument("--detector_weights", help="torchvision's Faster R-CNN state dict, or random (tests)")
+    weights.add_argument("--weights", help="torchvision's ResNet-101 state dict, or `random` (for tests)")
+    weights.add_argument("--detector_weights", help="torchvision's Faster R-CNN state dict, or `random` (for tests)")
     work = parser.add_argument_group("work")
-    work.add_argument("--device", help="of the networks: auto (default), cpu, cuda or cuda:N")
+    work.add_argument("--device", help="device of the networks: auto (default), cpu, cuda or cuda:N")
     work.add_argument("--batch_size", type=int, help="images that go through a network together (default: 8)")
     work.add_argument("--workers", type=int, help="processes that read images (default: one per processor)")
     work.add_argument("--skip_invalid", action="store_true", help="leave out unreadable images instead of stopping")
@@ -75,11 +75,11 @@ def main(argv=None):
         _convert(args)
         return
     if not args.images or not args.backbone:
-        raise UserError("give --images DIR and --backbone NAME, or --from_tsv FILE to convert features of others")
+        raise UserError("give --images DIR and --backbone NAME, or --from_tsv FILE to convert published features")
     from datasets.regions.extractors import accepted, build_extractor
     from datasets.regions.files import list_images
 
-    # Before weights are fetched.
+    # Only for its errors: a wrong folder should be reported before weights are downloaded.
     list_images(args.images)
     settings = ("grid", "boxes", "feature_size", "short_side", "weights", "detector_weights", "device", "batch_size")
     given = {name: getattr(args, name) for name in settings}
@@ -109,8 +109,8 @@ def extract(images, out, extractor, *, workers=None, skip_invalid=False):
 
     Args:
         images: Folder of the images.
-        out: Folder of the features; see `datasets.regions.files.write_regions`, and meta.json.
-        extractor: See `datasets.regions.extractors`.
+        out: Folder of the features (see `datasets.regions.files.write_regions`) and of meta.json.
+        extractor: What makes regions of an image; see `datasets.regions.extractors`.
         workers: Number of processes that read; None for one per processor.
         skip_invalid: Leave out unreadable images instead of ending with an error.
 
@@ -118,7 +118,7 @@ def extract(images, out, extractor, *, workers=None, skip_invalid=False):
         dict: the content of meta.json.
 
     Raises:
-        UserError: there are no images, some cannot be read, or ``out`` cannot be written or was made with other
+        UserError: there are no images, some cannot be read, ``out`` cannot be written, or it was made with other
             settings.
     """
     from datasets.regions.files import ENDING, list_images, stored_shape, write_regions
@@ -145,10 +145,10 @@ def extract(images, out, extractor, *, workers=None, skip_invalid=False):
 
 
 def _begin(out, extractor):
-    """Write an incomplete meta.json, and remove what killed runs left; returns the content of meta.json.
+    """Write a preliminary meta.json, and remove what killed runs left; returns the content of meta.json.
 
     Raises:
-        UserError: the folder holds features that were made with other settings.
+        UserError: the folder contains features that were made with other settings.
     """
     from datasets.regions.files import ENDING
     from util.files import read_json, write_json
@@ -171,7 +171,7 @@ def _begin(out, extractor):
 
 
 def _making(settings):
-    """The settings that determine the features: the digest of weights, not their file."""
+    """The settings that determine the features: they include the digest of the weights, but not their path."""
     if not isinstance(settings, dict):
         return None
     return {name: value for name, value in settings.items() if name not in ("weights", "detector_weights")}
@@ -192,7 +192,7 @@ def _versions():
 
 
 def _fresh_shape(image, features, stored_shape):
-    """(n, D) of a complete file of features that is not older than its image, else None."""
+    """Shape (n, D) of the features in a complete file that is not older than its image, else None."""
     try:
         fresh = features.stat().st_mtime_ns >= image.stat().st_mtime_ns
     except OSError:
@@ -210,7 +210,7 @@ def _regions(images, names, extractor, workers, invalid):
     waiting = []
     for (_, name, _), outcome in map_tasks(_read, tasks, workers):
         if outcome is None:
-            invalid[name] = "makes its process die (a fault of the decoder, or out of memory)"
+            invalid[name] = "crashes the process that reads it (faulty decoder or out of memory)"
         elif isinstance(outcome, str):
             invalid[name] = outcome
         else:
@@ -253,10 +253,10 @@ def _check_invalid(images, out, invalid, skip_invalid):
     count = f"{len(invalid):,} image{'s' * (len(invalid) > 1)} cannot be used"
     if not skip_invalid:
         raise UserError(
-            f"{images / name} {reason}; {count} (all of them: {path}), the features of all others are kept: fix them,"
-            " or add --skip_invalid to leave them out, and run the same command again"
+            f"{images / name} {reason}; {count} (all are listed in {path}), the features of the others are kept; fix"
+            " these images, or add --skip_invalid to leave them out, and run the same command again"
         )
-    print(f"note: {count} and left out, first {images / name}: {reason} (all of them: {path})")
+    print(f"note: {count} and are left out, first {images / name}: {reason} (all are listed in {path})")
 
 
 def _finish(out, meta, counts, invalid):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Make small data for a task, to try every script without the large downloads.
+"""Make small data for a task, so that every script can be tried without the large downloads.
 
 python datasets/make_demo.py mmimdb --source easy-vqa --out demo/easy_vqa
 python datasets/make_demo.py mmimdb --source synthetic --out demo/synthetic --size 1500

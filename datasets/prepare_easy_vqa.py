@@ -1,9 +1,10 @@
 #!/usr/bin/env python
-"""Bring easy-VQA, a small real data set for visual question answering, into the official form of VQA-v2.
+"""Convert easy-VQA, a small real data set for visual question answering, to the official form of VQA-v2.
 
     python datasets/prepare_easy_vqa.py --out data/easy_vqa
 
-The installed package easy-vqa carries it: 4,000 + 1,000 pictures of one coloured shape, 48,248 questions, 13 answers.
+The data are inside the Python package easy-vqa: 4,000 + 1,000 pictures of one coloured shape each, 48,248 questions,
+and 13 answers.
 
 - test2015: the package's own test pictures and questions. The official test set has no annotations; here they are
   written as well (v2_mscoco_test2015_annotations.json), so that the test questions can be scored. Nothing else reads
@@ -11,8 +12,9 @@ The installed package easy-vqa carries it: 4,000 + 1,000 pictures of one coloure
 - val2014: every tenth of the package's training pictures (number k with k % 10 == 9), with their questions.
 - train2014: the other training pictures, with their questions.
 
-Picture k of the package's training set has the id 10000 + k, of its test set 20000 + k; question j of a picture has the
-picture's id times 1000, plus j. Region features (`extract_features.py --backbone pixels`) are made as well.
+Picture k of the package's training set has the id 10000 + k, picture k of its test set 20000 + k. Question j of a
+picture has the picture's id times 1000, plus j. The script also makes region features (`extract_features.py --backbone
+pixels`).
 """
 
 import argparse
@@ -28,7 +30,7 @@ SPLITS = ("train2014", "val2014", "test2015")
 FEATURES = "features"
 META_FILE = "meta.json"
 VAL_EVERY = 10
-# Added to the package's number of a picture.
+# The id of a picture is one of these plus its number in the package.
 TRAIN_IDS, TEST_IDS = 10_000, 20_000
 LICENSE = {"url": "https://github.com/vzhou842/easy-VQA/blob/master/LICENSE", "name": "MIT License"}
 DESCRIPTION = (
@@ -51,10 +53,10 @@ def get_args_parser():
         "--small",
         type=int,
         metavar="N",
-        help="only the first N pictures of each split, for a quick try; from about 100 on all answers are frequent "
-        "enough (more than 8 times) to be answers of a network",
+        help="only the first N pictures of each split, for a quick try; with about 100 or more, every answer is "
+        "frequent enough (more than 8 times) to be in the network's answer vocabulary",
     )
-    parser.add_argument("--no_features", action="store_true", help="make no region features")
+    parser.add_argument("--no_features", action="store_true", help="do not make region features")
     # The pictures are so small that handing them to other processes takes longer than the work itself.
     parser.add_argument("--workers", type=int, default=1, help="processes that read pictures (default: %(default)s)")
     return parser
@@ -71,8 +73,8 @@ def prepare(out, *, small=None, features=True, workers=1):
     Args:
         out: Folder.
         small: Number of pictures per split, None for all.
-        features: Make region features of the pictures as well.
-        workers: Processes that read the pictures for that.
+        features: Also make region features of the pictures.
+        workers: Number of processes that read the pictures to make features.
 
     Returns:
         dict: the content of meta.json.
@@ -129,14 +131,14 @@ def _check_out(out, small):
 
 
 def select(package, small=None):
-    """The pictures of every split, with their questions.
+    """Assign the pictures and their questions to splits.
 
     Args:
         package: The module easy_vqa.
         small: Number of pictures per split, None for all.
 
     Returns:
-        dict split -> list of (picture's id, path, list of (question, answer)), by rising id.
+        dict split -> list of (picture id, path, list of (question, answer)), sorted by id.
     """
     train = _pictures(package.get_train_questions(), package.get_train_image_paths(), TRAIN_IDS)
     test = _pictures(package.get_test_questions(), package.get_test_image_paths(), TEST_IDS)

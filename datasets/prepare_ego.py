@@ -3,9 +3,9 @@
 
     python datasets/prepare_ego.py --dir EgoGesture --labels labels-final-revised1 --out EgoGesture_packed
 
---dir holds SubjectXX/SceneY/Color/rgbK/000001.jpg, ... and Depth/depthK/000001.jpg, ... Only frames that belong to a
-clip are packed, as the JPEG files they are; where clips overlap, each of them has its own copy. The same command
-resumes an interrupted run. With the official data it should print: training 14,416 clips, validation 4,768 clips,
+--dir contains SubjectXX/SceneY/Color/rgbK/000001.jpg, ... and Depth/depthK/000001.jpg, ... Only frames that belong to a
+clip are packed, as unchanged JPEG files; where clips overlap, each clip has its own copy. The same command resumes a
+run that was interrupted. With the official data it should print: training 14,416 clips, validation 4,768 clips,
 testing 4,977 clips.
 """
 
@@ -28,10 +28,12 @@ def get_args_parser():
     data = parser.add_argument_group("data")
     data.add_argument("--dir", required=True, help="folder with SubjectXX/SceneY/Color and Depth")
     data.add_argument(
-        "--labels", help="official folder labels-final-revised1: make the annotation from its CSV files and keep it"
+        "--labels", help="official folder labels-final-revised1: make the annotation from its CSV files and save it"
     )
     data.add_argument(
-        "--class_names", metavar="FILE", help="lines `1 name`, `2 name`, ... for --labels (default: the 83 gestures)"
+        "--class_names",
+        metavar="FILE",
+        help="file of lines `1 name`, `2 name`, ... for --labels (default: the 83 gestures)",
     )
     data.add_argument(
         "--annotation",
@@ -66,7 +68,7 @@ def prepare(
     """Make the annotation, check the frames, pack them; see `get_args_parser`.
 
     Returns:
-        Number of usable clips per subset.
+        dict subset -> number of usable clips.
 
     Raises:
         UserError: something is missing or faulty, or ``out`` cannot be written.
@@ -101,9 +103,9 @@ def prepare(
 def _check_arguments(folder, out, path, class_names, labels):
     """Raise an error early if the data are not where they should be."""
     if class_names and not labels:
-        raise UserError("--class_names belongs to --labels; leave it out, an annotation file has its own names")
+        raise UserError("--class_names belongs to --labels; leave it out, since an annotation file has its own names")
     if not any(place.is_dir() for place in folder.glob("Subject*")):
-        raise UserError(f"--dir {folder} holds no SubjectXX folders; give the folder with the EgoGesture frames")
+        raise UserError(f"--dir {folder} contains no SubjectXX folders; give the folder with the EgoGesture frames")
     if not labels and not path.is_file():
         raise UserError(
             f"no annotation {path}; make it with --labels labels-final-revised1, or name the file with --annotation"
@@ -134,7 +136,7 @@ def _make_annotation(labels, class_names, path, skip_invalid):
 
 
 def _check(folder, path, workers, skip_invalid, decode_all, faults):
-    """What happens without --out; returns the number of usable clips per subset."""
+    """Check annotation and frames without packing them; returns dict subset -> number of usable clips."""
     from datasets.ego.annotation import read_annotation, refuse_faults
     from datasets.ego.frames import FrameFolders
     from datasets.ego.pack import check_clips
@@ -143,7 +145,7 @@ def _check(folder, path, workers, skip_invalid, decode_all, faults):
     faults = [*faults, *annotation.faults, *check_clips(FrameFolders(folder), annotation.clips, workers, decode_all)]
     if not skip_invalid:
         refuse_faults(faults, path, "fix that, or leave such clips out of training with --skip_invalid")
-    _list(faults, "pack with --out to have all in a file")
+    _list(faults, "pack with --out to get a file that lists all")
     return _print_counts(path, faults)
 
 
@@ -151,7 +153,7 @@ def _verify(out):
     from datasets.ego.frames import PreparedFrames
 
     PreparedFrames(out).verify()
-    print(f"every image in {out} is as it was packed")
+    print(f"every image in {out} matches its checksum")
 
 
 def _list(faults, where):
@@ -163,7 +165,7 @@ def _list(faults, where):
 
 
 def _print_counts(path, faults):
-    """Print how many clips can be used and how many the official data have."""
+    """Print how many clips can be used, and how many the official data have; returns dict subset -> usable clips."""
     from datasets.ego.annotation import OFFICIAL_COUNTS, SUBSETS, read_annotation
 
     left_out = {fault.name for fault in faults}

@@ -4,11 +4,11 @@
     python datasets/prepare_itm.py --captions f30k_precomp --json dataset_flickr30k.json --features DIR --out data/itm
     python datasets/prepare_itm.py --dataset coco --captions coco_precomp --features DIR --out data/itm
 
-reads {train,dev,test}_caps.txt and _ids.txt (of COCO testall as well), five captions per image. DIR holds an .npz
-file per image, named by its photo or image id (directly, or in folders), .tsv files of bottom-up attention, .pth files
-of grid features, or SCAN's {train,dev,test}_ims.npy, which have no boxes. Writes <out>/<dataset>/ with the captions,
-the vocabulary and the features (store/). With the official files it should print: flickr train 29,000, dev 1,014,
-test 1,000 images.
+This reads {train,dev,test}_caps.txt and _ids.txt (COCO has testall too), with five captions per image. DIR contains one
+.npz file per image, named by its photo or image id (directly, or in subfolders), .tsv files of bottom-up attention,
+.pth files of grid features, or SCAN's {train,dev,test}_ims.npy, which have no boxes. The captions, the vocabulary and
+the features (store/) go to <out>/<dataset>/. With the official files of Flickr30K it should print: train 29,000, dev
+1,014, test 1,000 images.
 
 The same command resumes a run that was interrupted.
 """
@@ -28,7 +28,7 @@ def get_args_parser():
     data = parser.add_argument_group("data")
     data.add_argument("--captions", required=True, help="folder of *_caps.txt and *_ids.txt")
     data.add_argument("--dataset", choices=("flickr", "coco"), default="flickr")
-    data.add_argument("--json", help="dataset_flickr30k.json, which names the photos of Flickr30K's ids")
+    data.add_argument("--json", help="dataset_flickr30k.json, which maps the ids of Flickr30K to photos")
     data.add_argument("--features", required=True, help="folder of .npz, .tsv or .pth files, or of SCAN's *_ims.npy")
     data.add_argument("--out", required=True, help="folder of the prepared data, e.g. data/itm")
     work = add_packing_flags(parser)
@@ -66,9 +66,9 @@ def prepare(
     Args:
         captions: Folder of ``*_caps.txt`` and ``*_ids.txt``.
         features: Folder of SCAN's ``*_ims.npy``, or of features as in `regions.packing.pack_regions`.
-        out: Folder of the prepared data sets; this one goes into its folder ``dataset``.
-        dataset, names: ``flickr`` with its ``dataset_flickr30k.json``, or ``coco`` and None.
-        dtype: ``float16`` or ``float32``, of the packed features.
+        out: Folder of the prepared data sets; this one goes into its subfolder ``dataset``.
+        dataset, names: ``flickr`` with the path of ``dataset_flickr30k.json``, or ``coco`` with None.
+        dtype: dtype of the packed features, ``float16`` or ``float32``.
         workers: Number of processes; None for one per processor.
         skip_missing: Leave out images without features or not in ``names``.
         skip_invalid: Leave out faulty features instead of ending with an error.
@@ -89,7 +89,7 @@ def prepare(
     published = scan_files(features, SPLITS[dataset])
     if published:
         store = pack_scan(published, splits, folder / STORE_FOLDER, remedy=remedy, dtype=dtype)
-        print("note: SCAN's features have no boxes; operations on the relations of regions learn nothing from them")
+        print("note: SCAN's features have no boxes; operations on relations between regions learn nothing from them")
     else:
         options = {"remedy": remedy, "dtype": dtype, "workers": workers, "skip_invalid": skip_invalid}
         store = pack_regions(features, folder / STORE_FOLDER, **options)
@@ -100,12 +100,12 @@ def prepare(
 
 
 def _read_splits(captions, dataset, names, skip_missing):
-    """dict split -> `Split` with the ids that features are named by, and what meta.json says of the data."""
+    """Read the captions; returns dict split -> `Split`, whose ids name the features, and facts for meta.json."""
     from datasets.itm.files import OFFICIAL_COUNTS, SPLITS, read_photo_names, read_precomp, to_photos
 
     if (dataset == "flickr") != bool(names):
         raise UserError(
-            "--dataset flickr needs --json dataset_flickr30k.json, which names the photos"
+            "--dataset flickr needs --json dataset_flickr30k.json, which maps ids to photos"
             if dataset == "flickr"
             else "--json belongs to --dataset flickr: ids of COCO are image ids already; leave it out"
         )
@@ -120,14 +120,14 @@ def _read_splits(captions, dataset, names, skip_missing):
     for name, split in splits.items():
         splits[name], absent = to_photos(split, photos, Path(captions) / f"{name}_ids.txt", names, skip_missing)
         if absent:
-            print(f"note: {name}: {absent:,} images are not in {names} and left out")
+            print(f"note: {name}: {absent:,} images are not in {names} and are left out")
     if photos.info.get("synthetic"):
         about |= {"description": str(photos.info.get("description", "synthetic")), "synthetic": True}
     return splits, about
 
 
 def _with_features(store, name, split, features, skip_missing):
-    """The images of a split that have features."""
+    """The `Split` without images that have no features; raises UserError about them unless ``skip_missing`` is set."""
     from datasets.regions.reading import rows_of
 
     present = rows_of(store, split.image_ids) >= 0
@@ -136,15 +136,15 @@ def _with_features(store, name, split, features, skip_missing):
     first, count = split.image_ids[~present][0], int((~present).sum())
     if not skip_missing or not present.any():
         raise UserError(
-            f"--features {features} has none of image {first} of {name} ({count:,} of {len(present):,} images lack"
-            " them); add them" + (", or --skip_missing to leave these images out" if present.any() else "")
+            f"--features {features} has no features of image {first} of {name} ({count:,} of {len(present):,} images"
+            " lack them); add them" + (", or --skip_missing to leave these images out" if present.any() else "")
         )
     print(f"note: {name}: {count:,} of {len(present):,} images have no features and are left out, first {first}")
     return split.taken(present)
 
 
 def _print_summary(folder, about, splits, store):
-    """Print a summary, and where it differs from the published files."""
+    """Print a summary, and how it differs from the published files."""
     import numpy as np
 
     from datasets.itm.files import OFFICIAL_COUNTS, VOCABULARY_FILE
@@ -156,7 +156,7 @@ def _print_summary(folder, about, splits, store):
         print(f"{name} {images:,} images, {len(split.captions):,} captions{differs}")
         double = images - len(np.unique(split.image_ids))
         if double:
-            print(f"note: {name}: {double:,} images occur twice; each counts as wrong for the captions of the other")
+            print(f"note: {name}: {double:,} images occur twice; each copy counts as wrong for the other's captions")
     words, counts = len(read_json(folder / VOCABULARY_FILE)["words"]), store.counts()
     print(f"vocabulary {words:,} words; images with {counts.min()} to {counts.max()} regions of {store.feature_size}")
     print(f"wrote {folder}")

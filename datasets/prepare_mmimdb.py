@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Prepare MM-IMDB: turn the official multimodal_imdb.hdf5 into a compact store that training opens at once.
+"""Prepare MM-IMDB: convert the official multimodal_imdb.hdf5 to a compact store that training opens directly.
 
     python datasets/prepare_mmimdb.py --hdf5 multimodal_imdb.hdf5 --out BM-NAS_dataset/mmimdb/dataset
 
@@ -29,7 +29,8 @@ def get_args_parser():
     data.add_argument(
         "--split",
         help='JSON file {"train": [ids], "dev": [ids], "test": [ids]}; films in neither train nor dev count as test'
-        " (without it: the split attribute of the file, split.json or mmimdb_split.json beside it, the official order)",
+        " (without it, the first of: the split attribute of the file; split.json or mmimdb_split.json next to it; the"
+        " official order)",
     )
     faults = parser.add_argument_group("faulty films and earlier results")
     faults.add_argument(
@@ -37,22 +38,22 @@ def get_args_parser():
         action="store_true",
         help="leave out films with NaN or infinite values, or with genres other than 0 and 1, instead of stopping",
     )
-    faults.add_argument("--overwrite", action="store_true", help="write the store again although it is up to date")
+    faults.add_argument("--overwrite", action="store_true", help="write the store again even if it is up to date")
     return parser
 
 
 def prepare(hdf5, out, split=None, skip_invalid=False, overwrite=False):
-    """Write the store of ``hdf5`` into the folder ``out``; an older store stays until the new one is complete.
+    """Write the store of ``hdf5`` into the folder ``out``; an older store is kept until the new one is complete.
 
     Args:
         hdf5: The official file.
         out: Folder of the store.
-        split: JSON file with the lists of ids, or None to find the split.
+        split: JSON file with the lists of ids, or None to find the split as `official.resolve_split` does.
         skip_invalid: Leave out faulty films instead of stopping.
-        overwrite: Write again even when ``out`` already holds the store of this file.
+        overwrite: Write the store again even if ``out`` already contains the store of this file.
 
     Returns:
-        Number of films per split.
+        dict split -> number of films.
 
     Raises:
         UserError: the file, the split or a film is faulty, or ``out`` cannot be written.
@@ -78,7 +79,7 @@ def prepare(hdf5, out, split=None, skip_invalid=False, overwrite=False):
 
 
 def _describe_request(source, order, skip_invalid):
-    """What the store depends on: equal requests give equal stores."""
+    """dict of everything that the store depends on: equal requests give equal stores."""
     status = source.path.stat()
     rows = hashlib.blake2b(digest_size=8)
     for name, values in order.items():
@@ -93,7 +94,7 @@ def _describe_request(source, order, skip_invalid):
 
 
 def _finished_counts(out, request):
-    """Films per split of a complete store that answers the request, else None."""
+    """dict split -> number of films of a complete store that was made for the same request, else None."""
     from datasets.mmimdb.dataset import META_FILE, SPLITS, open_mmimdb
     from util.files import read_json
 
@@ -108,7 +109,7 @@ def _finished_counts(out, request):
 
 
 def _write_store(folder, source, order, meta, skip_invalid):
-    """Check everything and write the store into ``folder``; returns the films per split."""
+    """Check everything and write the store into ``folder``; returns dict split -> number of films."""
     import numpy as np
 
     from datasets.mmimdb.store import StoreWriter
@@ -142,7 +143,7 @@ def _write_store(folder, source, order, meta, skip_invalid):
 
 
 def _report(source, bad, what, skip_invalid):
-    """Raise an error at faulty films, or list them if they are to be left out; returns their ids."""
+    """Raise UserError about faulty films, or print their ids if they are to be left out; returns the ids."""
     ids = source.ids[bad].tolist()
     if ids and not skip_invalid:
         raise UserError(

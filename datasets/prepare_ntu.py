@@ -1,11 +1,11 @@
 #!/usr/bin/env python
 """Prepare NTU RGB+D 60: scale the raw videos, parse the skeletons, and store both for training.
 
-A store of the frames that training can ask for, and of the skeletons (fast; give --out to training as --datadir):
+A store of the skeletons and of those frames that training can request (fast; give --out to training as --datadir):
 
     python datasets/prepare_ntu.py --dir NTU/nturgb+d_rgb --skeletons NTU/nturgb+d_skeletons --out NTU/store
 
-The originals' tree, one small AVI file per video, in NTU/nturgb+d_rgb_256x256_30 (give NTU as --datadir):
+The originals' file tree, one small AVI file per video, in NTU/nturgb+d_rgb_256x256_30 (give NTU as --datadir):
 
     python datasets/prepare_ntu.py --dir NTU/nturgb+d_rgb
 
@@ -33,7 +33,7 @@ def get_args_parser():
     data = parser.add_argument_group("data")
     data.add_argument("--dir", required=True, help="folder of the videos SsssCcccPpppRrrrAaaa_rgb.avi, raw or scaled")
     data.add_argument("--skeletons", help="folder of the files SsssCcccPpppRrrrAaaa.skeleton; --out needs it")
-    data.add_argument("--out", help="folder of the store (without it: the originals' tree beside --dir)")
+    data.add_argument("--out", help="folder of the store (without it: the originals' tree next to --dir)")
     form = parser.add_argument_group("form of the videos")
     form.add_argument("--size", type=int, default=256, help="pixels of a side, even (default: %(default)s)")
     form.add_argument("--fps", type=int, default=30, help="frames per second (default: %(default)s)")
@@ -42,20 +42,22 @@ def get_args_parser():
         "--bodies",
         choices=("first", "motion"),
         default="first",
-        help="of more than two bodies, --out keeps the first two of each frame, as the original does, or the two that"
-        " move most in the clip (default: %(default)s)",
+        help="which bodies --out keeps where there are more than two: the first two of each frame, as the original"
+        " does, or the two that move most in the clip (default: %(default)s)",
     )
-    form.add_argument("--ffmpeg", help="ffmpeg program that writes the tree (default: the PyAV package does)")
+    form.add_argument("--ffmpeg", help="ffmpeg program that writes the tree (default: the PyAV package)")
     work = parser.add_argument_group("work")
     work.add_argument("--workers", type=int, help="processes (default: one per processor)")
-    work.add_argument("--skip_invalid", action="store_true", help="leave out faulty files, do not fail at the end")
+    work.add_argument(
+        "--skip_invalid", action="store_true", help="leave out faulty files instead of stopping at the end"
+    )
     work.add_argument("--verify", action="store_true", help="only check what an earlier run made")
     return parser
 
 
 def main(argv=None):
     args = get_args_parser().parse_args(argv)
-    # Not resolved: the tree that is made of a linked folder is placed beside the link.
+    # Symbolic links are not resolved, so that the tree of a linked folder is placed next to the link.
     videos = Path(os.path.abspath(args.dir))
     _check(args)
     how = {"size": args.size, "fps": args.fps}
@@ -74,13 +76,13 @@ def _check(args):
     if args.out and args.ffmpeg:
         raise UserError("--ffmpeg belongs to the originals' tree; leave it out, or leave out --out")
     if args.bodies != "first" and not args.out:
-        raise UserError(f"--bodies {args.bodies} belongs to --out: the originals' tree has the official skeleton files")
+        raise UserError(f"--bodies {args.bodies} belongs to --out: the originals' tree uses official skeleton files")
     if args.out and not args.skeletons and not args.verify:
         raise UserError("--out needs the skeletons as well: give --skeletons DIR")
 
 
 def check_form(size=256, fps=30, quality=95, workers=None):
-    """Raise UserError if a number is out of range; its flag has the name of the argument."""
+    """Raise UserError if a number is out of range; the message names the flag that is called like the argument."""
     if not SIZES[0] <= size <= SIZES[1] or size % 2:
         raise UserError(f"--size {size}: must be an even number from {SIZES[0]} to {SIZES[1]}")
     if not 1 <= quality <= 100:
@@ -108,7 +110,8 @@ def prepare_store(
         Number of samples in the store.
 
     Raises:
-        UserError: a folder is missing, files are faulty, or ``out`` cannot be written or was begun otherwise.
+        UserError: a folder is missing, files are faulty, ``out`` cannot be written, or it was begun with other
+            settings.
     """
     from datasets.ntu.sources import Sources
     from datasets.ntu.store import SkeletonWriter
@@ -116,7 +119,7 @@ def prepare_store(
 
     sources = Sources(videos, skeletons)
     how = {"size": size, "fps": fps, "quality": quality}
-    # Stores that are older than this choice do not have it in their settings.
+    # Stores that were written before this option existed do not have it in their settings.
     how |= {} if bodies == "first" else {"bodies": bodies}
     request = how | {"files": sources.digest(), "skip_invalid": skip_invalid}
     count = _finished_count(out, request)
@@ -144,7 +147,7 @@ def _print_bodies(samples, count, bodies):
         other = "; --bodies motion keeps the two that move most" if bodies == "first" else ""
         print(
             f"note: {samples:,} sample{'s' * (samples > 1)} with more than two bodies: kept {kept}, left out {count:,}"
-            f" bodies, counted in every frame{other}"
+            f" bodies, counted per frame{other}"
         )
 
 
@@ -163,7 +166,7 @@ def _fill(frames, poses, sources, how, workers):
     for task, outcome in progress(outcomes, "preparing", total=len(tasks), unit="clip"):
         if not sources.accept(task, outcome):
             continue
-        # In this order, so that what has frames has a skeleton even after a kill.
+        # The skeleton comes first, so that every sample with frames has a skeleton even if the process is killed.
         if task.id not in poses.done:
             poses.add(task.id, outcome.skeleton)
         if task.id not in frames.done:
@@ -180,7 +183,7 @@ def _meta(videos, how, request, sources):
 
 
 def _finished_count(out, request):
-    """Samples of a complete store that answers the request, else None."""
+    """Number of samples of a complete store that was made for the same request, else None."""
     from datasets.ntu.store import StoreSource
     from datasets.storage.frames import META_FILE
     from util.files import read_json
@@ -195,7 +198,7 @@ def _finished_count(out, request):
 
 
 def tree_folder(videos, size=256, fps=30):
-    """Folder of the scaled videos beside the folder of the raw ones."""
+    """Path of the folder of scaled videos, next to the folder of raw ones."""
     return videos.with_name(f"{videos.name}_{size}x{size}_{fps}")
 
 
@@ -245,7 +248,7 @@ def prepare_tree(videos, *, size=256, fps=30, workers=None, skip_invalid=False, 
 
 
 def _existing_lengths(target, ids):
-    """dict id -> number of frames of the complete AVI files; files that a killed run left are removed."""
+    """dict id -> number of frames of the complete AVI files; removes temporary files that a killed run left."""
     from datasets.ntu.names import VIDEO_ENDING, BadSample
     from datasets.ntu.video import avi_length
 
@@ -262,20 +265,20 @@ def _existing_lengths(target, ids):
         try:
             lengths[name] = known.get(name) or avi_length(target / f"{name}{VIDEO_ENDING}")
         except BadSample:
-            # It is written again.
+            # A damaged file is not listed, so it is written again.
             continue
     return lengths
 
 
 def _recorded_lengths(folder):
-    """dict id -> number of frames that an earlier run wrote down."""
+    """dict id -> number of frames, as recorded by an earlier run."""
     from util.files import read_json
 
     path = folder / RECORD_FILE
     record = read_json(path)
     lengths = record.get("frames") if isinstance(record, dict) else None
     if not isinstance(lengths, dict) or not all(type(length) is int and length > 0 for length in lengths.values()):
-        raise UserError(f"{path} does not hold the numbers of frames; delete it and run the command again")
+        raise UserError(f"{path} does not contain the numbers of frames; delete it and run the command again")
     return lengths
 
 
@@ -294,7 +297,7 @@ def verify(folder):
     folder = Path(folder)
     if not (folder / RECORD_FILE).is_file():
         if not (folder / META_FILE).is_file():
-            raise UserError(f"{folder} holds nothing finished to verify; run the command without --verify first")
+            raise UserError(f"{folder} contains nothing finished to verify; run the command without --verify first")
         count = StoreSource(folder).verify()
     else:
         lengths = _recorded_lengths(folder)

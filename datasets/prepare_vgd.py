@@ -3,10 +3,10 @@
 
     python datasets/prepare_vgd.py --dataset refcoco --refer data/refer --out data/vgd
 
-reads data/refer/refcoco/instances.json and refs(unc).p (RefCOCO and RefCOCO+) or refs(umd).p (RefCOCOg), and
+This reads data/refer/refcoco/instances.json and refs(unc).p (RefCOCO and RefCOCO+) or refs(umd).p (RefCOCOg), and
 writes data/vgd/refcoco/{train,val,testA,testB}.json, one record per expression. Features are packed into
-data/vgd/store, for all three data sets, from --features DIR or data/vgd/bua-r101-fix100/*.npz. With the official
-files RefCOCO has 120,624 / 10,834 / 5,657 / 5,095 expressions, RefCOCO+ 120,191 / 10,758 / 5,726 / 4,889, and
+data/vgd/store, which all three data sets share, from --features DIR or data/vgd/bua-r101-fix100/*.npz. With the
+official files RefCOCO has 120,624 / 10,834 / 5,657 / 5,095 expressions, RefCOCO+ 120,191 / 10,758 / 5,726 / 4,889, and
 RefCOCOg (train, val, test) 80,512 / 4,896 / 9,602.
 """
 
@@ -26,7 +26,7 @@ LISTED = 20
 def get_args_parser():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("data")
-    data.add_argument("--dataset", required=True, choices=("refcoco", "refcoco+", "refcocog"), help="which one")
+    data.add_argument("--dataset", required=True, choices=("refcoco", "refcoco+", "refcocog"), help="data set")
     data.add_argument(
         "--refer", required=True, metavar="DIR", help="folder of <dataset>/instances.json and refs(...).p"
     )
@@ -52,9 +52,9 @@ def prepare(dataset, refer, out, *, features=None, dtype="float16", workers=None
         dataset: ``refcoco``, ``refcoco+`` or ``refcocog``.
         refer: Folder of ``<dataset>/instances.json`` and ``refs(...).p``, or of these files themselves.
         out: Data folder: split files go to ``out/<dataset>``, features to ``out/store``.
-        features: Folder of the features, see `regions.packing.pack_regions`; None to look for them in ``out``, and do
-            without features if there are none.
-        dtype: ``float16`` or ``float32``.
+        features: Folder of the features, see `regions.packing.pack_regions`; None to use those in ``out``, if there
+            are any.
+        dtype: dtype of the packed features, ``float16`` or ``float32``.
         workers: Number of processes; None for one per processor.
         skip_invalid: Leave out faulty expressions and feature files instead of ending with an error.
 
@@ -62,7 +62,7 @@ def prepare(dataset, refer, out, *, features=None, dtype="float16", workers=None
         dict split -> number of expressions.
 
     Raises:
-        UserError: files are missing, faulty, of another data set or split, or ``out`` cannot be written.
+        UserError: files are missing, faulty, or from another data set or split, or ``out`` cannot be written.
     """
     from datasets.vgd.files import FEATURE_FOLDERS
     from datasets.vgd.refer import read_instances, read_refs, refer_folder
@@ -85,14 +85,14 @@ def prepare(dataset, refer, out, *, features=None, dtype="float16", workers=None
 
 
 def _check_boxes(tree):
-    """Refuse features without usable boxes: grounding chooses among the boxes."""
+    """Refuse features without usable boxes, because grounding chooses among the boxes."""
     from datasets.regions import grid
     from datasets.regions.packing import form_of
 
     if form_of(tree) == grid.ENDING:
         raise UserError(
-            f"--features {tree} holds grid features, which have no boxes in pixels of the pictures; grounding needs"
-            " those of a detector (.npz or .tsv files)"
+            f"--features {tree} contains grid features, which have no boxes in pixels of the pictures; grounding needs"
+            " features of a detector (.npz or .tsv files)"
         )
 
 
@@ -124,14 +124,14 @@ def _write_splits(dataset, path, refs, instances, out, skip_invalid):
     (out / dataset / INVALID_FILE).unlink(missing_ok=True)
     if faults:
         write_text(out / dataset / INVALID_FILE, "".join(f"{fault}\n" for fault in faults))
-        print(f"note: {len(faults):,} expressions left out (all of them: {out / dataset / INVALID_FILE}):")
+        print(f"note: {len(faults):,} expressions left out (all are listed in {out / dataset / INVALID_FILE}):")
         for fault in faults[:LISTED]:
             print(f"  {fault}")
     return records
 
 
 def _print_features(dataset, records, out):
-    """Print for how many images of each split there are no features in the store."""
+    """Print the size of the store, and how many images of each split have no features in it."""
     import numpy as np
 
     from datasets.regions.reading import rows_of

@@ -3,10 +3,10 @@
 
     python datasets/prepare_vqa.py --data data/vqa --out data/vqa/store
 
-reads data/vqa/annotations/v2_*.json and the features in data/vqa/bua-r101-max100/{train2014,val2014,test2015}/*.npz
-(or in --features DIR, which may also hold the .tsv files of bottom-up attention or LXMERT, or .pth files of grid
-features). With the official files it should print: train 443,757 questions, val 214,354 questions, test 447,793
-questions. Training finds the store by itself where it lies in data/vqa/store.
+This reads data/vqa/annotations/v2_*.json and the features data/vqa/bua-r101-max100/{train2014,val2014,test2015}/*.npz
+(or those in --features DIR, which may also contain the .tsv files of bottom-up attention or LXMERT, or .pth files of
+grid features). With the official files it should print: train 443,757 questions, val 214,354 questions, test 447,793
+questions. Training finds a store in data/vqa/store by itself.
 
 The same command resumes a run that was interrupted.
 """
@@ -42,7 +42,7 @@ def get_args_parser():
         "--min_answer_count",
         type=int,
         default=9,
-        help="minimum number of occurrences of an answer in train and val (default: %(default)s, as the originals)",
+        help="minimum number of occurrences of an answer in train and val (default: %(default)s, as in the original)",
     )
     work = add_packing_flags(parser)
     work.add_argument("--verify", action="store_true", help="only check what an earlier run made")
@@ -82,11 +82,12 @@ def prepare(
     """Check the official files in ``data``, pack the features into ``out``, build vocabulary and answer table.
 
     Args:
-        data, out: Folder with ``annotations/``, folder of the store.
+        data: Folder with ``annotations/``.
+        out: Folder of the store.
         features: Folder of the features, see `regions.packing.pack_regions`; None to find it in ``data``.
         visual_genome: Folder of the two Visual Genome files to copy into ``annotations/``, or None.
         min_answer_count: Minimum number of occurrences of an answer in train and val.
-        dtype: ``float16`` or ``float32``.
+        dtype: dtype of the packed features, ``float16`` or ``float32``.
         workers: Number of processes; None for one per processor.
         skip_invalid: Leave out faulty files instead of ending with an error.
 
@@ -127,7 +128,7 @@ def _find_tree(data):
 
 
 def _copy_visual_genome(source, data):
-    """Put the two Visual Genome files into ``annotations/``, checked and whole."""
+    """Copy the two Visual Genome files into ``annotations/``, each atomically; raises UserError if one is missing."""
     import shutil
 
     from datasets.vqa.files import ANNOTATION_FILES, ANNOTATION_FOLDER, QUESTION_FILES
@@ -144,7 +145,7 @@ def _copy_visual_genome(source, data):
 
 
 def _check_questions(folder):
-    """Check every official file, print what there is, and return {part: image ids of its questions}."""
+    """Check every official file and print the number of its questions; returns dict part -> image ids of questions."""
     from datasets.vqa.files import OFFICIAL_COUNTS, QUESTION_FILES, is_official, match_annotations
 
     image_ids, official = {}, False
@@ -175,7 +176,7 @@ def _check_questions(folder):
 
 
 def _print_regions(store, image_ids):
-    """Print how many regions images have, and for which images of each part there are none."""
+    """Print how many regions the images have, and how many images of each part have no features."""
     import numpy as np
 
     from datasets.regions.reading import rows_of
@@ -196,7 +197,7 @@ def verify(out):
     """Check a finished store byte by byte.
 
     Raises:
-        UserError: naming what is damaged or unfinished.
+        UserError: something is damaged or unfinished; the message names it.
     """
     from datasets.regions.store import RegionStore
 

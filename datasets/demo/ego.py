@@ -12,7 +12,7 @@ CLIPS_PER_VIDEO = 5
 SIZE = (48, 36)
 MIN_SIDE = 16
 JPEG_QUALITY = 90
-# Generous: small files take complete blocks of the disk, and everything is stored twice.
+# A generous estimate: small files take complete blocks of the disk, and everything is stored twice.
 BYTES_PER_FRAME = 12_000
 FRAMES_PER_CLIP = 80
 DESCRIPTION = "synthetic hands in synthetic rooms, generated; not EgoGesture"
@@ -27,7 +27,7 @@ def add_arguments(parser):
         "--clips_per_subject",
         type=int,
         default=CLIPS_PER_SUBJECT,
-        help="clips of each of the 50 subjects, who are 30 training, 10 validation, 10 testing (default: %(default)s)",
+        help="clips of each of the 50 subjects: 30 training, 10 validation, 10 testing (default: %(default)s)",
     )
     size.add_argument(
         "--size",
@@ -45,7 +45,7 @@ def make(args):
     """Write ``<out>/raw`` and ``<out>/labels-final-revised1``, and prepare ``<out>/dataset``.
 
     Raises:
-        UserError: sizes are out of range, the folder holds other data, or it cannot be written.
+        UserError: a number is out of range, the folder contains other data, or it cannot be written.
     """
     # Imported here so that `--help` does not wait for it.
     from datasets.demo.ego_gestures import GESTURES
@@ -70,7 +70,7 @@ def make(args):
 
 
 def _settings(args):
-    """What the frames depend on."""
+    """Check the flags; returns a dict of everything that the frames depend on."""
     if args.clips_per_subject < 1:
         raise UserError(f"--clips_per_subject {args.clips_per_subject}: must be 1 or more")
     if min(args.size) < MIN_SIDE:
@@ -83,14 +83,14 @@ def _settings(args):
 
 
 def _is_complete(raw, about):
-    """Whether the frames exist already; other data are never replaced."""
+    """Whether all frames already exist; raises UserError about other data, which are never replaced."""
     if not raw.exists():
         return False
     existing = read_json(raw / "about.json") if (raw / "about.json").is_file() else None
     existing = existing if isinstance(existing, dict) else {}
     complete = existing.pop("complete", False)
     if existing != about:
-        what = "a demo of other sizes or another seed" if "settings" in existing else "not a demo"
+        what = "a demo with other sizes or another seed" if "settings" in existing else "not a demo"
         raise UserError(f"{raw} exists and is {what}; it is not replaced: choose another --out, or delete it")
     return complete
 
@@ -112,12 +112,12 @@ def _write_subjects(raw, labels, settings, workers):
     from datasets.storage.workers import map_tasks
     from util.progress import progress
 
-    # Numbered within its subset, so that every subset has each gesture equally often.
+    # Subjects are numbered within their subset, so that every subset has each gesture equally often.
     tasks = [(subject, number) for subjects in SUBJECTS.values() for number, subject in enumerate(subjects)]
     results = map_tasks(partial(write_subject, raw, labels, settings), tasks, workers)
     counts = [count for _, count in progress(results, "drawing frames", total=len(tasks), unit="subject")]
     if None in counts:
-        raise UserError(f"a process that drew frames for {raw} was killed: run the same command with fewer --workers")
+        raise UserError(f"a process drawing frames for {raw} was killed: run the same command with fewer --workers")
     return sum(counts)
 
 
@@ -128,7 +128,7 @@ def write_subject(raw, labels, settings, task):
         raw: Folder of ``SubjectXX``.
         labels: Folder of ``subjectXX``.
         settings: dict of clips_per_subject, size and seed.
-        task: Number of the subject, and its place among the subjects of its subset.
+        task: (number of the subject, its position among the subjects of its subset).
 
     Returns:
         Number of clips.

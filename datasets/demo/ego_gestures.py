@@ -1,7 +1,7 @@
 """Synthetic gestures: a hand-like shape whose class shows either in its colour or in its depth, never in both.
 
-The four gestures of colour have the same middle depth, the four of depth the same skin colour; place, path and
-outline of the hand say nothing.
+The four colour gestures all have the same middle depth, and the four depth gestures all have the subject's skin colour.
+Position, path and outline of the hand are independent of the class.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ COLOURS = {0: (225, 45, 40), 1: (45, 75, 230)}
 STRIPED, BLINKING = 2, 3
 BRIGHT, DARK = (245, 245, 235), (35, 35, 40)
 STRIPE_WIDTH, BLINK_FRAMES = 0.4, 4
-# Brighter is nearer. Per gesture the depth at the start and at the end of its movement, which repeats.
+# Depth is brighter where it is nearer. `DEPTHS` has each gesture's depth at the start and end of its periodic movement.
 FAR, MIDDLE, NEAR = 100, 160, 220
 MOVE_FRAMES = 16
 DEPTHS = {4: (NEAR, NEAR), 5: (FAR, FAR), 6: (FAR, NEAR), 7: (NEAR, FAR)}
@@ -30,7 +30,7 @@ FINGERS = (-0.5, -0.17, 0.17, 0.5)
 
 
 class Person:
-    """What one subject and the room look like: drawn once, for all clips of the subject.
+    """Appearance of one subject and the room, drawn once for all clips of the subject.
 
     Args:
         rng: numpy Generator.
@@ -42,14 +42,14 @@ class Person:
         self.skin = np.array([205, 160, 130]) + rng.uniform(-18, 18, 3)
         self.hand_size = rng.uniform(0.9, 1.1)
         self.light = rng.uniform(0.8, 1.05)
-        # In units of the height, from the middle of the frame.
+        # Coordinates from the middle of the frame, in units of its height.
         self.ys, self.xs = np.mgrid[:height, :width].astype(np.float32)
         self.ys, self.xs = self.ys / height - 0.5, (self.xs - width / 2) / height
         self.room = self._smooth(rng, rng.uniform(70, 140, 3), 18)
         self.distance = self._smooth(rng, rng.uniform(20, 45, 1), 8)[..., 0]
 
     def _smooth(self, rng, level, spread):
-        """A few waves across the frame: float32 (H, W, channels)."""
+        """Draw a few waves across the frame: float32 (H, W, channels)."""
         waves = np.zeros((*self.xs.shape, len(level)), dtype=np.float32)
         for channel in range(len(level)):
             for _ in range(4):
@@ -59,7 +59,7 @@ class Person:
 
 
 def hand_places(rng, person, length):
-    """Where the hand is: its own coordinates (across, along) of every pixel, each float32 (length, H, W)."""
+    """Coordinates (across, along) of every pixel in the frame of reference of the hand, each float32 (length, H, W)."""
     time = np.arange(length)
     phases, speeds = rng.uniform(0, 2 * np.pi, 3), rng.uniform(0.1, 0.25, 3)
     x, y, angle = (np.sin(phase + speed * time) for phase, speed in zip(phases, speeds, strict=True))
@@ -73,7 +73,7 @@ def hand_places(rng, person, length):
 
 
 def hand_mask(across, along):
-    """Which pixels are hand: a palm with a wrist and four fingers, bool (length, H, W)."""
+    """Pixels of the hand, which has a palm with a wrist and four fingers: bool (length, H, W)."""
     mask = (across**2 + (1.2 * along) ** 2 < 0.9) | ((np.abs(across) < 0.5) & (along > 0))
     for finger in FINGERS:
         mask |= (np.abs(across - finger) < 0.13) & (along < 0) & (along > -1.5 + 0.7 * abs(finger))
@@ -81,7 +81,7 @@ def hand_mask(across, along):
 
 
 def hand_colours(gesture, person, across):
-    """Colour of the hand in every pixel: float (length, H, W, 3) or something that broadcasts to it."""
+    """Colour of the hand in every pixel: float (length, H, W, 3), or an array that broadcasts to it."""
     if gesture == STRIPED:
         bright = np.floor(across / STRIPE_WIDTH) % 2 < 1
     elif gesture == BLINKING:
@@ -121,11 +121,11 @@ def draw_clip(rng, person, gesture, length):
 
 
 def draw_video(rng, person, gestures):
-    """Draw one video: the gestures one after the other, with pauses without a hand before, between and after.
+    """Draw one video: the gestures one after another, with pauses without a hand before, between and after them.
 
     Returns:
-        Generator of (rgb, depth) clips as `draw_clip` gives them, and the rows (class number from 1, first frame
-        and last frame, counted from 1) that the label file has.
+        Generator of the (rgb, depth) that `draw_clip` returns, and a list of the rows of the label file (class number
+        from 1, first frame, last frame, both counted from 1).
     """
     parts, rows, frame = [], [], 1
     for gesture in gestures:

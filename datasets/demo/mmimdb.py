@@ -42,7 +42,7 @@ def add_arguments(parser):
     size.add_argument(
         "--questions_per_image",
         type=int,
-        help=f"most questions about one easy-vqa picture (default: {QUESTIONS_PER_IMAGE})",
+        help=f"maximum number of questions per easy-vqa picture (default: {QUESTIONS_PER_IMAGE})",
     )
     size.add_argument("--seed", type=int, default=0, help="seed of every choice (default: %(default)s)")
 
@@ -51,7 +51,7 @@ def make(args):
     """Write ``<out>/multimodal_imdb.hdf5`` and prepare ``<out>/dataset``.
 
     Raises:
-        UserError: impossible sizes, easy-vqa is not installed, or the folder cannot be written.
+        UserError: a size is out of range, easy-vqa is not installed, or the folder cannot be written.
     """
     demo = _open_demo(args)
     hdf5 = Path(args.out) / "multimodal_imdb.hdf5"
@@ -72,7 +72,7 @@ def make(args):
 
 
 def _check_room(path, demo):
-    """Refuse data that do not fit on the disk, and never replace a file that is not a demo."""
+    """Raise UserError if the data do not fit on the disk, or would replace a file that is not a demo."""
     import math
     import shutil
 
@@ -113,7 +113,7 @@ def _open_demo(args):
 
 
 def _counts(args, defaults):
-    """Films per split, from --size and from --train, --dev, --test."""
+    """dict split -> number of films, from --size and from --train, --dev, --test."""
     counts = dict(defaults)
     if args.size is not None:
         counts = {split: round(args.size * share) for split, share in SHARES.items()}
@@ -130,16 +130,16 @@ def write_hdf5(path, demo):
 
     Args:
         path: The file to write; an error leaves no partial file.
-        demo: Has ``counts``, ``label_names``, ``image_shape``, ``description``, ``synthetic`` and
-            ``blocks()``, which yields dicts of ``images`` uint8 (n, 3, H, W), ``features``
-            float32 (n, 300), ``genres`` (n, G) and ``imdb_ids`` (n,), train, dev and test in turn.
+        demo: An object with ``counts``, ``label_names``, ``image_shape``, ``description``, ``synthetic`` and
+            ``blocks()``, which yields dicts of ``images`` uint8 (n, 3, H, W), ``features`` float32 (n, 300),
+            ``genres`` (n, G) and ``imdb_ids`` (n,): first those of train, then dev, then test.
     """
     import h5py
 
     count, labels = sum(demo.counts.values()), len(demo.label_names)
     with atomic_path(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
         file.create_dataset("features", (count, 300), dtype="float32")
-        # Flat pictures shrink a lot under lzf and noise costs hardly any time.
+        # lzf compresses flat pictures well, and takes hardly any time on noise.
         chunk = (min(16, count), *demo.image_shape)
         file.create_dataset("images", (count, *demo.image_shape), dtype="uint8", chunks=chunk, compression="lzf")
         file.create_dataset("genres", (count, labels), dtype="int32")
@@ -158,7 +158,7 @@ def write_hdf5(path, demo):
 
 
 def _fuel_split(counts):
-    """The split as the official file has it: one record per split and field, with a range of rows."""
+    """The split in the official form: an array with one record per split and field, which has a range of rows."""
     import h5py
     import numpy as np
 

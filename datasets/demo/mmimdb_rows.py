@@ -1,4 +1,4 @@
-"""Rows of the MM-IMDB demos (poster, text vector, genres): real ones of the easy-vqa package, and synthetic ones."""
+"""Rows of the MM-IMDB demos (poster, text vector, genres): real ones from the easy-vqa package, and synthetic ones."""
 
 import re
 import zlib
@@ -15,8 +15,8 @@ POSTER_GENRES, TEXT_GENRES, PAIRS, PAIR_VALUES = 8, 7, 2, 4
 TEXT_STRENGTH = 5.0
 TEXT_NOISE = 0.2
 PIXEL_NOISE = 24
-# The poster is a 4 x 4 grid. Each pair variable fills one 2 x 2 corner with one of four colours,
-# each poster genre has a cell of its own in the other two corners.
+# The poster is a 4 x 4 grid. Each pair variable fills one 2 x 2 corner with one of four colours, and each poster genre
+# has its own cell in the other two corners.
 GRID = 4
 PAIR_CORNERS = ((0, 0), (2, 2))
 GENRE_CELLS = ((0, 2), (0, 3), (1, 2), (1, 3), (2, 0), (2, 1), (3, 0), (3, 1))
@@ -26,25 +26,25 @@ STRIPE = 4
 
 
 def word_vector(word):
-    """The fixed Gaussian vector of a word, float32 (300,): the same on every machine and in every run."""
+    """The fixed Gaussian vector of a word, float32 (300,), which is the same on every machine and in every run."""
     rng = np.random.default_rng(zlib.crc32(word.encode()))
     return rng.standard_normal(TEXT_DIM).astype(np.float32)
 
 
 def question_vector(question):
-    """Sum of the word vectors over the square root of their number, float32 (300,)."""
+    """Sum of a question's word vectors, divided by the square root of their number: float32 (300,)."""
     words = re.findall(r"[a-z0-9]+", question.lower())
     return sum(word_vector(word) for word in words) / np.float32(np.sqrt(len(words)))
 
 
 class EasyVQADemo:
-    """Rows of picture, question and answer; dev pictures never occur in train, test comes from easy-vqa's test.
+    """Rows of picture, question and answer. Train and dev share no picture; test comes from easy-vqa's test set.
 
     Args:
-        counts: Rows per split.
+        counts: dict split -> number of rows.
         seed: Seed of the choice of pictures and questions.
         image_size: (H, W), or None for the native 64 x 64.
-        questions_per_image: Most questions about one picture.
+        questions_per_image: Maximum number of questions about one picture.
 
     Raises:
         UserError: easy-vqa is not installed, or has too few questions.
@@ -62,7 +62,7 @@ class EasyVQADemo:
         rng = np.random.default_rng(seed)
         train = _Questions(package.get_train_questions(), package.get_train_image_paths(), rng, questions_per_image)
         test = _Questions(package.get_test_questions(), package.get_test_image_paths(), rng, questions_per_image)
-        # Train and dev take turns on one list of pictures, so that they share none.
+        # Dev continues where train stopped in the same list of pictures, so that they share none.
         self.rows = {split: (test if split == "test" else train).take(split, counts[split]) for split in counts}
 
     def blocks(self):
@@ -80,7 +80,7 @@ class EasyVQADemo:
 
 
 class _Questions:
-    """Hands out questions picture by picture, in an order drawn from ``rng``."""
+    """Hands out questions picture by picture, in a random order drawn with ``rng``."""
 
     def __init__(self, questions, paths, rng, per_image):
         self._rng = rng
@@ -92,7 +92,7 @@ class _Questions:
         self._order = iter(order.tolist())
 
     def take(self, split, count):
-        """``count`` rows (path, question, answer) about pictures that were not handed out before."""
+        """Take ``count`` rows (path, question, answer) about pictures that were not handed out before."""
         rows = []
         for image in self._order:
             questions = self._pictures[image]
@@ -101,7 +101,7 @@ class _Questions:
             if len(rows) == count:
                 return [rows[number] for number in self._rng.permutation(count)]
         raise UserError(
-            f"easy-vqa has only {len(rows):,} questions left for {split} where {count:,} are wanted:"
+            f"easy-vqa has only {len(rows):,} questions left for {split}, but {count:,} are needed:"
             f" lower --{split}, or raise --questions_per_image ({self._per_image} now)"
         )
 
@@ -128,13 +128,13 @@ def _read_picture(path, size):
 class SyntheticDemo:
     """23 synthetic genres: 8 in the poster, 7 in the text, 2 x 4 in the combination of both.
 
-    Each pair has a variable A in 0..3 drawn in the poster and a variable B in 0..3 drawn in the text;
-    its genre k holds exactly when (A + B) mod 4 = k. So A alone and B alone say nothing about it,
+    Each pair has a variable A in 0..3, which the poster shows, and a variable B in 0..3, which the text shows. A sample
+    has its genre k exactly if (A + B) mod 4 = k. So neither A alone nor B alone contains information about the genre,
     and no sum of a score of the poster and a score of the text does either.
 
     Args:
-        counts: Rows per split.
-        seed: Seed of everything.
+        counts: dict split -> number of rows.
+        seed: Seed of all random choices.
         image_size: (H, W), or None for 256 x 160.
     """
 
@@ -174,7 +174,7 @@ class SyntheticDemo:
                 }
 
     def _posters(self, rng, genres, in_poster):
-        """Posters uint8 (n, 3, H, W) from poster genres bool (n, 8) and pair variables (n, 2)."""
+        """Draw posters uint8 (n, 3, H, W) from poster genres bool (n, 8) and pair variables int (n, 2)."""
         size, (_, height, width) = len(genres), self.image_shape
         background = rng.integers(40, 90, size=(size, 3, 1, 1), dtype=np.int16)
         posters = np.broadcast_to(background, (size, 3, height, width)).copy()
@@ -191,7 +191,7 @@ class SyntheticDemo:
         return np.clip(posters, 0, 255).astype(np.uint8)
 
     def _area(self, row, column, cells):
-        """The pixel rows and columns of a square of cells of the grid, as slices."""
+        """Slices of the pixel rows and columns of a square of grid cells."""
         _, height, width = self.image_shape
         return (
             slice(row * height // GRID, (row + cells) * height // GRID),

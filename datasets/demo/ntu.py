@@ -1,4 +1,4 @@
-"""Synthetic NTU-like data in the official file forms: half of the actions show in the skeleton, half in the video."""
+"""Synthetic NTU-like data in the official file formats: half of the actions show in the skeleton, half in the video."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,9 +6,9 @@ from typing import NamedTuple
 from util.cli import UserError
 from util.files import atomic_path, write_json, write_text
 
-HELP = "videos and skeletons of eight synthetic actions in the file forms of NTU RGB+D"
+HELP = "videos and skeletons of eight synthetic actions in the file formats of NTU RGB+D"
 SUBJECTS = 40
-# The first test subject; with fewer subjects a split would be empty.
+# Subject 3 is the first test subject, so that with fewer subjects a split would be empty.
 MIN_SUBJECTS = 3
 REPETITIONS = 2
 SIZE = 32
@@ -35,7 +35,7 @@ def add_arguments(parser):
 
 
 class Clip(NamedTuple):
-    """One clip to make: its id and class, and everything it is drawn from."""
+    """One clip to make: its id, its class, and everything else that determines the random draws."""
 
     id: str
     subject: int
@@ -46,10 +46,10 @@ class Clip(NamedTuple):
 
 
 def make(args):
-    """Write ``<out>/nturgb+d_rgb`` and ``<out>/nturgb+d_skeletons`` and prepare ``<out>/dataset``.
+    """Write ``<out>/nturgb+d_rgb`` and ``<out>/nturgb+d_skeletons``, and prepare ``<out>/dataset``.
 
     Raises:
-        UserError: impossible sizes, the folder holds something else, or it cannot be written.
+        UserError: a number is out of range, the folder contains other data, or it cannot be written.
     """
     from datasets.demo.ntu_clips import CLASSES
     from datasets.prepare_ntu import check_form, prepare_store
@@ -86,23 +86,23 @@ def _check(args):
 
 
 def _keep_about(out, about):
-    """Record what the folder holds; refuse a folder that holds anything else."""
+    """Record what the folder contains; raises UserError if it already contains something else."""
     from datasets.ntu.tree import ABOUT_FILE, read_about
 
     if (out / ABOUT_FILE).is_file():
         old = read_about(out)
         if old != about:
             raise UserError(
-                f"{out} holds {old.get('description')!r}, not {about['description']!r}: choose another --out"
+                f"{out} contains {old.get('description')!r}, not {about['description']!r}: choose another --out"
             )
     elif any((out / name).exists() for name in ("nturgb+d_rgb", "nturgb+d_skeletons", "dataset")):
-        raise UserError(f"{out} holds NTU data that are not a demo; they are not replaced: choose another --out")
+        raise UserError(f"{out} contains NTU data that are not a demo; they are not replaced: choose another --out")
     else:
         write_json(out / ABOUT_FILE, about)
 
 
 def list_clips(subjects, repetitions, seed, folder):
-    """All `Clip` to make; the official subjects, each in one setup and seen by one camera."""
+    """List of every `Clip` to make; each of the official subjects is in one setup and seen by one camera."""
     from datasets.demo.ntu_clips import CLASSES
     from datasets.ntu.names import SampleName
 
@@ -123,9 +123,12 @@ def _paths(clip):
 
 
 def write_clip(clip):
-    """Write the video and the skeleton file of a `Clip`; what it shows depends on the clip's numbers alone.
+    """Write the video and the skeleton file of a `Clip`; their content depends on the clip's numbers alone.
 
-    A sample of the official list of missing skeletons gets an empty file, as in the real data.
+    A sample in the official list of missing skeletons has a skeleton file without frames, as in the real data.
+
+    Returns:
+        The id of the clip.
     """
     import numpy as np
 
@@ -152,7 +155,7 @@ def write_clip(clip):
 
 
 def _write_video(path, pictures):
-    """Write uint8 (T, H, W, 3) pictures, red, green, blue, as a raw-like AVI file at 30 frames per second."""
+    """Write RGB pictures, uint8 (T, H, W, 3), as an AVI file like the raw ones, at 30 frames per second."""
     import av
 
     with av.open(str(path), "w", format="avi") as container:

@@ -1,10 +1,10 @@
-"""Synthetic NTU-like clips: a stick figure of 25 joints that moves, and coloured shapes that move."""
+"""Synthetic NTU-like clips: a moving stick figure of 25 joints, and moving coloured shapes."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-# The first four differ in the skeleton alone, the others in the video alone.
+# The first four classes differ only in the skeleton, the others only in the video.
 MOTIONS = ("raise the right arm", "raise the left arm", "kick with the right leg", "bow")
 SHAPES = ("red square to the right", "green disc to the left", "blue triangle upwards", "yellow cross downwards")
 CLASSES = (*MOTIONS, *SHAPES)
@@ -44,7 +44,7 @@ _REST = np.array(
     ]
 )
 
-# What turns, about which joint, in which plane (axes), and how far (radians).
+# Action -> (joints that rotate, joint that they rotate about, plane of the rotation (axes), largest angle in radians).
 _TURNS = {
     0: ((9, 10, 11, 23, 24), 8, (0, 1), 2.4),
     1: ((5, 6, 7, 21, 22), 4, (0, 1), -2.4),
@@ -62,7 +62,7 @@ _PATHS = (
 
 
 class Subject(NamedTuple):
-    """What the clips of one person have in common."""
+    """Properties that all clips of one person have in common."""
 
     height: float
     place: tuple
@@ -72,7 +72,7 @@ class Subject(NamedTuple):
 
 
 def draw_subject(draw):
-    """A random `Subject`."""
+    """Draw a random `Subject`."""
     grey = draw.uniform(50, 130)
     return Subject(
         height=draw.uniform(0.85, 1.15),
@@ -84,19 +84,19 @@ def draw_subject(draw):
 
 
 def _swing(length, speed, draw):
-    """Between 0 and 1, ``speed`` times forth and back: float (T,)."""
+    """Values that go from 0 to 1 and back ``speed`` times: float (T,)."""
     phase = draw.uniform(-0.3, 0.3)
     return 0.5 - 0.5 * np.cos(2 * np.pi * speed * np.linspace(0, 1, length) + phase)
 
 
 def figure(action, length, subject, draw):
-    """Joints of a moving person.
+    """Draw the joints of a moving person.
 
     Args:
         action: Number of the class, 0 to 7; from 4 on the person only stands.
         length: Number of frames T.
-        subject: Whose body it is.
-        draw: Generator of the random numbers.
+        subject: The `Subject`.
+        draw: numpy Generator.
 
     Returns:
         float64 (T, 25, 3), metres in camera space.
@@ -118,13 +118,13 @@ def figure(action, length, subject, draw):
 
 
 def skeleton_text(persons):
-    """The official text form.
+    """Convert a skeleton to the official text format.
 
     Args:
-        persons: Per frame a list of (25, 3) arrays, one per person.
+        persons: For each frame a list of (25, 3) arrays, one per person.
 
     Returns:
-        str.
+        The text, str.
     """
     lines = [str(len(persons))]
     for frame in persons:
@@ -132,7 +132,7 @@ def skeleton_text(persons):
         for number, joints in enumerate(frame):
             lines += [f"7205759403793{number:04d} 0 1 1 0 0 0 0.0 0.0 2", str(len(joints))]
             x, y, z = joints.T
-            # Where the joint lies in the depth and colour pictures of a Kinect, as far as a demo needs it.
+            # Approximate positions of the joint in the depth and colour pictures of a Kinect.
             pixels = (256 + 365 * x / z, 212 - 365 * y / z, 960 + 1060 * x / z, 540 - 1060 * y / z)
             for row in np.stack([x, y, z, *pixels], axis=1).tolist():
                 lines.append("%.6g %.6g %.6g %.5g %.5g %.5g %.5g 0.0 0.0 0.0 1.0 2" % tuple(row))  # noqa: UP031
@@ -140,15 +140,15 @@ def skeleton_text(persons):
 
 
 def scene(action, length, width, height, subject, draw, extra=False):
-    """Pictures of a moving shape.
+    """Draw pictures of a moving shape.
 
     Args:
-        action: Number of the class, 0 to 7; below 4 a grey disc moves anywhere.
+        action: Number of the class, 0 to 7; below 4 the shape is a grey disc that moves in a random direction.
         length: Number of frames T.
-        width, height: Pixels.
-        subject: Whose background it is.
-        draw: Generator of the random numbers.
-        extra: Add a second grey disc, as a passer-by.
+        width, height: Size of the pictures in pixels.
+        subject: The `Subject` whose background is drawn.
+        draw: numpy Generator.
+        extra: Also draw a grey disc if the class has another shape, as a passer-by.
 
     Returns:
         uint8 (T, height, width, 3), red, green, blue.
@@ -172,7 +172,7 @@ def scene(action, length, width, height, subject, draw, extra=False):
 
 
 def _inside(kind, side, above):
-    """Where a shape of half-width 1 is: bool, like ``side`` and ``above``, which are distances from its centre."""
+    """Whether points are inside a shape of half-width 1; ``side`` and ``above`` are their distances from its centre."""
     if kind == 0:
         return np.maximum(np.abs(side), np.abs(above)) < 0.9
     if kind == 2:

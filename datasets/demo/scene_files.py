@@ -1,7 +1,7 @@
-"""Synthetic scenes in the official files of three tasks: RefCOCO, Flickr30K (precomp and JSON) and VQA v2.
+"""Write synthetic scenes as the official files of three tasks: RefCOCO, Flickr30K (precomp and JSON) and VQA v2.
 
-All three are about the same pictures. The words of a scene come from streams of their own, so that no task's words
-change another's, nor the pictures.
+All three are about the same pictures. Each task has its own random stream for the words of a scene, so that the words
+of one task affect neither those of another nor the pictures.
 """
 
 import json
@@ -13,23 +13,23 @@ from datasets.demo.scene_words import captions, expressions, questions
 from util.files import atomic_path, write_text
 from util.progress import progress
 
-# Folder of the RefCOCO files; that of the Flickr30K files, and the folder of captions in it.
+# Folder of the RefCOCO files; folder of the Flickr30K files, and the folder of captions in it.
 REFER, ITM_RAW, PRECOMP = "refer", "itm_raw", "f30k_precomp"
 REFER_DATASET, REFS_FILE, INSTANCES_FILE = "refcoco", "refs(unc).p", "instances.json"
 FLICKR_JSON = "dataset_flickr30k.json"
-# Shapes of a picture that are referred to, and expressions of each.
+# Maximum number of shapes per picture that are referred to, and of expressions per shape.
 REFERENTS, SENTENCES = 3, 3
-# Python 2, from which the official file comes, writes no later one.
+# The official file was written by Python 2, which has no later protocol.
 PICKLE_PROTOCOL = 2
 
 
 def picture_name(number):
-    """File name of picture ``number``, whose image id is the same number."""
+    """File name of picture ``number``, which is also its image id."""
     return f"COCO_train2014_{number:012d}.png"
 
 
 def words_of(seed, task, number):
-    """The `random.Random` of the words of a task (vgd, itm, vqa) about a scene."""
+    """`random.Random` that draws the words of a task (vgd, itm, vqa) about a scene."""
     return random.Random(f"{task} {seed} {number}")
 
 
@@ -38,9 +38,9 @@ def write_refcoco(out, splits, seed, about):
 
     Args:
         out: Folder of the demo.
-        splits: dict of train, val, testA and testB -> list of `Scene`.
+        splits: dict split (train, val, testA, testB) -> list of `Scene`.
         seed: Seed of the words.
-        about: Description of the data, which instances.json carries as ``info``.
+        about: Description of the data, which becomes ``info`` in instances.json.
 
     Returns:
         dict split -> number of expressions.
@@ -105,7 +105,7 @@ def write_flickr(out, splits, seed, about):
 
     Args:
         out, seed, about: See `write_refcoco`.
-        splits: dict of train, dev and test -> list of `Scene`.
+        splits: dict split (train, dev, test) -> list of `Scene`.
 
     Returns:
         dict split -> number of captions.
@@ -146,7 +146,7 @@ def write_vqa(out, splits, seed, about, ask=questions):
 
     Args:
         out, seed, about: See `write_refcoco`.
-        splits: dict of train, val and test -> list of `Scene`.
+        splits: dict split (train, val, test) -> list of `Scene`.
         ask: Function (random.Random, scene) -> list of (question, answer).
 
     Returns:

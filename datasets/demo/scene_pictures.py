@@ -1,4 +1,4 @@
-"""Synthetic scenes: 3 to 6 coloured shapes of two sizes on a soft background, none touching another."""
+"""Synthetic scenes: 3 to 6 coloured shapes of two sizes, which do not touch, on a slightly graded background."""
 
 from typing import NamedTuple
 
@@ -13,22 +13,23 @@ COLOURS = {
     "yellow": (235, 210, 50),
     "purple": (150, 40, 175),
 }
-# Sides in pixels, the upper bound excluded.
+# Range of the sides in pixels, without the upper bound.
 SIZES = {"small": (15, 20), "large": (32, 39)}
 BACKGROUNDS = {"dark": 45, "grey": 115, "light": 205}
 COUNTS = (3, 6)
-# Colour channels differ by this much from those of the name; a background slopes by this much to each side.
+# Maximum difference of colour channels from the named colour, and of a background from its middle to each side.
 JITTER, SLOPE = 12, 8
-# Free pixels between two shapes, and between a shape and the border.
+# Minimum free pixels between two shapes, and between a shape and the border.
 GAP = 4
-# Share of the scenes with two shapes that are so similar that attributes alone hardly distinguish them.
+# Share of the scenes with two shapes that are so similar that attributes alone hardly distinguish them; and the share
+# of these in which the two also have the same size.
 TWIN_SHARE = 0.65
 SAME_SIZE_SHARE = 0.5
 TRIES = 60
 
 
 class Thing(NamedTuple):
-    """One shape: its three attributes, and x1, y1, x2, y2 in pixels (x2, y2 just behind the last pixel)."""
+    """One shape: its three attributes, and its box x1, y1, x2, y2 in pixels (x2, y2 are just beyond the last pixel)."""
 
     size: str
     colour: str
@@ -37,7 +38,7 @@ class Thing(NamedTuple):
 
     @property
     def centre(self):
-        """x, y in pixels."""
+        """Centre of the box: x, y in pixels."""
         x1, y1, x2, y2 = self.box
         return (x1 + x2) / 2, (y1 + y2) / 2
 
@@ -45,9 +46,9 @@ class Thing(NamedTuple):
 class Scene(NamedTuple):
     """One picture.
 
-    number: Its number, from 1; everything in it follows from this and the seed.
+    number: Number of the scene, from 1; this and the seed determine everything in it.
     background: Name of the background.
-    things: Tuple of its `Thing`.
+    things: Tuple of `Thing`.
     picture: uint8 (HEIGHT, WIDTH, 3), red, green, blue.
     """
 
@@ -58,7 +59,7 @@ class Scene(NamedTuple):
 
 
 def make_scene(seed, number):
-    """The `Scene` of a number: always the same, whatever else is drawn."""
+    """Make the `Scene` with a number; it does not depend on what else is drawn."""
     draw = np.random.default_rng([seed, number])
     kinds = _kinds(draw)
     placed = None
@@ -77,7 +78,7 @@ def make_scene(seed, number):
 
 
 def _kinds(draw):
-    """(size, colour, shape) of each thing, in random order."""
+    """List of (size, colour, shape) of each thing, in random order."""
     count = int(draw.integers(COUNTS[0], COUNTS[1] + 1))
     kinds = [tuple(str(draw.choice(list(names))) for names in (SIZES, COLOURS, SHAPES)) for _ in range(count)]
     if draw.random() < TWIN_SHARE:
@@ -89,7 +90,7 @@ def _kinds(draw):
 
 
 def _places(draw, kinds):
-    """x, y and side of each thing, none within GAP of another; None if they did not fit."""
+    """Draw x, y and side of each thing, none within GAP of another; None if they did not fit."""
     placed = []
     for size, _, _ in kinds:
         side = int(draw.integers(*SIZES[size]))
@@ -107,7 +108,7 @@ def _places(draw, kinds):
 
 
 def _background(draw, level):
-    """float (HEIGHT, WIDTH, 3) that slopes softly in a random direction."""
+    """Draw a background with a slight gradient in a random direction: float (HEIGHT, WIDTH, 3)."""
     across, down = np.meshgrid(np.linspace(-1, 1, WIDTH), np.linspace(-1, 1, HEIGHT))
     angle = draw.uniform(0, 2 * np.pi)
     slope = SLOPE * (np.cos(angle) * across + np.sin(angle) * down) / np.sqrt(2)

@@ -1,10 +1,11 @@
-"""Harder questions about synthetic scenes: most need several shapes and how they relate; the answer is one word.
+"""Harder questions about synthetic scenes: most are about several shapes and how they relate; answers are one word.
 
-Kinds: an attribute of the one shape that others describe (two questions); how many shapes there are of a description;
-how many of them lie on a side of another shape; an attribute of the one shape on a side of another, or next to it;
-whether there are more shapes of one description than of another; whether two shapes share an attribute; whether a shape
-of one description lies on a side of one of another; an attribute of the outermost of several (two questions). Places
-are as clear as in `scene_words`, so that the picture always decides the answer. One question may be asked twice.
+The kinds are: an attribute of a shape that is identified by its other attributes (two questions); the number of shapes
+that fit a description; the number of these on one side of another shape; an attribute of the shape on one side of
+another, or next to it; whether there are more shapes of one description than of another; whether two shapes share an
+attribute; whether a shape of one description is on one side of a shape of another description; an attribute of the
+outermost of several shapes (two questions). Positions are as unambiguous as in `scene_words`, so that the picture
+always determines the answer. The same question may occur twice.
 """
 
 import random
@@ -23,22 +24,22 @@ from datasets.demo.scene_words import (
     nearest,
 )
 
-# There is one wording of everything, so that few questions teach the words.
+# Everything has only one wording, so that a few questions are enough to learn the words.
 BESIDE = {"left": "left of", "right": "right of", "above": "above", "below": "below"}
 OUTERMOST = {"left": "leftmost", "right": "rightmost", "above": "topmost", "below": "bottommost"}
 ASKED = {"colour": "color", "shape": "shape", "size": "size"}
-# One attribute and its value, which counts and comparisons are about.
+# Descriptions by one attribute, which counts and comparisons are about.
 KINDS = [Description(colour=colour) for colour in COLOURS] + [Description(shape=shape) for shape in SHAPES]
-# Draws of a question before the kind is left out for a scene.
+# Draws of a question before its kind is left out for a scene.
 TRIES = 30
 Pair = tuple[str, str]
 
 
 def reasoning_questions(draw: random.Random, scene: Scene) -> list[Pair]:
-    """Up to ten pairs (question, answer) about a scene; within a kind, answers are balanced.
+    """Make up to ten pairs (question, answer) about a scene; within a kind, answers are balanced.
 
     Args:
-        draw: Where the draws come from.
+        draw: `random.Random`.
         scene: The `Scene`.
     """
     simple = (_attribute, _attribute, _count)
@@ -46,7 +47,7 @@ def reasoning_questions(draw: random.Random, scene: Scene) -> list[Pair]:
     makers = (*makers, _attribute_outermost)
     found = []
     for make in makers:
-        # The answer is chosen before the question: otherwise most answers would be what most scenes have.
+        # The answer is chosen before the question: otherwise most answers would be those that fit most scenes.
         wish = draw.random()
         proposals = (make(draw, scene.things, wish) for _ in range(TRIES))
         found.append(next((pair for pair in proposals if pair), None))
@@ -64,7 +65,7 @@ def _words(description: Description) -> str:
 
 
 def _anchor(draw: random.Random, things: Sequence[Thing], without: tuple[str, ...] = ()) -> tuple[Thing, str] | None:
-    """A thing, and the shortest words that name some attribute and fit it alone; or None."""
+    """A random thing and one of the shortest descriptions (in words, not empty) that fit it alone; None without one."""
     thing = draw.choice(things)
     known = [one for one in descriptions(thing) if any(one) and len(one.matches(things)) == 1]
     known = [one for one in known if not any(getattr(one, name) for name in without)]
@@ -105,7 +106,7 @@ def _attribute_beside(draw: random.Random, things: Sequence[Thing], wish: float)
     anchor, words = named
     rest = [thing for thing in things if thing is not anchor]
     target, name = draw.choice(rest), ATTRIBUTES[int(len(ATTRIBUTES) * wish)]
-    # Several fit the description, so that the place is needed.
+    # Descriptions that fit several things, so that the position is needed to answer.
     fitting = [one for one in descriptions(target) if getattr(one, name) is None and len(one.matches(rest)) > 1]
     if not fitting:
         return None
@@ -124,7 +125,7 @@ def _more(draw: random.Random, things: Sequence[Thing], wish: float) -> Pair | N
     first, second = draw.sample(KINDS, 2)
     counts = [len(kind.matches(things)) for kind in (first, second)]
     answer = "yes" if counts[0] > counts[1] else "no"
-    # None of either would be told by one look.
+    # With none of either kind, the answer would not need a comparison.
     if not all(counts) or answer != ("yes" if wish < 0.5 else "no"):
         return None
     return f"are there more {_plural(first)} than {_plural(second)}?", answer

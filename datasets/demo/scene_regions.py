@@ -1,8 +1,8 @@
-"""Region features of synthetic scenes made from what is there, not from pixels: like a detector's, but noisy and small.
+"""Region features of synthetic scenes, made from shapes and not from pixels: like a detector's, but small and noisy.
 
-A region is one shape. Its features are the sum of fixed random vectors of its size, its colour and its shape, then its
-place, from -2 to 2 across the picture, and Gaussian noise on all of these. So what a region shows is read off easily,
-and what is left to learn is how regions and words relate.
+A region is one shape. Its features are the sum of fixed random vectors of its size, its colour and its shape, followed
+by its box, scaled to -2 to 2 across the picture; all have Gaussian noise. So the content of a region is easy to
+recognise, and what remains to be learned is how regions and words relate.
 """
 
 from pathlib import Path
@@ -15,17 +15,17 @@ from util.files import write_json
 
 WIDTH_OF_ATTRIBUTES, PLACE = 28, 4
 FEATURE_SIZE = WIDTH_OF_ATTRIBUTES + PLACE
-# Standard deviation of the noise on the attributes' numbers, whose own is 1 for each attribute, and on places.
+# Standard deviation of the noise on attributes (each attribute's vector has standard deviation 1), and on boxes.
 NOISE, PLACE_NOISE = 0.3, 0.05
 BACKBONE = "synthetic-attributes"
 
 
 def scene_features(scene: Scene, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features and boxes of a scene's shapes, in the scene's order.
+    """Make features and boxes of a scene's shapes, in the scene's order.
 
     Args:
         scene: The `Scene`.
-        seed: Of the attributes' vectors and, with the scene's number, of the noise.
+        seed: Seed of the attributes' vectors and, together with the scene's number, of the noise.
 
     Returns:
         (float32 (n, `FEATURE_SIZE`), float32 (n, 4): x1, y1, x2, y2 in pixels).
@@ -46,7 +46,7 @@ def write_features(out: Path, scenes: dict[str, Scene], seed: int) -> None:
 
     Args:
         out: Folder.
-        scenes: File name of a picture -> its `Scene`.
+        scenes: dict file name of a picture -> its `Scene`.
         seed: See `scene_features`.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Words about synthetic scenes: descriptions of shapes, where they are, and expressions that fit exactly one of them.
+"""Words about synthetic scenes: descriptions of shapes, their positions, and expressions that fit exactly one shape.
 
-Places compare the centres of boxes. Expressions are unambiguous: centres that they distinguish lie at least `CLEAR`
-pixels apart in that direction, and the nearest of several is at least `NEARER` pixels closer than the others. If
-exactly one shape is left of another, it is the leftmost of its kind; only ``next to`` cannot be answered without
+Positions compare the centres of boxes. Expressions are unambiguous: centres that they distinguish are at least `CLEAR`
+pixels apart in that direction, and the nearest of several shapes is at least `NEARER` pixels closer than the others. If
+exactly one shape is left of another, it is the leftmost of its kind; only ``next to`` cannot be resolved without
 looking at the other shape.
 """
 
@@ -17,7 +17,7 @@ ATTRIBUTES = ("size", "colour", "shape")
 SIZE_WORDS = {"small": ("small", "little"), "large": ("large", "big")}
 ANY_SHAPE = ("shape", "object")
 CLEAR, NEARER = 8, 12
-# Axis (0 across, 1 down) and sign of each direction: of two centres the one with the larger sign * coordinate.
+# Axis (0 across, 1 down) and sign of each direction: the centre with the larger sign * coordinate is further there.
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "above": (1, -1), "below": (1, 1)}
 BESIDE = {
     "left": ("left of", "to the left of"),
@@ -26,7 +26,7 @@ BESIDE = {
     "below": ("below", "under"),
 }
 NEXT = ("next to", "closest to")
-# Share of the expressions by a neighbour that name the next one.
+# Share of the expressions with a neighbour that say "next to" or "closest to" instead of a direction.
 NEXT_SHARE = 0.3
 OUTERMOST = {
     "left": ("leftmost {}", "{} furthest to the left"),
@@ -34,11 +34,11 @@ OUTERMOST = {
     "above": ("topmost {}", "highest {}", "{} nearest to the top"),
     "below": ("bottommost {}", "lowest {}", "{} nearest to the bottom"),
 }
-# How often an expression names attributes alone, an outermost place, or a place beside another shape.
+# Shares of expressions that name attributes alone, an outermost position, or a position relative to another shape.
 SHARES = (0.3, 0.2, 0.5)
-# Weight of descriptions by number of attributes, from 0 to 3: several are often named even where one would do.
+# Weight of descriptions with 0 to 3 attributes: often several are named even if one would be enough.
 RICHNESS = (0.5, 1, 3, 2)
-# Proposals of a kind before another kind is drawn, and draws of a kind per expression.
+# Proposals of a kind before another kind is drawn, and maximum draws of a kind per expression.
 TRIES, MAX_ROUNDS = 12, 3
 CAPTIONS = 5
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
@@ -46,7 +46,7 @@ ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
 
 
 class Description(NamedTuple):
-    """Attributes that are named; None for those that are not."""
+    """The attributes that are named; None for those that are not."""
 
     size: str | None = None
     colour: str | None = None
@@ -58,11 +58,11 @@ class Description(NamedTuple):
         return size in (None, thing.size) and colour in (None, thing.colour) and shape in (None, thing.shape)
 
     def matches(self, things):
-        """The `Thing` of ``things`` that it fits."""
+        """List of the ``things`` that have every named attribute."""
         return [thing for thing in things if self.fits(thing)]
 
     def words(self, draw, nouns=ANY_SHAPE):
-        """The description in words, without an article; one of ``nouns`` where no shape is named."""
+        """The description in words, without an article; one of ``nouns`` is used if no shape is named."""
         size = draw.choice(SIZE_WORDS[self.size]) if self.size else None
         noun = self.shape or draw.choice(nouns)
         return " ".join(word for word in (size, self.colour, noun) if word)
@@ -74,12 +74,12 @@ def describe(thing, names):
 
 
 def descriptions(thing):
-    """Every `Description` of a thing, the empty one first."""
+    """List of every `Description` that fits a thing, the empty one first."""
     return [describe(thing, names) for count in range(4) for names in combinations(ATTRIBUTES, count)]
 
 
 def unique_description(draw, thing, things, without=()):
-    """A random `Description` that fits this one of ``things`` alone, or None; ``without``: attributes not to name."""
+    """A random `Description` that fits only ``thing`` of ``things`` and names no attribute in ``without``; or None."""
     fitting = [one for one in descriptions(thing) if len(one.matches(things)) == 1]
     return _pick(draw, [one for one in fitting if not any(getattr(one, name) for name in without)])
 
@@ -91,13 +91,13 @@ def _pick(draw, choices):
 
 
 def ahead(thing, other, direction):
-    """How many pixels the centre of ``thing`` lies further in a direction than that of ``other``."""
+    """Number of pixels by which the centre of ``thing`` is further in a direction than that of ``other``."""
     axis, sign = DIRECTIONS[direction]
     return sign * (thing.centre[axis] - other.centre[axis])
 
 
 def beside(candidates, anchor, direction):
-    """Those of ``candidates`` that are clearly on that side of ``anchor``; None if one is clearly on neither."""
+    """The ``candidates`` that are clearly on that side of ``anchor``; None if one is not clearly on either side."""
     distances = [ahead(one, anchor, direction) for one in candidates]
     if any(abs(distance) < CLEAR for distance in distances):
         return None
@@ -105,7 +105,7 @@ def beside(candidates, anchor, direction):
 
 
 def expressions(draw, target, things, count):
-    """Up to ``count`` different expressions (lower case, no punctuation) that each fit ``target`` alone.
+    """Make up to ``count`` different expressions (lower case, no punctuation) that each fit ``target`` alone.
 
     Args:
         draw: `random.Random`.
@@ -114,7 +114,7 @@ def expressions(draw, target, things, count):
         count: Number of expressions.
 
     Returns:
-        List of str; shorter or empty if a fixed number of tries gives fewer.
+        List of str; shorter than ``count``, or empty, if a fixed number of tries does not yield enough.
     """
     texts = []
     makers = (_by_attributes, _by_outermost_place, _by_neighbour)
@@ -150,7 +150,7 @@ def _by_outermost_place(draw, target, things):
 
 
 def nearest(candidates, anchor):
-    """The one of ``candidates`` that is clearly closest to ``anchor``, or None."""
+    """The candidate that is clearly closest to ``anchor``, or None."""
     order = sorted(candidates, key=lambda one: math.dist(one.centre, anchor.centre))
     distances = [math.dist(one.centre, anchor.centre) for one in order[:2]]
     return order[0] if distances[-1] - distances[0] >= NEARER else None
@@ -161,7 +161,7 @@ def _by_neighbour(draw, target, things):
     name = None if anchor is target else unique_description(draw, anchor, things)
     if name is None:
         return None
-    # Only where the place is needed: several shapes fit the description alone.
+    # Only descriptions that fit several shapes, so that the position is needed.
     rest = [thing for thing in things if thing is not anchor]
     chosen = _pick(draw, [one for one in descriptions(target) if len(one.matches(rest)) > 1])
     if chosen is None:
@@ -176,12 +176,12 @@ def _by_neighbour(draw, target, things):
 
 
 def captions(draw, scene):
-    """Five captions (str) of a `Scene`: what there is, how many, what is where, what is beside what, a summary."""
+    """Make five captions (str) of a `Scene`: an inventory, counts, positions, relations between pairs, a summary."""
     return [make(draw, scene) for make in (_inventory, _counted, _placed, _related, _summary)]
 
 
 def listed(parts):
-    """``a``, ``a and b``, ``a, b and c``."""
+    """Join texts as in ``a``, ``a and b``, ``a, b and c``."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
@@ -191,7 +191,7 @@ def _plural(shape, count):
 
 
 def _kinds(draw, things, names):
-    """``two small red circles``: all things by the attributes ``names``, in random order."""
+    """List all things by the attributes ``names``, in random order, as in ``two small red circles``."""
     counts = Counter(describe(thing, names) for thing in things)
     parts = []
     for kind, count in counts.items():
@@ -212,7 +212,7 @@ def _counted(draw, scene):
 
 
 def place(thing):
-    """Name of the ninth of the picture in which a thing's centre lies, such as ``top left``."""
+    """Name of the cell of a 3 x 3 grid that contains a thing's centre, such as ``top left``."""
     x, y = thing.centre
     column, row = COLUMNS[min(int(3 * x / WIDTH), 2)], ROWS[min(int(3 * y / HEIGHT), 2)]
     return "middle" if (row, column) == ("middle", "centre") else f"{row} {column}"
@@ -224,11 +224,11 @@ def _placed(draw, scene):
 
 
 def _related(draw, scene):
-    """Pairs of things; one that is left over is only named."""
+    """Relate pairs of things; a thing that is left over is only named."""
     order = draw.sample(scene.things, len(scene.things))
     parts = []
     for first, second in zip(order[::2], order[1::2], strict=False):
-        # Things that do not touch lie clearly apart in one direction at least.
+        # Things that do not touch are clearly apart in at least one direction.
         clear = [name for name in DIRECTIONS if ahead(first, second, name) >= CLEAR]
         where = draw.choice(BESIDE[draw.choice(clear)])
         parts.append(f"a {first.size} {first.colour} {first.shape} {where} a {second.colour} {second.shape}")
@@ -245,19 +245,19 @@ def _summary(draw, scene):
 
 
 def questions(draw, scene):
-    """Up to six pairs (question, answer) about a `Scene`.
+    """Make up to six pairs (question, answer) about a `Scene`.
 
-    Kinds: colour, shape, size, number, presence and place. Answers of presence and place are yes and no equally often,
-    numbers are drawn evenly from those that the scene has.
+    The kinds are colour, shape, size, number, presence and position. Answers about presence and position are yes and no
+    equally often; numbers are drawn uniformly from the counts that occur in the scene.
     """
     makers = (_colour, _shape, _size, _number, _presence, _place)
     return [pair for make in makers if (pair := make(draw, scene.things))]
 
 
 def _named(draw, things, without=(), other_than=None):
-    """A random thing and its words, without the attributes ``without``, that fit it alone; None if there are none.
+    """A random thing, and words for it that fit it alone and name no attribute in ``without``; None if there are none.
 
-    It is an object where its shape is not named: ``what shape is the red shape?`` would be odd.
+    A thing whose shape is not named is called an object: ``what shape is the red shape?`` would sound odd.
     """
     for thing in draw.sample(things, len(things)):
         description = None if thing is other_than else unique_description(draw, thing, things, without)
@@ -293,7 +293,7 @@ def _number(draw, things):
 
 
 def _presence(draw, things):
-    """For ``no`` both words occur in the scene where possible, but not of one thing."""
+    """For the answer ``no``, both words fit things of the scene if possible, but no single thing."""
     there = {(thing.colour, thing.shape) for thing in things}
     near = {(one.colour, other.shape) for one in things for other in things} - there
     absent = near or {(thing.colour, shape) for thing in things for shape in SHAPES} - there

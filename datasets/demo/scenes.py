@@ -1,4 +1,4 @@
-"""Synthetic scenes of coloured shapes for the three tasks of MMNas, from pictures to folders that training reads.
+"""Synthetic scenes of coloured shapes for the three tasks of MMNas, from the pictures to folders that training reads.
 
 ``make`` writes into its folder:
 
@@ -6,13 +6,14 @@
 - ``refer/refcoco/``, ``itm_raw/`` and ``vqa/annotations/``: words about them in the official files of RefCOCO,
   Flickr30K and VQA v2;
 - ``features/``: region features of the pictures by the extractor ``pixels``;
-- ``vgd/``, ``itm/`` and ``vqa/``: what ``prepare_vgd.py``, ``prepare_itm.py`` and ``prepare_vqa.py`` make of these;
-- ``meta.json``: what it is; complete only when everything above is.
+- ``vgd/``, ``itm/`` and ``vqa/``: these data as prepared by ``prepare_vgd.py``, ``prepare_itm.py`` and
+  ``prepare_vqa.py``;
+- ``meta.json``: a description of the data, marked complete only when all of the above is.
 
-Grounding has the splits train, val, testA and testB, which share no picture and differ in nothing else. Matching has
-the same training pictures, and the first ones of val (as dev) and of testA (as test). Questions are about train, val
-and testA (as test, with answers). At the level ``hard`` there are questions alone: those of `scene_reasoning`, each
-about several shapes, and the region features of `scene_regions`, which are noisy.
+Grounding has the splits train, val, testA and testB, which share no picture and have the same distribution. Matching
+has the same training pictures, and the first ones of val (as dev) and of testA (as test). Questions are about train,
+val and testA (as test, with answers). The level ``hard`` has only questions: those of `scene_reasoning`, most of which
+are about several shapes, with the noisy region features of `scene_regions`.
 """
 
 import functools
@@ -22,13 +23,13 @@ from util.cli import UserError
 from util.files import read_json, write_json
 
 TASKS = ("vqa", "vgd", "itm")
-# Pictures of the training split, of each split that is scored, and of the matching's dev and test.
+# Number of pictures of the training split, of each evaluation split, and of dev and test of matching.
 TRAIN, SCORED, MATCHED = 2000, 200, 100
-# Few pixels per shape, so that the five numbers of its place carry weight.
+# Small, so that the pixels of a shape do not outweigh the five numbers of its position.
 FEATURE_SIZE = 128
 # Plain questions on features of pixels, or questions about several shapes on noisy features of their attributes.
 LEVELS = ("plain", "hard")
-# Increased when the same settings give other pictures or words.
+# To be increased when the same settings yield other pictures or words.
 VERSION = 1
 IMAGES, FEATURES, META_FILE = "images", "features", "meta.json"
 DESCRIPTION = "synthetic scenes of coloured shapes, generated; neither photographs nor words of people"
@@ -41,9 +42,9 @@ def make(out, *, train=TRAIN, scored=SCORED, matched=MATCHED, seed=0, tasks=None
         out: Folder.
         train: Number of training pictures.
         scored: Number of pictures of each of val, testA and testB.
-        matched: Number of pictures among which matching is scored (dev and test), at most ``scored``.
+        matched: Number of pictures of dev and of test of matching, at most ``scored``.
         seed: Seed of pictures and words.
-        tasks: Which of ``vqa``, ``vgd`` and ``itm`` to prepare; others can be added later. None: all of the level.
+        tasks: Which of ``vqa``, ``vgd`` and ``itm`` to prepare; others can be added later. None for all of the level.
         workers: Number of processes. The pictures are so small that starting more takes longer than it saves.
         level: One of `LEVELS`.
 
@@ -51,7 +52,7 @@ def make(out, *, train=TRAIN, scored=SCORED, matched=MATCHED, seed=0, tasks=None
         dict: the content of meta.json.
 
     Raises:
-        UserError: a number is out of range, or ``out`` cannot be written or holds other data.
+        UserError: a number is out of range, or ``out`` cannot be written or contains other data.
     """
     settings = {"train": train, "scored": scored, "matched": matched, "seed": seed, "version": VERSION}
     # Folders of earlier versions, whose scenes are plain, stay valid.
@@ -69,7 +70,7 @@ def make(out, *, train=TRAIN, scored=SCORED, matched=MATCHED, seed=0, tasks=None
     if not tasks:
         print(f"already up to date: {out}")
         return read_json(out / META_FILE)
-    # Finished tasks stay valid while others are added.
+    # The finished tasks stay valid while others are added.
     write_json(out / META_FILE, about | {"tasks": done, "complete": bool(done)})
     scenes = _write_scenes(out, about, tasks)
     if level == "plain":
@@ -100,28 +101,28 @@ def _check(settings, tasks, workers):
     if level not in LEVELS:
         raise UserError(f"--level {level}: expected {' or '.join(LEVELS)}")
     if level == "hard" and set(tasks) != {"vqa"}:
-        raise UserError(f"--tasks {' '.join(tasks)}: --level hard has questions alone; use --tasks vqa")
+        raise UserError(f"--tasks {' '.join(tasks)}: --level hard has only questions; use --tasks vqa")
 
 
 def _done(out, about):
-    """The tasks that ``out`` holds complete; raises `UserError` where it holds anything else."""
+    """List of the tasks that are complete in ``out``; raises `UserError` if it contains other data."""
     from datasets.demo import scene_files as files
 
     path = out / META_FILE
     if path.exists():
         meta = read_json(path)
         if not isinstance(meta, dict) or {name: meta.get(name) for name in about} != about:
-            raise UserError(f"{out} holds other data, or scenes of other settings ({path}); choose another --out")
+            raise UserError(f"{out} contains other data, or scenes with other settings ({path}); choose another --out")
         return [task for task in meta.get("tasks", ()) if (out / task).is_dir()]
-    # Only what is written here: the folder may already hold runs.
+    # Only the folders that are written here are checked: ``out`` may already contain runs.
     for name in (IMAGES, FEATURES, files.REFER, files.ITM_RAW, *TASKS):
         if (out / name).exists():
-            raise UserError(f"{out} holds {name} of other data, which are not replaced; choose another --out")
+            raise UserError(f"{out} contains {name} of other data, which are not replaced; choose another --out")
     return []
 
 
 def _write_scenes(out, about, tasks):
-    """Write missing pictures, and the official files of ``tasks``."""
+    """Write missing pictures, and the official files of ``tasks``; returns the list of every `Scene`."""
     from datasets.demo import scene_files as files
     from datasets.demo.scene_pictures import make_scene
     from util.progress import progress
@@ -153,7 +154,7 @@ def _write_scenes(out, about, tasks):
 
 
 def _asking(settings):
-    """Function (random.Random, scene) -> pairs of question and answer, of the level of the settings."""
+    """The function (random.Random, scene) -> list of (question, answer) for the level in the settings."""
     from datasets.demo.scene_reasoning import reasoning_questions
     from datasets.demo.scene_words import questions
 
@@ -182,7 +183,7 @@ def _make_features(out, workers):
 
 
 def _prepare(out, task, workers):
-    """What a user does by hand with the official files of a task."""
+    """Run the prepare script of a task on its official files, as a user would."""
     from datasets.demo import scene_files as files
 
     shared = ["--features", str(out / FEATURES), "--workers", str(workers)]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from datasets.demo import scenes
 
-HELP = "pictures of synthetic shapes in the file forms of RefCOCO, Flickr30K and VQA v2"
+HELP = "pictures of synthetic shapes in the file formats of RefCOCO, Flickr30K and VQA v2"
 
 
 def add_arguments(parser):
@@ -15,7 +15,7 @@ def add_arguments(parser):
         "--tasks",
         nargs="+",
         choices=scenes.TASKS,
-        help="tasks to prepare the data of; others can be added later (default: all; of --level hard: vqa)",
+        help="tasks to prepare; others can be added later (default: all; with --level hard: vqa)",
     )
     what.add_argument(
         "--level",
@@ -37,13 +37,13 @@ def add_arguments(parser):
         "--matched",
         type=int,
         default=scenes.MATCHED,
-        help="pictures of the matching's dev and of its test (default: %(default)s)",
+        help="pictures of dev and of test of image-text matching (default: %(default)s)",
     )
     parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
 
 
 def make(args):
-    """Make what the flags ask for; see `datasets.demo.scenes.make`."""
+    """Make the scenes that the flags describe; see `datasets.demo.scenes.make`."""
     sizes = {"train": args.train, "scored": args.scored, "matched": args.matched}
     meta = scenes.make(args.out, **sizes, seed=args.seed, tasks=args.tasks, workers=args.workers, level=args.level)
     for task in meta["tasks"]:

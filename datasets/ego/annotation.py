@@ -1,4 +1,4 @@
-"""The annotation of EgoGesture, a public JSON file, and how it is made from the official label folder."""
+"""The annotation of EgoGesture, a public JSON file: reading it, and making it from the official label folder."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ SUBJECTS = {
     "validation": (1, 7, 12, 13, 24, 29, 33, 34, 35, 37),
     "testing": (2, 9, 11, 14, 18, 19, 28, 31, 41, 47),
 }
-# The 83 gestures in the order of their numbers 1..83.
+# The 83 gestures in the order of their official numbers 1..83.
 GESTURE_NAMES = """
 Scroll_hand_towards_right Scroll_hand_towards_left Scroll_hand_downward Scroll_hand_upward Scroll_hand_forward
 Scroll_hand_backward Cross_index_fingers Zoom_in_with_fists Zoom_out_with_fists Rotate_fists_clockwise
@@ -63,18 +63,18 @@ class Clip(NamedTuple):
         return self.end - self.start + 1
 
     def source(self, field):
-        """The relative folder of the ``rgb`` or ``depth`` frames, with ``/`` between its parts."""
+        """Folder of the ``rgb`` or ``depth`` frames, relative to the data folder, with ``/`` as separator."""
         return self.folder if field == "rgb" else depth_folder(self.folder)
 
 
 def depth_folder(colour):
-    """The depth folder of a colour folder."""
+    """Path of the depth folder that belongs to a colour folder."""
     match = COLOUR_FOLDER.fullmatch(colour)
     return f"{match['scene']}Depth/depth{match['number']}"
 
 
 class Fault(NamedTuple):
-    """A clip that cannot be used, and why."""
+    """A clip that cannot be used, and the reason."""
 
     name: str
     reason: str
@@ -96,7 +96,7 @@ class Annotation(NamedTuple):
 
 
 def read_annotation(path):
-    """Read the annotation; invalid entries become faults, so that the caller can decide what to do.
+    """Read the annotation; invalid entries become faults, so that the caller can decide what to do about them.
 
     Args:
         path: JSON file ``{"labels": [names], "database": {"<colour folder>_<n>": {"subset": ...,
@@ -119,7 +119,7 @@ def read_annotation(path):
     label_names = [str(label) for label in labels]
     if len(set(label_names)) < len(label_names):
         twice = next(name for name in label_names if label_names.count(name) > 1)
-        raise UserError(f"{path} lists the label {twice!r} twice; the names of the classes must differ")
+        raise UserError(f"{path} lists the label {twice!r} twice; class names must be unique")
     numbers = {name: number for number, name in enumerate(label_names)}
     clips, faults = [], []
     for name, entry in database.items():
@@ -146,7 +146,7 @@ def _parse(name, entry, numbers):
 
 
 def make_clip(name, subset, folder, label, bounds):
-    """A `Clip` from ``bounds``, its first and last frame as numbers or texts; a `Fault` if they are invalid."""
+    """Make a `Clip`; ``bounds`` are its first and last frame, as numbers or text. A `Fault` if they are invalid."""
     try:
         start, end = map(whole_number, bounds)
     except (TypeError, ValueError, OverflowError):
@@ -159,10 +159,10 @@ def make_clip(name, subset, folder, label, bounds):
 
 
 def whole_number(value):
-    """A whole number from a number or text such as "12.0".
+    """Convert a number, or text such as "12.0", to an int.
 
     Raises:
-        TypeError, ValueError, OverflowError: it is not one.
+        TypeError, ValueError, OverflowError: ``value`` is not a whole number.
     """
     number = float(value)
     if number != int(number) or isinstance(value, bool):
@@ -175,8 +175,11 @@ def refuse_faults(faults, where, remedy):
 
     Args:
         faults: The faults.
-        where: What holds the faulty clips, e.g. the annotation file.
-        remedy: What the user can do.
+        where: What contains the faulty clips, e.g. the annotation file.
+        remedy: What the user can do about them.
+
+    Raises:
+        UserError: ``faults`` is not empty; the message names the first one and their number.
     """
     if faults:
         clips = "1 clip cannot be used" if len(faults) == 1 else f"{len(faults):,} clips cannot be used, the first"
@@ -184,7 +187,7 @@ def refuse_faults(faults, where, remedy):
 
 
 def read_class_names(path):
-    """Names of the classes 1, 2, ... from a text file with one line ``<number> <name>`` each.
+    """Read the names of the classes 1, 2, ... from a text file with one line ``<number> <name>`` per class.
 
     Raises:
         UserError: the file is missing, or the numbers are not 1, 2, 3, ... in this order.
@@ -206,7 +209,7 @@ def annotation_of_labels(folder, label_names=GESTURES):
         label_names: Names of the classes; class 1 in the files is the first.
 
     Returns:
-        list of `Clip` and list of `Fault`, by subject, scene, group and row.
+        list of `Clip` and list of `Fault`, both in the order of subject, scene, group and row.
 
     Raises:
         UserError: there are no such files in ``folder``.
@@ -235,7 +238,7 @@ def _label_files(folder):
             label_files.append((*map(int, place.groups()), Path(folder) / name))
     if not label_files:
         raise UserError(
-            f"--labels {folder} holds no subjectXX/SceneY/GroupZ.csv: give EgoGesture's labels-final-revised1"
+            f"--labels {folder} contains no subjectXX/SceneY/GroupZ.csv: give EgoGesture's labels-final-revised1"
         )
     for subject, scene, number, path in sorted(label_files):
         if subject not in subset_of:
@@ -244,12 +247,12 @@ def _label_files(folder):
 
 
 def _rows(path):
-    """Yield line number and cells of each row that names frames; a text instead of the cells says what is wrong."""
+    """Yield (line number, cells) of each row that names frames; (0, reason) if the file cannot be read."""
     try:
         reader = csv.reader(io.StringIO(read_text(path), newline=""))
         for row in reader:
             cells = [cell.strip() for cell in row]
-            # A row without frames has nothing to show.
+            # A row without frames has no clip.
             if any(cell and cell.lower() != "nan" for cell in cells[1:3]):
                 yield reader.line_num, cells
     except (UserError, csv.Error) as error:
@@ -272,7 +275,7 @@ def write_annotation(path, label_names, clips):
     """Write ``clips`` as the public annotation file; a file with other content is never replaced.
 
     Raises:
-        UserError: ``path`` exists and holds something else, or cannot be written.
+        UserError: ``path`` exists and has other content, or cannot be written.
     """
     database = {}
     for clip in clips:
@@ -284,5 +287,5 @@ def write_annotation(path, label_names, clips):
         write_text(path, text)
     elif path.read_text(encoding="utf-8", errors="replace") != text:
         raise UserError(
-            f"{path} exists and differs from what the label files say; delete it, or give another --annotation FILE"
+            f"{path} exists and does not match the label files; delete it, or give another --annotation FILE"
         )

@@ -1,4 +1,4 @@
-"""Checks EgoGesture: the official folders with an annotation, or a prepared store."""
+"""Check EgoGesture: the official folders with an annotation, or a prepared store."""
 
 import re
 from functools import partial
@@ -16,7 +16,13 @@ AGAIN = "make the annotation again from the official label files (datasets/prepa
 
 
 def check(report, data, annotation=None):
-    """Add what is to be said of the data in ``data`` to a `Report`; ``annotation``: its file, if it is elsewhere."""
+    """Check the data in a folder, and add the findings to a `datasets.checks.Report`.
+
+    Args:
+        report: The `Report`.
+        data: The folder.
+        annotation: The annotation file; None for the one in ``data``.
+    """
     folder, found = folder_or_file(report, data, f"make them with `{prepare_command(data)}`"), None
     if folder is not None:
         with report.catching(folder):
@@ -72,13 +78,13 @@ def _count(report, path, frames, known):
             persons[clip.subset].setdefault(subject, f"Subject{subject:02d}")
             if home.get(subject) != clip.subset and not frames.synthetic:
                 text = f"is in {clip.subset}, officially in {home.get(subject, 'no subset')}"
-                seen.fault("warning", "clips in another subset than officially", clip.name, text)
+                seen.fault("warning", "clips that are officially in another subset", clip.name, text)
     report.faults(path, seen.faults, AGAIN)
     report.repeats(path, persons, "persons", fix=AGAIN)
 
 
 def _check_frames(report, folder, frames, clips):
-    """The clips whose frames are there; the others become findings. Folders are listed with ``full`` alone."""
+    """The clips whose frames exist; the others become findings. Without ``full``, only some clips are looked for."""
     fix = f"fetch them, or leave such clips out with `{prepare_command('NEW_DIR')} --skip_invalid`"
     missing = frames.lacks(dict.fromkeys(clip.folder for clip in clips))
     faults = [("error", "missing folders", place, f"has no {gone}") for place, gone in missing.items()]
@@ -92,7 +98,7 @@ def _check_frames(report, folder, frames, clips):
 
 
 def _read(frames, full, clips):
-    """Look at first, middle and last frame of some clips, or at all frames; returns a `Seen`."""
+    """Read the first, middle and last frame of some clips, or with ``full`` all frames; returns a `Seen`."""
     seen = Seen()
     for clip in clips:
         if damaged := frames.damage(clip):

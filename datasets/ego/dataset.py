@@ -1,4 +1,4 @@
-"""EgoGesture: clips of colour and depth frames of hand gestures, cut and scaled while they are read."""
+"""EgoGesture: clips of colour and depth frames of hand gestures, which are cropped and scaled while they are read."""
 
 import hashlib
 import logging
@@ -55,22 +55,23 @@ def open_ego(
     """Open one split of EgoGesture.
 
     Args:
-        datadir: A folder that ``prepare_ego.py`` has made, or the official one with ``SubjectXX`` in it.
+        datadir: A folder made by ``prepare_ego.py``, or the official one with ``SubjectXX`` in it.
         split: ``train``, ``dev``, ``train+dev`` or ``test``.
         annotation: The annotation file; None for the one in ``datadir``.
         small: Keep only the first 64 clips.
-        augment: Random begin and random crop for each clip and epoch; otherwise the middle.
-        seed: Seed of these draws.
-        views: 0 draws anew in every epoch, K repeats the draws of the first K epochs.
-        sample_size: Height and width of the frames given, in pixels.
-        sample_duration: Number of frames given.
-        skip_invalid: Leave out clips that are invalid in the annotation, or whose frames are missing; see ``skipped``.
+        augment: Use a random first frame and a random crop for each clip and epoch; otherwise the middle of both.
+        seed: Seed of the random draws.
+        views: With 0 every epoch has new draws; with K the draws of the first K epochs are repeated.
+        sample_size: Height and width of the returned frames in pixels, S.
+        sample_duration: Number of returned frames, T.
+        skip_invalid: Leave out clips that are invalid in the annotation or whose frames are missing, and list them in
+            ``skipped``.
 
     Returns:
         An `EgoGesture` dataset.
 
     Raises:
-        UserError: unknown split, impossible sizes, or missing, unfinished or faulty data.
+        UserError: the split is unknown, a number is out of range, or the data are missing, unfinished or faulty.
     """
     if split not in SPLITS:
         raise UserError(f"unknown EgoGesture split {split!r}: choose one of {', '.join(SPLITS)}")
@@ -78,7 +79,7 @@ def open_ego(
         if value < least:
             raise UserError(f"--{name} {value}: must be {least} or more")
     if views < 0:
-        raise UserError(f"{views} views: give 0 (new ones in every epoch) or more")
+        raise UserError(f"{views} views: must be 0 (new ones in every epoch) or more")
     frames, annotation = find_data(Path(datadir), annotation)
     label_names, clips, skipped = _usable_clips(frames, annotation, split, skip_invalid)
     if skipped:
@@ -90,7 +91,10 @@ def open_ego(
 
 
 def find_data(folder, annotation):
-    """The frames in ``folder`` (`Path`), `FrameFolders` or `PreparedFrames`, and the path of their annotation.
+    """Find the frames in ``folder`` (`Path`) and their annotation.
+
+    Returns:
+        (`FrameFolders` or `PreparedFrames`, path of the annotation).
 
     Raises:
         UserError: frames or annotation are missing or unfinished.
@@ -121,7 +125,7 @@ def find_data(folder, annotation):
 
 
 def _usable_clips(frames, path, split, skip_invalid):
-    """Label names, clips of the split that can be read, and the list of `Fault` of those that are left out."""
+    """Returns label names, list of the split's usable clips, and list of `Fault` of the clips that are left out."""
     annotation = read_annotation(path)
     known = {fault.name: fault for fault in frames.known_faults()}
     faults = [fault for fault in annotation.faults if fault.name not in known]
@@ -145,17 +149,18 @@ def _usable_clips(frames, path, split, skip_invalid):
 
 
 class EgoGesture(Dataset):
-    """One split of EgoGesture; made by `open_ego`.
+    """One split of EgoGesture as a map-style dataset; made by `open_ego`.
 
     Attributes:
         split: Name of the split.
         num_labels: Number of gestures.
-        label_names: Their names.
+        label_names: Names of the gestures.
         ids: numpy array of str (N,), the clips' names in the annotation.
         labels: numpy int64 (N,).
         skipped: list of `Fault` of the clips that are left out.
-        fingerprint: Short hex string that changes with the content and with all that changes what `read` gives.
-        identity: As ``fingerprint``, but the same for a copy of the data elsewhere and for other options.
+        fingerprint: Short hex string that changes with the content, and with every option that affects `read`.
+        identity: Short hex string that changes with the content only: it is the same for a copy of the data elsewhere,
+            and for other options.
         description: What the data are.
         synthetic: Whether they are synthetic.
     """
@@ -185,20 +190,21 @@ class EgoGesture(Dataset):
         return len(self._clips)
 
     def read(self, indices, only=FIELDS, without=(), epoch=0):
-        """One batch without the inputs that are not needed, which are not even decoded.
+        """Read one batch; inputs that are not needed are not decoded.
 
         Args:
             indices: Clip numbers.
             only: Inputs to read.
             without: Inputs to leave out.
-            epoch: Which epoch's random draws to use, one for all clips or one per clip; ignored without augmentation.
+            epoch: Epoch whose random draws to use, one number or one per clip; ignored without augmentation.
 
         Returns:
-            dict of rgb uint8 (B, 3, T, S, S) and depth uint8 (B, 1, T, S, S), as far as wanted, label
-            int64 (B,) and index int64 (B,). Values are as stored, without any normalisation.
+            dict of label int64 (B,), index int64 (B,) and the wanted inputs: rgb uint8 (B, 3, T, S, S), depth uint8
+            (B, 1, T, S, S). Pixel values are not normalised.
 
         Raises:
             UserError: a frame is missing, or is not a complete image.
+            IndexError: an index is out of range.
         """
         rows = np.asarray(indices, dtype=np.int64).copy()
         if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
@@ -215,7 +221,7 @@ class EgoGesture(Dataset):
         return batch
 
     def _draw(self, row, epoch):
-        """Positions of the frames shown (T,) and the crop (None: the middle) of a clip."""
+        """Positions (T,) of the frames to return, and the crop; None for the crop in the middle."""
         length = self._clips[row].length
         if not self.augment:
             return take_frames(length, centre_begin(length, self.duration), self.duration), None
@@ -223,7 +229,7 @@ class EgoGesture(Dataset):
         return take_frames(length, random_begin(length, self.duration, rng), self.duration), draw_crop(rng)
 
     def _read_clip(self, field, clip, positions, crop):
-        """uint8 (channels, T, S, S); a frame that is repeated is decoded once."""
+        """Read the frames of one input: uint8 (channels, T, S, S); a frame that is repeated is decoded once."""
         used, places = np.unique(positions, return_inverse=True)
         frames = np.empty((len(used), CHANNELS[field], self.size, self.size), dtype=np.uint8)
         for frame, position in zip(frames, used.tolist(), strict=True):
@@ -240,9 +246,9 @@ class EgoGesture(Dataset):
             raise UserError(f"{name} cannot be read ({reason}); {self._frames.remedy()}") from None
 
     def __getitems__(self, indices):
-        """One batch with everything; a loader uses it with an identity ``collate_fn``.
+        """One batch with all inputs, for a loader with an identity ``collate_fn``.
 
-        ``indices`` may carry the attribute ``epoch``.
+        ``indices`` may have the attribute ``epoch``.
         """
         return self.read(indices, epoch=getattr(indices, "epoch", 0))
 
@@ -251,10 +257,11 @@ class EgoGesture(Dataset):
         return {key: value[0] for key, value in self.read([index]).items()}
 
     def distinct(self, field):
-        """Which distinct input each clip has in ``field``, per view.
+        """Number the distinct inputs of ``field``: equal numbers mean equal inputs.
 
         Returns:
-            int64 (N, V), with V = 1 without augmentation; None if every epoch draws anew.
+            int64 (N, V) for each clip and view; V is 1 without augmentation, else ``views``. None if every epoch has
+            new draws.
         """
         if self.augment and not self.views:
             return None

@@ -1,4 +1,4 @@
-"""The frames of EgoGesture: the official folders or a prepared store, and the transforms of clips, with Pillow."""
+"""The frames of EgoGesture, in the official folders or a prepared store, and the transforms of clips (with Pillow)."""
 
 import hashlib
 import io
@@ -20,7 +20,7 @@ FIELDS = ("rgb", "depth")
 PREPARED_FORMAT = "ego-store"
 PREPARED_VERSION = 1
 META_FILE = "meta.json"
-# Describes data that are not the official ones: {"description": words, "synthetic": bool}.
+# Describes data other than the official ones: {"description": text, "synthetic": bool}.
 ABOUT_FILE = "about.json"
 SCALES = (1.0, 0.84089641525, 0.7071067811803005, 0.5946035574934808, 0.4999999999911653)
 CHANNELS = {"rgb": 3, "depth": 1}
@@ -33,11 +33,11 @@ def prepare_command(out):
 
 
 def describe_folder(folder):
-    """What the data of an official folder tree are: dict of ``description`` and ``synthetic``."""
+    """dict of ``description`` and ``synthetic`` of the data in an official folder tree."""
     path = Path(folder) / ABOUT_FILE
     about = read_json(path) if path.is_file() else {}
     if not isinstance(about, dict):
-        raise UserError(f'{path} must hold {{"description": words, "synthetic": true or false}}; fix or delete it')
+        raise UserError(f'{path} must contain {{"description": text, "synthetic": true or false}}; fix or delete it')
     return {
         "description": str(about.get("description", "EgoGesture")),
         "synthetic": bool(about.get("synthetic", False)),
@@ -46,7 +46,7 @@ def describe_folder(folder):
 
 @cache
 def _listing(path, _modified):
-    """Numbers of the frames in a folder: sorted int32 array. Kept for the other splits until the folder changes."""
+    """Numbers of the frames in a folder: sorted int32 array. Cached for the other splits until the folder changes."""
     numbers = []
     with os.scandir(path) as entries:
         for entry in entries:
@@ -60,7 +60,7 @@ class FrameFolders:
     """Frames in the official folders: ``SubjectXX/SceneY/Color/rgbK/%06d.jpg`` and ``Depth/depthK/%06d.jpg``.
 
     Args:
-        folder: The folder that holds ``SubjectXX``.
+        folder: The folder that contains ``SubjectXX``.
     """
 
     def __init__(self, folder):
@@ -70,17 +70,17 @@ class FrameFolders:
         self.description, self.synthetic = about["description"], about["synthetic"]
 
     def path(self, clip, field, position):
-        """The file of the frame at ``position`` (from 0) of a clip."""
+        """Path of the frame at ``position`` (from 0) of a clip."""
         path = self.folder / clip.source(field) / f"{clip.start + position:06d}.jpg"
         upper = path.with_suffix(".JPG")
         return path if path.exists() or not upper.exists() else upper
 
     def name(self, clip, field, position):
-        """The name of this frame in messages."""
+        """Name of this frame for messages."""
         return str(self.path(clip, field, position))
 
     def fault(self, clip, fields=FIELDS):
-        """Why frames of the clip are missing, as a `Fault`; None when all of them exist."""
+        """The `Fault` of a clip whose frames are missing; None if all of them exist."""
         for field in fields:
             folder = self.folder / clip.source(field)
             try:
@@ -96,11 +96,11 @@ class FrameFolders:
         return None
 
     def known_faults(self):
-        """Clips that are deliberately left out: none here."""
+        """Always empty: no clips are deliberately left out here."""
         return []
 
     def lacks(self, folders):
-        """Those of the colour folders whose frames of either kind are missing: dict folder -> missing folder."""
+        """dict colour folder -> missing folder, for those of ``folders`` that lack colour or depth frames."""
         missing = {}
         for folder in folders:
             for source in (folder, depth_folder(folder)):
@@ -113,21 +113,21 @@ class FrameFolders:
         return ""
 
     def contents(self, clips):
-        """None: the content of clips is only known when they are read."""
+        """Always None: the content of a clip is only known once it has been read."""
         return None
 
     def jpeg(self, clip, field, position):
         """The bytes of one file.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: the file cannot be read.
         """
         return self.path(clip, field, position).read_bytes()
 
     def fingerprint(self, clips):
-        """Short hex string from names, times of folders, and sizes and times of the first frames.
+        """Short hex string from names, modification times of folders, and sizes and times of the first frames.
 
-        A frame that is rewritten in place within a clip does not change it; in a prepared store it does.
+        It does not change if a later frame of a clip is rewritten in place; in a prepared store it does.
         """
         digest = hashlib.blake2b(digest_size=8)
         for clip in clips:
@@ -139,7 +139,7 @@ class FrameFolders:
         return digest.hexdigest()
 
     def identity(self, clips):
-        """Short hex string from names, and sizes and content of first frames: the same for a copy elsewhere."""
+        """Short hex string from names and the content of first frames: the same for a copy elsewhere."""
         first = [(clip, field) for clip in clips for field in FIELDS]
         files = [(f"{clip.name} {clip.start} {clip.end} {field}", self.path(clip, field, 0)) for clip, field in first]
         return files_hash(files)
@@ -153,7 +153,7 @@ class FrameFolders:
 
 
 class PreparedFrames:
-    """Frames in a folder that ``prepare_ego.py`` has made: two frame stores, a copy of the annotation, meta.json.
+    """Frames in a folder made by ``prepare_ego.py``: two frame stores, a copy of the annotation, and meta.json.
 
     Args:
         folder: The folder.
@@ -181,11 +181,11 @@ class PreparedFrames:
         self._stores = {field: FrameStore(self.folder / field, prepare_command(folder)) for field in FIELDS}
 
     def name(self, clip, field, position):
-        """The name of this frame in messages."""
+        """Name of this frame for messages."""
         return f"frame {clip.start + position} of {clip.name} in {self.folder / field}"
 
     def fault(self, clip, fields=FIELDS):
-        """Why the clip cannot be read, as a `Fault`; None when it can."""
+        """The `Fault` of a clip that is not stored completely; None if it is."""
         for field in fields:
             store = self._stores[field]
             try:
@@ -193,24 +193,24 @@ class PreparedFrames:
             except KeyError:
                 return Fault(clip.name, f"is not among the clips of {self.folder}")
             if len(numbers) != clip.length or numbers[0] != clip.start or numbers[-1] != clip.end:
-                return Fault(clip.name, f"{self.folder} holds other frames than {clip.start} to {clip.end} of it")
+                return Fault(clip.name, f"{self.folder} has frames of it other than {clip.start} to {clip.end}")
         return None
 
     def known_faults(self):
-        """Clips that the preparation was told to leave out: list of `Fault`."""
+        """list of `Fault` of the clips that the preparation left out."""
         return self._skipped
 
     def lacks(self, folders):
-        """Always empty: a store holds complete clips."""
+        """Always empty: a store contains only complete clips."""
         return {}
 
     def damage(self, clip):
-        """Which frames of a clip are not as they were stored: ``rgb``, ``depth``, or an empty text."""
+        """Which frames of a clip do not match their check sum: ``rgb``, ``depth``, or an empty text for none."""
         damaged = (field for field, store in self._stores.items() if not store.is_intact(store.row(clip.name)))
         return next(damaged, "")
 
     def contents(self, clips):
-        """What identifies the content of each clip, a list."""
+        """List of one key per clip; clips of equal content have equal keys."""
         columns = [store.crcs([store.row(clip.name) for clip in clips]) for store in self._stores.values()]
         return list(zip(*columns, strict=True))
 
@@ -220,14 +220,14 @@ class PreparedFrames:
         return store.jpeg(store.row(clip.name), position).tobytes()
 
     def fingerprint(self, clips):
-        """Short hex string that changes with the clips, their order and their images."""
+        """Short hex string that changes with the names, the order and the images of the clips."""
         digest = hashlib.blake2b(digest_size=8)
         for field in FIELDS:
             store = self._stores[field]
             digest.update(store.fingerprint([store.row(clip.name) for clip in clips]).encode())
         return digest.hexdigest()
 
-    # It depends on the content alone already.
+    # The fingerprint already depends on the content alone.
     identity = fingerprint
 
     def remedy(self):
@@ -238,24 +238,24 @@ class PreparedFrames:
         """Check every stored image against its checksum.
 
         Raises:
-            UserError: naming what is damaged.
+            UserError: an image is damaged; the message names its clip.
         """
         for store in self._stores.values():
             store.verify()
 
 
 def centre_begin(length, duration):
-    """First frame (from 0) of the middle of a clip of ``length`` frames."""
+    """First frame (from 0) of the middle ``duration`` frames of a clip of ``length`` frames."""
     return max(0, length // 2 - duration // 2)
 
 
 def random_begin(length, duration, rng):
-    """A random first frame (from 0). NOTE: as in the original, the last possible one is never drawn."""
+    """Random first frame (from 0). NOTE: as in the original, the last possible one is never drawn."""
     return rng.randint(0, max(0, length - duration - 1))
 
 
 def take_frames(length, begin, duration):
-    """Frames shown of a clip: ``duration`` from ``begin`` on, a short rest repeated from its start.
+    """Choose ``duration`` frames of a clip, starting at ``begin``; if fewer are left, these are repeated in a loop.
 
     Returns:
         int64 array (duration,) of positions in 0..length-1.
@@ -265,17 +265,17 @@ def take_frames(length, begin, duration):
 
 
 def draw_crop(rng):
-    """Draw scale and place of a training crop: (scale, across, down), the latter two in [0, 1)."""
+    """Draw the scale and position of a training crop: (scale, across, down), the latter two in [0, 1)."""
     return SCALES[rng.randint(0, len(SCALES) - 1)], rng.random(), rng.random()
 
 
 def sample_generator(seed, epoch, index):
-    """The generator of all draws for sample ``index`` in ``epoch``; they depend on nothing else."""
+    """Random generator for sample ``index`` in ``epoch``; its draws depend on nothing but the arguments."""
     return random.Random(f"{seed} {epoch} {index}")
 
 
 def random_crop(image, crop, size):
-    """The square part that ``crop`` (of `draw_crop`) names, resized to ``size`` x ``size``."""
+    """Cut out the square that ``crop`` (from `draw_crop`) describes, and resize it to ``size`` x ``size``."""
     from PIL import Image
 
     scale, across, down = crop
@@ -287,7 +287,7 @@ def random_crop(image, crop, size):
 
 
 def centre_crop(image, size):
-    """The smaller edge resized to ``size``, then the middle ``size`` x ``size``."""
+    """Resize the image so that its shorter edge is ``size``, then cut out the middle ``size`` x ``size``."""
     from PIL import Image
 
     width, height = image.size
@@ -319,6 +319,6 @@ def decode(data, field):
 
 
 def pixels(image):
-    """A Pillow image as uint8 (channels, height, width)."""
+    """Convert a Pillow image to uint8 (channels, height, width)."""
     array = np.asarray(image)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)

@@ -1,4 +1,4 @@
-"""Packs the frames of EgoGesture clips into two frame stores; interrupted work keeps what it has packed."""
+"""Pack the frames of EgoGesture clips into two frame stores; an interrupted run keeps what it has packed."""
 
 import contextlib
 from functools import partial
@@ -34,7 +34,7 @@ def load_clip(frames, fields, clip):
         clip: A `Clip`.
 
     Returns:
-        dict field -> list of bytes, as they are on disk; a str that says what is wrong with the clip instead.
+        dict field -> list of bytes, as they are on disk; if the clip is faulty, a str that says why.
     """
     images = {}
     for field in fields:
@@ -49,13 +49,13 @@ def load_clip(frames, fields, clip):
                 return f"{path} cannot be read ({reason})"
             size = size or actual
             if actual != size:
-                return f"{path} has {actual[0]}x{actual[1]} pixels, the clip's first frame {size[0]}x{size[1]}"
+                return f"{path} has {actual[0]}x{actual[1]} pixels, the clip's first frame has {size[0]}x{size[1]}"
             images[field].append(data)
     return images
 
 
 def check_clip(frames, clip):
-    """What is wrong with the images of a clip (str); empty if they are fine."""
+    """Decode the images of a clip; returns what is wrong with them (str), empty if they are fine."""
     images = load_clip(frames, FIELDS, clip)
     return images if isinstance(images, str) else ""
 
@@ -67,7 +67,7 @@ def check_clips(frames, clips, workers, decode_all):
         frames: A `FrameFolders`.
         clips: list of `Clip`.
         workers: Number of processes.
-        decode_all: Also decode every frame; otherwise it only has to exist.
+        decode_all: Also decode every frame; otherwise frames only have to exist.
 
     Returns:
         list of `Fault`, in the order of the clips.
@@ -88,12 +88,12 @@ def _in_order(clips, reasons):
 
 
 def finished_store(out, annotation, skip_invalid):
-    """Open the prepared folder ``out`` if it is finished and answers the request, else None.
+    """Open the prepared folder ``out`` if it is finished and was made from the same annotation, else None.
 
-    A store that has left out clips answers only a request that allows it; another one tries them again.
+    A store that lacks some clips is accepted only with ``skip_invalid``; otherwise these clips are to be tried again.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the store is damaged.
     """
     path = Path(out) / META_FILE
     meta = read_json(path) if path.is_file() else None
@@ -103,22 +103,22 @@ def finished_store(out, annotation, skip_invalid):
 
 
 def pack(folder, out, annotation, *, workers=1, skip_invalid=False, faults=()):
-    """Copy the frames that the clips need, byte for byte, into ``out``; resumes what an earlier run began.
+    """Copy the frames that the clips need, byte for byte, into ``out``; resumes an earlier run that was interrupted.
 
     Args:
         folder: The official folder.
-        out: Folder of ``rgb``, ``depth``, a copy of the annotation and ``meta.json``.
+        out: Folder for ``rgb``, ``depth``, a copy of the annotation and ``meta.json``.
         annotation: The annotation file.
         workers: Number of processes that read and check.
         skip_invalid: Finish even if clips have to be left out.
         faults: list of `Fault` of clips that were already found to be unusable.
 
     Returns:
-        list of `Fault`: what is left out.
+        list of `Fault` of the clips that are left out.
 
     Raises:
-        UserError: clips cannot be used and ``skip_invalid`` is false (the others are packed nevertheless), no clip can
-            be used, ``out`` was begun with another annotation, or it cannot be written.
+        UserError: some clips cannot be used and ``skip_invalid`` is false (the others are packed nevertheless), no clip
+            can be used, ``out`` was begun with another annotation, or it cannot be written.
     """
     folder, out = Path(folder), Path(out)
     frames, known = FrameFolders(folder), read_annotation(annotation)
@@ -157,14 +157,14 @@ def _add_clips(out, frames, clips, writers, workers):
             # An earlier run may have finished without this clip.
             (out / META_FILE).unlink(missing_ok=True)
             for field, writer in writers.items():
-                # A kill between the two stores leaves a clip in one of them.
+                # If a run is killed between the two stores, a clip is in only one of them.
                 if clip.name not in writer.done:
                     writer.add(clip.name, clip.length, range(clip.start, clip.end + 1), images[field])
     return _in_order(todo, reasons)
 
 
 def _report(out, faults, total, skip_invalid):
-    """List the clips that are left out; raise an error unless ``skip_invalid`` is set."""
+    """Write the clips that are left out to a file; raise UserError about them unless ``skip_invalid`` is set."""
     path = out / FAULTS_FILE
     if not faults:
         path.unlink(missing_ok=True)
@@ -175,5 +175,5 @@ def _report(out, faults, total, skip_invalid):
     if not skip_invalid:
         raise UserError(
             f"{len(faults):,} of {total:,} clips cannot be packed, first {faults[0]}; all reasons are in {path}; the"
-            " others are kept: fix these and run the same command again, or leave them out with --skip_invalid"
+            " others are kept; fix these and run the same command again, or leave them out with --skip_invalid"
         )

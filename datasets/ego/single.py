@@ -1,4 +1,4 @@
-"""One clip that is in no data set, read as a test clip of EgoGesture."""
+"""Read a single clip, outside of any data set, as a test clip of EgoGesture."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class Single:
-    """The frames of one clip, with the methods of `datasets.ego.frames.FrameFolders` that reading needs.
+    """The frames of one clip, with those methods of `datasets.ego.frames.FrameFolders` that reading needs.
 
     Args:
-        frames: Field (``rgb``, ``depth``) -> its picture files in order.
+        frames: dict field (``rgb``, ``depth``) -> list of its picture files in order.
     """
 
     description, synthetic = "one clip", False
@@ -27,7 +27,7 @@ class Single:
         return self._frames[field][position].read_bytes()
 
     def name(self, clip, field, position):
-        """The name of a frame in messages."""
+        """Name of a frame for messages."""
         return str(self._frames[field][position])
 
     def remedy(self):
@@ -40,14 +40,14 @@ class Single:
 
 
 def read_single(rgb, depth, *, sample_size, sample_duration):
-    """The inputs of one clip, without a batch axis.
+    """Read the inputs of one clip, without a batch axis.
 
     Args:
-        rgb, depth: Folders of frames as pictures, in the order of their names, or None.
+        rgb, depth: Folders of the frames as picture files, which are sorted by name; None for one that is not needed.
         sample_size, sample_duration: See `datasets.ego.open_ego`.
 
     Returns:
-        dict of rgb uint8 (3, T, S, S) and depth uint8 (1, T, S, S), as far as folders are given.
+        dict of rgb uint8 (3, T, S, S) and depth uint8 (1, T, S, S), for the folders that are given.
 
     Raises:
         UserError: a folder is missing or empty, the two have different numbers of frames, or a frame is damaged.

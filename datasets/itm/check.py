@@ -1,4 +1,4 @@
-"""Checks the data of image-text matching: the published captions or the prepared ones, and the features."""
+"""Check the data of image-text matching: the published captions or the prepared ones, and the features."""
 
 from collections import Counter
 
@@ -21,12 +21,18 @@ from datasets.text.vocabulary import Vocabulary, tokenise
 from datasets.vqa.check import check_word_vectors
 from util.files import read_json
 
-SOURCE = "the published files, as prepare_itm.py compares them"
+SOURCE = "the published files, as in prepare_itm.py"
 NAMES_FILE = "dataset_flickr30k.json"
 
 
 def check(report, data, features=None):
-    """Add what is to be said of the data in ``data`` to a `Report`; ``features``: their folder, if it is elsewhere."""
+    """Check the data in a folder, and add the findings to a `datasets.checks.Report`.
+
+    Args:
+        report: The `Report`.
+        data: The folder.
+        features: Folder of the features, if it is elsewhere; None for the store in ``data``.
+    """
     path = folder_or_file(report, data, f"make them with `{prepare_command(data, 'flickr')} --features DIR`")
     if path is None:
         return
@@ -88,11 +94,11 @@ def _check_published(report, path, folder, dataset, command, features):
     if features and ids:
         check_features(report, path, ids, command=command, trees=("npz",), features=features)
     else:
-        report.about.append("no features were looked at (--features DIR)")
+        report.about.append("no features were checked (name them with --features DIR)")
 
 
 def _photos(report, path, folder, splits):
-    """Flickr30K: split -> `Split` with the ids of photos, and whether the file that names them says synthetic."""
+    """For Flickr30K: dict split -> `Split` with the ids of photos, and whether the data are synthetic."""
     file = next((place / NAMES_FILE for place in (path, folder) if (place / NAMES_FILE).is_file()), None)
     if file is None:
         report.missing(path / NAMES_FILE, "the names of the photos are", "put the published file there")
@@ -107,7 +113,7 @@ def _photos(report, path, folder, splits):
 
 
 def _check_captions(report, folder, dataset, splits, synthetic, command):
-    """Counts, captions without words, images that are there twice."""
+    """Record the counts, and add findings about captions without words and images that occur twice."""
     images, seen, again = {}, Seen(), f"run `{command}` on the published files"
     for split, one in splits.items():
         official, source = (None, "") if synthetic else (OFFICIAL_COUNTS[dataset][split], SOURCE)
@@ -117,9 +123,9 @@ def _check_captions(report, folder, dataset, splits, synthetic, command):
                 seen.fault("error", "captions without words", f"{split} caption {number}")
         for image, count in Counter(one.image_ids.tolist()).items():
             if count > 1:
-                text = f"is there {count} times: each counts as wrong for the captions of the other"
+                text = f"is there {count} times: each copy counts as wrong for the other's captions"
                 seen.fault("warning", "images that are twice in a split", f"{split} image {image}", text)
-        # Of COCO, test is a part of testall.
+        # COCO's test is a part of its testall.
         if split != "testall":
             images[split] = {image: f"image {image}" for image in one.image_ids.tolist()}
     report.faults(folder, seen.faults, f"run `{command}` again")

@@ -1,4 +1,4 @@
-"""Image-text matching on Flickr30K or COCO, as ``prepare_itm.py`` leaves them: images with five captions each."""
+"""Image-text matching on Flickr30K or COCO, as prepared by ``prepare_itm.py``: images with five captions each."""
 
 import copy
 import hashlib
@@ -20,12 +20,12 @@ from util.hashes import short_hash
 
 FIELDS = ("regions", "tokens")
 MAX_REGIONS, MAX_TOKENS = 36, 50
-# Candidates in the tables of negatives.
+# Number of candidates per row in the tables of negatives.
 NUM_HARD = 5
 
 
 def prepare_command(data, dataset):
-    """The command that prepares a data set in ``data``, but for ``--features``."""
+    """The command that prepares a data set in ``data``, without ``--features``."""
     names = " --json dataset_flickr30k.json" if dataset == "flickr" else ""
     captions = {"flickr": "f30k_precomp", "coco": "coco_precomp"}[dataset]
     return f"python datasets/prepare_itm.py --dataset {dataset} --captions {captions}{names} --out {data}"
@@ -51,20 +51,23 @@ def open_itm(
 
     Args:
         data: Folder that ``prepare_itm.py`` wrote.
-        dataset, split: ``flickr`` or ``coco``; ``train``, ``dev``, ``test``, of COCO also ``testall``.
+        dataset: ``flickr`` or ``coco``.
+        split: ``train``, ``dev`` or ``test``; for COCO also ``testall``.
         vocabulary: `Vocabulary` of a checkpoint; None for that of the data.
-        features: Folder of other features, a store or ``.npz`` files.
-        padding: ``batch`` (as long as the longest of a batch) or ``full``.
-        max_regions, max_tokens: Most regions of an image and most words of a caption; the first are kept.
-        small, skip_missing: Keep only the first 64 images; leave out images without features.
+        features: Folder of other features, a store or ``.npz`` files; None for the store in ``data``.
+        padding: ``batch`` (pad to the longest sample of a batch) or ``full`` (pad to the maximum).
+        max_regions, max_tokens: Maximum number of regions of an image and of words of a caption; the first are kept.
+        small: Keep only the first 64 images.
+        skip_missing: Leave out images without features.
         feature_size: The width that features must have; None for any.
-        num_hard, seed: Candidates in the tables of negatives, and the seed of their draws.
+        num_hard, seed: Number of candidates per row in the tables of negatives, and the seed of the draws.
 
     Returns:
         An `ITM`.
 
     Raises:
-        UserError: unknown split or option; missing, damaged or mismatched files; images without features.
+        UserError: a split or option is unknown, files are missing, damaged or do not match, or images have no
+            features.
     """
     _check(dataset, split, padding)
     folder, command = Path(data) / dataset, prepare_command(data, dataset)
@@ -87,26 +90,27 @@ def _check(dataset, split, padding):
     splits = SPLITS.get(dataset, ())
     for name, value, choices in (("dataset", dataset, SPLITS), ("split", split, splits), ("padding", padding, PADDING)):
         if value not in choices:
-            raise UserError(f"unknown {name} {value!r} of matching: choose one of {', '.join(choices)}")
+            raise UserError(f"unknown {name} {value!r} for matching: choose one of {', '.join(choices)}")
 
 
 class ITM(Dataset):
-    """One split: a sample is a caption with its image and a negative of either.
+    """One split as a map-style dataset; a sample is a caption with its image, and a negative of each.
 
     Attributes:
         split: Name of the split.
         vocabulary: `Vocabulary`.
         image_ids: int64 (n,); image k has the captions 5 k to 5 k + 4.
-        negatives: `Negatives` of all n images, also where only a share of the captions are samples.
+        negatives: `Negatives` of all n images, even if only a share of the captions are samples.
         feature_size: Width D of the region features.
-        has_boxes: Whether regions have places; without, all boxes are zeros.
-        has_answers: True: the matching pairs are always known.
+        has_boxes: Whether regions have boxes; otherwise all boxes are zeros.
+        has_answers: True, since the matching pairs are always known.
         options: dict of padding, max_regions, max_tokens, num_hard and seed.
-        fingerprint: Short hex string that changes with content and options.
-        identity: As ``fingerprint``, but the same for a copy of the data elsewhere and for other options.
+        fingerprint: Short hex string that changes with the content and the options.
+        identity: Short hex string that changes with the content only: it is the same for a copy of the data elsewhere,
+            and for other options.
         description: What the data are.
         synthetic: Whether they are synthetic.
-        extraction: How the features were made, as far as it is known (dict or None).
+        extraction: dict that describes how the features were made; None if this is unknown.
     """
 
     has_answers = True
@@ -126,7 +130,7 @@ class ITM(Dataset):
         self.synthetic = bool(meta.get("synthetic"))
 
     def taken(self, part):
-        """The samples of a share of the images, with the negatives of all of them.
+        """A dataset of the samples of a share of the images; it shares the negatives of all images with this one.
 
         Args:
             part: ``("first", f)`` or ``("last", f)``, see `regions.samples.cut`.
@@ -164,7 +168,7 @@ class ITM(Dataset):
         return (self._tokens != 0).sum(axis=1)
 
     def images(self, rows):
-        """Regions of the images ``rows`` int (B,): dict of regions, boxes, image_size and counts, see `read_batch`.
+        """Read the images ``rows`` int (B,): dict of regions, boxes, image_size and counts, see `read_batch`.
 
         Raises:
             UserError: a feature file is damaged.
@@ -173,28 +177,29 @@ class ITM(Dataset):
         return read_batch(self._source, self._image_rows[rows].tolist(), **options)
 
     def captions(self, rows):
-        """Tokens of the captions ``rows`` int (B,): int64 (B, T), as long as the longest unless padding is full."""
+        """Tokens of the captions ``rows`` int (B,): int64 (B, T), padded to the longest unless ``padding`` is full."""
         tokens = self._tokens[rows]
         longest = int((tokens != 0).sum(axis=1).max(initial=1))
         tokens = tokens if self.options["padding"] == "full" else tokens[:, :longest]
         return torch.from_numpy(tokens.astype(np.int64))
 
     def read(self, indices, only=FIELDS, without=(), epoch=0):
-        """One batch of training samples.
+        """Read one batch of training samples.
 
         Args:
             indices: Numbers of B samples.
-            only: Inputs to read; ``regions`` stands for boxes, image_size and counts as well.
+            only: Inputs to read; ``regions`` includes boxes, image_size and counts.
             without: Inputs to leave out.
-            epoch: Decides, with the seed, which of the candidates are the negatives.
+            epoch: Determines, together with the seed, which of the candidates are the negatives.
 
         Returns:
-            dict of regions float16 (float32 from ``.npz`` files) (B, 2, N, D), boxes float32 (B, 2, N, 4),
-            image_size float32 (B, 2, 2), counts int64 (B, 2) and tokens int64 (B, 2, T), as far as wanted: along the
-            second axis the sample's own, then its negative; label float32 (B,), ones, and index int64 (B,).
+            dict of the wanted inputs: regions float16 (float32 from ``.npz`` files) (B, 2, N, D), boxes float32
+            (B, 2, N, 4), image_size float32 (B, 2, 2), counts int64 (B, 2) and tokens int64 (B, 2, T). The second axis
+            has the sample's own input, then its negative. Also label float32 (B,), ones, and index int64 (B,).
 
         Raises:
             UserError: a feature file is damaged.
+            IndexError: an index is out of range.
         """
         rows = np.asarray(indices, dtype=np.int64)
         if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
@@ -213,7 +218,7 @@ class ITM(Dataset):
         return batch
 
     def __getitems__(self, indices):
-        """One batch with everything; a loader uses it with an identity ``collate_fn``."""
+        """One batch with all inputs, for a loader with an identity ``collate_fn``."""
         return self.read(indices, epoch=getattr(indices, "epoch", 0))
 
     def __getitem__(self, index):

@@ -1,9 +1,9 @@
-"""Captions of images in the form of SCAN's precomp folders, and the tables that preparation makes of them.
+"""Captions of images in the form of SCAN's precomp folders, and the tables that the preparation makes from them.
 
-``<split>_caps.txt`` holds one caption per line, five in a row for each image, ``<split>_ids.txt`` one id per image
-or, five times the same, one per caption. Of Flickr30K the id is the ``imgid`` of ``dataset_flickr30k.json``, whose
-``filename`` gives the photo's id; of COCO it is the image's id.
-SCAN's region features, ``<split>_ims.npy`` (images, 36, 2048) without boxes, are packed into a store.
+``<split>_caps.txt`` contains one caption per line, with the five captions of each image in a row. ``<split>_ids.txt``
+contains one id per image, or one per caption, which is then repeated five times. For Flickr30K the id is the ``imgid``
+in ``dataset_flickr30k.json``, whose ``filename`` contains the photo's id; for COCO it is the image's id. SCAN's region
+features, ``<split>_ims.npy`` (images, 36, 2048) without boxes, are packed into a store.
 """
 
 import os
@@ -30,7 +30,7 @@ OFFICIAL_COUNTS = {
 }
 STORE_FOLDER, META_FILE, VOCABULARY_FILE = "store", "meta.json", "vocabulary.json"
 FORMAT, VERSION = "image-captions", 1
-# Stands for the unknown image size; only features of boxes, which are missing here, would use it.
+# Placeholder for the unknown image size, which only features of boxes would use; these files have no boxes.
 UNKNOWN_SIZE = 1.0
 
 
@@ -38,9 +38,9 @@ class Split(NamedTuple):
     """The captions of n images.
 
     image_ids: int64 (n,).
-    captions: List of 5 n str, those of an image in a row.
-    rows: int64 (n,), place of each image among all that the files list.
-    total: Number of all images that the files list.
+    captions: List of 5 n str, with the five of each image in a row.
+    rows: int64 (n,), position of each image among all images in the files.
+    total: Number of all images in the files.
     """
 
     image_ids: np.ndarray
@@ -49,7 +49,7 @@ class Split(NamedTuple):
     total: int
 
     def taken(self, rows):
-        """The images ``rows``, bool or int (m,), with their captions."""
+        """A `Split` of the images ``rows``, bool or int (m,) or a slice, with their captions."""
         rows = np.arange(len(self.image_ids))[rows]
         each = (CAPTIONS_PER_IMAGE * rows[:, None] + np.arange(CAPTIONS_PER_IMAGE)).ravel()
         captions = [self.captions[row] for row in each.tolist()]
@@ -57,24 +57,24 @@ class Split(NamedTuple):
 
 
 def read_precomp(folder, split):
-    """The captions and ids of a split, unchanged from its two files.
+    """Read the captions and ids of a split from its two files.
 
     Args:
         folder: Folder of the files.
         split: Name of the split.
 
     Returns:
-        `Split`; its ids are those of the file.
+        `Split` with the ids of the file.
 
     Raises:
-        UserError: a file is missing or not text, there are not five captions per image, one has no words, or an id is
-            not a number.
+        UserError: a file is missing or not text, there are not five captions per image, a caption has no words, or an
+            id is not a number.
     """
     paths = [Path(folder) / f"{split}_{kind}.txt" for kind in ("caps", "ids")]
     captions, ids = (_lines(path) for path in paths)
     if not captions or len(captions) % CAPTIONS_PER_IMAGE:
         raise UserError(
-            f"{paths[0]} has {len(captions):,} lines: captions have to be five per image, in a row; complete the file"
+            f"{paths[0]} has {len(captions):,} lines: every image needs five captions, in a row; complete the file"
         )
     for number, caption in enumerate(captions, start=1):
         if not tokenise(caption):
@@ -90,44 +90,44 @@ def read_precomp(folder, split):
 def _lines(path):
     if not path.exists():
         raise UserError(f"{path} is missing; give --captions the folder of the *_caps.txt and *_ids.txt")
-    # Not splitlines(), which splits at characters that a caption may hold.
+    # Not splitlines(), which also splits at characters that may occur in a caption.
     lines = read_text(path).split("\n")
     return [line.strip() for line in (lines[:-1] if lines[-1] == "" else lines)]
 
 
 def _per_image(ids, captions, path):
-    """One id per image of ids per image or per caption."""
+    """Reduce ids per image or per caption to one id per image: int64 (n,)."""
     images = captions // CAPTIONS_PER_IMAGE
     if len(ids) == images:
         return ids
     if len(ids) != captions:
         raise UserError(
             f"{path} has {len(ids):,} lines for {captions:,} captions; expected {images:,} (one per image) or"
-            f" {captions:,} (one per caption): captions have to be five per image"
+            f" {captions:,} (one per caption): every image needs five captions"
         )
     groups = ids.reshape(images, CAPTIONS_PER_IMAGE)
     mixed = np.flatnonzero((groups != groups[:, :1]).any(axis=1))
     if len(mixed):
         line = CAPTIONS_PER_IMAGE * int(mixed[0]) + 1
         raise UserError(
-            f"{path} lines {line} to {line + CAPTIONS_PER_IMAGE - 1} are not the same id: captions have to be five per"
-            " image, in a row; fix the file"
+            f"{path} lines {line} to {line + CAPTIONS_PER_IMAGE - 1} are not the same id: every image needs five"
+            " captions, in a row; fix the file"
         )
     return groups[:, 0]
 
 
 class PhotoNames(NamedTuple):
-    """What ``dataset_flickr30k.json`` says: imgid -> id of the photo, and the file's ``info``."""
+    """Content of ``dataset_flickr30k.json``: ``photos``, a dict imgid -> id of the photo, and the file's ``info``."""
 
     photos: dict
     info: dict
 
 
 def read_photo_names(path):
-    """`PhotoNames` of a ``dataset_flickr30k.json``.
+    """Read the `PhotoNames` of a ``dataset_flickr30k.json``.
 
     Raises:
-        UserError: it is missing or of another form, or a file name holds no id.
+        UserError: the file is missing or has another form, or a file name contains no id.
     """
     content = read_json(path)
     images = content.get("images") if isinstance(content, dict) else None
@@ -148,19 +148,19 @@ def read_photo_names(path):
 
 
 def to_photos(split, names, ids_file, json_file, skip_missing):
-    """A `Split` with the ids of photos in place of imgids.
+    """Replace the imgids of a `Split` by the ids of photos.
 
     Args:
-        split: `Split` as read.
+        split: The `Split` from `read_precomp`.
         names: `PhotoNames`.
         ids_file, json_file: The files, for messages.
         skip_missing: Leave out images that the JSON lacks.
 
     Returns:
-        `Split`, and the number of images left out.
+        (the new `Split`, number of images left out).
 
     Raises:
-        UserError: the JSON lacks an id, and images are not to be left out.
+        UserError: the JSON lacks an id and ``skip_missing`` is not set, or it lacks all of them.
     """
     known = np.array([imgid in names.photos for imgid in split.image_ids.tolist()], dtype=bool)
     if not known.all() and (not skip_missing or not known.any()):
@@ -175,11 +175,11 @@ def to_photos(split, names, ids_file, json_file, skip_missing):
 
 
 def write_tables(folder, splits, meta):
-    """Write ``<split>.json`` and ``vocabulary.json``, and ``meta.json`` last: without it nothing is finished.
+    """Write ``<split>.json``, ``vocabulary.json`` and, last, ``meta.json``, which marks the data as finished.
 
     Args:
         folder: Folder of the data set.
-        splits: dict split -> `Split`; the vocabulary has their words in this order.
+        splits: dict split -> `Split`; the vocabulary contains their words in this order.
         meta: dict with dataset, description and synthetic.
     """
     folder = Path(folder)
@@ -194,10 +194,10 @@ def write_tables(folder, splits, meta):
 
 
 def read_meta(folder, remedy):
-    """``meta.json`` of a prepared data set.
+    """Read ``meta.json`` of a prepared data set, a dict.
 
     Raises:
-        UserError: it is missing or of something else; ``remedy`` is the command that makes it.
+        UserError: the file is missing, or describes something else; the message has ``remedy``, the command to make it.
     """
     path = Path(folder) / META_FILE
     if not path.is_file():
@@ -212,10 +212,10 @@ def read_meta(folder, remedy):
 
 
 def read_split(folder, name, remedy):
-    """The `Split` that `write_tables` wrote.
+    """Read a `Split` that `write_tables` wrote.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: the file is missing or damaged.
     """
     path = Path(folder) / f"{name}.json"
     if not path.is_file():
@@ -225,31 +225,31 @@ def read_split(folder, name, remedy):
     good = isinstance(ids, list) and isinstance(captions, list)
     good = good and all(type(one) is int and 0 <= one < 2**63 for one in ids)
     if not good or len(captions) != CAPTIONS_PER_IMAGE * len(ids) or not all(isinstance(one, str) for one in captions):
-        raise UserError(f"{path} is damaged: expected image_ids and five captions of each; make it with `{remedy}`")
+        raise UserError(f"{path} is damaged: expected image_ids and five captions for each; make it with `{remedy}`")
     return Split(np.array(ids, dtype=np.int64), captions, np.arange(len(ids)), len(ids))
 
 
 def scan_files(folder, splits):
-    """Paths of ``<split>_ims.npy`` of those of the names ``splits`` that exist: dict split -> `Path`."""
+    """dict split -> `Path` of ``<split>_ims.npy``, for those of ``splits`` that have such a file."""
     paths = {split: Path(folder) / f"{split}_ims.npy" for split in splits}
     return {split: path for split, path in paths.items() if path.is_file()}
 
 
 def pack_scan(files, splits, out, *, remedy, dtype="float16"):
-    """Write or complete the store of the images of ``splits``; what an interrupted call packed stays.
+    """Write the store of the images of ``splits``, or resume one that was interrupted.
 
     Args:
-        files: Split name -> path, see `scan_files`.
-        splits: Split name -> `Split`.
+        files: dict split -> path, see `scan_files`.
+        splits: dict split -> `Split`.
         out: Folder of the store.
-        remedy: Command that makes it, for messages.
-        dtype: ``float16`` or ``float32``.
+        remedy: Command that makes the store, for messages.
+        dtype: dtype of the stored features, ``float16`` or ``float32``.
 
     Returns:
-        The finished `RegionStore`. Its boxes are zeros, and its description says so.
+        The finished `RegionStore`. Its boxes are zeros, which its description states.
 
     Raises:
-        UserError: a file is missing or of another form or width, or has another number of images than captions.
+        UserError: a file is missing, has another form or width, or its number of images does not match the captions.
     """
     opened = {split: _open(files, split, splits[split].total) for split in splits}
     ids = set()
@@ -260,7 +260,7 @@ def pack_scan(files, splits, out, *, remedy, dtype="float16"):
             numbered = list(zip(splits[split].rows.tolist(), splits[split].image_ids.tolist(), strict=True))
             for row, image_id in progress(numbered, f"packing {split}", unit="image"):
                 stamp = f"{files[split].name} {status.st_size} {status.st_mtime_ns} {row}"
-                # An image can be in two splits (COCO's test and testall); its first row counts.
+                # An image can be in two splits (COCO's test and testall); its first row is used.
                 if image_id in ids:
                     continue
                 ids.add(image_id)
@@ -275,7 +275,7 @@ def pack_scan(files, splits, out, *, remedy, dtype="float16"):
 
 
 def _open(files, split, images):
-    """The `MappedFile` of a split, and the number of its rows per image."""
+    """(`MappedFile` of a split, number of its rows per image)."""
     path = files.get(split)
     if path is None:
         folder = next(iter(files.values())).parent
@@ -293,7 +293,7 @@ def _open(files, split, images):
 def _add(writer, image_id, stamp, features, path):
     count, width = features.shape
     if not np.isfinite(features).all():
-        raise UserError(f"{path} holds NaN or infinite values (image {image_id}); fetch it again")
+        raise UserError(f"{path} contains NaN or infinite values (image {image_id}); fetch it again")
     regions = Regions(features, np.zeros((count, 4), dtype=np.float32), UNKNOWN_SIZE, UNKNOWN_SIZE)
     try:
         writer.add(image_id, stamp, encode_regions(regions, writer.dtype), count, width, (UNKNOWN_SIZE, UNKNOWN_SIZE))

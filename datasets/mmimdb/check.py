@@ -1,4 +1,4 @@
-"""Checks MM-IMDB: the official HDF5 file, the originals' tree, or a prepared store."""
+"""Check MM-IMDB: the official HDF5 file, the originals' tree, or a prepared store."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ WITHOUT = "films without any genre"
 
 
 def check(report, data):
-    """Add what is to be said of the data in ``data``, a folder or the HDF5 file, to a `Report`."""
+    """Check the data in ``data``, a folder or the HDF5 file, and add the findings to a `datasets.checks.Report`."""
     path = folder_or_file(report, data, f"make the store with `{prepare_command(data)}`")
     if path is None:
         return
@@ -38,7 +38,7 @@ def check(report, data):
         with report.catching(path):
             opened[split] = open_mmimdb(path, split)
     if not opened:
-        del report.findings[1:]  # all three splits say the same
+        del report.findings[1:]  # all three splits have the same finding
         return
     first = next(iter(opened.values()))
     official = _is_official(first.description, first.synthetic)
@@ -71,7 +71,7 @@ def _check_form(report, place, shape, genres, official):
 
 
 def _read_films(films, rows):
-    """Look at posters, plots and genres of some films; returns a `Seen`."""
+    """Read posters, plots and genres of some films; returns a `Seen`."""
     seen = Seen()
     for row in rows:
         name = f"{films.split} {row}" if films.ids is None else f"{films.split} {films.ids[row]}"
@@ -81,7 +81,7 @@ def _read_films(films, rows):
             seen.fault("error", "unreadable films", name, str(error))
             continue
         seen.values("posters", name, batch["image"].numpy())
-        if not isinstance(films, StoredMMIMDB):  # of a store these are checked for all films
+        if not isinstance(films, StoredMMIMDB):  # in a store, plots and genres of all films are checked
             _look(seen, name, batch["text"].numpy(), batch["label"].numpy())
     return seen
 
@@ -96,7 +96,7 @@ def _look(seen, name, text, label):
 
 
 def _check_rows(report, place, split, ids, texts, labels):
-    """Plot vectors and genres of all films of a split."""
+    """Add findings about plot vectors and genres of all films of a split."""
     seen = Seen()
     for name, text, label in zip(ids.tolist(), texts, labels, strict=True):
         _look(seen, f"{split} {name}", text, label)
@@ -104,7 +104,7 @@ def _check_rows(report, place, split, ids, texts, labels):
 
 
 def _tables(report, films):
-    """(ids or None, texts, labels, function row -> poster) of all films; None for a tree that is read in part."""
+    """(ids or None, texts, labels, function row -> poster) of all films; None for a tree that is only read in part."""
     if isinstance(films, StoredMMIMDB):
         stored = films.read(range(len(films)), only=("text",))
         return films.ids, stored["text"].numpy(), stored["label"].numpy(), partial(_poster, films)
@@ -121,7 +121,7 @@ def _poster(films, row):
 
 
 def _check_tables(report, place, tables, genres):
-    """Films that are in two splits, by id and by content, and genres that train lacks."""
+    """Add findings about films in two splits, by id and by content, and about genres that train lacks."""
     ids = {split: {name: name for name in table[0].tolist()} for split, table in tables.items() if table[0] is not None}
     report.repeats(place, ids, "films (by id)", fix="prepare the data again with the official split")
     texts = {split: [short_hash(row) for row in table[1]] for split, table in tables.items()}
@@ -145,7 +145,7 @@ def _check_tables(report, place, tables, genres):
 
 
 def _check_hdf5(report, path):
-    """The official file, before preparation."""
+    """Check the official file, before it is prepared."""
     with contextlib.redirect_stdout(io.StringIO()) as said, report.catching(path):
         from datasets.mmimdb.official import OfficialFile
 

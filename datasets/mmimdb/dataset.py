@@ -43,7 +43,7 @@ def open_mmimdb(datadir, split, small=False):
     """Open one split of MM-IMDB.
 
     Args:
-        datadir: Folder with a store of ``prepare_mmimdb.py``, or with the one-file-per-array tree
+        datadir: Folder of a store made by ``prepare_mmimdb.py``, or of the originals' tree with one file per array,
             ``{train,dev,test}/image_%06d.npy, text_%06d.npy, label_%06d.npy``.
         split: ``train``, ``dev`` or ``test``.
         small: Keep only the first 64 films.
@@ -52,7 +52,7 @@ def open_mmimdb(datadir, split, small=False):
         An `MMIMDB` dataset.
 
     Raises:
-        UserError: unknown split, or missing, unfinished, damaged or empty data.
+        UserError: the split is unknown, or the data are missing, unfinished, damaged or empty.
     """
     if split not in SPLITS:
         raise UserError(f"unknown MM-IMDB split {split!r}: choose one of {', '.join(SPLITS)}")
@@ -72,7 +72,7 @@ def open_mmimdb(datadir, split, small=False):
 
 
 class MMIMDB(Dataset):
-    """One split of MM-IMDB; values are given as they are stored, without any normalisation.
+    """One split of MM-IMDB as a map-style dataset; values are returned as they are stored, not normalised.
 
     Attributes:
         split: Name of the split.
@@ -80,12 +80,12 @@ class MMIMDB(Dataset):
         label_names: List of G names.
         image_shape: ``(3, H, W)``.
         ids: numpy array of str (N,), or None if the data have no ids.
-        image_rows: numpy int64 (N,), which distinct image each film uses: 0..D-1.
+        image_rows: numpy int64 (N,), number 0..D-1 of the distinct image of each film.
         fingerprint: Short hex string that changes with the content of the split.
-        identity: As ``fingerprint``, but the same for a copy of the data elsewhere and for other options.
+        identity: Short hex string that changes with the content of the split, and is the same for a copy elsewhere.
         description: What the data are.
         synthetic: Whether they are synthetic.
-        quick: Inputs that are read faster than another process could send them.
+        quick: Names of the inputs that are read faster than a data loader worker could send them.
     """
 
     ids = None
@@ -99,31 +99,35 @@ class MMIMDB(Dataset):
         self.small = small
 
     def _keep(self, count, fingerprint):
-        """Set the length and the fingerprint, with ``small`` taken into account."""
+        """Set the length and the fingerprint, which both depend on ``small``."""
         self._length = min(SMALL_SIZE, count) if self.small else count
         self.fingerprint = fingerprint
         if self._length < count:
             self.fingerprint = hashlib.blake2b(f"{fingerprint} {self._length}".encode(), digest_size=8).hexdigest()
 
     def _read(self, fields, rows):
-        """Field (``image``, ``text``, ``label``) -> its stored array for the films ``rows`` (int64 array)."""
+        """dict field (``image``, ``text``, ``label``) -> its stored array for the films ``rows`` (int64 array)."""
         raise NotImplementedError
 
     def __len__(self):
         return self._length
 
     def read(self, indices, only=("image", "text"), without=(), epoch=0):
-        """One batch without the inputs that are not needed.
+        """Read one batch, restricted to the inputs that are needed.
 
         Args:
             indices: Film numbers.
             only: Inputs to read.
             without: Inputs to leave out.
-            epoch: Ignored: nothing is augmented.
+            epoch: Ignored, since there is no augmentation.
 
         Returns:
-            dict of image (B, 3, H, W) in the stored dtype (uint8, int16 or float32, whichever holds the file's
-            values), text float32 (B, 300), as far as wanted, label float32 (B, G) and index int64 (B,).
+            dict of label float32 (B, G), index int64 (B,) and the wanted inputs: image (B, 3, H, W) in the stored dtype
+            (uint8, int16 or float32, the smallest that represents the values of the file), text float32 (B, 300).
+
+        Raises:
+            UserError: a file is damaged.
+            IndexError: an index is out of range.
         """
         rows = np.asarray(indices, dtype=np.int64)
         if rows.size and (rows.min() < 0 or rows.max() >= self._length):
@@ -135,11 +139,11 @@ class MMIMDB(Dataset):
         return batch
 
     def __getitems__(self, indices):
-        """One batch with everything; a loader uses it with an identity ``collate_fn``."""
+        """One batch with all inputs, for a loader with an identity ``collate_fn``."""
         return self.read(indices)
 
     def distinct(self, field):
-        """Which distinct input each film has in ``field``: int64 (N, 1), one view of each."""
+        """Number the distinct inputs of ``field``: int64 (N, 1), since every film has one view."""
         rows = self.image_rows if field == "image" else np.arange(self._length, dtype=np.int64)
         return rows[:, None]
 
@@ -148,7 +152,7 @@ class MMIMDB(Dataset):
         return {key: value[0] for key, value in self.__getitems__([index]).items()}
 
     def __getstate__(self):
-        # Arrays are opened anew where they are needed, so that workers get a few hundred bytes.
+        # Each worker opens the arrays itself, so that only a few hundred bytes are pickled.
         return state_without_caches(self)
 
 
@@ -166,13 +170,13 @@ class StoredMMIMDB(MMIMDB):
         self._take(meta)
         if not self._films:
             raise UserError(f"split {split} of {folder} has no films; {self._remedy()}")
-        # Opened here once, so that damage is reported now and not in the first batch.
+        # All files are opened here, so that damage is not reported as late as in the first batch.
         _ = self._files
         if changed := check_sums(self.folder, meta["splits"][split].get("sums")):
             raise UserError(f"{changed} has changed since it was written; {self._remedy()}")
 
     def _take(self, meta):
-        """Take over what meta.json says of this split."""
+        """Check the facts about this split in meta.json, and set the attributes."""
         splits = meta.get("splits")
         counts = splits.get(self.split) if isinstance(splits, dict) else None
         counts, shape, names = (counts if isinstance(counts, dict) else {}), meta.get("image_shape"), "label_names"
@@ -214,7 +218,7 @@ class StoredMMIMDB(MMIMDB):
         for part, (shape, dtype) in shapes.items():
             array = arrays[part]
             if array.shape != shape or array.dtype.kind != np.dtype(dtype).kind:
-                held = f"{array.dtype} {array.shape} where {META_FILE} promises {dtype} {shape}"
+                held = f"{array.dtype} {array.shape} where {META_FILE} states {dtype} {shape}"
                 raise UserError(f"{paths[part]} holds {held}; {remedy}")
         rows = arrays["image_rows"]
         if rows.min() < 0 or rows.max() >= self._distinct:
@@ -227,7 +231,7 @@ class StoredMMIMDB(MMIMDB):
 
     @cached_property
     def image_rows(self):
-        # Numbered 0..D-1 also when `small` leaves some images out.
+        # Renumbered, so that the numbers are 0..D-1 even if `small` leaves some images out.
         return np.unique(self._files["image_rows"].array[: self._length], return_inverse=True)[1].astype(np.int64)
 
     def _read(self, fields, rows):
@@ -237,7 +241,7 @@ class StoredMMIMDB(MMIMDB):
 
 
 class TreeMMIMDB(MMIMDB):
-    """A split in the tree with one small file per film and array: ``<split>/image_%06d.npy`` and so on."""
+    """A split in the originals' tree with one small file per film and array, as in ``<split>/image_%06d.npy``."""
 
     def __init__(self, folder, split, small=False):
         super().__init__(folder, split, small)
@@ -258,7 +262,7 @@ class TreeMMIMDB(MMIMDB):
         return self.folder / self.split / f"{kind}_{number:06d}.npy"
 
     def _scan(self):
-        """Number of films on disk and a fingerprint made of names, sizes and times."""
+        """(number of films on disk, fingerprint from the names, sizes and modification times of the files)."""
         numbers = {"image": set(), "text": set(), "label": set()}
         seen = []
         for entry in os.scandir(self.folder / self.split):

@@ -1,4 +1,4 @@
-"""The official ``multimodal_imdb.hdf5``: reading and checking it, and which film belongs to which split."""
+"""The official ``multimodal_imdb.hdf5``: reading it with checks, and finding out which film belongs to which split."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ class OfficialFile:
         image_shape: ``(3, H, W)``.
         num_labels: Number of genres G.
         label_names: List of G names.
-        attributes: Those of `ATTRIBUTES` that the root has: dict name -> value as h5py gives it.
+        attributes: dict name -> value as h5py returns it, of those `ATTRIBUTES` that the root of the file has.
 
     Raises:
         UserError: the file is missing or damaged, or a field is missing or has the wrong form.
@@ -51,7 +51,7 @@ class OfficialFile:
         except UserError:
             self._file.close()
             raise
-        except Exception as error:  # HDF5 reports damage by almost any exception
+        except Exception as error:  # h5py reports damage with almost any exception
             self._file.close()
             raise self._damage(error) from None
 
@@ -68,7 +68,7 @@ class OfficialFile:
                 " or make small data with `python datasets/make_demo.py mmimdb --source easy-vqa --out DIR`"
             )
         try:
-            # The file is only read, and not every file system has locks.
+            # Without locking, because the file is only read, and not every file system supports locks.
             return h5py.File(self.path, "r", locking=False)
         except Exception as error:
             raise UserError(
@@ -138,7 +138,7 @@ class OfficialFile:
         return ids
 
     def _read_label_names(self):
-        # The authors put the names at the field, our demo files at the root as well.
+        # In the authors' file the names are an attribute of the field; our demo files also have them at the root.
         text = self._file["genres"].attrs.get("target_names", self._file.attrs.get("genre_names"))
         if text is None:
             return [f"genre {number}" for number in range(self.num_labels)]
@@ -151,40 +151,40 @@ class OfficialFile:
         return [str(name) for name in names]
 
     def resolve(self, reference):
-        """The array that an h5py reference of this file points to."""
+        """Read the array that an h5py reference of this file points to."""
         try:
             return self._file[reference][...]
         except Exception as error:
             raise self._damage(error) from None
 
     def read_texts(self):
-        """Text vectors float32 (N, 300) and the bool mask (N,) of those with NaN or infinite values."""
+        """Read the text vectors: (float32 (N, 300), bool mask (N,) of those with NaN or infinite values)."""
         with np.errstate(over="ignore"):
             texts = self._read("features").astype(np.float32)
         return texts, ~np.isfinite(texts).all(axis=1)
 
     def read_labels(self):
-        """Genres uint8 (N, G) and the bool mask (N,) of films with values other than 0 and 1."""
+        """Read the genres: (uint8 (N, G), bool mask (N,) of films with values other than 0 and 1)."""
         labels = self._read("genres")
         bad = ~((labels == 0) | (labels == 1)).all(axis=1)
         return (labels == 1).astype(np.uint8), bad
 
     def read_image(self, row):
-        """The poster (3, H, W) of one film, as it is in the file."""
+        """Read the poster (3, H, W) of one film, as it is in the file."""
         return self._read("images", row)
 
     def image_chunks(self):
-        """Go through the images in file order, in bounded memory, with a progress bar.
+        """Iterate over the images in file order, in bounded memory, with a progress bar.
 
         Yields:
-            First row, images (n, 3, H, W) and the bool mask (n,) of those with NaN or infinite values.
+            (first row, images (n, 3, H, W), bool mask (n,) of those with NaN or infinite values).
         """
         step = self._rows_per_read()
         for start in progress(range(0, self.count, step), "images", unit="chunk"):
             images = self._read("images", slice(start, start + step))
             bad = np.zeros(len(images), dtype=bool)
             if images.dtype.kind == "f":
-                # Converted first: a value beyond float32 would be infinite for the network.
+                # Converted before the check, because values beyond float32 would be infinite for the network.
                 with np.errstate(over="ignore"):
                     images = images.astype(np.float32, copy=False)
                 bad = ~np.isfinite(images).all(axis=(1, 2, 3))
@@ -195,25 +195,25 @@ class OfficialFile:
         row_bytes = int(np.prod(self.image_shape)) * images.dtype.itemsize
         rows = max(1, CHUNK_BYTES // row_bytes)
         stored = images.chunks[0] if images.chunks else 1
-        # Complete storage chunks; otherwise each of them would be unpacked several times.
+        # Only complete storage chunks are read; otherwise each of them would be decompressed several times.
         if stored * row_bytes <= MAX_STORAGE_CHUNK_BYTES:
             rows = max(stored, rows // stored * stored)
         return rows
 
 
 def resolve_split(source, split_file=None):
-    """Find the split: the given file, the split attribute, a JSON file beside the data, or the official order.
+    """Find the split: the given file, the split attribute, a JSON file next to the data, or the official order.
 
     Args:
         source: An `OfficialFile`.
-        split_file: JSON file with lists of ids; a film in neither train nor dev counts as test.
+        split_file: JSON file with lists of ids; a film in neither train nor dev counts as test. None to look for one.
 
     Returns:
-        Per split the int64 array of film rows in order, and a str that says where the split came from.
+        (dict split -> int64 array of film rows in order, str that says where the split came from).
 
     Raises:
-        UserError: there is no usable split, or 25,959 films are not split 15,552 / 2,608 / 7,799
-            although no file was given explicitly.
+        UserError: there is no usable split, or 25,959 films are not split 15,552 / 2,608 / 7,799 although no file was
+            given explicitly.
     """
     beside = next((path for path in (source.path.parent / name for name in FILES_BESIDE) if path.is_file()), None)
     if split_file is not None:
@@ -249,7 +249,18 @@ def _check_counts(source, order, origin, explicit):
 
 
 def split_from_json(path, ids):
-    """Rows by the id lists of a JSON file; listed films in the order of the list, then the unlisted as test."""
+    """Rows of each split by the id lists of a JSON file, in the order of the lists; test ends with the unlisted films.
+
+    Args:
+        path: JSON file of lists of ids.
+        ids: str array (N,), the ids of all films.
+
+    Returns:
+        dict split -> int64 array of film rows.
+
+    Raises:
+        UserError: the file has another form, or lists a film twice.
+    """
     lists = _read_lists(path)
     row_of = {film: row for row, film in enumerate(ids.tolist())}
     home, unknown = {}, []
@@ -288,7 +299,17 @@ def _read_lists(path):
 
 
 def split_from_attribute(source):
-    """Rows by the attribute ``split`` in the form of the Fuel library: one record per split and field."""
+    """Rows of each split by the attribute ``split``, which has one record per split and field (Fuel library).
+
+    Args:
+        source: An `OfficialFile`.
+
+    Returns:
+        dict split -> int64 array of film rows.
+
+    Raises:
+        UserError: the attribute has another form, names rows that do not exist, or puts a film into two splits.
+    """
     records = source.attributes["split"]
     needed = {"split", "source", "start", "stop", "indices", "available"}
     if getattr(records, "dtype", None) is None or not needed <= set(records.dtype.names or ()):

@@ -1,4 +1,4 @@
-"""Writes the compact MM-IMDB store; it replaces an older one only when it is complete."""
+"""Write the compact MM-IMDB store, which replaces an older one only when it is complete."""
 
 import contextlib
 import hashlib
@@ -21,9 +21,10 @@ LOCK_FILE = ".lock"
 
 @contextlib.contextmanager
 def staging_folder(out):
-    """Yield an empty folder on the file system of ``out``; once it holds ``meta.json``, its files move into ``out``.
+    """Context manager of an empty folder on the file system of ``out``, whose files are moved into ``out`` at the end.
 
-    What a killed run left behind is moved into place if it is complete, otherwise deleted.
+    They are moved only if ``meta.json`` is among them. Files that a killed run left in the folder are moved into place
+    if they are complete, and deleted otherwise.
 
     Raises:
         UserError: ``out`` cannot be written, or another run is writing it.
@@ -42,7 +43,7 @@ def staging_folder(out):
                 yield staging
                 _publish(staging, out)
             finally:
-                # A complete store whose move failed stays for the next start. (Windows keeps the locked file.)
+                # A complete store that could not be moved is kept for the next run. (Windows keeps the locked file.)
                 if not (staging / META_FILE).is_file():
                     shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
@@ -50,14 +51,15 @@ def staging_folder(out):
 
 
 def _staging(out):
-    """The folder in which the store of ``out`` is prepared, on the same file system, so that files can be renamed.
+    """Path of the folder in which the store of ``out`` is prepared, on the same file system, so that renaming works.
 
-    It is inside ``out``, since the user may be unable to write elsewhere, or beside it if ``out`` does not exist yet.
+    It is inside ``out``, because the user may not be allowed to write elsewhere, or next to ``out`` if that does not
+    exist yet.
     """
     beside = out.parent / f".{out.name}.preparing"
     if not out.is_dir():
         return beside
-    # A run that was killed while it published left its files there.
+    # A run that was killed while it moved its files left them in the folder next to ``out``.
     left = beside.is_dir() and beside.stat().st_dev == out.stat().st_dev
     return beside if left else out / ".preparing"
 
@@ -74,18 +76,18 @@ def _contents(staging):
 
 
 def _publish(staging, out):
-    """Move a complete store into ``out``, ``meta.json`` last; a kill in between is repaired by the next start."""
+    """Move a complete store into ``out``, ``meta.json`` last; after a kill in between, the next run moves the rest."""
     if not (staging / META_FILE).is_file():
         return
     out.mkdir(parents=True, exist_ok=True)
-    # Without meta.json a reader cannot take a mixture of old and new arrays for a store.
+    # Without meta.json no reader can mistake a mixture of old and new arrays for a store.
     (out / META_FILE).unlink(missing_ok=True)
     for path in sorted(_contents(staging), key=lambda path: path.name == META_FILE):
         os.replace(path, out / path.name)
 
 
 def smallest_dtype(images):
-    """The first of `IMAGE_DTYPES` that holds ``images`` (finite numbers) without loss, else float32."""
+    """The first of `IMAGE_DTYPES` that represents ``images`` (finite numbers) without loss, else float32."""
     if images.dtype == np.uint8 or not images.size:
         return "uint8"
     if images.dtype.kind == "f" and (images != np.trunc(images)).any():
@@ -99,11 +101,11 @@ def smallest_dtype(images):
 
 
 class StoreWriter:
-    """Collects the images of a store in one pass over the source, then writes the rest.
+    """Writes the images of a store in one pass over the source, then all other arrays.
 
     Args:
         folder: Empty folder to write into.
-        order: Per split the int64 array of source rows, in the order of the split.
+        order: dict split -> int64 array of source rows, in the order of the split.
         count: Number of films in the source.
         image_shape: ``(3, H, W)``.
     """
@@ -123,7 +125,7 @@ class StoreWriter:
             store_file(self.folder, split, "images").write_bytes(bytes(HEADER_BYTES))
 
     def add_images(self, start, images, wanted):
-        """Take the images (n, 3, H, W) of the source rows from ``start`` on for which ``wanted`` (n,) is true."""
+        """Add the images (n, 3, H, W) of the source rows from ``start`` on for which ``wanted`` (n,) is true."""
         wanted = wanted & (self._split_of[start : start + len(images)] >= 0)
         dtype = smallest_dtype(images[wanted])
         if IMAGE_DTYPES.index(dtype) > IMAGE_DTYPES.index(self.image_dtype):
@@ -144,7 +146,7 @@ class StoreWriter:
                     file.write(np.ascontiguousarray(images[positions], dtype=self.image_dtype))
 
     def _widen(self, dtype):
-        """Rewrite the images so far in ``dtype``. It happens early if at all, so it costs little."""
+        """Rewrite the images written so far as ``dtype``; if this is needed at all, it is early, so it costs little."""
         for split in SPLITS:
             path, count = store_file(self.folder, split, "images"), len(self._known[split])
             wide = path.with_suffix(".wide")
@@ -157,10 +159,16 @@ class StoreWriter:
         self.image_dtype = dtype
 
     def finish(self, texts, labels, ids, meta):
-        """Write texts (N, 300), labels (N, G) and ids (N,) of all kept films, and ``meta.json`` last.
+        """Write the texts, labels and ids of all kept films and, last, ``meta.json``.
+
+        Args:
+            texts: float (N, 300) of all films of the source.
+            labels: (N, G) of 0 and 1.
+            ids: str (N,).
+            meta: dict of further facts for ``meta.json``.
 
         Returns:
-            Per split a dict with ``films``, ``images`` (distinct ones) and ``fingerprint``.
+            dict split -> dict with ``films``, ``images`` (number of distinct ones), ``fingerprint`` and ``sums``.
         """
         splits = {}
         for split in SPLITS:

@@ -1,4 +1,4 @@
-"""Checks NTU RGB+D 60: the raw files, the originals' tree, or a prepared store."""
+"""Check NTU RGB+D 60: the raw files, the originals' tree, or a prepared store."""
 
 from collections import Counter
 from functools import partial
@@ -16,13 +16,13 @@ from util.cli import UserError
 
 RAW_FOLDER = "nturgb+d_rgb"
 SPLITS = ("train", "dev", "test")
-SOURCE = "all samples; the makers of the data, as prepare_ntu.py compares them"
-# Metres from the camera beyond which its depth sensor sees nothing.
+SOURCE = "all samples; from the makers of the data, as in prepare_ntu.py"
+# Distance from the camera in metres beyond which its depth sensor sees nothing.
 FAR = 20.0
 
 
 def check(report, data):
-    """Add what is to be said of the data in ``data`` to a `Report`."""
+    """Check the data in the folder ``data``, and add the findings to a `datasets.checks.Report`."""
     folder = folder_or_file(report, data, f"make them with `{PREPARE} --skeletons {SKELETON_FOLDER} --out {data}`")
     source = None
     if folder is not None:
@@ -58,14 +58,14 @@ def _open(report, folder):
 
 
 def _known(report, source):
-    """The names of samples that are ids of the data set; the others become findings."""
+    """List of the sample names that are ids of the data set; the others become findings."""
     seen, known = Seen(), []
     for name in source.names:
         try:
             parse_id(name)
             known.append(name)
         except BadSample as reason:
-            seen.fault("error", "names that are no ids", name, str(reason))
+            seen.fault("error", "names that are not ids", name, str(reason))
     report.faults(source.folder, seen.faults)
     return known
 
@@ -82,7 +82,7 @@ def _check_pairs(report, source):
 
 
 def _count(report, source, names, usable):
-    """Sizes of the splits, and the total against the official one."""
+    """Record the sizes of the splits, and compare the total with the official one."""
     for split in SPLITS:
         count = sum(names[name].subject in SUBJECTS[split] for name in usable)
         report.count(split, count)
@@ -92,7 +92,7 @@ def _count(report, source, names, usable):
     faulty = missing_skeletons() & (set(names) | set(source.missing) | set(source.unpaired))
     total = len(usable) + (len(missing_skeletons()) if not source.synthetic else len(faulty))
     official, origin = (None, "") if source.synthetic else (OFFICIAL_COUNT, SOURCE)
-    fix = "fetch what is missing; the 302 officially faulty samples count as there"
+    fix = "fetch what is missing; the 302 officially faulty samples count as present"
     report.count("all, with the officially faulty", total, official, origin, fix)
     actions = Counter(names[name].action for name in usable if names[name].subject in SUBJECTS["train"])
     expected = range(1, (max(actions, default=0) if source.synthetic else NUM_ACTIONS) + 1)
@@ -101,7 +101,7 @@ def _count(report, source, names, usable):
 
 
 def _read(source, rows):
-    """Look at videos and skeletons of some samples; returns a `Seen`."""
+    """Read videos and skeletons of some samples; returns a `Seen`."""
     seen = Seen()
     for row in rows:
         name = source.names[row]

@@ -1,4 +1,4 @@
-"""NTU RGB+D 60: eight frames of a video, a skeleton of two persons and an action, from a store or a tree of files."""
+"""NTU RGB+D 60: eight video frames, a skeleton of two persons and an action per sample, from a store or a file tree."""
 
 import hashlib
 import json
@@ -46,13 +46,13 @@ def open_ntu(
     """Open one split of NTU RGB+D 60.
 
     Args:
-        datadir: Folder with a store of ``prepare_ntu.py --out``, or with the tree
+        datadir: Folder of a store made by ``prepare_ntu.py --out``, or of the originals' tree
             ``nturgb+d_rgb_256x256_30/<id>_rgb.avi, nturgb+d_skeletons/<id>.skeleton``.
         split: ``train`` (16 subjects), ``dev`` (4), ``train+dev``, ``train_exp`` (8 of train) or ``test`` (20).
         small: Keep only the first 64 samples.
-        augment: Cut a random piece out of every video and skeleton.
-        seed: Seed of the random pieces.
-        views: Number of different augmentations of a sample; 0 draws anew every epoch.
+        augment: Crop every video and skeleton to a random piece in time.
+        seed: Seed of the random crops.
+        views: Number of different crops of a sample; with 0 a new crop is drawn every epoch.
         num_frames: Frames per video, F.
         frame_sampling: ``original`` (the last of the 24 slots is always empty) or ``corrected``.
         channel_order: ``bgr`` (original) or ``rgb``.
@@ -63,7 +63,7 @@ def open_ntu(
         An `NTU` dataset.
 
     Raises:
-        UserError: unknown split or option, or missing, unfinished, damaged or empty data.
+        UserError: the split or an option is unknown, or the data are missing, unfinished, damaged or empty.
     """
     options = {
         "augment": bool(augment),
@@ -93,10 +93,10 @@ def _check_options(split, options):
 
 
 def open_source(folder):
-    """The `StoreSource` or `TreeSource` of a folder (`Path`).
+    """Open ``folder`` (`Path`) as a `StoreSource` or a `TreeSource`.
 
     Raises:
-        UserError: there is neither, or it is damaged.
+        UserError: the folder contains neither, or it is damaged.
     """
     if (folder / META_FILE).is_file():
         return StoreSource(folder)
@@ -105,7 +105,7 @@ def open_source(folder):
     inner = folder / "dataset"
     hint = f"; {inner} holds a prepared store: pass that folder" if (inner / META_FILE).is_file() else ""
     if (folder / "settings.json").is_file():
-        hint = "; it holds an unfinished store: run the command that began it again"
+        hint = "; it holds an unfinished store: run the same command again to finish it"
     raise UserError(
         f"no NTU data in {folder}{hint}; expected a store with {META_FILE} (make it with"
         f" `{PREPARE} --skeletons {SKELETON_FOLDER} --out {folder}`), or {VIDEO_FOLDER}/ and {SKELETON_FOLDER}/;"
@@ -114,18 +114,19 @@ def open_source(folder):
 
 
 class NTU(Dataset):
-    """One split; video frames are given as decoded, without any normalisation.
+    """One split of NTU RGB+D 60 as a map-style dataset; video frames are uint8 as decoded, not normalised.
 
     Attributes:
         split: Name of the split.
-        num_labels: Largest action of all data, not only of this split.
+        num_labels: Largest action number of all data, not only of this split.
         label_names: List of that many names.
         ids: numpy array of str (N,).
-        unpaired: Names of videos without skeleton, skeletons without video, and files of other names.
-        dropped: Ids left out because the official list says that their skeleton is incomplete.
+        unpaired: Names of videos without skeleton, skeletons without video, and files with other names.
+        dropped: Ids left out because the official list declares their skeleton missing or incomplete.
         frame_shape: ``(H, W, 3)``.
-        fingerprint: Short hex string that changes with content and options.
-        identity: As ``fingerprint``, but the same for a copy of the data elsewhere and for other options.
+        fingerprint: Short hex string that changes with the content and the options.
+        identity: Short hex string that changes with the content only: it is the same for a copy of the data elsewhere,
+            and for other options.
         description: What the data are.
         synthetic: Whether they are synthetic.
     """
@@ -150,7 +151,7 @@ class NTU(Dataset):
             say("%s: %s samples %s: %s%s", self._source.folder, f"{len(names):,}", what, listed, more)
 
     def _choose(self, small, keep_missing):
-        """Rows of the source that belong to the split, with their labels."""
+        """Set the rows of the source that belong to the split, their labels, and the names of the labels."""
         source, faulty = self._source, missing_skeletons()
         chosen, self.dropped, top = [], [], 0
         for row, (text, name) in enumerate(zip(source.names, self._parse(source.names), strict=True)):
@@ -178,13 +179,13 @@ class NTU(Dataset):
         self.label_names = (names + [f"action {number + 1}" for number in range(len(names), top)])[:top]
 
     def _parse(self, texts):
-        """The numbers in each of the ids ``texts``."""
+        """Parse the ids ``texts``: list of `SampleName`."""
         names = []
         try:
             for text in texts:
                 names.append(parse_id(text))
         except BadSample as reason:
-            raise UserError(f"{self._source.folder} holds the sample {text[:40]!r}, which {reason}") from None
+            raise UserError(f"{self._source.folder} contains the sample {text[:40]!r}, which {reason}") from None
         return names
 
     def _set_fingerprint(self):
@@ -207,20 +208,21 @@ class NTU(Dataset):
         return np.array([self._source.names[row] for row in self._rows])
 
     def read(self, indices, only=FIELDS, without=(), epoch=0):
-        """One batch without the inputs that are not needed.
+        """Read one batch, restricted to the inputs that are needed.
 
         Args:
             indices: Sample numbers.
             only: Inputs to read.
             without: Inputs to leave out.
-            epoch: Number that decides the random pieces, or an int array of one per sample.
+            epoch: Number that determines the random crops, or an int array with one number per sample.
 
         Returns:
-            dict of rgb uint8 (B, F, H, W, 3) with zeros for empty frames, skeleton float32 (B, 3, 32, 25, 2),
-            as far as wanted, label int64 (B,) and index int64 (B,).
+            dict of label int64 (B,), index int64 (B,) and the wanted inputs: rgb uint8 (B, F, H, W, 3) with zeros for
+            empty frames, skeleton float32 (B, 3, 32, 25, 2).
 
         Raises:
             UserError: a file is damaged.
+            IndexError: an index is out of range.
         """
         rows = np.asarray(indices, dtype=np.int64)
         if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
@@ -264,7 +266,7 @@ class NTU(Dataset):
             path = self._source.video_path(row) if field == "rgb" else self._source.skeleton_path(row)
             raise UserError(
                 f"{path} {reason}; fetch the file again, or make the data without faulty files:"
-                f" `{PREPARE} --skip_invalid` (--help says more)"
+                f" `{PREPARE} --skip_invalid` (see --help)"
             ) from None
 
     def _fill_frames(self, target, row, crop):
@@ -276,11 +278,11 @@ class NTU(Dataset):
             frame[:] = 0 if number == EMPTY else images[number][..., ::step]
 
     def distinct(self, field):
-        """Which distinct input each sample has in ``field``, for each view.
+        """Number the distinct inputs of ``field``: equal numbers mean equal inputs.
 
         Returns:
-            int64 (N, V), numbered 0, 1, 2, ...; V is 1 without augmentation, else ``views``. None when
-            inputs are drawn anew every epoch.
+            int64 (N, V), numbered 0, 1, 2, ..., for each sample and view; V is 1 without augmentation, else
+            ``views``. None if a new crop is drawn every epoch.
         """
         views = self.options["views"] if self.options["augment"] else 1
         if not views:
@@ -288,18 +290,18 @@ class NTU(Dataset):
         numbers = np.arange(len(self) * views, dtype=np.int64).reshape(len(self), views)
         if field != "rgb" or views == 1:
             return numbers
-        # The pieces of a video begin at one of seven slots, so that views often agree.
+        # A crop of a video begins at one of seven slots, so different views often have the same frames.
         seed, random = self.options["seed"], self._random
         begins = [[Crop(seed, view, index, random).slots[0] for view in range(views)] for index in range(len(self))]
         same = np.array(begins) + 24 * np.arange(len(self))[:, None]
         return np.unique(same, return_inverse=True)[1].reshape(numbers.shape).astype(np.int64)
 
     def __getitems__(self, indices):
-        """One batch with everything; the epoch comes with the list of a sampler that knows it."""
+        """One batch with all inputs; a list of indices from our sampler has the epoch as an attribute."""
         return self.read(indices, epoch=getattr(indices, "epoch", 0))
 
     def __getitem__(self, index):
-        """One sample of epoch 0: the dict of `read` without the batch axis."""
+        """One sample as in epoch 0: the dict of `read` without the batch axis."""
         return {key: value[0] for key, value in self.read([index]).items()}
 
     def __getstate__(self):

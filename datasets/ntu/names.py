@@ -1,4 +1,4 @@
-"""NTU RGB+D 60 by name: sample ids, subjects of the splits, actions, and samples without a complete skeleton."""
+"""Names of NTU RGB+D 60: sample ids, subjects of the splits, actions, and samples without a complete skeleton."""
 
 import re
 from functools import cache
@@ -21,7 +21,7 @@ SUBJECTS = {
     "test": frozenset((3, 6, 7, 10, 11, 12, 20, 21, 22, 23, 24, 26, 29, 30, 32, 33, 36, 37, 39, 40)),
 }
 
-# In the order of their numbers, A001 to A060, as the makers of the data name them.
+# The names that the makers of the data use, in the order A001 to A060.
 ACTIONS = (
     *("drink water", "eat meal/snack", "brushing teeth", "brushing hair", "drop", "pickup", "throw"),
     *("sitting down", "standing up (from sitting position)", "clapping", "reading", "writing", "tear up paper"),
@@ -44,7 +44,7 @@ _PATTERN = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
 
 
 class BadSample(Exception):
-    """A file that cannot serve as a sample; the message says why, without the file's name."""
+    """A file that cannot be used as a sample; the message is a predicate without the file's name ("has no frames")."""
 
 
 class SampleName(NamedTuple):
@@ -63,7 +63,7 @@ class SampleName(NamedTuple):
 
 
 def parse_id(text):
-    """The numbers in the id ``text``.
+    """Parse the id ``text``; returns a `SampleName`.
 
     Raises:
         BadSample: it is not an id of NTU RGB+D 60.
@@ -87,10 +87,10 @@ def missing_skeletons():
 
 
 def list_ids(folder, ending):
-    """Ids of the files of ``folder`` that end in ``ending``, or in that with upper-case letters.
+    """Ids of the files in ``folder`` whose names end in ``ending``, in lower or upper case.
 
     Returns:
-        Sorted list of the ids of NTU RGB+D 60, and dict file name -> reason of the others.
+        Sorted list of the ids of NTU RGB+D 60, and a dict file name -> reason why the file is not one of them.
     """
     ids, bad, suffix = set(), {}, Path(f"x{ending}").suffix
     for path in sorted(Path(folder).iterdir()):
@@ -101,7 +101,7 @@ def list_ids(folder, ending):
                 raise BadSample(f"is not named SsssCcccPpppRrrrAaaa{ending}")
             name = parse_id(path.name[: -len(ending)]).id
             if name in ids:
-                raise BadSample("is there twice, with lower-case and with upper-case letters")
+                raise BadSample("is there twice, in lower case and in upper case")
             ids.add(name)
         except BadSample as reason:
             bad[path.name] = str(reason)
@@ -109,7 +109,7 @@ def list_ids(folder, ending):
 
 
 def file_of(folder, name, ending):
-    """Path of the file of the id ``name``, also with an upper-case ending; the usual path if there is none."""
+    """Path of the file of the id ``name``; its ending may be upper-case. The lower-case path if there is no file."""
     paths = [Path(folder) / f"{name}{spelling}" for spelling in _spellings(ending)]
     return next((path for path in paths if path.exists()), paths[0])
 

@@ -1,4 +1,4 @@
-"""Scales videos to small squares at a fixed rate with PyAV, as images or as AVI files."""
+"""Scale videos to small squares at a fixed frame rate with PyAV, and write them as images or AVI files."""
 
 import subprocess
 
@@ -18,15 +18,15 @@ CRF = "17"
 
 
 def scaled_frames(path, size, fps):
-    """Decode a video, bring it to ``fps`` frames per second and to ``size`` x ``size`` pixels (bicubic), upright.
+    """Decode a video, turn it upright, and convert it to ``fps`` frames per second of ``size`` x ``size`` (bicubic).
 
-    Time stamps decide which frame is shown when, not the frame rate of the header, so that the rate may change.
+    The time stamps decide when a frame is shown, not the frame rate in the header, so the rate may vary.
 
     Returns:
         list of PyAV frames in yuv420p.
 
     Raises:
-        BadSample: it is not a video, has no frames, or ends early.
+        BadSample: the file is not a video, has no frames, or ends early.
     """
     import av
 
@@ -37,8 +37,8 @@ def scaled_frames(path, size, fps):
                 raise BadSample("has no video stream")
             stream = container.streams.video[0]
             if stream.codec_context is None:
-                raise BadSample("is not a readable video (of an unknown coding)")
-            # The work is already divided among processes.
+                raise BadSample("is not a readable video (unknown codec)")
+            # One thread, because the work is already divided among processes.
             stream.codec_context.thread_count = 1
             scaled, stamps = _scaled(container, stream, size)
             check_count(len(scaled), stream.frames)
@@ -51,12 +51,12 @@ def scaled_frames(path, size, fps):
 
 
 def _scaled(container, stream, size):
-    """All frames scaled, and the time stamp of each as the file has it."""
+    """Scale all frames; returns them, and the time stamp that the file has for each."""
     frames, stamps = [], []
     graph, form = None, None
     for frame in container.decode(stream):
         current = frame.width, frame.height, frame.format.name, upright(frame)
-        # The size may change in the middle of a stream.
+        # The frame size may change in the middle of a stream.
         if current != form:
             graph, form = _graph(current, stream.time_base, [("scale", f"{size}:{size}:flags=bicubic")]), current
         stamps.append(frame.pts)
@@ -66,7 +66,7 @@ def _scaled(container, stream, size):
 
 
 def _at_rate(frames, stamps, time_base, fps):
-    """Scaled frames with their time stamps brought to ``fps`` frames per second."""
+    """Convert scaled frames with their time stamps to ``fps`` frames per second."""
     first = frames[0]
     graph = _graph((first.width, first.height, first.format.name, ()), time_base, [("fps", f"fps={fps}")])
     ready = []
@@ -79,7 +79,7 @@ def _at_rate(frames, stamps, time_base, fps):
 
 
 def _graph(form, time_base, filters):
-    """Filters of frames of one ``form``: width, height, pixel format, and what turns them."""
+    """Build a filter graph for frames of one ``form``: width, height, pixel format, and filters that rotate them."""
     import av
 
     width, height, pixels, turns = form
@@ -104,10 +104,10 @@ def _ready(graph):
 
 
 def encode_clip(path, size, fps, quality):
-    """The images of a video that training can ask for.
+    """Scale a video and encode those of its frames that training can request.
 
     Returns:
-        Number of frames of the scaled video; the numbers of the kept ones; their JPEG bytes.
+        (number of frames of the scaled video, list of the numbers of the kept frames, list of their JPEG bytes).
 
     Raises:
         BadSample: the video cannot be read.
@@ -125,10 +125,10 @@ def encode_clip(path, size, fps, quality):
 
 
 def encode_jpeg(image, quality):
-    """JPEG bytes of a uint8 (H, W, 3) image, blue, green, red, with unreduced colours; read back once to be sure.
+    """Encode a uint8 (H, W, 3) image with channels blue, green, red as JPEG without chroma subsampling.
 
     Raises:
-        BadSample: it cannot be read back.
+        BadSample: the result cannot be decoded again.
     """
     import cv2
 
@@ -142,12 +142,12 @@ def encode_jpeg(image, quality):
 
 
 def write_avi(source, target, size, fps, ffmpeg=None):
-    """Write the scaled video as AVI (H.264, constant rate factor 17), as the originals have it.
+    """Write the scaled video as AVI (H.264, constant rate factor 17), as in the originals' tree.
 
     Args:
-        source, target: Files; ``target`` is written in place.
+        source, target: Files; ``target`` is written in place, not atomically.
         size, fps: Pixels of a side and frames per second.
-        ffmpeg: Program to use in place of PyAV.
+        ffmpeg: ffmpeg program to use in place of PyAV.
 
     Returns:
         Number of frames.
@@ -170,10 +170,10 @@ def write_avi(source, target, size, fps, ffmpeg=None):
 
 
 def whole_avi_length(path):
-    """Number of frames that the header promises, after decoding all of them.
+    """Number of frames of a video; all of them are decoded to make sure that they are there.
 
     Raises:
-        BadSample: it is not a readable video, or ends early.
+        BadSample: the file is not a readable video, or ends early.
     """
     length = avi_length(path)
     read_avi(path, lambda _: [length - 1])
@@ -189,7 +189,7 @@ def _write_with_pyav(source, target, size, fps):
         stream.width = stream.height = size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
-        # Without these a reader would take full-range levels for studio levels.
+        # Without these a reader would mistake full-range levels for studio levels.
         for fact in ("color_range", "colorspace", "color_primaries", "color_trc"):
             setattr(stream.codec_context, fact, getattr(frames[0], fact))
         for number, frame in enumerate(frames):
@@ -201,7 +201,7 @@ def _write_with_pyav(source, target, size, fps):
 
 
 def _write_with_ffmpeg(source, target, size, fps, ffmpeg):
-    # ffmpeg accepts a file that is cut short.
+    # ffmpeg itself accepts a truncated file.
     check_whole(source)
     command = [str(ffmpeg), "-nostdin", "-loglevel", "error", "-y", "-i", str(source), "-an"]
     command += ["-vf", f"scale={size}:{size},fps={fps}", "-c:v", "libx264", "-crf", CRF]

@@ -1,4 +1,4 @@
-"""One video and one skeleton that are in no data set, read as a test sample of NTU RGB+D 60."""
+"""Read a single video and a single skeleton, outside of any data set, as a test sample of NTU RGB+D 60."""
 
 import hashlib
 from pathlib import Path
@@ -10,17 +10,17 @@ from datasets.ntu.skeleton import read_skeleton
 from datasets.ntu.video import read_avi, to_decode
 from util.cli import UserError
 
-# Of the official frames of 256x256 pixels; see `prepare_ntu.py`.
+# The defaults of `prepare_ntu.py`.
 FPS, QUALITY = 30, 95
-_NAME = "S001C001P003R001A001"  # an id of the test split; its numbers have no influence
+_NAME = "S001C001P003R001A001"  # any id of the test split: its numbers do not affect the inputs
 
 
 class Single:
-    """A source of one sample, with the methods of `datasets.ntu.tree.TreeSource` that reading needs.
+    """A source of one sample, with those methods of `datasets.ntu.tree.TreeSource` that reading needs.
 
     Args:
         video, skeleton: Files; None for one that is not needed.
-        size: Side to which a video as it was recorded is scaled; 0: it is scaled already.
+        size: Side in pixels to which a raw video is scaled; 0 if the video is already scaled.
     """
 
     names, unpaired, missing, label_names = [_NAME], [], [], None
@@ -56,33 +56,33 @@ class Single:
         return read_skeleton(self._skeleton)
 
     def video_path(self, row):
-        """The video."""
+        """Path of the video."""
         return self._video
 
     def skeleton_path(self, row):
-        """The skeleton."""
+        """Path of the skeleton."""
         return self._skeleton
 
     def has_frames(self, row):
-        """Whether the skeleton can be read: reading it says so."""
+        """Always true: an unreadable skeleton is reported when it is read."""
         return True
 
     def fingerprint(self, rows):
-        """A hash of the files' names."""
+        """Hash of the paths of the files."""
         return hashlib.blake2b(f"{self._video} {self._skeleton}".encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
 def read_single(video, skeleton, *, size=0, **options):
-    """The inputs of one sample, without a batch axis.
+    """Read the inputs of one sample, without a batch axis.
 
     Args:
         video: A video file, or None.
         skeleton: An official ``.skeleton`` file, or None.
-        size: 0 for a video of the data set's 256x256 tree; 256 for one as it was recorded.
+        size: 0 for a video from the data set's 256x256 tree; 256 for a raw one, which is scaled to this side.
         options: ``frame_sampling``, ``channel_order`` and ``absent_person`` of `datasets.ntu.open_ntu`.
 
     Returns:
-        dict of rgb uint8 (8, H, W, 3) and skeleton float32 (3, 32, 25, 2), as far as files are given.
+        dict of rgb uint8 (8, H, W, 3) and skeleton float32 (3, 32, 25, 2), for the files that are given.
 
     Raises:
         UserError: a file is missing or cannot be used.

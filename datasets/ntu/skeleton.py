@@ -1,4 +1,4 @@
-"""NTU skeletons: the official text files, and what a network gets of them."""
+"""NTU skeletons: parsing the official text files, and the arrays that a network sees."""
 
 from functools import cached_property
 from typing import NamedTuple
@@ -12,16 +12,16 @@ NUM_JOINTS = 25
 MAX_PERSONS = 2
 ORIGIN_JOINT = 1
 ABSENT_PERSON = ("minus_origin", "zero")
-# Which two bodies of a clip with more are kept.
+# Ways to choose the two bodies that are kept of a clip with more than two.
 BODIES = ("first", "motion")
 
 
 class Skeleton(NamedTuple):
-    """The persons that are present in one clip, without gaps.
+    """The persons present in one clip of T frames, stored without padding for absent ones.
 
     counts: uint8 (T,), persons per frame, at most two.
     joints: float32 (sum of counts, 25, 3), frame by frame: x, y, z in metres.
-    dropped: Number of persons that were left out, counted in every frame.
+    dropped: Number of persons that were left out, summed over the frames.
     """
 
     counts: np.ndarray
@@ -32,12 +32,13 @@ class Skeleton(NamedTuple):
 def read_skeleton(path, bodies="first"):
     """Parse an official ``.skeleton`` file.
 
-    NaN becomes 0; what follows the announced frames is ignored.
+    NaN becomes 0. Lines after the announced number of frames are ignored.
 
     Args:
         path: The file.
-        bodies: ``first``: the first two persons of every frame are kept, as in the original, whoever they are.
-            ``motion``: those that move most, see `chosen_by_motion`; furniture is sometimes tracked as a person.
+        bodies: ``first`` keeps the first two persons of every frame, whoever they are, as in the original.
+            ``motion`` keeps the two that move most, see `chosen_by_motion`, because furniture is sometimes tracked as
+            a person.
 
     Returns:
         A `Skeleton`.
@@ -58,7 +59,7 @@ def read_skeleton(path, bodies="first"):
 
 
 def parse_skeleton(text, bodies="first"):
-    """Parse the text of an official file; see `read_skeleton`."""
+    """Parse the text of an official file; arguments, result and errors are those of `read_skeleton`."""
     lines = text.splitlines()
     reader = _Reader(lines)
     total = reader.count("frames")
@@ -68,7 +69,7 @@ def parse_skeleton(text, bodies="first"):
     for number in range(total):
         reader.where = f"frame {number + 1} of {total}"
         frames.append([_person(reader) for _ in range(reader.count("persons"))])
-    # Bodies that are left out are parsed only if they have to be compared.
+    # Numbers of bodies that are left out are parsed only if the motion of bodies has to be compared.
     kept = chosen_by_motion(frames) if bodies == "motion" else [frame[:MAX_PERSONS] for frame in frames]
     counts = np.array([len(frame) for frame in kept], dtype=np.uint8)
     rows = [row for frame in kept for _, block in frame for row in block]
@@ -78,7 +79,7 @@ def parse_skeleton(text, bodies="first"):
 
 
 def _person(reader):
-    """The tracking id of a person of a frame, and the lines of its joints."""
+    """Read one person of a frame: (tracking id, lines of its joints)."""
     tracked = reader.line().split(None, 1)
     joints = reader.count("joints")
     if joints != NUM_JOINTS:
@@ -87,18 +88,18 @@ def _person(reader):
 
 
 def chosen_by_motion(frames):
-    """At most two persons of each frame, those that move most in the clip.
+    """Keep at most two persons of each frame: those that move most in the clip.
 
-    A body is what has one tracking id. Its motion is the sum of the squared distances of its joints from their mean
-    places, over all frames and joints. Bodies are assigned in the order of falling motion: each takes the first of two
-    slots that is free in all of its frames, so that a person whose id changes in the middle keeps the slot. A body for
-    which both slots are taken is left out.
+    All persons with the same tracking id are one body. Its motion is the sum of the squared distances of its joints
+    from their mean positions, over all frames and joints. Bodies are assigned to two slots in the order of decreasing
+    motion: each body takes the first slot that is free in all of its frames, so a person whose id changes in the middle
+    keeps the slot. A body for which both slots are taken is left out.
 
     Args:
         frames: For each frame the list of (tracking id, lines of joints).
 
     Returns:
-        The same, with the person of the first slot before that of the second.
+        A list of the same form, in which the person of the first slot comes before that of the second.
     """
     if max(map(len, frames)) <= 1:
         return frames
@@ -106,7 +107,7 @@ def chosen_by_motion(frames):
     for number, frame in enumerate(frames):
         seen = {}
         for tracked, block in frame:
-            # The same id twice in a frame is two bodies.
+            # If an id occurs twice in a frame, these are two bodies.
             seen[tracked] = seen.get(tracked, 0) + 1
             tracks.setdefault((tracked, seen[tracked]), {})[number] = (tracked, block)
     places = [{} for _ in range(MAX_PERSONS)]
@@ -125,7 +126,7 @@ def _motion(track):
 
 
 class _Reader:
-    """Reads line by line; every error names its frame."""
+    """Reads line by line; every error names the frame in which it occurs."""
 
     def __init__(self, lines):
         self._lines = lines
@@ -150,24 +151,24 @@ class _Reader:
 
 
 def _numbers(rows):
-    """First three numbers of each line: float32 (len(rows) / 25, 25, 3), which may be NaN."""
+    """Parse the first three numbers of each line: float32 (len(rows) / 25, 25, 3), which may contain NaN."""
     try:
         values = np.array([[float(word) for word in row.split(None, 3)[:3]] for row in rows], dtype=np.float32)
         joints = values.reshape(-1, NUM_JOINTS, 3)
     except ValueError:
         raise BadSample("has a joint without three numbers") from None
     if np.isinf(joints).any():
-        raise BadSample("has a joint at an infinite place")
+        raise BadSample("has a joint with infinite coordinates")
     return joints
 
 
 class Pose:
-    """A skeleton as a network sees it: two persons, relative to a joint of the first.
+    """A skeleton as a network sees it: two persons, relative to a joint of the first person.
 
     Args:
         skeleton: A `Skeleton` with T > 0 frames.
-        absent: What an absent person becomes: ``minus_origin`` (NOTE: as in the original, where
-            the origin is subtracted from zeros) or ``zero``.
+        absent: What an absent person becomes: ``minus_origin`` (NOTE: as in the original, where the origin is
+            subtracted from zeros) or ``zero``.
     """
 
     def __init__(self, skeleton, absent="minus_origin"):
@@ -196,13 +197,13 @@ class Pose:
         return moved
 
     def resized(self, length, begin=0, end=None):
-        """Frames ``begin`` to ``end`` brought to ``length`` frames: float32 (3, length, 25, 2).
+        """Resample frames ``begin`` to ``end`` (exclusive) to ``length`` frames: float32 (3, length, 25, 2).
 
-        Linear interpolation over time with the centres of the first and last intervals kept half an
-        interval inside (bilinear resizing without aligned corners), edges held.
+        This is linear interpolation over time, as in bilinear image resizing without aligned corners: frames are at the
+        centres of their intervals, and the first and last frames are held beyond these centres.
         """
         count = (len(self) if end is None else end) - begin
-        # In float32 like the original, so that the weights agree to the last digit.
+        # In float32 like the original, so that the weights agree to the last bit.
         scale = np.float32(count) / np.float32(length)
         places = np.maximum(scale * (np.arange(length, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5), 0)
         lower = np.minimum(places.astype(np.int64), count - 1)

@@ -1,4 +1,4 @@
-"""The raw NTU files that a preparation starts from, and their faults."""
+"""The raw NTU files that a preparation starts from, and the faults in them."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ INVALID_FILE = "invalid.txt"
 
 
 class Task(NamedTuple):
-    """One sample to prepare: its id and files, and how to make it (``target`` and ``ffmpeg`` for AVI alone)."""
+    """One sample to prepare: its id, its files and the settings (``target`` and ``ffmpeg`` only for AVI files)."""
 
     id: str
     video: str
@@ -40,7 +40,9 @@ class Task(NamedTuple):
 class Outcome(NamedTuple):
     """A prepared sample, or the reason why there is none.
 
-    clip: Number of frames, kept numbers and JPEG bytes (`encode_clip`), or the number of frames of an AVI file.
+    reason: Empty if the sample is good.
+    skeleton: The parsed skeleton; None for an AVI file.
+    clip: What `encode_clip` returns, or the number of frames of an AVI file.
     """
 
     reason: str = ""
@@ -70,15 +72,15 @@ def prepare_avi(task):
 
 
 class Sources:
-    """The files in a folder of videos and, where one is given, in a folder of skeletons.
+    """The files in a folder of videos and, if one is given, in a folder of skeletons.
 
     Attributes:
         ids: Sorted ids of the samples that can be tried.
-        invalid: dict of file name or id -> reason, filled up in the course of the preparation.
-        missing: Ids without a usable skeleton that the official list knows.
+        invalid: dict file name or id -> reason; it grows during the preparation.
+        missing: Ids without a usable skeleton that are in the official list of missing skeletons.
 
     Raises:
-        UserError: a folder is missing or holds no usable file.
+        UserError: a folder is missing or contains no usable file.
     """
 
     def __init__(self, videos, skeletons=None):
@@ -116,14 +118,14 @@ class Sources:
             self.invalid[name] = reason
 
     def accept(self, task, outcome):
-        """Whether the `Outcome` is good; otherwise its reason is recorded (None: the process died)."""
-        reason = "makes its process die (faulty decoder, or out of memory)" if outcome is None else outcome.reason
+        """Whether the `Outcome` is good; otherwise its reason is recorded. None means that the process died."""
+        reason = "crashes its process (faulty decoder or out of memory)" if outcome is None else outcome.reason
         if reason:
             self.reject(task.id, reason)
         return not reason
 
     def digest(self):
-        """Short hex string that changes with names, sizes and times of all files."""
+        """Short hex string that changes with the names, sizes and modification times of all files."""
         lines = []
         for folder in filter(None, (self.videos, self.skeletons)):
             for path in sorted(folder.iterdir()):
@@ -133,7 +135,7 @@ class Sources:
         return hashlib.blake2b(b"\n".join(lines), digest_size=8).hexdigest()
 
     def check_invalid(self, folder, skip_invalid):
-        """List what is invalid in ``invalid.txt`` of ``folder``; raise an error unless ``skip_invalid`` is set.
+        """Write the invalid samples and files to ``invalid.txt`` in ``folder``, and print or raise them.
 
         Raises:
             UserError: something is invalid and ``skip_invalid`` is not set.
@@ -147,17 +149,17 @@ class Sources:
         count = f"{len(self.invalid):,} samples or files are" if len(self.invalid) > 1 else "1 sample or file is"
         if not skip_invalid:
             raise UserError(
-                f"{count} invalid, first {name}: {reason} (all of them: {path}); everything else is prepared and"
-                " kept: fix them, or add --skip_invalid to leave them out, and run the same command again"
+                f"{count} invalid, first {name}: {reason} (all are listed in {path}); everything else is prepared and"
+                " kept; fix these, or add --skip_invalid to leave them out, and run the same command again"
             )
-        print(f"note: {count} invalid and left out (all of them: {path}):")
+        print(f"note: {count} invalid and left out (all are listed in {path}):")
         for name, reason in sorted(self.invalid.items())[:LISTED]:
             print(f"  {name}: {reason}")
 
     def print_counts(self, kept, synthetic=False):
         """Print the number of ``kept`` samples and, for real data, compare it with the official number."""
         if self.missing:
-            print(f"left out {len(self.missing):,} samples of the official list of missing skeletons")
+            print(f"left out {len(self.missing):,} samples that are in the official list of missing skeletons")
         absent = OFFICIAL_COUNT - kept - len(self.missing)
         compared = f"{absent:,} of them are not here" if absent else "all are accounted for"
         official = f" (the official NTU RGB+D 60 has {OFFICIAL_COUNT:,}: {compared})"

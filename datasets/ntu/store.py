@@ -1,4 +1,4 @@
-"""The NTU store of ``prepare_ntu.py``: frames of all videos and parsed skeletons, read by memory map."""
+"""The NTU store that ``prepare_ntu.py`` writes: frames of all videos, and parsed skeletons, read by memory map."""
 
 import hashlib
 import zlib
@@ -16,17 +16,17 @@ from util.arrays import MappedFile, check_sums, sums_of
 from util.cli import UserError
 
 DATASET = "NTU RGB+D 60"
-# Lies beside the frames, whose meta.json describes it as well.
+# These files are in the folder of the frames, and share their meta.json.
 SKELETONS = Schema("skeletons.bin", "skeletons.jsonl", {"length": int, "persons": int})
 SKELETON_NAMES, SKELETON_INDEX = "skeleton_names.npy", "skeleton_index.npy"
 PREPARE = "python datasets/prepare_ntu.py --dir nturgb+d_rgb"
 
 
 class SkeletonWriter(BlobWriter):
-    """Collects parsed skeletons beside the frames of a store; resumes an unfinished file.
+    """Writes parsed skeletons next to the frames of a store; resumes an unfinished file.
 
-    ``skeletons.bin`` holds, per sample, the joints of `Skeleton`, then the counts, filled up with zeros
-    to a multiple of four bytes.
+    For each sample, ``skeletons.bin`` contains the joints of the `Skeleton`, then the counts, padded with zeros to a
+    multiple of four bytes.
 
     Raises:
         UserError: the folder cannot be written, or another run is writing it.
@@ -42,15 +42,15 @@ class SkeletonWriter(BlobWriter):
         self.append(name, blob, **facts)
 
     def dropped(self):
-        """Number of samples with persons that were left out, and the number of these, counted in every frame."""
+        """(number of samples with persons that were left out, number of these persons, summed over the frames)."""
         counts = [entry.get("dropped", 0) for entry in self.entries.values()]
         return sum(count > 0 for count in counts), sum(counts)
 
     def finish(self):
-        """Write the index: names (N,) and int64 (N, 4) of offset, frames, persons and CRC-32.
+        """Write the index: the names (N,), and int64 (N, 4) of offset, frames, persons and CRC-32.
 
         Returns:
-            What the store's meta.json says of these files, as ``skeleton_sums``.
+            The check sums of these files, for ``skeleton_sums`` in the store's meta.json.
         """
         self.sync()
         entries = [entry for _, entry in sorted(self.entries.items())]
@@ -64,7 +64,7 @@ class SkeletonStore(BlobReader):
     """Reads what `SkeletonWriter` wrote; cheap to pickle.
 
     Raises:
-        UserError: a file is missing, cut short or does not fit the others.
+        UserError: a file is missing, truncated, or does not fit the others.
     """
 
     schema = SKELETONS
@@ -98,7 +98,7 @@ class SkeletonStore(BlobReader):
 
     @cached_property
     def rows(self):
-        """dict id -> number of the skeleton."""
+        """dict id -> number of its skeleton."""
         return {name: row for row, name in enumerate(self._names.tolist())}
 
     def read(self, row):
@@ -114,11 +114,11 @@ class SkeletonStore(BlobReader):
         return self._index[rows, 3]
 
     def is_intact(self, row):
-        """Whether the bytes of the skeleton number ``row`` are as they were written."""
+        """Whether the bytes of the skeleton number ``row`` match its check sum."""
         return zlib.crc32(self._data[self._index[row, 0] : self._ends[row]]) == self._index[row, 3]
 
     def verify(self):
-        """Check the bytes of every skeleton; raises UserError naming the first that is damaged."""
+        """Check the bytes of every skeleton; raises UserError that names the first damaged one."""
         begins, crcs = self._index[:, 0], self._index[:, 3]
         self._check_blobs(self._names, begins, self._ends, crcs, what="sample", unit="clip")
 
@@ -127,7 +127,7 @@ class StoreSource:
     """Samples of a store that ``prepare_ntu.py --out`` wrote.
 
     Attributes:
-        unpaired: Ids with a video or a skeleton alone.
+        unpaired: Ids that have only a video or only a skeleton.
         missing: Ids of officially faulty skeletons that could not be read when the store was made.
         frame_shape: ``(H, W, 3)``.
         description, synthetic, label_names: From ``meta.json``.
@@ -178,10 +178,10 @@ class StoreSource:
 
         Args:
             row: Number of the sample.
-            choose: Function that gets the number of frames of the clip and returns frame numbers, -1 for none.
+            choose: Function from the number of frames of the clip to an array of frame numbers, -1 for none.
 
         Returns:
-            The chosen numbers, and a dict number -> uint8 (H, W, 3) array with channels blue, green, red.
+            The array of chosen numbers, and a dict number -> uint8 (H, W, 3) array with channels blue, green, red.
 
         Raises:
             BadSample: an image is damaged.
@@ -200,7 +200,7 @@ class StoreSource:
         return chosen, images
 
     def video_path(self, row):
-        """The file that holds the frames."""
+        """Path of the file that contains the frames."""
         return self._frames.folder / "frames.bin"
 
     def skeleton(self, row):
@@ -208,11 +208,11 @@ class StoreSource:
         return self._skeletons.read(self._pose(row))
 
     def skeleton_path(self, row):
-        """The file that holds the skeleton."""
+        """Path of the file that contains the skeleton."""
         return self.folder / SKELETONS.data
 
     def verify(self):
-        """Check every byte; returns the number of samples, raises UserError naming what is damaged."""
+        """Check every byte; returns the number of samples, raises UserError that names what is damaged."""
         self._frames.verify()
         self._skeletons.verify()
         return len(self.names)
@@ -223,25 +223,25 @@ class StoreSource:
         frames = self._frames.fingerprint(self._clips(rows))
         return hashlib.blake2b(frames.encode() + crcs.tobytes(), digest_size=8).hexdigest()
 
-    # It depends on the content alone already.
+    # The fingerprint already depends on the content alone.
     identity = fingerprint
 
     def has_frames(self, row):
-        """Whether the skeleton is readable; the store holds no others."""
+        """Always true: a store contains only readable skeletons."""
         return True
 
     def lacks(self, name):
-        """What is missing of an id in ``unpaired``: ``video`` or ``skeleton``."""
+        """What an id in ``unpaired`` lacks: ``video`` or ``skeleton``."""
         return "video" if name in self._skeletons.rows else "skeleton"
 
     def damage(self, row):
-        """What of a sample is not as it was written: ``video``, ``skeleton``, or an empty text."""
+        """Which part of a sample does not match its check sum: ``video``, ``skeleton``, or an empty text for none."""
         if not self._frames.is_intact(self._clip(row)):
             return "video"
         return "" if self._skeletons.is_intact(self._pose(row)) else "skeleton"
 
     def contents(self):
-        """What identifies the content of each sample, a list in the order of ``names``."""
+        """List of keys in the order of ``names``; samples of equal content have equal keys."""
         crcs = self._skeletons.crcs([self._pose(row) for row in range(len(self.names))]).tolist()
         return list(zip(crcs, self._frames.crcs(self._clips(range(len(self.names)))), strict=True))
 

@@ -26,27 +26,27 @@ def read_about(folder):
     path = Path(folder) / ABOUT_FILE
     about = read_json(path) if path.is_file() else {}
     if not isinstance(about, dict):
-        raise UserError(f"{path} does not hold a JSON object; fix or delete it")
+        raise UserError(f"{path} does not contain a JSON object; fix or delete it")
     known = {key: about[key] for key in ("description", "synthetic", "label_names") if key in about}
     names = known.get("label_names", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{path}: label_names is not a list of names; fix or delete it")
     if not isinstance(known.get("description", ""), str) or not isinstance(known.get("synthetic", False), bool):
-        raise UserError(f"{path}: expected a text as description, and true or false as synthetic; fix or delete it")
+        raise UserError(f"{path}: expected text for description, and true or false for synthetic; fix or delete it")
     return known
 
 
 class TreeSource:
     """Samples of the originals' tree: ``nturgb+d_rgb_256x256_30/<id>_rgb.avi``, ``nturgb+d_skeletons/<id>.skeleton``.
 
-    Videos and skeletons are paired by name. NOTE: the original pairs two sorted lists by position, so that
-    one missing file shifts all that follow.
+    Videos and skeletons are paired by name. NOTE: the original pairs two sorted lists by position, so that one missing
+    file shifts all later pairs.
 
-    Attributes are those of `StoreSource`.
+    The attributes are those of `StoreSource`.
 
     Args:
-        folder: The folder of both.
-        videos: Folder of the videos, if it is another one.
+        folder: The folder that contains both folders.
+        videos: Folder of the videos; None to find it in ``folder``.
     """
 
     def __init__(self, folder, videos=None):
@@ -55,7 +55,7 @@ class TreeSource:
         videos, odd_videos = list_ids(self._videos, VIDEO_ENDING)
         skeletons, odd_skeletons = list_ids(self.folder / SKELETON_FOLDER, SKELETON_ENDING)
         self.unpaired = [*sorted(set(videos) ^ set(skeletons)), *odd_videos, *odd_skeletons]
-        # Bytes take a tenth of the memory of a list of str when workers get a copy.
+        # Workers get a copy, and an array of bytes takes a tenth of the memory of a list of str.
         self._ids = np.array(sorted(set(videos) & set(skeletons)), dtype="S20")
         about = read_about(self.folder)
         self.description = about.get("description", f"{DATASET} in the originals' tree of files")
@@ -77,11 +77,11 @@ class TreeSource:
         return [name.decode() for name in self._ids]
 
     def video_path(self, row):
-        """The AVI file."""
+        """Path of the AVI file."""
         return file_of(self._videos, self.names[row], VIDEO_ENDING)
 
     def skeleton_path(self, row):
-        """The skeleton file."""
+        """Path of the skeleton file."""
         return file_of(self.folder / SKELETON_FOLDER, self.names[row], SKELETON_ENDING)
 
     def images(self, row, choose):
@@ -105,7 +105,7 @@ class TreeSource:
         return True
 
     def lacks(self, name):
-        """What is missing of a name in ``unpaired``: ``video``, ``skeleton``; None for files with other names."""
+        """What a name in ``unpaired`` lacks: ``video`` or ``skeleton``; None for files with other names."""
         there = [path.exists() for path in self._paths(name)]
         return None if not any(there) else "skeleton" if there[0] else "video"
 
@@ -117,9 +117,9 @@ class TreeSource:
         return ""
 
     def contents(self):
-        """What identifies the content of each sample, a list in the order of ``names``.
+        """List of keys in the order of ``names``; samples of equal content have equal keys.
 
-        Files are read only if others have the same sizes.
+        Files are read only if other samples have files of the same sizes.
         """
         sizes = [tuple(path.stat().st_size for path in self._paths(name)) for name in self.names]
         counts = Counter(sizes)
@@ -129,7 +129,7 @@ class TreeSource:
         ]
 
     def fingerprint(self, rows):
-        """Short hex string that changes with names, sizes and times of the files of ``rows``."""
+        """Short hex string that changes with the names, sizes and modification times of the files of ``rows``."""
         digest = hashlib.blake2b(digest_size=8)
         for row in rows:
             for path in (self.video_path(row), self.skeleton_path(row)):
@@ -138,7 +138,7 @@ class TreeSource:
         return digest.hexdigest()
 
     def identity(self, rows):
-        """Short hex string that changes with names, sizes and content of the files of ``rows``, not their place."""
+        """Short hex string that changes with the names and content of the files of ``rows``, not with their folder."""
         paths = [path for row in rows for path in (self.video_path(row), self.skeleton_path(row))]
         return files_hash([(path.name, path) for path in paths])
 
@@ -147,10 +147,10 @@ class TreeSource:
 
 
 def find_video_folder(folder):
-    """The folder of resized videos in the originals' tree, or None.
+    """Path of the folder of resized videos in the originals' tree, or None.
 
     Raises:
-        UserError: there are several and none is the standard one.
+        UserError: there are several such folders, and none is the standard one.
     """
     folder = Path(folder)
     if (folder / VIDEO_FOLDER).is_dir():
@@ -158,5 +158,5 @@ def find_video_folder(folder):
     form = re.compile(r"nturgb\+d_rgb_\d+x\d+_\d+")
     folders = sorted(path for path in folder.glob("nturgb+d_rgb_*") if path.is_dir() and form.fullmatch(path.name))
     if len(folders) > 1:
-        raise UserError(f"{folders[0]} and {folders[1].name}: keep one of them, so that it is clear which is meant")
+        raise UserError(f"{folders[0]} and {folders[1].name}: keep only one of them, so that it is clear which to use")
     return folders[0] if folders else None

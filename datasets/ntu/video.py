@@ -1,4 +1,4 @@
-"""NTU videos: which frames a network gets, reading them from AVI files, and what video files get wrong."""
+"""NTU videos: choosing frames, reading them from AVI files, and detecting damaged video files."""
 
 import contextlib
 import itertools
@@ -16,15 +16,15 @@ EMPTY = -1
 FRAME_SAMPLING = ("original", "corrected")
 CROP_STRENGTH = 0.5
 SKELETON_CROP_MIN = 64
-# Share of the promised frames or seconds that a video must have; some headers promise a few too many.
+# Share of the frames or seconds in the header that a video must have; some headers state slightly too many.
 MIN_SHARE = 0.9
-# Frames that a codec may keep back to show them later.
+# Frames that a codec may hold back to show them later.
 MAX_REORDERED = 16
 # Longest time without a new frame, in seconds; a longer gap is a damaged time stamp.
 MAX_GAP = 10
 # Top-level boxes of MP4 and MOV files.
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"sidx", b"uuid", b"styp", b"meta", b"udta")
-# (a, b, c, d) of a display matrix, x' = a x + c y and y' = b x + d y -> the filters that do it.
+# (a, b, c, d) of a display matrix, x' = a x + c y and y' = b x + d y -> the filters that apply it.
 _TURNS = {
     (1, 0, 0, 1): (),
     (0, 1, -1, 0): (("transpose", "clock"),),
@@ -38,17 +38,17 @@ _TURNS = {
 
 
 def slots(length, sampling="original"):
-    """Frame numbers of the 24 slots of a clip of ``length`` frames.
+    """Choose the frames for the 24 slots of a clip of ``length`` frames.
 
     Args:
         length: Number of frames of the clip, at least 1.
-        sampling: ``original``: 24 places from 0 to ``length`` are wanted, and each frame that is there
-            takes the next free slot. NOTE: as in the original, frame ``length`` does not exist, so the
-            last slot is always empty, and clips of less than 24 frames leave more of them empty.
-            ``corrected``: 24 places from 0 to ``length - 1``; short clips repeat frames.
+        sampling: ``original`` takes 24 evenly spaced numbers from 0 to ``length``; the distinct ones among them that
+            exist fill the first slots. NOTE: as in the original, frame ``length`` does not exist, so the last slot is
+            always empty, and clips of fewer than 24 frames leave more slots empty. ``corrected`` takes 24 evenly
+            spaced numbers from 0 to ``length - 1``; short clips repeat frames.
 
     Returns:
-        int64 (24,), -1 for an empty slot.
+        int64 (24,) of frame numbers, -1 for an empty slot.
     """
     if sampling == "corrected":
         return np.linspace(0, length - 1, NUM_SLOTS).astype(np.int64)
@@ -60,49 +60,50 @@ def slots(length, sampling="original"):
 
 
 def kept_frames(length):
-    """All frames that any way of sampling can ask for: int64 (n,), ascending."""
+    """Numbers of all frames that either way of sampling can choose: int64 (n,), ascending."""
     wanted = np.unique(np.concatenate([slots(length, sampling) for sampling in FRAME_SAMPLING]))
     return wanted[wanted != EMPTY]
 
 
 def pick_slots(num_frames, begin=0, end=NUM_SLOTS):
-    """Slots ``begin`` to ``end`` thinned out to ``num_frames``: int64 (num_frames,)."""
+    """Choose ``num_frames`` evenly spaced slots from ``begin`` to ``end`` (exclusive): int64 (num_frames,)."""
     return begin + np.linspace(0, end - begin - 1, num_frames).astype(np.int64)
 
 
 def crop_slots(draw):
-    """Slots (begin, end) that the training crop keeps for the uniform ``draw`` in [0, 1)."""
+    """Range of slots, (begin, end), that the training crop keeps for ``draw``, a uniform random number in [0, 1)."""
     ratio = 1 - CROP_STRENGTH * draw
     begin = (NUM_SLOTS - int(NUM_SLOTS * ratio)) // 2
     return begin, NUM_SLOTS - begin
 
 
 def crop_length(length, draw):
-    """Frames that the training crop keeps of a skeleton of ``length`` frames for the uniform ``draw``."""
+    """Number of frames of a skeleton of ``length`` frames that the training crop keeps for the random ``draw``."""
     share = 1 - CROP_STRENGTH + CROP_STRENGTH * draw
     return min(max(int(np.floor(length * share)), SKELETON_CROP_MIN), length)
 
 
 class Crop:
-    """The training crop of one sample: independent pieces of the video's slots and of the skeleton.
+    """The training crop of one sample: independent random ranges of the video's slots and of the skeleton's frames.
 
     Args:
-        seed, epoch, index: Non-negative numbers, which alone determine the draws.
-        random: A RandomState to seed and use, which is faster than making one; it must not serve two crops at once.
+        seed, epoch, index: Non-negative numbers; they alone determine the random draws.
+        random: A RandomState to seed and use, which is faster than making one. Two crops must not use it at the same
+            time.
 
     Attributes:
-        slots: (begin, end) of the kept slots.
+        slots: Range of the kept slots, (begin, end).
     """
 
     def __init__(self, seed, epoch, index, random=None):
-        # The legacy generator and the order of its draws are the original's.
+        # The original uses this legacy generator and this order of draws.
         self._random = np.random.RandomState() if random is None else random
         self._random.seed([seed, epoch, index])
         self.slots = crop_slots(self._random.random_sample())
         self._draw = self._random.random_sample()
 
     def skeleton(self, length):
-        """(begin, end) of the kept frames of a skeleton of ``length`` frames; call it once only."""
+        """Range (begin, end) of the kept frames of a skeleton of ``length`` frames; it draws, so call it only once."""
         kept = crop_length(length, self._draw)
         begin = int(self._random.randint(0, length - kept + 1))
         return begin, begin + kept
@@ -112,7 +113,7 @@ class Crop:
 def _opened(path):
     import cv2
 
-    # OpenCV crashes at a name whose bytes are not UTF-8.
+    # OpenCV crashes on a path whose bytes are not UTF-8.
     with open(path, "rb") if not _is_utf8(path) else contextlib.nullcontext() as file:
         video = cv2.VideoCapture(f"/dev/fd/{file.fileno()}" if file else str(path), cv2.CAP_FFMPEG)
         try:
@@ -131,10 +132,10 @@ def _is_utf8(path):
 
 
 def avi_length(path):
-    """Number of frames in the file, which may differ a little from the number in its header.
+    """Number of frames in the file, which may differ slightly from the number in its header.
 
     Raises:
-        BadSample: it is not a readable video, has no frames, or ends early.
+        BadSample: the file is not a readable video, has no frames, or ends early.
     """
     return count_frames(path)
 
@@ -144,13 +145,13 @@ def read_avi(path, choose):
 
     Args:
         path: The file.
-        choose: Function that gets the number of frames of the clip and returns frame numbers, -1 for none.
+        choose: Function from the number of frames of the clip to an array of frame numbers, -1 for none.
 
     Returns:
-        The chosen numbers, and a dict number -> uint8 (H, W, 3) array with channels blue, green, red.
+        The array of chosen numbers, and a dict number -> uint8 (H, W, 3) array with channels blue, green, red.
 
     Raises:
-        BadSample: it is not a readable video, or ends before one of the frames.
+        BadSample: the file is not a readable video, or ends before one of the frames.
     """
     length = count_frames(path)
     chosen, images, position = choose(length), {}, 0
@@ -168,7 +169,7 @@ def read_avi(path, choose):
 
 
 def to_decode(chosen):
-    """The frame numbers in ``chosen`` without repeats and empty slots: ascending list of int."""
+    """The distinct frame numbers in ``chosen`` without empty slots: ascending list of int."""
     return sorted({int(number) for number in chosen} - {EMPTY})
 
 
@@ -176,7 +177,7 @@ def check_whole(path):
     """Compare the size of an AVI, MP4 or MOV file with the size that its structure implies; other files pass.
 
     Raises:
-        BadSample: the file is cut short, or cannot be read.
+        BadSample: the file is truncated, or cannot be read.
     """
     try:
         size = os.path.getsize(path)
@@ -192,7 +193,7 @@ def _needed_size(file, size):
     head = file.read(12)
     if head[:4] == b"RIFF" and len(head) == 12:
         (length,) = struct.unpack("<I", head[4:8])
-        # A recording that was not closed has 0 here, or the largest number.
+        # A recording that was not closed properly has 0 here, or the largest number.
         return 8 + length if 0 < length < 0xFFFFFF00 else 0
     if head[4:8] not in _BOXES:
         return 0
@@ -205,7 +206,7 @@ def _needed_size(file, size):
             (length,) = struct.unpack(">Q", head[8:])
         if length == 0:  # up to the end of the file
             return 0
-        # Players do not read what comes after the last box.
+        # Players ignore what comes after the last box.
         if length < 8 or (len(head) >= 8 and not head[4:8].isalnum()):
             return 0
         position += length
@@ -216,7 +217,7 @@ def count_frames(path):
     """Number of frames of a video, counted without decoding them.
 
     Raises:
-        BadSample: it is not a readable video, has no frames, or ends early.
+        BadSample: the file is not a readable video, has no frames, or ends early.
     """
     import av
 
@@ -238,7 +239,7 @@ def check_count(count, promised):
     """Compare the number of frames of a video with the number in its header (0 if it has none).
 
     Raises:
-        BadSample: there are none, or far fewer than promised.
+        BadSample: there are no frames, or far fewer than the header states.
     """
     if not count:
         raise BadSample("has no frames")
@@ -247,11 +248,11 @@ def check_count(count, promised):
 
 
 def check_duration(stamps, stream, container):
-    """If a header has no number of frames: compare the time of the last frame with the duration that it promises.
+    """Compare the time of the last frame with the duration in the header, if the header has no number of frames.
 
     Args:
         stamps: Time stamps of the frames in order, in units of the stream's time base.
-        stream, container: Of PyAV.
+        stream, container: PyAV's video stream and its container.
 
     Raises:
         BadSample: the video ends early.
@@ -259,7 +260,7 @@ def check_duration(stamps, stream, container):
     # Some headers count from time 0, others from the first frame.
     seconds = float((stamps[-1] - min(0, stamps[0])) * stream.time_base)
     promised = float((stream.duration or 0) * stream.time_base)
-    # Of a file with sound as well, the longest of both.
+    # With sound as well, the container's duration is that of the longest stream, which need not be the video.
     if not promised and len(container.streams) == 1 and container.duration:
         promised = container.duration / 1e6
     if not stream.frames and seconds < promised * MIN_SHARE - 1 / float(stream.average_rate or 30):
@@ -267,10 +268,10 @@ def check_duration(stamps, stream, container):
 
 
 def upright(frame):
-    """Filters that rotate a frame as its file requests, as files of phones do: tuple of (name, arguments).
+    """Filters that rotate a frame as its file requests, which is common with phones: tuple of (name, arguments).
 
     Raises:
-        BadSample: it is to be rotated by an angle that is not a multiple of 90 degrees.
+        BadSample: the angle of the rotation is not a multiple of 90 degrees.
     """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
@@ -285,13 +286,13 @@ def upright(frame):
 def time_line(stamps, rate, time_base):
     """Time stamps in the order in which frames are shown.
 
-    Files without such stamps have None everywhere; AVI has them in the order of decoding; videos that were joined begin
-    anew in between.
+    Some files have no stamps (all are None). AVI files have them in decoding order. In videos that were concatenated,
+    the stamps restart in between.
 
     Args:
-        stamps: Time stamp of each frame in the order in which they come out of the decoder, int or None.
+        stamps: Time stamp of each frame in the order in which the decoder returns them, int or None.
         rate: Frames per second, for frames without a stamp; None if it is unknown.
-        time_base: Seconds of one unit.
+        time_base: Seconds per unit of the stamps.
 
     Returns:
         Ascending list of int.

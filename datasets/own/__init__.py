@@ -1,4 +1,4 @@
-"""Data of one's own: tables and arrays of any modalities, prepared once and read by memory map."""
+"""Data of your own: tables and arrays with any modalities, prepared once and read by memory map."""
 
 from datasets import lazy_exports
 

@@ -1,4 +1,4 @@
-"""Checks a prepared folder of one's own data."""
+"""Check a prepared folder of your own data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from util.hashes import short_hash
 
 
 def check(report: Report, data: Path | str) -> None:
-    """Add what is to be said of the prepared folder ``data`` to a `Report`."""
+    """Check the prepared folder ``data``, and add the findings to a `Report`."""
     folder = folder_or_file(report, data, f"make them with `{prepare_command(data)}`")
     manifest = None
     if folder is not None:
@@ -63,7 +63,7 @@ def _check_missing(report, place, manifest: Manifest, split, fix):
 
 
 def _check_labels(report, folder, opened: dict[str, OwnData], fix):
-    """Labels that are no numbers, classes that train lacks, and samples without any class."""
+    """Add findings about labels that are not finite or out of range, and about classes that train lacks."""
     if "train" not in opened:
         return
     label = opened["train"].manifest.label
@@ -90,7 +90,7 @@ def _check_labels(report, folder, opened: dict[str, OwnData], fix):
 
 
 def _contents(samples: OwnData) -> dict[str, str]:
-    """Digest of all inputs of a sample -> its id; stored pictures and recordings count by their bytes."""
+    """dict digest of all inputs of a sample -> its id; of pictures and recordings the stored bytes are hashed."""
     kinds = {name: modality.kind for name, modality in samples.manifest.modalities.items()}
     found = {}
     for row, sample_id in enumerate(samples.ids):
@@ -105,7 +105,7 @@ def _contents(samples: OwnData) -> dict[str, str]:
 
 
 def _read(samples: OwnData, rows: tuple[int, ...]) -> Seen:
-    """Look at the inputs of some samples."""
+    """Read the inputs of some samples; returns a `Seen`."""
     seen = Seen()
     for row in rows:
         sample_id = samples.ids_of([row])[0]
@@ -126,7 +126,7 @@ def _look(seen: Seen, label: str, name: str, kind: str, value: Any) -> None:
             seen.fault("warning", f"{name} without words", label)
         return
     arrays = value if kind == "layers" else [value[0]] if kind == "audio" else [value]
-    # A vector may be a single number, or one-hot in nothing that train has.
+    # Equal values are fine in other kinds: a vector may be a single number, or a one-hot code of an unknown category.
     same = "warning" if kind in ("picture", "audio") else None
     for array in arrays:
         if not array.size:

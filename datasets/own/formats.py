@@ -1,10 +1,10 @@
-"""Data sets in forms that are in use: each becomes the table and inputs of a `Plan`.
+"""Readers of data sets in common forms; each reader returns a dict of arguments of `datasets.own.prepare.Plan`.
 
-mmbt        {train,dev,test}.jsonl beside the pictures, one object with id, text, img and label per line: the form of
-            MMBT, of Hateful Memes, and of what was brought into it (MM-IMDB, MVSA, Food-101)
+mmbt        {train,dev,test}.jsonl next to the pictures, one object with id, text, img and label per line: the form of
+            MMBT, of Hateful Memes, and of data sets that were converted to it (MM-IMDB, MVSA, Food-101)
 food101     UPMC Food-101: images/{train,test}/<class>/<class>_<n>.jpg and texts_txt/<class>/<class>_<n>.txt
-multibench  MultiBench's pickles of MOSI, MOSEI, ...: train / valid / test, each vision, audio, text, labels, id
-mmsa        MMSA's pickles: the same with raw_text and regression_labels, and lengths if they are not aligned
+multibench  MultiBench's pickles of MOSI, MOSEI, ...: train / valid / test, each with vision, audio, text, labels, id
+mmsa        MMSA's pickles: the same with raw_text and regression_labels, and with lengths if they are not aligned
 avmnist     AV-MNIST: image/ and audio/ with {train,test}_data.npy, and {train,test}_labels.npy
 cremad      CREMA-D, see `datasets.own.cremad`
 """
@@ -30,7 +30,7 @@ AVMNIST_DEV = 5000
 
 
 def read_mmbt(folder: Path) -> dict[str, Any]:
-    """The parts of a `Plan` for JSON lines with pictures."""
+    """Read JSON lines with pictures; see `read_format`."""
     tables = {}
     for path in sorted(folder.glob("*.jsonl")):
         split = ALIASES.get(path.stem.lower().replace("_seen", ""))
@@ -39,7 +39,7 @@ def read_mmbt(folder: Path) -> dict[str, Any]:
                 raise UserError(f"{folder} has several files for the split {split}: {tables[split].name} and {path}")
             tables[split] = JSONTable(path)
     if "train" not in tables:
-        raise UserError(f"{folder} has no train.jsonl; expected {{train,dev,test}}.jsonl beside the pictures")
+        raise UserError(f"{folder} has no train.jsonl; expected {{train,dev,test}}.jsonl next to the pictures")
     notes = []
     for split, table in list(tables.items()):
         if "label" not in table.columns:
@@ -80,7 +80,7 @@ class _Food(Table):
 
 
 def read_food101(folder: Path) -> dict[str, Any]:
-    """The parts of a `Plan` for UPMC Food-101; dev is drawn from train."""
+    """Read UPMC Food-101; dev is drawn from train. See `read_format`."""
     for part in ("images/train", "images/test", "texts_txt"):
         if not (folder / part).is_dir():
             raise UserError(f"{folder / part} is missing; expected the folder of UPMC Food-101 (images/, texts_txt/)")
@@ -90,7 +90,7 @@ def read_food101(folder: Path) -> dict[str, Any]:
 
 
 class _Sequences(Table):
-    """Padded sequences of a pickle: cut to their steps."""
+    """The samples of a pickle; ``cut`` removes the padding of its sequences."""
 
     def __init__(self, path, content, columns, label, cut):
         self.root, self.name, self._content, self._cut = path.parent, str(path), content, cut
@@ -118,14 +118,14 @@ class _Sequences(Table):
 
 
 def _cut_leading_zeros(part, name, row, value):
-    """MultiBench pads in front: cut at the first word that is not zero, in all modalities alike."""
+    """Cut every modality at the first word that is not zero, since MultiBench pads at the front."""
     words = np.asarray(part["text"][row])
     start = int(np.abs(words).sum(1).astype(bool).argmax())
     return _finite(np.asarray(value)[start:])
 
 
 def _cut_to_length(part, name, row, value):
-    """MMSA pads behind, if it says lengths."""
+    """Cut a modality to its length if the pickle has lengths, since MMSA then pads at the end."""
     lengths = part.get(f"{name}_lengths")
     value = np.asarray(value)
     return _finite(value[: int(lengths[row])] if lengths is not None else value)
@@ -136,12 +136,12 @@ def _finite(value):
 
 
 def read_multibench(path: Path) -> dict[str, Any]:
-    """The parts of a `Plan` for a pickle of MultiBench."""
+    """Read a pickle of MultiBench; see `read_format`."""
     return _read_pickle(path, "multibench", "labels", _cut_leading_zeros, ("vision", "audio", "text"))
 
 
 def read_mmsa(path: Path) -> dict[str, Any]:
-    """The parts of a `Plan` for a pickle of MMSA; the texts themselves take the place of their features."""
+    """Read a pickle of MMSA; the raw texts are used instead of their features. See `read_format`."""
     return _read_pickle(path, "mmsa", "regression_labels", _cut_to_length, ("vision", "audio", "raw_text"))
 
 
@@ -166,7 +166,7 @@ def _read_pickle(path, form, label, cut, wanted):
 
 
 def read_avmnist(folder: Path) -> dict[str, Any]:
-    """The parts of a `Plan` for AV-MNIST: a digit and the spectrogram of a spoken one, both as grey pictures."""
+    """Read AV-MNIST: a digit and the spectrogram of a spoken digit, both as grey pictures. See `read_format`."""
     arrays = {}
     for name, shape in (("image", (28, 28)), ("audio", (112, 112))):
         parts = [load_array(folder / name / f"{split}_data.npy") for split in ("train", "test")]
@@ -185,7 +185,7 @@ def read_avmnist(folder: Path) -> dict[str, Any]:
 
 
 class _Stacked:
-    """Arrays one after the other, whose rows are pictures of one shape."""
+    """A sequence of the rows of several arrays, each reshaped to the picture shape ``shape``."""
 
     def __init__(self, parts, shape):
         self._parts, self._shape = parts, shape
@@ -201,7 +201,7 @@ class _Stacked:
         raise IndexError(row)
 
 
-# Name -> reader and whether it reads a file (True) or a folder.
+# Name -> (reader, whether it reads a file rather than a folder).
 FORMATS = {
     "mmbt": (read_mmbt, False),
     "food101": (read_food101, False),
@@ -213,14 +213,18 @@ FORMATS = {
 
 
 def read_format(form: str, place: Path | str) -> dict[str, Any]:
-    """The parts of a `Plan`: table, inputs, label, id_column, and if there are any notes, label_kind and facts.
+    """Read a data set in a known form.
 
     Args:
-        form: A name of `FORMATS`, or ``module:function`` of a reader of one's own (docs/extend.md).
+        form: A key of `FORMATS`, or ``module:function`` of your own reader (docs/extend.md).
         place: Folder or file of the data.
 
+    Returns:
+        dict of arguments of `datasets.own.prepare.Plan`: table, inputs, label, id_column, and possibly label_kind and
+        facts; also possibly notes, a list of messages for the user.
+
     Raises:
-        UserError: the form is unknown, or the data are not in it.
+        UserError: the form is unknown, or the data do not have it.
     """
     place = Path(place)
     if form not in FORMATS and not is_own(form):
@@ -236,14 +240,14 @@ def read_format(form: str, place: Path | str) -> dict[str, Any]:
 
 
 def _checked(reader, form):
-    """A reader of one's own, whose parts are complete."""
+    """Wrap a user's reader, so that an incomplete result raises UserError."""
 
     def read(place):
         parts = reader(place)
         given = parts if isinstance(parts, dict) else {}
         lacking = [name for name in ("table", "inputs", "label") if name not in given]
         if lacking:
-            raise UserError(f"--format {form}: the reader gives no {lacking[0]}; see docs/extend.md")
+            raise UserError(f"--format {form}: the reader returns no {lacking[0]}; see docs/extend.md")
         return {"id_column": None, **parts}
 
     return read

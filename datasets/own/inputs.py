@@ -1,4 +1,4 @@
-"""The inputs of a sample: which columns they come from."""
+"""The inputs of a sample, and the columns that they come from."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ RESERVED = {"label", "id", "index"}
 class Input(NamedTuple):
     """One modality.
 
+    name: Name of the modality.
     form: ``picture``, ``audio``, ``text``, ``table`` (numbers and categories) or ``array``.
-    columns: Columns that it is made of; of a table, those with numbers.
-    categories: Columns of a table with categories.
+    columns: Columns that it is made of; if ``form`` is ``table``, only those with numbers.
     flag: The flag that named it, for messages.
+    categories: Columns with categories, if ``form`` is ``table``.
     """
 
     name: str
@@ -28,20 +29,21 @@ class Input(NamedTuple):
 
     @property
     def all_columns(self) -> tuple[str, ...]:
-        """All columns."""
+        """``columns``, then ``categories``."""
         return self.columns + self.categories
 
 
 def inputs_of(asked: Mapping[str, Sequence[str]], forms: Mapping[str, str]) -> list[Input]:
-    """The inputs that flags ask for.
+    """Make the inputs that flags describe.
 
-    ``--image poster`` is a modality ``image``; ``--image poster,backdrop`` are two modalities with the names of their
-    columns; ``--image cover=poster`` is called ``cover``. All columns of a ``table`` are one modality, called like the
-    flag or as in ``--numbers facts=year,rating``; numbers and categories of the same name are one modality.
+    ``--image poster`` makes a modality ``image``; ``--image poster,backdrop`` makes two modalities with the names of
+    their columns; ``--image cover=poster`` makes one called ``cover``. All columns of a ``table`` flag form one
+    modality, which has the name of the flag, or ``facts`` with ``--numbers facts=year,rating``. Numbers and categories
+    of the same name form one modality.
 
     Args:
-        asked: Flag (without dashes) -> its values.
-        forms: Flag -> form of its inputs, see `Input`.
+        asked: dict flag (without dashes) -> its values.
+        forms: dict flag -> form of its inputs, see `Input`.
 
     Raises:
         UserError: two inputs have the same name, or a name cannot be used.
@@ -57,7 +59,7 @@ def inputs_of(asked: Mapping[str, Sequence[str]], forms: Mapping[str, str]) -> l
             if forms[flag] == "table":
                 _add_table(found, name or flag, flag, listed)
             elif equals and len(listed) > 1:
-                raise UserError(f"--{flag} {value}: a name stands for one column; expected NAME=COLUMN")
+                raise UserError(f"--{flag} {value}: a name can have only one column; expected NAME=COLUMN")
             else:
                 named = [(name, listed[0])] if equals else [(flag if plain == 1 else one, one) for one in listed]
                 found += [Input(one, forms[flag], (column,), f"--{flag}") for one, column in named]
@@ -78,10 +80,10 @@ def _add_table(found, name, flag, columns):
 
 
 def check_names(inputs: Sequence[Input]) -> None:
-    """Check that names are different and can be used in flags, files and networks.
+    """Check that the names are unique and can be used in flags, files and networks.
 
     Raises:
-        UserError: one cannot.
+        UserError: there are no inputs, or a name occurs twice or cannot be used.
     """
     if not inputs:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Finds out what the labels of a table are: one class, several classes, or a number."""
+"""Find out what the labels of a table are: one class, several classes, or a number."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from datasets.own.manifest import OwnLabel
 from datasets.own.tables import BadRow
 from util.cli import UserError
 
-# Whole numbers with at most so many different values are classes, unless the user says otherwise.
+# Whole numbers with at most this many distinct values are classes, unless the user says otherwise.
 MAX_NUMBERED_CLASSES = 50
-# Texts with more different values than this share of the rows are no classes.
+# Texts with more distinct values than this share of the rows are not classes; checked from `MIN_ROWS` rows on.
 MAX_SHARE, MIN_ROWS = 0.5, 20
 BINS = 10
 
 
 class Labels:
-    """The labels of all samples, as numbers of their distinct values.
+    """The labels of all samples; each sample has the number of its distinct value.
 
     Args:
         name: The column.
         kind: ``auto``, ``class``, ``classes`` or ``number``.
-        separator: Between the classes in one cell; None: a cell holds one.
+        separator: Text between several classes in one cell; None if a cell contains only one.
+
+    Attributes:
+        codes: array of int: number of each sample's distinct value, -1 for a sample that is left out.
+        label: The `OwnLabel`, after `decide`.
     """
 
     def __init__(self, name: str, kind: str = "auto", separator: str | None = None) -> None:
@@ -38,7 +42,7 @@ class Labels:
         """Add the label of the next sample.
 
         Raises:
-            BadRow: it has none.
+            BadRow: the cell has no usable label.
         """
         value = self._value(cell)
         self.codes.append(self._numbers.setdefault(value, len(self._numbers)))
@@ -64,13 +68,13 @@ class Labels:
         return (text,) if self._kind == "classes" else text
 
     def decide(self, width: int | None = None) -> str:
-        """Settle kind and classes (`label`), and say in words what was understood.
+        """Decide on the kind and the classes, and set ``label``; returns a sentence that describes the decision.
 
         Args:
             width: Number of classes, if labels are rows of 0 and 1.
 
         Raises:
-            UserError: the labels are not what they should be, or all are equal.
+            UserError: the labels do not fit the requested kind, or all are equal.
         """
         used = sorted({code for code in self.codes if code >= 0})
         values = list(self._numbers)
@@ -89,14 +93,14 @@ class Labels:
         if len(values) < 2:
             raise UserError(f"all labels in {self.name} are equal ({values[0]!r}); there is nothing to learn")
         counted = f"{len(self.label.classes)} classes" if self.label.classes else f"{len(values)} different values"
-        understood = f" (understood so from {why}; --label_kind says otherwise)" if self._kind == "auto" else ""
+        understood = f" (inferred from {why}; --label_kind overrides this)" if self._kind == "auto" else ""
         return f"label: {self.name}, {self.label.kind}, {counted}{understood}"
 
     def _check_asked(self, kind):
         if self._kind not in ("auto", kind):
             raise UserError(
-                f"--label_kind {self._kind}: cells of {self.name} hold several classes; leave out --label_separator, or"
-                f" say --label_kind {kind}"
+                f"--label_kind {self._kind}: cells of {self.name} contain several classes; leave out --label_separator,"
+                f" or give --label_kind {kind}"
             )
 
     def _guess(self, values, numbers):
@@ -119,7 +123,7 @@ class Labels:
         if kind == "number":
             if numbers is None:
                 wrong = next(value for value in values if _as_numbers([value]) is None)
-                raise UserError(f"--label_kind number: {self.name} holds {wrong!r}, which is no finite number")
+                raise UserError(f"--label_kind number: {self.name} contains {wrong!r}, which is not a finite number")
             self.label = OwnLabel(self.name, "number", ())
             self._of = dict(zip(values, numbers, strict=True))
             return
@@ -143,13 +147,14 @@ class Labels:
             self._of[value] = row
 
     def values(self) -> list:
-        """Distinct value -> class number, row of 0 and 1, or number, by the numbers in ``codes``; None if unused."""
+        """List, indexed by ``codes``, of distinct values as class number, row of 0 and 1, or number; None if unused."""
         return [self._of.get(value) for value in self._numbers]
 
     def strata(self) -> np.ndarray:
-        """int64 (N,): what a drawn split keeps the shares of; -1 for samples that are left out.
+        """Strata for drawing splits: int64 (N,), -1 for samples that are left out.
 
-        It is the class; of several classes the rarest one; of numbers one of ten ranges with equally many samples.
+        The stratum of a sample is its class; with several classes, the rarest of them; if labels are numbers, one of
+        ten ranges with equally many samples each.
         """
         codes, values = np.array(self.codes, dtype=np.int64), self.values()
         used = codes >= 0
@@ -168,7 +173,7 @@ class Labels:
         return strata
 
     def counts(self, rows: Sequence[int] | np.ndarray) -> np.ndarray | None:
-        """int64 (K,): samples of each class among the samples ``rows``; None if the label is a number."""
+        """Number of samples of each class among the samples ``rows``: int64 (K,); None if the label is a number."""
         if self.label.kind == "number":
             return None
         total = np.zeros(len(self.label.classes), np.int64)
@@ -189,7 +194,7 @@ def _text(cell):
 
 
 def _as_numbers(values):
-    """Finite numbers of texts, or None if one is none."""
+    """List of the finite numbers that the texts contain, or None if a text is not a finite number."""
     try:
         numbers = [float(value) for value in values]
     except (ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""The manifest of a prepared folder (``own.json``): what its samples, modalities and labels are."""
+"""The manifest of a prepared folder (``own.json``), which describes its samples, modalities and labels."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ FORMAT, VERSION = "own-data", 1
 SPLITS = ("train", "dev", "test")
 LABEL_KINDS = ("class", "classes", "number")
 KINDS = ("picture", "text", "audio", "vector", "sequence", "layers")
-# Kinds whose values are one array or a few, and those whose values are encoded files, stored once for all splits.
+# Kinds whose values are one or more arrays, and kinds whose values are encoded files, stored once for all splits.
 ARRAY_KINDS = ("vector", "sequence", "layers")
 MEDIA_KINDS = ("picture", "audio")
 
 
 @dataclasses.dataclass(frozen=True)
 class OwnLabel:
-    """What is to be predicted.
+    """The target.
 
     Attributes:
-        name: Its name.
+        name: Name of the target.
         kind: ``class`` (one class number), ``classes`` (any number of classes) or ``number``.
         classes: Names of the classes, in the order of their numbers; () for a number.
     """
@@ -41,8 +41,8 @@ class OwnModality:
 
     Attributes:
         kind: ``picture``, ``text``, ``audio``, ``vector``, ``sequence`` or ``layers``.
-        size: Length of a vector or of a step of a sequence; the layers' shapes; None for the other kinds.
-        missing: Split -> number of samples without this input.
+        size: Length of a vector, or of one step of a sequence; the layers' shapes; None for the other kinds.
+        missing: dict split -> number of samples without this input.
     """
 
     kind: str
@@ -52,15 +52,15 @@ class OwnModality:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What a prepared folder holds.
+    """Description of a prepared folder.
 
     Attributes:
         name, description: What the data are.
-        synthetic: Whether they were made up.
-        license, citation: As their source states them; None if unknown.
+        synthetic: Whether the data are synthetic.
+        license, citation: As the source of the data states them; None if unknown.
         label: `OwnLabel`.
-        modalities: Name -> `OwnModality`, in order.
-        splits: Split -> number of samples.
+        modalities: dict name -> `OwnModality`, in order.
+        splits: dict split -> number of samples.
     """
 
     name: str
@@ -74,29 +74,29 @@ class Manifest:
 
 
 def prepare_command(folder: Path | str) -> str:
-    """A command that makes a prepared folder, for messages."""
+    """An example of a command that makes a prepared folder, for messages."""
     return f"python datasets/prepare_own.py --table TABLE --label COLUMN --out {folder}"
 
 
 def read_manifest(datadir: Path | str) -> Manifest:
-    """The manifest of a prepared folder.
+    """Read the manifest of a prepared folder.
 
     Raises:
-        UserError: it is missing, or not one of this version.
+        UserError: the file is missing, has another version, or is incomplete.
     """
     return manifest_of(read_facts(datadir), datadir)
 
 
 def read_facts(datadir: Path | str) -> dict[str, Any]:
-    """The dict of ``own.json``: the manifest, and what a reader checks.
+    """Read the dict in ``own.json``: the manifest, and the checksums and hashes that a reader compares.
 
     Raises:
-        UserError: it is missing, or not one of this version.
+        UserError: the file is missing, or has another version.
     """
     path = Path(datadir) / MANIFEST_FILE
     if not path.is_file():
         raise UserError(
-            f"{path} is missing: {datadir} holds no prepared data, or their preparation is not finished; make them with"
+            f"{path} is missing: {datadir} has no prepared data, or their preparation is not finished; make them with"
             f" `{prepare_command(datadir)}`"
         )
     facts = read_json(path)
@@ -108,10 +108,10 @@ def read_facts(datadir: Path | str) -> dict[str, Any]:
 
 
 def manifest_of(facts: Mapping[str, Any], datadir: Path | str) -> Manifest:
-    """The `Manifest` in the dict of ``own.json``.
+    """Make the `Manifest` from the dict of ``own.json``.
 
     Raises:
-        UserError: it lacks or misstates a part.
+        UserError: a part is missing or wrong.
     """
     try:
         label = facts["label"]
@@ -123,7 +123,7 @@ def manifest_of(facts: Mapping[str, Any], datadir: Path | str) -> Manifest:
         )
         good = made.label.kind in LABEL_KINDS and made.modalities and made.splits
         good = good and all(modality.kind in KINDS for modality in made.modalities.values())
-        # A class must be one of several, a number has none.
+        # A class label needs classes, a number must not have any.
         good = good and (made.label.kind == "number") == (len(label["classes"]) == 0)
         good = good and isinstance(label["classes"], list) and all(isinstance(name, str) for name in made.label.classes)
         good = good and all(set(modality.missing) == set(made.splits) for modality in made.modalities.values())

@@ -1,8 +1,8 @@
-"""Pictures and recordings of a prepared folder: decoded, made small, stored once, and read by memory map.
+"""Pictures and recordings of a prepared folder: they are decoded, reduced, stored once, and read by memory map.
 
 media/<modality>/blobs.bin      pictures as JPEG, recordings as 16-bit samples
 media/<modality>/journal.jsonl  one line per stored file; an interrupted preparation goes on where it stopped
-media/<modality>/index.npy      where each used file is in it
+media/<modality>/index.npy      position of each used file in blobs.bin
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ MEDIA = Schema("blobs.bin", "journal.jsonl", {"rate": int})
 MEDIA_FOLDER, INDEX_FILE = "media", "index.npy"
 INDEX_DTYPE = np.dtype([("offset", "<i8"), ("bytes", "<i8"), ("crc", "<u4"), ("rate", "<i4")])
 JPEG_QUALITY = 95
-# JPEG's limit.
+# Maximum side of a JPEG picture in pixels.
 MAX_SIDE = 65_500
 FULL_SCALE = 32_768
 
 
 class BadFile(Exception):
-    """A picture or recording that cannot be read; the message follows its name in a sentence."""
+    """A picture or recording that cannot be read; the message is a predicate without its name ("has no sound")."""
 
 
 class _Task(NamedTuple):
@@ -45,13 +45,13 @@ class _Task(NamedTuple):
 
 
 class MediaWriter(BlobWriter):
-    """Stores the pictures or recordings of one modality, or goes on doing so.
+    """Stores the pictures or recordings of one modality; resumes an unfinished store.
 
     Args:
         folder: The prepared folder.
         name: The modality.
         kind: ``picture`` or ``audio``.
-        setting: Pixels that the shorter side has at most, or samples per second (0: those of the file).
+        setting: Maximum pixels of a picture's shorter side, or samples per second (0: as in the file).
     """
 
     schema = MEDIA
@@ -61,7 +61,9 @@ class MediaWriter(BlobWriter):
         self.name, self.kind, self.setting = name, kind, setting
 
     def key_of(self, source: str | bytes) -> str:
-        """Name under which a file is stored: it changes with its content and with the setting.
+        """Key under which a file is stored; it changes with the file and with ``setting``.
+
+        The key of bytes depends on their content, that of a path on the path, size and modification time.
 
         Raises:
             BadFile: there is no such file.
@@ -77,12 +79,12 @@ class MediaWriter(BlobWriter):
         return f"{stamp} {self.setting}"
 
     def store(self, sources: Iterable[tuple[str, Any]], count: int, workers: int) -> Iterator[tuple[str, str]]:
-        """Store what is not stored yet, in the order given, whatever the number of processes.
+        """Store those files that are not stored yet, in the given order, for any number of processes.
 
         Args:
-            sources: Pairs (key, source).
-            count: Their number.
-            workers: Processes that decode.
+            sources: Pairs (key, path or bytes).
+            count: Number of pairs, for the progress bar.
+            workers: Number of processes that decode.
 
         Yields:
             (key, reason) of each file that cannot be read.
@@ -93,10 +95,10 @@ class MediaWriter(BlobWriter):
             if isinstance(result, tuple):
                 self.append(task.key, result[0], rate=result[1])
             else:
-                yield task.key, result or "makes the program that decodes it crash"
+                yield task.key, result or "crashes the process that decodes it"
 
     def write_index(self, keys: Sequence[str]) -> str:
-        """Write where the files ``keys`` are, in this order; returns a hash of their content."""
+        """Write the index of the files ``keys``, in this order; returns a hash of their content."""
         self.sync()
         index = np.zeros(len(keys), INDEX_DTYPE)
         for row, key in enumerate(keys):
@@ -108,7 +110,7 @@ class MediaWriter(BlobWriter):
 
 
 def _in_order(tasks, workers):
-    """(task, result) in the order of the tasks, so that a store does not depend on which process was faster."""
+    """Yield (task, result) in the order of the tasks, so that a store does not depend on the speed of processes."""
     order: dict[Any, None] = {}
 
     def noted():
@@ -125,7 +127,7 @@ def _in_order(tasks, workers):
 
 
 def _decode(task):
-    """The bytes to store and the sampling rate (0 for pictures), or the reason why the file cannot be read."""
+    """(bytes to store, sampling rate or 0 for pictures), or the reason why the file cannot be read."""
     try:
         if task.kind == "picture":
             return encode_picture(task.source, task.setting), 0
@@ -139,12 +141,12 @@ def _opened(source):
 
 
 def encode_picture(source: str | bytes, size: int) -> bytes:
-    """A picture as a viewer shows it, as JPEG; the shorter side has at most ``size`` pixels.
+    """Encode a picture, as a viewer shows it, as JPEG whose shorter side has at most ``size`` pixels.
 
-    Bytes of a PNG that is small enough stay as they are: these are arrays of a table, which JPEG would change.
+    Bytes of a PNG that is small enough are returned unchanged: they come from arrays, whose values JPEG would alter.
 
     Raises:
-        BadFile: it cannot be read.
+        BadFile: the picture cannot be read.
     """
     from PIL import Image
 
@@ -171,12 +173,12 @@ def _is_plain_png(data, size):
             if plain:
                 picture.load()  # raises if it is damaged
             return plain and not {"transparency", "exif"} & set(picture.info)
-    except Exception:  # reported when it is opened as any other picture
+    except Exception:  # the fault is reported when it is opened like any other picture
         return False
 
 
 def decode_picture(data: Any) -> np.ndarray:
-    """uint8 (H, W, 3) of a stored picture."""
+    """Decode a stored picture: uint8 (H, W, 3), RGB."""
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as picture:
@@ -184,16 +186,19 @@ def decode_picture(data: Any) -> np.ndarray:
 
 
 def encode_audio(source: str | bytes, rate: int) -> tuple[bytes, int]:
-    """A recording, or the sound of a video, as 16-bit samples of one channel, and their number per second.
+    """Convert a recording, or the sound of a video, to 16-bit samples of one channel.
 
     Channels are averaged after resampling.
 
     Args:
-        source: A file that FFmpeg reads, or its bytes.
-        rate: Samples per second; 0 keeps those of the file.
+        source: A file that FFmpeg can read, or its bytes.
+        rate: Samples per second; 0 keeps the rate of the file.
+
+    Returns:
+        (bytes of the samples, samples per second).
 
     Raises:
-        BadFile: it cannot be read, or has no sound.
+        BadFile: the file cannot be read, or has no sound.
     """
     import av
 
@@ -216,7 +221,7 @@ def encode_audio(source: str | bytes, rate: int) -> tuple[bytes, int]:
 
 
 def decode_audio(data: Any, rate: int) -> tuple[np.ndarray, int]:
-    """(float32 (samples,) in -1..1, rate) of a stored recording."""
+    """Decode a stored recording: (float32 (samples,) in -1..1, samples per second)."""
     return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(FULL_SCALE), rate
 
 
@@ -260,7 +265,7 @@ class MediaReader(BlobReader):
         """The stored bytes of row ``row`` of the index.
 
         Raises:
-            UserError: they have changed since they were stored.
+            UserError: the bytes have changed since they were stored.
         """
         begin, size = int(self._index["offset"][row]), int(self._index["bytes"][row])
         data = self._data[begin : begin + size].tobytes()
@@ -269,7 +274,7 @@ class MediaReader(BlobReader):
         return data
 
     def read(self, row: int) -> Any:
-        """Row ``row`` of the index: see `decode_picture` and `decode_audio`.
+        """Decode the file at row ``row`` of the index; see `decode_picture` and `decode_audio`.
 
         Raises:
             UserError: the stored file is damaged.

@@ -1,4 +1,4 @@
-"""Turns a table into a prepared folder: looks at every row, stores pictures and recordings, divides, writes."""
+"""Convert a table to a prepared folder: check every row, store pictures and recordings, split, and write."""
 
 from __future__ import annotations
 
@@ -36,12 +36,13 @@ class Plan:
         inputs: The modalities.
         label, label_kind, label_separator: See `datasets.own.labels.Labels`.
         id_column, group_column, split_column: Columns, or None.
-        shares, seed: Of a drawn split.
+        shares, seed: Shares of train, dev and test in drawn splits, and the seed of the draw.
         facts: ``name``, ``description``, ``synthetic``, ``license`` and ``citation`` of the data.
-        request: What the result depends on, as JSON values, so that a second run can tell whether it is up to date.
-        picture_size, audio_rate: See `datasets.own.media`.
+        request: Everything that the result depends on, as JSON values; a second run compares it to see whether the
+            folder is up to date.
+        picture_size, audio_rate: ``setting`` of `datasets.own.media.MediaWriter`.
         skip_invalid: Leave out rows that cannot be used.
-        workers: Processes that decode pictures and recordings.
+        workers: Number of processes that decode pictures and recordings.
     """
 
     table: Table
@@ -63,15 +64,15 @@ class Plan:
 
 
 def prepare(plan: Plan, out: Path | str, overwrite: bool = False) -> dict[str, Any]:
-    """Write the prepared folder ``out``, or go on with one whose preparation was interrupted.
+    """Write the prepared folder ``out``, or resume a preparation that was interrupted.
 
     Args:
         plan: What to prepare.
         out: The folder.
-        overwrite: Replace other data that it holds.
+        overwrite: Replace other prepared data in it.
 
     Returns:
-        The content of ``own.json``.
+        The content of ``own.json``, a dict.
 
     Raises:
         UserError: the table or the folder cannot be used.
@@ -81,7 +82,7 @@ def prepare(plan: Plan, out: Path | str, overwrite: bool = False) -> dict[str, A
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file; name a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / LOCK_FILE).exists():
-        raise UserError(f"--out {out} holds files that this script did not make; name a new folder")
+        raise UserError(f"--out {out} contains files that this script did not make; name a new folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with locked(out / LOCK_FILE, busy=f"another run is preparing {out}: wait for it or end it first"):
@@ -103,14 +104,14 @@ def _finished(out, plan):
     facts = read_facts(out)
     if facts.get("request") != plan.request:
         raise UserError(
-            f"{out} holds data that were prepared from something else, or with other flags; choose another --out, or"
+            f"{out} contains data that were prepared from something else, or with other flags; choose another --out, or"
             " replace them with --overwrite"
         )
     return facts
 
 
 class _Preparation:
-    """One run: what it knows of every row fits in a few numbers per row."""
+    """One run. It keeps only a few numbers per row in memory, and reads the table several times."""
 
     def __init__(self, plan, out, files):
         self.plan, self.out, self.table = plan, out, plan.table
@@ -176,7 +177,7 @@ class _Preparation:
                 reader.finish()
 
     def _scan_row(self, row, place, cells):
-        """Look at one row; returns its fault, or None."""
+        """Check one row; returns its fault (`BadRow`), or None."""
         fault = None
         for name, reader in self.readers.items():
             try:
@@ -221,7 +222,7 @@ class _Preparation:
                     self.faults[row] = f"{place} names {shown(source)}, which {numbers[number]}"
 
     def _sources(self, name, reader):
-        """(key, source) of every distinct file; the table is read again, since it may hold the files themselves."""
+        """Yield (key, source) of every distinct file; the table is read again, since it may contain the files."""
         keys, following = list(reader.keys), 0
         for row, (_, cells) in enumerate(self.table.rows(self.columns)):
             if reader.of_sample[row] == following and isinstance(cells, list):

@@ -1,4 +1,4 @@
-"""Inputs of samples that are in no prepared folder: values as `OwnData.raw` would give them after a preparation."""
+"""Read new samples that are in no prepared folder, with the values that `OwnData.raw` would return for them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from util.cli import UserError
 
 
 class RawInputs:
-    """Reads raw inputs as the preparation of a folder read them: the same sizes, rates and standardisation.
+    """Converts raw inputs as the preparation of a folder did: with the same sizes, rates and standardisation.
 
     Args:
         manifest: `Manifest` of the folder.
-        facts: Its ``own.json``, with ``picture_size`` and ``audio_rate``.
-        root: Folder from which paths start.
+        facts: Content of its ``own.json``, with ``picture_size`` and ``audio_rate``.
+        root: Folder that paths are relative to.
+
+    Raises:
+        UserError: ``facts`` are incomplete.
     """
 
     def __init__(self, manifest: Manifest, facts: Mapping[str, Any], root: Path | str = "") -> None:
@@ -35,21 +38,21 @@ class RawInputs:
             raise UserError("the facts of the data lack or misstate a part; restore the run folder") from None
 
     def columns(self, name: str) -> list[str]:
-        """Columns of a table with the input ``name``: those of the preparation."""
+        """Columns that a table needs for the input ``name``: those that it was prepared from."""
         return list(self.tables[name].columns) if name in self.tables else self._columns.get(name, [name])
 
     def value(self, name: str, value: Any) -> Any:
-        """One value as `datasets.own.OwnData.raw` gives it; None if it is missing.
+        """Convert one value to what `datasets.own.OwnData.raw` returns; None if it is missing.
 
         Args:
             name: The modality.
-            value: A picture: a path, the bytes of a file, uint8 (H, W) or (H, W, 3), or a PIL picture. A recording: a
-                path, bytes, or (float32 (samples,) in -1..1, samples per second). A text. Numbers and categories that
-                the preparation standardised: a dict of columns. Other vectors, sequences and layers: arrays, lists,
-                or the path of a .npy or .npz file. None: missing.
+            value: For a picture, a path, the bytes of a file, uint8 (H, W) or (H, W, 3), or a PIL picture. For a
+                recording, a path, bytes, or (float32 (samples,) in -1..1, samples per second). For a text, a str. For
+                numbers and categories that the preparation standardised, a dict column -> cell. For other vectors,
+                sequences and layers, arrays, lists, or the path of a .npy or .npz file. None if it is missing.
 
         Raises:
-            BadRow: it cannot be used; the message follows a place in a sentence.
+            BadRow: the value cannot be used.
         """
         kind = self.modalities[name].kind
         if name in self.tables:
@@ -63,13 +66,13 @@ class RawInputs:
         return self._array(name, value)
 
     def cells(self, name: str, cells: Sequence[Any]) -> Any:
-        """As `value`, from the cells of a table's `columns`."""
+        """Convert the cells of a table's `columns`, as `value` does."""
         if name in self.tables:
             return self._row(name, dict(zip(self.columns(name), cells, strict=True)))
         return self.value(name, cells[0])
 
     def _row(self, name, value):
-        """Standardised numbers and one-hot categories; an empty or absent column counts as in a preparation."""
+        """Standardised numbers and one-hot categories; empty and absent columns are filled as in the preparation."""
         reader = self.tables[name]
         if value is None:
             return None

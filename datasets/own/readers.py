@@ -1,4 +1,4 @@
-"""How the cells of a sample become its values: checked, measured and converted, one sample at a time."""
+"""Readers that check the cells of a sample and convert them to values, one sample at a time."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from datasets.own.tables import BadRow
 from util.arrays import objects_fault
 from util.cli import UserError
 
-# Cells that mean "no value", except in columns of texts, where only an empty cell does.
+# Cells that mean "no value"; in columns of texts only an empty cell does.
 NO_VALUE = {"", "na", "n/a", "nan", "null", "none"}
-# A column of categories with more different values is more likely a text or an id.
+# A column of categories with more distinct values than this is more likely a text or an id.
 MAX_CATEGORIES = 1000
-# Squares of larger numbers, summed for the deviation, could leave float64's range.
+# The sum of squares of larger numbers, from which the standard deviation is computed, could overflow float64.
 LARGEST_NUMBER = 1e100
 
 
 def is_missing(cell: Any, text: bool = False) -> bool:
-    """Whether a cell holds no value: empty, null, or (outside texts) NA and the like."""
+    """Whether a cell has no value: it is empty or null or, if it is not a text, NA and the like."""
     if cell is None or isinstance(cell, str):
         stripped = (cell or "").strip()
         return not stripped if text else stripped.lower() in NO_VALUE
@@ -34,35 +34,35 @@ def is_missing(cell: Any, text: bool = False) -> bool:
 
 
 class TextReader:
-    """Texts, as they are."""
+    """Reads texts, unchanged."""
 
     kind, size = "text", None
 
     def scan(self, cells: Sequence[Any]) -> None:
-        """Look at the cells of a sample; every sample is looked at once.
+        """Check the cells of a sample; to be called once for every sample.
 
         Raises:
-            BadRow: they cannot be used.
+            BadRow: the cells cannot be used.
         """
         if isinstance(cells[0], (list, dict, bytes, np.ndarray)):
-            raise BadRow(f"has no text where --text expects one, but {type(cells[0]).__name__}")
+            raise BadRow(f"has {type(cells[0]).__name__} where --text expects a text")
 
     def value(self, cells: Sequence[Any]) -> Any:
-        """The value of a sample, None if it is missing."""
+        """Convert the cells of a sample to its value; None if it is missing."""
         return None if is_missing(cells[0], text=True) else str(cells[0])
 
 
 class MediaReader:
-    """Pictures or recordings: paths, bytes or arrays.
+    """Reads pictures or recordings, given as paths, bytes or arrays.
 
     Args:
         writer: `MediaWriter` that stores them.
-        root: Folder from which paths start.
+        root: Folder that paths are relative to.
 
     Attributes:
-        keys: Keys of the distinct files, in the order of their first use.
+        keys: dict key -> number of each distinct file, in the order of first use.
         of_sample: Number of each sample's file, -1 for none.
-        bad: Key -> reason of the files that cannot be read.
+        bad: dict key -> reason, of the files that cannot be read.
     """
 
     size = None
@@ -74,7 +74,7 @@ class MediaReader:
         self.bad: dict[str, str] = {}
 
     def scan(self, cells: Sequence[Any]) -> None:
-        """As `TextReader.scan`."""
+        """See `TextReader.scan`."""
         self.of_sample.append(-1)
         source = self.source(cells[0])
         if source is not None:
@@ -85,7 +85,7 @@ class MediaReader:
             self.of_sample[-1] = self.keys.setdefault(key, len(self.keys))
 
     def source(self, cell: Any) -> str | bytes | None:
-        """Path or bytes of a file; None if there is none."""
+        """Path or bytes of the file that a cell means; None if the cell is empty."""
         if isinstance(cell, Mapping):  # as in Parquet files with pictures inside
             cell = cell.get("bytes") or cell.get("path")
         if isinstance(cell, np.ndarray):
@@ -95,25 +95,25 @@ class MediaReader:
         return None if is_missing(cell) else str(self.root / str(cell).strip())
 
     def index(self) -> str:
-        """Write the index of all files; returns the hash of their content. Files of samples that were left out stay."""
+        """Write the index of all readable files, even of samples that are left out; returns a hash of their content."""
         good = [key for key in self.keys if key not in self.bad]
         rows = {key: row for row, key in enumerate(good)}
         self._rows = [rows.get(key, -1) for key in self.keys]
         return self.writer.write_index(good)
 
     def row(self, sample: int) -> int | None:
-        """Row of the index of a sample's file; None if it has none."""
+        """Row in the index of a sample's file; None if it has none."""
         number = self.of_sample[sample]
         return None if number < 0 else self._rows[number]
 
 
 def shown(source: str | bytes) -> str:
-    """What a file is called in messages."""
+    """Name of a file for messages."""
     return source if isinstance(source, str) else "a file inside the table"
 
 
 def as_png(values):
-    """An array of grey values (H, W) or colours (H, W, 3) in 0..255, as PNG, which keeps them."""
+    """Encode an array of grey values (H, W) or colours (H, W, 3) in 0..255 as PNG, which is lossless."""
     from PIL import Image
 
     if values.dtype != np.uint8:
@@ -127,17 +127,18 @@ def as_png(values):
 
 
 class TableReader:
-    """Numbers, standardised with mean and deviation of train, and categories, one-hot, in one vector.
+    """Converts numbers and categories to one vector.
 
-    A sample is missing if all its cells are empty. A single empty number becomes the mean (0); an empty category, or
-    one that train does not have, becomes zeros.
+    Numbers are standardised with the mean and standard deviation of train; categories are one-hot. A sample is missing
+    if all its cells are empty. Otherwise an empty number becomes the mean (0); an empty category, or one that train
+    does not have, becomes zeros.
 
     Args:
         one: The `Input`.
 
     Attributes:
-        facts: What the vector's entries are, for the manifest.
-        filled: Column -> number of empty cells of samples that are not missing.
+        facts: dict that describes the entries of the vector, for the manifest.
+        filled: dict column -> number of empty cells of samples that are not missing.
     """
 
     kind = "vector"
@@ -151,12 +152,12 @@ class TableReader:
         self.facts: dict[str, Any] = {}
 
     def scan(self, cells: Sequence[Any]) -> None:
-        """As `TextReader.scan`."""
+        """See `TextReader.scan`."""
         for column, cell in zip(self._input.columns, cells[: self._numbers], strict=True):
             _number(column, cell)
 
     def fit(self, cells: Sequence[Any]) -> None:
-        """Learn mean, deviation and categories from a sample of train."""
+        """Update mean, standard deviation and categories with a sample of train."""
         values = np.array([_number("", cell) for cell in cells[: self._numbers]])
         known = ~np.isnan(values)
         self._count += known
@@ -168,10 +169,10 @@ class TableReader:
                 seen.setdefault(str(cell).strip(), 0)
 
     def finish(self) -> None:
-        """End learning.
+        """Compute scales and positions of categories, after all of train.
 
         Raises:
-            UserError: a column of categories has too many.
+            UserError: a column has too many categories, or train has no values at all.
         """
         deviation = np.sqrt(self._squares / np.maximum(self._count, 1))
         self._scale = np.where(deviation > 0, deviation, 1)
@@ -196,10 +197,10 @@ class TableReader:
 
     @classmethod
     def restored(cls, name: str, facts: Mapping[str, Any]) -> TableReader:
-        """The reader that has learned what ``facts`` say.
+        """Restore a finished reader from its ``facts``.
 
         Raises:
-            KeyError, TypeError, ValueError: they say something else.
+            KeyError, TypeError, ValueError: ``facts`` has another form.
         """
         numbers, categories = facts["numbers"], facts["categories"]
         made = cls(Input(name, "table", tuple(numbers), "--numbers", tuple(categories)))
@@ -213,18 +214,18 @@ class TableReader:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of a sample's cells, in order."""
+        """Columns of a sample's cells, in order."""
         return self._input.all_columns
 
     def value(self, cells: Sequence[Any]) -> Any:
-        """As `TextReader.value`: float32 (d,)."""
+        """See `TextReader.value`; the value is float32 (d,)."""
         if all(map(is_missing, cells)):
             return None
         for column, cell in zip(self._input.all_columns, cells, strict=True):
             self.filled[column] += is_missing(cell)
         vector = np.zeros(self.size, np.float32)
         numbers = (np.array([_number("", cell) for cell in cells[: self._numbers]]) - self._mean) / self._scale
-        most = np.finfo(np.float32).max  # A number far from all of train's would be infinite.
+        most = np.finfo(np.float32).max  # without clipping, a number far from those of train could become infinite
         vector[: self._numbers] = np.clip(np.nan_to_num(numbers), -most, most)
         for places, cell in zip(self._places, cells[self._numbers :], strict=True):
             place = None if is_missing(cell) else places.get(str(cell).strip())
@@ -234,7 +235,7 @@ class TableReader:
 
 
 def _number(column, cell):
-    """A finite number, or NaN for an empty cell."""
+    """The number in a cell, or NaN if it is empty; raises BadRow if the number cannot be used."""
     if is_missing(cell):
         return math.nan
     try:
@@ -249,13 +250,13 @@ def _number(column, cell):
 
 
 class ArrayReader:
-    """Vectors, sequences of vectors, or layers: rows of arrays, lists of numbers, or paths of .npy and .npz files.
+    """Reads vectors, sequences of vectors, or layers from rows of arrays, lists of numbers, or .npy and .npz files.
 
-    The first sample that is not missing says what they are. A sample whose values are all NaN is missing.
+    The first sample that is not missing determines kind and size. A sample whose values are all NaN is missing.
 
     Args:
         one: The `Input`.
-        root: Folder from which paths start.
+        root: Folder that paths are relative to.
     """
 
     def __init__(self, one: Input, root: Path) -> None:
@@ -264,7 +265,7 @@ class ArrayReader:
         self.size: Any = None
 
     def scan(self, cells: Sequence[Any]) -> None:
-        """As `TextReader.scan`."""
+        """See `TextReader.scan`."""
         value = self._array(cells[0])
         if value is not None:
             form = _form_of(value)
@@ -277,12 +278,12 @@ class ArrayReader:
                 )
 
     def finish(self) -> None:
-        """End looking at samples."""
+        """To be called after all samples were scanned; raises UserError if none has a value."""
         if self.kind is None:
             raise UserError(f"{self._input.flag} {self._input.columns[0]}: no sample has a value")
 
     def value(self, cells: Sequence[Any]) -> Any:
-        """As `TextReader.value`: float32 (d,), (steps, d), or a list of arrays."""
+        """See `TextReader.value`; the value is float32 (d,) or (steps, d), or a list of arrays."""
         return self._array(cells[0])
 
     def _array(self, cell):
@@ -334,7 +335,7 @@ def _load(path):
 
 
 def reader_of(one: Input, folder: Path, root: Path, picture_size: int, audio_rate: int) -> Any:
-    """The reader of an input; media are stored in ``folder``."""
+    """Make the reader of an input; pictures and recordings are stored in ``folder``."""
     if one.form in ("picture", "audio"):
         setting = picture_size if one.form == "picture" else audio_rate
         return MediaReader(MediaWriter(folder, one.name, one.form, setting), root)

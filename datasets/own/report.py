@@ -1,4 +1,4 @@
-"""Shows what was prepared: counts in words, a page of samples, and a contact sheet of the pictures."""
+"""Show what was prepared: printed counts, a page of samples, and a contact sheet of the pictures."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from datasets.own.manifest import read_manifest
 from util.files import write_text
 
 SHEET_FILE, PAGE_FILE = "contact_sheet.png", "samples.html"
-# Samples per split, characters of a text, classes in a table, classes of one sample.
+# Maximum number of samples per split, characters of a text, classes in the table, and classes of one sample.
 SHOWN, MAX_TEXT, MAX_CLASSES, MAX_NAMED = 10, 300, 30, 4
 STYLE = "body{font:14px sans-serif}td,th{border:1px solid #ccc;padding:4px 8px;vertical-align:top}img{max-height:120px}"
 
 
 def print_summary(facts: Mapping[str, Any]) -> None:
-    """Print what a prepared folder holds: modalities, missing inputs, splits, classes.
+    """Print a summary of a prepared folder: modalities, missing inputs, splits, classes.
 
     Args:
         facts: The content of ``own.json``.
@@ -69,13 +69,13 @@ def _print_classes(facts):
 
 
 def write_samples_page(folder: Path | str) -> list[Path]:
-    """Write ``samples.html`` (some samples of every split, complete in one file) and the sheet of the first pictures.
+    """Write ``samples.html``, a self-contained page of some samples of every split, and a contact sheet of pictures.
 
     Args:
         folder: A prepared folder.
 
     Returns:
-        The paths of the files.
+        List of the paths of the files.
     """
     folder, parts, paths = Path(folder), [], []
     splits = {}
@@ -113,7 +113,7 @@ def _draw_sheet(folder, splits, names):
 
 
 def _plain(text):
-    # The drawing library's own font has no other letters.
+    # The drawing library's built-in font has no other characters.
     return text.encode("ascii", "replace").decode()[:40]
 
 

@@ -1,4 +1,4 @@
-"""From the flags of ``prepare_own.py`` to a `Plan`: which table, which inputs."""
+"""Convert the flags of ``prepare_own.py`` to a `Plan`: open the table and list the inputs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _LABELS = ("label", "labels", "y")
 
 
 def plan_of(args: Namespace, forms: Mapping[str, str]) -> Plan:
-    """What the flags ask for.
+    """Make the `Plan` that the flags describe.
 
     Args:
-        args: Of `datasets.prepare_own.get_args_parser`.
-        forms: Flag of an input -> form, see `datasets.own.inputs.Input`.
+        args: The arguments of `datasets.prepare_own.get_args_parser`.
+        forms: dict flag of an input -> form, see `datasets.own.inputs.Input`.
 
     Raises:
         UserError: flags contradict each other, or files cannot be read.
@@ -36,8 +36,8 @@ def plan_of(args: Namespace, forms: Mapping[str, str]) -> Plan:
     given = [name for name in ("table", "split_files", "arrays", "format", "embedded") if getattr(args, name)]
     if not given or (len(given) > 1 and given != ["table", "arrays"]):
         raise UserError(
-            "name the samples by one of --table, --split_files, --arrays, --format or --embedded (--arrays may stand"
-            f" beside --table){'; given: --' + ', --'.join(given) if given else ''}"
+            "name the samples by one of --table, --split_files, --arrays, --format or --embedded (--arrays may be"
+            f" combined with --table){'; given: --' + ', --'.join(given) if given else ''}"
         )
     for flag, needs in (("data", "format"), ("views", "embedded"), ("wheel", "embedded")):
         if getattr(args, flag) and not getattr(args, needs):
@@ -71,13 +71,13 @@ def plan_of(args: Namespace, forms: Mapping[str, str]) -> Plan:
 
 
 def _request(args):
-    """The flags, and size and time of the files that they name."""
+    """dict of the flags, and of the size and modification time of the files that they name."""
     flags = {name: value for name, value in vars(args).items() if name not in _IDLE and value not in (None, [], False)}
     flags["split"] = list(args.split)
     paths = [args.table, args.data, args.label, args.split_column, args.id_column, args.group]
     paths += [text.rpartition("=")[2] for text in [*(args.split_files or ()), *(args.arrays or ())]]
     for path in map(Path, filter(None, paths)):
-        # Of a folder the files on top count: its arrays, or tables.
+        # The files directly in a folder are included: its arrays, or tables.
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
             if file.is_file():
                 status = os.stat(file)
@@ -86,7 +86,7 @@ def _request(args):
 
 
 def _settled(args, forms):
-    """The parts of data whose inputs and labels are known."""
+    """dict of arguments of `Plan` for data whose inputs and labels are known."""
     flags = [*forms, "label", "id_column", "split_column"]
     if wrong := [flag for flag in flags if getattr(args, flag)]:
         kind = "format" if args.format else "embedded"
@@ -105,7 +105,7 @@ def _settled(args, forms):
 
 
 def _from_files(args, forms):
-    """The parts of a table, tables or arrays."""
+    """dict of arguments of `Plan` for a table, several tables, or arrays."""
     inputs = inputs_of({flag: getattr(args, flag) for flag in forms}, forms)
     columns: dict[str, Any] = {}
     table = _table(args)
@@ -120,7 +120,7 @@ def _from_files(args, forms):
     parts["group_column"] = _column_or_file(args.group, columns, "group")
     if args.split_files:
         if args.split_column:
-            raise UserError("--split_column does not go with --split_files, which say the split themselves")
+            raise UserError("--split_column does not go with --split_files, which already name the splits")
         parts["split_column"] = SPLIT_COLUMN
     return parts | {"table": Arrays(columns, table) if columns else table, "inputs": inputs}
 
@@ -141,7 +141,7 @@ def _table(args) -> Table | None:
 
 
 def _add_arrays(text, columns, inputs, label):
-    """Take one value of ``--arrays``; returns the label, which an archive may hold."""
+    """Add one value of ``--arrays`` to ``columns`` and ``inputs``; returns the label, which may be in an archive."""
     name, equals, path = text.partition("=")
     if equals:
         columns[f"array {name}"] = load_array(path)
@@ -160,7 +160,7 @@ def _add_arrays(text, columns, inputs, label):
 
 
 def _column_or_file(name, columns, use):
-    """The column ``name``; a .npy file becomes one."""
+    """Name of the column ``name``; a .npy file is added to ``columns`` under the name ``use``."""
     if not name or name in columns or not name.endswith(".npy"):
         return name
     columns[use] = load_array(name)

@@ -1,4 +1,4 @@
-"""Divides samples into train, dev and test: as the user says, or drawn by class and group."""
+"""Split samples into train, dev and test: as the user says, or drawn at random by class and group."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from util.cli import UserError
 
 ALIASES = {"train": "train", "training": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev"}
 ALIASES |= {"test": "test", "testing": "test", "eval": "test"}
-# How often the draw looks at all groups again.
+# Maximum number of passes over all groups after the first assignment.
 SWEEPS = 5
 
 
@@ -19,7 +19,7 @@ def split_number(name: object, place: str) -> int:
     """Number of the split that a user calls ``name``.
 
     Raises:
-        UserError: it is not known; ``place`` says where it was found.
+        UserError: the name is unknown; the message begins with ``place``, where it was found.
     """
     text = str(name).strip().lower()
     if text not in ALIASES:
@@ -28,19 +28,22 @@ def split_number(name: object, place: str) -> int:
 
 
 def draw_splits(strata: np.ndarray, shares: Sequence[float], seed: int, groups: np.ndarray | None = None) -> np.ndarray:
-    """Draw splits so that each has its share of every stratum, and no group is in two.
+    """Draw splits so that each has its share of every stratum, and no group is in two splits.
 
-    Without groups a stratum of as many samples as there are splits is in each of them; of fewer samples, the first
-    goes to train.
+    Without groups, every split gets at least one sample of a stratum if the stratum has enough; if it has fewer, its
+    first sample goes to train.
 
     Args:
-        strata: int64 (N,), -1: left out.
-        shares: Share of each split, summing to 1; 0: the split stays empty.
-        seed: Of the draw.
+        strata: int64 (N,), -1 for samples that are left out.
+        shares: Share of each split; they sum to 1, and a split with share 0 stays empty.
+        seed: Seed of the draw.
         groups: int64 (N,), or None.
 
     Returns:
-        int8 (N,): number of each sample's split, -1 for those left out.
+        int8 (N,): number of each sample's split, -1 for samples that are left out.
+
+    Raises:
+        UserError: there are fewer groups than splits.
     """
     drawn = np.full(len(strata), -1, np.int8)
     rng = np.random.default_rng(seed)
@@ -56,7 +59,7 @@ def draw_splits(strata: np.ndarray, shares: Sequence[float], seed: int, groups: 
 
 
 def _portions(count, shares):
-    """Whole numbers that sum to ``count``, near ``shares``, at least 1 each where possible."""
+    """Whole numbers that sum to ``count``, nearly in the ratio of ``shares``, each at least 1 if possible."""
     wanted = [split for split, share in enumerate(shares) if share > 0]
     exact = np.asarray(shares, dtype=np.float64) * count
     portions = np.floor(exact + 1e-9).astype(int)
@@ -68,7 +71,7 @@ def _portions(count, shares):
                 portions[split] += 1
                 portions[portions.argmax()] -= 1
         return portions
-    # Too few for every split: train first, then test, since dev has other samples.
+    # Too few for every split: train comes first, then test, since dev has samples of other strata.
     portions[:] = 0
     for split in [wanted[0], *reversed(wanted[1:])][:count]:
         portions[split] += 1
@@ -76,10 +79,10 @@ def _portions(count, shares):
 
 
 def _draw_groups(drawn, strata, shares, rng, groups):
-    """Each group goes where it lowers the misfit of the splits most, large groups first; then single groups move.
+    """Assign each group to the split where it lowers the misfit most, large groups first; then move single groups.
 
-    The misfit is that of a chi-square test: squared difference from the expected count, divided by it, summed over
-    strata and splits; the total counts as much as all strata.
+    The misfit is that of a chi-square test: the squared difference from the expected count, divided by the expected
+    count, summed over strata and splits. The total size of a split has the same weight as all strata together.
     """
     used = strata >= 0
     names, inverse = np.unique(groups[used], return_inverse=True)
@@ -101,7 +104,7 @@ def _draw_groups(drawn, strata, shares, rng, groups):
         for place, group in enumerate(order):
             before = chosen[group]
             if turn and (chosen == before).sum() == 1:
-                continue  # no split stays without a group
+                continue  # a split must not lose its last group
             if turn:
                 counts[before] -= held[group]
             misfit = (held[group] * (2 * (counts - expected) + held[group]) / expected) @ weights
@@ -119,17 +122,17 @@ def _draw_groups(drawn, strata, shares, rng, groups):
 def complete_splits(
     given: np.ndarray, strata: np.ndarray, shares: Sequence[float], seed: int, groups: np.ndarray | None
 ) -> tuple[np.ndarray, list[str]]:
-    """Draw the splits that the user's own lack from the samples of train, in the proportion of ``shares``.
+    """Draw dev or test from the samples of train, in the ratio of ``shares``, if the user's splits lack them.
 
     Args:
-        given: int8 (N,), -1: left out.
+        given: int8 (N,), number of each sample's split, -1 for samples that are left out.
         strata, shares, seed, groups: As for `draw_splits`.
 
     Returns:
-        The splits, and the names of those that were drawn.
+        (int8 (N,) of all splits, list of the names of those that were drawn).
 
     Raises:
-        UserError: there are no samples of train.
+        UserError: train has no samples.
     """
     present = np.unique(given[given >= 0]).tolist()
     if 0 not in present:

@@ -1,4 +1,4 @@
-"""Tables of users, one row per sample, read as a stream: CSV, TSV, JSON lines, JSON, Parquet, and arrays."""
+"""Users' tables, with one row per sample, read as a stream: CSV, TSV, JSON lines, JSON, Parquet, and arrays."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from util.cli import UserError
 from util.files import read_json, read_text
 
 DELIMITERS = ",;\t|"
-# Characters of one cell: a long text fits, a file with a quote that is never closed does not.
+# Maximum characters of one cell: enough for a long text, but not for a file with a quote that is never closed.
 MAX_CELL = 16 << 20
 SPLIT_COLUMN = "split of the file"
 PARQUET_ROWS = 256
 
 
 class BadRow(Exception):
-    """A row or cell that cannot be used; the message follows the place of the row in a sentence."""
+    """A row or cell that cannot be used; the message is a predicate without the row's place ("has no label")."""
 
 
 class Table:
-    """Rows of named columns.
+    """Base class of tables: rows of named columns.
 
     Attributes:
-        name: Describes the table in messages.
+        name: Name of the table for messages.
         columns: Names of its columns.
-        root: Folder from which paths in its cells start.
+        root: Folder that paths in its cells are relative to.
     """
 
     name: str
@@ -39,17 +39,17 @@ class Table:
     root: Path
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[str, list | BadRow]]:
-        """(place in words, cells of ``columns``) of every row; a `BadRow` instead of the cells of a faulty one."""
+        """Yield (place for messages, cells of ``columns``) of every row, or (place, `BadRow`) of a faulty one."""
         raise NotImplementedError
 
     def check_columns(self, wanted: Mapping[str, str]) -> None:
         """Check that columns exist.
 
         Args:
-            wanted: Column -> the flag that names it.
+            wanted: dict column -> the flag that names it.
 
         Raises:
-            UserError: one does not exist; the message names those with nearly the same name.
+            UserError: a column does not exist; the message lists columns with similar names.
         """
         for column, flag in wanted.items():
             if column not in self.columns:
@@ -61,7 +61,7 @@ class Table:
 
 
 class CSVTable(Table):
-    """A CSV or TSV file with a header row: UTF-8, any line ends, quoted cells with line breaks inside."""
+    """A CSV or TSV file with a header row: UTF-8, any line endings; quoted cells may contain line breaks."""
 
     def __init__(self, path: Path | str) -> None:
         self._path, self.name, self.root = Path(path), str(path), Path(path).parent
@@ -96,7 +96,7 @@ class CSVTable(Table):
                     if len(cells) == count:
                         yield f"line {reader.line_num}", [cells[place] for place in places]
                     elif cells:
-                        reason = f"has {len(cells)} cells where the header has {count} (cells that hold"
+                        reason = f"has {len(cells)} cells where the header has {count} (cells that contain"
                         reason += f" {self._delimiter!r} need quotes, and quotes an end)"
                         yield f"line {reader.line_num}", BadRow(reason)
         except UnicodeDecodeError:
@@ -123,7 +123,7 @@ def _encoding_fault(path):
 
 
 class JSONTable(Table):
-    """A file with one JSON object per line, or with one list of objects; a key that an object lacks is missing."""
+    """A file with one JSON object per line, or with one list of objects; the cell of an absent key is missing."""
 
     def __init__(self, path: Path | str) -> None:
         self._path, self.name, self.root = Path(path), str(path), Path(path).parent
@@ -167,7 +167,7 @@ def _parsed(line):
 
 
 class ParquetTable(Table):
-    """A Parquet file, also one whose pictures are inside it ({"bytes": ..., "path": ...})."""
+    """A Parquet file, which may contain pictures as {"bytes": ..., "path": ...}."""
 
     def __init__(self, path: Path | str) -> None:
         try:
@@ -191,7 +191,7 @@ class ParquetTable(Table):
                 yield f"row {number}", [made[name][row] for name in columns]
 
     def _batches(self, columns):
-        """(Column -> list of cells, number of rows) of every few rows."""
+        """Yield (dict column -> list of cells, number of rows) for every `PARQUET_ROWS` rows."""
         import pyarrow.parquet as parquet
 
         try:
@@ -206,7 +206,7 @@ class ParquetTable(Table):
 
 
 def open_table(path: Path | str) -> Table:
-    """The table in a file, by its suffix.
+    """Open a file as the kind of table that its suffix names.
 
     Raises:
         UserError: the file cannot be read, or its suffix is unknown.
@@ -220,10 +220,10 @@ def open_table(path: Path | str) -> Table:
 
 
 class Joined(Table):
-    """Tables of the same form, one per split; a further column says the split.
+    """Tables of the same form, one per split; an additional column `SPLIT_COLUMN` contains the split.
 
     Args:
-        tables: Split -> table.
+        tables: dict split -> table.
     """
 
     def __init__(self, tables: Mapping[str, Table]) -> None:
@@ -245,11 +245,11 @@ class Joined(Table):
 
 
 class Arrays(Table):
-    """Whole arrays, one row per sample, alone or beside a table in the same order.
+    """Whole arrays with one row per sample, alone or together with a table whose rows are in the same order.
 
     Args:
-        arrays: Column -> array (N, ...), or a list of arrays (layers).
-        table: The table beside them.
+        arrays: dict column -> array (N, ...), or a list of arrays (layers).
+        table: The table, or None.
 
     Raises:
         UserError: the arrays have different numbers of rows.
@@ -293,16 +293,18 @@ def _cell(array, row):
 
 
 def load_array(path: Path | str) -> np.ndarray | list[np.ndarray]:
-    """A ``.npy`` file (N, ...) by memory map; of a folder, the list of the arrays in it, by name: one per layer.
+    """Open a ``.npy`` file (N, ...) as a memory map, or a folder as a list of such arrays, one per layer.
+
+    Files in a folder are ordered by the length of their names, then by name.
 
     Raises:
-        UserError: it cannot be read, or has no rows.
+        UserError: a file cannot be read, or has no rows.
     """
     path = Path(path)
     if path.is_dir():
         files = sorted(path.glob("*.npy"), key=lambda file: (len(file.name), file.name))
         if not files:
-            raise UserError(f"{path} holds no .npy files; expected one array (samples, ...) per layer")
+            raise UserError(f"{path} contains no .npy files; expected one array (samples, ...) per layer")
         return [layer for file in files for layer in _listed(load_array(file))]
     try:
         array = read_array(path)
@@ -314,10 +316,10 @@ def load_array(path: Path | str) -> np.ndarray | list[np.ndarray]:
 
 
 def load_archive(path: Path | str) -> dict[str, np.ndarray]:
-    """The arrays of an ``.npz`` file.
+    """Read an ``.npz`` file: dict name -> array.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     try:
         with np.load(path, allow_pickle=False) as file:

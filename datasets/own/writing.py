@@ -1,12 +1,12 @@
-"""Writes the samples of a prepared folder, one by one, with memory that does not grow.
+"""Write the samples of a prepared folder one by one, in constant memory apart from a few numbers per sample.
 
 <split>/label.npy               int64 (N,), uint8 (N, K) or float32 (N,)
-<split>/id.bin, id.ends.npy     the samples' ids
+<split>/id.bin, id.ends.npy     the samples' ids, in the form of a text modality
 <split>/<modality>.missing.npy  bool (N,)
 <split>/<modality>.npy          vector: float32 (N, d); picture, audio: int64 (N,), rows of media/<modality>/index.npy
 <split>/<modality>.<k>.npy      layer k: float32 (N, ...)
 <split>/<modality>.bin          text: UTF-8; sequence: float32 (steps of all samples, d)
-<split>/<modality>.ends.npy     int64 (N,): where each sample ends in it, in bytes or steps
+<split>/<modality>.ends.npy     int64 (N,): where each sample ends in <modality>.bin, in bytes or steps
 own.json                        the manifest, written last
 """
 
@@ -26,12 +26,12 @@ from util.arrays import NpyWriter, sums_of
 from util.cli import UserError
 from util.files import write_fault, write_json
 
-# Rows that are written at once.
+# Number of rows that are written together.
 ROWS = 256
 
 
 class _Rows:
-    """float32 arrays of one shape, by rows."""
+    """Column of float32 arrays of one shape."""
 
     def __init__(self, stem, count, shape):
         self._file = NpyWriter(f"{stem}.npy", (count, *shape))
@@ -55,7 +55,7 @@ class _Rows:
 
 
 class _Layers:
-    """Several arrays per sample."""
+    """Column of several arrays per sample."""
 
     def __init__(self, stem, count, shapes):
         self._layers = [_Rows(stem.with_name(f"{stem.name}.{k}"), count, shape) for k, shape in enumerate(shapes)]
@@ -71,7 +71,7 @@ class _Layers:
 
 
 class _Pieces:
-    """Pieces of different lengths, one after the other: ``encode`` makes (bytes, length) of a value."""
+    """Column of pieces of different lengths, one after another; ``encode`` converts a value to (bytes, length)."""
 
     def __init__(self, stem, count, encode):
         self._stem, self._encode = stem, encode
@@ -93,7 +93,7 @@ class _Pieces:
 
 
 class _Numbers:
-    """One number per sample."""
+    """Column of one number, or one row of numbers, per sample."""
 
     def __init__(self, stem, count, dtype, shape=(), empty=-1):
         self._stem, self._values, self._row = stem, np.full((count, *shape), empty, dtype), 0
@@ -109,7 +109,7 @@ class _Numbers:
 
 
 def encode_text(text: str) -> tuple[bytes, int]:
-    """A text as UTF-8, and its bytes; half of a surrogate pair, which JSON can hold, becomes a question mark."""
+    """(UTF-8 bytes of a text, their number); half a surrogate pair, which JSON can contain, becomes a question mark."""
     data = text.encode("utf-8", "replace")
     return data, len(data)
 
@@ -145,7 +145,7 @@ class SplitWriter:
         split: Name of the split.
         count: Number of samples that will be added.
         label: `OwnLabel`.
-        modalities: Name -> (kind, size), as in `OwnModality`.
+        modalities: dict name -> (kind, size), as in `OwnModality`.
 
     Raises:
         UserError: the folder cannot be written.
@@ -195,10 +195,10 @@ class SplitWriter:
         """Append a sample.
 
         Args:
-            sample_id: Its id.
-            label: Class number, 0/1 of every class, or number.
-            values: Modality -> value: text (str); float32 (d,), (steps, d) or a list of arrays; row of the media index;
-                None if it is missing.
+            sample_id: Id of the sample.
+            label: Class number, 0 or 1 for every class, or number.
+            values: dict modality -> value: text (str); float32 (d,), (steps, d) or a list of arrays; row in the media
+                index; None if it is missing.
         """
         with self._faults():
             self._ids.add(sample_id)
@@ -223,13 +223,13 @@ def write_samples(
     modalities: Mapping[str, tuple[str, Any]],
     facts: Mapping[str, Any],
 ) -> None:
-    """Write a complete prepared folder from samples in memory: text, vectors, sequences and layers.
+    """Write a complete prepared folder from samples in memory, whose inputs are text, vectors, sequences or layers.
 
     Args:
         folder: The folder.
-        splits: Split -> tuples (id, label, values), see `SplitWriter.add`.
+        splits: dict split -> tuples (id, label, values), see `SplitWriter.add`.
         label: `OwnLabel`.
-        modalities: Name -> (kind, size), as in `OwnModality`.
+        modalities: dict name -> (kind, size), as in `OwnModality`.
         facts: ``name``, ``description``, ``synthetic``, ``license`` and ``citation`` of the data.
     """
     writers = []
@@ -255,9 +255,9 @@ def write_manifest(
         folder: The folder.
         writers: One `SplitWriter` per split, closed.
         label: `OwnLabel`.
-        modalities: Name -> (kind, size).
-        facts: The other parts of the manifest, and anything worth keeping.
-        media: Modality -> hash of its stored pictures or recordings.
+        modalities: dict name -> (kind, size), as in `OwnModality`.
+        facts: The other parts of the manifest, and anything else to record.
+        media: dict modality -> hash of its stored pictures or recordings.
 
     Returns:
         The content of the file.
@@ -293,7 +293,7 @@ def _fingerprint(folder, writer, media):
 
 
 def _small_files(writer):
-    """Files that are checked whenever the split is opened: all but the arrays, which may be large."""
+    """Files that are checked whenever the split is opened: all but the arrays and texts, which may be large."""
     large = {
         name
         for modality, (kind, _) in writer._modalities.items()
@@ -305,6 +305,6 @@ def _small_files(writer):
 
 
 def _large_files(writer):
-    """The other files, which are checked if they are not too large, and by check_data.py."""
+    """The other files, which are checked on opening if they are not too large, and by check_data.py."""
     small = set(_small_files(writer))
     return [name for name in writer.files if name not in small]

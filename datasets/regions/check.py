@@ -1,4 +1,4 @@
-"""Checks region features: whether every image has some, and what they hold."""
+"""Check region features: whether every image has some, and their values."""
 
 from functools import partial
 from pathlib import Path
@@ -10,21 +10,21 @@ from datasets.regions.reading import open_regions, own_regions, rows_of
 from datasets.regions.samples import find_features
 from util.cli import UserError
 
-# How far a box may extend beyond its picture, in pixels: detectors round.
+# How far a box may extend beyond its picture, in pixels, since detectors round.
 TOLERANCE = 1.0
 
 
 def check_features(report, data, image_ids, *, command, trees, features=None, optional=()):
-    """Open the features of a data set and add what is to be said of them to a `Report`.
+    """Check the features of a data set, and add the findings to a `datasets.checks.Report`.
 
     Args:
         report: The `Report`.
         data: Folder in which the features are looked for.
-        image_ids: Name of a part -> int array, the images that it needs.
+        image_ids: dict name of a part -> int array of the ids of the images that it needs.
         command: Command that packs features, without ``--features``.
         trees: Names of folders of ``.npz`` files, see `find_features`.
-        features: Folder of features elsewhere, or None.
-        optional: Parts whose images may lack features: a warning instead of an error.
+        features: Folder of the features, if it is elsewhere; None to find them in ``data``.
+        optional: Parts for which missing features are a warning instead of an error.
 
     Returns:
         `RegionStore` or `RegionTree`; None if there are no features.
@@ -52,7 +52,7 @@ def check_features(report, data, image_ids, *, command, trees, features=None, op
 
 
 def _read(source, boxed, rows):
-    """Look at the regions of some images; returns a `Seen`."""
+    """Read the regions of some images; returns a `Seen`."""
     seen = Seen()
     for row in rows:
         name = f"image {source.ids[row]}"

@@ -1,4 +1,4 @@
-"""Pictures of an image's regions, of boxes that a network predicted in it, and of several images side by side."""
+"""Draw an image's regions, a box that a network predicted in it, and contact sheets of several images."""
 
 from datasets.storage.pictures import BadImage, open_picture
 from util.cli import UserError
@@ -13,15 +13,15 @@ TILE, MARGIN, TEXT_HEIGHT, COLUMNS = 240, 12, 22, 5
 
 
 def draw_regions(image, boxes, weights, path):
-    """Draw boxes over an image as networks see it (`datasets.storage.pictures`), each as opaque as its weight.
+    """Draw boxes over an image as networks see it (`datasets.storage.pictures`), with opacity by weight.
 
-    It is written atomically.
+    The picture is written atomically.
 
     Args:
         image: Path of the image.
         boxes: float (n, 4), x1, y1, x2, y2 in pixels of the image.
         weights: float (n,), not negative.
-        path: The file to write; the suffix decides the format (.png, .jpg).
+        path: The file to write; its suffix determines the format (.png, .jpg).
 
     Raises:
         UserError: the image cannot be read, or the picture cannot be written.
@@ -33,7 +33,7 @@ def draw_regions(image, boxes, weights, path):
 
 
 def draw_box(image, box, text, path):
-    """Draw one box (x1, y1, x2, y2 in pixels) with a text; otherwise as `draw_regions`."""
+    """Draw one box (x1, y1, x2, y2 in pixels) with a text; see `draw_regions`."""
     _draw(image, [(box, text, 1.0)], path)
 
 
@@ -52,7 +52,7 @@ def _draw(image, marks, path):
         layer = Image.new("RGBA", picture.size)
         draw, corners = ImageDraw.Draw(layer), [scale * edge for edge in box]
         draw.rectangle(corners, outline=(*COLOUR, round(255 * strength)), width=LINE)
-        # On a background of its own, so that it can be read on any picture.
+        # The text has its own background, so that it is readable on any picture.
         place = (corners[0] + LINE + 2, corners[1] + LINE)
         draw.rectangle(draw.textbbox(place, text), fill=(255, 255, 255, 200))
         draw.text(place, text, fill=(*COLOUR, 255))
@@ -63,13 +63,13 @@ def _draw(image, marks, path):
 
 
 def draw_sheet(images, texts, path, title=""):
-    """Draw images in rows of five, in their order, and write the picture atomically.
+    """Draw images in order, in rows of five, and write the picture atomically.
 
     Args:
-        images: Paths of the images.
-        texts: A text for each.
-        path: The file to write; the suffix decides the format (.png, .jpg).
-        title: Text above them.
+        images: Paths of the images, or binary file objects.
+        texts: One text per image.
+        path: The file to write; its suffix determines the format (.png, .jpg).
+        title: Text above the images.
 
     Raises:
         UserError: the picture cannot be written.

@@ -1,8 +1,9 @@
-"""Extractors of region features: built by name or as an earlier extraction recorded them, and applied to one image.
+"""Build extractors of region features, by name or from the settings of an earlier extraction, and apply them.
 
-An extractor has ``feature_size`` (D), ``settings`` (what makes the same one again), ``prepare`` (a picklable function
-of a uint8 (H, W, 3) image, for the processes that read), ``finish`` (prepared images -> their regions) and ``window``
-(how many prepared images ``finish`` is best given at once).
+An extractor has ``feature_size`` (D), ``settings`` (from which it can be built again), ``prepare`` (a picklable
+function of a uint8 (H, W, 3) image, which runs in the processes that read), ``finish`` (function from a list of
+prepared images to a list of their regions) and ``window`` (the number of prepared images to pass to ``finish``
+together).
 """
 
 import inspect
@@ -20,14 +21,15 @@ _DIGESTS = ("weights_digest", "detector_digest")
 
 
 def build_extractor(backbone, **settings):
-    """The extractor of a name.
+    """Build an extractor.
 
     Args:
         backbone: A key of `EXTRACTORS`.
-        settings: Arguments of its class; None stands for the default.
+        settings: Arguments of its class; None means the default.
 
     Raises:
-        UserError: unknown extractor, a setting of another one, a number out of range, or missing weights.
+        UserError: the extractor is unknown, a setting belongs to another one, a number is out of range, or weights are
+            missing.
     """
     if backbone not in EXTRACTORS:
         raise UserError(f"--backbone {backbone} is unknown; choose one of {', '.join(EXTRACTORS)}")
@@ -42,12 +44,12 @@ def build_extractor(backbone, **settings):
 
 
 def accepted(backbone):
-    """Names of the settings of an extractor; empty if there is no such extractor."""
+    """List of the names of an extractor's settings; empty if there is no such extractor."""
     return list(inspect.signature(EXTRACTORS[backbone]).parameters) if backbone in EXTRACTORS else []
 
 
 def pick_device(name):
-    """torch device of ``--device``: ``auto`` is the GPU where there is one.
+    """torch device for ``--device``; ``auto`` is the GPU if there is one, else the CPU.
 
     Raises:
         UserError: there is no such device.
@@ -63,11 +65,11 @@ def pick_device(name):
 
 
 def extractor_from_meta(meta, device="auto", **weights):
-    """The extractor that made the features of a folder.
+    """Build the extractor that made the features in a folder.
 
     Args:
-        meta: Content of its meta.json.
-        device: ``auto``, or a torch device's name.
+        meta: Content of the folder's meta.json.
+        device: ``auto``, or the name of a torch device.
         weights: ``weights`` and ``detector_weights``: files to use instead of the recorded ones, if these have moved.
 
     Raises:
@@ -79,7 +81,7 @@ def extractor_from_meta(meta, device="auto", **weights):
     known = accepted(noted.get("backbone"))
     if not known or set(settings) - {"backbone", *known} or not _fits(noted["backbone"], settings):
         raise UserError("the features' meta.json does not record how they were made; extract_features.py writes one")
-    # An extractor that is given no file takes torchvision's own weights.
+    # Without a file, an extractor uses torchvision's own weights.
     settings |= {name: None for name in _WEIGHTS if str(settings.get(name)).startswith(TORCHVISION)}
     settings |= {name: value for name, value in (weights | {"device": device}).items() if name in known and value}
     extractor = build_extractor(**settings)
@@ -93,7 +95,7 @@ def extractor_from_meta(meta, device="auto", **weights):
 
 
 def _fits(backbone, settings):
-    """Whether recorded settings have the types of the extractor's: numbers, and names of files or of devices."""
+    """Whether recorded settings have the types of the extractor's arguments: int, or str and None."""
     for name, parameter in inspect.signature(EXTRACTORS[backbone]).parameters.items():
         value = settings.get(name, parameter.default)
         number = isinstance(parameter.default, int)
@@ -103,7 +105,7 @@ def _fits(backbone, settings):
 
 
 def regions_of_image(path, extractor):
-    """Regions of one image file.
+    """Extract the regions of one image file.
 
     Returns:
         dict: ``x`` (n, D) float32, ``boxes`` (n, 4) float32 (x1, y1, x2, y2 in pixels), ``height`` and ``width``.

@@ -1,9 +1,9 @@
-"""Region features as one ``.npz`` file per image: names, reading, checking and writing; the images they are made of.
+"""Region features as one ``.npz`` file per image: names, reading, checking and writing; and reading the images.
 
-A file holds ``x``, (D, n) with a column per region or (n, D) with a row per region, ``bbox`` (n, 4) with x1, y1, x2,
-y2 in pixels, and the numbers ``image_h`` and ``image_w``. Both layouts of ``x`` are in circulation; the number of
-boxes tells which it is. If n equals D, the text ``layout`` (columns or rows) is required. The image id is the integer
-between the last ``_`` and the first ``.`` of the file's name.
+A file contains ``x``, (D, n) with a column per region or (n, D) with a row per region, ``bbox`` (n, 4) with x1, y1, x2,
+y2 in pixels, and the numbers ``image_h`` and ``image_w``. Both layouts of ``x`` are in use; the number of boxes shows
+which one it is. If n equals D, the text ``layout`` (columns or rows) is required. The image id is the integer between
+the last ``_`` and the first ``.`` of the file's name.
 """
 
 import os
@@ -26,16 +26,16 @@ ARRAYS = ("x", "bbox", "image_h", "image_w")
 # Optional arrays.
 LAYOUT, COUNT = "layout", "num_bbox"
 LAYOUTS = ("columns", "rows")
-# What numpy and zipfile raise on damaged bytes.
+# Exceptions that numpy and zipfile raise on damaged bytes.
 DAMAGE = (OSError, ValueError, EOFError, KeyError, RuntimeError, struct.error, tokenize.TokenError, SyntaxError)
 DAMAGE = (*DAMAGE, zipfile.BadZipFile, zlib.error)
 IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-# Regions per image in the published features; the networks read no more.
+# Maximum number of regions per image in the published features; networks do not read more.
 MAX_REGIONS = 100
 
 
 class BadRegions(Exception):
-    """A file of region features that cannot be used; its message follows the file's name in a sentence."""
+    """A file of region features that cannot be used; the message is a predicate without its name ("has no boxes")."""
 
 
 class Regions(NamedTuple):
@@ -52,7 +52,7 @@ class RegionFiles(NamedTuple):
 
     ids: int64 (M,).
     paths: bytes array (M,), paths within the tree.
-    others: Names of ``.npz`` files whose name ends with no image id.
+    others: Paths of files whose names do not end with an image id.
     """
 
     ids: np.ndarray
@@ -67,17 +67,17 @@ def image_id_of(name):
 
 
 def list_region_files(folder, ending=ENDING):
-    """The files with features in ``folder`` and in the folders directly inside it; links are followed.
+    """List the feature files in ``folder`` and in the folders directly inside it; links are followed.
 
     Args:
         folder: The folder.
-        ending: What their names end in, in lower or upper case.
+        ending: The ending of their names, which may be in upper case.
 
     Returns:
         `RegionFiles`.
 
     Raises:
-        UserError: the folder cannot be read, or two files are of the same image.
+        UserError: the folder cannot be read, or there are two files for one image.
     """
     folder, numbered, others = Path(folder), [], []
     for path in list_files(folder, depth=1):
@@ -92,7 +92,7 @@ def list_region_files(folder, ending=ENDING):
     ids, paths = [], []
     for number, path in sorted(numbered):
         if ids and ids[-1] == number:
-            if _same_file(folder, paths[-1], path):  # reached by way of a link as well
+            if _same_file(folder, paths[-1], path):  # the same file, also reached through a link
                 continue
             first, second = map(os.fsdecode, (paths[-1], path))
             raise UserError(f"{folder / first} and {second} are both of image {number}: remove one of them")
@@ -109,7 +109,7 @@ def _same_file(folder, first, second):
 
 
 def extraction_of(folder):
-    """What the ``meta.json`` of a feature extraction in ``folder``, or in a folder inside it, says; None without."""
+    """Content of the ``meta.json`` of a feature extraction in ``folder`` or a folder inside it; None without one."""
     folder = Path(folder)
     for path in (folder / META_FILE, *sorted(folder.glob(f"*/{META_FILE}"))):
         if path.is_file():
@@ -126,13 +126,13 @@ def describe(folder, extraction):
 
 
 def read_regions(path):
-    """The `Regions` of one file, with the features as they are stored (normally float32).
+    """Read the `Regions` of one file, with the features as they are stored (normally float32).
 
     Raises:
-        BadRegions: the file is missing, damaged, or not of the form that the module describes.
+        BadRegions: the file is missing, damaged, or does not have the form that the module docstring describes.
     """
     try:
-        # Opened here, since numpy leaves a damaged file open.
+        # The file is opened here, since numpy does not close a damaged file.
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             absent = [name for name in ARRAYS if name not in file.files]
             x, boxes, height, width = (None if absent else file[name] for name in ARRAYS)
@@ -150,18 +150,18 @@ def read_regions(path):
     if boxes.shape[1] != 4 or len(boxes) not in x.shape:
         raise BadRegions(f"has x {x.shape} and bbox {boxes.shape}; expected (D, n) or (n, D), and (n, 4)")
     if count is not None and (count.shape != () or count.dtype.kind not in "iu" or count != len(boxes)):
-        raise BadRegions(f"has {len(boxes)} boxes but says num_bbox {_short(count)}")
+        raise BadRegions(f"has {len(boxes)} boxes but num_bbox {_short(count)}")
     return checked_regions(x if _has_rows(x, len(boxes), layout) else x.T, boxes, height, width)
 
 
 def _has_rows(x, count, layout):
-    """Whether ``x`` has a row per region."""
+    """Whether ``x`` has one row per region, rather than one column."""
     if x.shape[0] != x.shape[1]:
         return x.shape[0] == count
     if layout is None or str(layout) not in LAYOUTS:
         raise BadRegions(
-            f"has x {x.shape} and {count} boxes, so that rows and columns cannot be told apart; add an array {LAYOUT},"
-            f" {' or '.join(LAYOUTS)}, whichever the regions are"
+            f"has x {x.shape} and {count} boxes, so that rows and columns cannot be told apart; add an array {LAYOUT}"
+            f" with the text {' or '.join(LAYOUTS)}, whichever contains one region each"
         )
     return str(layout) == "rows"
 
@@ -171,7 +171,12 @@ def _short(value):
 
 
 def checked_regions(features, boxes, height, width):
-    """`Regions` of features (n, D) of any float dtype, boxes (n, 4) of numbers, and two single numbers.
+    """Check the parts of a `Regions`, and make it.
+
+    Args:
+        features: (n, D) of any float dtype.
+        boxes: (n, 4) of any numbers.
+        height, width: A number or array of one number each.
 
     Raises:
         BadRegions: there are no boxes, corners of a box are swapped, a size is not positive, or values are not finite.
@@ -184,14 +189,14 @@ def checked_regions(features, boxes, height, width):
     boxes = boxes.astype(np.float32)
     if not np.isfinite(features).all() or not np.isfinite(boxes).all():
         raise BadRegions("holds NaN or infinite values")
-    # Relations between boxes take the logarithm of width + 1 and height + 1.
+    # Features of relations between boxes contain the logarithm of width + 1 and height + 1.
     if (boxes[:, 2:] - boxes[:, :2] <= -1).any():
-        raise BadRegions("has a box whose x2, y2 lie before x1, y1; expected x1, y1, x2, y2 in pixels")
+        raise BadRegions("has a box whose x2, y2 are before x1, y1; expected x1, y1, x2, y2 in pixels")
     return Regions(features, boxes, float(sizes[0][0]), float(sizes[1][0]))
 
 
 def list_images(folder):
-    """Names of the images in a folder and its subfolders, sorted, relative to it, with ``/`` between the parts.
+    """Sorted list of the paths of the images in a folder and its subfolders, relative to it, with ``/`` as separator.
 
     Links are followed; see `util.trees.list_files`.
 
@@ -212,22 +217,22 @@ def list_images(folder):
 
 
 def read_image(path):
-    """Pixels of an image file, uint8 (H, W, 3) red, green, blue, as of `datasets.storage.pictures.open_picture`.
+    """Read an image file with `datasets.storage.pictures.open_picture`: uint8 (H, W, 3), red, green, blue.
 
     Raises:
-        BadImage: it cannot be read.
+        BadImage: the file cannot be read.
     """
     return np.array(open_picture(path))
 
 
 def write_regions(path, x, boxes, height, width):
-    """Write the regions of one image atomically, in the form that `datasets.regions.files` describes.
+    """Write the regions of one image atomically, in the form that the module docstring describes.
 
     Args:
         path: The .npz file.
-        x: Features (n, D) float32.
-        boxes: x1, y1, x2, y2 in pixels, (n, 4) float32.
-        height, width: Of the image, in pixels.
+        x: Features, float32 (n, D).
+        boxes: float32 (n, 4), x1, y1, x2, y2 in pixels.
+        height, width: Size of the image in pixels.
     """
     arrays = {"x": np.ascontiguousarray(x.T, dtype=np.float32), "bbox": boxes.astype(np.float32)}
     arrays |= {"image_h": np.int64(height), "image_w": np.int64(width)}
@@ -238,7 +243,7 @@ def write_regions(path, x, boxes, height, width):
 
 
 def stored_shape(path):
-    """(n, D) of a file of `write_regions`, read from its headers alone; None if it is missing or damaged."""
+    """Shape (n, D) of the features in a file from `write_regions`; only headers are read. None if it is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
             (size, count), boxes, height, width = (_member_shape(archive, key) for key in ARRAYS)

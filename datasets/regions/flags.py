@@ -1,10 +1,10 @@
-"""Flags of every script that packs region features, and the arguments of `regions.packing.pack_regions` they give."""
+"""Flags that all scripts that pack region features have, and the arguments that they give `pack_regions`."""
 
 from util.cli import UserError
 
 
 def add_packing_flags(parser, invalid="feature files"):
-    """Add a group ``work``; returns it.
+    """Add an argument group ``work`` to a parser; returns the group.
 
     Args:
         parser: The script's parser.
@@ -18,10 +18,10 @@ def add_packing_flags(parser, invalid="feature files"):
 
 
 def packing_options(args):
-    """Keyword arguments dtype, workers and skip_invalid.
+    """dict of the arguments dtype, workers and skip_invalid of `datasets.regions.packing.pack_regions`.
 
     Raises:
-        UserError: a number of processes below one.
+        UserError: the number of processes is below one.
     """
     if args.workers is not None and args.workers < 1:
         raise UserError(f"--workers {args.workers}: must be 1 or more")

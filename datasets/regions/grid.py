@@ -1,7 +1,8 @@
-"""Grid features as one ``.pth`` file per image, as grid-feats-vqa writes them: the maps of a network's last layers.
+"""Grid features as one ``.pth`` file per image, as grid-feats-vqa writes them: maps of the last layers of a network.
 
-A file holds one tensor, (1, D, h, w) or (D, h, w), and is named by the image's id. A cell becomes a region, row by row.
-The files do not hold the image size: boxes are the cells of the resized picture that the network saw, 32 pixels each.
+A file contains one tensor, (1, D, h, w) or (D, h, w), and is named by the image's id. Each cell becomes a region, row
+by row. The files do not contain the image size, so boxes are the cells, 32 pixels each, of the resized picture that the
+network saw.
 """
 
 import math
@@ -13,20 +14,20 @@ from util.cli import UserError
 
 ENDING = ".pth"
 STRIDE = 32
-# What meta.json of a store says of such boxes.
+# Value of ``boxes`` in meta.json of a store of such features.
 BOXES = "cells of a grid, in pixels of a resized picture"
 
 
 def read_grid(path, most):
-    """The `Regions` of one file, features (h' w', D) float32.
+    """Read the `Regions` of one file, with features float32 (h' w', D).
 
     Args:
         path: The file.
-        most: Most regions: the networks read no more. A larger map is averaged to the largest of about the same
-            shape that has no more cells.
+        most: Maximum number of regions, since networks do not read more. A larger map is averaged to the largest one of
+            about the same shape that has at most this many cells.
 
     Raises:
-        BadRegions: the file is missing, damaged, or holds something else.
+        BadRegions: the file is missing, damaged, or contains something else.
     """
     import torch
 
@@ -54,7 +55,7 @@ def read_grid(path, most):
 
 
 def pooled_size(height, width, most):
-    """Rows and columns of the largest grid of about the shape ``height`` x ``width`` with at most ``most`` cells."""
+    """(rows, columns) of the largest grid with about the shape ``height`` x ``width`` and at most ``most`` cells."""
     if height * width <= most:
         return height, width
     scale = math.sqrt(most / (height * width))

@@ -1,7 +1,7 @@
 """Region features of photographs by torchvision networks: cells of a grid, or boxes of a detector, 2048 numbers each.
 
-Both take the last convolutional features (C5) of a ResNet-101; the detector's own box features have 1024 numbers only.
-The paper's figures need the published bottom-up features, whose detector was trained on Visual Genome.
+Both use the last convolutional features (C5) of a ResNet-101, since the detector's own box features have only 1024
+numbers. The paper's results need the published bottom-up features, whose detector was trained on Visual Genome.
 """
 
 import functools
@@ -21,28 +21,29 @@ GRID_NAME, BOXES_NAME = "resnet101-grid", "fasterrcnn"
 FEATURE_SIZE = 2048
 # Pixels of the resized image per cell of C5.
 STRIDE = 32
-# The longer side of a resized image is at most this many times the wanted shorter side.
+# The longer side of a resized image is at most this many times the requested shorter side.
 MAX_SIDE_RATIO = 5 / 3
 SHORT_SIDES = (64, 2048)
-# Means and deviations of ImageNet: red, green, blue in 0..1.
+# Means and standard deviations of ImageNet: red, green, blue in 0..1.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Seed of random weights, which only tests use.
 _SEED = 0
 
 COCO_CLASSES = 91
-# Number of region proposals, as in the paper of Faster R-CNN; torchvision's 1000 take four times as long on a CPU.
+# Number of region proposals, as in the paper on Faster R-CNN; torchvision's 1000 take four times as long on a CPU.
 PROPOSALS = 300
 MIN_BOXES = 10
 MIN_SCORE = 0.05
-# Of two boxes of any classes that overlap more than this (intersection over union), the better one stays.
+# If two boxes of any classes overlap more than this (intersection over union), only the one with the higher score is
+# kept.
 MAX_OVERLAP = 0.7
 RANDOM = "random"
-# How the `source` of a network with torchvision's own weights begins.
+# Prefix of the `source` of a network with torchvision's own weights.
 TORCHVISION = "torchvision "
 
 
 class Shrunk(NamedTuple):
-    """An image resized for a network (uint8 (h, w, 3)), and its own height and width."""
+    """An image resized for a network, uint8 (h, w, 3), and its original height and width."""
 
     image: np.ndarray
     height: int
@@ -50,7 +51,10 @@ class Shrunk(NamedTuple):
 
 
 class Shrink:
-    """Resizes a uint8 (H, W, 3) image to a shorter side of ``short_side`` pixels, the longer one at most 5/3 of it."""
+    """Resizes a uint8 (H, W, 3) image to a shorter side of ``short_side`` pixels and a longer one of at most 5/3 of it.
+
+    The shorter side becomes smaller if the longer one would exceed this limit.
+    """
 
     def __init__(self, short_side):
         if not SHORT_SIDES[0] <= short_side <= SHORT_SIDES[1]:
@@ -59,11 +63,11 @@ class Shrink:
 
     @property
     def long_side(self):
-        """Pixels of the longer side at most."""
+        """Maximum pixels of the longer side."""
         return round(MAX_SIDE_RATIO * self.short_side)
 
     def __call__(self, image):
-        """The `Shrunk` image."""
+        """Resize ``image``; returns a `Shrunk`."""
         import cv2
 
         height, width = image.shape[:2]
@@ -74,7 +78,7 @@ class Shrink:
 
 
 class _ResNetC5:
-    """Last convolutional features of a ResNet-101.
+    """Computes the last convolutional features (C5) of a ResNet-101.
 
     Args:
         weights: See `Weights.load`.
@@ -85,7 +89,8 @@ class _ResNetC5:
         import torch
         from torchvision.models import resnet101
 
-        # With a zero last norm, blocks pass on their input, so that random weights give outputs of the usual size.
+        # If the last norm of each block is zero, blocks return their input, so that random weights give outputs of the
+        # usual magnitude.
         net = _drawn(lambda: resnet101(zero_init_residual=True))
         self.source = RESNET101.load(net, weights)
         self.digest = digest(net)
@@ -94,19 +99,19 @@ class _ResNetC5:
         self._mean, self._std = (torch.tensor(value, device=device).view(3, 1, 1) for value in (_MEAN, _STD))
 
     def images(self, items):
-        """`Shrunk` images of one size as float32 (B, 3, h, w) in 0..1 on the device."""
+        """Stack `Shrunk` images of one size: float32 (B, 3, h, w) in 0..1 on the device."""
         import torch
 
         pixels = torch.from_numpy(np.stack([item.image for item in items]))
         return pixels.to(self.device).permute(0, 3, 1, 2).float().div_(255)
 
     def features(self, images):
-        """C5 (B, 2048, ceil(h / 32), ceil(w / 32)) of `images`."""
+        """Compute C5 of ``images`` (from `images`): (B, 2048, ceil(h / 32), ceil(w / 32))."""
         return self._body((images - self._mean) / self._std)
 
 
 class _Extractor:
-    """What the two have in common: images of one size go through the networks together."""
+    """Base class of both extractors: images of one size go through the networks together."""
 
     feature_size = FEATURE_SIZE
 
@@ -116,11 +121,15 @@ class _Extractor:
         self.prepare = Shrink(short_side)
         self._c5 = _ResNetC5(weights, device)
         self._batch_size = batch_size
-        # Enough images to find several of one size among them.
+        # Enough images that several of them probably have the same size.
         self.window = 4 * batch_size
 
     def finish(self, items):
-        """Features (n, 2048) float32 and boxes (n, 4) float32 in pixels, of every one of the `Shrunk` images."""
+        """Extract the regions of a list of `Shrunk` images.
+
+        Returns:
+            List with one (features float32 (n, 2048), boxes float32 (n, 4) in pixels) per image.
+        """
         import torch
 
         sizes = {}
@@ -138,14 +147,14 @@ class _Extractor:
 
 
 class GridExtractor(_Extractor):
-    """Averages of C5 over the cells of a grid, row by row.
+    """Extractor of averages of C5 over the cells of a grid, row by row.
 
     Args:
-        grid: Cells along each side.
+        grid: Number of cells along each side.
         short_side: Pixels of the shorter side of the resized image.
-        weights: File of a ResNet-101 state dict, ``random``, or None for torchvision's.
+        weights: File of a ResNet-101 state dict, ``random``, or None for torchvision's weights.
         device: torch device.
-        batch_size: Images that go through the network together.
+        batch_size: Maximum number of images that go through the network together.
 
     Raises:
         UserError: a number is out of range, or the weights are not available.
@@ -168,11 +177,11 @@ class GridExtractor(_Extractor):
 
 
 class BoxExtractor(_Extractor):
-    """Boxes of a Faster R-CNN (COCO), and C5 of a ResNet-101 averaged over 7 x 7 points of each (RoIAlign).
+    """Extractor of the boxes of a Faster R-CNN (COCO), with C5 of a ResNet-101 averaged over 7 x 7 points (RoIAlign).
 
     Args:
-        boxes: Most boxes per image; there are at least 10.
-        detector_weights: As ``weights``, of the detector ``fasterrcnn_resnet50_fpn``.
+        boxes: Maximum number of boxes per image; there are at least 10.
+        detector_weights: Like ``weights``, for the detector ``fasterrcnn_resnet50_fpn``.
         short_side, weights, device, batch_size: See `GridExtractor`.
 
     Raises:
@@ -197,12 +206,12 @@ class BoxExtractor(_Extractor):
         from torchvision.ops import FrozenBatchNorm2d
 
         def make():
-            # As torchvision builds it for its own weights, which were trained with norms that add nothing to variances.
+            # torchvision builds it like this for its own weights, which were trained with norms that have eps 0.
             norm = functools.partial(FrozenBatchNorm2d, eps=0.0)
             body = resnet_fpn_backbone(backbone_name="resnet50", weights=None, norm_layer=norm)
             return FasterRCNN(body, COCO_CLASSES, rpn_post_nms_top_n_test=PROPOSALS, **limits)
 
-        # The detector does not resize the image again.
+        # With these limits the detector does not resize the image again.
         limits = {"min_size": self.prepare.short_side, "max_size": self.prepare.long_side}
         limits |= {"box_score_thresh": MIN_SCORE}
         net = _drawn(make)
@@ -227,16 +236,16 @@ class BoxExtractor(_Extractor):
 
 
 def choose_boxes(boxes, scores, most, size):
-    """The best boxes that do not repeat each other; where there are few, the image and the cells of a 3 x 3 grid too.
+    """Choose the best boxes that do not overlap much; if there are few, add the image and the cells of a 3 x 3 grid.
 
     Args:
         boxes: float32 tensor (k, 4).
         scores: float32 tensor (k,).
-        most: Most boxes to keep.
+        most: Maximum number of boxes.
         size: Height and width of the image.
 
     Returns:
-        float32 tensor (n, 4), detections by falling score first; n from 10 to ``most``.
+        float32 tensor (n, 4), with detections by decreasing score first; n is from 10 to ``most``.
     """
     import torch
     from torchvision.ops import nms
@@ -248,14 +257,14 @@ def choose_boxes(boxes, scores, most, size):
 
 
 def grid_boxes(grid, height, width):
-    """Boxes of the cells of a grid over an image, row by row, float32 (grid^2, 4) in pixels."""
+    """Boxes of the cells of a grid over an image, row by row: float32 (grid^2, 4) in pixels."""
     row, column = np.divmod(np.arange(grid**2), grid)
     corners = np.stack([column, row, column + 1, row + 1], axis=1)
     return (corners * ([width / grid, height / grid] * 2)).astype(np.float32)
 
 
 def _drawn(make):
-    """What ``make()`` returns, drawn from a fixed seed that leaves torch's own generator alone."""
+    """Call ``make()`` with a fixed seed, without changing the state of torch's global generator; returns its result."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -265,12 +274,12 @@ def _drawn(make):
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the weights of one network come from.
+    """Source of the weights of one network.
 
     Args:
-        name: The network's name in a sentence.
-        entry: Name of the weights in ``torchvision.models`` (for ``get_weight``).
-        flag: The flag that names a file or ``random``.
+        name: The network's name for messages.
+        entry: Name of the weights for ``torchvision.models.get_weight``.
+        flag: The flag that names a file, or ``random``.
     """
 
     name: str
@@ -278,11 +287,12 @@ class Weights:
     flag: str
 
     def load(self, net, value):
-        """Give ``net`` the weights that the flag asks for.
+        """Load the weights that the flag names into ``net``.
 
         Args:
-            net: A network of torchvision, as drawn.
-            value: Path of a state dict, ``random`` (keep what was drawn), or None: torchvision's cache or a download.
+            net: A torchvision network with random weights.
+            value: Path of a state dict, ``random`` (keep the random weights), or None (torchvision's cache or a
+                download).
 
         Returns:
             Where the weights come from (str).
@@ -302,7 +312,7 @@ class Weights:
         except UserError as error:
             raise UserError(f"{self.flag}: {error}; {self._expected()}") from None
         try:
-            # torchvision's layers rename the tensors of older files themselves, so only they can decide what fits.
+            # torchvision's layers themselves rename tensors of older files, so that only they can decide what fits.
             missing, unknown = net.load_state_dict(state, strict=False)
         except RuntimeError:
             raise UserError(f"{self.flag} {value} has tensors of other shapes; {self._expected()}") from None

@@ -1,4 +1,4 @@
-"""Packing region features into a store, resumable, and converting those of other projects to ``.npz`` files."""
+"""Pack region features into a store, resumably, and convert features of other projects to ``.npz`` files."""
 
 import hashlib
 import os
@@ -27,7 +27,7 @@ from util.progress import progress
 
 INVALID_FILE = "invalid.txt"
 LISTED = 20
-DIED = "makes its process die (perhaps out of memory)"
+DIED = "crashes its process (perhaps out of memory)"
 GIVE = (
     "give the folder of the features, or of folders of them: .npz files, .pth files of grid features, or .tsv files of"
     " bottom-up attention or LXMERT"
@@ -67,13 +67,13 @@ def pack_file(task):
 
 
 def pack_regions(tree, out, *, remedy, dtype="float16", workers=None, skip_invalid=False):
-    """Write or complete the store of all region features in ``tree``.
+    """Write the store of all region features in ``tree``, or resume one that was interrupted.
 
     Args:
-        tree: Folder of ``.npz`` or ``.pth`` files, or of folders of them; or a TSV file, or a folder of such.
+        tree: Folder of ``.npz`` or ``.pth`` files, or of folders of them; or a TSV file, or a folder of TSV files.
         out: Folder of the store.
         remedy: Command that makes the store, for messages.
-        dtype: ``float16`` or ``float32``.
+        dtype: dtype of the stored features, ``float16`` or ``float32``.
         workers: Number of processes; None for one per processor.
         skip_invalid: Leave out faulty files instead of ending with an error.
 
@@ -81,8 +81,8 @@ def pack_regions(tree, out, *, remedy, dtype="float16", workers=None, skip_inval
         The finished `RegionStore`.
 
     Raises:
-        UserError: there are no files, some are faulty (all of them are listed in ``invalid.txt``), files that are
-            in the store have changed since, or the store cannot be written.
+        UserError: there are no files, some are faulty (all are listed in ``invalid.txt``), files have changed since
+            they were packed, or the store cannot be written.
     """
     tree, out = Path(tree), Path(out)
     ending = form_of(tree)
@@ -107,10 +107,10 @@ def pack_regions(tree, out, *, remedy, dtype="float16", workers=None, skip_inval
 
 
 def form_of(tree, flag="--features"):
-    """How the features in ``tree``, which came with ``flag``, are stored: the ending ``.npz``, ``.pth`` or ``.tsv``.
+    """Ending of the feature files in ``tree``: ``.npz``, ``.pth`` or ``.tsv``.
 
     Raises:
-        UserError: ``tree`` does not exist, or has no features.
+        UserError: ``tree`` does not exist, or has no features; the message names it as the value of ``flag``.
     """
     if not tree.exists():
         raise UserError(f"{flag} {tree} does not exist; {GIVE}")
@@ -123,7 +123,7 @@ def form_of(tree, flag="--features"):
 
 
 def _about(tree, ending):
-    """What ``meta.json`` says of the features."""
+    """dict of facts about the features for ``meta.json``."""
     if ending == grid.ENDING:
         return {"description": f"grid features of {tree.name}", "extraction": None, "boxes": grid.BOXES}
     extraction = extraction_of(tree) if ending == ENDING else None
@@ -136,7 +136,7 @@ def _request_of(out):
 
 
 def _tasks(tree, ending, dtype):
-    """A `Task` per file, and a dict of file name -> reason of those that cannot be one."""
+    """(list of one `Task` per file, dict file name -> reason of the files that cannot be packed)."""
     files, tasks = list_region_files(tree, ending), []
     for image_id, name in zip(files.ids.tolist(), files.paths.tolist(), strict=True):
         path = tree / os.fsdecode(name)
@@ -155,7 +155,7 @@ def _digest(facts):
 
 
 def _fill(writer, tasks, invalid, workers):
-    """Add the files that the store does not have yet; returns all ids. Faults go into the dict ``invalid``."""
+    """Add the files that the store does not have yet, and their faults to ``invalid``; returns the ids in the store."""
     stamps = writer.stamps()
     for task in tasks:
         if stamps.get(task.id, task.stamp) != task.stamp:
@@ -176,7 +176,7 @@ def _fill(writer, tasks, invalid, workers):
 
 
 def check_invalid(out, invalid, skip_invalid):
-    """List what is invalid in ``invalid.txt``; raise an error unless ``skip_invalid`` is set."""
+    """Write the invalid files to ``invalid.txt`` in ``out``; print or, without ``skip_invalid``, raise them."""
     path = out / INVALID_FILE
     path.unlink(missing_ok=True)
     if not invalid:
@@ -186,16 +186,16 @@ def check_invalid(out, invalid, skip_invalid):
     count = f"{len(invalid):,} files are" if len(invalid) > 1 else "1 file is"
     if not skip_invalid:
         raise UserError(
-            f"{count} invalid, first {name}: {reason} (all of them: {path}); everything else is packed and kept: fix"
-            " them, or add --skip_invalid to leave them out, and run the same command again"
+            f"{count} invalid, first {name}: {reason} (all are listed in {path}); everything else is packed and kept;"
+            " fix these, or add --skip_invalid to leave them out, and run the same command again"
         )
-    print(f"note: {count} invalid and left out (all of them: {path}):")
+    print(f"note: {count} invalid and left out (all are listed in {path}):")
     for name, reason in sorted(invalid.items())[:LISTED]:
         print(f"  {name}: {reason}")
 
 
 def convert(sources, out, *, skip_invalid=False):
-    """Write ``<image id>.npz`` files; complete ones that exist already stay.
+    """Convert features to ``<image id>.npz`` files; files that already exist and are complete are kept.
 
     Args:
         sources: Paths of TSV files, or of folders of TSV or ``.pth`` files.
@@ -228,13 +228,13 @@ def convert(sources, out, *, skip_invalid=False):
 
 
 class _TreeWriter:
-    """What `fill_from_tsv` adds images to: a folder of files.
+    """Writes one ``.npz`` file per image; `fill_from_tsv` can use it in place of a `RegionStoreWriter`.
 
     Args:
-        folder: The folder.
+        folder: The folder of the files.
 
     Attributes:
-        since: Time in seconds; files that are older than their source are written again.
+        since: Modification time of the source in seconds; older files are written again.
     """
 
     def __init__(self, folder):
@@ -245,18 +245,18 @@ class _TreeWriter:
         return {}
 
     def add_regions(self, image_id, stamp, regions):
-        """Write the file of one image, unless it is there."""
+        """Write the file of one image, unless a complete and recent one exists."""
         width = regions.features.shape[1]
         self._width = self._width or width
         if width != self._width:
-            raise BadRegions(f"has features of width {width}, the other images {self._width}")
+            raise BadRegions(f"has features of width {width}, the other images have {self._width}")
         path = self.folder / f"{image_id}{ENDING}"
         if stored_shape(path) != regions.features.shape or os.path.getmtime(path) < self.since:
             write_regions(path, regions.features, regions.boxes, regions.height, regions.width)
 
 
 def _fill_from_grids(source, out, invalid):
-    """Write the files of the ``.pth`` files in a folder; returns their ids."""
+    """Convert the ``.pth`` files in a folder; returns the list of their image ids."""
     files, ids, writer = list_region_files(source, grid.ENDING), [], _TreeWriter(out)
     invalid |= {str(source / name): "has no image id in its name" for name in files.others}
     pairs = zip(files.ids.tolist(), files.paths.tolist(), strict=True)

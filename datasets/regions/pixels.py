@@ -1,4 +1,4 @@
-"""Regions of drawn pictures without any network: the picture and its connected foreground parts, as pixels."""
+"""Regions of drawn pictures without a network: the pixels of the picture and of its connected foreground parts."""
 
 import math
 
@@ -8,33 +8,33 @@ from datasets.regions.files import MAX_REGIONS
 from util.cli import UserError
 
 NAME = "pixels"
-# Largest difference of a colour channel (of 255) that still counts as background.
+# Maximum difference of a colour channel (0 to 255) that still counts as background.
 BACKGROUND_TOLERANCE = 32
-# Parts below this share of the picture, or below this number of pixels, are left out.
+# Parts with less than this share of the picture's pixels, or fewer than this number of pixels, are left out.
 MIN_SHARE = 1 / 4096
 MIN_PIXELS = 4
-# x1, y1, x2, y2 and the area, as shares of the picture.
+# Number of values for the position: x1, y1, x2, y2 and the area, relative to the picture.
 PLACE = 5
 FEATURE_SIZES = (53, 16384)
 
 
 class PixelRegions:
-    """Finds the objects of a picture on a plain background and turns each into numbers between 0 and 1.
+    """Extractor that finds objects on a plain background, and represents each by numbers between 0 and 1.
 
-    A region is the whole picture (always the first) or the box of one connected foreground part, the largest first.
-    Foreground is what differs from the background colour, the median colour of the picture's border. This suits drawn
-    objects that do not touch each other; photographs need a network.
+    The first region is the whole picture; the others are the boxes of connected foreground parts, largest first. Pixels
+    are foreground if they differ from the background colour, which is the median colour of the picture's border. This
+    suits drawn objects that do not touch each other; photographs need a network.
 
     Args:
         feature_size: D, numbers per region: the region resized to the largest c x c with 3 c^2 + 5 <= D, row by row,
-            red, green, blue; then x1/W, y1/H, x2/W, y2/H and the area over that of the picture; then zeros.
-        boxes: Most regions per picture.
+            red, green, blue; then x1/W, y1/H, x2/W, y2/H and the area divided by that of the picture; then zeros.
+        boxes: Maximum number of regions per picture.
 
     Raises:
         UserError: a number is out of range.
     """
 
-    # Pictures that `finish` is given at once.
+    # Number of pictures to pass to `finish` together.
     window = 1
 
     def __init__(self, feature_size=512, boxes=MAX_REGIONS):
@@ -45,11 +45,11 @@ class PixelRegions:
         self.feature_size, self.boxes = feature_size, boxes
         self.crop = math.isqrt((feature_size - PLACE) // 3)
         self.settings = {"backbone": NAME, "feature_size": feature_size, "boxes": boxes}
-        # All of the work is done where the picture is read.
+        # All work is done in the process that reads the picture.
         self.prepare = self
 
     def __call__(self, image):
-        """Features (n, D) float32 and boxes (n, 4) float32 in pixels of a uint8 (H, W, 3) picture."""
+        """Extract from a uint8 (H, W, 3) picture: (features float32 (n, D), boxes float32 (n, 4) in pixels)."""
         height, width = image.shape[:2]
         whole = np.array([[0, 0, width, height]])
         boxes = np.concatenate([whole, object_boxes(image)])[: self.boxes]
@@ -63,7 +63,7 @@ class PixelRegions:
         return x, boxes.astype(np.float32)
 
     def finish(self, items):
-        """The list of (features, boxes) as given: nothing is left to do."""
+        """Returns the list of (features, boxes) unchanged, since nothing is left to do."""
         return items
 
     def _resize(self, image):
@@ -75,13 +75,13 @@ class PixelRegions:
 
 
 def object_boxes(image):
-    """Boxes of the connected foreground parts of a picture, the largest (in foreground pixels) first.
+    """Boxes of the connected foreground parts of a picture, sorted by decreasing number of foreground pixels.
 
     Args:
         image: uint8 (H, W, 3).
 
     Returns:
-        int64 (n, 4): x1, y1, x2, y2 in pixels; x2 and y2 lie just behind the part, so that x2 - x1 is its width.
+        int64 (n, 4): x1, y1, x2, y2 in pixels; x2 and y2 are just beyond the part, so that x2 - x1 is its width.
     """
     import cv2
 
@@ -95,7 +95,7 @@ def object_boxes(image):
 
 
 def foreground(image):
-    """bool (H, W): pixels of a uint8 (H, W, 3) picture whose colour is not that of its border."""
+    """Pixels of a uint8 (H, W, 3) picture whose colour differs from that of its border: bool (H, W)."""
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     background = np.median(border, axis=0).astype(np.int16)
     return (np.abs(image.astype(np.int16) - background) > BACKGROUND_TOLERANCE).any(axis=2)

@@ -15,7 +15,7 @@ from util.cli import UserError
 from util.hashes import files_hash
 
 PADDING = ("batch", "full")
-# The command that packs region features, if the caller knows no better one.
+# The command that packs region features, if the caller has no more specific one.
 PACK = "python datasets/prepare_vqa.py --data data/vqa --out STORE"
 
 log = logging.getLogger("mdarts")
@@ -28,21 +28,21 @@ class RegionTree:
 
     Args:
         folder: The folder.
-        remedy: Command that makes a store of it, for messages.
+        remedy: Command that makes a store of these files, for messages.
 
     Attributes:
         ids: Image ids, ascending: int64 (M,).
-        feature_size, dtype, description, extraction: As of `RegionStore`.
+        feature_size, dtype, description, extraction: As in `RegionStore`.
 
     Raises:
-        UserError: there are no such files, two are of one image, or the first one is damaged.
+        UserError: there are no such files, there are two for one image, or the first one is damaged.
     """
 
     def __init__(self, folder, remedy=PACK):
         self.folder, self._remedy = Path(folder), remedy
         self.ids, self._paths, others = list_region_files(self.folder)
         if others:
-            log.warning("%s: %s files end with no image id, first %s", folder, f"{len(others):,}", others[0])
+            log.warning("%s: %s files have no image id in their names, first %s", folder, f"{len(others):,}", others[0])
         if not len(self.ids):
             raise UserError(_why_nothing(self.folder, remedy))
         self.extraction = extraction_of(self.folder)
@@ -55,10 +55,10 @@ class RegionTree:
         return self.folder / os.fsdecode(self._paths[row])
 
     def load(self, row):
-        """The `Regions` of image number ``row``.
+        """Read the `Regions` of image number ``row``.
 
         Raises:
-            UserError: its file is damaged, or its features have another width than the first file's.
+            UserError: the file is damaged, or its features have another width than those of the first file.
         """
         path = self._path(row)
         try:
@@ -70,26 +70,26 @@ class RegionTree:
             ) from None
         width = regions.features.shape[1]
         if self.feature_size not in (None, width):
-            raise UserError(f"{path} has features of width {width}, not {self.feature_size} as {self._path(0)}")
+            raise UserError(f"{path} has features of width {width}, not {self.feature_size} like {self._path(0)}")
         return regions
 
     def is_intact(self, row):
-        """Always: the files have no check sums."""
+        """Always true: the files have no check sums."""
         return True
 
     def counts(self):
-        """None: the numbers of regions are known only when files are read."""
+        """Always None: the number of regions is only known once a file has been read."""
         return None
 
     def log_cut(self, row, max_regions):
-        """Log, once in a process, that an image has more than ``max_regions`` regions."""
+        """Log, once per process, that an image has more than ``max_regions`` regions."""
         if not self._logged_cut:
             what = "%s has more than %d regions: only the first %d regions of such images are used"
             log.info(what, self._path(row), max_regions, max_regions)
             self._logged_cut = True
 
     def fingerprint(self):
-        """Short hex string that changes with names, sizes and times of the files."""
+        """Short hex string that changes with the names, sizes and modification times of the files."""
         digest = hashlib.blake2b(digest_size=8)
         for name in self._paths.tolist():
             status = os.stat(self.folder / os.fsdecode(name))
@@ -97,7 +97,7 @@ class RegionTree:
         return digest.hexdigest()
 
     def identity(self):
-        """Short hex string that changes with names, sizes and content of the files, but not with their place."""
+        """Short hex string that changes with the names and content of the files, but not with their folder."""
         names = map(os.fsdecode, self._paths.tolist())
         return files_hash([(name, self.folder / name) for name in names])
 
@@ -125,14 +125,14 @@ def open_regions(
     Args:
         folder: A store, or a folder of ``.npz`` files, or of folders of them.
         feature_size: The width that the features must have; None for any.
-        max_regions: Number of regions that will be used; the log says how many images have more.
+        max_regions: Number of regions that will be used; the number of images with more is logged.
         remedy: Command that makes the store, for messages.
 
     Returns:
         `RegionStore` or `RegionTree`.
 
     Raises:
-        UserError: there are no region features, or they are damaged, unfinished, or of another width.
+        UserError: there are no region features, or they are damaged or unfinished, or have another width.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -155,15 +155,15 @@ def open_regions(
 
 
 def rows_of(source, image_ids):
-    """Number of each image in ``source``: int64 (n,), -1 for images that it does not have."""
+    """Number of each image in ``source``: int64 (n,), -1 for images that it lacks."""
     near = np.searchsorted(source.ids, image_ids).clip(max=len(source.ids) - 1)
     return np.where(source.ids[near] == image_ids, near, -1)
 
 
 def own_regions(image, max_regions=MAX_REGIONS):
-    """How many of the first ``max_regions`` of a `Regions` are regions of the image.
+    """Number of regions among the first ``max_regions`` of a `Regions` that are not padding.
 
-    Some files are already padded to a fixed number: rows at the end whose features and box are zeros do not count.
+    Some files are already padded to a fixed number: rows at the end whose features and box are all zeros are padding.
     """
     count = min(len(image.boxes), max_regions)
     while count and not image.boxes[count - 1].any() and not image.features[count - 1].any():
@@ -172,18 +172,18 @@ def own_regions(image, max_regions=MAX_REGIONS):
 
 
 def read_batch(source, rows, *, padding="batch", max_regions=MAX_REGIONS):
-    """Regions of a batch of images, in their order in the files; no more than ``max_regions`` of each.
+    """Read the regions of a batch of images, in their order in the files, at most ``max_regions`` of each.
 
     Args:
         source: `RegionStore` or `RegionTree`.
         rows: Numbers of B images.
         padding: ``batch`` (N is the largest number of regions in the batch) or ``full`` (N is ``max_regions``).
-        max_regions: Most regions of an image.
+        max_regions: Maximum number of regions of an image; the first are kept.
 
     Returns:
-        dict of regions (B, N, D) in the stored dtype, boxes float32 (B, N, 4) as x1, y1, x2, y2 in pixels, both
-        zero beyond an image's own regions, image_size float32 (B, 2) as height and width in pixels, and counts
-        int64 (B,), the numbers of `own_regions`.
+        dict of regions (B, N, D) in the stored dtype, boxes float32 (B, N, 4), x1, y1, x2, y2 in pixels, image_size
+        float32 (B, 2), height and width in pixels, and counts int64 (B,), the numbers of regions by `own_regions`.
+        Regions and boxes are padded with zeros.
 
     Raises:
         UserError: a file is damaged.
@@ -191,7 +191,7 @@ def read_batch(source, rows, *, padding="batch", max_regions=MAX_REGIONS):
     images = [source.load(row) for row in rows]
     counts = [own_regions(image, max_regions) for image in images]
     length = max_regions if padding == "full" else max([1, *counts])
-    # Fresh zero pages cost nothing until they are touched; only real rows are written.
+    # Newly allocated zeros cost nothing until they are touched, and only rows with regions are written.
     regions = np.zeros((len(images), length, source.feature_size), dtype=source.dtype)
     boxes = np.zeros((len(images), length, 4), dtype=np.float32)
     for position, (image, count) in enumerate(zip(images, counts, strict=True)):

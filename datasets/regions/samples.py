@@ -1,4 +1,4 @@
-"""What data sets of texts about images share: parts of a split, images with features, batches, single samples."""
+"""Shared by data sets of texts about images: parts of a split, opening features, batches, and single samples."""
 
 import hashlib
 import json
@@ -20,32 +20,33 @@ from util.hashes import short_hash
 FIELDS = ("regions", "tokens")
 ENDS = ("first", "last")
 STORE_FOLDER = "store"
-# Samples of each split with ``small``.
+# Number of samples of each split with ``small``.
 SMALL_SIZE = 64
 
 log = logging.getLogger("mdarts")
 
 
 def cut(count, part=None, small=False):
-    """The piece of ``count`` samples that ``part`` names.
+    """Slice of ``count`` samples that ``part`` describes.
 
     Args:
         count: Number of samples n.
-        part: ``("first", f)``: the first floor(f n); ``("last", f)``: what ``("first", 1 - f)`` leaves; None: all.
-        small: Only the first `SMALL_SIZE` of it.
+        part: ``("first", f)`` for the first floor(f n) samples; ``("last", f)`` for those that ``("first", 1 - f)``
+            leaves; None for all.
+        small: Keep only the first `SMALL_SIZE` of these.
 
     Returns:
         A slice.
 
     Raises:
-        UserError: another form of ``part``, or an empty piece.
+        UserError: ``part`` has another form, or the slice is empty.
     """
     start, stop = (0, count) if part is None else _share(count, *part)
     return slice(start, min(stop, start + SMALL_SIZE) if small else stop)
 
 
 def _share(count, end, share):
-    """Where the piece begins and ends."""
+    """(start, stop) of the slice."""
     if end not in ENDS or not 0 < share < 1:
         raise UserError(f"part {end} {share}: expected first or last, and a share between 0 and 1")
     # Rounded first, so that 1 - 0.7 and 0.3 give the same border.
@@ -57,18 +58,18 @@ def _share(count, end, share):
 
 
 def find_features(data, command, trees):
-    """The folder of the features in ``data``.
+    """Find the folder of the features in ``data``.
 
     Args:
         data: Data folder.
-        command: Command that packs its features.
+        command: Command that packs its features, for messages.
         trees: Names of folders with ``.npz`` files, which are looked for after ``store``.
 
     Returns:
-        Path of the first folder that is not empty.
+        Path of the first folder that exists and is not empty.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such folder.
     """
     store, *trees = (Path(data) / name for name in (STORE_FOLDER, *trees))
     for folder in (store, *trees):
@@ -76,21 +77,23 @@ def find_features(data, command, trees):
             return folder
     raise UserError(
         f"{data} has no region features: expected {store} (made with `{command} --features NPZ_DIR`) or {trees[0]}"
-        " with files <image id>.npz in it or in folders of it (made of images by `python datasets/extract_features.py`)"
+        " with files <image id>.npz in it or its subfolders (made from images by `python datasets/extract_features.py`)"
     )
 
 
 def open_features(place, image_ids, *, remedy, feature_size=None, max_regions=MAX_REGIONS, skip_missing=False):
-    """The features of the samples' images.
+    """Open the features of the samples' images.
 
     Args:
-        place, feature_size, max_regions: See `open_regions`.
-        image_ids: int64 (N,), the image of each sample.
-        remedy: Command that adds features.
-        skip_missing: Leave out samples about images without features; the log says how many.
+        place: Folder of the features.
+        feature_size, max_regions: See `open_regions`.
+        image_ids: int64 (N,), id of the image of each sample.
+        remedy: Command that adds features, without ``--features``.
+        skip_missing: Leave out samples about images without features; their number is logged.
 
     Returns:
-        `RegionStore` or `RegionTree`; rows of the images in it, int64 (n,); which samples are kept, bool (N,).
+        (`RegionStore` or `RegionTree`, int64 (n,) rows in it of the kept samples' images, bool (N,) mask of the kept
+        samples).
 
     Raises:
         UserError: images have no features and ``skip_missing`` is false, no image has any, or the features are damaged.
@@ -106,30 +109,31 @@ def open_features(place, image_ids, *, remedy, feature_size=None, max_regions=MA
         f" first image {image_ids[absent][0]}"
     )
     if not skip_missing or absent.all():
-        way = "" if absent.all() else ", or --skip_missing to leave these samples out"
+        way = "" if absent.all() else ", or give --skip_missing to leave these samples out"
         raise UserError(f"{what}: add them (`{remedy} --features NPZ_DIR`){way}")
     log.warning("%s; these samples are left out", what)
     return source, rows[~absent], ~absent
 
 
 class RegionSamples(Dataset):
-    """Samples of a text and an image.
+    """Base class of map-style datasets whose samples are a text and an image.
 
-    The network gets a text without words as padding (zeros); words outside the vocabulary are 1 (UNK). The log says
-    how many there are.
+    A text without words consists of padding (zeros) only; words outside the vocabulary are 1 (UNK). The numbers of such
+    samples are logged.
 
     Args:
         split: Name of the split.
         source: `RegionStore` or `RegionTree`.
         image_rows: int (N,), row of each sample's image in ``source``.
         tokens: int32 (N, T), 0 = padding.
-        options: dict of padding, max_regions and whatever else a batch depends on.
+        options: dict of padding, max_regions and everything else that a batch depends on.
 
     Attributes:
         split, options: As given.
-        identity: As ``fingerprint``, but the same for a copy of the data elsewhere and for other options.
+        identity: Short hex string that changes with the content only: it is the same for a copy of the data elsewhere,
+            and for other options.
         feature_size: Width D of the region features.
-        extraction: How the features were made, as far as it is known (dict or None).
+        extraction: dict that describes how the features were made; None if this is unknown.
     """
 
     def __init__(self, split, source, image_rows, tokens, options):
@@ -140,7 +144,7 @@ class RegionSamples(Dataset):
         if unknown:
             log.info("%s: %s samples have words outside the vocabulary (UNK)", split, f"{unknown:,}")
         if empty:
-            log.info("%s: %s samples have no words and are given as padding alone", split, f"{empty:,}")
+            log.info("%s: %s samples have no words and consist of padding alone", split, f"{empty:,}")
 
     def _digest(self, facts, *arrays):
         """Short hex string that changes with the features, the options, ``facts`` (JSON values) and the arrays."""
@@ -156,29 +160,30 @@ class RegionSamples(Dataset):
         return short_hash(self._source.identity(), *self._identifying)
 
     def labels(self, rows):
-        """``label`` of a batch: a tensor with a row for each of ``rows``, int64 (B,)."""
+        """``label`` of a batch: a tensor with one row for each sample of ``rows``, int64 (B,)."""
         raise NotImplementedError
 
     def __len__(self):
         return len(self._image_rows)
 
     def read(self, indices, only=FIELDS, without=(), epoch=0):
-        """One batch without the inputs that are not needed.
+        """Read one batch, restricted to the inputs that are needed.
 
         Args:
             indices: Numbers of B samples.
-            only: Inputs to read; ``regions`` stands for boxes, image_size and counts as well.
+            only: Inputs to read; ``regions`` includes boxes, image_size and counts.
             without: Inputs to leave out.
-            epoch: Ignored: nothing is augmented.
+            epoch: Ignored, since there is no augmentation.
 
         Returns:
-            dict of regions float16 (float32 from ``.npz`` files) (B, N, D), boxes float32 (B, N, 4) as x1, y1, x2,
-            y2 in pixels, image_size float32 (B, 2) as height and width, counts int64 (B,), tokens int64 (B, T), as
-            far as wanted, label (see `labels`) and index int64 (B,). N and T are the largest of the batch, or with
-            ``full`` padding the most there can be.
+            dict of label (see `labels`), index int64 (B,) and the wanted inputs: regions float16 (float32 from ``.npz``
+            files) (B, N, D), boxes float32 (B, N, 4), x1, y1, x2, y2 in pixels, image_size float32 (B, 2), height and
+            width, counts int64 (B,), and tokens int64 (B, T). N and T are the largest in the batch or, with ``full``
+            padding, the maximum.
 
         Raises:
             UserError: a feature file is damaged.
+            IndexError: an index is out of range.
         """
         rows = np.asarray(indices, dtype=np.int64)
         if rows.size and (rows.min() < 0 or rows.max() >= len(self)):
@@ -198,7 +203,7 @@ class RegionSamples(Dataset):
         return batch
 
     def __getitems__(self, indices):
-        """One batch with everything; a loader uses it with an identity ``collate_fn``."""
+        """One batch with all inputs, for a loader with an identity ``collate_fn``."""
         return self.read(indices)
 
     def __getitem__(self, index):
@@ -207,23 +212,23 @@ class RegionSamples(Dataset):
 
 
 def read_sample(image, text, *, flag, vocabulary, max_tokens, extraction, device):
-    """A batch of one image and one text of a user.
+    """Make a batch from a single image and text.
 
     Args:
         image: Path of the image.
         text: The question or expression.
         flag: The flag that gave ``text``, for messages.
         vocabulary: `Vocabulary` of the network.
-        max_tokens: Most words of a text.
-        extraction: How the features of the network's images were made: ``extraction`` of its data.
+        max_tokens: Maximum number of words of a text.
+        extraction: How the features that the network was trained on were made: ``extraction`` of its data.
         device: Torch device.
 
     Returns:
-        dict of regions float32 (1, n, D), boxes float32 (1, n, 4) as x1, y1, x2, y2 in pixels, image_size float32
-        (1, 2) as height and width, counts int64 (1,) and tokens int64 (1, T), on ``device``.
+        dict of regions float32 (1, n, D), boxes float32 (1, n, 4), x1, y1, x2, y2 in pixels, image_size float32 (1, 2),
+        height and width, counts int64 (1,) and tokens int64 (1, T), all on ``device``.
 
     Raises:
-        UserError: the image cannot be read, or the text has no word that the network knows.
+        UserError: the image cannot be read, or no word of the text is in the vocabulary.
     """
     tokens = read_text(text, flag=flag, vocabulary=vocabulary, max_tokens=max_tokens)
     batch = read_regions(image, extractor_from_meta(extraction, str(device))) | {"tokens": tokens}
@@ -231,7 +236,7 @@ def read_sample(image, text, *, flag, vocabulary, max_tokens, extraction, device
 
 
 def read_text(text, *, flag, vocabulary, max_tokens):
-    """The tokens of one text: int64 (1, T); arguments and error as in `read_sample`."""
+    """Convert one text to tokens, int64 (1, T); arguments and errors are those of `read_sample`."""
     tokens = vocabulary.encode([text], max_tokens)
     words = tokens[0][tokens[0] != 0]
     if not len(words) or (words == UNK).all():
@@ -246,7 +251,7 @@ def read_text(text, *, flag, vocabulary, max_tokens):
 
 
 def read_regions(image, extractor):
-    """What `read_sample` returns except the tokens, on the CPU; see `datasets.regions.extractors`."""
+    """Extract the regions of one image: the dict of `read_sample` without tokens, on the CPU."""
     regions = regions_of_image(image, extractor)
     return {
         "regions": torch.from_numpy(regions["x"])[None],

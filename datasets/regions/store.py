@@ -1,10 +1,10 @@
 """Region features of many images in one flat file, read by memory map.
 
-regions.bin    per image the features (n, D), filled up to 16 bytes, then the boxes float32 (n, 4)
+regions.bin    for each image the features (n, D), padded to a multiple of 16 bytes, then the boxes float32 (n, 4)
 journal.jsonl  one line per stored image; lets an interrupted preparation resume
 settings.json  dtype and width of the features
 index.npy      id, offset, number of regions, height, width and CRC-32 of each image, sorted by id
-meta.json      written last: a folder without it holds no finished store
+meta.json      written last, so that a folder without it is not a finished store
 """
 
 import hashlib
@@ -31,7 +31,7 @@ BOX_BYTES = 16
 
 
 def encode_regions(regions, dtype):
-    """The bytes of `Regions` as the store holds them, with features as ``dtype``.
+    """Encode `Regions` as the bytes that are stored, with features as ``dtype``.
 
     Raises:
         BadRegions: a feature is beyond the range of float16.
@@ -55,7 +55,7 @@ class RegionStoreWriter(BlobWriter):
         feature_size: Width D of the features, None before the first image.
 
     Raises:
-        UserError: the folder was begun with another dtype, holds other data, is in use, or cannot be written.
+        UserError: the folder was begun with another dtype, contains other data, is in use, or cannot be written.
     """
 
     schema = REGIONS
@@ -67,7 +67,7 @@ class RegionStoreWriter(BlobWriter):
         if path.exists():
             settings = read_json(path)
             if not isinstance(settings, dict) or settings.get("dtype") != dtype:
-                raise UserError(f"{path} does not say dtype {dtype}: delete {folder}, or choose another folder")
+                raise UserError(f"{path} does not have dtype {dtype}: delete {folder}, or choose another folder")
             self.feature_size = settings.get("feature_size")
         elif (folder / META_FILE).exists() or _has_bytes(folder / REGIONS.journal):
             raise UserError(f"{folder} holds other data, or a store without {path.name}; choose another folder")
@@ -77,7 +77,7 @@ class RegionStoreWriter(BlobWriter):
         """dict image id -> stamp (str) of the stored images.
 
         Raises:
-            UserError: the journal names images by something other than ids.
+            UserError: the journal contains names that are not image ids.
         """
         try:
             return {int(name): entry["stamp"] for name, entry in self.entries.items()}
@@ -89,32 +89,32 @@ class RegionStoreWriter(BlobWriter):
         """Append one image.
 
         Args:
-            image_id: Its id.
-            stamp: Text that changes with the source, so that a later run can tell whether it is the same.
-            blob: Bytes of `encode_regions`.
+            image_id: Id of the image.
+            stamp: Text that changes with the source, so that a later run can find out whether it is the same.
+            blob: Bytes from `encode_regions`.
             count: Number of regions.
             feature_size: Width of the features.
             size: Height and width of the image in pixels.
 
         Raises:
-            BadRegions: the width differs from that of the images before.
+            BadRegions: the width differs from that of earlier images.
             UserError: the store cannot be written.
         """
         if self.feature_size is None:
             self.feature_size = int(feature_size)
             write_json(self.folder / SETTINGS_FILE, {"dtype": self.dtype, "feature_size": self.feature_size})
         if feature_size != self.feature_size:
-            raise BadRegions(f"has features of width {feature_size}, the other images {self.feature_size}")
+            raise BadRegions(f"has features of width {feature_size}, the other images have {self.feature_size}")
         height, width = (float(value) for value in size)
         self.append(str(image_id), blob, stamp=stamp, count=int(count), height=height, width=width)
 
     def add_regions(self, image_id, stamp, regions):
-        """Encode and append the `Regions` of one image; otherwise as `add`."""
+        """Encode and append the `Regions` of one image; see `add`."""
         size = regions.height, regions.width
         self.add(image_id, stamp, encode_regions(regions, self.dtype), *regions.features.shape, size)
 
     def finish(self, ids, meta):
-        """Write the index of the images ``ids`` (int array), and ``meta.json`` (with the dict ``meta``) last."""
+        """Write the index of the images ``ids`` (int array) and, last, ``meta.json`` with the dict ``meta`` in it."""
         self.sync()
         (self.folder / META_FILE).unlink(missing_ok=True)
         index = np.zeros(len(ids), dtype=INDEX_DTYPE)
@@ -143,7 +143,7 @@ class RegionStore(BlobReader):
         extraction: ``meta.json`` of the features' extraction, or None.
 
     Raises:
-        UserError: a file is missing, cut short or does not fit the others.
+        UserError: a file is missing, truncated, or does not fit the others.
     """
 
     schema = REGIONS
@@ -160,7 +160,7 @@ class RegionStore(BlobReader):
         self.dtype = np.dtype(meta["dtype"])
         self.description = str(meta.get("description", "region features"))
         self.extraction = meta.get("extraction")
-        # Opened here once, so that damage is reported now and not in the first batch.
+        # Checked when the store is opened, so that damage is not reported as late as in the first batch.
         self._check()
 
     @cached_property
@@ -203,7 +203,7 @@ class RegionStore(BlobReader):
         return self._index["count"]
 
     def load(self, row):
-        """The `Regions` of image number ``row``: views of the file, not to be written to."""
+        """The `Regions` of image number ``row``; its arrays are read-only views of the file."""
         _, offset, count, height, width, _ = self._index[row].item()
         end = offset + count * self.feature_size * self.dtype.itemsize
         boxes = offset + self._sizes(count) - count * BOX_BYTES
@@ -212,22 +212,22 @@ class RegionStore(BlobReader):
         return Regions(features, data[boxes : boxes + count * BOX_BYTES].view(np.float32).reshape(-1, 4), height, width)
 
     def fingerprint(self):
-        """Short hex string that changes with ids, sizes and content."""
+        """Short hex string that changes with the ids, sizes and content of all images."""
         digest = hashlib.blake2b(f"{self.dtype} {self.feature_size}".encode(), digest_size=8)
         for field in ("id", "count", "crc"):
             digest.update(np.ascontiguousarray(self._index[field]))
         return digest.hexdigest()
 
-    # It depends on the content alone already.
+    # The fingerprint already depends on the content alone.
     identity = fingerprint
 
     def is_intact(self, row):
-        """Whether the bytes of image number ``row`` are as they were written."""
+        """Whether the bytes of image number ``row`` match their check sum."""
         _, offset, count, _, _, crc = self._index[row].item()
         return zlib.crc32(self._data[offset : offset + self._sizes(count)]) == crc
 
     def verify(self):
-        """Check the bytes of every image; raises UserError naming the first that is damaged."""
+        """Check the bytes of every image; raises UserError that names the first damaged one."""
         sizes = self._sizes(self._index["count"].astype(np.int64))
         ids, begins, crcs = (self._index[name] for name in ("id", "offset", "crc"))
         self._check_blobs(ids, begins, begins + sizes, crcs, what="image", unit="image")

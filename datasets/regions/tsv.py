@@ -1,8 +1,9 @@
-"""Region features in the TSV files of bottom-up attention and of LXMERT: a line per image, with arrays in base64.
+"""Region features in the TSV files of bottom-up attention and of LXMERT: one line per image, with arrays in base64.
 
-Bottom-up attention: image_id, image_w, image_h, num_boxes, boxes, features. LXMERT: img_id, img_h, img_w, four columns
-about the objects, num_boxes, boxes, features. ``boxes`` are float32 (n, 4), x1, y1, x2, y2 in pixels, and ``features``
-float32 (n, D). Files have 20 to 40 GB, so they are read line by line. The published ones hold some images twice.
+The columns of bottom-up attention are image_id, image_w, image_h, num_boxes, boxes, features; those of LXMERT are
+img_id, img_h, img_w, four columns about the objects, num_boxes, boxes, features. ``boxes`` are float32 (n, 4), x1, y1,
+x2, y2 in pixels, and ``features`` float32 (n, D). Files have 20 to 40 GB, so they are read line by line. The published
+files contain some images twice.
 """
 
 import base64
@@ -35,11 +36,11 @@ _EXPECTED = " or ".join(f"{len(names)} ({', '.join(names)})" for names in LAYOUT
 class Row(NamedTuple):
     """One line of a file, not yet decoded.
 
-    number: Of the line, from 1.
-    image_id: Its image's id; None if the line has none.
-    stamp: Text that is the same for a line with the same content, whatever its file is called.
+    number: Number of the line, from 1.
+    image_id: Id of the image; None if the line has none.
+    stamp: Text that depends on the content of the line, but not on its file.
     columns: Bytes of each column.
-    names: What the columns of the file are, one of the `LAYOUTS`.
+    names: Names of the columns, one of the `LAYOUTS`.
     """
 
     number: int
@@ -50,7 +51,7 @@ class Row(NamedTuple):
 
 
 def tsv_files(place):
-    """The TSV files that ``place`` names: itself, or those in the folder and in the folders in it; list of `Path`."""
+    """List of the paths of TSV files: ``place`` itself, or those in the folder ``place`` and the folders inside it."""
     place = Path(place)
     if place.is_file():
         return [place] if place.name.lower().endswith(ENDING) else []
@@ -59,10 +60,10 @@ def tsv_files(place):
 
 
 def read_rows(path):
-    """Iterate over the `Row` of every line of a file that is not empty.
+    """Iterate over the lines of a file that are not empty; yields a `Row` for each.
 
     Raises:
-        UserError: the file cannot be read, or its first line is not of one of the `LAYOUTS`.
+        UserError: the file cannot be read, or its first line does not have one of the `LAYOUTS`.
     """
     names = None
     try:
@@ -79,9 +80,9 @@ def read_rows(path):
 
 
 def _first_line(path, line):
-    """The line without a byte order mark, and the layout of the file.
+    """(line without a byte order mark, layout of the file).
 
-    The number of columns of any other line does not tell: two lines of six columns, one of them cut, may make ten.
+    Only the first line shows the layout: two lines of six columns, one of them truncated, may look like one of ten.
     """
     try:
         line = decode_text(line).encode()
@@ -90,7 +91,7 @@ def _first_line(path, line):
     count = line.count(b"\t") + 1
     names = next((names for names in LAYOUTS if len(names) == count), None)
     if names is None:
-        raise UserError(f"{path} has {count} columns divided by tabs in its first line; expected {_EXPECTED}")
+        raise UserError(f"{path} has {count} columns separated by tabs in its first line; expected {_EXPECTED}")
     return line, names
 
 
@@ -102,16 +103,16 @@ def _image_id(text):
 
 
 def about_rows(path):
-    """About how many lines a file has, judged by its first: for a progress bar."""
+    """Estimate the number of lines of a file from the length of the first, for a progress bar."""
     with open(path, "rb") as file:
         return max(1, os.fstat(file.fileno()).st_size // max(1, len(file.readline())))
 
 
 def regions_of(row):
-    """The `Regions` of a `Row`.
+    """Decode the `Regions` of a `Row`.
 
     Raises:
-        BadRegions: a column is missing, cut short or no number.
+        BadRegions: a column is missing, truncated or not a number.
     """
     if len(row.columns) != len(row.names):
         raise BadRegions(f"has {len(row.columns)} columns; the file has {len(row.names)}")
@@ -133,7 +134,7 @@ def _number(columns, name):
 
 
 def _array(columns, name, count):
-    """float32 (count, any width) of a column."""
+    """Decode a column: float32 (count, any width)."""
     try:
         data = base64.b64decode(columns[name])
     except binascii.Error:
@@ -146,19 +147,19 @@ def _array(columns, name, count):
 def fill_from_tsv(writer, files, invalid):
     """Add the images of TSV files that are not stored yet.
 
-    An image may occur several times. Lines with the same content count once, and a damaged line is ignored if another
-    line of its image is intact; notes report both.
+    An image may occur several times. Lines with the same content are used once, and a damaged line is ignored if
+    another line of its image is intact; the numbers of both are printed.
 
     Args:
-        writer: `RegionStoreWriter`, or another with ``stamps()``, ``add_regions()`` and ``folder``.
+        writer: `RegionStoreWriter`, or another object with ``stamps()``, ``add_regions()`` and ``folder``.
         files: Paths of the files.
         invalid: dict place -> reason, to which lines that cannot be used are added.
 
     Returns:
-        list of the ids of all stored images.
+        list of the ids of all images of these files that are stored.
 
     Raises:
-        UserError: a file cannot be read, is of another form, or has changed since it was packed.
+        UserError: a file cannot be read, has another form, or has changed since it was packed.
     """
     filling = _Filling(writer)
     for path in files:
@@ -173,7 +174,7 @@ def fill_from_tsv(writer, files, invalid):
     if harmless:
         _, place, reason = harmless[0]
         print(
-            f"note: {len(harmless):,} damaged lines are left out, since other lines hold the same images, first"
+            f"note: {len(harmless):,} damaged lines are left out, since other lines have the same images, first"
             f" {place}: {reason}"
         )
     return list(filling.seen)
@@ -184,8 +185,8 @@ class _Filling:
 
     seen: dict image id -> stamp of its line in this pass.
     damaged: list of (image id or None, place, reason).
-    twice: dict place -> reason of lines with other features of an image that was seen before.
-    repeated: Number of lines of the same content as one before.
+    twice: dict place -> reason, of lines whose features differ from those of an earlier line of the same image.
+    repeated: Number of lines with the same content as an earlier one.
     """
 
     def __init__(self, writer):
@@ -193,7 +194,7 @@ class _Filling:
         self.seen, self.damaged, self.twice, self.repeated = {}, [], {}, 0
 
     def take(self, path, row):
-        """Add the image of a `Row` of the file ``path``, unless it is in."""
+        """Add the image of a `Row` of the file ``path``, unless it is already stored."""
         known, before = self.seen.get(row.image_id), self._before.get(row.image_id)
         if known == row.stamp:
             self.repeated += 1

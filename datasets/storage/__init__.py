@@ -1,1 +1,1 @@
-"""Shared storage: blob stores, frame stores, opening pictures, and worker processes."""
+"""Storage shared by the data sets: blob stores, frame stores, opening pictures, and worker processes."""

@@ -1,7 +1,7 @@
 """Stores of named byte blobs: a flat file that only grows, and a journal that lets interrupted work resume.
 
-A `Schema` says what one kind of store looks like. `BlobWriter` appends blobs and survives kills; `BlobReader` reads a
-finished store by memory map. Frames, skeletons and region features are stored this way.
+A `Schema` describes one kind of store. `BlobWriter` appends blobs, and can resume after the process was killed.
+`BlobReader` reads a finished store by memory map. Frames, skeletons and region features are stored this way.
 """
 
 import contextlib
@@ -23,16 +23,17 @@ from util.progress import progress
 
 META_FILE = "meta.json"
 SYNC_SECONDS = 2.0
-# After a power cut, lines of the journal may have reached the disk before the bytes that they describe.
+# After a power failure, lines of the journal may be on the disk without the bytes that they describe, so that this many
+# bytes at the end of the data file are compared with their check sums.
 CHECKED_TAIL = 64 << 20
 
 
 class Schema(NamedTuple):
-    """What one kind of store looks like.
+    """Description of one kind of store.
 
     data: Name of the flat file.
-    journal: Name of the journal, one JSON object per line.
-    facts: dict of the facts that a journal line holds about its blob: name -> type (str, int, float, or list of int).
+    journal: Name of the journal, which has one JSON object per line.
+    facts: dict name -> type (str, int, float, or list of int) of the facts about a blob in its journal line.
     format, version: How ``meta.json`` identifies the store; None for a part of a store with another ``meta.json``.
     """
 
@@ -46,10 +47,10 @@ class Schema(NamedTuple):
 class BlobWriter:
     """Makes a store, or resumes an unfinished one; a context manager.
 
-    A journal line is ``{"name", "offset", "bytes", "crc", <facts>, "line"}``; ``line`` is the CRC-32 of the line
-    without it. (Version 0.1.0 wrote lines without ``line``, which are accepted.) A line is written after its blob. On
-    opening, the journal is cut off at its first line that is torn, damaged, or does not fit the data file, and the data
-    file after the last blob that the journal knows.
+    A journal line is ``{"name", "offset", "bytes", "crc", <facts>, "line"}``, where ``line`` is the CRC-32 of the line
+    without this key. (Lines that version 0.1.0 wrote do not have it, and are accepted.) A line is written after its
+    blob. On opening, the journal is truncated at its first line that is incomplete, damaged, or does not fit the data
+    file; then the data file is truncated after the last blob in the journal.
 
     Args:
         folder: Folder of the store.
@@ -69,7 +70,7 @@ class BlobWriter:
         self._files = contextlib.ExitStack()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # A separate file, because on Windows nobody else can read a locked file.
+            # A separate file, because on Windows other processes cannot read a locked file.
             busy = f"another run is writing {self.folder}: wait for it or end it first"
             self._files.enter_context(locked(self.folder / f".{self.schema.journal}.lock", busy=busy))
             self._lines = self._files.enter_context((self.folder / self.schema.journal).open("a+b"))
@@ -124,12 +125,12 @@ class BlobWriter:
 
     @property
     def done(self):
-        """The names of the stored blobs: a view that works like a set."""
+        """Names of the stored blobs, a set-like view."""
         return self.entries.keys()
 
     @property
     def size(self):
-        """Bytes of all blobs."""
+        """Total number of bytes of all blobs."""
         if not self.entries:
             return 0
         last = next(reversed(self.entries.values()))
@@ -139,13 +140,13 @@ class BlobWriter:
         """Write the bytes ``blob`` under ``name``, and a journal line with ``facts``.
 
         Raises:
-            ValueError: the store has a blob ``name`` already.
-            UserError: the disk is full, or another error of the file system.
+            ValueError: the store already has a blob ``name``.
+            UserError: the disk is full, or another file system error occurs.
         """
         if name in self.entries:
-            raise ValueError(f"{name} is in {self.folder / self.schema.data} already")
+            raise ValueError(f"{name} is already in {self.folder / self.schema.data}")
         if self.schema.format is not None:
-            # The index of a growing store is out of date; a reader must not take the store for finished.
+            # The index of a growing store is out of date; a reader must not mistake the store for a finished one.
             (self.folder / META_FILE).unlink(missing_ok=True)
         entry = {"name": name, "offset": self.size, "bytes": len(blob), "crc": zlib.crc32(blob), **facts}
         try:
@@ -160,13 +161,13 @@ class BlobWriter:
         self.entries[name] = entry
 
     def sync(self):
-        """Flush everything that was appended to the disk."""
+        """Flush to the disk everything that was appended."""
         os.fsync(self._blobs.fileno())
         os.fsync(self._lines.fileno())
         self._synced = time.monotonic()
 
     def write_meta(self, meta, facts, index_files):
-        """Write ``meta.json``, the last file of a store: ``meta``, ``facts`` (dicts), and checksums of the index."""
+        """Write ``meta.json``, the last file of a store, from the dicts ``meta`` and ``facts`` and index checksums."""
         head = {"format": self.schema.format, "version": self.schema.version}
         sums = {"bytes": self.size, "sums": sums_of(self.folder, index_files)}
         write_json(self.folder / META_FILE, meta | head | facts | sums)
@@ -184,13 +185,13 @@ class BlobWriter:
 
 
 def journal_line(entry):
-    """The journal line (bytes) of an entry (dict of JSON values)."""
+    """Encode an entry (dict of JSON values) as a journal line (bytes)."""
     text = json.dumps(entry, separators=(",", ":")).encode()
     return b'%s,"line":%d}\n' % (text[:-1], zlib.crc32(text))
 
 
 def parse_line(line, facts):
-    """The entry of a journal line (bytes), a dict; None if it is torn, damaged, or lacks one of ``facts``."""
+    """Decode a journal line (bytes) to a dict; None if it is incomplete, damaged, or lacks one of ``facts``."""
     try:
         entry = json.loads(line) if line.endswith(b"\n") else None
     except (ValueError, RecursionError):
@@ -210,13 +211,13 @@ def _is_of(value, kind):
 
 
 def save_array(path, array):
-    """Write ``array`` as ``.npy``, completely or not at all."""
+    """Write ``array`` atomically as a ``.npy`` file."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.save(file, array, allow_pickle=False)
 
 
 class BlobReader:
-    """What readers of finished stores share. Cheap to pickle: every process opens its own memory maps.
+    """Base class of readers of finished stores. Cheap to pickle: every process opens its own memory maps.
 
     Args:
         folder: Folder of the store.
@@ -228,17 +229,17 @@ class BlobReader:
     """
 
     schema = None
-    # Bytes that the data file must have at least.
+    # Minimum size of the data file in bytes.
     _bytes = 0
 
     def __init__(self, folder, remedy):
         self.folder, self.remedy = Path(folder), remedy
 
     def _read_meta(self):
-        """The dict of ``meta.json``.
+        """Read ``meta.json``, a dict.
 
         Raises:
-            UserError: it is missing, or identifies another kind of store.
+            UserError: the file is missing, or identifies another kind of store.
         """
         path, kind = self.folder / META_FILE, (self.schema.format, self.schema.version)
         if not path.is_file():
@@ -252,7 +253,7 @@ class BlobReader:
         return f"delete {self.folder} and make it again with `{self.remedy}`"
 
     def _damaged(self, name, reason):
-        """The `UserError` of the file ``name`` in the folder."""
+        """Make a `UserError` about the file ``name`` in the folder; ``reason`` is a predicate ("is missing")."""
         return UserError(f"{self.folder / name} {reason}; {self._remake()}")
 
     @cached_property
@@ -264,11 +265,11 @@ class BlobReader:
 
     @property
     def _data(self):
-        """The flat file: uint8 (bytes,), not to be written to."""
+        """The flat file as a read-only array uint8 (bytes,)."""
         return self._file.array
 
     def _check_blobs(self, names, begins, ends, crcs, *, what, unit):
-        """Compare blobs with their CRC-32; a `UserError` names the first damaged one."""
+        """Compare blobs with their CRC-32; raises a `UserError` that names the first damaged one."""
         blobs = zip(names, begins, ends, crcs, strict=True)
         for name, begin, end, crc in progress(blobs, f"checking {what}s", total=len(names), unit=unit):
             if zlib.crc32(self._data[begin:end]) != crc:
@@ -279,6 +280,6 @@ class BlobReader:
 
 
 def state_without_caches(value):
-    """What to pickle of an object: its attributes except cached properties, which may hold whole files."""
+    """dict of an object's attributes to pickle: all except cached properties, which may contain whole files."""
     kind, attributes = type(value), vars(value).items()
     return {name: one for name, one in attributes if not isinstance(getattr(kind, name, None), cached_property)}

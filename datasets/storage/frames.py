@@ -1,8 +1,8 @@
 """JPEG frames of many clips in one flat file, read by memory map.
 
-frames.bin     all JPEG files one after the other
+frames.bin     all JPEG files one after another
 journal.jsonl  one line per finished clip; lets an interrupted preparation resume
-settings.json  how the frames are made
+settings.json  how the frames were made
 names, starts, lengths, crcs, numbers, offsets, sizes (.npy) and meta.json: the index, written last
 """
 
@@ -22,7 +22,8 @@ from util.progress import progress
 
 SETTINGS_FILE = "settings.json"
 FRAMES = Schema("frames.bin", "journal.jsonl", {"length": int, "numbers": list, "sizes": list}, "frame-store", 1)
-# Per clip: names, starts (one more), lengths, crcs; per frame: numbers, offsets, sizes.
+# Arrays of the index -> kind of their dtype. Per clip: names, starts (which has one more element), lengths, crcs; per
+# frame: numbers, offsets, sizes.
 INDEX = {"names": "U", "starts": "i", "lengths": "i", "crcs": "u", "numbers": "i", "offsets": "i", "sizes": "i"}
 
 
@@ -49,11 +50,11 @@ class FrameStoreWriter(BlobWriter):
         Args:
             name: Name of the clip.
             length: Number of frames of the whole clip.
-            numbers: Number in the clip of each image, ascending.
-            images: Encoded JPEG bytes of each.
+            numbers: Frame number in the clip of each image, ascending.
+            images: JPEG bytes of each image.
 
         Raises:
-            ValueError: the store has the clip already, or the numbers of ``numbers`` and ``images`` differ.
+            ValueError: the store already has the clip, or ``numbers`` and ``images`` have different lengths.
             UserError: the store cannot be written.
         """
         if len(numbers) != len(images):
@@ -63,7 +64,7 @@ class FrameStoreWriter(BlobWriter):
         self.append(name, b"".join(bytes(image) for image in images), **facts)
 
     def finish(self, meta):
-        """Write the index, and ``meta.json`` (with the dict ``meta`` in it) last."""
+        """Write the index and, last, ``meta.json``, which includes the dict ``meta``."""
         self.sync()
         entries = [entry for _, entry in sorted(self.entries.items())]
         counts = [len(entry["sizes"]) for entry in entries]
@@ -92,7 +93,7 @@ def _keep_settings(folder, settings):
         if (folder / FRAMES.journal).exists():
             raise UserError(f"{path} is missing, so it is unknown how its frames were made; choose another folder")
         if (folder / META_FILE).exists():
-            raise UserError(f"{folder} holds other data ({META_FILE}); choose another folder")
+            raise UserError(f"{folder} contains other data ({META_FILE}); choose another folder")
         write_json(path, settings)
         return
     old = read_json(path)
@@ -101,7 +102,7 @@ def _keep_settings(folder, settings):
         key = next(key for key in {**old, **settings} if old.get(key) != settings.get(key))
         raise UserError(
             f"{folder} was begun with {key} {old.get(key)}, not {settings.get(key)}:"
-            " give the same flags as then, or choose another folder"
+            " give the same flags again, or choose another folder"
         )
 
 
@@ -112,7 +113,7 @@ class FrameStore(BlobReader):
         meta: The dict of ``meta.json``.
 
     Raises:
-        UserError: a file is missing, cut short or does not fit the others.
+        UserError: a file is missing, truncated, or does not fit the others.
     """
 
     schema = FRAMES
@@ -120,7 +121,7 @@ class FrameStore(BlobReader):
     def __init__(self, folder, remedy):
         super().__init__(folder, remedy)
         self.meta = self._read_meta()
-        # Checked here once, so that damage is reported now and not in the first batch.
+        # Checked when the store is opened, so that damage is not reported as late as in the first batch.
         self._check()
 
     @cached_property
@@ -181,11 +182,11 @@ class FrameStore(BlobReader):
 
     @cached_property
     def rows(self):
-        """Name of a clip -> its number."""
+        """dict name of a clip -> its number."""
         return {name: row for row, name in enumerate(self.names)}
 
     def row(self, name):
-        """Number of the clip ``name``; KeyError if there is none."""
+        """Number of the clip ``name``; raises KeyError if there is none."""
         return self.rows[name]
 
     def length(self, clip):
@@ -197,22 +198,22 @@ class FrameStore(BlobReader):
         return int(self._index("crcs")[clip])
 
     def crcs(self, clips):
-        """As `crc`, of several clips: list of int."""
+        """CRC-32 of each of several clips: list of int."""
         return self._index("crcs")[np.asarray(clips, dtype=np.int64)].tolist()
 
     def numbers(self, clip):
-        """Which frames of the clip are kept: int array (n,), ascending."""
+        """Numbers of the stored frames of a clip: int array (n,), ascending."""
         starts = self._index("starts")
         return self._index("numbers")[starts[clip] : starts[clip + 1]]
 
     def jpeg(self, clip, position):
-        """Bytes of the image at ``position`` in `numbers`: uint8 array (size,), not to be written to."""
+        """Bytes of the image at ``position`` in `numbers`: read-only uint8 array (size,)."""
         row = self._index("starts")[clip] + position
         offset = self._index("offsets")[row]
         return self._data[offset : offset + self._index("sizes")[row]]
 
     def is_intact(self, clip):
-        """Whether the bytes of the images of clip number ``clip`` are as they were written."""
+        """Whether the bytes of the images of clip number ``clip`` match their check sum."""
         crc = 0
         for position in range(len(self.numbers(clip))):
             crc = zlib.crc32(self.jpeg(clip, position), crc)
@@ -222,7 +223,7 @@ class FrameStore(BlobReader):
         """Check the bytes of every clip.
 
         Raises:
-            UserError: naming the damaged clips.
+            UserError: clips are damaged; the message has their number and the name of the first.
         """
         clips = progress(range(len(self)), "checking frames", unit="clip")
         bad = [self.names[clip] for clip in clips if not self.is_intact(clip)]

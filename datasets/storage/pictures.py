@@ -1,4 +1,4 @@
-"""Opens pictures of any kind the same way, both for networks and for drawing."""
+"""Open pictures of any kind in the same way, for networks as well as for drawing."""
 
 import numpy as np
 
@@ -10,26 +10,26 @@ _WHITE = (255, 2**16 - 1, 2**31 - 1)
 
 
 class BadImage(Exception):
-    """An image that cannot be read; its message follows the image's name in a sentence."""
+    """An image that cannot be read; the message is a predicate without the image's name ("does not exist")."""
 
 
 def open_picture(source):
-    """A picture as a viewer shows it: a Pillow image of mode RGB.
+    """Open a picture as a viewer shows it: a Pillow image of mode RGB.
 
-    It is upright (EXIF orientation), transparent parts are white, palettes, greys, CMYK and 16 bits become 8 bits of
-    red, green and blue. Of several frames the first counts.
+    It is rotated according to its EXIF orientation, and transparent parts become white. Palettes, greys, CMYK and 16
+    bits are converted to 8 bits each of red, green and blue. If the file has several frames, the first one is used.
 
     Args:
         source: Path of the file, or a binary file object.
 
     Raises:
-        BadImage: it cannot be read.
+        BadImage: the file cannot be read.
     """
     return _opened(source, on_white)
 
 
 def open_grey(source):
-    """As `open_picture`, of mode L: 8 bits of grey."""
+    """Open a picture as `open_picture` does, but as a Pillow image of mode L: 8 bits of grey."""
     return _opened(source, lambda image: (on_white(image) if _clear(image) else _eight_bits(image)).convert("L"))
 
 
@@ -50,7 +50,7 @@ def _opened(source, convert):
 
 
 def _upright(image):
-    """The image rotated according to its EXIF data; unchanged if these are damaged."""
+    """Rotate an image according to its EXIF data; it is returned unchanged if these are damaged."""
     from PIL import ImageOps
 
     try:
@@ -61,12 +61,12 @@ def _upright(image):
 
 
 def on_white(image):
-    """A Pillow image of any mode as RGB, with white in place of transparent pixels."""
+    """Convert a Pillow image of any mode to RGB, with white in place of transparent pixels."""
     from PIL import Image
 
     clear, opacity = _clear(image), None
     if clear and _many_bits(image):
-        # Pillow could not find this grey any more after the conversion to 8 bits.
+        # The transparent grey has to be found now: after the conversion to 8 bits Pillow could not find it any more.
         opacity = Image.fromarray(np.uint8(np.asarray(image) != image.info["transparency"]) * np.uint8(255))
     image = _eight_bits(image)
     if image.mode == "La":
@@ -90,7 +90,7 @@ def _many_bits(image):
 
 
 def _eight_bits(image):
-    """An image of more than 8 bits per channel as grey of 8 bits; Pillow itself would cut off what is above 255.
+    """Convert an image with more than 8 bits per channel to 8 bits of grey; Pillow itself would clip values at 255.
 
     16 bits are divided by 257. The range of wider integers is unknown: white is the smallest of 255, 65,535 and
     2**31 - 1 that no pixel exceeds. For floating point numbers 1 is tried first.

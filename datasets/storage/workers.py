@@ -1,4 +1,4 @@
-"""Divides work among processes that end with their parent, and whose death does not end it."""
+"""Divide work among processes. They end when their parent ends, and the work goes on if one of them dies."""
 
 import concurrent.futures
 import multiprocessing
@@ -14,15 +14,15 @@ AHEAD = 3
 
 
 def map_tasks(function, tasks, workers):
-    """Call ``function`` with every task, in ``workers`` processes (0 or 1: in this one).
+    """Call ``function`` with every task, in ``workers`` processes.
 
     Args:
-        function: A function of a module; it gets one task.
+        function: A picklable function of one task.
         tasks: Iterable of picklable tasks.
-        workers: Number of processes.
+        workers: Number of processes; with 0 or 1 all work is done in this process.
 
     Yields:
-        (task, result) as they finish; the result is None if the task made its process die twice.
+        (task, result) in the order in which tasks finish; the result is None if the task crashed its process twice.
     """
     if workers > 1 and not _has_semaphores():
         print("note: no semaphores on this system (is /dev/shm full?): working in one process, which is slower")
@@ -37,7 +37,7 @@ def map_tasks(function, tasks, workers):
         yield from _run(function, remaining, workers, lost)
         if not lost:
             return
-        # One of these made its process die; run one by one, they show which.
+        # One of these tasks crashed its process. They run again one by one, to find out which.
         for task in lost:
             again = []
             yield from _run(function, iter([task]), 1, again)
@@ -54,7 +54,7 @@ def _has_semaphores():
 
 
 def _run(function, tasks, workers, lost):
-    """Yield results until ``tasks`` end or a process dies; the unfinished tasks then go into ``lost``."""
+    """Yield (task, result) until ``tasks`` end or a process dies; then the unfinished tasks are added to ``lost``."""
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
     running = {}
@@ -85,7 +85,7 @@ def _run(function, tasks, workers, lost):
 
 
 def _follow_parent():
-    # An interrupt is the parent's to handle, and a killed parent must not leave processes behind.
+    # The parent handles interrupts, and a killed parent must not leave processes behind.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     use_one_thread()

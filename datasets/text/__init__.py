@@ -1,1 +1,1 @@
-"""Words: vocabularies and word vectors."""
+"""Text: vocabularies, word numbers and word vectors."""

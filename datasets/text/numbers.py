@@ -1,4 +1,4 @@
-"""Texts as numbers of words, for an encoder that is trained from scratch."""
+"""Texts as sequences of word numbers, for a text encoder that is trained from scratch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from datasets.storage.blobs import state_without_caches
 from datasets.text.vocabulary import SPECIAL_WORDS, Vocabulary, tokenise
 from util.hashes import short_hash
 
-# Rarer words cannot be learned; more words than this need more than an embedding that starts at random.
+# Rarer words cannot be learned, and a randomly initialised embedding is not enough for more words than this.
 MIN_COUNT, MAX_WORDS = 2, 20_000
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class WordNumbers:
-    """Function from texts to numbers of words.
+    """Function from texts to sequences of word numbers.
 
     Args:
         words: The vocabulary's words, the special ones first.
-        max_tokens: More words are cut off.
+        max_tokens: Maximum number of words of a text; the rest is cut off.
     """
 
     words: tuple[str, ...]
@@ -36,7 +36,11 @@ class WordNumbers:
         return Vocabulary(self.words[len(SPECIAL_WORDS) :])
 
     def __call__(self, texts: list) -> dict[str, torch.Tensor]:
-        """``values`` int64 (N, T), 0 is padding, and ``length`` int64 (N,); None counts as a text without words."""
+        """Encode N texts, of which None counts as one without words.
+
+        Returns:
+            dict of ``values`` int64 (N, T), padded with 0, and ``length`` int64 (N,).
+        """
         lists = [tokenise(text or "")[: self.max_tokens] for text in texts]
         length = [len(words) for words in lists]
         numbers = self._vocabulary.encode_words(lists, len(lists), max(1, *length))
@@ -53,9 +57,9 @@ class WordNumbers:
 
 
 def frequent_words(texts: Iterable[str]) -> tuple[str, ...]:
-    """The special words, then up to `MAX_WORDS` that occur `MIN_COUNT` times or more, most frequent first.
+    """The special words, then up to `MAX_WORDS` words that occur at least `MIN_COUNT` times, most frequent first.
 
-    If no word occurs that often, all words.
+    If no word occurs that often, words of any frequency are taken.
     """
     counts = Counter(word for text in texts for word in tokenise(text) if word not in SPECIAL_WORDS)
     order = sorted(counts, key=lambda word: (-counts[word], word))

@@ -16,23 +16,23 @@ from util.progress import progress
 
 NONE, AUTO = "none", "auto"
 REMEDY = "give a GloVe .txt file, an .npz file with words and vectors, an installed spaCy package, or none"
-# What `auto` looks for: the package whose vectors the originals take, then files in these places, below the working
+# `auto` looks for the package whose vectors the original uses, then for files in these places below the working
 # directory.
 PACKAGE = "en_vectors_web_lg"
 PLACES = ("data/glove/*", "data/glove*", "checkpoints/glove/*", "checkpoints/glove*")
 ENDINGS = (".txt", ".npz")
-# The vectors of that package, as their makers publish them.
+# The file in which the makers of that package's vectors publish them.
 ORIGINAL, LINK = "glove.840B.300d.txt", "https://nlp.stanford.edu/data/glove.840B.300d.zip"
-# Number of lines from which the number of numbers per line is taken.
+# Number of lines that are looked at to find out how many numbers a line has.
 _LOOK = 100
 
 
 class WordVectors(NamedTuple):
     """Vectors of a vocabulary's V words.
 
-    matrix: float32 (V, E); rows of words without a vector are zeros, as the originals' are.
+    matrix: float32 (V, E); rows of words without a vector are zeros, as in the original.
     found: bool (V,), which words have a vector.
-    description: Where they come from and how many were found.
+    description: Where the vectors come from, and how many were found.
     """
 
     matrix: np.ndarray
@@ -41,15 +41,15 @@ class WordVectors(NamedTuple):
 
 
 def find_word_vectors(folder="."):
-    """The source that ``auto`` stands for: `PACKAGE` where it is installed, else a file in `PLACES`.
+    """Find the word vectors that ``auto`` means: `PACKAGE` if it is installed, else a file in `PLACES`.
 
-    Of several files those of `ORIGINAL` come first, then any with 300 numbers per word by their name.
+    If there are several files, those with 840B in their name, like `ORIGINAL`, come first, then those with 300.
 
     Args:
         folder: The working directory.
 
     Returns:
-        A source as of `load_word_vectors`, or None if there is none.
+        A source for `load_word_vectors`, or None if there is none.
     """
     if importlib.util.find_spec(PACKAGE):
         return PACKAGE
@@ -59,7 +59,7 @@ def find_word_vectors(folder="."):
 
 
 def _may_hold_vectors(path):
-    """Whether a file holds vectors, and not their licence, for example."""
+    """Whether a file may contain vectors, rather than their licence, for example."""
     if path.suffix.lower() not in ENDINGS or not path.is_file():
         return False
     try:
@@ -70,18 +70,18 @@ def _may_hold_vectors(path):
 
 
 def load_word_vectors(source, words):
-    """Vectors of ``words``.
+    """Load the vectors of ``words``.
 
     Args:
-        source: Path of a GloVe text file (a word and E numbers per line), path of an ``.npz`` file (``words`` (W,)
-            of text and ``vectors`` (W, E)), name of a spaCy package with vectors, or ``none``.
-        words: The V words of a vocabulary, the special ones first; words are looked up as they are spelt.
+        source: Path of a GloVe text file (a word and E numbers per line), path of an ``.npz`` file (arrays ``words``
+            (W,) of text and ``vectors`` (W, E)), name of a spaCy package with vectors, or ``none``.
+        words: The V words of a vocabulary, the special ones first; they are looked up exactly as spelt.
 
     Returns:
-        `WordVectors`, or None for ``none``: the network then starts with random vectors.
+        `WordVectors`; None if ``source`` is ``none``: the network then starts with random vectors.
 
     Raises:
-        UserError: there is no such file or package, it is damaged, or it has no vector of any of the words.
+        UserError: there is no such file or package, it is damaged, or it has no vector for any of the words.
     """
     if source == NONE:
         return None
@@ -105,8 +105,8 @@ def load_word_vectors(source, words):
 
 
 def _read_text(path, words):
-    """dict word -> float32 (E,) out of a GloVe text file; the first line of a word counts."""
-    # A word of a JSON file may hold a lone surrogate, which no UTF-8 file has.
+    """Read a GloVe text file: dict word -> float32 (E,); if a word occurs twice, its first line is used."""
+    # A word from a JSON file may contain a lone surrogate, which cannot occur in a UTF-8 file.
     wanted = {word.encode("utf-8", "surrogatepass"): word for word in words}
     vectors, size = {}, None
     with path.open("rb") as file:
@@ -114,9 +114,9 @@ def _read_text(path, words):
             if number == 1:
                 line = _begin(path, line)
             size = size or _width(path, number, line)
-            # Only wanted lines are split: a file has millions.
+            # Only the lines of wanted words are split, because a file has millions of lines.
             if size and line.split(b" ", 1)[0] in wanted:
-                # From the right, since some words of GloVe hold spaces.
+                # Split from the right, since some words of GloVe contain spaces.
                 word, *values = line.rstrip().rsplit(b" ", size)
                 if word in wanted and word not in vectors:
                     vectors[word] = _parse(path, number, values, size)
@@ -124,7 +124,7 @@ def _read_text(path, words):
 
 
 def _begin(path, line):
-    """The first line without a byte order mark; only its encoding is checked, since GloVe holds odd words later."""
+    """The first line without a byte order mark. Only its encoding is checked: GloVe has malformed words later on."""
     try:
         return decode_text(line).encode()
     except NotText as reason:
@@ -132,11 +132,11 @@ def _begin(path, line):
 
 
 def _width(path, number, line):
-    """Numbers per line, counted in the first lines; None for the heading of a word2vec file."""
+    """Count the numbers per line in the first lines; None if ``line`` is the header of a word2vec file."""
     values = line.split()
     if number == 1 and len(values) == 2 and all(value.isdigit() for value in values):
         return None
-    # Most lines count, since a word may begin or end in numbers: some words of GloVe hold spaces.
+    # The most frequent count is used, since a word with spaces may end in numbers.
     with path.open("rb") as file:
         sizes = Counter(map(_trailing_numbers, itertools.islice(file, number - 1, number - 1 + _LOOK)))
     size = sizes.most_common(1)[0][0]
@@ -146,7 +146,7 @@ def _width(path, number, line):
 
 
 def _trailing_numbers(line):
-    """How many numbers a line of bytes ends in; its first word is not one."""
+    """Count the numbers at the end of a line of bytes; its first word is not counted."""
     return sum(1 for _ in itertools.takewhile(_is_number, reversed(line.split()[1:])))
 
 
@@ -169,7 +169,7 @@ def _parse(path, number, values, size):
 
 
 def _read_npz(path, words):
-    """dict word -> float32 (E,) out of an ``.npz`` file."""
+    """Read an ``.npz`` file: dict word -> float32 (E,)."""
     expected = "expected arrays words (W,) of text and vectors (W, E) of numbers"
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
@@ -179,16 +179,16 @@ def _read_npz(path, words):
     good = names.ndim == 1 and names.dtype.kind == "U" and vectors.ndim == 2 and vectors.dtype.kind == "f"
     if not good or len(names) != len(vectors):
         actual = f"words {names.dtype} {names.shape} and vectors {vectors.dtype} {vectors.shape}"
-        raise UserError(f"word vectors {path} hold {actual}; {expected}")
+        raise UserError(f"word vectors {path} contain {actual}; {expected}")
     rows = {name: row for row, name in reversed(list(enumerate(names.tolist())))}
     chosen = {word: vectors[rows[word]].astype(np.float32) for word in words if word in rows}
     if not all(np.isfinite(vector).all() for vector in chosen.values()):
-        raise UserError(f"word vectors {path} hold NaN or infinite values; make the file again")
+        raise UserError(f"word vectors {path} contain NaN or infinite values; make the file again")
     return chosen
 
 
 def _read_spacy(name, words):
-    """dict word -> float32 (E,) of the words for which the spaCy package ``name`` has a vector."""
+    """Look words up in the spaCy package ``name``: dict word -> float32 (E,), without words that have no vector."""
     try:
         pipeline = importlib.import_module(name).load()
     except ModuleNotFoundError as error:
@@ -198,7 +198,7 @@ def _read_spacy(name, words):
         raise UserError(f"word vectors {name}: the package cannot be loaded ({error}); {REMEDY}") from None
     vectors = {}
     for word in progress(words, f"reading {name}", unit="word"):
-        # A word such as 2+2= falls into several tokens, whose mean counts, as in the original.
+        # spaCy splits a word such as 2+2= into several tokens; the mean of their vectors is used, as in the original.
         vector = np.asarray(pipeline(word).vector, dtype=np.float32)
         if vector.any():
             vectors[word] = vector

@@ -1,4 +1,4 @@
-"""Checks RefCOCO, RefCOCO+ and RefCOCOg: the official files or the prepared ones, and the features."""
+"""Check RefCOCO, RefCOCO+ and RefCOCOg: the official files or the prepared ones, and the features."""
 
 from functools import partial
 from pathlib import Path
@@ -15,14 +15,21 @@ from datasets.vqa.check import check_word_vectors
 from util.boxes import overlaps
 from util.cli import UserError
 
-SOURCE = "the official files, as prepare_vgd.py compares them"
-# Share of expressions whose box some region overlaps by half, below which the features are hardly those of the images.
+SOURCE = "the official files, as in prepare_vgd.py"
+# If some region overlaps by half with the boxes of fewer expressions than this share, the features are probably not
+# those of the images.
 LEAST_FOUND = 0.5
 FOUND, MIN_OVERLAP = "overlap by half", 0.5
 
 
 def check(report, data, features=None):
-    """Add what is to be said of the data in ``data`` to a `Report`; ``features``: their folder, if it is elsewhere."""
+    """Check the data in a folder, and add the findings to a `datasets.checks.Report`.
+
+    Args:
+        report: The `Report`.
+        data: The folder.
+        features: Folder of the features, if it is elsewhere; None to find them in ``data``.
+    """
     path = folder_or_file(report, data, f"make them with `{prepare_command(data, 'refcoco')}`")
     if path is None:
         return
@@ -50,11 +57,11 @@ def check(report, data, features=None):
     if prepared or features:
         _check_features(report, data, found, features)
     else:
-        report.about.append("no features were looked at (--features DIR)")
+        report.about.append("no features were checked (name them with --features DIR)")
 
 
 def _prepared(report, data, dataset):
-    """dict split -> records, and whether they are synthetic, of prepared files."""
+    """Read prepared files: (dict split -> records, whether they are synthetic)."""
     folder, records = None, {}
     with report.catching(data / dataset):
         folder = VGDFolder(data, dataset)
@@ -74,7 +81,7 @@ def _prepared(report, data, dataset):
 
 
 def _original(report, folder, dataset):
-    """The same of the official files; what preparation would refuse is a finding."""
+    """Read official files: (dict split -> records, whether they are synthetic); refused expressions become findings."""
     records, synthetic = {}, False
     with report.catching(folder):
         path, refs = read_refs(folder, dataset)
@@ -89,7 +96,7 @@ def _original(report, folder, dataset):
 
 
 def _check_records(report, place, dataset, records):
-    """Boxes, words, and images that are in two splits."""
+    """Add findings about boxes beyond their image, expressions without words, and images in two splits."""
     seen, images = Seen(), {}
     for split, rows in records.items():
         images[split] = {record["image_id"]: f"image {record['image_id']}" for record in rows}
@@ -103,7 +110,7 @@ def _check_records(report, place, dataset, records):
             if not any(word.strip() for word in record["tokens"]):
                 seen.fault("warning", "expressions without words", name)
     report.faults(place, seen.faults, f"prepare {dataset} again from the official files")
-    # tensorflow.org/datasets/catalog/ref_coco: the unc and umd splits are by image.
+    # The unc and umd splits are by image, see tensorflow.org/datasets/catalog/ref_coco.
     fix = "the official splits share no image: prepare again"
     report.repeats(place, images, "images", "warning", fix)
 
@@ -141,7 +148,7 @@ def _read(source, records):
         try:
             regions = source.load(row)
         except UserError:
-            continue  # the check of the features says it
+            continue  # reported by the check of the features
         if (regions.height, regions.width) != (record["height"], record["width"]):
             sizes = f"{regions.height:g} x {regions.width:g}, its boxes on {record['height']} x {record['width']}"
             text = f"features were made on {sizes} pixels: make them of the official images"

@@ -1,4 +1,4 @@
-"""Visual grounding (RefCOCO, RefCOCO+, RefCOCOg): image regions, a referring expression, and the box that it means."""
+"""Visual grounding (RefCOCO, RefCOCO+, RefCOCOg): image regions, a referring expression, and the ground-truth box."""
 
 import numpy as np
 import torch
@@ -9,9 +9,9 @@ from datasets.vgd.files import FEATURE_FOLDERS, VGDFolder, corners_of, prepare_c
 from util.cli import UserError
 
 MAX_TOKENS = 14
-# As the original has it: the last position is always padding.
+# As in the original, the last position is always padding.
 TOKEN_LENGTH = 15
-# Number of images whose size is compared with the size that their features record.
+# Number of images whose size is compared with the size recorded with their features.
 COMPARED = 64
 
 
@@ -30,19 +30,19 @@ def open_vgd(
     skip_missing=False,
     feature_size=None,
 ):
-    """Open one split of a grounding data set that ``prepare_vgd.py`` has made.
+    """Open one split of a grounding data set that ``prepare_vgd.py`` has prepared.
 
     Args:
         data: Folder with ``<dataset>/*.json`` and with features, see `find_features`.
         dataset: ``refcoco``, ``refcoco+`` or ``refcocog``.
-        split: ``train``, ``train+val``, ``val``, and ``testA``, ``testB`` or, of refcocog, ``test``.
+        split: ``train``, ``train+val``, ``val``, ``testA`` or ``testB``; refcocog has ``test`` instead of the last two.
         vocabulary: `Vocabulary` of a checkpoint; None for that of all files of the data set.
-        features: Folder of other features, a store or ``.npz`` files.
-        feature_kind: Which of the published features, see `FEATURE_FOLDERS`.
-        padding: ``batch`` (as long as the longest of a batch) or ``full`` (``max_regions`` regions, 15 words).
-        max_regions: Most regions of an image; the first are kept.
+        features: Folder of other features, a store or ``.npz`` files; None to find features in ``data``.
+        feature_kind: Which of the published features to use, see `FEATURE_FOLDERS`.
+        padding: ``batch`` (pad to the longest sample of a batch) or ``full`` (to ``max_regions`` regions, 15 words).
+        max_regions: Maximum number of regions of an image; the first are kept.
         small: Keep only the first 64 expressions.
-        part: ``("first", f)`` or ``("last", f)``: that share of the split; see `regions.samples.cut`.
+        part: ``("first", f)`` or ``("last", f)`` for that share of the split, see `regions.samples.cut`; None for all.
         skip_missing: Leave out expressions about images without features.
         feature_size: The width that features must have; None for any.
 
@@ -50,7 +50,8 @@ def open_vgd(
         A `VGD`.
 
     Raises:
-        UserError: unknown data set, split or option; missing, damaged or mismatched files; images without features.
+        UserError: the data set, the split or an option is unknown, files are missing, damaged or do not match, or
+            images have no features.
     """
     _check_choices(padding, features, feature_kind)
     folder = VGDFolder(data, dataset)
@@ -78,7 +79,7 @@ def _check_choices(padding, features, feature_kind):
 
 
 def _check_sizes(source, image_rows, records):
-    """Boxes of regions and of expressions must be in pixels of the same picture; a few images are checked."""
+    """Check, for a few images, that the boxes of regions and of expressions are in pixels of the same picture."""
     for place in np.unique(np.linspace(0, len(records) - 1, COMPARED).astype(np.int64)).tolist():
         regions, record = source.load(int(image_rows[place])), records[place]
         if (regions.height, regions.width) != (record["height"], record["width"]):
@@ -90,17 +91,17 @@ def _check_sizes(source, image_rows, records):
 
 
 class VGD(RegionSamples):
-    """One split; see `RegionSamples`.
+    """One split of a grounding data set as a map-style dataset; see `RegionSamples`.
 
     Attributes:
         vocabulary: `Vocabulary`.
-        splits: Names of the splits that the data set has.
+        splits: Names of the splits of the data set.
         image_ids: int64 (N,).
-        boxes: The true boxes, float32 (N, 4), x1, y1, x2, y2 in pixels.
-        fingerprint: Short hex string that changes with content and options.
+        boxes: Ground-truth boxes, float32 (N, 4), x1, y1, x2, y2 in pixels.
+        fingerprint: Short hex string that changes with the content and the options.
         description: What the data are.
         synthetic: Whether they are synthetic.
-        has_answers: True: the boxes of every split are public.
+        has_answers: True, since the boxes of every split are public.
     """
 
     has_answers = True
@@ -120,11 +121,11 @@ class VGD(RegionSamples):
         self._identifying = (self._image_rows, self._tokens, self.image_ids, self.boxes)
 
     def labels(self, rows):
-        """The true boxes, float32 (B, 4), x1, y1, x2, y2 in pixels."""
+        """Ground-truth boxes of the samples ``rows``: float32 (B, 4), x1, y1, x2, y2 in pixels."""
         return torch.from_numpy(self.boxes[rows])
 
     def expressions(self):
-        """The unchanged words of each expression, read from the files again: list of N lists of str.
+        """Read the unchanged words of each expression from the files again: list of N lists of str.
 
         Raises:
             UserError: a file is missing or damaged.

@@ -1,7 +1,7 @@
-"""The split files of visual grounding, in the original's form: a list with a record per expression.
+"""The split files of visual grounding, in the original's form: a list with one record per expression.
 
-A record holds ``tokens`` (list of words), ``file_name``, ``image_id``, ``split``, ``bbox`` [x, y, w, h] in pixels,
-``name`` (of the category), ``height`` and ``width`` of the image. ``datasets/prepare_vgd.py`` writes them.
+A record contains ``tokens`` (list of words), ``file_name``, ``image_id``, ``split``, ``bbox`` [x, y, w, h] in pixels,
+``name`` (of the category), and ``height`` and ``width`` of the image. ``datasets/prepare_vgd.py`` writes the files.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from util.files import atomic_path, read_json
 META_FILE = "meta.json"
 # Folders of .npz files: the published ones, and those of extract_features.py.
 FEATURE_FOLDERS = {"vg_woref": ("bua-r101-fix100", "features")}
-# More than any side of an image has; float32 holds it.
+# More than the side of any image; still exact in float32.
 MAX_PIXELS = 1e7
 TITLES = {"refcoco": "RefCOCO", "refcoco+": "RefCOCO+", "refcocog": "RefCOCOg"}
 
@@ -30,12 +30,12 @@ def prepare_command(data, dataset):
 
 
 def splits_of(dataset):
-    """Name of a split -> the files that it consists of, of a data set."""
+    """dict name of a split -> tuple of the files that it consists of."""
     return {"train+val": ("train", "val")} | {name: (name,) for name in DATASETS[dataset].counts}
 
 
 def write_splits(folder, records, meta):
-    """Write the files of all splits and ``meta.json``: all of them or, if one cannot be written, none.
+    """Write the files of all splits and ``meta.json``. If one of them cannot be written, none is.
 
     Args:
         folder: Folder of the data set.
@@ -61,13 +61,13 @@ class VGDFolder:
         dataset: ``refcoco``, ``refcoco+`` or ``refcocog``.
 
     Attributes:
-        splits: Name of a split -> its files.
+        splits: dict name of a split -> tuple of its files.
         description: What the data are.
         synthetic: Whether they are synthetic.
-        counts: Name of a file -> number of its expressions when it was made; {} if that was not recorded.
+        counts: dict name of a file -> number of its expressions when it was made; {} if that was not recorded.
 
     Raises:
-        UserError: unknown data set, or there are no files of it.
+        UserError: the data set is unknown, or has no files here.
     """
 
     def __init__(self, data, dataset):
@@ -91,15 +91,15 @@ class VGDFolder:
         return self.folder / f"{part}.json"
 
     def check_split(self, split):
-        """Raise a UserError where the data set has no such split."""
+        """Raise UserError if the data set has no such split."""
         if split not in self.splits:
             raise UserError(f"{self.dataset} has no split {split}: choose one of {', '.join(self.splits)}")
 
     def records(self, split):
-        """The records of a split, checked: list of dicts.
+        """Read and check the records of a split: list of dicts.
 
         Raises:
-            UserError: no such split, or a file is missing or of another form.
+            UserError: there is no such split, or a file is missing or has another form.
         """
         self.check_split(split)
         return [record for part in self.splits[split] for record in self._read(part)]
@@ -111,7 +111,7 @@ class VGDFolder:
             raise UserError(f"{path} is missing; make it with `{command}`")
         records = read_json(path)
         if not isinstance(records, list) or not records:
-            raise UserError(f"{path} holds no list of expressions; make it again with `{command}`")
+            raise UserError(f"{path} contains no list of expressions; make it again with `{command}`")
         for number, record in enumerate(records):
             if not _is_record(record):
                 raise UserError(
@@ -121,7 +121,7 @@ class VGDFolder:
         return records
 
     def vocabulary(self):
-        """`Vocabulary` of the unchanged words of all files of the data set that exist, in their order."""
+        """Make the `Vocabulary` of the unchanged words in all existing files of the data set, in their order."""
         present = [part for part in DATASETS[self.dataset].counts if self._path(part).is_file()]
         records = itertools.chain.from_iterable(map(self._read, present))
         return Vocabulary.of_words(record["tokens"] for record in records)
@@ -133,7 +133,7 @@ def _is_record(record):
     box = record.get("bbox")
     numbers = [*(box if isinstance(box, list) else []), record.get("height"), record.get("width")]
     image_id = record.get("image_id")
-    # NaN is not below anything, and a box without area overlaps nothing.
+    # NaN fails this comparison. A box without area is refused too, since it overlaps with nothing.
     sized = all(isinstance(one, (int, float)) and abs(one) < MAX_PIXELS for one in numbers)
     return (
         type(image_id) is int
@@ -146,6 +146,6 @@ def _is_record(record):
 
 
 def corners_of(records):
-    """The true box of each record: float64 (N, 4), x1, y1, x2, y2 = x, y, x + w, y + h."""
+    """Ground-truth box of each record: float64 (N, 4), x1, y1, x2, y2 = x, y, x + w, y + h."""
     boxes = np.array([record["bbox"] for record in records], dtype=np.float64).reshape(-1, 4)
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)

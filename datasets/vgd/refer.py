@@ -1,7 +1,7 @@
 """The official files of RefCOCO, RefCOCO+ and RefCOCOg: ``instances.json`` and ``refs(...).p``, read with checks.
 
-A ``refs`` file is a pickled list with an entry per object that is referred to: ``ref_id``, ``ann_id`` (of
-``instances.json``), ``image_id``, ``split`` and ``sentences``, each with its ``tokens``.
+A ``refs`` file is a pickled list with one entry per object that is referred to: ``ref_id``, ``ann_id`` (the id of an
+annotation in ``instances.json``), ``image_id``, ``split`` and ``sentences``, each with its ``tokens``.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ INSTANCES_FILE = "instances.json"
 
 
 class Official(NamedTuple):
-    """One data set: who split it (the name in its ``refs`` file), and the expressions of each split."""
+    """One data set: who split it (the name in its ``refs`` file), and the number of expressions of each split."""
 
     split_by: str
     counts: dict
@@ -32,30 +32,30 @@ KINDS = {"ref_id": int, "ann_id": int, "image_id": int, "split": str, "sentences
 
 
 def refer_folder(refer, dataset):
-    """The folder of a data set's two files: ``refer/<dataset>``, or ``refer`` itself if they lie there."""
+    """Path of the folder with a data set's two files: ``refer/<dataset>``, or ``refer`` itself if they are there."""
     refer = Path(refer)
     inner = refer / dataset
     return inner if inner.is_dir() or not (refer / INSTANCES_FILE).exists() else refer
 
 
 def read_refs(folder, dataset):
-    """The entries of a ``refs`` file.
+    """Read the entries of a ``refs`` file.
 
     Args:
-        folder: Folder of `refer_folder`.
-        dataset: One of `DATASETS`.
+        folder: Folder that `refer_folder` returned.
+        dataset: A key of `DATASETS`.
 
     Returns:
         (path of the file, list of its dicts, unchanged).
 
     Raises:
-        UserError: the file is missing, damaged, of another form, or split by somebody else.
+        UserError: the file is missing, damaged, or has another form, or it belongs to another split or data set.
     """
     official = DATASETS[dataset]
     path = Path(folder) / f"refs({official.split_by}).p"
     if not path.is_file():
         others = sorted(one.name for one in Path(folder).glob("refs(*).p") if one.is_file() and one != path)
-        there = f" (there is {', '.join(others)}, split otherwise)" if others else ""
+        there = f" (there is {', '.join(others)}, with other splits)" if others else ""
         fault = "is not a file" if path.exists() else "is missing"
         raise UserError(
             f"{path} {fault}{there}; the splits of {dataset} are those of {path.name}: give --refer the folder with"
@@ -75,7 +75,7 @@ def read_refs(folder, dataset):
     twins = [name for name, other in DATASETS.items() if name != dataset and other.counts == counts]
     if twins:
         raise UserError(
-            f"{path} holds as many expressions as {twins[0]} in every split: it is that data set's file; fetch the one"
+            f"{path} has as many expressions as {twins[0]} in every split: it is that data set's file; fetch the one"
             f" of {dataset}, or pass --dataset {twins[0]}"
         )
     return path, refs
@@ -83,7 +83,7 @@ def read_refs(folder, dataset):
 
 def _check_form(path, refs):
     if not isinstance(refs, list) or not refs:
-        raise UserError(f"{path} holds no list of references; fetch the file again")
+        raise UserError(f"{path} contains no list of references; fetch the file again")
     for number, ref in enumerate(refs):
         for field, kind in KINDS.items():
             value = ref.get(field) if isinstance(ref, dict) else None
@@ -99,7 +99,7 @@ def _check_form(path, refs):
 
 
 class Instances(NamedTuple):
-    """``instances.json``: images, annotations and category names by id, and what the file says of itself."""
+    """Content of ``instances.json``: images, annotations and category names by id, and the file's ``info``."""
 
     images: dict
     annotations: dict
@@ -108,14 +108,14 @@ class Instances(NamedTuple):
 
 
 def read_instances(folder):
-    """The `Instances` of a folder.
+    """Read the `Instances` of a folder.
 
     Raises:
-        UserError: the file is missing or of another form.
+        UserError: the file is missing or has another form.
     """
     path = Path(folder) / INSTANCES_FILE
     if not path.is_file():
-        raise UserError(f"{path} is missing; put the official {INSTANCES_FILE} beside the refs file")
+        raise UserError(f"{path} is missing; put the official {INSTANCES_FILE} next to the refs file")
     content = read_json(path)
     parts = []
     for name in ("images", "annotations", "categories"):
@@ -135,17 +135,17 @@ def read_instances(folder):
 
 
 def records_of(refs, instances, dataset):
-    """What training needs of each expression, in the form of the original's split files.
+    """Make the record of each expression that training needs, in the form of the original's split files.
 
     Args:
-        refs: List of `read_refs`.
+        refs: The list from `read_refs`.
         instances: `Instances`.
         dataset: Name of the data set.
 
     Returns:
-        dict split -> list of dicts, one per expression: tokens, file_name, image_id, split, bbox [x, y, w, h] in
-        pixels, name (of the category), height and width; and a list of faults (str), one for each expression that
-        could not be used.
+        (dict split -> list of dicts, list of faults). There is one dict per expression with tokens, file_name,
+        image_id, split, bbox [x, y, w, h] in pixels, name (of the category), height and width; and one fault (str) per
+        expression that cannot be used.
     """
     records, faults = {split: [] for split in DATASETS[dataset].counts}, []
     for ref in refs:
@@ -161,7 +161,7 @@ def records_of(refs, instances, dataset):
 
 
 def _place(ref, instances):
-    """All but the tokens of a record, and None; or None and what is wrong."""
+    """(record without its tokens, None), or (None, reason why there is none)."""
     annotation, image = instances.annotations.get(ref["ann_id"]), instances.images.get(ref["image_id"])
     if annotation is None:
         return None, f"annotation id {ref['ann_id']} is missing in {INSTANCES_FILE}"

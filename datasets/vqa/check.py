@@ -1,4 +1,4 @@
-"""Checks VQA v2, or other data in its form: questions, annotations, features, and the kept vocabulary."""
+"""Check VQA v2, or other data in its form: questions, annotations, features, and the saved vocabulary."""
 
 import numpy as np
 
@@ -18,12 +18,18 @@ from datasets.vqa.files import (
 )
 from util.cli import UserError
 
-SOURCE = "the official files of VQA v2, as prepare_vqa.py compares them"
+SOURCE = "the official files of VQA v2, as in prepare_vqa.py"
 FETCH = "fetch both official files of this split again"
 
 
 def check(report, data, features=None):
-    """Add what is to be said of the data in ``data`` to a `Report`; ``features``: their folder, if it is elsewhere."""
+    """Check the data in a folder, and add the findings to a `datasets.checks.Report`.
+
+    Args:
+        report: The `Report`.
+        data: The folder.
+        features: Folder of the features, if it is elsewhere; None to find them in ``data``.
+    """
     fix = f"put the official files into its annotations/ (docs/data.md) and run `{prepare_command(data)}`"
     path, folder = folder_or_file(report, data, fix), None
     if path is not None:
@@ -40,7 +46,7 @@ def check(report, data, features=None):
     for part, one in questions.items():
         _check_part(report, folder, part, one)
     for name in folder.missing() if official else ():
-        # Visual Genome is for one of the three ways of training.
+        # Only one of the three training splits uses Visual Genome.
         severity = "note" if name.startswith("VG_") else "warning"
         text = "the file is missing; published networks use the words of all official files"
         report.add(severity, folder.folder / name, text, "put it there")
@@ -55,14 +61,14 @@ def check(report, data, features=None):
 
 
 def check_word_vectors(report):
-    """Add a note if the originals' word vectors are not there."""
+    """Add a note if there are no word vectors, which the original uses."""
     if find_word_vectors() is None:
-        text = "no word vectors: words start from random ones, the published results from GloVe"
+        text = "no word vectors: embeddings start at random, those of the published results with GloVe"
         report.add("note", "data/glove", text, f"put {ORIGINAL} there ({LINK})")
 
 
 def _check_part(report, folder, part, questions):
-    """Number of questions; questions without words; annotations, and whether they belong to the questions."""
+    """Check one part: number of questions, questions without words, and whether annotations match the questions."""
     count = len(questions.ids)
     expected = OFFICIAL_COUNTS.get(part) if is_official(questions.info) else None
     report.count(part, count, expected, SOURCE if expected else "", FETCH)
@@ -86,11 +92,11 @@ def _check_answers(report, path, part, questions, annotations):
     rows = find(questions.ids, annotations.question_ids)
     unknown = annotations.question_ids[rows < 0]
     if len(unknown):
-        text = f"{len(unknown):,} annotations are of no question of {QUESTION_FILES[part]}, first {unknown[0]}"
+        text = f"{len(unknown):,} annotations match no question of {QUESTION_FILES[part]}, first {unknown[0]}"
         report.add("error", path, text, FETCH)
     lacking = np.setdiff1d(questions.ids, annotations.question_ids)
     if len(lacking):
-        # Val and test are scored as a whole, training leaves such questions out.
+        # Training leaves such questions out, but val and test have to be scored completely.
         severity = "warning" if part in ("train", "vg") else "error"
         report.add(severity, path, f"{len(lacking):,} questions have no annotation, first {lacking[0]}", FETCH)
     seen = Seen()
@@ -106,7 +112,7 @@ def _check_answers(report, path, part, questions, annotations):
 
 
 def _check_splits(report, folder, questions):
-    # Pictures of Visual Genome are partly those of COCO.
+    # Visual Genome is not compared, since some of its pictures are those of COCO.
     parts = {part: one for part, one in questions.items() if part != "vg"}
     asked = {part: {number: number for number in one.ids.tolist()} for part, one in parts.items()}
     report.repeats(folder.folder, asked, "questions (by id)", fix=FETCH)
@@ -115,7 +121,7 @@ def _check_splits(report, folder, questions):
 
 
 def _check_tables(report, store, folder, command):
-    """The vocabulary beside the features: of these question files?"""
+    """Check whether the vocabulary saved with the features was made from these question files."""
     try:
         tables = read_tables(store, folder)
     except UserError as error:
@@ -124,5 +130,5 @@ def _check_tables(report, store, folder, command):
     if tables is not None:
         report.about.append(f"vocabulary {len(tables[0]):,} words, {len(tables[1]):,} answers")
     elif (store / TABLES_FILE).is_file():
-        text = "was made of other question files and is not used: every start counts words and answers anew"
+        text = "was made from other question files and is not used: every start counts words and answers again"
         report.add("warning", store / TABLES_FILE, text, f"run `{command}` again")

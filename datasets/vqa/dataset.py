@@ -55,23 +55,25 @@ def open_vqa_parts(
 
     Args:
         data: Folder with ``annotations/`` (the official files) and with features, see `find_features`.
-        split: ``train``, ``train+val``, ``train+val+vg`` (in the annotations' order), ``val``, ``test`` (questions').
-        parts: Name -> ``("first", f)`` or ``("last", f)``, that share of the split, or None for all of it; see
+        split: ``train``, ``train+val`` or ``train+val+vg``, in the order of the annotations; ``val`` or ``test``, in
+            the order of the questions.
+        parts: dict name -> ``("first", f)`` or ``("last", f)`` for that share of the split, or None for all of it; see
             `regions.samples.cut`.
         vocabulary, answers: `Vocabulary` and `AnswerTable` of a checkpoint; None for those of the data.
-        features: Folder of other features, a store or ``.npz`` files.
-        padding: ``batch`` (as long as the longest of a batch) or ``full``.
-        max_regions, max_tokens: Most regions of an image and most words of a question; the first are kept.
+        features: Folder of other features, a store or ``.npz`` files; None to find features in ``data``.
+        padding: ``batch`` (pad to the longest sample of a batch) or ``full`` (pad to the maximum).
+        max_regions, max_tokens: Maximum number of regions of an image and of words of a question; the first are kept.
         small: Keep only the first 64 questions of each part.
         skip_missing: Leave out questions about images without features.
         min_answer_count: Minimum number of occurrences of an answer; None for that of the store, or 9.
         feature_size: The width that features must have; None for any.
 
     Returns:
-        Name of a part -> `VQA` dataset.
+        dict name of a part -> `VQA` dataset.
 
     Raises:
-        UserError: unknown split or option; missing, damaged or mismatched files; images without features.
+        UserError: the split or an option is unknown, files are missing, damaged or do not match, or images have no
+            features.
     """
     _check_choices(split, padding)
     folder = VQAFolder(data)
@@ -100,14 +102,14 @@ def _check_choices(split, padding):
 
 
 class VQA(RegionSamples):
-    """One split; see `RegionSamples`.
+    """One split, or a part of it, as a map-style dataset; see `RegionSamples`.
 
     Attributes:
         vocabulary, answers: `Vocabulary` and `AnswerTable`.
         num_answers: Number of answer classes A.
-        num_questions: Questions in the split's files, also those that were left out.
+        num_questions: Number of questions in the split's files, including those that were left out.
         question_ids, image_ids: int64 (N,).
-        fingerprint: Short hex string that changes with content and options.
+        fingerprint: Short hex string that changes with the content and the options.
         description: What the data are.
         synthetic: Whether they are synthetic.
     """
@@ -123,7 +125,7 @@ class VQA(RegionSamples):
         self.num_answers = len(self.answers)
         self.num_questions = sum(len(pair.questions.ids) for pair in pairs)
         info = pairs[0].questions.info
-        # The first sentence of the files' own description.
+        # The first sentence of the description in the files.
         about = str(info.get("description", "VQA v2")).split(". ")[0].rstrip(".")
         self.description = f"{about}; {source.description}"
         self.synthetic = bool(info.get("synthetic", False))
@@ -131,9 +133,9 @@ class VQA(RegionSamples):
         self._identifying = (self._image_rows, self._tokens, self.question_ids, targets.classes, targets.levels)
 
     def ground_truth(self):
-        """The official annotation record of each question: list of N dicts, or None if answers are secret.
+        """The official annotation record of each question: list of N dicts, or None if answers are unknown.
 
-        Read from the files again, since only an evaluation needs them.
+        The records are read from the files again, since only evaluation needs them.
 
         Raises:
             UserError: a file is missing or damaged.
@@ -145,20 +147,20 @@ class VQA(RegionSamples):
 
     @property
     def has_answers(self):
-        """Whether the right answers are known."""
+        """Whether the ground-truth answers of all questions are known."""
         return bool((self._samples.records >= 0).all())
 
     def labels(self, rows):
-        """Soft scores of the answers, float32 (B, A); zeros if answers are unknown."""
+        """Soft scores of the answers of the samples ``rows``: float32 (B, A); zeros if answers are unknown."""
         return torch.from_numpy(self._targets.dense(rows))
 
 
 class Samples(NamedTuple):
-    """Questions of a split in its order, N of them.
+    """N questions of a split, in its order.
 
-    parts: uint8 (N,), position of each question's file in the parts of the split.
+    parts: uint8 (N,), position of each question's file among the files of the split.
     questions: int32 (N,), position in that question file.
-    records: int32 (N,), position in the annotation file, -1 without one.
+    records: int32 (N,), position in the annotation file, -1 without an annotation.
     """
 
     parts: np.ndarray
@@ -166,7 +168,7 @@ class Samples(NamedTuple):
     records: np.ndarray
 
     def taken(self, rows):
-        """The samples ``rows`` (an index of numpy)."""
+        """The `Samples` ``rows``, any numpy index."""
         return Samples(*(array[rows] for array in self))
 
 
@@ -185,11 +187,11 @@ def read_split(folder, split):
         split: One of `SPLITS`.
 
     Returns:
-        List of `Pair`, and all `Samples`: for training in the order of the annotations, one file after the
-        other; for val and test in the order of the questions.
+        (list of `Pair`, `Samples` of the whole split). Training splits are in the order of the annotations, one file
+        after another; val and test are in the order of the questions.
 
     Raises:
-        UserError: a file is missing or of another form, or a pair of files does not fit together.
+        UserError: a file is missing or has another form, or a pair of files does not match.
     """
     pairs, samples = [], []
     training = split in TRAIN_SPLITS
@@ -209,11 +211,11 @@ def read_split(folder, split):
 
 
 def column(pairs, samples, values):
-    """One value per sample out of the question files.
+    """Collect one value per sample from the question files.
 
     Args:
-        pairs, samples: Of `read_split`.
-        values: Function of `Questions` that gives an array or list with an entry per question.
+        pairs, samples: What `read_split` returned.
+        values: Function from `Questions` to an array or list with one entry per question.
 
     Returns:
         int64 array (N,).
@@ -232,7 +234,7 @@ def texts_of(pairs, samples):
 
 
 def records_of(pairs, samples):
-    """The annotation record of each sample, or None if a split has none."""
+    """The annotation record of each sample: list of N dicts, or None if a part of the split has no annotations."""
     if any(pair.annotations is None for pair in pairs):
         return None
     return [

@@ -1,4 +1,4 @@
-"""The official files of VQA v2: their names, splits and numbers, reading them with checks, and writing them."""
+"""The official files of VQA v2: their names, splits and counts, reading them with checks, and writing them."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ ANNOTATION_FILES = {
     "vg": "VG_annotations.json",
 }
 OFFICIAL_COUNTS = {"train": 443757, "val": 214354, "test": 447793}
-# The training splits have the order of the annotations, val and test that of the questions.
+# The training splits are in the order of the annotations, val and test in the order of the questions.
 TRAIN_SPLITS = {"train": ("train",), "train+val": ("train", "val"), "train+val+vg": ("train", "val", "vg")}
 SPLITS = {**TRAIN_SPLITS, "val": ("val",), "test": ("test",)}
 ANNOTATION_FOLDER = "annotations"
@@ -33,9 +33,9 @@ ANNOTATION_FOLDER = "annotations"
 FEATURE_FOLDERS = ("bua-r101-max100", "features")
 
 log = logging.getLogger("mdarts")
-# The official names of the splits, by their short ones.
+# Short name of a split -> its official name.
 OFFICIAL_SPLITS = {"train": "train2014", "val": "val2014", "test": "test2015"}
-# Question ids per picture: question j of a picture has the picture's id times this, plus j.
+# Question j of a picture has the id: id of the picture times this, plus j.
 QUESTION_IDS = 1000
 ANNOTATORS = 10
 
@@ -63,7 +63,7 @@ class VQAFolder:
         data: Data folder.
 
     Raises:
-        UserError: it has no official question file.
+        UserError: the folder has no official question file.
     """
 
     def __init__(self, data):
@@ -74,7 +74,7 @@ class VQAFolder:
 
     def _expected(self):
         return (
-            f"expected {self.folder}/{QUESTION_FILES['train']} and {ANNOTATION_FILES['train']}, the same of val2014,"
+            f"expected {self.folder}/{QUESTION_FILES['train']} and {ANNOTATION_FILES['train']}, the same for val2014,"
             f" the questions of test2015, and features in {self.data / STORE_FOLDER} (made with"
             f" `python datasets/prepare_vqa.py --data {self.data} --out {self.data / STORE_FOLDER}`) or in"
             f" {self.data / FEATURE_FOLDERS[0]}/{{train2014,val2014,test2015}}/*.npz; small real data:"
@@ -106,10 +106,10 @@ class VQAFolder:
         return names
 
     def questions(self, part):
-        """The `Questions` of a part.
+        """Read the `Questions` of a part.
 
         Raises:
-            UserError: the file is missing, or not of the official form.
+            UserError: the file is missing, or does not have the official form.
         """
         path = self.questions_path(part)
         if not path.is_file():
@@ -123,10 +123,10 @@ class VQAFolder:
         return Questions(ids, _int_column(path, records, "image_id"), texts, info if isinstance(info, dict) else {})
 
     def annotations(self, part):
-        """The `Annotations` of a part.
+        """Read the `Annotations` of a part.
 
         Raises:
-            UserError: the file is missing, or not of the official form.
+            UserError: the file is missing, or does not have the official form.
         """
         path = self.annotations_path(part)
         if not path.is_file():
@@ -135,14 +135,14 @@ class VQAFolder:
 
 
 def read_annotations(path, *, chosen=True):
-    """The `Annotations` of an official annotation file.
+    """Read the `Annotations` in an official annotation file.
 
     Args:
         path: The file.
-        chosen: Whether each needs a ``multiple_choice_answer``.
+        chosen: Whether each annotation needs a ``multiple_choice_answer``.
 
     Raises:
-        UserError: the file is missing, or not of the official form.
+        UserError: the file is missing, or does not have the official form.
     """
     fields = {"question_id": int, "answers": list} | ({"multiple_choice_answer": str} if chosen else {})
     records = _records(path, read_json(path), "annotations", fields)
@@ -159,7 +159,7 @@ def read_annotations(path, *, chosen=True):
 
 
 def is_official(info):
-    """Whether ``info`` of a question file is that of VQA itself; other data in its form describe themselves."""
+    """Whether ``info`` of a question file is that of VQA itself; other data in its form have their own description."""
     return "VQA dataset" in str(info.get("description", "VQA dataset"))
 
 
@@ -169,18 +169,18 @@ def answers_of(records):
 
 
 def match_annotations(questions, annotations, question_file, annotation_file, *, complete=False):
-    """The position in the question file of each annotation's question.
+    """Find the position in the question file of each annotation's question.
 
     Args:
         questions, annotations: `Questions` and `Annotations` of the same part.
         question_file, annotation_file: Their paths, for messages.
-        complete: Whether every question must have an annotation as well.
+        complete: Whether every question must have an annotation.
 
     Returns:
         int64 (number of annotations,).
 
     Raises:
-        UserError: annotations of unknown questions, or questions without one where ``complete`` is set.
+        UserError: there are annotations of unknown questions or, if ``complete`` is set, questions without annotation.
     """
     rows = find(questions.ids, annotations.question_ids)
     unknown = annotations.question_ids[rows < 0]
@@ -191,7 +191,7 @@ def match_annotations(questions, annotations, question_file, annotation_file, *,
         )
     if len(unknown):
         raise UserError(
-            f"{annotation_file} answers {len(unknown):,} questions that {question_file} does not hold, first"
+            f"{annotation_file} answers {len(unknown):,} questions that {question_file} does not contain, first"
             f" {unknown[0]}; fetch both files of the same split and version"
         )
     absent = len(questions.ids) - len(rows)
@@ -207,7 +207,7 @@ def match_annotations(questions, annotations, question_file, annotation_file, *,
 
 
 def find(values, wanted):
-    """Position in ``values`` (distinct integers) of each of ``wanted``: int64, -1 if it is absent."""
+    """Find the position in ``values`` (distinct integers) of each of ``wanted``: int64 (n,), -1 if it is absent."""
     values, wanted = np.asarray(values, dtype=np.int64), np.asarray(wanted, dtype=np.int64)
     if not len(values):
         return np.full(len(wanted), -1, dtype=np.int64)
@@ -218,12 +218,12 @@ def find(values, wanted):
 
 
 def _records(path, content, name, fields):
-    """The list ``name`` of a file, each entry with the ``fields`` (name -> type)."""
+    """The list ``name`` in a file, after checking that each entry has the ``fields`` (dict name -> type)."""
     records = content.get(name) if isinstance(content, dict) else None
     if not isinstance(records, list):
         raise UserError(f'{path} is not an official VQA file: expected {{"{name}": [...]}}; fetch it again')
     if not records:
-        raise UserError(f"{path} holds no {name}; fetch it again")
+        raise UserError(f"{path} contains no {name}; fetch it again")
     for number, record in enumerate(records):
         for field, kind in fields.items():
             value = record.get(field) if isinstance(record, dict) else None
@@ -245,7 +245,7 @@ def _int_column(path, records, field):
 def _check_distinct(path, ids):
     values, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
-        raise UserError(f"{path} holds question {values[counts > 1][0]} more than once; fetch the file again")
+        raise UserError(f"{path} contains question {values[counts > 1][0]} more than once; fetch the file again")
 
 
 def write_questions(data, split, pictures, about):
@@ -255,7 +255,7 @@ def write_questions(data, split, pictures, about):
         data: Data folder.
         split: ``train``, ``val`` or ``test``.
         pictures: Iterable of (image id, list of (question, answer)).
-        about: dict of ``info`` and ``license``, which both files carry.
+        about: dict of ``info`` and ``license``, which are written to both files.
 
     Returns:
         Number of questions.
@@ -278,7 +278,7 @@ def write_questions(data, split, pictures, about):
 
 
 def _annotation(question, answer):
-    """There is one answer per question: all ten annotators give it."""
+    """The annotation of a question with a single answer, as if all ten annotators had given it."""
     answers = [{"answer": answer, "answer_confidence": "yes", "answer_id": n} for n in range(1, ANNOTATORS + 1)]
     return {
         "question_type": " ".join(question.split()[:2]),

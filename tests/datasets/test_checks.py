@@ -300,7 +300,7 @@ class TestQuestions:
             f"warning question {answers[1]['question_id']}: has 9 answers, expected 10",
             f"error 1 images (by id) of val are also in train, first {asked[1]['image_id']}",
             f"error question {asked[1]['question_id']}: annotations of another image",
-            "warning was made of other question files",
+            "warning was made from other question files",
         )
         assert_finds(check_vqa, data, *expected)
         (folder / "v2_mscoco_train2014_annotations.json").unlink()
@@ -428,7 +428,7 @@ class TestMatching:
         data = copied(scenes / "itm_raw", tmp_path / "raw")
         path = data / "f30k_precomp" / "test_caps.txt"
         path.write_text("\n".join(path.read_text().splitlines()[1:]) + "\n")
-        assert any("captions have to be five per image" in line for line in found(check_itm, data))
+        assert any("every image needs five captions" in line for line in found(check_itm, data))
         (data / "dataset_flickr30k.json").unlink()
         lines = found(check_itm, data)
         assert any("dataset_flickr30k.json: the names of the photos are missing" in line for line in lines)

@@ -166,7 +166,7 @@ def test_what_is_there_is_not_replaced(made, tmp_path, capsys):
     assert f"{made / 'dataset'} is finished already" in capsys.readouterr().out
     with pytest.raises(UserError) as error:
         run_demo(made, "--clips_per_subject", "2", "--seed", "1")
-    one_line(error, f"{made / 'raw'} exists and is a demo of other sizes or another seed", "another --out")
+    one_line(error, f"{made / 'raw'} exists and is a demo with other sizes or another seed", "another --out")
     (tmp_path / "raw" / "Subject01").mkdir(parents=True)
     with pytest.raises(UserError) as error:
         run_demo(tmp_path)

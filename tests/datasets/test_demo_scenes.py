@@ -375,10 +375,10 @@ def test_numbers_that_cannot_be(tmp_path, flags, words):
 
 
 def test_other_data_are_left_alone(tmp_path, made):
-    with pytest.raises(UserError, match=r"scenes of other settings .*choose another --out"):
+    with pytest.raises(UserError, match=r"scenes with other settings .*choose another --out"):
         demo_scenes.make(made, **SIZES, seed=1)
     (tmp_path / "vgd").mkdir()
-    with pytest.raises(UserError, match="holds vgd of other data, which are not replaced; choose another --out"):
+    with pytest.raises(UserError, match="contains vgd of other data, which are not replaced; choose another --out"):
         demo_scenes.make(tmp_path, **SIZES)
     assert [path.name for path in tmp_path.iterdir()] == ["vgd"]
     # Results of runs may lie there before the data do.

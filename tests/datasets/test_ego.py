@@ -450,7 +450,7 @@ def test_packed_data_with_another_annotation(packed, tmp_path):
     path = write_annotation(tmp_path, clips)
     with pytest.raises(UserError) as error:
         open_ego(packed, "train", annotation=path)
-    one_line(error, "2 clips", f"{packed} holds other frames than 2 to 6 of it", "--skip_invalid")
+    one_line(error, "2 clips", f"{packed} has frames of it other than 2 to 6", "--skip_invalid")
     dataset = open_ego(packed, "train", annotation=path, skip_invalid=True)
     assert dataset.ids.tolist() == [CLIPS[2][0], CLIPS[3][0]]
     assert "is not among the clips of" in dataset.skipped[1].reason

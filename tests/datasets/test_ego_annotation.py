@@ -180,7 +180,7 @@ def test_label_files_in_other_encodings_are_faults(tmp_path):
 def test_folders_that_are_not_the_labels(tmp_path):
     with pytest.raises(UserError) as error:
         annotation_of_labels(tmp_path)
-    one_line(error, f"--labels {tmp_path} holds no subjectXX/SceneY/GroupZ.csv", "labels-final-revised1")
+    one_line(error, f"--labels {tmp_path} contains no subjectXX/SceneY/GroupZ.csv", "labels-final-revised1")
     write_labels(tmp_path, {"subject51/Scene1/Group1.csv": "1,2,3\n"})
     with pytest.raises(UserError) as error:
         annotation_of_labels(tmp_path)

@@ -170,7 +170,7 @@ def test_unreadable_images_are_named_and_the_others_kept(tmp_path, capsys):
     assert meta_of(tmp_path)["complete"] is False
 
     run(tmp_path, "--skip_invalid")
-    assert f"2 images cannot be used and left out, first {bad}" in capsys.readouterr().out
+    assert f"2 images cannot be used and are left out, first {bad}" in capsys.readouterr().out
     assert (meta_of(tmp_path)["images"], list(meta_of(tmp_path)["skipped"])) == (2, ["001.png", "003.png"])
 
     bad.write_bytes(whole)

@@ -157,7 +157,7 @@ def test_other_settings_are_refused(tmp_path):
 
 def test_other_data_are_left_alone(tmp_path):
     (tmp_path / "meta.json").write_text("{}")
-    assert "holds other data" in error_of(lambda: FrameStoreWriter(tmp_path, {}))
+    assert "contains other data" in error_of(lambda: FrameStoreWriter(tmp_path, {}))
     assert [path.name for path in tmp_path.iterdir()] == ["meta.json"]
 
 

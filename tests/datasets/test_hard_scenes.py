@@ -124,5 +124,5 @@ def test_the_hard_level_is_prepared_and_called_synthetic(tmp_path):
     assert np.allclose(loaded.features, scene_features(make_scene(0, 1), 0)[0], atol=1e-2)
     with pytest.raises(UserError, match="other settings"):
         demo_scenes.make(out, **{**sizes, "level": "plain"})
-    with pytest.raises(UserError, match="--level hard has questions alone"):
+    with pytest.raises(UserError, match="--level hard has only questions"):
         demo_scenes.make(tmp_path / "other", **sizes, tasks=("vgd",))

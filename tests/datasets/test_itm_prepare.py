@@ -157,7 +157,7 @@ def test_what_is_missing_can_be_left_out(raw, capsys):
 
 def test_features_of_another_width_and_other_json(raw):
     np.savez(raw.features / f"{photo_of(3)}.npz", **region_arrays(3, 4, FEATURE_SIZE + 1))
-    refusal(lambda: main(raw.flags), "width 13", "the other images 12")
+    refusal(lambda: main(raw.flags), "width 13", "the other images have 12")
     raw.json.write_text('{"images": [{"filename": "one.jpg", "imgid": 1}]}')
     refusal(lambda: main(raw.flags), "dataset_flickr30k.json", "1000092795.jpg")
     refusal(lambda: main([flag for flag in raw.flags if flag not in ("--json", str(raw.json))]), "needs --json")

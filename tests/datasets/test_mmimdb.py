@@ -213,7 +213,7 @@ def test_damaged_array_is_named(store, part, damage):
         np.save(path, np.load(path)[:-1])
     with pytest.raises(UserError) as error:
         open_mmimdb(store, "dev")
-    expected = {"cut": "cut short", "gone": "is missing", "shape": "promises"}[damage]
+    expected = {"cut": "cut short", "gone": "is missing", "shape": "states"}[damage]
     one_line(error, str(path), expected, "prepare_mmimdb.py", "--overwrite")
     assert len(open_mmimdb(store, "train")) == 6
 

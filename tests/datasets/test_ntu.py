@@ -336,7 +336,7 @@ def test_missing_data_says_what_is_expected_and_how_to_get_it(tmp_path, made):
     shutil.copytree(made["store"], tmp_path / "dataset")
     error_of(lambda: open_ntu(tmp_path, "dev"), f"{tmp_path / 'dataset'} holds a prepared store: pass that folder")
     (tmp_path / "dataset" / "meta.json").unlink()
-    error_of(lambda: open_ntu(tmp_path / "dataset", "dev"), "unfinished store: run the command that began it again")
+    error_of(lambda: open_ntu(tmp_path / "dataset", "dev"), "unfinished store: run the same command again to finish it")
 
 
 def test_a_split_without_samples(tmp_path):
@@ -410,4 +410,4 @@ def test_several_trees(tree):
     (tree / "nturgb+d_rgb_256x256_30").rename(tree / "nturgb+d_rgb_128x128_30")
     assert len(open_ntu(tree, "train")) == 4
     (tree / "nturgb+d_rgb_64x64_30").mkdir()
-    error_of(lambda: open_ntu(tree, "train"), "keep one of them")
+    error_of(lambda: open_ntu(tree, "train"), "keep only one of them")

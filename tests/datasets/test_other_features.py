@@ -73,7 +73,7 @@ def test_repeated_and_damaged_lines_of_whole_images_do_no_harm(tmp_path, capsys)
         path.touch()
         said = capsys.readouterr().out
         assert "note: 1 lines repeat an image" in said
-        note = f"note: 2 damaged lines are left out, since other lines hold the same images, first {path} line 1"
+        note = f"note: 2 damaged lines are left out, since other lines have the same images, first {path} line 1"
         assert note in said
         assert_holds(store, (3, 7))
         assert store.meta["skipped"] == {}
@@ -90,7 +90,7 @@ def test_lines_that_cannot_be_used_are_listed_then_left_out(tmp_path, capsys):
         # Cut within the fifth column, so that both together have as many as a line of LXMERT's.
         line(9)[:90] + line(10): "line 6 (image 9)\thas 10 columns; the file has 6",
         line(3, image_h=np.int64(9)): "line 7 (image 3)\thas other features than an earlier line",
-        line(11, **region_arrays(11, size=8)): "line 8 (image 11)\thas features of width 8, the other images 12",
+        line(11, **region_arrays(11, size=8)): "line 8 (image 11)\thas features of width 8, the other images have 12",
     }
     path, out = write(tmp_path / "a.tsv", [line(3), *bad]), tmp_path / "store"
     refusal(lambda: pack_regions(path, out), "7 files are invalid", "--skip_invalid", out / "invalid.txt")

@@ -237,7 +237,7 @@ def test_annotation_from_label_files(raw, tmp_path, capsys):
         ({"workers": 0}, ["--workers 0: must be 1 or more"]),
         ({"class_names": "names.txt"}, ["--class_names belongs to --labels"]),
         ({"annotation": "nowhere.json"}, ["no annotation nowhere.json", "--labels labels-final-revised1"]),
-        ({"labels": "nowhere"}, ["--labels nowhere holds no subjectXX"]),
+        ({"labels": "nowhere"}, ["--labels nowhere contains no subjectXX"]),
     ],
 )
 def test_options_that_cannot_be(tree, tmp_path, options, words):
@@ -250,7 +250,7 @@ def test_options_that_cannot_be(tree, tmp_path, options, words):
 def test_folders_that_cannot_be(raw, tmp_path):
     with pytest.raises(UserError) as error:
         prepare(tmp_path / "nowhere", tmp_path / "out")
-    one_line(error, f"--dir {tmp_path / 'nowhere'} holds no SubjectXX folders")
+    one_line(error, f"--dir {tmp_path / 'nowhere'} contains no SubjectXX folders")
     with pytest.raises(UserError) as error:
         prepare(raw, raw)
     one_line(error, f"--out {raw} is the folder with the frames")
@@ -369,7 +369,7 @@ def test_script_from_any_folder(tree, tmp_path):
     assert done.stdout.startswith("wrote packed\ntraining 4 clips\n")
     failed = run("--dir", "absent", "--out", "b")
     assert failed.returncode == 2
-    assert failed.stderr.startswith("error: --dir absent holds no SubjectXX folders")
+    assert failed.stderr.startswith("error: --dir absent contains no SubjectXX folders")
     assert not (tmp_path / "b").exists()
 
 

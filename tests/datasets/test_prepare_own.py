@@ -148,7 +148,7 @@ def test_a_finished_folder_is_kept(source, prepared, tmp_path, capsys):
     flags = f"--table {path} --categories b=a --label y --split 0.5,0,0.5 --overwrite"
     assert prepare(tmp_path / "out", flags)["splits"] == {"train": 6, "test": 6}
     assert not list((tmp_path / "out").glob("*/text*")) and not (tmp_path / "out" / "dev").exists()
-    with pytest.raises(UserError, match="holds files that this script did not make"):
+    with pytest.raises(UserError, match="contains files that this script did not make"):
         prepare(tmp_path, flags)
 
 
@@ -246,5 +246,5 @@ def test_a_file_that_ends_the_decoder_is_named(tmp_path, monkeypatch):
     """A process that dies on a picture is reported as that picture's fault."""
     rows = [{"p": odd_picture(tmp_path, number), "y": number % 2} for number in range(12)]
     monkeypatch.setattr(media, "map_tasks", lambda function, tasks, workers: ((one, None) for one in tasks))
-    with pytest.raises(UserError, match="which makes the program that decodes it crash"):
+    with pytest.raises(UserError, match="which crashes the process that decodes it"):
         prepare(tmp_path / "out", f"--table {write_csv(tmp_path / 't.csv', rows)} --image p --label y")

@@ -263,7 +263,7 @@ def test_cremad(tmp_path):
     [
         ("mmbtt", "--format mmbtt: expected one of mmbt, food101, .*, or module:function"),
         ("no_such_module:read", "the reader no_such_module:read: there is no module no_such_module"),
-        ("datasets.own.formats:Path", "the reader gives no table; see docs/extend.md"),
+        ("datasets.own.formats:Path", "the reader returns no table; see docs/extend.md"),
     ],
 )
 def test_wrong_forms_are_named(tmp_path, form, message):

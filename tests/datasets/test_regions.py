@@ -133,7 +133,7 @@ def damaged_files(folder):
         "other number": ({"x": good["x"][:, 1:]}, "expected (D, n) or (n, D), and (n, 4)"),
         "three numbers": ({"bbox": good["bbox"][:, :3]}, "expected (D, n) or (n, D), and (n, 4)"),
         "as many boxes as numbers": (region_arrays(3, count=FEATURE_SIZE), "cannot be told apart"),
-        "another count": ({"num_bbox": np.int64(1)}, "says num_bbox 1"),
+        "another count": ({"num_bbox": np.int64(1)}, "but num_bbox 1"),
         "integers": ({"x": good["x"].astype(int)}, "int64"),
         "not a number": ({"x": nan}, "NaN"),
         "turned box": ({"bbox": wide}, "before x1, y1"),
@@ -247,7 +247,7 @@ def test_one_width_for_all(tree, tmp_path):
     path = write_npz(tree, "val", 12, **region_arrays(12, size=8))
     source = open_regions(tree)
     refusal(lambda: source.load(3), path, "width 8, not 12")
-    refusal(lambda: pack_regions(tree, tmp_path / "store", workers=1), path, "width 8, the other images 12")
+    refusal(lambda: pack_regions(tree, tmp_path / "store", workers=1), path, "width 8, the other images have 12")
     refusal(lambda: open_regions(tree, feature_size=2048), "width 12", "expects 2048")
 
 

@@ -77,7 +77,7 @@ def broken(made):
     return {
         "no JSON": (questions, "{", "not a readable JSON"),
         "a list": (questions, [], "not an official VQA file"),
-        "no questions": (questions, {"questions": []}, "holds no questions"),
+        "no questions": (questions, {"questions": []}, "contains no questions"),
         "text id": (questions, {"questions": [record | {"question_id": "1"}]}, "has no question_id (int)"),
         "boolean id": (questions, {"questions": [record | {"image_id": True}]}, "has no image_id (int)"),
         "no text": (questions, {"questions": [{"question_id": 1, "image_id": 2}]}, "has no question (str)"),

@@ -78,7 +78,7 @@ def test_kept_tables_are_used_while_they_fit(made, caplog):
     made.questions["test"][-1]["question"] += " surprise"
     write_questions(made.data / "annotations" / QUESTION_FILES["test"], made.questions["test"])
     assert open_vqa(made.data, "val", min_answer_count=1).vocabulary.words == (*words, "surprise")
-    assert "vocabulary.json is of other question files" in caplog.text
+    assert "vocabulary.json was made from other question files" in caplog.text
     path.write_text(json.dumps({"format": "something"}))
     refusal(lambda: open_vqa(made.data, "val"), path, "is not a vqa-vocabulary")
 
