@@ -45,10 +45,10 @@ def page(results):
     """
     parts = [
         "# What the papers report",
-        "The result tables of both papers, each row with its source and how it was read there. No figure comes from memory:\n"
-        'figures that nobody read at a source are left out and listed under "Not verified". Scores above 1 are\n'
-        "percentages. `python tools/paper_tables.py` makes this page from [paper_results.json](paper_results.json), so\n"
-        "edit that file.",
+        "The result tables of both papers, each row with its source and how it was read there. No figure comes from\n"
+        'memory: figures that nobody read at a source are left out and listed under "Not verified". Scores above 1\n'
+        "are percentages. `python tools/paper_tables.py` makes this page; edit the figures in\n"
+        "[paper_results.json](paper_results.json).",
     ]
     section = None
     for table in results["tables"]:
