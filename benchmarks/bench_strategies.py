@@ -41,13 +41,12 @@ def run_strategy(name, bench, seed, budget, data):
         UserError: there is no such strategy.
     """
     own = bench.seeds[seed % len(bench.seeds)]
-    strategy = name.removesuffix(PERTURBATION)
     kind = BLACK_BOXES.get(name) or black_box_class(name)
     if kind is not None:
         found = black_box(kind, bench, seed, own, budget)
     elif name in ZERO_COST:
         found = _zero_cost(name, bench, own)
-    elif strategy in ONE_SHOT or _is_own_search(strategy):
+    elif is_search(name):
         found = _one_shot(name, bench, seed, own, data)
     else:
         known = ", ".join((*BLACK_BOXES, *ZERO_COST, *ONE_SHOT))
@@ -60,9 +59,11 @@ def run_strategy(name, bench, seed, budget, data):
     return {**found, **judged}
 
 
-def _is_own_search(strategy):
+def is_search(name):
+    """Whether a strategy searches on the data: one of `ONE_SHOT`, or a relaxation of one's own."""
+    strategy = name.removesuffix(PERTURBATION)
     kind = import_class(strategy, "strategy") if is_own(strategy) else None
-    return isinstance(kind, type) and issubclass(kind, Relaxation)
+    return strategy in ONE_SHOT or (isinstance(kind, type) and issubclass(kind, Relaxation))
 
 
 def _folder_name(name, seed):

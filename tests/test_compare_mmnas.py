@@ -49,9 +49,10 @@ def test_random_search_of_equal_cost_is_the_mean_over_all_ways_to_take_trainings
         query = staticmethod(results.__getitem__)
         draws = staticmethod(range)
 
-    assert compare_mmnas.best_of(Bench, 1, 3) == pytest.approx(0.5)
-    assert compare_mmnas.best_of(Bench, 2, 3) == pytest.approx((0.2 + 0.8 + 0.2) / 3)
-    assert compare_mmnas.best_of(Bench, 3, 3) == pytest.approx(0.2)
+    assert compare_mmnas.expected_test(Bench, 1, 3) == pytest.approx(0.5)
+    assert compare_mmnas.expected_test(Bench, 1.5, 3) == pytest.approx((0.5 + 0.4) / 2)
+    assert compare_mmnas.expected_test(Bench, 2, 3) == pytest.approx((0.2 + 0.8 + 0.2) / 3)
+    assert compare_mmnas.expected_test(Bench, 3, 3) == pytest.approx(0.2)
 
 
 def test_the_mean_over_all_ways_is_computed_in_closed_form():
@@ -60,7 +61,7 @@ def test_the_mean_over_all_ways_is_computed_in_closed_form():
         draws = staticmethod(range)
 
     # The largest of 20 of 0 to 59: 20 / 21 of 60, less one.
-    assert compare_mmnas.best_of(Bench, 20, 60) == pytest.approx(20 * 61 / 21 - 1)
+    assert compare_mmnas.expected_test(Bench, 20, 60) == pytest.approx(20 * 61 / 21 - 1)
 
 
 def test_scores_before_training_cover_what_random_trains(few):
