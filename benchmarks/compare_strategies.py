@@ -28,6 +28,7 @@ from benchmarks.bench_strategies import (  # noqa: E402
     PERTURBATION,
     ZERO_COST,
     is_search,
+    made_folder,
     run_strategy,
     seconds_of,
     timed,
@@ -95,7 +96,7 @@ def lone_seconds(bench, data):
 
     seconds = []
     for number in range(LONE):
-        out = Path(data) / bench.name / "alone" / str(number)
+        out = made_folder("alone", bench, data) / str(number)
         if seconds_of(out) is None:
             genotype = bench.genotypes[(2 * number + 1) * len(bench.genotypes) // (2 * LONE)]
             genotype.save(out / "genotype.json")
@@ -109,7 +110,7 @@ def score_seconds(bench, data):
     """Score before training -> processor seconds for all networks, the making of the networks included."""
     from benchmarks.make_fusion_bench import first_batch, open_training, untrained_nets, zero_cost_scores
 
-    file = Path(data) / bench.name / "alone" / "scores.json"
+    file = made_folder("alone", bench, data) / "scores.json"
     if not file.exists():
         task, args, loaders = open_training(bench.name, data, bench.seeds[0])
         batch, seconds = first_batch(loaders), {}

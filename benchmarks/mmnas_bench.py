@@ -12,11 +12,10 @@ import statistics
 import time
 from pathlib import Path
 
-from benchmarks.bench_strategies import ONE_SHOT, PERTURBATION, ZERO_COST
+from benchmarks.bench_strategies import CODE, ONE_SHOT, PERTURBATION, ZERO_COST, code_key
 from search.black_box import Evolution, RandomTrainings
-from search.strategies import STRATEGIES
 from util.cli import UserError
-from util.code import module_digest, versions
+from util.code import module_digest
 from util.files import json_text, read_json, write_json, write_text
 from util.hashes import short_hash
 
@@ -33,9 +32,6 @@ SEARCHES = ("published", f"published{PERTURBATION}", "gdas", "random-shared")
 BLACK_BOXES = {"random": {}, "evolution": {"population": 3, "tournament": 2}}
 # Architectures that gradient_norm, synflow and naswot choose from.
 SCORED = 32
-# What is computed depends on the code of these, as far as this module imports it, and on these libraries.
-CODE = ("benchmarks", "datasets", "engine", "metrics", "models", "search", "tasks", "util", "search_vqa", "train_vqa")
-LIBRARIES = ("torch", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +51,6 @@ SETS = {
     "easy-vqa": BenchData(("--small", "150"), "."),
     "hard-scenes": BenchData(("--level", "hard", "--train", "400", "--scored", "100", "--matched", "1"), "vqa"),
 }
-
-
-def code_key():
-    """What changes with the code that makes data, trainings, searches and scores."""
-    modules = [place.partition(":")[0] for place in STRATEGIES.values()]  # imported by name
-    return [module_digest([__name__, *modules], CODE), versions(LIBRARIES)]
 
 
 def prepare(name, out):
@@ -114,7 +104,7 @@ class SeedBench:
         self.args = flags.parse_train(self.task, train_vqa.get_args_parser(), argv, train_vqa.DEMO)
         self.space = ArchitectureSpace(*networks.candidates(self.args), self.args.enc_blocks, self.args.dec_blocks)
         self.mcan = networks.find_architecture(self.args)
-        self._recipe = (dataclasses.asdict(SETS[name]), SHARED, TRAINING, self.args.epochs, code_key())
+        self._recipe = (dataclasses.asdict(SETS[name]), SHARED, TRAINING, self.args.epochs, code_key(__name__))
         self.folder = self.out / f"trainings-{short_hash(*self._recipe)}"
         self._parts = None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import compare_mmnas, mmnas_bench
+from benchmarks.bench_strategies import code_key
 from benchmarks.mmnas_bench import BenchData, SeedBench
 from util import code
 from util.cli import UserError
@@ -117,7 +118,7 @@ def test_what_changes_a_stored_result_names_its_folder(few, tmp_path, monkeypatc
         lambda: monkeypatch.setattr(mmnas_bench, "OPTIONS", {"published": ("--strategy_option", "x=1")}),
         lambda: monkeypatch.setattr(mmnas_bench, "SEARCH", (*mmnas_bench.SEARCH, "--alpha_lr", "0.1")),
         lambda: monkeypatch.setattr(mmnas_bench, "TRAINING", ("--epochs", "2", "--lr_decay_epochs", "1")),
-        lambda: monkeypatch.setattr(mmnas_bench, "code_key", lambda: "other code"),
+        lambda: monkeypatch.setattr(mmnas_bench, "code_key", lambda module: "other code"),
         lambda: monkeypatch.setattr(mmnas_bench, "BLACK_BOXES", {}),  # choose trainings, and change none
     ]
     for change in changes:
@@ -139,13 +140,16 @@ def test_other_flags_make_other_data(few, tmp_path, monkeypatch):
     assert made[0] == made[1] != made[2]
 
 
-def test_the_code_of_searches_and_trainings_is_part_of_the_key(monkeypatch):
-    before, content = mmnas_bench.code_key(), code._content
-    assert before == mmnas_bench.code_key()
-    for module in ("search.gdas", "tasks.mmnas.trainings", "models.mmnas.fast_cpu", "search_vqa", "search.zero_cost"):
-
-        def changed(name, module=module):
-            return content(name) + b"\nX = 1\n" * (name == module)
-
-        monkeypatch.setattr(code, "_content", changed)
-        assert mmnas_bench.code_key() != before, module
+@pytest.mark.parametrize(
+    ("module", "made"),
+    [
+        ("benchmarks.mmnas_bench", ["search.gdas", "tasks.mmnas.trainings", "models.mmnas.fast_cpu", "search_vqa"]),
+        ("benchmarks.compare_strategies", ["search.gdas", "models.bmnas.cells", "main_darts_found_own"]),
+    ],
+)
+def test_code_that_makes_results_is_part_of_the_key(module, made, monkeypatch):
+    before, content = code_key(module), code._content
+    assert before == code_key(module)
+    for changed in (*made, "search.zero_cost", "engine.updates", "reports.page"):
+        monkeypatch.setattr(code, "_content", lambda name, own=changed: content(name) + b"\nX = 1\n" * (name == own))
+        assert (code_key(module) == before) == (changed == "reports.page"), changed
