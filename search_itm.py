@@ -28,11 +28,12 @@ from search.derive import Derivation
 from search.gates import SampledGates
 from search.loops import InterleavedSearch
 from search.monitor import ArchitectureMonitor, run_search
-from search.strategies import strategy_of
+from search.strategies import is_black_box, strategy_of
 from tasks import itm
 from tasks.mmnas import flags, networks
 from tasks.mmnas.data import build_loaders, check_data, describe, note_data
 from tasks.mmnas.estimates import estimate_search
+from tasks.mmnas.trainings import search_by_trainings
 from util.schedules import WarmupStepDecay
 
 TASK = itm.TASK
@@ -61,12 +62,15 @@ def main(argv=None):
         # The supernet: words (GloVe, LSTM) and regions (linear), every operation, then one score of a pair.
         net = TASK.build_net(args, TASK.metadata(data["train"]), architecture=None).to(run.device)
         networks.set_padding(net, data)
-        gates = functools.partial(SampledGates, mode=args.alpha_mode)
-        strategy = strategy_of(args, gates).attach(net)
         precision = networks.build_precision(args, run.device)
         loaders = build_loaders(args, run, {k: data[k] for k in ("train", "held_out")}, drop_last=True)
         note_data(run, data)
+        scored = "dev"
+        if is_black_box(args):  # random, evolution: found networks, trained one by one, each mines for itself
+            return search_by_trainings(TASK, args, run, net, data, loaders, precision, scored)
 
+        gates = functools.partial(SampledGates, mode=args.alpha_mode)
+        strategy = strategy_of(args, gates).attach(net)
         shared = {"reduction": TASK.loss_reduction, "micro_batch": args.micro_batch, "min_part": 1}
         shared |= {"precision": precision, "parallel": data_parallel(run, precision)}
         loss = TASK.loss(args)  # binary cross-entropy of own pairs and hard negatives, or a margin
@@ -84,7 +88,6 @@ def main(argv=None):
         search_epoch = InterleavedSearch(strategy, weights, alphas, passes, run.device, args.epochs, **turns)
         monitor = ArchitectureMonitor(net, networks.collapse, args.patience, args.alpha_start)
         last = BestEpoch("last", None, "architecture of the last epoch")
-        scored = "dev"
         scorer = TASK.build_scorer(args, run, data[scored], precision, scored)
         measure = functools.partial(architecture_cost, hsize=args.hsize, batch=total_batch(args), device=run.device)
         derivation = Derivation(args.derive, scorer, TASK.validation[1], args.seed)

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from search.black_box import Evolution, RandomTrainings
 from search.relaxation import Relaxation
-from search.strategies import black_box_class
+from search.strategies import STRATEGIES, black_box_class
 from util.cli import UserError
+from util.code import module_digest, versions
 from util.files import read_json, write_json
+from util.hashes import short_hash
 from util.registry import import_class, is_own
 
 BLACK_BOXES = {"random": RandomTrainings, "evolution": Evolution}
@@ -20,6 +22,12 @@ ZERO_COST = ("parameters", "flops", "gradient_norm", "synflow", "naswot")
 ONE_SHOT = ("published", "second-order", "gdas", "drnas", "random-shared")
 PERTURBATION = "+perturbation"
 COST = "cost.json"
+# What is computed depends on the code of these, as far as it is imported, and on these libraries.
+CODE = (
+    *("benchmarks", "datasets", "engine", "metrics", "models", "search", "tasks", "util", "search_vqa", "train_vqa"),
+    *("main_darts_found_own", "main_darts_searchable_own", "main_unimodal_own"),
+)
+LIBRARIES = ("torch", "numpy")
 
 
 def run_strategy(name, bench, seed, budget, data):
@@ -41,13 +49,12 @@ def run_strategy(name, bench, seed, budget, data):
         UserError: There is no such strategy.
     """
     own = bench.seeds[seed % len(bench.seeds)]
-    strategy = name.removesuffix(PERTURBATION)
     kind = BLACK_BOXES.get(name) or black_box_class(name)
     if kind is not None:
         found = black_box(kind, bench, seed, own, budget)
     elif name in ZERO_COST:
         found = _zero_cost(name, bench, own)
-    elif strategy in ONE_SHOT or _is_own_search(strategy):
+    elif is_search(name):
         found = _one_shot(name, bench, seed, own, data)
     else:
         known = ", ".join((*BLACK_BOXES, *ZERO_COST, *ONE_SHOT))
@@ -60,9 +67,22 @@ def run_strategy(name, bench, seed, budget, data):
     return {**found, **judged}
 
 
-def _is_own_search(strategy):
+def is_search(name):
+    """Whether a strategy searches on the data: one of `ONE_SHOT`, or a relaxation of one's own."""
+    strategy = name.removesuffix(PERTURBATION)
     kind = import_class(strategy, "strategy") if is_own(strategy) else None
-    return isinstance(kind, type) and issubclass(kind, Relaxation)
+    return strategy in ONE_SHOT or (isinstance(kind, type) and issubclass(kind, Relaxation))
+
+
+def code_key(module):
+    """A short hex string that changes with the code that makes results of a module of the benchmarks."""
+    modules = [place.partition(":")[0] for place in STRATEGIES.values()]  # imported by name
+    return short_hash(module_digest([module, *modules], CODE), versions(LIBRARIES))
+
+
+def made_folder(kind, bench, data):
+    """Folder of what was computed on the data of a table: another one after a change of code."""
+    return Path(data) / bench.name / f"{kind}-{code_key('benchmarks.compare_strategies')}"
 
 
 def _folder_name(name, seed):
@@ -109,7 +129,7 @@ def _one_shot(name, bench, seed, own, data):
     from models.genotypes import FusionGenotype
 
     strategy = name.removesuffix(PERTURBATION)
-    out = Path(data) / bench.name / "searches" / _folder_name(name, seed)
+    out = made_folder("searches", bench, data) / _folder_name(name, seed)
     results = sorted(out.glob("search-*/result.json"))
     if not results:
         flags = [*fusion_flags(bench.name, data, own), "--out_dir", str(out), "--seed", str(seed)]

@@ -5,9 +5,10 @@
 
 easy-vqa (real) is cut to 150 pictures a split; hard-scenes is synthetic (make_demo.py scenes --level hard). Every
 architecture that a strategy chooses is trained from scratch, 8 epochs, and judged on test by that training. The random
-search of equal cost trains as many architectures as the strategy's processor seconds pay for, at least one and at most
---budget, and takes the best on val; its accuracy is the mean over all ways to take that many of the --budget that
-`random` trains. Both have the same seed, so that differences are paired; p is that of the two-sided sign-flip test.
+search of equal cost trains as many architectures as the strategy's processor seconds pay for, not always a whole number
+(benchmarks/equal_cost.py), at least one and at most --budget, and takes the best on val; its accuracy is the mean over
+all ways to take that many of the --budget that `random` trains. Each search is paired with that mean of its own seed,
+and p is that of the sign-flip test of these differences, two-sided.
 Every training and search is kept below --data, and the same command goes on where it was interrupted.
 """
 
@@ -20,7 +21,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.bench_strategies import ZERO_COST  # noqa: E402
-from benchmarks.compare_strategies import sign_flip, spread  # noqa: E402
+from benchmarks.equal_cost import (  # noqa: E402
+    best_of,
+    equal_trainings,
+    expected,
+    sign_flip,
+    spread,
+    trainings_text,
+)
 from benchmarks.mmnas_bench import (  # noqa: E402
     BLACK_BOXES,
     REFERENCES,
@@ -85,8 +93,8 @@ def main(argv=None):
 def compare(strategy, benches, outcomes, budget, lone):
     """A row: what a strategy found with every seed, beside a random search of equal cost."""
     seconds = statistics.median(outcome["seconds"] for outcome in outcomes)
-    trainings = budget if strategy in BLACK_BOXES else max(1, min(budget, round(seconds / lone)))
-    randoms = [best_of(bench, trainings, budget) for bench in benches]
+    trainings = budget if strategy in BLACK_BOXES else min(budget, equal_trainings(seconds, lone))
+    randoms = [expected_test(bench, trainings, budget) for bench in benches]
     tests = [100 * outcome["test"] for outcome in outcomes]
     differences = [own - 100 * other for own, other in zip(tests, randoms, strict=True)]
     taus = [outcome["tau"] for outcome in outcomes]
@@ -103,12 +111,10 @@ def compare(strategy, benches, outcomes, budget, lone):
     }
 
 
-def best_of(bench, count, budget):
-    """Mean test accuracy of the best on val of ``count`` of the ``budget`` trainings of ``random``."""
-    pool = sorted((bench.query(architecture) for architecture in bench.draws(budget)), key=lambda one: -one["dev"])
-    # Of the ways to take `count`, so many have this one as their best.
-    ways = [math.comb(len(pool) - 1 - place, count - 1) for place in range(len(pool))]
-    return math.fsum(way * one["test"] for way, one in zip(ways, pool, strict=True)) / sum(ways)
+def expected_test(bench, count, budget):
+    """Expected test accuracy of the best on val of ``count`` of the ``budget`` trainings of ``random``."""
+    found = [bench.query(architecture) for architecture in bench.draws(budget)]
+    return expected(best_of([(one["dev"], one["test"]) for one in found], count))
 
 
 def format_table(name, rows, args, lone):
@@ -124,7 +130,7 @@ def format_table(name, rows, args, lone):
         cells = [row["strategy"], f"{seconds:.1f}", spread(row["test"]), spread(row["tau"])]
         # Random is no rival of itself.
         gain = ["-", "-"] if row["strategy"] == "random" else [spread(row["differences"]), f"{row['p']:.3f}"]
-        cells += [str(row["trainings"]), f"{statistics.mean(row['random_test']):.2f}", *gain]
+        cells += [trainings_text(row["trainings"]), f"{statistics.mean(row['random_test']):.2f}", *gain]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -4,18 +4,20 @@
   python benchmarks/compare_strategies.py --sets htad --seeds 3 --strategies random evolution naswot    # seconds
 
 Searches on the data of easy_vqa need the two pretrained encoders of docs/own_data.md once, for the features.
-Cost is in processor seconds, which other work on the machine hardly changes; that of the scores before training is in
-seconds by the clock, as the table has it. A search on the data (published, gdas, ...) is run and timed; a training
-costs what main_darts_found_own.py takes for one network alone, measured here too (median of three). The random search
-of equal cost has as many trainings as the strategy's seconds pay for, at least one, and takes the best on dev; its
-result is the mean of --repeats such searches. Both see the same encoders and the same seed of trainings, so that
-differences are paired; p is that of the sign-flip test, two-sided. Interrupted, the same command goes on.
+Cost is in processor seconds, which other work on the machine hardly changes, all measured here: of a search on the data
+(published, gdas, ...); of a training by main_darts_found_own.py, one network alone (median of three); of a score before
+training, for all networks (from 25 of them). The random search of equal cost has as many trainings as the strategy's
+seconds pay for, not always a whole number but at least one (benchmarks/equal_cost.py), and takes the best on dev. Its
+result is computed from the table, exactly; only the strategy's searches are drawn. Each of them is compared with the
+random search that sees the same trainings, those of one seed of the table: the gain is over its mean, and p is the
+probability, two-sided, that as many random searches are together as good. Scores before training draw nothing, and so
+have no p; without a search among --strategies nothing is timed, and they count as one training. Interrupted, the same
+command goes on.
 """
 
-import itertools
-import random
 import statistics
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,22 +25,30 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.bench_strategies import (  # noqa: E402
     BLACK_BOXES,
-    ONE_SHOT,
     PERTURBATION,
     ZERO_COST,
+    is_search,
+    made_folder,
     run_strategy,
     seconds_of,
     timed,
 )
+from benchmarks.equal_cost import (  # noqa: E402
+    best_of,
+    chance,
+    equal_trainings,
+    expected,
+    spread,
+    trainings_text,
+)
 from benchmarks.fusion_bench import SETS, FusionBench  # noqa: E402
 from engine.arguments import RecipeParser, positive_int  # noqa: E402
 from util.cli import run_cli  # noqa: E402
-from util.files import json_text, write_text  # noqa: E402
+from util.files import json_text, read_json, write_json, write_text  # noqa: E402
 
 SEARCHES = ("published", f"published{PERTURBATION}", "second-order", "gdas", "drnas", "random-shared")
 ALL = (*BLACK_BOXES, *ZERO_COST, *SEARCHES)
-LONE = 3  # trainings that are timed
-EXACT, DRAWS = 14, 20_000
+LONE, SCORED = 3, 25  # trainings and scores before training that are timed
 
 
 def get_args_parser():
@@ -50,7 +60,6 @@ def get_args_parser():
     parser.add_argument("--strategies", nargs="+", default=list(ALL), metavar="NAME", help="as in fusion_bench.py")
     parser.add_argument("--seeds", type=positive_int, default=5, metavar="N", help="searches of each strategy")
     parser.add_argument("--budget", type=positive_int, default=50, help="trainings of random and evolution")
-    parser.add_argument("--repeats", type=positive_int, default=100, help="random searches that are averaged")
     parser.add_argument("--threads", type=positive_int, default=1, help="threads of this process")
     parser.add_argument("--data", default="demo/fusion_bench", metavar="DIR", help="data, encoders and searches")
     return parser
@@ -65,15 +74,19 @@ def main(argv=None):
     results = {}
     for name in args.sets:
         bench = FusionBench(name)
-        searched = any(strategy.removesuffix(PERTURBATION) in ONE_SHOT for strategy in args.strategies)
-        lone = lone_seconds(bench, args.data) if searched else None
-        rows = [compare(strategy, bench, args, lone) for strategy in args.strategies]
+        costs = measured_costs(bench, args.data) if any(map(is_search, args.strategies)) else {}
+        rows = [compare(strategy, bench, args, costs) for strategy in args.strategies]
         results[bench.name] = rows
-        text = format_table(bench, rows, args, lone)
+        text = format_table(bench, rows, args, costs.get("lone"))
         write_text(Path(args.data) / f"comparison-{bench.name}.md", text)
         write_text(Path(args.data) / f"comparison-{bench.name}.json", json_text(rows, indent=1) + "\n")
         print(f"\n{text}", flush=True)
     return results
+
+
+def measured_costs(bench, data):
+    """Processor seconds of one training alone (``lone``), and of each score before training for all networks."""
+    return {"lone": lone_seconds(bench, data), "parameters": 0.0, "flops": 0.0, **score_seconds(bench, data)}
 
 
 def lone_seconds(bench, data):
@@ -83,7 +96,7 @@ def lone_seconds(bench, data):
 
     seconds = []
     for number in range(LONE):
-        out = Path(data) / bench.name / "alone" / str(number)
+        out = made_folder("alone", bench, data) / str(number)
         if seconds_of(out) is None:
             genotype = bench.genotypes[(2 * number + 1) * len(bench.genotypes) // (2 * LONE)]
             genotype.save(out / "genotype.json")
@@ -93,20 +106,39 @@ def lone_seconds(bench, data):
     return statistics.median(seconds)
 
 
-def compare(strategy, bench, args, lone):
-    """A row: outcomes of a strategy over the seeds, and those of the random search that costs as much."""
+def score_seconds(bench, data):
+    """Score before training -> processor seconds for all networks, the making of the networks included."""
+    from benchmarks.make_fusion_bench import first_batch, open_training, untrained_nets, zero_cost_scores
+
+    file = made_folder("alone", bench, data) / "scores.json"
+    if not file.exists():
+        task, args, loaders = open_training(bench.name, data, bench.seeds[0])
+        batch, seconds = first_batch(loaders), {}
+        genotypes = bench.genotypes[:: max(1, len(bench.genotypes) // SCORED)]
+        for name, score in zero_cost_scores(task).items():
+            score(untrained_nets(task, args, genotypes[:1])[0], batch)  # what only the first call does
+            started = time.process_time()
+            for genotype in genotypes:
+                score(untrained_nets(task, args, [genotype])[0], batch)
+            seconds[name] = (time.process_time() - started) / len(genotypes) * len(bench.genotypes)
+        write_json(file, {name: round(value, 2) for name, value in seconds.items()})
+    return read_json(file)
+
+
+def compare(strategy, bench, args, costs):
+    """A row: outcomes of a strategy over the seeds, and of the random search that costs as much.
+
+    Args:
+        costs: See `measured_costs`; {} if nothing was timed.
+    """
     outcomes = [run_strategy(strategy, bench, seed, args.budget, args.data) for seed in range(args.seeds)]
-    trainings = equal_trainings(strategy, bench, outcomes, args.budget, lone)
-    known = {}
-    for seed in range(args.seeds):
-        own = seed % len(bench.seeds)
-        if own not in known:
-            # Seeds of the searches that start at 1,000 are none of a strategy's, and see the same trainings.
-            start = 1000 * len(bench.seeds) + own
-            repeats = range(start, start + args.repeats * len(bench.seeds), len(bench.seeds))
-            known[own] = statistics.mean(run_strategy("random", bench, r, trainings, None)["test"] for r in repeats)
-    randoms = [known[seed % len(bench.seeds)] for seed in range(args.seeds)]
-    differences = [100 * (outcome["test"] - other) for outcome, other in zip(outcomes, randoms, strict=True)]
+    seconds = cost_seconds(strategy, outcomes, args.budget, costs)
+    timed_here = strategy in ZERO_COST or is_search(strategy)
+    trainings = equal_trainings(seconds, costs.get("lone")) if timed_here else args.budget
+    found = {seed: best_of(bench.drawable(seed), trainings) for seed in bench.seeds}
+    randoms = [found[bench.seeds[seed % len(bench.seeds)]] for seed in range(args.seeds)]
+    tests = [outcome["test"] for outcome in outcomes]
+    means = [expected(own) for own in randoms]
     best = bench.query(bench.best)["test"]
     return {
         "strategy": strategy,
@@ -114,52 +146,21 @@ def compare(strategy, bench, args, lone):
         "rank": [outcome["rank"] for outcome in outcomes],
         "tau": [outcome["tau"] for outcome in outcomes if outcome["tau"] is not None],
         "trainings": trainings,
-        "seconds": cost_seconds(strategy, bench, outcomes, args.budget, lone),
-        "random_regret": 100 * (best - statistics.mean(randoms)),
-        "differences": differences,
-        "p": sign_flip(differences),
+        "seconds": seconds,
+        "random_regret": 100 * (best - statistics.mean(means)),
+        "differences": [100 * (test - mean) for test, mean in zip(tests, means, strict=True)],
+        "p": None if strategy in ZERO_COST else chance(tests, randoms, bench.unit),
     }
 
 
-def cost_seconds(strategy, bench, outcomes, budget, lone):
-    """Median processor seconds of a search; None if it is unknown, since no training was timed."""
+def cost_seconds(strategy, outcomes, budget, costs):
+    """Median processor seconds of a search; None if it is unknown, since nothing was timed."""
     if strategy in ZERO_COST:
-        if strategy in ("parameters", "flops"):
-            return 0.0
-        return statistics.median(bench.zero_cost_seconds(seed) for seed in bench.seeds)
-    if strategy.removesuffix(PERTURBATION) in ONE_SHOT:
+        return costs.get(strategy)
+    if is_search(strategy):
         known = [outcome["seconds"] for outcome in outcomes if outcome["seconds"] is not None]
         return statistics.median(known) if known else None
-    return budget * lone if lone else None
-
-
-def equal_trainings(strategy, bench, outcomes, budget, lone):
-    """Trainings of the random search that costs as much as a strategy."""
-    searched = strategy.removesuffix(PERTURBATION) in ONE_SHOT
-    if not searched and strategy not in ZERO_COST:
-        return budget
-    seconds = cost_seconds(strategy, bench, outcomes, budget, lone)
-    return max(1, round(seconds / lone)) if lone and seconds else 1
-
-
-def sign_flip(differences):
-    """Two-sided p of the sign-flip test of n paired differences: at least 2 / 2^n; exact up to `EXACT`, else drawn."""
-    observed, count = abs(sum(differences)) - 1e-12, len(differences)
-    signs = itertools.product((1, -1), repeat=count)
-    if count > EXACT:
-        rng = random.Random(0)
-        # The observed signs are one of the draws, so that p is never 0.
-        signs = itertools.chain([(1,) * count], (rng.choices((1, -1), k=count) for _ in range(DRAWS)))
-    extreme = [abs(sum(s * d for s, d in zip(own, differences, strict=True))) >= observed for own in signs]
-    return sum(extreme) / len(extreme)
-
-
-def spread(values, digits=2):
-    """Mean ± standard deviation, as text."""
-    if not values:
-        return "-"
-    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{deviation}"
+    return budget * costs["lone"] if costs else None
 
 
 def format_table(bench, rows, args, lone):
@@ -175,7 +176,8 @@ def format_table(bench, rows, args, lone):
     for row in rows:
         seconds = "-" if row["seconds"] is None else f"{row['seconds']:.1f}"
         cells = [row["strategy"], seconds, spread(row["regret"]), spread(row["rank"], 0), spread(row["tau"])]
-        cells += [str(row["trainings"]), f"{row['random_regret']:.2f}", spread(row["differences"]), f"{row['p']:.3f}"]
+        p = "-" if row["p"] is None else f"{row['p']:.3f}"
+        cells += [trainings_text(row["trainings"]), f"{row['random_regret']:.2f}", spread(row["differences"]), p]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from engine.arguments import RecipeParser, positive_int  # noqa: E402
 from metrics.ranking import kendall_tau  # noqa: E402
-from models.bmnas.equivalence import canonical  # noqa: E402
+from models.bmnas.equivalence import canonical, genotype_counts  # noqa: E402
 from models.bmnas.genotype_space import FusionSpace  # noqa: E402
 from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS  # noqa: E402
 from models.genotypes import FusionGenotype  # noqa: E402
@@ -96,9 +96,19 @@ class FusionBench:
         row = self._row(genotype)
         return {"parameters": row["parameters"], "flops": row["flops"], **row["runs"][str(seed)]["zero_cost"]}
 
-    def zero_cost_seconds(self, seed):
-        """Seconds of one of gradient_norm, synflow and naswot for all networks: a third of those of all three."""
-        return sum(row["runs"][str(seed)]["zero_cost_seconds"] for row in self._rows.values()) / 3
+    def drawable(self, seed):
+        """(dev of that seed, mean test) of every genotype that `random` draws: some networks have more than others."""
+        counts = genotype_counts(self.space)
+        return [
+            (self.query(genotype, seed)["dev"], self._means[genotype]["test"])
+            for genotype in self.genotypes
+            for _ in range(counts[genotype])
+        ]
+
+    @property
+    def unit(self):
+        """Of which all mean test accuracies are whole multiples."""
+        return 1 / (self.about["samples"]["test"] * len(self.seeds))
 
     @property
     def best(self):

@@ -229,26 +229,44 @@ def stacks(genotypes):
 def train_and_score(task, args, loaders, genotypes):
     """Records of one stack, a dict per genotype: zero-cost scores, size, and the outcome of the training."""
     from models.bmnas.cost import fusion_counts
-    from search.zero_cost import gradient_norm, naswot, synflow
-    from tasks.bmnas.stacked_trainings import initial_nets, train_stacked
+    from tasks.bmnas.stacked_trainings import train_stacked
 
-    nets = initial_nets(task, args, genotypes)
-    loaders["train"].batch_sampler.epoch = 0
-    batch = next(iter(loaders["train"]))
+    nets, batch = untrained_nets(task, args, genotypes), first_batch(loaders)
     before = []
     for net in nets:
-        for backbone in net.backbones.values():
-            backbone.requires_grad_(False)
-        started = time.perf_counter()
-        scores = {
-            "gradient_norm": gradient_norm(net, task.loss, batch),
-            "synflow": synflow(net, batch, tuple(net.backbones)),
-            "naswot": naswot(net, batch),
-        }
-        scores = {key: round(value, 5) for key, value in scores.items()}
-        seconds = round(time.perf_counter() - started, 4)
+        started, scores = time.process_time(), {}
+        for name, score in zero_cost_scores(task).items():
+            scores[name] = round(score(net, batch), 5)
+        seconds = round(time.process_time() - started, 4)
         before.append({**fusion_counts(net), "zero_cost": scores, "zero_cost_seconds": seconds})
     return [{**own, **after} for own, after in zip(before, train_stacked(nets, args, loaders), strict=True)]
+
+
+def untrained_nets(task, args, genotypes):
+    """The networks as scores before training see them: with frozen backbones."""
+    from tasks.bmnas.stacked_trainings import initial_nets
+
+    nets = initial_nets(task, args, genotypes)
+    for backbone in (backbone for net in nets for backbone in net.backbones.values()):
+        backbone.requires_grad_(False)
+    return nets
+
+
+def first_batch(loaders):
+    """The batch that scores before training are computed on."""
+    loaders["train"].batch_sampler.epoch = 0
+    return next(iter(loaders["train"]))
+
+
+def zero_cost_scores(task):
+    """Name -> function of network and batch, of the scores before training."""
+    from search.zero_cost import gradient_norm, naswot, synflow
+
+    return {
+        "gradient_norm": lambda net, batch: gradient_norm(net, task.loss, batch),
+        "synflow": lambda net, batch: synflow(net, batch, tuple(net.backbones)),
+        "naswot": naswot,
+    }
 
 
 def describe(name, args, own_args):
@@ -275,6 +293,7 @@ def describe(name, args, own_args):
             "date": datetime.date.today().isoformat(),
             "processors": os.cpu_count(),
             "threads": args.threads,
+            "seconds": "of the processor",
             **environment(torch.device("cpu")),
         },
     }

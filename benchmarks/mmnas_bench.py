@@ -1,7 +1,8 @@
 """Two small tasks of visual question answering on which MMNas' search strategies are compared: data, trainings, scores.
 
 A space of 2 encoder and 3 decoder blocks has 256 architectures. A training takes seconds; every one that is asked for
-is kept as a JSON file, so that no architecture is trained twice with one seed.
+is kept as a JSON file, so that no architecture is trained twice with one seed. Data, trainings, searches and scores lie
+in folders that are named after all that decides them, the code included: what was made otherwise is made anew.
 """
 
 import argparse
@@ -11,9 +12,10 @@ import statistics
 import time
 from pathlib import Path
 
-from benchmarks.bench_strategies import ONE_SHOT, PERTURBATION, ZERO_COST
+from benchmarks.bench_strategies import CODE, ONE_SHOT, PERTURBATION, ZERO_COST, code_key
 from search.black_box import Evolution, RandomTrainings
 from util.cli import UserError
+from util.code import module_digest
 from util.files import json_text, read_json, write_json, write_text
 from util.hashes import short_hash
 
@@ -53,7 +55,8 @@ SETS = {
 
 def prepare(name, out):
     """Make the data of a set in ``out`` if they are missing; returns the folder for ``--data``."""
-    made = Path(out) / name / "dataset"
+    digest = module_digest(["datasets.make_demo", "datasets.prepare_easy_vqa", "datasets.prepare_vqa"], CODE)
+    made = Path(out) / name / f"dataset-{short_hash(dataclasses.asdict(SETS[name]), digest)}"
     folder = made / SETS[name].folder
     if not (folder / "store" / "meta.json").exists():
         if name == "easy-vqa":
@@ -96,13 +99,13 @@ class SeedBench:
         self.flags = (*SHARED, "--data", str(prepare(name, data)), "--seed", str(seed))
         # In a quick try, architecture steps begin in the first epoch, since it may end before their usual start.
         quick = epochs and str(epochs) != TRAINING[1]
-        self.search_flags = (*self.flags, *SEARCH, *less, *(("--alpha_start", "0") if quick else ()))
+        self.search_flags = (*SEARCH, *less, *(("--alpha_start", "0") if quick else ()))
         argv = [*self.flags, *TRAINING, *less, "--ARCH_PATH", "mcan"]
         self.args = flags.parse_train(self.task, train_vqa.get_args_parser(), argv, train_vqa.DEMO)
         self.space = ArchitectureSpace(*networks.candidates(self.args), self.args.enc_blocks, self.args.dec_blocks)
         self.mcan = networks.find_architecture(self.args)
-        recipe = (dataclasses.asdict(SETS[name]), SHARED, TRAINING, SEARCH, self.args.epochs)
-        self.folder = self.out / f"trainings-{short_hash(*recipe)}"
+        self._recipe = (dataclasses.asdict(SETS[name]), SHARED, TRAINING, self.args.epochs, code_key(__name__))
+        self.folder = self.out / f"trainings-{short_hash(*self._recipe)}"
         self._parts = None
 
     def query(self, architecture, _seed=None):
@@ -128,15 +131,16 @@ class SeedBench:
 
     def search(self, strategy):
         """Architecture and processor seconds of a search by ``strategy``; searches if it did not yet."""
-        file = self.folder / "searches" / f"{strategy}-{self.seed}.json"
+        name = strategy.removesuffix(PERTURBATION)
+        derive = "perturbation" if strategy.endswith(PERTURBATION) else "argmax"
+        flags = (*self.search_flags, "--strategy", name, "--derive", derive, *OPTIONS.get(name, ()))
+        file = self.out / f"searches-{short_hash(*self._recipe, flags)}" / f"{strategy}-{self.seed}.json"
         if not file.exists():
             import search_vqa
 
-            name, runs = strategy.removesuffix(PERTURBATION), file.with_suffix("")
-            derive = "perturbation" if strategy.endswith(PERTURBATION) else "argmax"
-            flags = [*self.search_flags, "--strategy", name, "--derive", derive, *OPTIONS.get(name, ())]
+            runs = file.with_suffix("")
             started = time.process_time()
-            result = search_vqa.main([*flags, "--out_dir", str(runs)])
+            result = search_vqa.main([*self.flags, *flags, "--out_dir", str(runs)])
             seconds = time.process_time() - started
             write_json(file, {"genotype": result["genotype"], "seconds": round(seconds, 2)})
             shutil.rmtree(runs)

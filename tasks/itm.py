@@ -90,7 +90,10 @@ def recipe_parser(description: str) -> arguments.RecipeParser:
         help="count --neg_every from the first mining, or from epoch 0 as in the original",
     )
     loss.add_argument(
-        "--neg_start_epoch", type=count, help="first epoch, from 0, with mining; before it negatives are random"
+        "--neg_start_epoch",
+        type=count,
+        help="first epoch, from 0, with mining; before it negatives are random; --strategy random and evolution count "
+        "the epochs of each training, and have the default of train_itm.py",
     )
     memory = parser.add_argument_group("scoring of pairs (mining, dev, test)")
     memory.add_argument(
@@ -255,4 +258,6 @@ TASK = AttentionTask(
     before_epoch=before_epoch,
     estimate_passes=estimate_passes,
     validate_args=validate_args,
+    # Supernets start to mine later, and trainings of a few epochs would never.
+    candidate_args={"neg_start_epoch": PUBLISHED_TRAIN["neg_start_epoch"]},
 )

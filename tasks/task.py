@@ -249,6 +249,7 @@ class AttentionTask:
         estimate_passes: (args, data, splits) -> the forward passes of an epoch, for ``--estimate``; None if the splits
             are scored sample by sample.
         validate_args: args -> None; raises `UserError` if flags of the task contradict each other.
+        candidate_args: Defaults of a search by trainings: those of a training, where a search has others.
     """
 
     name: str
@@ -269,6 +270,7 @@ class AttentionTask:
     before_epoch: Callable[..., Any] = lambda *unused: None
     estimate_passes: Callable[..., list] | None = None
     validate_args: Callable[[Namespace], None] = lambda args: None
+    candidate_args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         faults = _faults(self)

@@ -6,13 +6,15 @@ import math
 import random
 import shutil
 import statistics
+import types
 
 import numpy as np
 import pytest
 
 import main_darts_found_own as found
 from benchmarks import bench_strategies, compare_strategies, fusion_bench, make_fusion_bench
-from benchmarks.bench_strategies import in_order, run_strategy
+from benchmarks.bench_strategies import in_order, is_search, run_strategy
+from benchmarks.equal_cost import best_of, expected
 from benchmarks.fusion_bench import SETS, TABLES, FusionBench
 from datasets.own import open_own
 from datasets.own.manifest import OwnLabel
@@ -100,6 +102,11 @@ def test_features_of_encoders_that_are_not_trained_become_the_data(folder, tmp_p
     _, genotypes = make_fusion_bench.space_of(task, args)
     records = make_fusion_bench.train_and_score(task, args, loaders, make_fusion_bench.stacks(genotypes)[0][:2])
     assert all(len(record["dev"]) == 2 and math.isfinite(record["zero_cost"]["synflow"]) for record in records)
+    few = types.SimpleNamespace(name="made", genotypes=genotypes[:3], seeds=[0])
+    seconds = compare_strategies.score_seconds(few, tmp_path)
+    assert list(seconds) == ["gradient_norm", "synflow", "naswot"] and seconds == compare_strategies.score_seconds(
+        few, tmp_path
+    )
 
 
 def test_a_table_has_every_network_and_its_data_sheet(bench):
@@ -198,7 +205,7 @@ def test_a_relaxation_of_ones_own_searches_on_the_data_and_again_after_a_change(
         place.write_text(text + added)
         outcome = run_strategy("mine:Mine", htad, 0, 1, tmp_path)
         assert outcome["genotype"] == genotype and outcome["regret"] == htad.regret(genotype)
-    assert made == ["mine:Mine"] * 2
+    assert made == ["mine:Mine"] * 2 and is_search("mine:Mine") and not is_search("random")
     with pytest.raises(UserError, match="derived from search"):
         run_strategy("random:Random", htad, 0, 1, tmp_path)
 
@@ -219,21 +226,40 @@ def test_the_script_prints_regret_rank_and_tau(capsys):
     assert f"regret, points of test accuracy: {mean:.2f}" in printed and "Kendall's tau" in printed
 
 
-def test_the_comparison_is_paired_with_random_searches_of_equal_cost(tmp_path):
-    flags = ["--sets", "htad", "--strategies", "random", "naswot", "--seeds", "3", "--budget", "4", "--repeats", "3"]
+def test_the_comparison_is_with_random_searches_of_equal_cost(tmp_path):
+    flags = ["--sets", "htad", "--strategies", "random", "naswot", "--seeds", "4", "--budget", "4"]
     rows = compare_strategies.main([*flags, "--data", str(tmp_path)])["htad"]
     assert [row["trainings"] for row in rows] == [4, 1]
-    assert all(len(row["differences"]) == 3 and 0 < row["p"] <= 1 for row in rows)
+    assert all(len(row["differences"]) == 4 for row in rows)
+    assert 0 < rows[0]["p"] <= 1 and rows[1]["p"] is None
     table = (tmp_path / "comparison-htad.md").read_text()
     assert "| random |" in table and "| naswot |" in table
 
 
-def test_the_sign_flip_test():
-    many = compare_strategies.sign_flip([1.0] * 10 + [-1.0] * 10)
-    assert many == 1 and 0 < compare_strategies.sign_flip([1.0] * 20) < 0.001
-    assert compare_strategies.sign_flip([1.0, 2.0, 3.0]) == 2 / 8
-    assert compare_strategies.sign_flip([1.0, -1.0]) == 1
-    assert compare_strategies.sign_flip([3.0, 1.0, -1.0]) == 6 / 8
+def test_costs_of_one_clock_decide_the_trainings_of_the_random_search(htad, monkeypatch):
+    args = compare_strategies.get_args_parser().parse_args(["--seeds", "2", "--budget", "5"])
+    costs = {"lone": 2.0, "naswot": 3.0}
+    by_cost = {
+        seconds: compare_strategies.compare("naswot", htad, args, costs | {"naswot": seconds}) for seconds in (1, 3)
+    }
+    assert [row["trainings"] for row in by_cost.values()] == [1, 1.5]
+    assert by_cost[3]["random_regret"] < by_cost[1]["random_regret"]
+    assert compare_strategies.compare("random", htad, args, costs)["seconds"] == 10
+    searched = run_strategy("parameters", htad, 0, 1, None) | {"tau": None}
+    outcomes = iter([searched | {"seconds": 5.0}, searched | {"seconds": None}])
+    monkeypatch.setattr(compare_strategies, "run_strategy", lambda *unused: next(outcomes))
+    row = compare_strategies.compare("published", htad, args, costs)
+    assert (row["seconds"], row["trainings"]) == (5, 2.5) and 0 < row["p"] < 1
+
+
+def test_the_random_search_that_is_computed_is_the_one_that_is_run(bench):
+    drawable = bench.drawable(bench.seeds[1])
+    assert len(drawable) == 1920
+    found = best_of(drawable, 2)
+    run = [run_strategy("random", bench, 3 * seed + 1, 2, None)["test"] for seed in range(100)]
+    deviation = sum(share * (test - expected(found)) ** 2 for test, share in found.items()) ** 0.5
+    assert abs(statistics.mean(run) - expected(found)) < 4 * deviation / 100**0.5
+    assert all(abs(test / bench.unit - round(test / bench.unit)) < 1e-6 for test in run)
 
 
 def test_a_table_made_again_is_compared_with_the_old_one(htad):

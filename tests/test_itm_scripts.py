@@ -14,6 +14,7 @@ from benchmarks import itm_eval
 from engine.updates import OptimizerStep
 from models.mmnas.architecture import load_architecture
 from models.mmnas.published import to_published
+from tasks.mmnas import flags
 from tests.processes import run_ranks
 from tests.test_resume import Killed, assert_same, comparable
 from util.checkpoint import load_checkpoint
@@ -108,6 +109,63 @@ def test_two_processes_mine_and_train_like_one(scenes, tmp_path):
     one, two = (records_of(path) for path in (alone["folder"], folder))
     for first, second in zip(one, two, strict=True):
         assert second["mining"]["pairs"] == first["mining"]["pairs"]
+        assert second["train"] == pytest.approx(first["train"], rel=1e-4)
+        assert second["dev"] == pytest.approx(first["dev"], rel=1e-4)
+
+
+def by_trainings(scenes, out):
+    """Flags of two equal trainings, whose third epochs neither draw nor mine: they need the tables of the second."""
+    flags = "--hsize 64 --enc_blocks 1 --dec_blocks 1 --enc_ops self_att_64 --dec_ops guided_att_64 --batchsize 16"
+    flags += " --device cpu --num_workers 0 --drpt 0 --strategy random --budget 2 --training_epochs 3"
+    flags += " --neg_rand 6 --neg_start_epoch 1 --neg_every 2"
+    return [*flags.split(), "--data", str(scenes.data), "--out_dir", str(out)]
+
+
+@pytest.fixture(scope="module")
+def found_by_trainings(scenes):
+    return Path(search_itm.main(by_trainings(scenes, scenes.out / "trainings"))["folder"])
+
+
+def test_every_candidate_mines_with_its_own_network(scenes, found_by_trainings):
+    records = records_of(found_by_trainings)
+    assert [("mining" in record) for record in records] == [False, True, False] * 2
+    assert [record["train"] for record in records[:3]] == [record["train"] for record in records[3:]]
+    best = max(record["dev"]["mean_recall"] for record in records)
+    result = json.loads((found_by_trainings / "result.json").read_text())
+    assert result["metrics"]["dev"]["mean_recall"] == best and "with the best dev score" in result["protocol"]
+    trained = train_itm.get_args_parser().get_default("neg_start_epoch")
+    args = flags.parse_search(search_itm.TASK, search_itm.get_args_parser(), ["--strategy", "random"], {})
+    assert args.neg_start_epoch == trained != search_itm.get_args_parser().get_default("neg_start_epoch")
+
+
+def test_a_search_by_trainings_resumes_with_the_mined_tables(scenes, found_by_trainings, tmp_path, monkeypatch):
+    original, calls = OptimizerStep.apply, []
+
+    def apply_or_die(self):
+        calls.append(1)
+        if len(calls) == 5 * 2 + 2:  # two steps an epoch
+            raise Killed
+        return original(self)
+
+    monkeypatch.setattr(OptimizerStep, "apply", apply_or_die)
+    with pytest.raises(Killed):
+        search_itm.main(by_trainings(scenes, tmp_path))
+    monkeypatch.undo()
+    (folder,) = tmp_path.iterdir()
+    assert len(records_of(folder)) == 5
+    torch.manual_seed(999)
+    search_itm.main(["--resume", str(folder)])
+    ends = [same_but_time(place) for place in (folder, found_by_trainings)]
+    for *_, last in ends:
+        assert all(candidate.pop("seconds") > 0 for candidate in last["search"]["candidates"])
+    assert_same(*ends)
+
+
+def test_two_processes_train_and_mine_the_same_candidates(scenes, found_by_trainings, tmp_path):
+    run_ranks(search_itm.main, by_trainings(scenes, tmp_path))
+    (folder,) = tmp_path.iterdir()
+    for first, second in zip(records_of(found_by_trainings), records_of(folder), strict=True):
+        assert second.get("mining", {}).get("pairs") == first.get("mining", {}).get("pairs")
         assert second["train"] == pytest.approx(first["train"], rel=1e-4)
         assert second["dev"] == pytest.approx(first["dev"], rel=1e-4)
 

@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -21,18 +21,45 @@ def code_digest(classes: Iterable[type]) -> str:
         classes: Classes, in any order.
     """
     modules = {base.__module__ for cls in classes for base in cls.__mro__ if base is not object}
+    return _digest(modules, lambda name, other: _top(other) == _top(name))
+
+
+def module_digest(names: Iterable[str], packages: Iterable[str]) -> str:
+    """Short hex string that changes with the code of modules and of all that they import from ``packages``.
+
+    As in `code_digest` comments, docstrings and layout do not count. No module is imported.
+
+    Args:
+        names: Names of modules, in any order.
+        packages: Names of packages and of modules outside packages.
+    """
+    known = set(packages)
+    return _digest(names, lambda _, other: _top(other) in known)
+
+
+def _digest(modules: Iterable[str], follows: Callable[[str, str], bool]) -> str:
+    """See `code_digest`.
+
+    Args:
+        modules: Names of modules.
+        follows: (name of a module, name that it imports) -> whether that counts as well.
+    """
     facts, waiting = {}, sorted(modules)
     while waiting:
         name = waiting.pop()
         if name in facts:
             continue
-        version = getattr(sys.modules.get(name.partition(".")[0]), "__version__", None)
+        version = getattr(sys.modules.get(_top(name)), "__version__", None)
         facts[name], imported = (str(version), ()) if version else _parsed(name, _content(name))
-        waiting += imported
+        waiting += [other for other in imported if follows(name, other)]
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(facts):
         digest.update(f"{name}\n{facts[name]}\n".encode())
     return digest.hexdigest()
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
@@ -72,8 +99,10 @@ def _source(name: str) -> Path | None:
     if known:
         return Path(known)
     top, *parts = name.split(".")
-    for folder in getattr(sys.modules.get(top), "__path__", ()):
-        path = Path(folder, *parts)
+    # A module that is not in a package lies in a folder of Python's path, like a package that was not imported yet.
+    folders = getattr(sys.modules[top], "__path__", ()) if top in sys.modules else sys.path
+    for folder in folders:
+        path = Path(folder, *(parts if top in sys.modules else (top, *parts)))
         for file in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
             if file.is_file():
                 return file
@@ -91,8 +120,8 @@ def _plain(tree: ast.Module) -> str:
 
 
 def _imports(tree: ast.Module, name: str) -> list[str]:
-    """Names of all modules that the module ``name`` imports from its own package."""
-    top, imported = name.partition(".")[0], set()
+    """Names of all modules that the module ``name`` imports, and of what may be one."""
+    imported = set()
     package = name if getattr(sys.modules.get(name), "__path__", None) else name.rpartition(".")[0]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -103,4 +132,4 @@ def _imports(tree: ast.Module, name: str) -> list[str]:
                 module = importlib.util.resolve_name("." * node.level + module, package)
             # An imported name may itself be a module.
             imported |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
-    return sorted(other for other in imported if other.partition(".")[0] == top)
+    return sorted(imported)

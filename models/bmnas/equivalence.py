@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from models.genotypes import FusionGenotype, StepGenotype, ordered_eligible_pairs, tail_indices
@@ -44,10 +45,14 @@ def canonical(genotype: FusionGenotype) -> FusionGenotype:
 
 
 def all_genotypes(space: FusionSpace) -> list[FusionGenotype]:
-    """All networks of a space whose steps have one inner step each, without duplicates.
+    """All networks of a space of single inner steps, without duplicates: sorted canonical genotypes."""
+    return sorted(
+        genotype_counts(space), key=lambda g: ([(step.inner_steps, step.inner_edges) for step in g.steps], g.edges)
+    )
 
-    Returns:
-        Canonical genotypes, sorted.
+
+def genotype_counts(space: FusionSpace) -> Counter[FusionGenotype]:
+    """Canonical genotype -> number of genotypes that describe the same network, in a space of single inner steps.
 
     Raises:
         ValueError: as in `canonical`, or the space has chained cells.
@@ -62,12 +67,12 @@ def all_genotypes(space: FusionSpace) -> list[FusionGenotype]:
         for name in space.step_operations
         for order in ORDERS
     ]
-    found = set()
+    found: Counter[FusionGenotype] = Counter()
     for pairs in _pair_sequences(count, steps):
         edges = tuple(("skip", state) for pair in pairs for state in pair)
         for chosen in itertools.product(nodes, repeat=steps):
-            found.add(canonical(FusionGenotype(edges, chosen, concat)))
-    return sorted(found, key=lambda g: ([(step.inner_steps, step.inner_edges) for step in g.steps], g.edges))
+            found[canonical(FusionGenotype(edges, chosen, concat))] += 1
+    return found
 
 
 def _pair_sequences(count: int, steps: int) -> list[tuple[tuple[int, int], ...]]:

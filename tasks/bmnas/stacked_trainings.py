@@ -47,12 +47,12 @@ def train_stacked(
 
     Returns:
         For each network ``dev``, its correct samples after each epoch, ``epoch``, the first with the most, ``test``,
-        the correct samples then, and its share of the ``seconds``.
+        the correct samples then, and its share of the ``seconds`` of the processor.
 
     Raises:
         engine.training.DivergedError: A loss is not finite.
     """
-    started, stacked = time.perf_counter(), StackedNets(nets)
+    started, stacked = time.process_time(), StackedNets(nets)
     metric, precision = StackedAccuracy(), Precision()
     adam = torch.optim.Adam(stacked.parameters(), lr=args.eta_max, weight_decay=args.weight_decay)
     count: Any = loaders["train"].dataset
@@ -73,7 +73,7 @@ def train_stacked(
             scores: Any = scorer(stacked)
             correct[split].append(scores["correct"])
     dev, test = (torch.stack(correct[split], dim=1) for split in ("dev", "test"))  # (G, epochs)
-    seconds = (time.perf_counter() - started) / len(nets)
+    seconds = (time.process_time() - started) / len(nets)
     results = []
     for own, tested in zip(dev.tolist(), test.tolist(), strict=True):
         epoch = own.index(max(own))

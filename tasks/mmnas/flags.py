@@ -284,10 +284,8 @@ def parse_search(
     strategies.check_black_box(args, parser.given)
     if strategies.is_black_box(args) and args.estimate:
         raise UserError("--estimate: a search by trainings costs as much as they do; estimate one with train_*.py")
-    if strategies.is_black_box(args) and "neg_start_epoch" in vars(args):
-        raise UserError(
-            f"--strategy {args.strategy}: matching mines negatives over a whole search; use another strategy"
-        )
+    if strategies.is_black_box(args) and not args.resume:
+        vars(args).update({name: value for name, value in task.candidate_args.items() if name not in parser.given})
     task.validate_args(args)
     return args
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from engine.loading import total_batch
-from engine.training import BestEpoch, train_one_epoch
+from engine.training import BestEpoch, train_one_epoch, with_state
 from engine.updates import OptimizerStep, data_parallel
 from models.mmnas.architecture import Architecture, ArchitectureSpace
 from models.mmnas.cost import architecture_cost, architecture_counts
@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from models.mmnas.net import MultimodalNet
     from tasks.task import AttentionTask, QuestionData
 
-RULE = "architecture of the training, and its epoch, with the best held-out score"
+RULE = "architecture of the training, and its epoch, with the best {} score"
 
 
 class ArchitectureTraining:
     """A found network in training: the recipe of the training scripts, on the data of the weight steps.
 
-    Weights and dropout are seeded by ``--seed`` alone, so that equal architectures give equal trainings.
+    Weights and dropout are seeded by ``--seed`` alone, so that equal architectures give equal trainings. What the task
+    does before an epoch, such as the mining of negatives, is done with this network, in the epochs of this training.
 
     Args:
         task, args, run, data: As in the recipes.
@@ -74,27 +75,32 @@ class ArchitectureTraining:
         options |= {"schedule": WarmupStepDecay(args.lr, steps, args.lr_decay_epochs, args.lr_decay)}
         unused = not self.net.uses_all_weights()
         self._weights = OptimizerStep(self.net, task.loss(args), adam, find_unused=unused, **options)
+        self._before = task.before_epoch(args, run, self.net, data, precision)
         # Ranks start from equal weights, but draw different dropout masks.
         torch.manual_seed(args.seed + 1_000_003 * rank())
 
     def epoch(self, epoch: int) -> dict[str, Any]:
         """See `search.trainings.Training`."""
+        record = self._before(epoch) if self._before else {}
         train = train_one_epoch(self._weights, self._loader, self._metric, epoch=epoch, device=self._device)
         split, score = self._scorer
-        return {"train": train, split: score(self.net)}
+        return {**record, "train": train, split: score(self.net)}
 
     def measure(self) -> dict[str, Any]:
         """See `search.trainings.Training`."""
         return architecture_cost(self._architecture, **self._sizes)
 
     def state_dict(self) -> dict[str, Any]:
-        """State of network and optimiser."""
-        return {"net": self.net.state_dict(), "weights": self._weights.state_dict()}
+        """State of network and optimiser, and of what is done before an epoch."""
+        return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
-        self.net.load_state_dict(state["net"])
-        self._weights.load_state_dict(state["weights"])
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self):
+        return with_state(net=self.net, weights=self._weights, before_epoch=self._before)
 
 
 def search_by_trainings(
@@ -125,7 +131,7 @@ def search_by_trainings(
         start,
         Architecture.from_dict,
         epochs=args.training_epochs,
-        selection=BestEpoch(split, task.validation[1], RULE),
+        selection=BestEpoch(split, task.validation[1], RULE.format(split.replace("_", "-"))),
         objectives=objectives_of(args),
     )
     return run_trainings(run, search, tracked={}, facts=describe(task, args, data))

@@ -9,7 +9,6 @@ import torch
 
 import main_darts_found_mmimdb as found
 import main_darts_searchable_mmimdb as search
-import search_itm
 import search_vqa
 from engine.run import Run
 from engine.training import DivergedError
@@ -195,7 +194,5 @@ def test_mutations_of_mmnas_change_one_block():
 
 
 def test_what_mmnas_cannot_train_is_refused(tmp_path):
-    with pytest.raises(UserError, match="--strategy random: matching mines negatives"):
-        search_itm.main(["--out_dir", str(tmp_path), "--strategy", "random"])
     with pytest.raises(UserError, match="--estimate: a search by trainings"):
         search_vqa.main(["--out_dir", str(tmp_path), "--strategy", "random", "--estimate"])

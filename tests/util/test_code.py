@@ -7,7 +7,7 @@ import pytest
 from torch import nn
 
 from models.backbones.inflated_resnet import InflatedResNet50
-from util.code import _source, code_digest, versions
+from util.code import _source, code_digest, module_digest, versions
 
 
 @pytest.fixture
@@ -73,3 +73,17 @@ def test_our_backbones_come_with_what_they_are_built_of():
 
 def test_versions_of_what_is_installed():
     assert list(versions(["pytest", "no-such-distribution"])) == ["pytest"]
+
+
+def test_modules_count_with_what_they_import_from_the_packages_that_are_named(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "digested").mkdir()
+    (tmp_path / "digested_script.py").write_text("def main():\n    from digested.part import scale\n")
+
+    def of(part, *packages):
+        (tmp_path / "digested" / "part.py").write_text(part)
+        return module_digest(["digested_script"], packages)
+
+    assert of("scale = 1\n", "digested") == of("scale = 1  # one\n", "digested") != of("scale = 2\n", "digested")
+    assert of("scale = 1\n") == of("scale = 2\n")
+    assert not {"digested", "digested_script"} & set(sys.modules)

@@ -1,0 +1,106 @@
+"""The random search that costs as much as a strategy: its trainings, what it finds, and how likely that is as good.
+
+A cost is seconds of a search divided by those of one training, k + f with a whole number k. The random search of that
+cost makes k trainings, and with probability f one more, so that it costs k + f on average, and nothing jumps where a
+measured cost changes a little. What it finds is computed from a table of trainings, exactly; nothing is drawn.
+"""
+
+import itertools
+import math
+import random
+import statistics
+
+import numpy as np
+
+EXACT, DRAWS = 14, 20_000
+
+
+def equal_trainings(seconds, lone):
+    """Trainings of ``lone`` seconds each, not always a whole number, that ``seconds`` pay for.
+
+    At least one, since a random search without a training finds nothing: what costs less than a training is compared
+    with one. One, too, where a cost is None, that is unknown.
+    """
+    return max(1.0, seconds / lone) if seconds and lone else 1.0
+
+
+def best_of(results, trainings):
+    """What a random search finds, the best on dev of ``trainings`` of the ``results``: test -> probability.
+
+    Args:
+        results: (dev, test) of every training that may be drawn, all equally likely and none twice. Of those that are
+            equal on dev each is as likely to be taken.
+        trainings: At least 1; k + f makes k, and with probability f one more. More than there are make all.
+    """
+    if trainings < 1 or not results:
+        raise ValueError(f"{trainings} of {len(results)} trainings; at least one was expected")
+    count = min(trainings, len(results))
+    whole = math.floor(count)
+    found = {}
+    for number_of, share in ((whole, 1 - (count - whole)), (whole + 1, count - whole)):
+        for test, probability in _best_of(results, number_of) if share else ():
+            found[test] = found.get(test, 0.0) + share * probability
+    return found
+
+
+def _best_of(results, count):
+    """(test, probability) of every result to be the best on dev of ``count`` of them."""
+    ways, below = math.comb(len(results), count), 0
+    for _, equal in itertools.groupby(sorted(results), key=lambda result: result[0]):
+        tests = [test for _, test in equal]
+        upto = below + len(tests)
+        # Of the ways to take `count`, those whose best on dev is one of these.
+        own = (math.comb(upto, count) - math.comb(below, count)) / ways / len(tests)
+        yield from ((test, own) for test in tests if own)
+        below = upto
+
+
+def expected(found):
+    """Mean of what `best_of` gives."""
+    return math.fsum(test * probability for test, probability in found.items())
+
+
+def chance(tests, found, unit):
+    """Two-sided p of the hypothesis that a strategy does as a random search: exact, and a p of skewed results as well.
+
+    Twice the probability that random searches, one for each of the strategy's, have together a result as good, or one
+    as bad, whichever is smaller.
+
+    Args:
+        tests: Results of the strategy's searches.
+        found: For each of them what the random search finds that sees the same trainings, see `best_of`.
+        unit: Of which all results are whole multiples.
+    """
+    total, first = np.ones(1), 0
+    for own in found:
+        steps = [round(test / unit) for test in own]
+        one = np.bincount([step - min(steps) for step in steps], list(own.values()))
+        total, first = np.convolve(total, one), first + min(steps)
+    place = sum(round(test / unit) for test in tests) - first
+    better, worse = total[max(place, 0) :].sum(), total[: max(place + 1, 0)].sum()
+    return min(1.0, 2 * float(min(better, worse)))
+
+
+def sign_flip(differences):
+    """Two-sided p of the sign-flip test of n paired differences: at least 2 / 2^n; exact up to `EXACT`, else drawn."""
+    observed, count = abs(sum(differences)) - 1e-12, len(differences)
+    signs = itertools.product((1, -1), repeat=count)
+    if count > EXACT:
+        rng = random.Random(0)
+        # The observed signs are one of the draws, so that p is never 0.
+        signs = itertools.chain([(1,) * count], (rng.choices((1, -1), k=count) for _ in range(DRAWS)))
+    extreme = [abs(sum(s * d for s, d in zip(own, differences, strict=True))) >= observed for own in signs]
+    return sum(extreme) / len(extreme)
+
+
+def spread(values, digits=2):
+    """Mean ± standard deviation, as text."""
+    if not values:
+        return "-"
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{deviation}"
+
+
+def trainings_text(trainings):
+    """A number of trainings as text: 50, 1.43."""
+    return f"{trainings:.2f}".rstrip("0").rstrip(".")
