@@ -286,7 +286,7 @@ def verify(folder):
     """Check a finished store byte by byte, or that every AVI file of a tree opens with its number of frames.
 
     Raises:
-        UserError: naming what is damaged or unfinished.
+        UserError: something is damaged or unfinished; the message names it.
     """
     from datasets.ntu.names import VIDEO_ENDING, BadSample
     from datasets.ntu.scaling import whole_avi_length

@@ -196,7 +196,7 @@ def test_an_annotation_that_is_there_is_not_replaced(tmp_path):
     assert path.stat().st_ino == before
     with pytest.raises(UserError) as error:
         write_annotation(path, ["knock"], clips)
-    one_line(error, f"{path} exists and differs", "--annotation FILE")
+    one_line(error, f"{path} exists and does not match", "--annotation FILE")
     assert json.loads(path.read_text())["labels"] == ["wave"]
 
 

@@ -169,7 +169,7 @@ def test_two_writers_do_not_mix(tmp_path):
 def test_a_clip_is_added_once_and_whole(tmp_path):
     with FrameStoreWriter(tmp_path, {}) as writer:
         writer.add("a", 1, [0], [b"x"])
-        with pytest.raises(ValueError, match="a is in"):
+        with pytest.raises(ValueError, match="a is already in"):
             writer.add("a", 1, [0], [b"x"])
         with pytest.raises(ValueError, match="2 numbers for 1 images"):
             writer.add("b", 3, [0, 1], [b"x"])

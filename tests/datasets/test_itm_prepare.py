@@ -129,9 +129,9 @@ def swap(lines):
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("train_caps.txt", drop_last, ["train_caps.txt has 34 lines", "five per image"]),
-        ("dev_ids.txt", drop_last, ["dev_ids.txt has 14 lines", "expected 3", "five per image"]),
-        ("dev_ids.txt", swap, ["dev_ids.txt lines 6 to 10", "five per image"]),
+        ("train_caps.txt", drop_last, ["train_caps.txt has 34 lines", "every image needs five captions"]),
+        ("dev_ids.txt", drop_last, ["dev_ids.txt has 14 lines", "expected 3", "every image needs five captions"]),
+        ("dev_ids.txt", swap, ["dev_ids.txt lines 6 to 10", "every image needs five captions"]),
         ("test_caps.txt", lambda lines: [*lines[:3], " .!", *lines[4:]], ["test_caps.txt line 4", "without words"]),
         ("train_ids.txt", lambda lines: ["one", *lines[1:]], ["train_ids.txt line 1", "'one'"]),
         ("train_ids.txt", lambda lines: ["99", *lines[1:]], ["train_ids.txt", "imgid 99", "--skip_missing"]),
@@ -148,7 +148,7 @@ def test_what_is_missing_can_be_left_out(raw, capsys):
     (raw.features / f"{photo_of(21)}.npz").unlink()
     refusal(lambda: main(raw.flags), "imgid 99")
     write_json(raw.json, [*imgids(), 99])
-    refusal(lambda: main(raw.flags), f"none of image {photo_of(99)} of train (1 of 7")
+    refusal(lambda: main(raw.flags), f"no features of image {photo_of(99)} of train (1 of 7")
     main([*raw.flags, "--skip_missing"])
     data = open_itm(raw.out, "flickr", "dev")
     assert data.image_ids.tolist() == [photo_of(20), photo_of(22)] and "1 of 3 images" in capsys.readouterr().out

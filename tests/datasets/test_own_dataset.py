@@ -115,7 +115,7 @@ def flip(data):
         ("own.json", swap(b'"kind": "class"', b'"kind": "classes"'), r"label.npy has shape \(8,\)"),
         ("own.json", drop_class, "misstates the kind or the classes"),
         ("own.json", swap(b'"size": 3', b'"size": 0'), "lacks or misstates a part"),
-        ("own.json", swap(b'"dev": 2', b'"dev": 0'), "does not say rightly how many samples lack"),
+        ("own.json", swap(b'"dev": 2', b'"dev": 0'), "misstates how many samples lack"),
         ("own.json", lambda data: None, "is missing: .* not finished"),
     ],
 )

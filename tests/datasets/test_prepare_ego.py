@@ -106,7 +106,7 @@ DAMAGE = {
     "cut": (lambda path: path.write_bytes(path.read_bytes()[:-80]), "truncated"),
     "text": (lambda path: path.write_bytes(b"no image"), "not a readable image"),
     "empty": (lambda path: path.write_bytes(b""), "not a readable image"),
-    "size": (lambda path: Image.new("L", (20, 26)).save(path), "has 20x26 pixels, the clip's first frame 26x20"),
+    "size": (lambda path: Image.new("L", (20, 26)).save(path), "has 20x26 pixels, the clip's first frame has 26x20"),
     "folder": (lambda path: shutil.rmtree(path.parent), "is missing"),
     "a folder": (lambda path: (path.unlink(), path.mkdir()), "Is a directory"),
 }

@@ -211,7 +211,7 @@ def test_kinds_of_labels(tmp_path, capsys, labels, flags, kind, classes):
     data = open_own(tmp_path / "out", "train")
     assert data.manifest.label.kind == kind and data.manifest.label.classes == classes
     printed = capsys.readouterr().out.splitlines()[0]
-    assert f"label: y, {kind}, " in printed and ("--label_kind says otherwise" in printed) != ("label_kind" in flags)
+    assert f"label: y, {kind}, " in printed and ("--label_kind overrides this" in printed) != ("label_kind" in flags)
     row, value = int(data.ids[0]) - 1, data.read([0], only=())["label"][0]
     text = labels[row % 3]
     if kind == "number":
