@@ -8,7 +8,7 @@ architecture that a strategy chooses is trained from scratch, 8 epochs, and judg
 search of equal cost trains as many architectures as the strategy's processor seconds pay for, at least one and at most
 --budget, and takes the best on val; its accuracy is the mean over all ways to take that many of the --budget that
 `random` trains. Both have the same seed, so that differences are paired; p is that of the two-sided sign-flip test.
-Every training and search is stored below --data, and the same command continues after an interrupt.
+Every training and search is kept below --data, and the same command goes on where it was interrupted.
 """
 
 import math

@@ -3,7 +3,7 @@
   python benchmarks/compare_strategies.py                       # 3 tables, 5 seeds; 90 searches, some minutes
   python benchmarks/compare_strategies.py --sets htad --seeds 3 --strategies random evolution naswot    # seconds
 
-Searches on the data of easy_vqa need the two pretrained encoders of docs/own_data.md to compute the features once.
+Searches on the data of easy_vqa need the two pretrained encoders of docs/own_data.md once, for the features.
 Cost is in processor seconds, which other work on the machine hardly changes; that of the scores before training is in
 seconds by the clock, as the table has it. A search on the data (published, gdas, ...) is run and timed; a training
 costs what main_darts_found_own.py takes for one network alone, measured here too (median of three). The random search

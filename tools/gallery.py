@@ -33,7 +33,7 @@ SCENES = "synthetic scenes of coloured shapes"
 ABOUT = """Pictures that the scripts draw, each with the commands that made it. `OUT` is any folder; a star stands for
 the date in a folder's name. `python tools/gallery.py` runs all of them and writes this page. Data and settings are
 small: the pictures show what there is, not what can be reached."""
-# Largest size of all pictures together, to keep the documentation small.
+# Together, as the documentation stays small.
 MAX_BYTES = 1_000_000
 # Questions in the table for the contact sheet.
 ROWS = 240

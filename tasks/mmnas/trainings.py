@@ -74,7 +74,7 @@ class ArchitectureTraining:
         options |= {"schedule": WarmupStepDecay(args.lr, steps, args.lr_decay_epochs, args.lr_decay)}
         unused = not self.net.uses_all_weights()
         self._weights = OptimizerStep(self.net, task.loss(args), adam, find_unused=unused, **options)
-        # Ranks start from equal weights but draw different dropout masks.
+        # Ranks start from equal weights, but draw different dropout masks.
         torch.manual_seed(args.seed + 1_000_003 * rank())
 
     def epoch(self, epoch: int) -> dict[str, Any]:
