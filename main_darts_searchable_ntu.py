@@ -80,7 +80,7 @@ def main(argv=None):
         weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=not net.uses_all_weights(), **shared)
         logits, rate = [choice.logits for choice in strategy.choices], args.arch_learning_rate
         adam = torch.optim.Adam(logits, lr=rate, betas=(0.5, 0.999), weight_decay=args.arch_weight_decay)
-        # Of a cell whose steps are not all read, pairs of edges leave some logits out.
+        # A draw of ordered pairs may leave a step unread; the logits of that step then get no gradient.
         learned, unused = strategy.gradient_parameters(), strategy.ordered_pairs
         alphas = OptimizerStep(net, loss, adam, parameters=learned, find_unused=unused, **shared)
 
@@ -92,7 +92,7 @@ def main(argv=None):
         best = BestEpoch("dev", metric.name, rule, TASK.later_wins_ties)
         monitor = ArchitectureMonitor(net, collapse, args.patience)
         derivation = Derivation(args.derive, search_epoch.dev_scorer(), metric.name, args.seed)
-        measure = functools.partial(fusion_cost, net, batch_size)  # size and speed of what is found
+        measure = functools.partial(fusion_cost, net, batch_size)  # size and speed of the derived network
         facts = {"derivation": derivation, "measure": measure, "facts": describe(TASK, args, data, net, metric)}
         return run_search(run, search_epoch, monitor, best, **facts)
 

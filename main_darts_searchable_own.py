@@ -73,7 +73,7 @@ def main(argv=None):
         weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=not net.uses_all_weights(), **shared)
         logits, rate = [choice.logits for choice in strategy.choices], args.arch_learning_rate
         adam = torch.optim.Adam(logits, lr=rate, betas=(0.5, 0.999), weight_decay=args.arch_weight_decay)
-        # Of a cell whose steps are not all read, pairs of edges leave some logits out.
+        # A draw of ordered pairs may leave a step unread; the logits of that step then get no gradient.
         learned, unused = strategy.gradient_parameters(), strategy.ordered_pairs
         alphas = OptimizerStep(net, loss, adam, parameters=learned, find_unused=unused, **shared)
 
