@@ -138,7 +138,7 @@ class _Changing:
     def load_state_dict(self, state):
         if state["frozen"] != self.digest:
             raise UserError(
-                "the frozen backbones are not those that the run started with; restore their weight files, or pass"
+                "the frozen backbones are not those that the run started with; restore their weight files, or name"
                 " their new paths"
             )
         self.net.load_state_dict({**self.net.state_dict(), **state["weights"]})
