@@ -69,7 +69,7 @@ class TestFolder:
     @pytest.mark.parametrize("parent", ["file", "file/inside"])
     def test_a_place_that_cannot_be_written_is_named(self, tmp_path, parent):
         (tmp_path / "file").write_text("x")
-        expected = pytest.raises(UserError, match=r"cannot make the run folder .*file.*choose another --out_dir")
+        expected = pytest.raises(UserError, match=r"cannot create the run folder .*file.*choose another --out_dir")
         with expected as error, start_run(arguments(), "search", tmp_path / parent):
             pass
         assert "\n" not in str(error.value)
