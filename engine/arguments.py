@@ -158,7 +158,7 @@ def add_run_flags(parser: RecipeParser, data_parallel: bool = True) -> None:
         )
     group.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off", help="mixed precision")
     group.add_argument(
-        "--num_workers", "--j", type=non_negative_int, default=32, help="maximum number of data loading processes"
+        "--num_workers", "--j", type=non_negative_int, default=32, help="data loading processes, at most one per core"
     )
     group.add_argument("--track", choices=TOOLS, help="also send the scores of every epoch to this tool")
     group.add_argument("--estimate", action="store_true", help="print an estimate of memory and time, and exit")
