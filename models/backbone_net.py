@@ -222,7 +222,7 @@ def count_weights(module: nn.Module) -> int:
 class ReshapeLayer(nn.Module):
     """Maps one backbone feature to (N, C, L): adaptive max pool, Conv1d(1), BatchNorm, ReLU, Dropout.
 
-    The fusion cell needs features of equal shape (BM-NAS, section 3). As in the original, the pool comes first.
+    A fusion cell needs features of equal shape. As in the original, the pool comes before the convolution.
 
     Args:
         in_channels: Number of channels of the feature.
