@@ -1,4 +1,4 @@
-"""The switch of the fast network, and what it leaves alone. That results agree is tested where the results are."""
+"""Switching the fast network on, and what it must not change. Other tests check that its results agree."""
 
 import copy
 
@@ -15,7 +15,7 @@ def classes(network):
 
 
 def test_the_fast_network_is_the_same_to_everyone_else():
-    """State, names and types; speeding up twice changes nothing more."""
+    """State, names and dtypes stay, and speeding up a second time changes nothing."""
     plain = small_net()
     fast = fast_cpu.speed_up(copy.deepcopy(plain))
     assert isinstance(fast, net.MultimodalNet) and type(fast) is fast_cpu.MultimodalNet
@@ -40,7 +40,7 @@ def test_padding_is_left_out_on_a_cpu_alone():
 
 
 class LastWord(operations.Residual):
-    """An operation that nobody has told `fast_cpu` of; it needs padded tensors and a boolean mask."""
+    """An operation that `fast_cpu` does not know; it needs padded tensors and a boolean mask."""
 
     def forward(self, x, y=None, x_mask=None, y_mask=None, relation=None):
         last = (~x_mask).sum(1) - 1
@@ -48,7 +48,7 @@ class LastWord(operations.Residual):
 
 
 class FirstHead(heads.AnswerHead):
-    """A head of which the same holds."""
+    """A head that `fast_cpu` does not know."""
 
     def forward(self, x, y, x_mask=None, y_mask=None):
         return self.proj(self.proj_norm(self.attflat_x.linear_merge(x[:, 0] + y[:, 0]))) + y_mask.sum(1, keepdim=True)
