@@ -42,20 +42,20 @@ def locked(path: Path | str, *, busy: str | None = None, waiting: str | None = N
         lock.release()
 
 
-def make_once(sign: Path | str, make: Callable[[], object]) -> None:
+def make_once(sign: Path | str, make: Callable[[], object], folder: Path | str | None = None) -> None:
     """Call ``make()`` unless the file ``sign`` exists; of several processes that want it, one makes it.
 
     Args:
-        sign: A file that ``make`` writes last; its folder's parent is made for the lock.
+        sign: A file that ``make`` writes last.
         make: Makes the file and all that belongs to it.
+        folder: What ``make`` makes, None: the folder of ``sign``. The lock lies beside it, in a folder that is made.
     """
-    sign = Path(sign)
-    if sign.exists():
+    if Path(sign).exists():
         return
-    place = sign.parent.parent
-    place.mkdir(parents=True, exist_ok=True)
-    with locked(place / f".{sign.parent.name}.lock", waiting=f"another process makes {sign.parent}: waiting for it"):
-        if not sign.exists():
+    folder = Path(sign).parent if folder is None else Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.parent / f".{folder.name}.lock", waiting=f"another process makes {folder}: waiting for it"):
+        if not Path(sign).exists():
             make()
 
 
