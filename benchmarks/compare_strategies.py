@@ -4,9 +4,10 @@
   python benchmarks/compare_strategies.py --sets htad --seeds 3 --strategies random evolution naswot    # seconds
 
 Searches on the data of easy_vqa need the two pretrained encoders of docs/own_data.md once, for the features.
-Cost is in processor seconds, which other work on the machine hardly changes, all measured here: of a search on the data
-(published, gdas, ...); of a training by main_darts_found_own.py, one network alone (median of three); of a score before
-training, for all networks (from 25 of them). The random search of equal cost has as many trainings as the strategy's
+Cost is in processor seconds of one thread, all measured here: of a search on the data (published, gdas, ...), the
+smallest of all seeds; of a training by main_darts_found_own.py, one network alone, the smallest of three, mean of three
+networks; of a score before training, for all networks, from 25 of them, the smallest of three. Smallest, since other
+work on the machine only adds to them. The random search of equal cost has as many trainings as the strategy's
 seconds pay for, not always a whole number but at least one (benchmarks/equal_cost.py), and takes the best on dev. Its
 result is computed from the table, exactly; only the strategy's searches are drawn. Each of them is compared with the
 random search that sees the same trainings, those of one seed of the table: the gain is over its mean, and p is the
@@ -15,6 +16,7 @@ have no p; without a search among --strategies nothing is timed, and they count 
 command goes on.
 """
 
+import itertools
 import statistics
 import sys
 import time
@@ -48,7 +50,7 @@ from util.files import json_text, read_json, write_json, write_text  # noqa: E40
 
 SEARCHES = ("published", f"published{PERTURBATION}", "second-order", "gdas", "drnas", "random-shared")
 ALL = (*BLACK_BOXES, *ZERO_COST, *SEARCHES)
-LONE, SCORED = 3, 25  # trainings and scores before training that are timed
+LONE, SCORED, ROUNDS = 3, 25, 3  # networks whose trainings and scores before training are timed, and how often
 
 
 def get_args_parser():
@@ -90,20 +92,20 @@ def measured_costs(bench, data):
 
 
 def lone_seconds(bench, data):
-    """Median processor seconds of a training by main_darts_found_own.py, one network at a time."""
+    """Processor seconds of a training by main_darts_found_own.py, one network at a time."""
     import main_darts_found_own as found
     from benchmarks.make_fusion_bench import fusion_flags
 
-    seconds = []
-    for number in range(LONE):
-        out = made_folder("alone", bench, data) / str(number)
+    seconds = {}
+    for turn, number in itertools.product(range(ROUNDS), range(LONE)):
+        out = made_folder("alone", bench, data) / f"{number}-{turn}"
         if seconds_of(out) is None:
             genotype = bench.genotypes[(2 * number + 1) * len(bench.genotypes) // (2 * LONE)]
             genotype.save(out / "genotype.json")
             flags = fusion_flags(bench.name, data, bench.seeds[0])
             timed(out, found.main, [*flags, "--genotype", str(out / "genotype.json"), "--out_dir", str(out)])
-        seconds.append(seconds_of(out))
-    return statistics.median(seconds)
+        seconds.setdefault(number, []).append(seconds_of(out))
+    return statistics.mean(map(min, seconds.values()))
 
 
 def score_seconds(bench, data):
@@ -115,13 +117,13 @@ def score_seconds(bench, data):
         task, args, loaders = open_training(bench.name, data, bench.seeds[0])
         batch, seconds = first_batch(loaders), {}
         genotypes = bench.genotypes[:: max(1, len(bench.genotypes) // SCORED)]
-        for name, score in zero_cost_scores(task).items():
-            score(untrained_nets(task, args, genotypes[:1])[0], batch)  # what only the first call does
+        for _, (name, score) in itertools.product(range(ROUNDS), zero_cost_scores(task).items()):
             started = time.process_time()
             for genotype in genotypes:
                 score(untrained_nets(task, args, [genotype])[0], batch)
-            seconds[name] = (time.process_time() - started) / len(genotypes) * len(bench.genotypes)
-        write_json(file, {name: round(value, 2) for name, value in seconds.items()})
+            seconds.setdefault(name, []).append(time.process_time() - started)
+        share = len(genotypes) / len(bench.genotypes)
+        write_json(file, {name: round(min(own) / share, 2) for name, own in seconds.items()})
     return read_json(file)
 
 
@@ -154,12 +156,12 @@ def compare(strategy, bench, args, costs):
 
 
 def cost_seconds(strategy, outcomes, budget, costs):
-    """Median processor seconds of a search; None if it is unknown, since nothing was timed."""
+    """Processor seconds of a search, see the module; None if they are unknown, since nothing was timed."""
     if strategy in ZERO_COST:
         return costs.get(strategy)
     if is_search(strategy):
         known = [outcome["seconds"] for outcome in outcomes if outcome["seconds"] is not None]
-        return statistics.median(known) if known else None
+        return min(known) if known else None
     return budget * costs["lone"] if costs else None
 
 

@@ -150,7 +150,9 @@ def _dataset(args, known):
 
 def _open(args, split, known=None):
     if args.demo and args.data == DEMO["data"]:
-        make_once(Path(args.data) / f"{DATASETS[0]}/meta.json", lambda: make_demo_data(Path(args.data)))
+        data = Path(args.data)
+        # The scenes of all tasks are one folder, which must be new or theirs.
+        make_once(data / f"{DATASETS[0]}/meta.json", lambda: make_demo_data(data), folder=data.parent)
     options = {"features": args.features, "small": args.small_dataset, "skip_missing": args.skip_missing}
     options |= {"num_hard": args.neg_hard, "seed": args.seed}
     return open_itm(args.data, _dataset(args, known), split, **options, **fixed_by(known))

@@ -124,7 +124,9 @@ def open_eval_split(args: Namespace, known: dict[str, Any] | None) -> tuple[str,
 
 def _open(args, split, known=None, part=None):
     if args.demo and args.data == DEMO["data"]:
-        make_once(Path(args.data) / "store/meta.json", lambda: make_demo_data(Path(args.data)))
+        data = Path(args.data)
+        # The scenes of all tasks are one folder, which must be new or theirs.
+        make_once(data / "store/meta.json", lambda: make_demo_data(data), folder=data.parent)
     dataset = args.DATASET or (known or {}).get("dataset", DATASETS[0])
     options = {"features": args.features, "feature_kind": args.FEAT, "small": args.small_dataset}
     options |= {"skip_missing": args.skip_missing, "padding": "full" if args.padded_regions == "score" else "batch"}

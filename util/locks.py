@@ -42,20 +42,21 @@ def locked(path: Path | str, *, busy: str | None = None, waiting: str | None = N
         lock.release()
 
 
-def make_once(sign: Path | str, make: Callable[[], object]) -> None:
+def make_once(sign: Path | str, make: Callable[[], object], folder: Path | str | None = None) -> None:
     """Call ``make()`` unless the file ``sign`` exists. If several processes do this at the same time, one calls it.
 
     Args:
-        sign: A file that ``make`` writes last. The lock is in the parent of its folder, which is created.
+        sign: A file that ``make`` writes last.
         make: Function without arguments that creates the file and all that belongs to it.
+        folder: Folder that ``make`` creates; None: the folder of ``sign``. The lock is next to it, in its parent, which
+            is created.
     """
-    sign = Path(sign)
-    if sign.exists():
+    if Path(sign).exists():
         return
-    place = sign.parent.parent
-    place.mkdir(parents=True, exist_ok=True)
-    with locked(place / f".{sign.parent.name}.lock", waiting=f"another process creates {sign.parent}; waiting for it"):
-        if not sign.exists():
+    folder = Path(sign).parent if folder is None else Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.parent / f".{folder.name}.lock", waiting=f"another process creates {folder}; waiting for it"):
+        if not Path(sign).exists():
             make()
 
 
