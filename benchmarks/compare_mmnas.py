@@ -3,13 +3,15 @@
   python benchmarks/compare_mmnas.py                        # 2 sets, 5 seeds: about 30 minutes of one thread
   python benchmarks/compare_mmnas.py --sets hard-scenes --seeds 2 --strategies published gdas
 
-easy-vqa (real) is cut to 150 pictures a split; hard-scenes is synthetic (make_demo.py scenes --level hard). Every
-architecture that a strategy chooses is trained from scratch, 8 epochs, and judged on test by that training. The random
-search of equal cost trains as many architectures as the strategy's processor seconds pay for, not always a whole number
-(benchmarks/equal_cost.py), at least one and at most --budget, and takes the best on val; its accuracy is the mean over
-all ways to take that many of the --budget that `random` trains. Each search is paired with that mean of its own seed,
-and p is that of the sign-flip test of these differences, two-sided.
-Every training and search is kept below --data, and the same command goes on where it was interrupted.
+easy-vqa (real) is cut to 150 pictures per split; hard-scenes is synthetic (make_demo.py scenes --level hard). Every
+architecture that a strategy selects is trained from scratch for 8 epochs and evaluated on test.
+
+The random search of equal cost trains as many architectures as the strategy's processor seconds pay for: not always a
+whole number (benchmarks/equal_cost.py), at least one and at most --budget. It selects by val. Its accuracy is the mean
+over all ways to choose that many of the --budget architectures that `random` trains. Each search is paired with that
+mean for its own seed, and p is that of the two-sided sign-flip test of these differences.
+
+All trainings and searches are stored under --data. An interrupted comparison continues with the same command.
 """
 
 import math

@@ -3,17 +3,20 @@
   python benchmarks/compare_strategies.py                       # 3 tables, 5 seeds; 90 searches, some minutes
   python benchmarks/compare_strategies.py --sets htad --seeds 3 --strategies random evolution naswot    # seconds
 
-Searches on the data of easy_vqa need the two pretrained encoders of docs/own_data.md once, for the features.
-Cost is in processor seconds of one thread, all measured here: of a search on the data (published, gdas, ...), the
-smallest of all seeds; of a training by main_darts_found_own.py, one network alone, the smallest of three, mean of three
-networks; of a score before training, for all networks, from 25 of them, the smallest of three. Smallest, since other
-work on the machine only adds to them. The random search of equal cost has as many trainings as the strategy's
-seconds pay for, not always a whole number but at least one (benchmarks/equal_cost.py), and takes the best on dev. Its
-result is computed from the table, exactly; only the strategy's searches are drawn. Each of them is compared with the
-random search that sees the same trainings, those of one seed of the table: the gain is over its mean, and p is the
-probability, two-sided, that as many random searches are together as good. Scores before training draw nothing, and so
-have no p; without a search among --strategies nothing is timed, and they count as one training. Interrupted, the same
-command goes on.
+The first run on easy_vqa computes features, for which it needs the two pretrained encoders of docs/own_data.md.
+
+Costs are processor seconds of one thread, and all of them are measured here: of a search on the data (published, gdas,
+...), the smallest over all seeds; of one training by main_darts_found_own.py, the smallest of three, the mean of three
+networks; of a score before training for all networks, the smallest of three on 25 of them, scaled up. The smallest is
+used because other work on the machine can only add time.
+
+The random search of equal cost has as many trainings as the strategy's seconds pay for: not always a whole number, but
+at least one (benchmarks/equal_cost.py). It selects by dev. Its result is computed exactly from the table; only the
+strategy's searches are sampled. Each of these is compared with the random search on the same trainings, those of one
+seed of the table. The gain is the difference from its mean. p is two-sided: the probability that equally many random
+searches do at least as well together. Scores before training involve no sampling and have no p. If --strategies contains no
+search, nothing is timed, and such scores count as one training. An interrupted comparison continues with the same
+command.
 """
 
 import itertools

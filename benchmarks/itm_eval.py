@@ -1,17 +1,17 @@
-"""Time an evaluation and a mining pass of image-text matching: the originals' way against ours, in one run.
+"""Time an evaluation and a mining pass of image-text matching: the original method against ours, in one run.
 
   python benchmarks/itm_eval.py --device cuda                               # 100 images x 500 captions, width 512
   python benchmarks/itm_eval.py --hsize 256 --originals_images 4            # for two cores
   python benchmarks/itm_eval.py --small                                     # a quick test that it runs
 
 Both sides score the same synthetic data with the same weights in float32: arch/mmnas_itm.json, 36 regions of width
-2048, captions of 5 to 50 words (12 on average, as in Flickr30K). The originals' way: every pair is a forward pass of
+2048, captions of 5 to 50 words (12 on average, as in Flickr30K). The original method: every pair is a forward pass of
 the whole network, padded to 50 words. The evaluation repeats each image for 128 captions at a time. Mining repeats each
 of 50 images for its 64 random captions, then each of 50 captions for its 64 random images. Features and relations
 between boxes are already in memory, so this side does not pay for computing and moving them. Ours: `tasks.itm_pairs`
 and `tasks.itm_mining`.
 
-With --originals_images N the originals' way is run only for the first N images and their captions; its seconds are
+With --originals_images N the original method is run only for the first N images and their captions; its seconds are
 multiplied accordingly, which the table notes. Scores of the two sides must agree to 1e-5.
 """
 
@@ -39,7 +39,7 @@ def get_args_parser():
     parser.add_argument("--images", type=number(int, 2), default=100, help="images, with five captions each")
     parser.add_argument("--hsize", type=positive_int, default=512, help="width of the network")
     parser.add_argument(
-        "--originals_images", type=non_negative_int, default=0, help="images that the originals' way is run for; 0: all"
+        "--originals_images", type=non_negative_int, default=0, help="images for the original method; 0: all"
     )
     parser.add_argument(
         "--mining_rows", type=positive_int, default=MINING_ROWS, help="rows of an original mining batch"
@@ -80,7 +80,7 @@ def main(argv=None):
     )
     if original.share != 1:
         print(f"Originals' way: measured on {original.images} of {args.images} images, seconds multiplied accordingly.")
-    print("\n| pass | pairs | originals' way | ours | times faster | peak memory, theirs | ours | scores differ by |")
+    print("\n| pass | pairs | original method | ours | speed-up | peak memory, theirs | ours | scores differ by |")
     print("|---|---|---|---|---|---|---|---|")
     for name, row in rows.items():
         print(

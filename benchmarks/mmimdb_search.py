@@ -1,9 +1,9 @@
-"""Time a search epoch on MM-IMDB shapes: the originals' way of working against ours, in one run.
+"""Time a search epoch on MM-IMDB shapes: the original method against ours, in one run.
 
   python benchmarks/mmimdb_search.py [--train 32 --dev 16 --device cpu]
 
 The data are synthetic films of the official shapes (3x256x160 posters, 300-d text); default architecture, batch 8,
-random weights. The originals' way: backbones in training mode, with gradients that are never used, and a second
+random weights. The original method: backbones in training mode, with gradients that are never used, and a second
 forward pass in the dev phase. Ours: frozen backbones without gradients, no second pass; with the feature cache, the
 first epoch computes the features and later ones run only the fusion.
 """
@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 from engine.arguments import RecipeParser, number, positive_int  # noqa: E402
 from util.cli import run_cli  # noqa: E402
 
-ORIGINAL = "originals' way"
+ORIGINAL = "original method"
 
 
 def get_args_parser():
@@ -65,7 +65,7 @@ def main(argv=None):
         f"\n{name}; torch {torch.__version__}; {args.train} + {args.dev} synthetic films, batch {args.batchsize}, "
         f"amp {args.amp}; {datetime.date.today()}; commit {git_commit()}\n"
     )
-    print("| way of working | seconds per search epoch | times faster |\n|---|---|---|")
+    print("| method | seconds per search epoch | speed-up |\n|---|---|---|")
     for row, seconds in rows.items():
         print(f"| {row} | {seconds:.3f} | {rows[ORIGINAL] / seconds:.1f} |")
     return rows

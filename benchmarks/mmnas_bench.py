@@ -1,8 +1,8 @@
-"""Two small tasks of visual question answering on which MMNas' search strategies are compared: data, trainings, scores.
+"""Two small visual question answering tasks on which MMNas' search strategies are compared: data, trainings, scores.
 
-A space of 2 encoder and 3 decoder blocks has 256 architectures. A training takes seconds; every one that is asked for
-is kept as a JSON file, so that no architecture is trained twice with one seed. Data, trainings, searches and scores lie
-in folders that are named after all that decides them, the code included: what was made otherwise is made anew.
+A space of 2 encoder and 3 decoder blocks has 256 architectures. A training takes seconds, and its result is stored as a
+JSON file, so no architecture is trained twice with one seed. The names of the folders of data, trainings, searches and
+scores contain a hash of everything that affects them, including the code, so outdated results are never reused.
 """
 
 import argparse
@@ -130,7 +130,7 @@ class SeedBench:
         return [told.genotype for told in box.history]
 
     def search(self, strategy):
-        """Architecture and processor seconds of a search by ``strategy``; searches if it did not yet."""
+        """Architecture and processor seconds of a search by ``strategy``, which is run unless its result is stored."""
         name = strategy.removesuffix(PERTURBATION)
         derive = "perturbation" if strategy.endswith(PERTURBATION) else "argmax"
         flags = (*self.search_flags, "--strategy", name, "--derive", derive, *OPTIONS.get(name, ()))

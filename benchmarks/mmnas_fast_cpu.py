@@ -68,7 +68,7 @@ def main(argv=None):
         f"\n{where}, {torch.get_num_threads()} threads; torch {torch.__version__}; synthetic batches of "
         f"{args.batchsize}; median of {args.repeats}; {datetime.date.today()}; commit {git_commit()}\n"
     )
-    print("| | plain | fast | times faster | outputs differ by |")
+    print("| | plain | fast | speed-up | outputs differ by |")
     print("|---|---|---|---|---|")
     for name, row in rows.items():
         faster = row["plain"] / row["fast"]

@@ -3,7 +3,7 @@
   python benchmarks/ntu_data.py [--clips 12 --frames 90 --size 256]
 
 The data are synthetic raw clips with texture, movement and camera noise, prepared both ways. One process reads training
-crops on one processor core, with everything in the page cache. The originals' way: every frame of a clip is decoded, 24
+crops on one processor core, with everything in the page cache. The original method: all frames of a clip are decoded, 24
 of them are copied into a float array and normalised, and 8 of these are used; the skeleton's text is parsed each time.
 Ours returns the 8 frames as bytes, which are normalised on the training device; the last row adds that step on the same
 core.
@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 from engine.arguments import RecipeParser, number, positive_int  # noqa: E402
 from util.cli import UserError, run_cli  # noqa: E402
 
-ORIGINAL = "originals' way: AVI and skeleton text"
+ORIGINAL = "original method: AVI and skeleton text"
 RAW_SIZE = (640, 360)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BATCH = 8
@@ -81,7 +81,7 @@ def report(args, folder, rows):
         f" {sizes['text']:,.0f}, store {sizes['store']:,.0f} (JPEG {args.quality}); {datetime.date.today()};"
         f" commit {git_commit()}\n"
     )
-    print("| way of reading | samples per second | ms per sample | times faster |\n|---|---|---|---|")
+    print("| method | samples per second | ms per sample | speed-up |\n|---|---|---|---|")
     for row, value in rows.items():
         print(f"| {row} | {value:.1f} | {1000 / value:.1f} | {value / rows[ORIGINAL]:.1f} |")
 
@@ -122,7 +122,7 @@ def normalised(store, indices, epoch):
 
 
 def original_sample(folder, tree, index, epoch):
-    """One training sample in the originals' way: rgb float32 (8, H, W, 3), skeleton float32 (3, 32, 25, 2)."""
+    """One training sample in the original method: rgb float32 (8, H, W, 3), skeleton float32 (3, 32, 25, 2)."""
     import numpy as np
     import torch
 

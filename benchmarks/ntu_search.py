@@ -1,10 +1,10 @@
-"""Measure time and peak memory of a search step on NTU RGB+D: the originals' way of working against ours, in one run.
+"""Measure time and peak memory of a search step on NTU RGB+D: the original method against ours, in one run.
 
   python benchmarks/ntu_search.py                                     # batch 4, for two cores
-  python benchmarks/ntu_search.py --batchsize 96 --device cuda        # as published; the originals' way needs 128 GB
+  python benchmarks/ntu_search.py --batchsize 96 --device cuda        # as published; the original method needs 128 GB
 
 It uses the default architecture and full-size inputs (8 frames of 256x256, 32 skeleton frames) with random content and
-weights. The originals' way: backbones in training mode, with gradients that are never used, and a second forward pass
+weights. The original method: backbones in training mode, with gradients that are never used, and a second forward pass
 in the dev phase. Ours: frozen backbones, --backbone_batch samples at a time, no second pass; with --augment_views,
 steps after the first epoch run only the fusion, on cached features. Each side runs in its own process, so that its peak
 memory can be measured.
@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 from engine.arguments import RecipeParser, number, positive_int  # noqa: E402
 from util.cli import run_cli  # noqa: E402
 
-ORIGINAL, OURS, KEPT = "originals' way", "ours", "ours, kept features"
+ORIGINAL, OURS, KEPT = "original method", "ours", "ours, cached features"
 
 
 def get_args_parser():
@@ -64,7 +64,7 @@ def main(argv=None):
         f"\n{name}; torch {torch.__version__}; batch {args.batchsize}, {args.frames} frames {args.size}x{args.size}, "
         f"amp {args.amp}; {datetime.date.today()}; commit {git_commit()}\n"
     )
-    print("| way of working | weight step | architecture step | both | peak memory |\n|---|---|---|---|---|")
+    print("| method | weight step | architecture step | both | peak memory |\n|---|---|---|---|---|")
     for side, row in rows.items():
         if row is None:
             print(f"| {side} | - | - | - | ran out of memory |")

@@ -1,4 +1,4 @@
-"""MMNas on VQA and matching in the originals' way: the reference side of `vqa_step.py` and `itm_eval.py`.
+"""MMNas on VQA and matching in the original method: the reference side of `vqa_step.py` and `itm_eval.py`.
 
 This is a plain implementation of the description of network and search. It shares nothing with `models.mmnas` except
 the precision of the LSTM. Its costly parts are intended: everything is padded to 100 regions and 14 words, attention is
@@ -196,7 +196,7 @@ def _cells(blocks):
 
 
 class OriginalSteps:
-    """Weight steps or architecture steps in the originals' way.
+    """Weight steps or architecture steps in the original method.
 
     Args:
         net: `OriginalNet` on its device.

@@ -1,11 +1,11 @@
-"""Measure VQA samples per second and core: the originals' way of reading against ours, in one run.
+"""Measure VQA samples per second and core: the original method of reading against ours, in one run.
 
   python benchmarks/vqa_data.py [--images 300]
 
 The data are synthetic, with VQA v2's shapes: 10 to 100 regions per image (mean about 40) of width 2048, five questions
 per image with ten answers each. One process reads batches of 64 in random order on one processor core, with everything
 in the page cache. Every batch is then copied into a buffer that is reused, as it would be copied into pinned memory on
-its way to a device. The originals' way: for each sample one .npz file, padded to 100 regions in float32, a 100x100x4
+its way to a device. The original method: for each sample one .npz file, padded to 100 regions in float32, a 100x100x4
 relation between boxes, a 14x14x3 relation between words, question and answers processed again each time, default
 collation. Ours: batches padded to their longest sample, from the packed float16 store (or directly from the .npz
 files); relations between boxes are left to the device, and there are none between words.
@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from engine.arguments import RecipeParser, number, positive_int  # noqa: E402
 from util.cli import run_cli  # noqa: E402
 
-ORIGINAL = "originals' way: .npz, padded to 100, relations per sample"
+ORIGINAL = "original method: .npz, padded to 100, relations per sample"
 BATCH, REGIONS, TOKENS, WIDTH, WORD_WIDTH = 64, 100, 14, 2048, 300
 EACH = 5
 HEIGHT_WIDTH = (480, 640)
@@ -91,7 +91,7 @@ def report(args, data, rows):
         f" images with {region_counts(args.images).mean():.1f} regions on average; .npz {megabytes['.npz']:,.0f} MB,"
         f" store {megabytes['store']:,.0f} MB; {datetime.date.today()}; commit {git_commit()}\n"
     )
-    print("| way of reading | samples per second | ms per sample | times faster |\n|---|---|---|---|")
+    print("| method | samples per second | ms per sample | speed-up |\n|---|---|---|---|")
     for row, value in rows.items():
         print(f"| {row} | {value:,.0f} | {1000 / value:.3f} | {value / rows[ORIGINAL]:.1f} |")
 
@@ -124,7 +124,7 @@ def hand_over(batch, kept):
 
 
 class Originals:
-    """Reads samples in the originals' way.
+    """Reads samples in the original method.
 
     Args:
         data: Data folder.

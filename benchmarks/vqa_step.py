@@ -1,4 +1,4 @@
-"""Time a step of MMNas on VQA: the originals' way of working against ours, in one run.
+"""Time a step of MMNas on VQA: the original method against ours, in one run.
 
   python benchmarks/vqa_step.py                                       # batch 16, for two cores
   python benchmarks/vqa_step.py --batchsize 64 --device cuda          # as published
@@ -6,7 +6,7 @@
 Three kinds of steps are timed: a training step of arch/mmnas_vqa.json at width 512, and two steps of the search at
 width 256: a network step on one sampled path, and an architecture step in mode full. Each consists of forward pass,
 loss, backward pass, clipping (of weights) and optimiser. Synthetic batches have VQA v2's shapes: 10 to 100 regions of
-width 2048 (mean about 40), 3 to 14 words, 3129 answers, already on the device. The originals' way, see `original_way`:
+width 2048 (mean about 40), 3 to 14 words, 3129 answers, already on the device. The original method, see `original_way`:
 padded to 100 regions and 14 words in float32, with relations between boxes already in the batch, so this side does not
 pay for computing and moving them. Ours: padded to the longest sample of the batch, features in float16, relations
 computed within the step. Both sides alternate on the same batches and paths. The first step of each is discarded, and
@@ -62,7 +62,7 @@ def main(argv=None):
         f"median of {args.repeats}; {datetime.date.today()}; commit {git_commit()}\n"
     )
     print("Same weights on both sides; differences before timing, in evaluation mode on two questions in float32.\n")
-    print("| step | originals' way | ours | times faster | logits differ by | gradients differ by |")
+    print("| step | original method | ours | speed-up | logits differ by | gradients differ by |")
     print("|---|---|---|---|---|---|")
     for kind, row in rows.items():
         faster = row["originals"] / row["ours"]

@@ -46,8 +46,9 @@ def train_stacked(
         loaders: ``train``, ``dev`` and ``test``.
 
     Returns:
-        For each network ``dev``, its correct samples after each epoch, ``epoch``, the first with the most, ``test``,
-        the correct samples then, and its share of the ``seconds`` of the processor.
+        A dict for each network: ``dev``, the number of correct dev samples after each epoch; ``epoch``, the first epoch
+        with the most of them; ``test``, the number of correct test samples in that epoch; ``seconds``, its share of the
+        processor seconds.
 
     Raises:
         engine.training.DivergedError: A loss is not finite.

@@ -91,7 +91,7 @@ def build_net(
     size = getattr(args, "word_size", WORD_SIZE) if trained else _resumed_word_size(args)
     embedding = (len(words), size) if size else _word_vectors(args.word_vectors, words)
     net = kind(build_encoder_decoder(args, architecture), head, embedding, metadata["feature_size"])
-    # The compiler fuses operations by itself, and cannot look into the hand-written ones.
+    # The compiler fuses operations itself and cannot trace the hand-written ones.
     return net if getattr(args, "compile", False) else fast_cpu.speed_up(net)
 
 

@@ -33,8 +33,8 @@ RULE = "architecture of the training, and its epoch, with the best {} score"
 class ArchitectureTraining:
     """The training of one candidate: the recipe of the training scripts, on the data of the weight steps.
 
-    Weights and dropout are seeded by ``--seed`` alone, so that equal architectures give equal trainings. What the task
-    does before an epoch, such as the mining of negatives, is done with this network, in the epochs of this training.
+    Weights and dropout depend on ``--seed`` only, so that equal architectures have equal trainings. What the task does
+    before an epoch, such as mining negatives, is done with this network and in the epochs of this training.
 
     Args:
         task, args, run, data: As in the recipes.
