@@ -14,7 +14,7 @@ The random search of equal cost has as many trainings as the strategy's seconds 
 at least one (benchmarks/equal_cost.py). It selects by dev. Its result is computed exactly from the table; only the
 strategy's searches are sampled. Each of these is compared with the random search on the same trainings, those of one
 seed of the table. The gain is the difference from its mean. p is two-sided: the probability that equally many random
-searches do at least as well together. Scores before training involve no sampling and have no p. If --strategies contains no
+searches do at least as well together. Scores before training involve no sampling and have no p. If --strategies has no
 search, nothing is timed, and such scores count as one training. An interrupted comparison continues with the same
 command.
 """

@@ -3,8 +3,8 @@
   python benchmarks/ntu_data.py [--clips 12 --frames 90 --size 256]
 
 The data are synthetic raw clips with texture, movement and camera noise, prepared both ways. One process reads training
-crops on one processor core, with everything in the page cache. The original method: all frames of a clip are decoded, 24
-of them are copied into a float array and normalised, and 8 of these are used; the skeleton's text is parsed each time.
+crops on one processor core, with everything in the page cache. The original method: all frames are decoded, 24 of them
+are copied into a float array and normalised, and 8 of these are used; the skeleton's text is parsed each time.
 Ours returns the 8 frames as bytes, which are normalised on the training device; the last row adds that step on the same
 core.
 """
