@@ -1,1 +1,1 @@
-"""Networks: genotypes, the bilevel fusion network and its backbones."""
+"""Networks: genotypes and fusion networks (BM-NAS), encoder-decoders (MMNas), backbones and encoders."""

@@ -1,4 +1,4 @@
-"""Networks on backbones whose frozen features can be computed once; unimodal networks; reshape layers."""
+"""Networks on top of backbones, whose frozen features can be cached; unimodal networks; reshape layers."""
 
 from __future__ import annotations
 
@@ -24,35 +24,42 @@ def parameters_of(backbone: Backbone, count: int) -> list[nn.Parameter]:
 
 
 class BackboneNet(nn.Module):
-    """A network on backbones whose frozen features can be computed once and kept.
+    """Base class of networks on top of backbones. Features of frozen backbones can be computed once and cached.
 
     Args:
-        backbones: Name -> `tasks.task.Backbone`; has ``settings`` if its features depend on more than weights.
-        pool: Output size of the reshape layers' pool.
-        backbone_batch: Samples that a backbone in evaluation mode computes at a time, to limit its memory; its
-            results do not depend on other samples. None: all at once.
+        backbones: Name of the modality -> `tasks.task.Backbone`. A backbone whose features depend on more than its
+            weights has an attribute ``settings``.
+        pool: Output size (rows, columns) of the reshape layers' pool.
+        backbone_batch: Number of samples that a backbone in evaluation mode processes at a time, to limit memory.
+            In evaluation mode a sample's features do not depend on the rest of the batch. None: the whole batch.
     """
 
     def __init__(
         self, backbones: Mapping[str, nn.Module], pool: tuple[int, int], backbone_batch: int | None = None
     ) -> None:
         super().__init__()
-        # Any: `torch.nn.ModuleDict` does not know that they are `Backbone`.
+        # Any, because the values of a `torch.nn.ModuleDict` are typed as `Module`, not as `Backbone`.
         self.backbones: Any = nn.ModuleDict(backbones)
         self.pool = pool
         self.backbone_batch = backbone_batch
 
     def extract(self, batch: dict[str, Any], name: str, count: int | None = None) -> list[torch.Tensor]:
-        """The first ``count`` (None: all) features of a backbone in evaluation mode, a few samples at a time.
+        """Compute features of a backbone in evaluation mode, ``backbone_batch`` samples at a time.
+
+        Args:
+            batch: Contains the backbone's input under ``name``.
+            name: Name of the backbone.
+            count: Compute only the first ``count`` features; None: all.
 
         Returns:
-            List of tensors (N, C, ...), in the form of the batch entry ``{name}_features``: already pooled where that
-            makes them smaller. The pool of the reshape layers has no weights, and pooling again changes nothing.
+            List of tensors (N, C, ...), as in the batch entry ``{name}_features``: pooled where that makes them
+            smaller. The pool of the reshape layers has no weights, and pooling a second time changes nothing.
         """
         inputs = batch[name]
         samples = len(next(tensors_in(inputs)))
         size = self.backbone_batch or samples
-        # All parts have the same size: matrix products with another number of rows may round differently.
+        # Pad the last part to the size of the others: matrix products with another number of rows may round
+        # differently.
         filled = map_tensors(lambda x: torch.cat([x, x[-1:].expand(-samples % size, *x.shape[1:])]), inputs)
         pieces = [rows_of(filled, start, start + size) for start in range(0, samples, size)]
         parts = [
@@ -61,10 +68,10 @@ class BackboneNet(nn.Module):
         return [torch.cat(same)[:samples] for same in zip(*parts, strict=True)]
 
     def feature_shapes(self, batch: dict[str, Any], name: str) -> list[tuple[int, ...]]:
-        """Shapes, without the batch axis, of the features that `extract` returns for ``batch`` in evaluation mode.
+        """Shapes, without the batch axis, of the features that `extract` returns for ``batch``.
 
-        Nothing is computed, unless the backbone needs more than shapes: networks of libraries make tensors of their
-        own in a forward pass, or look at values.
+        They are inferred on the meta device, without computing anything. Networks from libraries may create tensors or
+        read values in their forward pass, which fails there; such a network runs a real forward pass.
         """
         backbone = self.backbones[name]
         mode = backbone.training
@@ -81,25 +88,28 @@ class BackboneNet(nn.Module):
 
     @torch.no_grad()
     def _meta_features(self, backbone, inputs):
-        """The features of a backbone on tensors that have shapes and no content."""
-        # Not the state dict, which lacks non-persistent buffers.
+        """Features on the meta device: tensors with shapes and no content."""
+        # The state dict would lack non-persistent buffers.
         tensors = (*backbone.named_parameters(), *backbone.named_buffers())
         meta = {key: value.to("meta") for key, value in tensors}
         return torch.func.functional_call(backbone, meta, (map_tensors(lambda x: x.to("meta"), inputs),))
 
     def fixed_backbones(self) -> frozenset[str]:
-        """Names of the backbones of which training changes no tensor."""
+        """Names of the backbones that training leaves unchanged, parameters and buffers included."""
         return frozenset()
 
     def trainable_state(self) -> Any:
-        """The part of the network that training changes, an object with ``state_dict`` and ``load_state_dict``.
+        """The part of the network that training changes, as an object with ``state_dict`` and ``load_state_dict``.
 
-        A resumed run restores this part; frozen backbones in evaluation mode are built from their weight files.
+        Checkpoints for resuming hold only this part. Frozen backbones are rebuilt from their weight files.
+
+        Raises:
+            UserError: (``load_state_dict``) the frozen backbones have other weights than those of the saved run.
         """
         return _Changing(self)
 
     def _compact(self, feature):
-        """A feature with positions, pooled if that makes it smaller."""
+        """The feature, pooled if that makes it smaller."""
         pooled = pool_feature(feature, self.pool)
         return pooled if pooled.numel() < feature.numel() else feature
 
@@ -111,7 +121,7 @@ class _Changing:
         self.digest = self._digest()
 
     def _digest(self):
-        """A hash of the frozen part, so that a run is not continued on other weights."""
+        """A hash of the frozen weights, so that a run is not resumed with different ones."""
         digest = hashlib.sha256()
         for key, value in self.net.state_dict().items():
             if key.startswith(self.fixed):
@@ -128,20 +138,20 @@ class _Changing:
     def load_state_dict(self, state):
         if state["frozen"] != self.digest:
             raise UserError(
-                "the frozen backbones are not those that the run started with; restore their weight files, or name"
+                "the frozen backbones are not those that the run started with; restore their weight files, or pass"
                 " their new paths"
             )
         self.net.load_state_dict({**self.net.state_dict(), **state["weights"]})
 
 
 class UnimodalNet(BackboneNet):
-    """One backbone with its own head, for unimodal results and for the checkpoints that a search starts from.
+    """One backbone with its own head: the unimodal baseline, and the source of a search's backbone checkpoints.
 
     Args:
         name: Name of the modality in the batch.
-        backbone: The network.
-        pool: Pool of the stored features, which this network may share with a `FusionNet`.
-        frozen: Train only the head, on features in evaluation mode.
+        backbone: A `tasks.task.Backbone` with a head.
+        pool: Pool of cached features, which this network may share with a `FusionNet`.
+        frozen: Train only the head, on features computed in evaluation mode.
         backbone_batch: See `BackboneNet`.
     """
 
@@ -159,11 +169,11 @@ class UnimodalNet(BackboneNet):
 
     @property
     def backbone(self) -> Any:
-        """The backbone."""
+        """The only backbone."""
         return self.backbones[self.name]
 
     def forward(self, batch: dict[str, Any]) -> torch.Tensor:
-        """Class logits (N, num_outputs)."""
+        """Return class logits (N, num_outputs), from cached features if the batch has them, else from the input."""
         features = batch.get(f"{self.name}_features")
         return self.backbone.head(self._features(batch) if features is None else features)
 
@@ -177,11 +187,11 @@ class UnimodalNet(BackboneNet):
         return features
 
     def cacheable(self) -> list[str]:
-        """Names of the backbones whose features can be stored: the backbone, if it is frozen."""
+        """Names of the backbones whose features can be cached: the only one, if it is frozen."""
         return [self.name] if self.frozen and self.backbone.cacheable else []
 
     def needed(self, name: str) -> list[int]:
-        """Indices of the features that the head reads: the last."""
+        """Indices of the features that the head reads: only the last."""
         return [-1]
 
     def weights(self) -> list[nn.Parameter]:
@@ -200,21 +210,23 @@ class UnimodalNet(BackboneNet):
         return True
 
     def count_parameters(self) -> dict[str, int]:
-        """Numbers of weights by part."""
+        """Number of parameters of each part of the network."""
         return {"backbones": count_weights(self.backbones), "fusion_part": 0}
 
 
 def count_weights(module: nn.Module) -> int:
-    """Number of parameters."""
+    """Number of scalar parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 class ReshapeLayer(nn.Module):
-    """One backbone feature to (N, C, L): adaptive max pool, Conv1d(1), BatchNorm, ReLU, Dropout.
+    """Maps one backbone feature to (N, C, L): adaptive max pool, Conv1d(1), BatchNorm, ReLU, Dropout.
+
+    The fusion cell needs features of equal shape (BM-NAS, section 3). As in the original, the pool comes first.
 
     Args:
-        in_channels: Channels of the feature.
-        channels: C.
+        in_channels: Number of channels of the feature.
+        channels: Number of output channels C.
         pool: Output size (rows, columns) of the pool; L = rows * columns.
         dropout: Dropout rate.
     """
@@ -227,27 +239,27 @@ class ReshapeLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, feature: torch.Tensor) -> torch.Tensor:
-        """Feature (N, in_channels, ...) with up to three more axes -> (N, C, L)."""
+        """Map a feature (N, in_channels, ...), with at most three more axes, to (N, C, L)."""
         pooled = pool_feature(feature, self.pool).flatten(2)
         return self.dropout(F.relu(self.bn(self.conv(pooled))))
 
 
 def pool_feature(feature: torch.Tensor, pool: tuple[int, int]) -> torch.Tensor:
-    """Adaptive max pool of a feature (N, C, ...) to (N, C, *pool); pooling twice changes nothing.
+    """Adaptive max pool of a feature (N, C, ...) to (N, C, *pool). Pooling a second time changes nothing.
 
-    All axes after the third are flattened into one: (N, C) -> (N, C, 1, 1), (N, C, T) -> (N, C, T, 1),
-    (N, C, T, H, W) -> (N, C, T, H*W).
+    The axes of the feature are brought to four first: (N, C) -> (N, C, 1, 1), (N, C, T) -> (N, C, T, 1),
+    (N, C, H, W) as it is, (N, C, T, H, W) -> (N, C, T, H*W).
     """
     if feature.dim() < 4:
         feature = feature[(...,) + (None,) * (4 - feature.dim())]
     feature = feature.flatten(3)
     if tuple(feature.shape[2:]) == tuple(pool) and feature.is_contiguous():
-        return feature  # stored features are pooled already; the same values in the same layout
+        return feature  # cached features are pooled already; pooling would return the same values in the same layout
     return F.adaptive_max_pool2d(feature, pool)
 
 
 def square_pool(length: int) -> tuple[int, int]:
-    """Pool size (r, r) with r*r = length (MM-IMDB).
+    """Pool size (r, r) with r * r = ``length``, as MM-IMDB uses it.
 
     Raises:
         ValueError: ``length`` is not a perfect square.

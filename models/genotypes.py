@@ -1,7 +1,7 @@
 """Genotypes: the discrete architectures that a search finds.
 
-`FusionGenotype` describes a BM-NAS network (Yin et al., AAAI 2022, section 3). It is stored as JSON; pickles of the
-originals are read by an unpickler that accepts only their two tuple classes.
+`FusionGenotype` describes a BM-NAS network (Yin et al., AAAI 2022, section 3). It is stored as JSON. Pickles of the
+original code are read by an unpickler that accepts only their two tuple classes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from util.cli import UserError
 from util.files import read_json, write_json
 
 FORMAT = "bm-nas genotype"
-# Genotype files in run folders of ours and of the original's search and found training; the first existing one is read.
+# Genotype files in our run folders, and in those of the original's search and final training. The first one that
+# exists is read.
 FILE_NAMES = ("genotype.json", "best/best_genotype.pkl", "best/best_test_genotype.pkl")
 EDGE_OPERATIONS = ("none", "skip")
-# Names from comments of the original code, which released files may contain.
+# Names that appear in comments of the original code; released files may contain them.
 OLDER_NAMES = {
     "sum": "Sum",
     "scale_dot_attn": "ScaleDotAttn",
@@ -34,9 +35,9 @@ class StepGenotype:
     """One cell step: the inner network between its inputs x (state 0) and y (state 1).
 
     Attributes:
-        inner_edges: Two (edge operation, state index) pairs per inner step; the first of the two is
-            the operation's first argument.
-        inner_steps: Name of the step operation of each inner step.
+        inner_edges: Two (edge operation, state index) pairs per inner step, a flat tuple. The first of the two is
+            the first argument of the step's operation.
+        inner_steps: Name of the operation of each inner step.
         inner_concat: Indices of the inner states that are concatenated, always the last ones.
     """
 
@@ -47,10 +48,10 @@ class StepGenotype:
 
 @dataclass(frozen=True)
 class FusionGenotype:
-    """A fusion network: the features that every cell step reads, and its operations.
+    """A fusion network: which features every cell step reads, and which operations it applies.
 
     Attributes:
-        edges: Two (edge operation, state index) pairs per cell step; states 0..I-1 are the input
+        edges: Two (edge operation, state index) pairs per cell step, a flat tuple. States 0..I-1 are the input
             features, state I+i is the output of step i.
         steps: A `StepGenotype` per cell step.
         concat: Indices of the states that are concatenated at the end.
@@ -64,15 +65,15 @@ class FusionGenotype:
 
     @property
     def num_inputs(self) -> int:
-        """Number of input features I, computed from the indices of the concatenation."""
+        """Number of input features I, derived from the indices in ``concat``."""
         return self.concat[-1] + 1 - len(self.steps)
 
     def same_network(self, other: FusionGenotype) -> bool:
-        """Whether both describe the same network, except for the names of its inputs."""
+        """Whether both genotypes describe the same network; names of inputs are not compared."""
         return (self.edges, self.steps, self.concat) == (other.edges, other.steps, other.concat)
 
     def sizes(self) -> dict[str, int]:
-        """Sizes by the names of their flags: steps, multiplier, node_steps, node_multiplier; {} without steps."""
+        """Sizes, keyed by their flags: steps, multiplier, node_steps, node_multiplier. Empty if there are no steps."""
         if not self.steps:
             return {}
         node = self.steps[0]
@@ -92,10 +93,10 @@ class FusionGenotype:
 
         Args:
             step_operations: Names of the known step operations.
-            num_inputs: Number of features of the network; None: that of the genotype.
+            num_inputs: Number of input features of the network; None accepts any.
 
         Raises:
-            ValueError: it does not fit; the message is one line.
+            ValueError: the genotype does not fit; the message is one line.
         """
         if not self.steps or len(self.edges) != 2 * len(self.steps):
             raise ValueError(f"{len(self.edges)} edges for {len(self.steps)} steps; two edges per step are expected")
@@ -117,15 +118,15 @@ class FusionGenotype:
             _check_edges(f"{step_name}.inner_edges", step.inner_edges, 2)
 
     def check_form(self) -> None:
-        """Check that the parts fit together, so that the genotype can be drawn, whatever its operations are.
+        """Check that the fields are consistent, so that the genotype can be drawn. Any operation name is accepted.
 
         Raises:
-            ValueError: they do not; the message is one line.
+            ValueError: the fields are inconsistent; the message is one line.
         """
         self.check({name for step in self.steps for name in step.inner_steps})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict; `from_dict` reads it back to an equal object."""
+        """Return a JSON-serialisable dict, from which `from_dict` builds an equal genotype."""
         return {
             "format": FORMAT,
             "inputs": list(self.inputs),
@@ -200,10 +201,10 @@ def load_genotype(path: Path | str) -> FusionGenotype:
     """Read a genotype from our JSON or from a pickle of the original code.
 
     Args:
-        path: The file, or a run folder that holds one of `FILE_NAMES`.
+        path: The file, or a run folder that contains one of `FILE_NAMES`.
 
     Raises:
-        UserError: the file is missing, is not a genotype, or would run code.
+        UserError: the file is missing, is not a genotype, or is a pickle that would run code.
     """
     file = _file(path)
     try:
@@ -221,7 +222,7 @@ def load_genotype(path: Path | str) -> FusionGenotype:
 
 
 def has_genotype(path: Path | str) -> bool:
-    """Whether ``path`` is a file, or a run folder that holds a genotype."""
+    """Whether ``path`` is a file (of any content) or a run folder that contains a genotype."""
     return Path(path).is_file() or any((Path(path) / name).is_file() for name in FILE_NAMES)
 
 
@@ -258,16 +259,18 @@ def random_genotype(
     inputs: Iterable[str] = (),
     chain: bool = False,
 ) -> FusionGenotype:
-    """Draw a genotype uniformly from those that a search can derive, as the random baseline.
+    """Draw a genotype that a search could derive: the random baseline.
+
+    Pairs of inputs, pairs of inner states and operations are each drawn uniformly.
 
     Args:
-        rng: A `random.Random`.
-        step_operations: Names to draw from.
+        rng: Source of randomness.
+        step_operations: Names of the operations to draw from.
         num_inputs: Number of input features I.
-        steps, multiplier: Cell steps S and concatenated states M.
-        node_steps, node_multiplier: Inner steps s and concatenated inner states m.
+        steps, multiplier: Number of cell steps S and of concatenated states M.
+        node_steps, node_multiplier: Number of inner steps s and of concatenated inner states m.
         inputs: Names of the features.
-        chain: Whether steps may read earlier steps.
+        chain: Whether a step may read the outputs of earlier steps.
     """
     selected: set[int] = set()
     edges: list[tuple[str, int]] = []
@@ -286,15 +289,18 @@ def random_genotype(
 
 
 def eligible_pairs(num_inputs: int, selected: set[int], earlier_steps: int = 0) -> list[tuple[int, int]]:
-    """Pairs (j, k), j < k, of states that a step may read, without pairs whose members are both in ``selected``.
+    """Pairs (j, k), j < k, of states that a step may read.
 
-    NOTE: the original fails with an IndexError once every pair is taken (4 inputs, 3 steps); here all pairs are then
-    eligible again.
+    A pair is not eligible if both of its states are in ``selected``.
+
+    NOTE: the original fails with an IndexError once every pair is taken (for example 4 inputs and 3 steps). Here all
+    pairs become eligible again.
 
     Args:
         num_inputs: Number of input features I.
-        selected: States that steps before it read.
-        earlier_steps: Steps whose output, state I + i, it may read as well: 0 in the released selection.
+        selected: States that earlier steps read.
+        earlier_steps: Number of earlier steps whose outputs (states I, I + 1, ...) may be read too. It is 0 in the
+            released code.
     """
     states = num_inputs + earlier_steps
     pairs = [(j, k) for j in range(states) for k in range(j + 1, states)]
@@ -304,13 +310,16 @@ def eligible_pairs(num_inputs: int, selected: set[int], earlier_steps: int = 0) 
 def ordered_eligible_pairs(
     num_inputs: int, step: int, earlier: Sequence[tuple[int, int]], chain: bool = False
 ) -> list[tuple[int, int]]:
-    """Ordered pairs of states that ``step`` may read after the pairs ``earlier`` of the steps before it.
+    """Ordered pairs of states that a step may read, given the pairs that earlier steps read.
 
     Args:
-        num_inputs: Number of input features.
-        step: Number of the step, from 0.
-        earlier: One pair for each step before it.
-        chain: Whether it may read the outputs of these steps.
+        num_inputs: Number of input features I.
+        step: Index of the step, from 0.
+        earlier: The pair of each earlier step.
+        chain: Whether the step may read the outputs of earlier steps.
+
+    Returns:
+        Every eligible pair (j, k) with j < k, followed by the same pairs as (k, j).
     """
     pairs = eligible_pairs(num_inputs, {state for pair in earlier for state in pair}, step if chain else 0)
     return pairs + [pair[::-1] for pair in pairs]

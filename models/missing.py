@@ -1,4 +1,4 @@
-"""Missing modalities: learned features in their place, and modality dropout, which makes a network expect them."""
+"""Missing modalities: learned features that replace them, and modality dropout, which trains a network for them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from torch import nn
 
 
 class Placeholders(nn.Module):
-    """A learned value per channel of a feature, which takes the place of the features of missing inputs.
+    """Learned values, one per channel of a feature, that replace the features of missing inputs.
 
-    They start at zero, and nothing is drawn: a network without them has the same initial weights.
+    They start at zero and consume no random numbers, so the other weights of a network start the same with and
+    without them.
 
     Args:
-        channels: Index of a feature -> its channels.
+        channels: Index of a feature -> its number of channels.
     """
 
     def __init__(self, channels: Mapping[int, int]) -> None:
@@ -22,23 +23,32 @@ class Placeholders(nn.Module):
         self.values = nn.ParameterDict({str(i): nn.Parameter(torch.zeros(size)) for i, size in channels.items()})
 
     def forward(self, index: int, feature: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        """The feature (N, C, ...) with the learned values in the rows of samples that are not ``present``, bool (N,).
+        """Replace the rows of samples without this input.
 
-        Every value takes part in the result, so that each gets a gradient, which may be zero.
+        All values are part of the graph, so each of them has a gradient, which may be zero.
+
+        Args:
+            index: Index of the feature.
+            feature: (N, C, ...).
+            present: bool (N,), whether a sample has the input.
+
+        Returns:
+            (N, C, ...), with the learned values in the rows where ``present`` is False.
         """
         one = self.values[str(index)].to(feature.dtype).reshape(1, -1, *[1] * (feature.dim() - 2))
         return torch.where(present.reshape(-1, *[1] * (feature.dim() - 1)), feature, one)
 
 
 def drop_modalities(present: torch.Tensor, rate: float) -> torch.Tensor:
-    """Drop each modality of each sample with probability ``rate``, but never the last one that a sample has.
+    """Modality dropout: drop each modality of each sample with probability ``rate``, but never all of them.
 
     Args:
         present: bool (N, M), which of the M modalities a sample has.
         rate: Probability in 0..1.
 
     Returns:
-        bool (N, M), drawn from torch's global generator. A sample that would lose all keeps one of those it has.
+        bool (N, M), the modalities that remain, drawn from torch's global generator. A sample that would lose all its
+        modalities keeps one of them.
     """
     draws = torch.rand(present.shape, device=present.device)
     kept = present & (draws >= rate)

@@ -1,4 +1,4 @@
-"""Reads the pickles of genotypes of the original BM-NAS code without running any code in them."""
+"""Reads genotype pickles of the original BM-NAS code without running any code in them."""
 
 import io
 import pickle
@@ -12,7 +12,7 @@ _StepGenotype = namedtuple("_StepGenotype", "inner_edges inner_steps inner_conca
 
 
 class _GenotypeUnpickler(pickle.Unpickler):
-    """Accepts the two tuple classes of the originals; any other name is an error and is not imported."""
+    """Accepts the two tuple classes of the original code. Any other name raises an error and is not imported."""
 
     _classes = {  # noqa: RUF012 - a constant
         ("models.search.darts.genotypes", "Genotype"): _Genotype,
@@ -39,10 +39,16 @@ def _unpickle(data):
 
 
 def read_published(data: bytes) -> dict[str, Any]:
-    """Return the fields of a pickled genotype in the form of `FusionGenotype.from_dict`.
+    """Read a pickled genotype.
+
+    Args:
+        data: Contents of the file.
+
+    Returns:
+        The fields as a dict, in the form that `FusionGenotype.from_dict` reads.
 
     Raises:
-        Exception: almost any kind, for a damaged pickle or one of something else.
+        Exception: the pickle is damaged or is not a genotype; almost any class of exception.
     """
     value = _unpickle(data)
     if not isinstance(value, _Genotype):

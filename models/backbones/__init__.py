@@ -1,1 +1,1 @@
-"""Unimodal networks whose features the fusion reads."""
+"""Unimodal networks whose features a fusion network reads."""

@@ -1,4 +1,4 @@
-"""The two backbones of EgoGesture and where their weights come from."""
+"""The two backbones of EgoGesture, and where their weights come from."""
 
 from pathlib import Path
 
@@ -21,13 +21,13 @@ def build_ego_backbones(
     depth_cp: Path | str | None = None,
     checkpointdir: Path | str,
 ) -> dict[str, ResNeXt101]:
-    """Build the colour and the depth network of a fusion.
+    """Build the RGB and the depth backbone of a fusion network.
 
     Args:
-        num_outputs: Classes of their own heads.
-        weights: Weights of a network without a checkpoint argument: ``pretrained``: the released checkpoint in
-            ``checkpointdir``; ``random``: random weights.
-        rgb_cp, depth_cp: Checkpoint file or run folder, as a path or in ``checkpointdir``; or ``random``.
+        num_outputs: Number of classes of the unimodal heads.
+        weights: Weights of a backbone whose checkpoint argument is None: ``pretrained`` (the released checkpoint in
+            ``checkpointdir``) or ``random``.
+        rgb_cp, depth_cp: Checkpoint file or run folder, as a path or relative to ``checkpointdir``; or ``random``.
         checkpointdir: Folder of the released checkpoints.
 
     Returns:
@@ -40,7 +40,7 @@ def build_ego_backbones(
     for name, source in _SOURCES.items():
         if checkpoints[name] is None and weights == "pretrained":
             checkpoints[name] = sources.find_released(source, checkpointdir)
-        # Wrong paths fail here, before networks are built.
+        # Report a wrong path before any network is built.
         sources.find_checkpoint(checkpoints[name], source, checkpointdir)
     return {
         name: build_ego_backbone(name, num_outputs, checkpoint, checkpointdir)
@@ -51,7 +51,7 @@ def build_ego_backbones(
 def build_ego_backbone(
     modality: str, num_outputs: int, checkpoint: Path | str | None = None, checkpointdir: Path | str | None = None
 ) -> ResNeXt101:
-    """The network of ``modality``, ``rgb`` or ``depth``, from a checkpoint or random; see `build_ego_backbones`."""
+    """Build the backbone of one modality, ``rgb`` or ``depth``; see `build_ego_backbones` for the arguments."""
     return sources.build_from_checkpoint(
         lambda: ResNeXt101(num_outputs, _IN_CHANNELS[modality]), _SOURCES[modality], checkpoint, checkpointdir
     )

@@ -8,14 +8,14 @@ _COORDINATES, JOINTS = 3, 25
 
 
 class SkeletonHCN(nn.Module):
-    """Convolutions on the positions and motions of every person, then the maximum over persons.
+    """Convolutions on the positions and motions of each person, then the maximum over persons.
 
     Parameter names are those of the original (24 tensors). Weights are drawn by Glorot's uniform rule, biases are 0.
-    All persons are in one batch, so each has its own dropout masks.
+    All persons form one batch, so each person has its own dropout masks.
 
     Args:
-        num_outputs: Classes of its own head.
-        dropout: Dropout rate, of channels in the maps and of elements in the last feature.
+        num_outputs: Number of classes of the unimodal head.
+        dropout: Dropout rate; it drops channels of feature maps, and elements of the last feature.
     """
 
     channels = (128, 256, 1024, 512)
@@ -40,14 +40,15 @@ class SkeletonHCN(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, skeletons: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
-        """Return the first ``count`` of four features (all when None).
+        """Return the first ``count`` of four features.
 
         Args:
             skeletons: (N, 3, 32, 25, M): coordinates, frames, joints, persons.
-            count: 1..3: stop after that feature.
+            count: 1..3: stop after that feature; None: return all.
 
         Returns:
-            (N, 128, 4, 4), (N, 256, 2, 2), the latter flattened (N, 1024), and (N, 512), which the head reads.
+            The maps of conv5, (N, 128, 4, 4), and of conv6, (N, 256, 2, 2); the latter flattened, (N, 1024); and
+            (N, 512), which the head reads.
         """
         persons = skeletons.shape[-1]
         x = skeletons.to(self.fc8.weight.dtype).permute(4, 0, 1, 2, 3).flatten(0, 1)
@@ -61,7 +62,7 @@ class SkeletonHCN(nn.Module):
         return features[:count] if count in (2, 3) else [*features, self.fc7(features[2])]
 
     def _branch(self, x, suffix):
-        """(N, 3, T, 25) -> (N, 64, T / 4, 8), with the joints as channels in between."""
+        """(N, 3, T, 25) -> (N, 64, T / 4, 8). From conv3 on, the joints are the channels."""
         conv1, conv2, conv3, conv4 = self._branch_modules(suffix)
         return conv4(conv3(conv2(conv1(x)).permute(0, 3, 2, 1)))
 
@@ -69,7 +70,7 @@ class SkeletonHCN(nn.Module):
         return [getattr(self, f"conv{i}{suffix}") for i in (1, 2, 3, 4)]
 
     def head(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Class logits (N, num_outputs) from the list that `forward` returns."""
+        """Return class logits (N, num_outputs) from the features of `forward`."""
         return self.fc8(features[-1])
 
     def modules_of(self, count: int) -> list[nn.Module]:

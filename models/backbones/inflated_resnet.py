@@ -7,25 +7,28 @@ from torch import nn
 
 from models.backbones.resnet3d import build_stage, channels_last_3d, put_channels_last
 
-# The original applies them to the channels in the order of the file, whether RGB or BGR.
+# ImageNet statistics in RGB order. The original applies them to the channels as they come, which OpenCV reads as BGR.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 _BLOCKS = (3, 4, 6, 3)
 _WIDTH = 64
-# Frames, rows and columns that the original's pool averages; it was made for 8 frames of 224 pixels.
+# Frames, rows and columns that the original's pool averages: the size of the last map for 8 frames of 224x224 pixels.
 _ORIGINAL_POOL = (8, 7, 7)
 
 
 class InflatedResNet50(nn.Module):
     """Video network with four features; parameter names are those of the original (``cnn.*``, ``classifier.*``).
 
-    Convolutions are drawn from N(0, 2 / (k0 * k1 * outputs)), where k0 and k1 are the first two axes of the
-    kernel, as in the original.
+    Convolutions are drawn from a normal distribution of variance 2 / (k0 * k1 * outputs), where k0 and k1 are the
+    first two axes of the kernel, as in the original.
 
     Args:
-        num_outputs: Classes of its own head.
-        pool: ``7x7`` averages the first 8 frames, 7 rows and 7 columns of the last map, as the original does (it drops
-            a row and a column of the 8x8 map of 256 pixels); ``full`` averages the full map.
+        num_outputs: Number of classes of the unimodal head.
+        pool: ``7x7`` averages the first 8 frames, 7 rows and 7 columns of the last map, as the original does (frames
+            of 256 pixels give an 8x8 map, whose last row and column are ignored). ``full`` averages the whole map.
+
+    Raises:
+        ValueError: ``pool`` is neither.
     """
 
     channels = (512, 1024, 2048, 2048)
@@ -42,15 +45,15 @@ class InflatedResNet50(nn.Module):
         put_channels_last(self)
 
     def forward(self, frames: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
-        """Return the first ``count`` of four features (all when None).
+        """Return the first ``count`` of four features.
 
         Args:
-            frames: (N, T, H, W, 3): uint8, normalised here, or float, normalised before.
-            count: 1..3: stop after that feature.
+            frames: (N, T, H, W, 3): uint8, normalised here, or float, already normalised.
+            count: 1..3: stop after that feature; None: return all.
 
         Returns:
-            Maps of layers 2, 3 and 4, (N, 512 | 1024 | 2048, T, h, w), with h and w an 8th, a 16th and a
-            32nd of H and W, rounded up; and their pool, (N, 2048), which the head reads.
+            The maps of layers 2, 3 and 4, (N, 512 | 1024 | 2048, T, h, w), where h and w are 1/8, 1/16 and 1/32 of
+            H and W, rounded up; and the pooled last map, (N, 2048), which the head reads.
         """
         x = normalise(frames) if frames.dtype == torch.uint8 else frames
         x = self.cnn.stem(x.to(self.classifier.weight.dtype))
@@ -68,7 +71,7 @@ class InflatedResNet50(nn.Module):
         return x.mean(dim=(2, 3, 4))
 
     def head(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Class logits (N, num_outputs) from the list that `forward` returns."""
+        """Return class logits (N, num_outputs) from the features of `forward`."""
         return self.classifier(features[-1])
 
     def modules_of(self, count: int) -> list[nn.Module]:
@@ -76,10 +79,10 @@ class InflatedResNet50(nn.Module):
         return [self.cnn.conv1, self.cnn.bn1, *self.cnn.layers(count)] if count else []
 
     def load_torchvision(self, state_dict: Mapping[str, torch.Tensor]) -> None:
-        """Copy and inflate a state dict of ``torchvision.models.resnet50``, without its classifier.
+        """Copy and inflate a state dict of ``torchvision.models.resnet50``, except for its classifier.
 
         Raises:
-            RuntimeError: it is of another network.
+            RuntimeError: the state dict belongs to another network.
         """
         own = self.cnn.state_dict()
         body = {key: value for key, value in state_dict.items() if not key.startswith("fc.")}
@@ -90,7 +93,7 @@ class InflatedResNet50(nn.Module):
 
 
 class _Body(nn.Module):
-    """The stem, frame by frame, and four stages that keep the number of frames."""
+    """The stem, a 2-D network applied to each frame, and four 3-D stages, which keep the number of frames."""
 
     def __init__(self):
         super().__init__()
@@ -121,14 +124,14 @@ class _Body(nn.Module):
 
 
 def normalise(frames: torch.Tensor) -> torch.Tensor:
-    """uint8 frames (..., 3) as float32, divided by 255, minus `MEAN`, divided by `STD`."""
-    # Tensors, since a GPU would multiply by the reciprocal of a Python number.
+    """Normalise uint8 frames (..., 3): convert to float32, divide by 255, subtract `MEAN`, divide by `STD`."""
+    # Divide by tensors: with a Python number, a GPU would multiply by its reciprocal and round differently.
     white, mean, std = torch.tensor([(255.0,) * 3, MEAN, STD], device=frames.device)
     return frames.to(torch.float32).div_(white).sub_(mean).div_(std)
 
 
 def inflate(weight: torch.Tensor, frames: int) -> torch.Tensor:
-    """A 2-D kernel (O, I, h, w) as a 3-D one (O, I, frames, h, w) that reads only frame ``frames // 2``."""
+    """Inflate a 2-D kernel (O, I, h, w) to a 3-D one (O, I, frames, h, w) that reads only frame ``frames // 2``."""
     inflated = weight.new_zeros((*weight.shape[:2], frames, *weight.shape[2:]))
     inflated[:, :, frames // 2] = weight
     return inflated

@@ -15,7 +15,7 @@ _DROPOUT = 0.5
 
 
 class MaxOut(nn.Module):
-    """Maximum over ``pieces`` linear maps: (N, inputs) -> (N, outputs)."""
+    """MaxOut layer, the maximum over ``pieces`` linear maps: (N, inputs) -> (N, outputs)."""
 
     def __init__(self, inputs: int, outputs: int, pieces: int = _PIECES) -> None:
         super().__init__()
@@ -27,15 +27,15 @@ class MaxOut(nn.Module):
 
 
 class MaxOutMLP(nn.Module):
-    """Two MaxOut layers and a linear head; parameter names are those of the originals.
+    """Two MaxOut layers and a linear head; parameter names are those of the original.
 
     Args:
-        num_outputs: Classes of the head.
+        num_outputs: Number of classes of the unimodal head.
     """
 
     channels = (64, 128)
     deterministic_features = False
-    # Computing its features is faster than reading them.
+    # Computing the features is faster than reading them from a cache.
     cacheable = False
 
     def __init__(self, num_outputs: int) -> None:
@@ -47,20 +47,20 @@ class MaxOutMLP(nn.Module):
         self.hid2val = nn.Linear(128, num_outputs)
 
     def forward(self, text: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
-        """Return the first ``count`` of two features (all when None).
+        """Return the first ``count`` of two features.
 
         Args:
-            text: (N, 300).
-            count: 1: compute only the first layer.
+            text: Text vectors (N, 300).
+            count: 1: compute only the first layer; None: return both features.
 
         Returns:
-            (N, 64) and (N, 128), each before its batch norm; the head reads the last.
+            (N, 64) and (N, 128), each before its batch norm. The head reads the second.
         """
         first = self.op1(text.to(self.hid2val.weight.dtype))
         return [first] if count == 1 else [first, self.op3(self.op2(first))]
 
     def head(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Class logits (N, num_outputs) from the list that `forward` returns."""
+        """Return class logits (N, num_outputs) from the features of `forward`."""
         return self.hid2val(self.op4(features[-1]))
 
     def modules_of(self, count: int) -> list[nn.Module]:

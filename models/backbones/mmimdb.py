@@ -1,4 +1,4 @@
-"""The two backbones of MM-IMDB and where their weights come from."""
+"""The two backbones of MM-IMDB, and where their weights come from."""
 
 from pathlib import Path
 
@@ -20,13 +20,13 @@ def build_mmimdb_backbones(
     image_cp: Path | str | None = None,
     text_cp: Path | str | None = None,
 ) -> dict[str, VGG19Taps | MaxOutMLP]:
-    """Build the image and the text network.
+    """Build the image and the text backbone of a fusion network.
 
     Args:
-        num_outputs: Classes of their own heads.
-        weights: Weights of a network without a file: ``random``: random weights; ``pretrained``: torchvision's ImageNet
-            weights for the image network, while ``text_cp`` is required.
-        vgg_weights: File with torchvision's VGG-19 state dict, instead of its cache or the download.
+        num_outputs: Number of classes of the unimodal heads.
+        weights: Weights of a backbone for which no file is given: ``pretrained`` (torchvision's ImageNet weights for
+            the image network; the text network then requires ``text_cp``) or ``random``.
+        vgg_weights: File with torchvision's VGG-19 state dict, used instead of torchvision's cache or a download.
         image_cp, text_cp: Checkpoint of ``main_unimodal_mmimdb.py`` (file or run folder), or ``random``.
 
     Returns:
@@ -40,7 +40,7 @@ def build_mmimdb_backbones(
             f"no weights for the text network: train it with `{_TEXT.command}` and pass "
             "--text_cp RUN_DIR, or pass --text_cp random (the originals' way) or --backbone_weights random"
         )
-    sources.find_checkpoint(text_cp, _TEXT)  # before a long download
+    sources.find_checkpoint(text_cp, _TEXT)  # report a wrong path before a long download
     return {
         "image": build_image_backbone(num_outputs, weights, vgg_weights, image_cp),
         "text": build_text_backbone(num_outputs, text_cp),
@@ -50,7 +50,7 @@ def build_mmimdb_backbones(
 def build_image_backbone(
     num_outputs: int, weights: str, vgg_weights: Path | str | None = None, checkpoint: Path | str | None = None
 ) -> VGG19Taps:
-    """VGG-19 from a checkpoint, ImageNet weights or random weights; see `build_mmimdb_backbones`."""
+    """Build VGG-19 from a checkpoint, ImageNet weights or random weights; see `build_mmimdb_backbones`."""
     return sources.build_from_imagenet(
         lambda: VGG19Taps(num_outputs),
         sources.VGG19,
@@ -62,5 +62,5 @@ def build_image_backbone(
 
 
 def build_text_backbone(num_outputs: int, checkpoint: Path | str | None = None) -> MaxOutMLP:
-    """MaxOut network from a checkpoint or with random weights; see `build_mmimdb_backbones`."""
+    """Build the MaxOut network from a checkpoint or with random weights; see `build_mmimdb_backbones`."""
     return sources.build_from_checkpoint(lambda: MaxOutMLP(num_outputs), _TEXT, checkpoint)

@@ -1,4 +1,4 @@
-"""The two backbones of NTU RGB+D and where their weights come from."""
+"""The two backbones of NTU RGB+D, and where their weights come from."""
 
 from pathlib import Path
 
@@ -22,14 +22,14 @@ def build_ntu_backbones(
     dropout: float,
     pool: str = "7x7",
 ) -> dict[str, InflatedResNet50 | SkeletonHCN]:
-    """Build the video and the skeleton network of a fusion.
+    """Build the video and the skeleton backbone of a fusion network.
 
     Args:
-        num_outputs: Classes of their own heads.
-        weights: Weights of a network without a checkpoint argument: ``pretrained``: the released checkpoint in
-            ``checkpointdir``; ``random``: random weights.
+        num_outputs: Number of classes of the unimodal heads.
+        weights: Weights of a backbone for which no file is given: ``pretrained`` (the released checkpoint in
+            ``checkpointdir``) or ``random``.
         resnet_weights: File with torchvision's ResNet-50 state dict, from which the video network is inflated.
-        rgb_cp, skeleton_cp: Checkpoint file or run folder, as a path or in ``checkpointdir``; or ``random``.
+        rgb_cp, skeleton_cp: Checkpoint file or run folder, as a path or relative to ``checkpointdir``; or ``random``.
         checkpointdir: Folder of the released checkpoints.
         dropout: Dropout rate of the skeleton network.
         pool: See `InflatedResNet50`.
@@ -45,7 +45,7 @@ def build_ntu_backbones(
             rgb_cp = sources.find_released(_RGB, checkpointdir)
         if skeleton_cp is None:
             skeleton_cp = sources.find_released(_SKELETON, checkpointdir)
-    # Wrong paths fail here, before networks are built.
+    # Report a wrong path before any network is built.
     sources.find_checkpoint(skeleton_cp, _SKELETON, checkpointdir)
     return {
         "rgb": build_rgb_backbone(num_outputs, weights, resnet_weights, rgb_cp, checkpointdir, pool),
@@ -61,10 +61,10 @@ def build_rgb_backbone(
     checkpointdir: Path | str | None = None,
     pool: str = "7x7",
 ) -> InflatedResNet50:
-    """The video network for its own training: without a checkpoint, ``pretrained`` means ImageNet weights.
+    """Build the video backbone, from a checkpoint, ImageNet weights or random weights.
 
-    They are read from ``resnet_weights``, torchvision's cache or a download. For the other arguments see
-    `build_ntu_backbones`.
+    Without a checkpoint, ``pretrained`` means torchvision's ImageNet weights, from ``resnet_weights``, torchvision's
+    cache or a download. For the other arguments see `build_ntu_backbones`.
     """
     return sources.build_from_imagenet(
         lambda: InflatedResNet50(num_outputs, pool),
@@ -80,7 +80,7 @@ def build_rgb_backbone(
 def build_skeleton_backbone(
     num_outputs: int, checkpoint: Path | str | None = None, checkpointdir: Path | str | None = None, *, dropout: float
 ) -> SkeletonHCN:
-    """The skeleton network from a checkpoint or with random weights; see `build_ntu_backbones`."""
+    """Build the skeleton backbone from a checkpoint or with random weights; see `build_ntu_backbones`."""
     return sources.build_from_checkpoint(
         lambda: SkeletonHCN(num_outputs, dropout), _SKELETON, checkpoint, checkpointdir
     )

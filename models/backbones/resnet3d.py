@@ -5,9 +5,9 @@ from torch import nn
 
 
 class Bottleneck3d(nn.Module):
-    """1x1x1, 3x3x3 and 1x1x1 convolution with batch norm, added to a shortcut: (N, C, T, H, W) -> same axes.
+    """1x1x1, 3x3x3 and 1x1x1 convolutions, each with batch norm, added to a shortcut.
 
-    Parameter names are those of the originals.
+    Maps (N, in_channels, T, H, W) to (N, out_channels, t, h, w). Parameter names are those of the originals.
 
     Args:
         in_channels, width, out_channels: Channels before, within and after the block.
@@ -43,21 +43,21 @@ class Bottleneck3d(nn.Module):
         shortcut = x if self.downsample is None else self.downsample(x)
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
-        # The backward pass of batch norm needs its input, not its output, so the sum may overwrite the output.
+        # In place: the backward pass of batch norm needs its input, not its output.
         return self.relu(self.bn3(self.conv3(out)).add_(shortcut))
 
 
 def build_stage(
     in_channels: int, width: int, out_channels: int, blocks: int, stride: int | tuple[int, int, int], groups: int = 1
 ) -> nn.Sequential:
-    """``blocks`` consecutive bottlenecks; the first has the stride and the projected shortcut."""
+    """Build a stage of ``blocks`` bottlenecks. The first one has the stride and the projected shortcut."""
     first = Bottleneck3d(in_channels, width, out_channels, stride, groups, project=True)
     rest = [Bottleneck3d(out_channels, width, out_channels, 1, groups, project=False) for _ in range(blocks - 1)]
     return nn.Sequential(first, *rest)
 
 
 def put_channels_last(net: nn.Module) -> None:
-    """Store the kernels of all convolutions in the memory layout of fast implementations; no value changes."""
+    """Store the kernels of all convolutions channels-last, the layout of the fast implementations. Values stay."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)
@@ -66,5 +66,5 @@ def put_channels_last(net: nn.Module) -> None:
 
 
 def channels_last_3d(x: torch.Tensor) -> torch.Tensor:
-    """A tensor (N, C, T, H, W) in the memory layout of these kernels."""
+    """Convert a tensor (N, C, T, H, W) to the channels-last memory layout."""
     return x.contiguous(memory_format=torch.channels_last_3d)

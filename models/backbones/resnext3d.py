@@ -1,4 +1,4 @@
-"""3-D ResNeXt-101 for colour and for depth clips (EgoGesture), after Hara et al. 2018."""
+"""3-D ResNeXt-101 for RGB and depth clips (EgoGesture), after Hara et al. 2018."""
 
 import torch
 from torch import nn
@@ -13,14 +13,14 @@ _GROUPS = 32
 
 
 class ResNeXt101(nn.Module):
-    """Clip network with four features; parameter names are those of the originals.
+    """Clip network with four features; parameter names are those of the original.
 
-    Convolutions are drawn by He's normal rule (fan-out), the colour stem by torch's default. A depth stem
-    is the channel mean of a colour stem, as in the original.
+    Convolutions are drawn by He's normal rule (fan-out), except for the RGB stem, which has torch's default
+    initialisation. The kernel of a depth stem is the channel mean of an RGB kernel, as in the original.
 
     Args:
-        num_outputs: Classes of its own head.
-        in_channels: 3 (colour) or 1 (depth).
+        num_outputs: Number of classes of the unimodal head.
+        in_channels: 3 (RGB) or 1 (depth).
     """
 
     channels = (512, 1024, 2048, 2048)
@@ -45,20 +45,21 @@ class ResNeXt101(nn.Module):
         put_channels_last(self)
 
     def forward(self, clips: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
-        """Return the first ``count`` of four features (all when None).
+        """Return the first ``count`` of four features.
 
         Args:
-            clips: (N, in_channels, T, H, W): uint8, from which the mean is subtracted here, or float after subtraction.
-            count: 1..3: stop after that feature.
+            clips: (N, in_channels, T, H, W): uint8, from which the mean is subtracted here, or float, from which it
+                has been subtracted already.
+            count: 1..3: stop after that feature; None: return all.
 
         Returns:
-            Maps of layers 2, 3 and 4, (N, 512 | 1024 | 2048, t, h, w), with t a 4th, an 8th and a 16th of T,
-            h and w an 8th, a 16th and a 32nd of H and W, rounded up; and the mean of the last
-            over all positions, (N, 2048), which the head reads.
+            The maps of layers 2, 3 and 4, (N, 512 | 1024 | 2048, t, h, w), where t is 1/4, 1/8 and 1/16 of T, and
+            h and w are 1/8, 1/16 and 1/32 of H and W, rounded up; and the mean of the last map over all positions,
+            (N, 2048), which the head reads.
         """
         x = subtract_mean(clips) if clips.dtype == torch.uint8 else clips
         x = self.conv1(channels_last_3d(x.to(self.fc.weight.dtype)))
-        # A stem with one input channel does not keep the memory layout.
+        # A convolution with one input channel does not keep the memory layout.
         x = self.maxpool(self.relu(self.bn1(channels_last_3d(x))))
         features = []
         for layer in self._layers(count):
@@ -72,7 +73,7 @@ class ResNeXt101(nn.Module):
         return [self.layer1, self.layer2, self.layer3, self.layer4][: None if count is None else count + 1]
 
     def head(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Class logits (N, num_outputs) from the list that `forward` returns."""
+        """Return class logits (N, num_outputs) from the features of `forward`."""
         return self.fc(features[-1])
 
     def modules_of(self, count: int) -> list[nn.Module]:
@@ -81,7 +82,7 @@ class ResNeXt101(nn.Module):
 
 
 def subtract_mean(clips: torch.Tensor) -> torch.Tensor:
-    """uint8 clips (N, C, T, H, W) as float32 minus the first C values of `MEAN`, one per channel."""
+    """Convert uint8 clips (N, C, T, H, W) to float32 and subtract the first C values of `MEAN`, one per channel."""
     mean = torch.tensor(MEAN[: clips.shape[1]], device=clips.device)
     return clips.to(torch.float32, memory_format=torch.channels_last_3d).sub_(mean.view(-1, 1, 1, 1))
 

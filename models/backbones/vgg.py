@@ -11,13 +11,13 @@ _TAPS = (20, 26, 33, 36)
 
 
 class VGG19Taps(nn.Module):
-    """torchvision's VGG-19 without batch norm, read after layers 20, 26, 33 and 36.
+    """torchvision's VGG-19 without batch norm, tapped after layers 20, 26, 33 and 36.
 
-    Parameter names are those of the originals: ``vgg.{i}.*`` for the convolutions, ``bn4.*`` and
-    ``classifier.*`` for the head. Random initialisation is torchvision's.
+    Parameter names are those of the original: ``vgg.{i}.*`` for the convolutions, ``bn4.*`` and ``classifier.*``
+    for the head. Random weights follow torchvision's initialisation.
 
     Args:
-        num_outputs: Classes of the auxiliary head.
+        num_outputs: Number of classes of the unimodal head.
     """
 
     channels = (512, 512, 512, 512)
@@ -29,19 +29,20 @@ class VGG19Taps(nn.Module):
         self.vgg = nn.ModuleList(_layers())
         self.bn4 = nn.BatchNorm1d(self.channels[-1])
         self.classifier = nn.Linear(self.channels[-1], num_outputs)
-        # The memory layout of the convolution kernels; contiguous tensors would be converted to it and back.
+        # The layout in which the convolution kernels work; contiguous tensors would be converted back and forth.
         self.vgg.to(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
-        """Return the first ``count`` of five features (all when None).
+        """Return the first ``count`` of five features.
 
         Args:
-            images: (N, 3, H, W), uint8 or float, values as stored (the original normalises nothing);
-                H and W at least 32.
-            count: 1..4: stop after that tap.
+            images: (N, 3, H, W), uint8 or float, H and W at least 32. Values are used as stored: the original does
+                not normalise images.
+            count: 1..4: stop after that tap; None: return all.
 
         Returns:
-            Taps 1 to 4, (N, 512, h, w) each, and the spatial mean of tap 4, (N, 512), which the head reads.
+            Taps 1 to 4, (N, 512, h, w) each, where h and w are 1/8, 1/8, 1/16 and 1/32 of H and W, rounded down; and
+            the spatial mean of tap 4, (N, 512), which the head reads.
         """
         x = images.to(self.classifier.weight.dtype).contiguous(memory_format=torch.channels_last)
         features = []
@@ -54,7 +55,7 @@ class VGG19Taps(nn.Module):
         return [*features, x.mean(dim=(2, 3))]
 
     def head(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Class logits (N, num_outputs) from the list that `forward` returns."""
+        """Return class logits (N, num_outputs) from the features of `forward`."""
         return self.classifier(self.bn4(features[-1]))
 
     def modules_of(self, count: int) -> list[nn.Module]:
@@ -65,7 +66,7 @@ class VGG19Taps(nn.Module):
         """Copy the convolutions from a state dict of ``torchvision.models.vgg19``.
 
         Raises:
-            KeyError, RuntimeError: it is of another network.
+            KeyError, RuntimeError: the state dict belongs to another network.
         """
         prefix = "features."
         self.vgg.load_state_dict({k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)})

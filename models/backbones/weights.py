@@ -14,19 +14,19 @@ from util.torchvision_weights import fetch
 if TYPE_CHECKING:
     pass
 
-# Value of a flag, and description in results, of random weights.
+# Random weights: the value of a flag, and the description in results.
 RANDOM_FLAG = "random"
 RANDOM = "random, drawn from the seed"
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where checkpoints of one backbone come from, for error messages.
+    """Where checkpoints of one backbone come from. Error messages name it.
 
     Args:
-        flag: Flag for a checkpoint, e.g. ``--rgb_cp``.
-        command: Command that trains a checkpoint.
-        released: File name of the checkpoint released by the original's authors, if any.
+        flag: Flag that names a checkpoint, e.g. ``--rgb_cp``.
+        command: Command that trains the backbone.
+        released: File name of the checkpoint that the authors released, if any.
     """
 
     flag: str
@@ -43,11 +43,11 @@ class ImageNet:
     """torchvision's ImageNet weights of one network.
 
     Args:
-        name: Name of the network for messages.
-        model: Its name in ``torchvision.models``.
-        weights: Name of the enumeration of its weights there; version 1 is used.
+        name: Name of the network in messages.
+        model: Name of the network in ``torchvision.models``.
+        weights: Name of its weights enumeration there; ``IMAGENET1K_V1`` is used.
         file: File name of the weights.
-        flag: Flag for a local copy.
+        flag: Flag that names a local copy of the file.
     """
 
     name: str
@@ -62,10 +62,10 @@ RESNET50 = ImageNet("ResNet-50", "resnet50", "ResNet50_Weights", "resnet50-0676b
 
 
 def find_checkpoint(value: Path | str | None, source: Source, folder: Path | str | None = None) -> Path | None:
-    """The checkpoint file that a flag names; checks that it exists, but does not read it.
+    """Find the checkpoint file that a flag names, without reading it.
 
     Args:
-        value: Value of the flag: a file or run folder, as a path or in ``folder``; None or ``random``.
+        value: Value of the flag: a file or run folder, as a path or relative to ``folder``; None or ``random``.
         source: The backbone's `Source`.
         folder: ``--checkpointdir``, if the task has one.
 
@@ -73,7 +73,7 @@ def find_checkpoint(value: Path | str | None, source: Source, folder: Path | str
         The path, or None if the flag names no file.
 
     Raises:
-        UserError: there is no such file.
+        UserError: the file does not exist.
     """
     if value in (None, RANDOM_FLAG):
         return None
@@ -87,7 +87,7 @@ def find_checkpoint(value: Path | str | None, source: Source, folder: Path | str
 
 
 def find_released(source: Source, folder: Path | str) -> Path:
-    """The released checkpoint file in ``folder``.
+    """Path of the released checkpoint file in ``folder``.
 
     Raises:
         UserError: the file does not exist.
@@ -103,10 +103,15 @@ def find_released(source: Source, folder: Path | str) -> Path:
 
 
 def load_backbone(net: Any, path: Path, source: Source) -> None:
-    """Load a checkpoint file strictly, except for unused batch counts, which very old files lack.
+    """Load a checkpoint file strictly, except that batch norm counters may be missing, as they are in very old files.
+
+    Args:
+        net: The backbone. Its attribute ``source`` is set to the path.
+        path: The checkpoint file.
+        source: The backbone's `Source`, for messages.
 
     Raises:
-        UserError: the file is damaged or is not of this network.
+        UserError: the file is damaged or belongs to another network.
     """
     try:
         state = load_state_dict_file(path)
@@ -120,11 +125,17 @@ def load_backbone(net: Any, path: Path, source: Source) -> None:
 def build_from_checkpoint(
     make: Callable[[], Any], source: Source, value: Path | str | None, folder: Path | str | None = None
 ) -> Any:
-    """A backbone with the weights of the checkpoint that a flag names, or random weights; see `find_checkpoint`.
+    """Build a backbone with the weights of a checkpoint, or with random weights if the flag names none.
 
     Args:
-        make: Function without arguments that builds the network; called after `find_checkpoint`.
+        make: Function without arguments that builds the network. It is called once the path is known to exist.
         source, value, folder: See `find_checkpoint`.
+
+    Returns:
+        The network. Its attribute ``source`` says where the weights come from.
+
+    Raises:
+        UserError: the file does not exist, is damaged, or belongs to another network.
     """
     path = find_checkpoint(value, source, folder)
     net = make()
@@ -144,18 +155,21 @@ def build_from_imagenet(
     checkpoint: Path | str | None,
     folder: Path | str | None = None,
 ) -> Any:
-    """A backbone with the weights of a checkpoint, torchvision's ImageNet weights, or random weights.
+    """Build a backbone with the weights of a checkpoint, torchvision's ImageNet weights, or random weights.
 
     Args:
         make: Function without arguments that builds the network, which has ``load_torchvision(state_dict)``.
         imagenet: `VGG19` or `RESNET50`.
         source: The backbone's `Source`.
-        weights: Weights without a named file: ``pretrained``: ImageNet weights; ``random``: random weights.
-        imagenet_file: File with the ImageNet weights, instead of torchvision's cache or the download.
+        weights: Weights if no file is given: ``pretrained`` (ImageNet weights) or ``random``.
+        imagenet_file: File with the ImageNet weights, used instead of torchvision's cache or a download.
         checkpoint, folder: ``value`` and ``folder`` of `find_checkpoint`.
 
+    Returns:
+        The network. Its attribute ``source`` says where the weights come from.
+
     Raises:
-        UserError: both files are named, or one of them does not exist or does not fit.
+        UserError: both files are given, or one of them does not exist or belongs to another network.
     """
     if imagenet_file is not None and checkpoint is not None:
         raise UserError(
@@ -169,7 +183,7 @@ def build_from_imagenet(
 
 
 def check_imagenet_file(path: Path | str | None, imagenet: ImageNet) -> None:
-    """Check that the file of an ImageNet flag exists, if the flag is set.
+    """Check that the file of an ImageNet flag exists. A flag that is not set passes.
 
     Raises:
         UserError: the file does not exist.
@@ -201,7 +215,7 @@ def _read_flagged(path, flag):
 
 
 def _download(imagenet):
-    """torchvision's weights from its cache or the download."""
+    """State dict of torchvision's weights, from its cache or a download."""
     from torchvision import models
 
     version = getattr(models, imagenet.weights).IMAGENET1K_V1

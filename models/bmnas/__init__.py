@@ -1,1 +1,1 @@
-"""BM-NAS: the fusion network that is searched on two levels, cells and their inner nodes."""
+"""BM-NAS: fusion networks whose architecture is searched on two levels, the cell and the step nodes inside it."""

@@ -1,4 +1,4 @@
-"""Fusions without an architecture to search: baselines for the searched ones. (Late fusion is in `late_fusion`.)"""
+"""Baselines whose fusion has no architecture to search. (Late fusion is in `models.bmnas.late_fusion`.)"""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from models.bmnas.late_fusion import LateFusion
 
 
 class ConcatFusion(LateFusion):
-    """Baseline: concatenates the last feature of each modality and passes it through a hidden layer.
+    """Baseline: concatenates the last feature of each modality and applies a hidden layer.
 
-    The classifier after it makes this a network of two layers on the concatenation: linear, ReLU, dropout, linear.
+    Together with the network's classifier this is an MLP on the concatenation: linear, ReLU, dropout, linear.
 
     Args:
-        last: Indices of the modalities' last features.
+        last: Index of the last feature of each modality.
         channels, length: C and L of the features.
         dropout: Dropout rate after the hidden layer.
     """
@@ -27,5 +27,5 @@ class ConcatFusion(LateFusion):
         self.hidden = nn.Sequential(nn.Linear(inputs, self.width), nn.ReLU(), nn.Dropout(dropout))
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Map the chosen features (N, C, L) to (N, 2 C)."""
+        """Map the features, of which the last ones (N, C, L) are read, to (N, 2 * C)."""
         return self.hidden(super().forward(features))

@@ -1,8 +1,11 @@
-"""The fusion cell and its step nodes; the same classes are used in the search and in found networks.
+"""The fusion cell and its step nodes (BM-NAS, section 3); the same classes serve the search and found networks.
 
-In the search, edges and operations are mixtures weighted by a softmax over architecture parameters
-(alphas of the cell's edges; betas and gammas of a node's inner edges and operations). In a found
-network the same classes hold only the edges and operations of a genotype.
+In the search, edges and operations are mixtures weighted by a softmax over architecture parameters: the alphas of the
+cell's edges, and the betas and gammas of a step node's inner edges and operations. In a found network the same classes
+hold only the edges and operations of a genotype.
+
+N is the batch size, C the number of channels, L the length, I the number of input features, S the number of cell steps
+and M the number of step outputs that are concatenated. A step node has s inner steps, of which m are concatenated.
 """
 
 from __future__ import annotations
@@ -32,21 +35,24 @@ from search.relaxation import SoftmaxMixture
 if TYPE_CHECKING:
     from search.relaxation import Relaxation
 
-# Architecture logits start as draws of 1e-3 * N(0, 1).
+# Architecture logits are initialised with 1e-3 * N(0, 1).
 ALPHA_SCALE = 1e-3
 SKIP = EDGE_OPERATIONS.index("skip")
-# What combines candidates until `FusionCell.relax` names another. It has no state, so all parts share it.
+# The relaxation in use until `FusionCell.relax` sets another one. It has no state, so all modules share it.
 _MIXTURE = SoftmaxMixture()
 
 
 class MixedEdges(nn.Module):
-    """All edges into the steps of a cell or node: step k reads the first ``num_sources + k`` states.
+    """All edges into the steps of a cell or node, in the search. Step k reads the first ``num_sources + k`` states.
 
     Args:
         num_sources: Number of states before the first step.
         steps: Number of steps.
         key: Key of the choice between the edges' operations.
-        eligible: Ordered pairs of states that a step may take, see `search.choice.ArgumentPairs`.
+        eligible: Ordered pairs of states that a step may read, see `search.choice.ArgumentPairs`; None: all pairs.
+
+    Attributes:
+        logits: Parameter (edges, 2), the logits of ``none`` and ``skip``. Rows are ordered by step, then by state.
     """
 
     def __init__(
@@ -64,16 +70,17 @@ class MixedEdges(nn.Module):
         self.relaxation: Relaxation = _MIXTURE
 
     def probabilities(self) -> tuple[torch.Tensor, ...]:
-        """The softmax over each edge's operations, (edges, 2), split by step."""
+        """Probabilities of each edge's operations, by default their softmax: one tensor (edges, 2) per step."""
         return self.choice.probabilities().split(self.counts)
 
     def _all_pairs(self, step, _):
         return list(itertools.permutations(range(self.counts[step]), 2))
 
     def forward(self, states: Sequence[torch.Tensor], step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the mixed input of ``step`` twice, since both arguments are the same tensor in the search.
+        """Return both arguments of a step, (N, C, L) each.
 
-        If a pair of states is drawn, return these two.
+        In the published search both are the same tensor, the mixture of all states. If the strategy has drawn a pair of
+        states, they are these two.
         """
         drawn = self.choice.drawn
         if drawn is not None and drawn.pairs:
@@ -81,7 +88,7 @@ class MixedEdges(nn.Module):
         if drawn is not None and (taken := taken_states(self.choice)) is not None:
             mixed = sum_of_taken(self.choice, states, taken, step)
             return mixed, mixed
-        # `none` returns x * 0, which adds nothing to the sum, so only `skip` is computed.
+        # `none` returns x * 0 and adds nothing to the sum, so only `skip` is computed.
         weights = self.relaxation.weights(self.choice, self.logits).split(self.counts)[step]
         skip = weights[:, SKIP].to(states[0].dtype)
         mixed = sum(weight * state for weight, state in zip(skip, states, strict=False))
@@ -89,7 +96,7 @@ class MixedEdges(nn.Module):
 
 
 class FixedEdges(nn.Module):
-    """The two edges of a genotype into each step.
+    """The edges of a found network, two into each step.
 
     Args:
         edges: (edge operation, state index) pairs, two per step.
@@ -100,17 +107,17 @@ class FixedEdges(nn.Module):
         self.pairs = list(zip(edges[::2], edges[1::2], strict=True))
 
     def forward(self, states: Sequence[torch.Tensor], step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return both arguments of ``step``."""
+        """Return both arguments of a step, (N, C, L) each; ``none`` gives zeros."""
         x, y = (states[index] if name == "skip" else states[index] * 0.0 for name, index in self.pairs[step])
         return x, y
 
     def live_states(self, num_sources: int, tail: int, reads: Sequence[Iterable[int]] | None = None) -> set[int]:
-        """States that the last ``tail`` states depend on, themselves included.
+        """Indices of the states that affect the output: the last ``tail`` states and all that they depend on.
 
         Args:
             num_sources: Number of states before the first step.
             tail: Number of concatenated states.
-            reads: For each step the arguments that it uses, a set of 0 and 1; None: both.
+            reads: For each step, the positions (0, 1) of the arguments that it uses; None: both.
         """
         count = num_sources + len(self.pairs)
         live = set(range(count - tail, count))
@@ -121,16 +128,20 @@ class FixedEdges(nn.Module):
 
 
 class StepNode(nn.Module):
-    """One cell step: inner steps on x and y, merged, plus the residual x, layer-normalised.
+    """One cell step: inner steps on x and y are merged, the residual x is added, and the sum is layer-normalised.
 
     Args:
-        candidates: For each inner step the names of its operations: the same for every step in the search, a single
-            one in a found network.
+        candidates: For each inner step, the names of its operations: in the search the same for every step, in a found
+            network a single one.
         channels, length: C and L of every state (N, C, L).
         dropout: Dropout rate of the operations and of the merge.
         multiplier: Number m of inner states that are concatenated.
-        edges: Inner edges of a found network; None: mixed edges and operations.
+        edges: Inner edges of a found network; None: mixed edges and operations, for the search.
         key: Prefix of the keys of the node's choices.
+
+    Attributes:
+        edges: `MixedEdges`, with the betas, or `FixedEdges`.
+        gammas: Parameter (inner steps, operations), the logits of the operations; None in a found network.
     """
 
     def __init__(
@@ -170,7 +181,7 @@ class StepNode(nn.Module):
             else:
                 states.append(self.relaxation.combine(self.choice, candidates, self.gammas, row=step))
         merged = states[-1] if self.merge is None else self.merge(states[-self.multiplier :])
-        # NOTE: out of place; the original adds in place, which breaks its backward pass without dropout.
+        # NOTE: not in place. The original adds in place, which breaks its backward pass when dropout is inactive.
         return self.norm(merged + x)
 
     def choices(self) -> list[Choice]:
@@ -178,14 +189,14 @@ class StepNode(nn.Module):
         return [] if self.choice is None else [self.edges.choice, self.choice]
 
     def discretise(self, scores: dict[str, torch.Tensor]) -> StepGenotype:
-        """The `StepGenotype` of the two best edges and the best operation of each inner step.
+        """Keep the two best edges and the best operation of each inner step.
 
         Args:
-            scores: See `search.choice.SearchSpace`.
+            scores: Key of a choice -> scores of its candidates, see `search.choice.SearchSpace`.
         """
         inner_edges = []
         for row in scores[self.edges.choice.key].split(self.edges.counts):
-            # The order is by weight, not by index: the first edge is the operation's first argument.
+            # Sorted by weight, not by index: the stronger edge becomes the operation's first argument.
             strongest = sorted(range(len(row)), key=lambda state, row=row: -row[state, SKIP].item())[:2]  # type: ignore[misc]
             inner_edges += [("skip", state) for state in strongest]
         rows = scores[self.choice.key].tolist()
@@ -194,7 +205,7 @@ class StepNode(nn.Module):
 
 
 class Merge(nn.Module):
-    """Merges concatenated inner states into C channels: Conv1d(m*C -> C, 1), BatchNorm, ReLU, Dropout."""
+    """Merges m inner states (N, C, L) into one: concatenation, Conv1d(m*C -> C, 1), BatchNorm, ReLU, Dropout."""
 
     def __init__(self, channels: int, multiplier: int, dropout: float) -> None:
         super().__init__()
@@ -207,9 +218,9 @@ class Merge(nn.Module):
 
 
 class FusionCell(nn.Module):
-    """Steps on the input features; the last M states, concatenated, normalised and flattened, are the output.
+    """The fusion cell: S steps on the input features; the last M states are concatenated, normalised and flattened.
 
-    Build it with `mixed` (search) or `fixed` (found network).
+    Build it with `mixed` (search) or `fixed` (found network). Its attribute ``width`` is the output size M * C * L.
     """
 
     def __init__(
@@ -245,16 +256,16 @@ class FusionCell(nn.Module):
         step_ops: Iterable[str] = PUBLISHED_STEP_OPERATIONS,
         chain: bool = False,
     ) -> FusionCell:
-        """The supernet: every edge and operation, weighted by architecture parameters.
+        """Build the supernet: all edges and operations, weighted by architecture parameters.
 
         Args:
             num_inputs: Number I of input features.
             channels, length: C and L of every state.
             dropout: Dropout rate.
-            steps, multiplier: Cell steps S and concatenated states M.
-            node_steps, node_multiplier: Inner steps s and concatenated inner states m.
+            steps, multiplier: Number of cell steps S and of concatenated states M.
+            node_steps, node_multiplier: Number of inner steps s and of concatenated inner states m.
             step_ops: Names of the candidate operations.
-            chain: Whether a derived step may read earlier steps (paper section 3.2) as well as input features.
+            chain: Whether a derived step may read earlier steps in addition to input features (paper section 3.2).
         """
         sizes = ([tuple(step_ops)] * node_steps, channels, length, dropout, node_multiplier)
         nodes = [StepNode(*sizes, key=f"step{i}") for i in range(steps)]
@@ -264,10 +275,10 @@ class FusionCell(nn.Module):
 
     @classmethod
     def fixed(cls, genotype: FusionGenotype, num_inputs: int, channels: int, length: int, dropout: float) -> FusionCell:
-        """The network that ``genotype`` describes, with its sizes.
+        """Build the cell that a genotype describes, with its edges, operations and sizes S, M, s and m.
 
         Raises:
-            ValueError: the genotype does not fit.
+            ValueError: the genotype is inconsistent, has another number of inputs, or names an unknown operation.
         """
         genotype.check(STEP_OPERATIONS, num_inputs)
         nodes = [
@@ -284,7 +295,7 @@ class FusionCell(nn.Module):
         return cls(nodes, FixedEdges(genotype.edges), num_inputs, channels, length, len(genotype.concat))
 
     def forward(self, features: Sequence[torch.Tensor | None]) -> torch.Tensor:
-        """Fuse ``features``, I tensors (N, C, L) (None for those that no step reads), into (N, M*C*L)."""
+        """Fuse I features (N, C, L), with None in place of those that no step reads, into (N, M*C*L)."""
         states: list[Any] = list(features)
         for step, node in enumerate(self.nodes):
             states.append(node(*self.edges(states, step)))
@@ -292,13 +303,13 @@ class FusionCell(nn.Module):
         return F.relu(output).flatten(1)
 
     def choices(self) -> list[Choice]:
-        """The choices of edges and operations, with the order and names of the originals; none in a found network."""
+        """The choices of edges and operations, in the original's order and with its names; none in a found network."""
         if isinstance(self.edges, FixedEdges):
             return []
         return [self.edges.choice, *(choice for node in self.nodes for choice in node.choices())]
 
     def relax(self, relaxation: Relaxation) -> None:
-        """Combine candidates by ``relaxation`` from now on."""
+        """Let ``relaxation`` combine the candidates from now on."""
         for part in (self, *self.nodes):
             part.edges.relaxation = relaxation
         for node in self.nodes:
@@ -309,7 +320,11 @@ class FusionCell(nn.Module):
         return {choice.key: choice.logits for choice in self.choices()}
 
     def probabilities(self, inputs: Iterable[str] = ()) -> dict[str, dict[str, dict[str, float]]]:
-        """Softmax of every architecture parameter: title -> {row name: {operation: probability}}."""
+        """Probabilities of all candidates, for logs and pictures: title -> {row name: {operation: probability}}.
+
+        Args:
+            inputs: Names of the input features; by default Input_1, Input_2, ...
+        """
         names = list(inputs) or [f"Input_{j + 1}" for j in range(self.num_inputs)]
         states = names + [f"C{i + 1}" for i in range(len(self.nodes))]
         result = _edge_probabilities("alphas, step {}", self.edges, states)
@@ -323,10 +338,10 @@ class FusionCell(nn.Module):
         return result
 
     def uses_all_weights(self) -> bool:
-        """Whether the output depends on every step, inner step and input feature that is read."""
+        """Whether the output depends on all steps, on all inner steps with weights, and on all features read."""
         if isinstance(self.edges, MixedEdges):
-            # A mixed step reads all earlier steps, and the last step is always concatenated. Drawn candidates may leave
-            # steps unused.
+            # A mixed step reads all earlier steps, and the last step is always concatenated. A strategy that draws
+            # candidates may leave steps unused.
             relaxation = self.edges.relaxation
             return relaxation.runs_all or relaxation.generator is None
         inner = [node.edges.live_states(2, node.multiplier) for node in self.nodes]
@@ -340,19 +355,21 @@ class FusionCell(nn.Module):
         return live >= steps | {index for pair in self.edges.pairs for _, index in pair}
 
     def genotype(self, inputs: Iterable[str] = ()) -> FusionGenotype:
-        """The genotype of the largest probabilities (paper section 3.4)."""
+        """Derive the genotype of the largest probabilities (paper section 3.4)."""
         return self.discretise({choice.key: choice.probabilities() for choice in self.choices()}, inputs)
 
     def discretise(self, scores: dict[str, torch.Tensor], inputs: Iterable[str] = ()) -> FusionGenotype:
-        """The genotype for scores of the candidates.
+        """Derive the genotype from scores of the candidates.
 
-        Each step takes the pair of input features with the largest product of skip scores, except pairs of which both
-        features are already taken. NOTE: as in the original, edges from earlier steps are trained but never selected;
-        a cell with ``chain`` selects them like features, as the paper's text says.
-        The pair has the order of the states; for a strategy that draws ordered pairs, the larger score comes first.
+        Each step reads the pair of input features with the largest product of skip scores, but no pair whose features
+        have both been read by earlier steps. The state with the lower index is the first argument; for a strategy that
+        draws ordered pairs, it is the state with the larger score.
+
+        NOTE: as in the original, edges from earlier steps are trained but never selected. With ``chain`` they are
+        selected like input features, as the text of the paper describes it.
 
         Args:
-            scores: See `search.choice.SearchSpace`.
+            scores: Key of a choice -> scores of its candidates, see `search.choice.SearchSpace`.
             inputs: Names of the input features.
         """
         selected: set[int] = set()

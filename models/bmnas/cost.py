@@ -1,4 +1,4 @@
-"""What a found fusion network costs beside its backbones: reshape layers, fusion and classifier."""
+"""The cost of a found fusion network without its backbones: reshape layers, fusion and classifier."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ WHAT = "reshape layers, fusion and classifier of the found network"
 
 
 class FusionPart(nn.Module):
-    """A fusion network without backbones: pooled features -> logits (N, K).
+    """A fusion network without backbones: pooled features -> class logits (N, K).
 
     Args:
         reshape: Index of a feature that is read -> its `ReshapeLayer`.
         fusion: `FusionCell` or `LateFusion`.
-        num_outputs: Number of classes.
-        num_features: Features that the backbones offer.
+        num_outputs: Number of classes K.
+        num_features: Number of features of all backbones, read or not.
     """
 
     def __init__(self, reshape: Mapping[int, ReshapeLayer], fusion: Any, num_outputs: int, num_features: int) -> None:
@@ -37,27 +37,31 @@ class FusionPart(nn.Module):
         self.num_features = num_features
 
     def forward(self, *features: torch.Tensor) -> torch.Tensor:
-        """Logits of the features that are read, (N, channels, rows, columns) each, in their order."""
+        """Return logits (N, K).
+
+        Args:
+            features: The features that are read, (N, channels, rows, columns) each, in the order of ``reshape``.
+        """
         read: list[torch.Tensor | None] = [None] * self.num_features
         for (index, layer), feature in zip(self.reshape.items(), features, strict=True):
             read[int(index)] = layer(feature)
         return self.classifier(self.fusion(read))
 
     def inputs(self, count: int, device: torch.device) -> tuple[torch.Tensor, ...]:
-        """Random pooled features of ``count`` samples."""
+        """Random arguments of `forward` for ``count`` samples."""
         layers: Iterable[Any] = self.reshape.values()
         return tuple(torch.randn(count, layer.conv.in_channels, *layer.pool).to(device) for layer in layers)
 
 
 def fusion_part(net: FusionNet, genotype: FusionGenotype | None = None) -> FusionPart:
-    """The part of a network that fuses, with random weights, on the network's device.
+    """Copy of a network's fusion part on the same device, for measurements; weights are random where it is rebuilt.
 
     Args:
         net: A found network, or a supernet if ``genotype`` is given.
-        genotype: What to build instead of the network's own fusion.
+        genotype: Build the fusion of this genotype instead of using the network's own.
     """
     device = net.classifier.weight.device
-    # Initial weights are drawn, which must not change what a run draws next.
+    # Initial weights are drawn here, which must not change what the run draws afterwards.
     with torch.random.fork_rng(devices=[]):
         fusion, used = net.fusion, [int(index) for index in net.reshape]
         if genotype is not None:
@@ -70,22 +74,22 @@ def fusion_part(net: FusionNet, genotype: FusionGenotype | None = None) -> Fusio
         features = sum(len(backbone.channels) for backbone in net.backbones.values())
         classifier: Any = net.classifier
         part = FusionPart(copies, fusion, classifier.out_features, features)
-        # A fusion of the network itself stays where it is.
+        # If the fusion is the network's own, it is on this device already.
         return part.to(device)
 
 
 def fusion_cost(net: FusionNet, batch: int, genotype: FusionGenotype | None = None) -> dict[str, Any]:
-    """What a result says of the cost of a found network, see `engine.cost.cost_facts`.
+    """The entries of a result for the cost of a found network, see `engine.cost.cost_facts`.
 
     Args:
         net, genotype: See `fusion_part`.
-        batch: Samples of a batch.
+        batch: Batch size of the second latency; the first is measured on one sample.
     """
     part = fusion_part(net, genotype)
     return cost_facts(part, part.inputs, net.classifier.weight.device, batch, WHAT)
 
 
 def fusion_counts(net: FusionNet) -> dict[str, int]:
-    """Parameters and FLOPs of a found network's fusion; measures no time."""
+    """``parameters`` and ``flops`` of the fusion part of a found network, without measuring its latency."""
     part = fusion_part(net)
     return costs_of(part, part.inputs, net.classifier.weight.device)

@@ -11,7 +11,7 @@ from util.graph_svg import Edge, Node, draw
 if TYPE_CHECKING:
     from models.genotypes import FusionGenotype
 
-# Fill and outline, after the Okabe-Ito colours, which colour-blind readers can tell apart.
+# Fill and outline, after the Okabe-Ito palette, which colour-blind readers can distinguish.
 PALETTE = {
     "modality 0": ("#d6e8f5", "#0072b2"),
     "modality 1": ("#fdebc8", "#b87a00"),
@@ -24,24 +24,26 @@ PALETTE = {
     "unused": ("#f1f1f1", "#b0b4b9"),
 }
 MODALITIES = 5
-# Labels of the first and the second input of an operation, where they are not 1 and 2; a sum does not distinguish them.
+# Labels of the first and second argument of an operation, if not 1 and 2. Symmetric operations need none.
 PORTS = {"ScaleDotAttn": ("q", "kv"), "FiLM": ("x", "condition")}
 PORTS |= dict.fromkeys(("Sum", "Product", "Max", "Average"), ("", ""))
 OUTPUT = "output"
 
 
 def fusion_graph_svg(genotype: FusionGenotype, input_names: Sequence[str] | None = None, title: str = "") -> str:
-    """Draw a genotype; boxes without influence on the output are grey.
+    """Draw a genotype. Boxes without influence on the output are grey.
 
     Args:
-        genotype: Has ``edges`` ((op, index) twice per step), ``steps`` (each with ``inner_edges``, ``inner_steps``
-            and ``inner_concat``) and ``concat``. An index beyond the inputs is the output of an earlier step.
-        input_names: Labels of the input features, "<modality>_<number>"; by default ``inputs`` of
-            the genotype, else Input_1, Input_2, ...
+        genotype: The genotype to draw.
+        input_names: Labels of the input features, "<modality>_<number>". By default the genotype's ``inputs``, or
+            Input_1, Input_2, ... if it has none.
         title: Heading of the picture.
 
     Returns:
         The SVG text.
+
+    Raises:
+        ValueError: the number of names is not the genotype's number of inputs.
     """
     steps = len(genotype.steps)
     inputs = genotype.concat[-1] + 1 - steps
@@ -58,7 +60,7 @@ def fusion_graph_svg(genotype: FusionGenotype, input_names: Sequence[str] | None
         nodes, edges = nodes + inner_nodes, edges + inner_edges
         groups[f"cell {i}"] = f"Cell {i}"
         states.append(f"{i}.z")
-    # Only the number of entries matters, since the cell concatenates its last states.
+    # Only the length of ``concat`` matters, since the cell concatenates its last states.
     nodes.append(Node(OUTPUT, "Reduction Output\nconcat, LayerNorm, ReLU", "merge"))
     edges += [Edge(state, OUTPUT) for state in states[-len(genotype.concat) :]]
     nodes, edges = _grey_unused(nodes, edges)
@@ -109,7 +111,7 @@ def _edge(op, source, target, label=""):
 
 
 def _grey_unused(nodes, edges):
-    """Make boxes and arrows grey if no path leads from them to the output."""
+    """Grey out boxes and arrows from which no path leads to the output."""
     used = {OUTPUT}
     sources: dict[str, list[str]] = {}
     for edge in edges:
@@ -126,7 +128,7 @@ def _grey_unused(nodes, edges):
 
 
 def _legend(nodes, edges):
-    """Legend entries of the kinds that occur."""
+    """Legend entries of the kinds that occur in the picture."""
     kinds = {node.kind for node in nodes} | {edge.style for edge in edges}
     entries = [("operation", "operation"), ("dashed", "residual"), ("dotted", "none (zero)"), ("unused", "unused")]
     return [entry for entry in entries if entry[0] in kinds]

@@ -1,9 +1,9 @@
-"""What a draw leaves unread: work that changes neither an output nor a gradient, to the bit, is not done.
+"""Skips work on states that a draw leaves unread, without changing any output or gradient.
 
-Where edges are drawn one by one (not in pairs), a step reads a sum of states times one or zero. A state times zero only
-gives parameters gradients of zero, which optimisers with momentum tell from none. So these are given without computing
-them: `sum_of_taken` leaves zeros out, and `with_zero_gradients` stands for the backward pass of features that no step
-reads.
+If edges are drawn one by one (not in pairs), a step reads a sum of states that are multiplied by one or zero. A state
+times zero adds nothing to the output, but it gives parameters a gradient of zero instead of None, and an optimiser with
+momentum treats the two differently. These gradients are therefore set without computing them: `sum_of_taken` leaves
+zero terms out where it can, and `with_zero_gradients` replaces the backward pass of features that no step reads.
 """
 
 from __future__ import annotations
@@ -18,22 +18,25 @@ if TYPE_CHECKING:
 
 
 def taken_states(choice: Choice) -> list[set[int]] | None:
-    """For each step the states that a draw lets pass with weight one; None: the strategy's weights decide.
+    """For each step, the states that a draw lets pass with weight one.
 
     Args:
         choice: The `Choice` of edges, which has `search.choice.ArgumentPairs`.
+
+    Returns:
+        One set of states per step; None if nothing was drawn or the strategy's weights decide.
     """
     drawn = choice.drawn
     if drawn is None or drawn.gated or drawn.pairs:
         return None
     active = iter(drawn.active)
-    # The range comes first: where it ends, nothing of the next step is consumed.
+    # The range must come first in zip: when it ends, nothing has been consumed from the next step's part of `active`.
     chosen, counts = choice.pairs.chosen, choice.pairs.counts
     return [{s for s, k in zip(range(count), active, strict=False) if k == chosen} for count in counts]
 
 
 def unread_sources(choice: Choice) -> frozenset[int]:
-    """States before the first step that no step reads in the next forward pass, because of a draw."""
+    """Input states that no step reads in the next forward pass, because of a draw."""
     taken = taken_states(choice)
     return frozenset() if taken is None else _unread(choice, taken)
 
@@ -43,15 +46,16 @@ def _unread(choice, taken):
 
 
 def sum_of_taken(choice: Choice, states: Sequence[torch.Tensor], taken: Sequence[set[int]], step: int) -> torch.Tensor:
-    """The sum of the states that a step takes, in a graph with the parameters of all states.
+    """Sum of the states that a step reads, connected to the graph of every state whose gradient would be missing else.
 
-    Left out are sources that another step reads, and those without gradients.
+    States that the step does not read are multiplied by zero. Input states among them are left out if another step
+    reads them or if they have no gradients.
 
     Args:
         choice: See `taken_states`.
-        states: All states that the step could read.
-        taken: From `taken_states`.
-        step: Number of the step.
+        states: All states that the step could read, (N, C, L) each.
+        taken: The result of `taken_states`.
+        step: Index of the step.
     """
     unread, own = _unread(choice, taken), taken[step]
     idle = {s for s in range(choice.pairs.counts[0]) if s not in unread or not states[s].requires_grad}
@@ -60,7 +64,7 @@ def sum_of_taken(choice: Choice, states: Sequence[torch.Tensor], taken: Sequence
 
 
 def with_zero_gradients(output: torch.Tensor, parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
-    """``output``, whose backward pass gives ``parameters`` gradients of zero."""
+    """Return ``output`` with a backward pass that also gives ``parameters`` gradients of zero."""
     return _ZeroGradients.apply(output, *parameters)
 
 

@@ -1,8 +1,8 @@
-"""Which genotypes of small cells give the same network, and all genotypes up to that.
+"""Equivalence of genotypes of small cells, and the list of all genotypes up to equivalence.
 
-Two steps that read input features alone may change places, and so may the arguments of an operation that treats both
-alike: such genotypes give networks that compute the same once their weights are permuted, and initial weights are
-drawn independently. So their trainings have the same distribution, and a table needs one of them.
+Swapping two steps that only read input features, or the arguments of a symmetric operation, gives a network that
+computes the same function once its weights are permuted. Initial weights are drawn independently, so trainings of both
+networks have the same distribution of results, and a table of results needs only one of them.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from models.genotypes import FusionGenotype, StepGenotype, ordered_eligible_pair
 if TYPE_CHECKING:
     from models.bmnas.genotype_space import FusionSpace
 
-# Operations that treat both arguments alike, perhaps after a permutation of their weights.
+# Operations that are symmetric in their arguments, possibly after a permutation of their weights.
 SYMMETRIC = frozenset({"Sum", "Product", "Max", "Average", "LinearGLU", "ConcatFC"})
 ORDERS = ((0, 1), (1, 0))
 
 
 def canonical(genotype: FusionGenotype) -> FusionGenotype:
-    """The genotype that stands for all that give the same network, without names of inputs.
+    """The representative of all genotypes that are equivalent to this one, without names of inputs.
 
     Raises:
-        ValueError: the cell is not one of single inner steps that read input features and are all concatenated.
+        ValueError: some step has several inner steps, reads another step, or is not concatenated.
     """
     count = genotype.num_inputs
     reads = [index for _, index in genotype.edges]
@@ -37,17 +37,20 @@ def canonical(genotype: FusionGenotype) -> FusionGenotype:
         if step.inner_steps[0] in SYMMETRIC:
             step = dataclasses.replace(step, inner_edges=tuple(sorted(step.inner_edges)))
         steps.append((genotype.edges[2 * number : 2 * number + 2], step))
-    # By operation first, so that networks with the same operations have them in the same order.
+    # Sort by operation first, so that networks with the same operations have them in the same order.
     steps.sort(key=lambda pair: (pair[1].inner_steps, pair[1].inner_edges, pair[0]))
     edges = tuple(edge for pair, _ in steps for edge in pair)
     return FusionGenotype(edges, tuple(step for _, step in steps), genotype.concat)
 
 
 def all_genotypes(space: FusionSpace) -> list[FusionGenotype]:
-    """Every network of a space of single inner steps, once: sorted canonical genotypes.
+    """All networks of a space whose steps have one inner step each, without duplicates.
+
+    Returns:
+        Canonical genotypes, sorted.
 
     Raises:
-        ValueError: as `canonical`, or the space has chained cells.
+        ValueError: as in `canonical`, or the space has chained cells.
     """
     if space.chain:
         raise ValueError("a space with chained cells has no canonical genotypes")
@@ -68,7 +71,7 @@ def all_genotypes(space: FusionSpace) -> list[FusionGenotype]:
 
 
 def _pair_sequences(count: int, steps: int) -> list[tuple[tuple[int, int], ...]]:
-    """Pairs j < k of input features for each step, as a search derives them."""
+    """All sequences of one pair (j, k), j < k, of input features per step that a search can derive."""
     sequences: list[tuple[tuple[int, int], ...]] = [()]
     for step in range(steps):
         sequences = [

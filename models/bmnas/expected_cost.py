@@ -1,4 +1,4 @@
-"""The expected cost of a cell under the weights of a search, for architecture steps that also look at size or speed."""
+"""The expected cost of a cell under the probabilities of a search, for architecture steps that penalise cost."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ META = torch.device("meta")
 
 
 class ExpectedCost:
-    """Expected cost of what the weights decide, as a share of the most that it can be.
+    """Expected cost of the modules that the search decides about, as a fraction of the largest possible cost.
 
-    The cost is that of the operations, weighted by their probabilities, and that of the reshape layers, each weighted
-    by the probability that some step reads its feature: 1 - prod over steps of (1 - p). What every found network of
-    these sizes has (norms, merges, the classifier) is left out.
+    It is the sum of the costs of all operations, weighted by their probabilities, and of all reshape layers, weighted
+    by the probability that some step reads the feature: 1 - prod over steps of (1 - p). Modules that every found
+    network of these sizes has (norms, merges, the classifier) are not counted.
 
-    For edges that are decided one by one, p is the probability of ``skip``. For edges that are drawn in pairs it is the
-    probability of being the first or the second argument, p_i + sum over j of p_j p_i / (sum of the partners of j), as
-    if the steps before it took nothing away.
+    If edges are decided one by one, p is the probability of ``skip``. If they are drawn in pairs, p is the probability
+    that the feature is the first or second argument of the step: p_i + sum over j of p_j p_i / (sum of p over the
+    partners of j). This ignores that pairs of earlier steps make some pairs ineligible.
 
     Args:
-        cell: A mixed `FusionCell`.
+        cell: A `FusionCell` built by `FusionCell.mixed`.
         kind: ``parameters``, or ``flops`` of one sample.
         reshape: Reshape layer of each feature.
         size: (C, L).
@@ -45,7 +45,11 @@ class ExpectedCost:
         self.most = float(self.features.sum() + rows * self.operations.max())
 
     def __call__(self, probabilities: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The expected cost, a scalar from 0 to 1 with gradients, for the probabilities of all choices."""
+        """Return the expected cost, a differentiable scalar in 0..1.
+
+        Args:
+            probabilities: Key of a choice -> probabilities shaped like its logits, for all choices.
+        """
         total: Any = 0.0
         for node in self.cell.nodes:
             rows = probabilities[node.choice.key]
@@ -58,7 +62,7 @@ class ExpectedCost:
         return (total + ((1 - unread) * self.features.to(unread.device)).sum()) / self.most
 
     def _reads(self, step, first):
-        """Probability of each state to be an argument of a step, from that of being its first argument."""
+        """Probability that a state is one of a step's arguments, from the probability that it is the first."""
         eligible, reads = self.cell.edges.choice.pairs.eligible(step, []), list(first.unbind())
         for state in firsts(eligible):
             others = partners(eligible, state)

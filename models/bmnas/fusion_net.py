@@ -1,7 +1,7 @@
 """The complete network: backbones -> reshape layers -> fusion -> classifier, for every task and stage of BM-NAS.
 
-A batch is a dict. For a backbone called ``image`` it holds either the raw input ``image`` or the stored features of a
-frozen backbone, ``image_features`` (see `BackboneNet.extract`).
+A batch is a dict. For a backbone called ``image`` it contains either the raw input ``image`` or the cached features of
+a frozen backbone, ``image_features`` (see `BackboneNet.extract`).
 """
 
 from __future__ import annotations
@@ -33,22 +33,24 @@ class FusionNet(BackboneNet):
 
     Args:
         backbones: See `BackboneNet`.
-        fusion: `FusionCell` or `LateFusion`, with its output ``width``.
+        fusion: `FusionCell` or `LateFusion`; its attribute ``width`` is the size of its output.
         used: Indices of the features that the fusion reads, counted over all backbones in order.
-        channels: C.
-        pool: Output size of the reshape layers' pool, L = rows * columns.
+        channels: Number of channels C of the reshaped features.
+        pool: Output size (rows, columns) of the reshape layers' pool; L = rows * columns.
         dropout: Dropout rate of the reshape layers.
         num_outputs: Number of classes.
         input_names: Names of the features, for genotypes and pictures.
-        frozen: Do not train the backbones, or those of these names.
+        frozen: True: no backbone is trained; False: all are; or the names of those that are not trained.
         backbone_mode: ``eval``: frozen backbones stay in evaluation mode; ``train``: they follow the network's mode
-            (with dropout, batch statistics, and updates of running statistics), as in the originals' search.
+            (dropout, batch statistics, and updates of running statistics), as in the original's search.
         backbone_batch: See `BackboneNet`.
         train_reshape: Train the reshape layers in weight steps; False: they stay random, as in the original's NTU
             search.
-        optional: Names of backbones whose inputs may be missing: a batch says by ``{name}_present``, bool (N,), which
-            samples have them. Learned values take the place of their features, see `models.missing.Placeholders`.
-        modality_dropout: Probability with which training drops an input of a sample; needs all names in ``optional``.
+        optional: Names of backbones whose inputs may be missing. The batch entry ``{name}_present``, bool (N,), marks
+            the samples that have the input; learned values replace the features of the others, see
+            `models.missing.Placeholders`.
+        modality_dropout: Probability with which training drops an input of a sample; requires that ``optional``
+            contains all names.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class FusionNet(BackboneNet):
             self._start[name], stop = start, start + len(backbone.channels)
             self._needed[name] = [index - start for index in sorted(used) if start <= index < stop]
             start = stop
-        # Layers after the last feature that is read are not computed.
+        # Number of features to compute: layers after the last feature that is read are skipped.
         self._counts = {name: max(needed, default=-1) + 1 for name, needed in self._needed.items()}
         replaced = [self._start[name] + index for name in self.optional for index in self._needed[name]]
         self.placeholders = Placeholders({index: in_channels[index] for index in replaced}) if self.optional else None
@@ -101,11 +103,19 @@ class FusionNet(BackboneNet):
         return self
 
     def forward(self, batch: dict[str, Any]) -> torch.Tensor:
-        """Class logits (N, num_outputs) of a batch dict; it may lack inputs that are ``optional`` or not read."""
+        """Return class logits (N, num_outputs).
+
+        Args:
+            batch: Input or cached features of each backbone. Inputs that are optional or not read may be absent.
+        """
         return self.fuse(self.with_placeholders(self._features(batch), batch))
 
     def fuse(self, features: Sequence[torch.Tensor | None]) -> torch.Tensor:
-        """Class logits (N, num_outputs) of the backbones' features; None for those that are not read."""
+        """Return class logits (N, num_outputs).
+
+        Args:
+            features: Features of all backbones in order, (N, C_in, ...) each; None in place of those that are not read.
+        """
         choices = self.fusion.choices()
         is_drawn = bool(choices) and choices[0].drawn is not None and torch.is_grad_enabled()
         unread = unread_sources(choices[0]) if is_drawn else frozenset()
@@ -117,7 +127,8 @@ class FusionNet(BackboneNet):
                 reshaped.append(None)
                 continue
             layer, known = self.reshape[str(i)], i in unread and not feature.requires_grad
-            # Batch statistics and dropout must not depend on a draw, but the gradients are known: zeros.
+            # The layer still runs, since batch statistics and dropout must not depend on a draw. Only its gradients
+            # are known beforehand: they are zero.
             with torch.no_grad() if known else contextlib.nullcontext():
                 reshaped.append(layer(feature))
             constant += [parameter for parameter in layer.parameters() if known and parameter.requires_grad]
@@ -125,7 +136,15 @@ class FusionNet(BackboneNet):
         return with_zero_gradients(outputs, constant) if constant else outputs
 
     def backbone_features(self, name: str, inputs: Any) -> list[torch.Tensor | None]:
-        """All features of a backbone that are read, in one pass over its inputs; None for those after the last one."""
+        """Compute the features of a backbone in one forward pass.
+
+        Args:
+            name: Name of the backbone.
+            inputs: Its input, a tensor (N, ...) or a dict of them.
+
+        Returns:
+            One entry per feature: (N, C_in, ...), or None after the last feature that the fusion reads.
+        """
         backbone, count = self.backbones[name], self._counts[name]
         own = backbone(inputs, count) if count else []
         return [*own, *[None] * (len(backbone.channels) - len(own))]
@@ -147,7 +166,7 @@ class FusionNet(BackboneNet):
         return features
 
     def with_features(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The batch with features in place of the inputs of all backbones, which must be in evaluation mode."""
+        """Return a copy of the batch in which features replace the inputs. Backbones must be in evaluation mode."""
         made = dict(batch)
         for name, count in self._counts.items():
             if name in made and f"{name}_features" not in made and count:
@@ -157,7 +176,7 @@ class FusionNet(BackboneNet):
         return made
 
     def _absent_features(self, batch, name):
-        """Features in the shape that the reshape layers read, to be replaced by learned values."""
+        """Zeros in the shape of pooled features, which learned values will replace."""
         samples = len(next(tensors_in(batch)))
         channels = self.backbones[name].channels[: self._counts[name]]
         return [self.classifier.weight.new_zeros(samples, width, *self.pool) for width in channels]
@@ -165,11 +184,12 @@ class FusionNet(BackboneNet):
     def with_placeholders(
         self, features: Sequence[torch.Tensor | None], batch: dict[str, Any]
     ) -> Sequence[torch.Tensor | None]:
-        """The features with learned values in place of those of missing or dropped inputs.
+        """Replace the features of missing inputs, and of those that modality dropout drops, by learned values.
 
         Args:
-            features: Of all backbones in order; None for those that are not read.
-            batch: Says by ``{name}_present``, bool (N,), or by an input that is not there, what is missing.
+            features: Features of all backbones in order; None in place of those that are not read.
+            batch: An input is missing where ``{name}_present``, bool (N,), is False, or in all samples if the batch
+                has neither this entry nor the input.
         """
         if self.placeholders is None:
             return features
@@ -191,9 +211,9 @@ class FusionNet(BackboneNet):
         return torch.full((samples,), there, dtype=torch.bool, device=self.classifier.weight.device)
 
     def cacheable(self) -> list[str]:
-        """Names of the backbones whose features never change and can be stored.
+        """Names of the backbones whose features never change, so that they can be cached.
 
-        In ``backbone_mode="train"`` these are only frozen backbones without dropout and batch norm before their
+        With ``backbone_mode="train"`` these are only frozen backbones that have no dropout or batch norm before their
         features.
         """
         frozen = {name: backbone for name, backbone in self.backbones.items() if name in self.frozen}
@@ -201,19 +221,19 @@ class FusionNet(BackboneNet):
         return [name for name, b in constant.items() if b.cacheable and self._counts[name]]
 
     def fixed_backbones(self) -> frozenset[str]:
-        """Names of the backbones of which training changes no tensor: those that are frozen in evaluation mode."""
+        """Names of the backbones that training leaves unchanged: those that are frozen in evaluation mode."""
         return self.frozen_eval
 
     def needed(self, name: str) -> list[int]:
-        """Indices of the features of the backbone ``name`` that the fusion reads."""
+        """Indices of the features of a backbone that the fusion reads."""
         return self._needed[name]
 
     def arch_parameters(self) -> dict[str, nn.Parameter]:
-        """Architecture parameters: name -> parameter."""
+        """Architecture parameters: key of a choice -> logits; empty for a found network."""
         return self.fusion.arch_parameters()
 
     def weights(self) -> list[nn.Parameter]:
-        """Parameters that weight steps train: those that affect the output, without architecture and frozen parts."""
+        """Parameters that weight steps train: all that affect the output, except architecture and frozen parameters."""
         arch = frozenset(map(id, self.arch_parameters().values()))
         parts = [*([self.reshape] if self.train_reshape else []), self.fusion, self.classifier]
         parts += [self.placeholders] if self.placeholders is not None else []
@@ -230,7 +250,7 @@ class FusionNet(BackboneNet):
         self.fusion.relax(relaxation)
 
     def discretise(self, scores: dict[str, torch.Tensor]) -> FusionGenotype:
-        """The genotype for scores of the candidates, see `search.choice.SearchSpace`."""
+        """Derive the genotype from scores of the candidates, see `search.choice.SearchSpace`."""
         return self.fusion.discretise(scores, self.input_names)
 
     def expected_cost(self, kind: str) -> ExpectedCost:
@@ -239,15 +259,15 @@ class FusionNet(BackboneNet):
         return ExpectedCost(self.fusion, kind, layers, (layers[0].conv.out_channels, self.pool[0] * self.pool[1]))
 
     def genotype(self) -> FusionGenotype:
-        """The genotype of the largest probabilities."""
+        """Derive the genotype of the largest probabilities."""
         return argmax(self)
 
     def probabilities(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Softmax of every architecture parameter: title -> {row name: {operation: probability}}."""
+        """Probabilities of all candidates: title -> {row name: {operation: probability}}."""
         return self.fusion.probabilities(self.input_names)
 
     def uses_all_weights(self) -> bool:
-        """Whether every forward pass uses all parameters of `weights` (else DDP must search for unused ones)."""
+        """Whether every forward pass uses all parameters of `weights`; otherwise DDP must search for unused ones."""
         stopping = (
             name in self.frozen
             or getattr(backbone, "stops_early", True)
@@ -257,7 +277,7 @@ class FusionNet(BackboneNet):
         return self.fusion.uses_all_weights() and all(stopping)
 
     def count_parameters(self) -> dict[str, int]:
-        """Numbers of weights by part; "fusion_part", reshape layers and fusion, is what the originals log."""
+        """Number of parameters of each part. ``fusion_part`` (reshape layers and fusion) is what the original logs."""
         arch = sum(p.numel() for p in self.arch_parameters().values())
         sizes = {part: count_weights(getattr(self, part)) for part in ("backbones", "reshape", "fusion", "classifier")}
         sizes["fusion"] -= arch

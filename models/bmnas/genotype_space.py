@@ -1,4 +1,4 @@
-"""The genotypes of BM-NAS as a space to draw from and to move in, for searches by trainings (`search.black_box`)."""
+"""The genotypes of BM-NAS as a space to sample and mutate, for black-box searches (`search.black_box`)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from models.genotypes import FusionGenotype, eligible_pairs, random_genotype
 
 
 class FusionSpace:
-    """Everything that a search can derive from the supernet of these sizes.
+    """All genotypes that a search can derive from a supernet of the given sizes.
 
     Args:
         step_operations: Names of the candidate operations.
         num_inputs: Number of input features I.
-        sizes: ``steps``, ``multiplier``, ``node_steps`` and ``node_multiplier``.
+        sizes: ``steps``, ``multiplier``, ``node_steps`` and ``node_multiplier``, see `FusionGenotype.sizes`.
         inputs: Names of the features.
-        chain: Whether steps may read earlier steps.
+        chain: Whether a step may read the outputs of earlier steps.
     """
 
     def __init__(
@@ -33,21 +33,21 @@ class FusionSpace:
         self.sizes, self.inputs, self.chain = dict(sizes), tuple(inputs), chain
 
     def sample(self, rng: random.Random) -> FusionGenotype:
-        """A random genotype, see `models.genotypes.random_genotype`."""
+        """Draw a random genotype, see `models.genotypes.random_genotype`."""
         space: dict[str, Any] = {**self.sizes, "inputs": self.inputs, "chain": self.chain}
         return random_genotype(rng, self.step_operations, num_inputs=self.num_inputs, **space)
 
     def mutate(self, rng: random.Random, genotype: FusionGenotype) -> FusionGenotype:
-        """One edge, one operation or one inner edge is changed; each kind is equally likely where it can change.
+        """Change one edge, one operation or one inner edge. Kinds that can change are equally likely.
 
-        An inner edge that has no other state to come from changes places with its partner.
+        If no other state exists for an inner edge, the two inner edges of the step are swapped.
         """
         kinds = [list(found) for found in (self._edges(genotype), self._operations(genotype), self._inner(genotype))]
         kinds = [found for found in kinds if found]
         return rng.choice(rng.choice(kinds)) if kinds else genotype
 
     def _edges(self, genotype: FusionGenotype) -> Iterator[FusionGenotype]:
-        """Genotypes with one other edge, of which every step's pair is eligible."""
+        """Genotypes that differ in one edge and in which the pair of every step is eligible."""
         pairs = [(genotype.edges[2 * k][1], genotype.edges[2 * k + 1][1]) for k in range(len(genotype.steps))]
         for step, pair in enumerate(pairs):
             for other in self._eligible(step, pairs):

@@ -1,4 +1,4 @@
-"""The late-fusion baseline of BM-NAS' tables: no cell, only the last features."""
+"""The late-fusion baseline of BM-NAS' tables: no cell, only the last feature of each modality."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 
 
 class LateFusion(nn.Module):
-    """Baseline: concatenates the last feature of each modality, for a linear classifier.
+    """Baseline: concatenates the last feature of each modality; the network's linear classifier follows.
 
     Args:
-        last: Indices of the modalities' last features.
+        last: Index of the last feature of each modality.
         channels, length: C and L of the features.
+
+    Attributes:
+        width: Size of the output, len(last) * C * L.
     """
 
     def __init__(self, last: Iterable[int], channels: int, length: int) -> None:
@@ -26,7 +29,7 @@ class LateFusion(nn.Module):
         self.width = len(self.last) * channels * length
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Concatenate the chosen features (N, C, L) into (N, len(last)*C*L)."""
+        """Concatenate the last features (N, C, L) to (N, len(last)*C*L)."""
         return torch.cat([features[index] for index in self.last], dim=1).flatten(1)
 
     def choices(self) -> list[Choice]:
@@ -38,5 +41,5 @@ class LateFusion(nn.Module):
         return {}
 
     def uses_all_weights(self) -> bool:
-        """Whether every forward pass uses all weights: yes, there are none."""
+        """Whether every forward pass uses all weights: yes."""
         return True

@@ -1,8 +1,8 @@
-"""Further fusion operations for ``--step_ops``, off by default: the paper says that its pool is meant to grow.
+"""Further fusion operations for ``--step_ops``, off by default. The paper describes its pool as extensible.
 
-They have the constructor and the forward pass of the published ones (`models.bmnas.operations`). All maps act on the
-channels of each position, as those of the published operations do. Parameters are for C channels; none have batch norm,
-since the step node that holds them normalises its output.
+They have the constructor and the forward signature of the published ones (`models.bmnas.operations`): x and y are
+(N, C, L), and so is the result. Linear maps act on the channels of each position, as in the published operations.
+Parameter counts are for C channels. There is no batch norm, since the step node normalises its output.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import nn
 
 
 class Product(nn.Module):
-    """x * y, the multiplication of DC-NAS' and CSG-NAS' pools. No parameters."""
+    """x * y, the multiplication in the pools of DC-NAS and CSG-NAS. No parameters."""
 
     def __init__(self, channels: int, length: int, dropout: float) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class Product(nn.Module):
 
 
 class Max(nn.Module):
-    """The larger of x and y, element by element; from the same pools. No parameters."""
+    """The elementwise maximum of x and y; from the same pools. No parameters."""
 
     def __init__(self, channels: int, length: int, dropout: float) -> None:
         super().__init__()
@@ -76,8 +76,8 @@ class GatedMultimodalUnit(nn.Module):
 class FiLM(nn.Module):
     """(1 + gamma) x + beta: y modulates the channels of x (Perez et al., FiLM, AAAI 2018).
 
-    [gamma, beta] = W m + b, one pair per channel, with m the mean of y over its positions; the mean is our choice of a
-    condition, since y has no vector of its own. Parameters: 2 C^2 + 2 C.
+    [gamma, beta] = W m + b, one pair per channel, where m is the mean of y over its positions. FiLM conditions on a
+    vector; the mean is our choice of it. Parameters: 2 C^2 + 2 C.
     """
 
     def __init__(self, channels: int, length: int, dropout: float) -> None:

@@ -1,7 +1,8 @@
 """Candidate operations of the BM-NAS search space (paper section 3.3), by name.
 
-A step operation takes two tensors (N, C, L) and returns one. One of your own needs no change here: write a module with
-this constructor and forward, and name it ``module:Class`` after ``--step_ops``; see ``docs/extend.md``.
+A step operation maps two tensors (N, C, L) to one (N, C, L). Its constructor takes the number of channels C, the length
+L and the dropout rate. To add your own, write a module with this signature and pass ``module:Class`` to ``--step_ops``;
+nothing has to change here. See ``docs/extend.md``.
 """
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 from models.bmnas.more_operations import Average, FiLM, GatedMultimodalUnit, LowRankBilinear, Max, Product
 from util.registry import Registry
 
-# The original uses this dropout rate for the attention output, independent of --drpt.
+# The original drops the attention output at this rate, whatever --drpt is.
 ATTENTION_DROPOUT = 0.1
 
 
@@ -26,9 +27,10 @@ class Sum(nn.Module):
 
 
 class ScaleDotAttn(nn.Module):
-    """LayerNorm(Dropout(softmax(x^T y / sqrt(C)) y^T)): one head, no projections.
+    """Scaled dot-product attention with one head and no projections: LayerNorm(Dropout(softmax(x^T y / sqrt(C)) y^T)).
 
-    x provides the queries and y the keys and values, with one token per position of L.
+    Each of the L positions is a token. x provides the queries, y the keys and values. The result is transposed back to
+    (N, C, L).
     """
 
     def __init__(self, channels: int, length: int, dropout: float) -> None:
@@ -43,7 +45,7 @@ class ScaleDotAttn(nn.Module):
 
 
 class LinearGLU(nn.Module):
-    """Gated linear unit on the concatenation: first half * sigmoid(second half)."""
+    """Gated linear unit on the concatenation of x and y: first half * sigmoid(second half), over 2 C channels."""
 
     def __init__(self, channels: int, length: int, dropout: float) -> None:
         super().__init__()
@@ -56,7 +58,7 @@ class LinearGLU(nn.Module):
 
 
 class ConcatFC(nn.Module):
-    """Fully connected layer per position on the concatenation, with ReLU."""
+    """Fully connected layer on the concatenation of x and y at each position, with batch norm and ReLU."""
 
     def __init__(self, channels: int, length: int, dropout: float) -> None:
         super().__init__()
@@ -80,14 +82,14 @@ _OPERATIONS = {
     "GatedMultimodalUnit": GatedMultimodalUnit,
     "FiLM": FiLM,
 }
-# Every operation that a genotype may name: these, and ``module:Class`` for others. --step_ops chooses the candidates.
+# All operations that a genotype may name: these, and others as ``module:Class``. --step_ops selects the candidates.
 STEP_OPERATIONS = Registry("operation", _OPERATIONS, nn.Module)
 # The published candidates, in the order of the columns of gammas.
 PUBLISHED_STEP_OPERATIONS = ("Sum", "ScaleDotAttn", "LinearGLU", "ConcatFC")
 
 
 def has_weights(name: str) -> bool:
-    """Whether the step operation ``name`` has weights other than the scale and shift of a normalisation."""
+    """Whether a step operation has weights other than the scale and shift of a normalisation."""
     norms = (nn.LayerNorm, nn.BatchNorm1d, nn.GroupNorm)
     with torch.device("meta"):  # draws no random numbers
         modules = STEP_OPERATIONS[name](1, 1, 0.0).modules()

@@ -1,7 +1,7 @@
 """Translates state dicts between the parameter names of the original BM-NAS code and ours.
 
-The originals' search networks number the four candidate operations, and their found networks have one operation
-without a name. Ours name the operation in both, so translating a found network needs its genotype.
+The original numbers the four candidate operations in search networks, and its found networks do not name the one
+operation that they have. Our networks name operations in both, so translating a found network requires its genotype.
 """
 
 from __future__ import annotations
@@ -32,15 +32,18 @@ _PUBLISHED_PARTS = {ours: theirs for theirs, ours in _NODE_PARTS.items()}
 def from_published(
     state: Mapping[str, torch.Tensor], backbone_names: Mapping[str, str], genotype: FusionGenotype | None = None
 ) -> dict[str, torch.Tensor]:
-    """Translate a state dict of the original into ours.
+    """Translate a state dict of the original to our names.
 
     Args:
         state: Name -> tensor of a complete original network.
-        backbone_names: Our backbone names -> the original's, e.g. ``{"image": "imagenet"}``.
-        genotype: The `FusionGenotype` of a found network; None for a search network.
+        backbone_names: Our name of a backbone -> the original's, e.g. ``{"image": "imagenet"}``.
+        genotype: The genotype of a found network; None for a search network.
+
+    Returns:
+        The same tensors under our names.
 
     Raises:
-        UserError: a name does not occur in original networks, or the genotype lacks an operation.
+        UserError: a name does not occur in original networks, or the genotype has no such inner step.
     """
     ours = {theirs + ".": f"backbones.{name}." for name, theirs in backbone_names.items()}
     ours |= {"reshape_layers.": "reshape.", "central_classifier.": "classifier.", "fusion_net.cell.ln.": "fusion.norm."}
@@ -84,12 +87,15 @@ def _operation_name(genotype, step, inner_step, key):
 def to_published(
     state: Mapping[str, torch.Tensor], backbone_names: Mapping[str, str], found: bool
 ) -> dict[str, torch.Tensor]:
-    """Translate our state dict into the original's names, without architecture parameters, which it does not save.
+    """Translate our state dict to the original's names. Architecture parameters are left out; it does not save them.
 
     Args:
-        state: Name -> tensor of a `FusionNet` with a `FusionCell`.
+        state: State dict of a `FusionNet` with a `FusionCell`.
         backbone_names: As in `from_published`.
-        found: Whether it is a found network.
+        found: Whether the network is a found network (else a search network).
+
+    Returns:
+        The same tensors under the original's names.
     """
     theirs = {f"backbones.{name}.": published + "." for name, published in backbone_names.items()}
     theirs |= {

@@ -1,8 +1,8 @@
-"""Many found networks with the same operations as one network, so that small trainings share every kernel call.
+"""Trains many found networks with the same operations as one network, so that they share every kernel call.
 
-The networks may read different features and have different weights. Each gets what it would get alone: its own
-outputs, batch statistics, dropout masks and gradients; results differ from those of the single networks by rounding,
-and by the masks that are drawn.
+The networks may read different features and have different weights. Each has its own outputs, batch statistics, dropout
+masks and gradients, as if it were trained alone. Results differ from those of separate trainings by rounding and by the
+dropout masks that are drawn.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class StackedNets(nn.Module):
 
     Args:
         nets: Networks of `tasks.bmnas.networks.build_found_net` whose genotypes have the same operations and inner
-            edges. Their backbones are those of the first, frozen, in evaluation mode.
+            edges. The backbones of the first one are used for all of them, frozen and in evaluation mode.
 
     Raises:
         ValueError: the networks differ in more than the features that their steps read.
@@ -41,7 +41,7 @@ class StackedNets(nn.Module):
         self.names = {name.replace(".", "/"): name for name in parameters}
         self.stacked = nn.ParameterDict({key: nn.Parameter(parameters[name]) for key, name in self.names.items()})
         self.states = buffers
-        # In lists, so that their parameters are not those of this module.
+        # In lists, so that they are not registered as submodules.
         self._source, self._part = [nets[0]], [copy.deepcopy(parts[0]).to("meta")]
 
     def train(self, mode: bool = True) -> StackedNets:
@@ -51,12 +51,12 @@ class StackedNets(nn.Module):
         return self
 
     def forward(self, batch: dict[str, Any]) -> torch.Tensor:
-        """Logits (G, N, K) of a batch dict, as `FusionNet` takes it."""
+        """Return logits (G, N, K) of a batch dict in the form that `FusionNet` reads."""
         source = self._source[0]
         with torch.no_grad():
             features = [feature for name in source.backbones for feature in source.extract(batch, name)]
         parameters = {name: self.stacked[key] for key, name in self.names.items()}
-        # The fused kernels of attention would run network by network.
+        # Fused attention kernels would run once per network.
         with sdpa_kernel(SDPBackend.MATH):
             every = torch.vmap(self._one, in_dims=(0, 0, None), randomness="different")
             return every(parameters, self.states, features)
@@ -66,13 +66,16 @@ class StackedNets(nn.Module):
 
 
 def summed_cross_entropy(outputs: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor:
-    """Sum over G networks of the cross entropy of logits (G, N, K), mean over the samples: no gradients mix."""
+    """Cross entropy of logits (G, N, K) and ``batch["label"]``, int64 (N,): mean over samples, summed over networks.
+
+    The gradient of each network is that of its own loss.
+    """
     count = len(outputs)
     return F.cross_entropy(outputs.flatten(0, 1), batch["label"].repeat(count)) * count
 
 
 class StackedAccuracy:
-    """Correct samples of each of G networks; ``reset``, ``update``, ``compute``; a metric of `engine.training`."""
+    """A metric: the number of correct samples of each of G networks."""
 
     name = "accuracy"
 
@@ -80,20 +83,20 @@ class StackedAccuracy:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all samples."""
+        """Start a new pass."""
         self.correct: Any = 0
 
     def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
-        """Add logits (G, N, K) and ``batch["label"]`` int64 (N,)."""
+        """Add logits (G, N, K) and ``batch["label"]``, int64 (N,)."""
         self.correct = self.correct + (outputs.argmax(dim=2) == batch["label"]).sum(dim=1)
 
     def compute(self) -> dict[str, Any]:
-        """``correct``: int64 (G,)."""
+        """Return ``{"correct": int64 tensor (G,)}``."""
         return {"correct": self.correct}
 
 
 class _Part(nn.Module):
-    """What is trained of a found network, with a reshape layer for every feature and its edges as numbers."""
+    """The trained part of a found network, with a reshape layer for every feature and with edges as an index tensor."""
 
     def __init__(self, net):
         super().__init__()
@@ -104,7 +107,7 @@ class _Part(nn.Module):
             used = str(index) in net.reshape
             layer = copy.deepcopy(net.reshape[str(index)] if used else any_layer)
             if not used:
-                # No step of this network reads it, so that it gets no gradient.
+                # No step of this network reads the feature, so this weight has no gradient.
                 layer.conv.weight = nn.Parameter(torch.zeros(any_layer.conv.out_channels, width, 1))
             layers.append(layer)
         self.reshape = nn.ModuleList(layers)
@@ -119,7 +122,7 @@ class _Part(nn.Module):
 
 
 class _NumberedEdges(nn.Module):
-    """As `FixedEdges` without `none`, with its indices in a tensor, so that they can differ between networks."""
+    """Like `FixedEdges` without ``none``, but with indices in a tensor, so that they can differ between networks."""
 
     def __init__(self, edges):
         super().__init__()
@@ -131,7 +134,7 @@ class _NumberedEdges(nn.Module):
 
 
 class _Pointwise(nn.Module):
-    """A convolution of kernel size 1 as a matrix product: stacked convolutions are slow on a CPU."""
+    """A convolution of kernel size 1 as a matrix product, since stacked convolutions are slow on a CPU."""
 
     def __init__(self, conv):
         super().__init__()

@@ -1,1 +1,1 @@
-"""Encoders for data of one's own: a network with taps for each kind of modality."""
+"""Encoders for your own data: one kind of network with taps for each kind of modality."""

@@ -1,4 +1,4 @@
-"""Audio encoders: a pretrained transformer, or log-mel bands for a small convolutional network."""
+"""Audio preparation: the input of a pretrained transformer, or log-mel bands for a small convolutional network."""
 
 from __future__ import annotations
 
@@ -14,23 +14,30 @@ from models.encoders.hidden_states import HiddenStates, build_hidden_states, che
 
 RATE = 16_000
 BANDS = 64
-# Window and step of the spectrum in samples: 25 and 10 ms.
+# Window and hop of the spectrogram in samples: 25 and 10 ms.
 _WINDOW, _STEP = 400, 160
 _QUIET = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
 class LogMel:
-    """Log-mel bands of sounds: energies in `BANDS` bands that are evenly spaced in pitch, 100 per second.
+    """Log-mel spectrograms: energies in `BANDS` bands that are evenly spaced on the mel scale, 100 frames per second.
 
     Args:
-        seconds: Longer sounds are cut off.
+        seconds: Longer sounds are truncated to this length.
     """
 
     seconds: float
 
     def __call__(self, sounds: list) -> dict[str, torch.Tensor]:
-        """``values`` float32 (N, T, BANDS) and ``length`` int64 (N,) of (samples, rate) pairs; None has length 0."""
+        """Prepare a batch of sounds.
+
+        Args:
+            sounds: (samples, rate) pairs; None for a missing sound, whose length is 0.
+
+        Returns:
+            ``values``, float32 (N, T, BANDS), padded with zeros, and ``length``, int64 (N,).
+        """
         made = [
             torch.zeros(0, BANDS) if sound is None else log_mel(resampled(*sound)[: self._most()]) for sound in sounds
         ]
@@ -44,7 +51,7 @@ class LogMel:
 
 
 def resampled(samples: Any, rate: int, target: int = RATE) -> torch.Tensor:
-    """float32 (samples,) at another rate, without what the new rate cannot hold, by cutting its spectrum."""
+    """Resample a sound by truncating or zero-padding its spectrum: (samples,) -> float32 (samples * target / rate,)."""
     wave = torch.as_tensor(np.asarray(samples, dtype=np.float32))
     size = round(len(wave) * target / rate)
     if rate == target or not size:
@@ -57,8 +64,8 @@ def resampled(samples: Any, rate: int, target: int = RATE) -> torch.Tensor:
 
 
 def log_mel(wave: torch.Tensor) -> torch.Tensor:
-    """float32 (T, BANDS), about -2.5..1.5, of float32 (samples,) at `RATE`."""
-    # torch pads by mirroring, which needs half a window.
+    """Log-mel spectrogram of a sound at `RATE`: float32 (samples,) -> float32 (T, BANDS), values about -2.5..1.5."""
+    # torch pads by reflection, which requires at least half a window.
     wave = torch.nn.functional.pad(wave, (0, max(0, _WINDOW - len(wave))))
     window = torch.hann_window(_WINDOW)
     spectrum = torch.stft(wave, _WINDOW, _STEP, window=window, return_complex=True).abs().square()
@@ -68,7 +75,7 @@ def log_mel(wave: torch.Tensor) -> torch.Tensor:
 
 @functools.cache
 def _filters():
-    """float32 (BANDS, bins): triangles over the bins of a spectrum, evenly spaced on the mel scale (HTK's formula)."""
+    """Triangular filters, float32 (BANDS, bins), evenly spaced on the mel scale (HTK's formula)."""
     top = 2595 * np.log10(1 + RATE / 2 / 700)
     edges = 700 * (10 ** (np.linspace(0, top, BANDS + 2) / 2595) - 1)
     bins = np.linspace(0, RATE / 2, _WINDOW // 2 + 1)
@@ -79,12 +86,12 @@ def _filters():
 
 @dataclasses.dataclass(frozen=True)
 class AudioPreparation:
-    """The input of a transformers audio model, by its own feature extractor.
+    """The input of a transformers audio model, computed by the model's own feature extractor.
 
     Args:
         name: Folder or published name of the model.
-        seconds: Longer sounds are cut off.
-        content: The extractor's settings, so that features stored with others are not used.
+        seconds: Longer sounds are truncated to this length.
+        content: The extractor's settings, so that features cached under other settings are not used.
     """
 
     name: str
@@ -92,7 +99,7 @@ class AudioPreparation:
     content: str
 
     def __call__(self, sounds: list) -> dict[str, torch.Tensor]:
-        """Its tensors of (samples, rate) pairs; None counts as a tenth of a second of silence."""
+        """Return the extractor's tensors for (samples, rate) pairs; None becomes a tenth of a second of silence."""
         extractor = _extractor(self.name)
         rate = extractor.sampling_rate
         quiet = torch.zeros(rate // 10)
@@ -113,10 +120,14 @@ def _extractor(name):
 def build_audio_transformer(
     name: str, modality: str, weights: str, pool: tuple[int, int], seconds: float, **options: Any
 ) -> HiddenStates:
-    """An audio model of transformers (wav2vec 2.0, HuBERT, Whisper's encoder, ...); see `build_hidden_states`.
+    """Build an audio model of transformers (wav2vec 2.0, HuBERT, Whisper's encoder, ...).
 
     Args:
-        seconds: Longer sounds are cut off.
+        seconds: Longer sounds are truncated to this length.
+        name, modality, weights, pool, options: See `build_hidden_states`.
+
+    Raises:
+        UserError: see `build_hidden_states`.
     """
     libraries.import_library("transformers", f"{modality}=transformers:{name}")
     check_source(name, modality)

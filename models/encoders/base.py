@@ -1,4 +1,4 @@
-"""What all encoders share: taps, the head, and pooling that leaves padding out."""
+"""What all encoders share: taps, the head, and pooling that ignores padding."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ RANDOM = "random, drawn from the seed"
 
 
 class Encoder(nn.Module):
-    """A unimodal network whose stages can be tapped; a `tasks.task.Backbone`.
+    """Base class of unimodal networks whose stages can be tapped. It is a `tasks.task.Backbone`.
 
-    Derive from it, set ``classifier`` and define `forward`.
+    Subclasses define `forward` and `modules_of`. The head ``classifier`` (dropout and a linear layer) is created here.
 
     Args:
-        available: Channels of every feature that can be tapped, in order.
-        taps: Indices of those that are; None: `default_taps`.
-        num_outputs: Outputs of its own head.
+        available: Number of channels of every feature that can be tapped, in order.
+        taps: Indices of the features to return; None: `default_taps`.
+        num_outputs: Number of outputs of the head.
         dropout: Dropout rate before the head.
-        name: What the encoder is, for messages.
+        name: Name of the encoder, for messages.
+
+    Raises:
+        UserError: ``taps`` are out of order or do not exist.
 
     Attributes:
-        preparation: Function from a list of raw values (None: missing) to its input, a tensor or a dict of tensors;
-            None: the data set's own.
-        settings: All that its features depend on besides weights, for the key of stored features.
-        trained: Whether it is trained with the fusion where the other backbones are frozen.
+        preparation: Function from a list of raw values (None: missing) to the encoder's input, a tensor or a dict of
+            tensors. None: the data set prepares the input itself.
+        settings: All that the features depend on besides weights; part of the key of cached features.
+        trained: Whether the encoder is trained together with the fusion even if other backbones are frozen.
     """
 
     cacheable = True
@@ -50,20 +53,20 @@ class Encoder(nn.Module):
 
     @staticmethod
     def default_taps(available: int) -> tuple[int, ...]:
-        """Four taps spread over the depth, the last among them; all of fewer than five."""
+        """Four taps spread over the depth, including the last; all taps if there are fewer than five."""
         return tuple(sorted({-(-available * part // 4) - 1 for part in range(1, 5)}))
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of its weights."""
+        """The dtype of the weights."""
         return next(self.classifier.parameters()).dtype
 
     def forward(self, inputs: Any, count: int | None = None) -> list[torch.Tensor]:
-        """The first ``count`` (None: all) tapped features."""
+        """Return the first ``count`` (None: all) tapped features, (N, C) or (N, C, ...) each."""
         raise NotImplementedError
 
     def head(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Outputs (N, num_outputs) from the mean of the last feature over its positions."""
+        """Return outputs (N, num_outputs), computed from the mean of the last feature over its positions."""
         return self.classifier(features[-1].flatten(2).mean(2) if features[-1].dim() > 2 else features[-1])
 
     def modules_of(self, count: int) -> list[nn.Module]:
@@ -71,20 +74,24 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def load_library_weights(self, path: str, state: dict[str, torch.Tensor]) -> None:
-        """Load a file of the library's weights.
+        """Load weights in the form in which the encoder's library stores them.
+
+        Args:
+            path: The file, for messages.
+            state: The state dict that was read from it.
 
         Raises:
-            UserError: they do not fit, or the encoder has none.
+            UserError: the weights belong to another network, or the encoder does not come from a library.
         """
         raise UserError(f"{path} does not hold weights of this encoder ({self.settings['name']})")
 
 
 class Staged(Encoder):
-    """An encoder of stages in a row; tap 0 is its input, tap i the output of stage i.
+    """Base class of encoders whose stages form a chain. Tap 0 is the input, tap i the output of stage i.
 
     Args:
-        stages: The stages.
-        sizes: Channels of the input and of each stage's output.
+        stages: The stages; those after the last tap are dropped.
+        sizes: Number of channels of the input and of each stage's output.
         taps, num_outputs, dropout, name: See `Encoder`.
     """
 
@@ -110,10 +117,10 @@ class Staged(Encoder):
 
 
 def check_taps(taps: Sequence[int], available: int, name: str) -> tuple[int, ...]:
-    """The taps, if they are in order and exist.
+    """Return the taps as a tuple if they exist and are in ascending order.
 
     Raises:
-        UserError: they are not.
+        UserError: they do not exist, repeat, or are out of order.
     """
     if list(taps) != sorted(set(taps)) or not taps or taps[0] < 0 or taps[-1] >= available:
         shown = ",".join(map(str, taps))
@@ -122,12 +129,12 @@ def check_taps(taps: Sequence[int], available: int, name: str) -> tuple[int, ...
 
 
 def lengths_mask(length: torch.Tensor, size: int) -> torch.Tensor:
-    """bool (N, size), True before each sample's ``length`` (N,); at least one position counts."""
+    """Mask, bool (N, size), of the real positions of samples of ``length`` (N,); a length of 0 counts as 1."""
     return torch.arange(size, device=length.device) < length.clamp(min=1)[:, None]
 
 
 def _segments(length, size, count):
-    """bool (N, count, size): positions of each of ``count`` segments of equal length, as adaptive pooling cuts them."""
+    """Mask, bool (N, count, size), of the positions in each of ``count`` segments, divided as in adaptive pooling."""
     length = length.clamp(min=1, max=size)[:, None]
     part = torch.arange(count, device=length.device)[None]
     start, stop = part * length // count, -(-(part + 1) * length // count)
@@ -136,12 +143,12 @@ def _segments(length, size, count):
 
 
 def segment_means(states: torch.Tensor, length: torch.Tensor, pool: tuple[int, int]) -> torch.Tensor:
-    """Means over segments of the first ``length`` positions of each sample: (N, C, T) -> (N, C, *pool).
+    """Adaptive average pool over the real positions of each sample: (N, C, T) -> (N, C, *pool).
 
     Args:
-        states: float (N, C, T); positions after the sample's length are padding and have no influence.
-        length: int64 (N,); 0 counts as 1.
-        pool: Output size (rows, columns); rows * columns segments.
+        states: float (N, C, T); positions after a sample's length are padding and are ignored.
+        length: int64 (N,), number of real positions; 0 counts as 1.
+        pool: Output size (rows, columns). Time is divided into rows * columns segments.
     """
     weights = _segments(length, states.shape[2], pool[0] * pool[1]).to(states.dtype)
     weights = weights / weights.sum(2, keepdim=True)
@@ -149,7 +156,7 @@ def segment_means(states: torch.Tensor, length: torch.Tensor, pool: tuple[int, i
 
 
 def segment_maxima(states: torch.Tensor, length: torch.Tensor, pool: tuple[int, int]) -> torch.Tensor:
-    """Maxima over segments; as `segment_means`."""
+    """Adaptive max pool over the real positions of each sample; otherwise as `segment_means`."""
     inside = _segments(length, states.shape[2], pool[0] * pool[1])
     # One segment at a time limits the memory.
     parts = [states.masked_fill(~segment[:, None], -torch.inf).amax(2) for segment in inside.unbind(1)]

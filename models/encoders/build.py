@@ -1,4 +1,4 @@
-"""Encoders by the names that the scripts' flags have for them."""
+"""Builds encoders from the names that ``--encoder`` accepts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from util.checkpoint import load_weights
 from util.cli import UserError
 from util.registry import Registry, is_own
 
-# Kind of a modality -> its encoders, the default first; those of a library are followed by a name in it.
+# Kind of a modality -> its encoders, the default first. LIBRARY:NAME is a network of that library.
 ENCODERS = {
     "vector": ("mlp",),
     "sequence": ("conv",),
@@ -25,19 +25,19 @@ ENCODERS = {
     "audio": ("logmel", "transformers:FOLDER_OR_NAME"),
 }
 LIBRARIES = ("torchvision", "timm", "transformers", "package")
-# Encoders of one's own, module:Class.
+# The user's own encoders, module:Class.
 OWN: Registry = Registry("encoder", {}, Encoder)
 BACKBONE_FILE = "backbone.pth"
 
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """What an encoder of words needs of the data.
+    """What a word encoder needs to know about the data.
 
     Attributes:
-        count: Words of the vocabulary.
-        vectors: float32 (count, E) to start with, or None.
-        preparation: Function from texts to numbers of words, see `models.encoders.text.WordNet`.
+        count: Number of words in the vocabulary.
+        vectors: Initial word vectors, float32 (count, E); None: random ones.
+        preparation: Function from texts to word indices, see `models.encoders.text.WordNet`.
     """
 
     count: int
@@ -47,16 +47,16 @@ class Words:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The encoder of one modality, as plain values.
+    """Describes the encoder of one modality, in plain values.
 
     Attributes:
         modality: Name of the modality.
-        kind: Its kind, a key of `ENCODERS`.
-        size: Length of a vector or a step, or the layers' shapes; None for other kinds.
-        encoder: Name of the encoder, with ``:widths`` or ``:name`` after it.
-        taps: Indices of the features to read, or None for the encoder's own choice.
+        kind: Kind of the modality, a key of `ENCODERS`.
+        size: Length of a vector or of a step's vector, or the shapes of layers; None for other kinds.
+        encoder: Name of the encoder, optionally followed by ``:widths`` or ``:name``.
+        taps: Indices of the features to read; None: the encoder's default.
         weights: ``default``, ``none``, or a file or run folder.
-        max_tokens, max_seconds: Longer texts and sounds are cut off.
+        max_tokens, max_seconds: Longer texts and sounds are truncated.
     """
 
     modality: str
@@ -70,12 +70,12 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """The encoder's name without what follows the colon."""
+        """The part of ``encoder`` before the colon."""
         return self.encoder.partition(":")[0]
 
     @property
     def file(self) -> Path | None:
-        """The file that its weights come from, if one is named."""
+        """The weights file; None if ``weights`` is ``default`` or ``none``."""
         if self.weights in (libraries.DEFAULT, libraries.NONE):
             return None
         path = Path(self.weights)
@@ -83,15 +83,15 @@ class Plan:
 
     @property
     def starts_trained(self) -> bool:
-        """Whether the encoder starts with trained weights, or has none."""
+        """Whether the encoder starts with trained weights, or has no weights at all."""
         library = self.name in LIBRARIES and self.weights != libraries.NONE
         return library or self.file is not None or self.kind == "layers"
 
     def check(self) -> None:
-        """Check the names without building anything.
+        """Check names and paths without building anything.
 
         Raises:
-            UserError: there is no such encoder for this kind of modality, or no such file.
+            UserError: this kind of modality has no such encoder, or the weights file does not exist.
         """
         known = ENCODERS[self.kind]
         unknown = self.name not in {name.partition(":")[0] for name in known} and not is_own(self.encoder)
@@ -118,18 +118,18 @@ def build_encoder(
     words: Words | None = None,
     follows: bool = False,
 ) -> Encoder:
-    """The encoder of a plan, with its weights.
+    """Build the encoder that a plan describes, and load its weights.
 
     Args:
         plan: See `Plan`.
-        num_outputs: Outputs of its own head.
-        pool: (rows, columns) of features with positions.
+        num_outputs: Number of outputs of the head.
+        pool: Size (rows, columns) of features with positions.
         dropout: Dropout rate.
-        words: For an encoder of words.
-        follows: A checkpoint of everything is loaded next, so no weights are read.
+        words: Required for a word encoder.
+        follows: A checkpoint of the complete network is loaded next, so no weights are read here.
 
     Raises:
-        UserError: see `Plan.check`; a library or weights are missing, or do not fit.
+        UserError: see `Plan.check`; or a library is not installed, or weights are missing or do not fit.
     """
     plan.check()
     shared = {"taps": plan.taps, "num_outputs": num_outputs, "dropout": dropout}
@@ -189,7 +189,7 @@ def _build_of_library(plan, name, pool, weights, shared):
 
 
 def _widths(plan, text):
-    """Widths of the layers, from "128,64"; None without text."""
+    """Parse the widths of layers, "128,64"; None for an empty text."""
     if not text:
         return None
     parts = text.split(",")
@@ -199,7 +199,7 @@ def _widths(plan, text):
 
 
 def _load(encoder, plan):
-    """Load a file: the backbone of our own unimodal training, or a library's weights."""
+    """Load a file: a backbone of our own unimodal training, or weights in the form of a library."""
     try:
         state = libraries.read_state(plan.file)
         own = set(encoder.state_dict())

@@ -1,4 +1,4 @@
-"""Encoders from transformers: the hidden states of a text or an audio model, pooled without padding."""
+"""Encoders from transformers: the hidden states of a text or audio model, pooled over real positions."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from util.cli import UserError
 class HiddenStates(Encoder):
     """The hidden states of a transformer: tap 0 is its embedding, tap i the output of layer i.
 
-    Features are means over segments of a sample's real positions.
+    Features are means over segments of a sample's real positions, see `segment_means`.
 
     Args:
         model: A transformers model that returns ``hidden_states``.
-        pool: (rows, columns) of the features.
+        pool: Size (rows, columns) of the features.
         preparation: See `Encoder`.
         taps, num_outputs, dropout, name: See `Encoder`.
     """
@@ -40,16 +40,24 @@ class HiddenStates(Encoder):
 
     @staticmethod
     def default_taps(available: int) -> tuple[int, ...]:
-        """Four layers spread over the depth; the embedding is not among them unless there are fewer."""
+        """Four layers spread over the depth, including the last; all layers if there are at most four.
+
+        The embedding, tap 0, is left out.
+        """
         layers = available - 1
         return tuple(sorted({-(-layers * part // 4) for part in range(1, 5)}))
 
     def forward(self, inputs: dict[str, torch.Tensor], count: int | None = None) -> list[torch.Tensor]:
-        """The first ``count`` tapped features (N, d, *pool) of what the preparation gives."""
+        """Return the first ``count`` (None: all) tapped features, (N, d, *pool) each.
+
+        Args:
+            inputs: The tensors that the preparation returns, (N, T) or (N, T, ...).
+            count: Number of features.
+        """
         mask = inputs.get("attention_mask")
         unreal = mask is not None and (mask.is_meta or isinstance(mask, FakeTensor))
         if unreal and not torch.compiler.is_exporting():
-            # Only shapes are asked for, and transformers looks at the values of masks. An export must keep the mask.
+            # Only shapes are needed, and transformers reads the values of masks. An export must keep the mask.
             inputs, mask = {name: value for name, value in inputs.items() if name != "attention_mask"}, None
         states = self.model(**inputs, output_hidden_states=True, return_dict=True).hidden_states
         length = _lengths(mask, states[-1])
@@ -64,7 +72,7 @@ class HiddenStates(Encoder):
 
 
 def _lengths(mask, states):
-    """int64 (N,) positions of ``states`` (N, T, d) that are no padding; a network may have shortened time."""
+    """Number of real positions, int64 (N,), of ``states`` (N, T, d). The network may have downsampled time."""
     size = states.shape[1]
     if mask is None:
         return torch.full((states.shape[0],), size, device=states.device)
@@ -74,24 +82,24 @@ def _lengths(mask, states):
 def build_hidden_states(
     name: str, modality: str, weights: str, pool: tuple[int, int], preparation: Any, **options: Any
 ) -> HiddenStates:
-    """A transformers model by its folder or its name on the hub.
+    """Build an encoder from a transformers model, named by its folder or by its name on the hub.
 
     Args:
         name: Folder with ``config.json``, or the name of a published model.
         modality: Name of the modality, for messages.
-        weights: ``default``: its weights; else random ones.
+        weights: ``default``: the model's pretrained weights; otherwise random ones.
         pool, preparation: See `HiddenStates`.
         options: ``taps``, ``num_outputs`` and ``dropout`` of `Encoder`.
 
     Raises:
-        UserError: transformers is not installed, there is no such model, or it has no weights here.
+        UserError: transformers is not installed, the model does not exist, or its weights are not available.
     """
     encoder = f"transformers:{name}"
     transformers = libraries.import_library("transformers", f"{modality}={encoder}")
     check_source(name, modality)
     quiet = logging.getLogger("transformers")
     level, random = quiet.level, weights != libraries.DEFAULT
-    quiet.setLevel(logging.ERROR)  # it warns of weights that are not needed
+    quiet.setLevel(logging.ERROR)  # it warns about weights that are not used
     transformers.utils.logging.disable_progress_bar()
     try:
         with libraries.fetching(encoder, modality, libraries.FOLDER_REMEDY):
@@ -102,7 +110,7 @@ def build_hidden_states(
         quiet.setLevel(level)
     model = model.get_encoder() if config.is_encoder_decoder else model
     if isinstance(getattr(model, "pooler", None), nn.Module):
-        model.pooler = None  # its weights would have no part in the features
+        model.pooler = None  # features do not depend on it
     net = HiddenStates(model.float(), pool, preparation, name=encoder, **options)
     if not random:
         net.source = f"transformers' pretrained {name}"
@@ -110,10 +118,10 @@ def build_hidden_states(
 
 
 def check_source(name: str, modality: str) -> None:
-    """Check that a name that is a path is a folder.
+    """Check that a name that looks like a path is a model's folder.
 
     Raises:
-        UserError: it is not.
+        UserError: the folder has no ``config.json``.
     """
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
     if looks_like_path and not (Path(name) / "config.json").is_file():

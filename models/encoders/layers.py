@@ -1,4 +1,4 @@
-"""Features that are there already: the data hold the layers of a network that ran elsewhere."""
+"""Precomputed features: the data contain the layers of a network that ran elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.encoders.base import Encoder
 
 
 class Layers(Encoder):
-    """Gives its input back; only its head has weights.
+    """Returns its input as features; only the head has weights.
 
     Args:
         shapes: Shape of each layer's feature, channels first: (C,), (C, T) or (C, H, W).
@@ -29,18 +29,18 @@ class Layers(Encoder):
 
     @staticmethod
     def default_taps(available: int) -> tuple[int, ...]:
-        """All."""
+        """All layers."""
         return tuple(range(available))
 
     def forward(self, inputs: dict[str, torch.Tensor], count: int | None = None) -> list[torch.Tensor]:
-        """The first ``count`` tapped features of ``inputs``: "0", "1", ... -> (N, C, ...)."""
+        """Return the first ``count`` (None: all) tapped features of ``inputs``, a dict "0", "1", ... -> (N, C, ...)."""
         kind = self.dtype
         return [inputs[str(tap)].to(kind) for tap in (self.taps if count is None else self.taps[:count])]
 
     def head(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Outputs (N, num_outputs) from the maximum of the last feature over its positions."""
+        """Return outputs (N, num_outputs), computed from the maximum of the last feature over its positions."""
         return self.classifier(features[-1].flatten(2).amax(2) if features[-1].dim() > 2 else features[-1])
 
     def modules_of(self, count: int) -> list[nn.Module]:
-        """None: nothing is computed."""
+        """The modules that features depend on: none."""
         return []

@@ -1,4 +1,4 @@
-"""What encoders from other libraries share: importing them, weights, and errors that say what to do."""
+"""What encoders from other libraries share: imports, weights, and error messages that name a remedy."""
 
 from __future__ import annotations
 
@@ -31,10 +31,14 @@ FOLDER_REMEDY = (
 
 
 def import_library(name: str, encoder: str) -> Any:
-    """An optional library.
+    """Import an optional library.
+
+    Args:
+        name: Name of the module.
+        encoder: The encoder that needs it, for the message.
 
     Raises:
-        UserError: it is not installed.
+        UserError: the library is not installed.
     """
     try:
         return importlib.import_module(name)
@@ -45,19 +49,21 @@ def import_library(name: str, encoder: str) -> Any:
 
 
 def near_names(name: str, known: Iterable[str]) -> str:
-    """Names like ``name`` for a message, or nothing."""
+    """The end of a message that suggests known names similar to ``name``; empty if there are none."""
     near = difflib.get_close_matches(name, list(known), n=4, cutoff=0.5)
     return f"; did you mean {', '.join(near)}?" if near else ""
 
 
 @contextlib.contextmanager
 def fetching(encoder: str, modality: str, remedy: str = FILE_REMEDY) -> Iterator[None]:
-    """Turn the errors of a library that fetches weights into a `UserError`; without a network, at once.
+    """Context manager that turns errors of a library that downloads weights into a `UserError`.
+
+    Without a network connection the error comes immediately, instead of after the library's retries.
 
     Args:
-        encoder: The encoder, as the user names it.
+        encoder: The encoder, as the user named it.
         modality: Name of the modality.
-        remedy: What to do, with ``{modality}`` in it.
+        remedy: What the user can do; ``{modality}`` in it is replaced.
     """
     _expect_network()
     try:
@@ -70,7 +76,7 @@ def fetching(encoder: str, modality: str, remedy: str = FILE_REMEDY) -> Iterator
 
 
 def _expect_network():
-    """Where the hub's address is unknown, let its client look in its cache only: it would try for a minute."""
+    """If the hub's host name cannot be resolved, switch its client to offline mode: it would retry for a minute."""
     constants: Any = importlib.import_module("huggingface_hub.constants")
     host = urllib.parse.urlsplit(constants.ENDPOINT).hostname
     if constants.HF_HUB_OFFLINE or urllib.request.getproxies() or not host:
@@ -82,15 +88,15 @@ def _expect_network():
 
 
 def read_state(path: str | Path) -> dict[str, torch.Tensor]:
-    """A state dict from a checkpoint or a ``.safetensors`` file.
+    """Read a state dict from a checkpoint or a ``.safetensors`` file.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     if Path(path).suffix != ".safetensors":
         return load_state_dict_file(path)
     library = import_library("safetensors.torch", str(path))
     try:
         return library.load_file(str(path))
-    except Exception as error:  # the library has exceptions of its own
+    except Exception as error:  # the library raises exceptions of its own classes
         raise UserError(f"{path} is not a readable safetensors file: {' '.join(str(error).split())[:120]}") from None

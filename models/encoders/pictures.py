@@ -1,4 +1,4 @@
-"""Picture encoders: any network of timm, and those of torchvision, read at several depths."""
+"""Picture encoders: networks of timm and torchvision, tapped at several depths."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from util.torchvision_weights import fetch
 
 @dataclasses.dataclass(frozen=True)
 class PicturePreparation:
-    """Pictures at the size that a network was trained with: the shorter side is scaled, the centre cut out.
+    """Brings pictures to the size that a network was trained with: scales the shorter side, then crops the centre.
 
     Args:
         size: (height, width) of the result.
-        share: Share of the scaled shorter side that is cut out, as in the network's own evaluation.
+        share: Fraction of the scaled shorter side that the crop keeps, as in the network's own evaluation.
         interpolation: ``bilinear`` or ``bicubic``.
     """
 
@@ -33,7 +33,7 @@ class PicturePreparation:
     interpolation: str
 
     def __call__(self, pictures: list) -> torch.Tensor:
-        """uint8 (N, 3, height, width) of pictures uint8 (H, W, 3); zeros for None."""
+        """Map N pictures, uint8 (H, W, 3) or None, to uint8 (N, 3, height, width), with zeros for None."""
         made = torch.zeros((len(pictures), 3, *self.size), dtype=torch.uint8)
         for row, picture in enumerate(pictures):
             if picture is not None:
@@ -53,13 +53,13 @@ class PicturePreparation:
 
 
 class PictureNet(Encoder):
-    """A picture network whose tapped maps are averaged to ``pool`` cells.
+    """Base class of picture networks whose tapped maps are average-pooled to ``pool``.
 
-    Averages, because the head that such a network was trained with reads the average of its last map.
+    Average pooling, because the head that these networks were trained with reads the average of their last map.
 
     Args:
-        pool: (rows, columns) of the features.
-        mean, std: Of a channel of the pictures that the network was trained with, values in 0..1.
+        pool: Size (rows, columns) of the features.
+        mean, std: Mean and standard deviation of each channel of the training pictures, for values in 0..1.
         available, taps, num_outputs, dropout, name: See `Encoder`.
     """
 
@@ -83,13 +83,13 @@ class PictureNet(Encoder):
         self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1), persistent=False)
 
     def forward(self, inputs: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
-        """The first ``count`` tapped features (N, C, *pool) of pictures uint8 (N, 3, H, W)."""
+        """Return the first ``count`` (None: all) tapped features, (N, C, *pool), of pictures, uint8 (N, 3, H, W)."""
         pictures = (inputs.to(self.dtype) / 255 - self.mean) / self.std
         maps = self.maps(pictures, self.taps if count is None else self.taps[:count])
         return [F.adaptive_avg_pool2d(one, self.pool) for one in maps]
 
     def maps(self, pictures: torch.Tensor, taps: Sequence[int]) -> list[torch.Tensor]:
-        """The maps (N, C, h, w) at ``taps``."""
+        """Return the maps, (N, C, h, w) each, at ``taps`` of normalised pictures, float (N, 3, H, W)."""
         raise NotImplementedError
 
 
@@ -98,7 +98,7 @@ class TimmNet(PictureNet):
 
     Args:
         model: The network, without its classifier.
-        settings: timm's ``resolve_model_data_config`` of it.
+        settings: The result of timm's ``resolve_model_data_config`` for it.
         pool: See `PictureNet`.
         name, taps, num_outputs, dropout: See `Encoder`.
     """
@@ -115,13 +115,13 @@ class TimmNet(PictureNet):
         options = {"indices": list(taps), "stop_early": True, "intermediates_only": True, "output_fmt": "NCHW"}
         return self.model.forward_intermediates(pictures, **options)
 
-    stops_early = False  # the layers after the last wanted feature belong to the same module
+    stops_early = False  # layers after the last requested feature belong to the same module
 
     def modules_of(self, count: int) -> list[nn.Module]:
         return [self.model] if count else []
 
     def load_library_weights(self, path: str, state: dict[str, torch.Tensor]) -> None:
-        """Load a file of timm's weights, without the classifier in it."""
+        """Load timm's weights, except for the classifier."""
         names = self.model.pretrained_cfg.get("classifier") or ()
         names = (names,) if isinstance(names, str) else names
         own = set(self.model.state_dict())
@@ -130,12 +130,12 @@ class TimmNet(PictureNet):
 
 
 def build_timm(name: str, modality: str, weights: str, pool: tuple[int, int], **options: Any) -> TimmNet:
-    """A network of timm by its name.
+    """Build an encoder from a network of timm.
 
     Args:
-        name: Its name there, e.g. ``resnet18`` or ``vit_small_patch14_dinov2.lvd142m``.
+        name: Its name in timm, e.g. ``resnet18`` or ``vit_small_patch14_dinov2.lvd142m``.
         modality: Name of the modality, for messages.
-        weights: ``default``: timm's pretrained weights; else random ones.
+        weights: ``default``: timm's pretrained weights; otherwise random ones.
         pool: See `PictureNet`.
         options: ``taps``, ``num_outputs`` and ``dropout`` of `Encoder`.
 
@@ -159,12 +159,12 @@ def _near(timm, name):
 
 
 class TorchvisionNet(PictureNet):
-    """A classification network of torchvision whose stages follow one another.
+    """A classification network of torchvision whose stages form a chain.
 
     Args:
-        stages: Parts of the network that are called one after the other; their outputs can be tapped.
+        stages: Parts of the network that are called one after the other; each output can be tapped.
         channels_last: Whether the outputs are (N, h, w, C).
-        crop, resize: Sizes in pixels of the weights' own evaluation.
+        crop, resize: Crop and resize sizes in pixels of the evaluation that belongs to the weights.
         pool, mean, std: See `PictureNet`.
         name, taps, num_outputs, dropout: See `Encoder`.
     """
@@ -196,7 +196,7 @@ class TorchvisionNet(PictureNet):
         return list(self.stages[: self.taps[count - 1] + 1]) if count else []
 
     def load_library_weights(self, path: str, state: dict[str, torch.Tensor]) -> None:
-        """Load a state dict of ``torchvision.models``."""
+        """Load a state dict of the network in ``torchvision.models``."""
         from torchvision import models
 
         net = models.get_model(self.settings["name"].partition(":")[2], weights=None)
@@ -205,7 +205,7 @@ class TorchvisionNet(PictureNet):
 
 
 def build_torchvision(name: str, modality: str, weights: str, pool: tuple[int, int], **options: Any) -> TorchvisionNet:
-    """A network of torchvision by its name; as `build_timm`."""
+    """Build an encoder from a network of torchvision; arguments and errors as in `build_timm`."""
     from torchvision import models
 
     encoder = f"torchvision:{name}"
@@ -233,7 +233,7 @@ def build_torchvision(name: str, modality: str, weights: str, pool: tuple[int, i
 
 
 def _stages_of(net):
-    """The stages of a torchvision network, or None if they are not simply called in a row."""
+    """The stages of a torchvision network, or None if they do not form a chain."""
     if hasattr(net, "layer1"):  # ResNets
         return [
             nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool),
@@ -249,7 +249,7 @@ def _stages_of(net):
 
 @torch.no_grad()
 def _channels_of(stages, channels_last, crop):
-    """Channels of every stage's output."""
+    """Number of channels of every stage's output."""
     x, channels = torch.zeros(1, 3, crop, crop), []
     for stage in stages:
         mode = stage.training

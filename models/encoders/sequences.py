@@ -1,4 +1,4 @@
-"""A convolutional network along time, for sequences of any length."""
+"""A temporal convolutional network for sequences of any length."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ DEFAULT_WIDTHS = (64, 64, 128)
 
 
 class TimeConvolution(nn.Module):
-    """A convolution along time, layer norm over channels, ReLU; padding stays zero, so it has no influence.
+    """Convolution along time, layer norm over channels, ReLU. Padding stays zero, so it does not affect the result.
 
     Args:
-        inputs, outputs: Channels.
-        dilation: Distance of the positions that the kernel reads.
+        inputs, outputs: Number of channels.
+        dilation: Dilation of the kernel.
         dropout: Dropout rate.
     """
 
@@ -29,21 +29,21 @@ class TimeConvolution(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(N, inputs, T) -> (N, outputs, T), zero where ``mask`` (N, 1, T) is False."""
+        """Map states (N, inputs, T) to (N, outputs, T), zero where ``mask``, bool (N, 1, T), is False."""
         states = self.norm(self.conv(states).transpose(1, 2)).transpose(1, 2).relu()
         return self.dropout(states) * mask
 
 
 class SequenceNet(Staged):
-    """Convolutions along time whose reach doubles; features are maxima over ``pool`` segments of the true length.
+    """Convolutions along time whose dilation doubles. Features are maxima over segments of the true length.
 
     Args:
-        size: d, numbers of a step.
-        widths: Channels of the convolutions; None: `DEFAULT_WIDTHS`.
-        pool: (rows, columns) of the features.
-        taps: See `Staged`; None: the convolutions.
+        size: Length d of the vector of a time step.
+        widths: Number of channels of each convolution; None: `DEFAULT_WIDTHS`.
+        pool: Size (rows, columns) of the features, see `segment_maxima`.
+        taps: See `Staged`; None: all convolutions.
         num_outputs, dropout: See `Staged`.
-        name: What the encoder is, for messages.
+        name: Name of the encoder, for messages.
     """
 
     def __init__(
@@ -67,20 +67,20 @@ class SequenceNet(Staged):
 
     @staticmethod
     def default_taps(available: int) -> tuple[int, ...]:
-        """All but the input."""
+        """All taps except the input."""
         return tuple(range(1, available))
 
     def forward(self, inputs: dict[str, torch.Tensor], count: int | None = None) -> list[torch.Tensor]:
-        """The first ``count`` tapped features (N, C, *pool).
+        """Return the first ``count`` tapped features, (N, C, *pool) each.
 
         Args:
-            inputs: ``values`` (N, T, d) and ``length`` int64 (N,): the steps of each sample that are no padding.
+            inputs: ``values``, (N, T, d), and ``length``, int64 (N,): the number of real time steps of each sample.
             count: Number of features; None: all.
         """
         return self.features(inputs["values"].transpose(1, 2), inputs["length"], count)
 
     def features(self, states: torch.Tensor, length: torch.Tensor, count: int | None) -> list[torch.Tensor]:
-        """As `forward`, of states (N, d, T)."""
+        """As `forward`, for states (N, d, T)."""
         wanted, mask = self.wanted(count), lengths_mask(length, states.shape[2])[:, None]
         found = [states.to(self.dtype) * mask]
         for stage in self.stages[: wanted[-1]]:
@@ -88,5 +88,5 @@ class SequenceNet(Staged):
         return [segment_maxima(found[tap], length, self.pool) for tap in wanted]
 
     def head(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Outputs (N, num_outputs) from the maximum of the last feature over time."""
+        """Return outputs (N, num_outputs), computed from the maximum of the last feature over time."""
         return self.classifier(features[-1].flatten(2).amax(2))

@@ -1,4 +1,4 @@
-"""Text encoders: a pretrained transformer, or word vectors and a small convolutional network."""
+"""Text encoders: a pretrained transformer, or word embeddings and a small convolutional network."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ WORD_SIZE = 128
 
 @dataclasses.dataclass(frozen=True)
 class TextPreparation:
-    """The tokens of a transformer's own tokenizer.
+    """Tokenizes texts with a transformer's own tokenizer.
 
     Args:
         name: Folder or published name of the model.
-        max_tokens: More tokens are cut off.
-        content: Hash of the tokenizer, so that features stored with another one are not used.
+        max_tokens: Longer texts are truncated.
+        content: Hash of the tokenizer, so that features cached with another tokenizer are not used.
     """
 
     name: str
@@ -35,7 +35,7 @@ class TextPreparation:
     content: str
 
     def __call__(self, texts: list) -> dict[str, torch.Tensor]:
-        """``input_ids``, ``attention_mask``, ... int64 (N, T) of texts; None counts as an empty text."""
+        """Map N texts (None: an empty text) to ``input_ids``, ``attention_mask``, ..., int64 (N, T) each."""
         tokenizer, _ = _tokenizer(self.name)
         tokens = tokenizer(
             [text or "" for text in texts],
@@ -49,7 +49,7 @@ class TextPreparation:
 
 @functools.lru_cache(maxsize=4)
 def _tokenizer(name):
-    """The tokenizer, loaded once in each process, and a hash of it: calls change its settings of padding."""
+    """The tokenizer, loaded once per process, and its hash, computed here because calls change its padding settings."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # data workers are processes already
     transformers = libraries.import_library("transformers", f"transformers:{name}")
     tokenizer = transformers.AutoTokenizer.from_pretrained(name)
@@ -64,10 +64,14 @@ def _tokenizer(name):
 def build_text_transformer(
     name: str, modality: str, weights: str, pool: tuple[int, int], max_tokens: int, **options: Any
 ) -> HiddenStates:
-    """A text model of transformers; see `build_hidden_states`.
+    """Build a text model of transformers.
 
     Args:
-        max_tokens: Longer texts are cut off, here or at what the model can read.
+        max_tokens: Longer texts are truncated to this length, or to the model's maximum if that is smaller.
+        name, modality, weights, pool, options: See `build_hidden_states`.
+
+    Raises:
+        UserError: see `build_hidden_states`.
     """
     libraries.import_library("transformers", f"{modality}=transformers:{name}")
     check_source(name, modality)
@@ -78,12 +82,12 @@ def build_text_transformer(
 
 
 class WordNet(SequenceNet):
-    """Word vectors, then the convolutions of `SequenceNet`; tap 0 is the word vectors.
+    """Word embeddings, then the convolutions of `SequenceNet`. Tap 0 is the embeddings.
 
     Args:
-        num_words: Words of the vocabulary; number 0 is padding.
-        vectors: float32 (num_words, E) to start with; None: random ones of `WORD_SIZE` numbers.
-        preparation: Function texts -> ``values`` int64 (N, T) and ``length`` int64 (N,).
+        num_words: Number of words in the vocabulary; index 0 is padding.
+        vectors: Initial word vectors, float32 (num_words, E); None: random ones of length `WORD_SIZE`.
+        preparation: Function from texts to ``values``, int64 (N, T), and ``length``, int64 (N,).
         widths, pool, taps, num_outputs, dropout: See `SequenceNet`.
     """
 
@@ -106,7 +110,12 @@ class WordNet(SequenceNet):
         self.preparation = preparation
 
     def forward(self, inputs: dict[str, torch.Tensor], count: int | None = None) -> list[torch.Tensor]:
-        """The first ``count`` tapped features (N, C, *pool) of ``values`` int64 (N, T) and ``length`` int64 (N,)."""
+        """Return the first ``count`` (None: all) tapped features, (N, C, *pool) each.
+
+        Args:
+            inputs: ``values``, int64 (N, T), the word indices, and ``length``, int64 (N,).
+            count: Number of features.
+        """
         words = inputs["values"].long()
         mask = lengths_mask(inputs["length"], words.shape[1])[:, None]
         return self.features(self.embedding(words).transpose(1, 2) * mask, inputs["length"], count)

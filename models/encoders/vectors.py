@@ -1,4 +1,4 @@
-"""A small network on vectors."""
+"""A small MLP for vectors."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from models.encoders.base import Staged
 
 
 class VectorNet(Staged):
-    """Hidden layers, each linear, layer norm, ReLU; tap 0 is the vector itself.
+    """An MLP: each hidden layer is linear, layer norm, ReLU, dropout. Tap 0 is the vector itself.
 
-    Layer norm, since batch norm would make a feature depend on the other samples of a batch. The vector itself is
-    offered too: a fusion can read it without a layer in between, and it is as good before training as after.
+    It uses layer norm, since batch norm would make features depend on the other samples of a batch. The vector itself
+    can be tapped too: a fusion may read it directly, and unlike the hidden layers it needs no training.
 
     Args:
-        size: d, length of the vectors.
-        widths: Sizes of the hidden layers; None: two layers, see `default_width`.
+        size: Length d of the vectors.
+        widths: Sizes of the hidden layers; None: two layers of `default_width`.
         taps, num_outputs, dropout: See `models.encoders.base.Staged`.
     """
 
-    cacheable = False  # computing its features is faster than reading them
+    cacheable = False  # computing the features is faster than reading them from a cache
 
     def __init__(
         self,
@@ -42,11 +42,11 @@ class VectorNet(Staged):
 
     @staticmethod
     def default_taps(available: int) -> tuple[int, ...]:
-        """All."""
+        """All taps."""
         return tuple(range(available))
 
     def forward(self, inputs: torch.Tensor, count: int | None = None) -> list[torch.Tensor]:
-        """The first ``count`` tapped features (N, width) of vectors (N, d)."""
+        """Return the first ``count`` (None: all) tapped features, (N, width) each, of vectors (N, d)."""
         wanted = self.wanted(count)
         states = [inputs.to(self.dtype)]
         for stage in self.stages[: wanted[-1]]:
@@ -55,5 +55,5 @@ class VectorNet(Staged):
 
 
 def default_width(size: int) -> int:
-    """Width of a hidden layer for vectors of ``size`` numbers: the next power of two, between 64 and 256."""
+    """Default width of a hidden layer for vectors of length ``size``: the next power of two, between 64 and 256."""
     return min(256, max(64, 1 << (size - 1).bit_length()))
