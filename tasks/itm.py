@@ -21,7 +21,7 @@ from tasks.itm_pairs import PairScorer, Retrieval
 from tasks.mmnas import flags, networks
 from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by
 from tasks.mmnas.estimates import Pass
-from tasks.task import AttentionTask
+from tasks.task import AttentionTask, Validation
 from util.cli import UserError
 from util.locks import make_once
 
@@ -248,7 +248,7 @@ TASK = AttentionTask(
     training_metric=lambda args, data: TripleAccuracy(),
     metric_text=metric_text,
     build_scorer=build_scorer,
-    validation=("dev", "mean_recall"),
+    validation=Validation("dev", "mean_recall"),
     write_predictions=write_predictions,
     checkpoint_args=("scores_loss",),
     demo=DEMO,

@@ -20,7 +20,7 @@ from models.mmnas.heads import AnswerHead
 from tasks.mmnas import flags, networks
 from tasks.mmnas.checkpoints import write_predicted
 from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by
-from tasks.task import AttentionTask
+from tasks.task import AttentionTask, Validation
 from util.locks import make_once
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ TASK = AttentionTask(
     training_metric=lambda args, data: SoftAccuracy(),
     metric_text=metric_text,
     build_scorer=build_scorer,
-    validation=("val", "accuracy"),
+    validation=Validation("val", "accuracy"),
     write_predictions=write_predictions,
     checkpoint_args=("metric",),
     demo=DEMO,

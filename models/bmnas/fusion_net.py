@@ -16,6 +16,7 @@ from torch import nn
 from models.backbone_net import BackboneNet, ReshapeLayer, count_weights, parameters_of
 from models.bmnas.drawn_edges import unread_sources, with_zero_gradients
 from models.bmnas.expected_cost import ExpectedCost
+from models.genotypes import FusionGenotype
 from models.missing import Placeholders, drop_modalities
 from search.derive import argmax
 from util.nested import tensors_in
@@ -23,7 +24,6 @@ from util.nested import tensors_in
 if TYPE_CHECKING:
     from models.bmnas.cells import FusionCell
     from models.bmnas.late_fusion import LateFusion
-    from models.genotypes import FusionGenotype
     from search.choice import Choice
     from search.relaxation import Relaxation
 
@@ -52,6 +52,8 @@ class FusionNet(BackboneNet):
         modality_dropout: Probability with which training drops an input of a sample; requires that ``optional``
             contains all names.
     """
+
+    genotype_class = FusionGenotype  # what `genotype` returns
 
     def __init__(
         self,

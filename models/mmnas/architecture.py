@@ -1,7 +1,8 @@
 """Architectures that MMNas finds: which operations every block of encoder and decoder holds, and their JSON files.
 
-There are two kinds of file. ``arch.json`` is the original's: ``{"epoch0": {"enc": [["self_att_64"], ...], "dec":
-[...]}, ...}``, one key for each epoch of a search; the published files have "epoch0" only. ``genotype.json`` has the
+There are two kinds of file. ``arch.json`` is the original's: ``{"epoch1": {"enc": [["self_att_64"], ...], "dec":
+[...]}, ...}``, one key for each epoch of a search, which counts from 1: "epoch1" is epoch 0 of the log. The published
+files have "epoch0" only. ``genotype.json`` has the
 one architecture that a run selected, ``{"format": "mmnas architecture", "enc": [...], "dec": [...]}``. Both can be
 given everywhere, as a file or as the run folder that contains it.
 """
@@ -74,6 +75,18 @@ class Architecture:
 
         return architecture_svg(self, title)
 
+    def keep_epoch(self, folder: Path, epoch: int) -> str:
+        """Add it to ``arch.json`` in a search's ``folder`` as that of ``epoch``, from 0; returns a title.
+
+        Raises:
+            UserError: the file cannot be written or is damaged.
+        """
+        path = folder / FILE_NAMES[0]
+        if epoch == 0 and path.exists():  # left by an attempt that was killed in its first epoch
+            path.unlink()
+        add_epoch(path, epoch + 1, self)
+        return f"epoch {epoch} (--ARCH_EPOCH {epoch + 1})"
+
     def _repr_svg_(self) -> str:
         """Show the picture in IPython and Jupyter."""
         return self.to_svg()
@@ -116,7 +129,10 @@ def read_architecture(path: str | Path, epoch: int | None = None) -> tuple[Archi
     if epoch is None:
         epoch = max(epochs)
         if len(epochs) > 1:
-            logger.info("%s holds %d epochs; taking the last, epoch %d (--ARCH_EPOCH)", path, len(epochs), epoch)
+            message = (
+                "%s holds %d epochs; taking the last, epoch %d (--ARCH_EPOCH), which is epoch %d of its search's log"
+            )
+            logger.info(message, path, len(epochs), epoch, epoch - 1)
     if epoch not in epochs:
         raise UserError(f"{path} has no epoch {epoch}; --ARCH_EPOCH can be {_ranges(epochs)}")
     try:

@@ -41,6 +41,8 @@ class MultimodalNet(nn.Module):
         box_feature: Width of box features that are concatenated to the regions; 0, as published: none.
     """
 
+    genotype_class = Architecture  # what `genotype` returns
+
     def __init__(
         self,
         encoder_decoder: EncoderDecoder,

@@ -327,7 +327,7 @@ def parse_train(
         _check_architecture_flags(args, fixed)
     if args.RUN == "train":
         task.validate_args(args)
-        validation = task.validation[0]
+        validation = task.validation.split
         if args.select_on == "val" and validation in args.SPLIT.split("+"):
             raise UserError(f"--select_on val: --SPLIT {args.SPLIT} trains on {validation}; use --select_on last")
     return args

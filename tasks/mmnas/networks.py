@@ -18,7 +18,7 @@ from engine.identity import search_identity
 from engine.training import Evaluation
 from engine.updates import Precision
 from models.mmnas import fast_cpu
-from models.mmnas.architecture import add_epoch, load_architecture, random_architecture, repeated
+from models.mmnas.architecture import load_architecture, random_architecture, repeated
 from models.mmnas.encoder_decoder import EncoderDecoder
 from models.mmnas.net import MultimodalNet
 from models.mmnas.operations import OPERATIONS
@@ -33,7 +33,6 @@ from util.hashes import short_hash
 if TYPE_CHECKING:
     from torch import nn
 
-    from engine.loading import BatchLoader
     from engine.run import Run
     from engine.updates import Loss, Parallel
     from models.mmnas.architecture import Architecture
@@ -124,21 +123,17 @@ def _resumed_word_size(args):
     return net["embedding.weight"].shape[1] if "embedding.weight" in net else None
 
 
-def log_step_counts(args: Namespace, loader: BatchLoader) -> int:
+def log_step_counts(args: Namespace, steps: int) -> None:
     """Log the numbers of weight and architecture steps of a search; warn if there are no architecture steps.
 
     Args:
         args: Arguments of the search.
-        loader: Loader of the weight steps.
-
-    Returns:
-        Weight steps per epoch.
+        steps: Weight steps of an epoch.
     """
-    steps = len(loader.batch_sampler)
     count = max(0, args.epochs - args.alpha_start) * (steps // args.alpha_every)
     if count:
         logger.info("%s weight steps, %s architecture steps", f"{args.epochs * steps:,}", f"{count:,}")
-        return steps
+        return
     logger.warning(
         "no architecture step: %d epochs of %d weight steps, --alpha_start %d, --alpha_every %d; the result is the "
         "architecture that the search starts with",
@@ -147,7 +142,6 @@ def log_step_counts(args: Namespace, loader: BatchLoader) -> int:
         args.alpha_start,
         args.alpha_every,
     )
-    return steps
 
 
 def set_padding(net: MultimodalNet, data: Mapping[str, Any]) -> None:
@@ -222,20 +216,14 @@ def architecture_facts(args: Namespace) -> dict[str, Any]:
     return facts | {"seed": args.seed, "space": space, "space_from": str(folder) if searched else "flags"}
 
 
-def keep_architecture(run: Run, architecture: Architecture, epoch: int) -> None:
-    """Draw the architecture of ``epoch`` (from 0) and add it to ``arch.json``, where the first key is ``epoch1``."""
-    save_architecture(run, architecture, epoch, f"epoch {epoch} (--ARCH_EPOCH {epoch + 1})")
-    if run.is_main:
-        path = run.folder / "arch.json"
-        if epoch == 0 and path.exists():  # left by an attempt that was killed in its first epoch
-            path.unlink()
-        add_epoch(path, epoch + 1, architecture)
-
-
-def collapse(architecture: Architecture, probabilities: Mapping[str, Any]) -> list[str]:
+def collapse_warnings(architecture: Architecture, probabilities: Mapping[str, Any]) -> list[str]:
     """Warnings about an architecture that hardly reads the words."""
     names = [name for block in architecture.dec for name in block]
     guided = sum(name.startswith(("guided_att", "uniimg_att")) for name in names)
     if guided <= MIN_GUIDED * len(names):
         return ["hardly any decoder block reads the words: the search may have collapsed"]
     return []
+
+
+# Former names, for recipes of your own.
+collapse, keep_architecture = collapse_warnings, save_architecture
