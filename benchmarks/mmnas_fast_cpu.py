@@ -1,4 +1,4 @@
-"""What `models.mmnas.fast_cpu` earns: seconds of the plain network and of the fast one, in one run.
+"""What `models.mmnas.fast` earns: seconds of the plain network and of the fast one, in one run.
 
   python benchmarks/mmnas_fast_cpu.py                            # published widths, batch 16, for two cores
   python benchmarks/mmnas_fast_cpu.py --batchsize 64 --device cuda
@@ -82,9 +82,9 @@ def measure(net, step, repeats, device):
     Raises:
         RuntimeError: the sides differ by more than rounding explains.
     """
-    from models.mmnas import fast_cpu
+    from models.mmnas import fast as fast_forms
 
-    fast = fast_cpu.speed_up(copy_of(net))
+    fast = fast_forms.speed_up(copy_of(net))
     sides = {"plain": net, "fast": fast}
     outputs = [step(side.eval(), False) for side in sides.values()]
     difference = (outputs[0] - outputs[1]).abs().max().item()

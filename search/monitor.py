@@ -1,8 +1,8 @@
 """What a search reports in every epoch, when it may stop, and its result.
 
-The files that tell of its architectures are written here: ``architectures/``, ``arch.json`` (MMNas), ``genotype.svg`` and
-``probabilities.svg``. Only ``genotype.json`` comes from `engine.run.Run.finish_epoch`, which writes it with ``best.pth``,
-so that both are of the same epoch whenever a run is killed.
+The files about its architectures are written here: ``architectures/``, ``arch.json`` (MMNas), ``genotype.svg`` and
+``probabilities.svg``. Only ``genotype.json`` comes from `engine.run.Run.finish_epoch`, which writes it with
+``best.pth``, so that both are of the same epoch whenever a run is killed.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.mmnas import fast_cpu
+from models.mmnas import fast
 from models.mmnas.architecture import Architecture
 from models.mmnas.encoder_decoder import EncoderDecoder
 from models.mmnas.heads import AnswerHead, GroundingHead, MatchingHead
@@ -70,7 +70,7 @@ PLAIN, PADDED, PACKED = WAYS = ("plain", "padded", "packed")
 
 def sped_up(net, way):
     """``net`` in one of `WAYS`."""
-    return net if way == PLAIN else fast_cpu.speed_up(net, pack=way == PACKED)
+    return net if way == PLAIN else fast.speed_up(net, pack=way == PACKED)
 
 
 def build_net(spec, task="vqa", architecture=None, way=PLAIN):

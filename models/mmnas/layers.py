@@ -1,5 +1,6 @@
 """Layers that operations and heads are built of: normalisation, perceptrons, attention, pooling.
 
+What runs are the fast forms of these classes (`models.mmnas.fast`), except for those whose code is changed here.
 Every side of a batch, words or regions, is a padded tensor (B, L, H) with a boolean mask (B, L), True = padding.
 Parameters are named as in the original, so that its state dicts translate name by name.
 """

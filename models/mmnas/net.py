@@ -10,7 +10,7 @@ A batch is a dict of tensors:
 - ``relations`` float32 (B, N, N, 4), optional: used instead of `box_relations`.
 
 N and T may be those of the batch's longest member unless `MultimodalNet.needs_full_padding` is true.
-`fast_cpu.speed_up` makes a network that computes the same in less time.
+`fast.speed_up` makes a network that computes the same in less time.
 """
 
 import torch

@@ -1,5 +1,6 @@
 """Operations of the MMNas search spaces, by name (Yu et al., ACM MM 2020, and the table of the original code).
 
+What runs are the fast forms of some classes (`models.mmnas.fast`), except for those whose code is changed here.
 An operation maps x (B, L, H) to the same shape; some also read the other side y (B, M, H). One of your own is a class
 derived from `Operation` in a module of yours; ``--enc_ops`` and ``--dec_ops`` take its name ``module:Class``, see
 ``docs/extend.md``. The original's ``relu`` and ``leakyrelu`` are missing: it cannot call them.

@@ -17,7 +17,7 @@ from engine.arguments import run_folder_of
 from engine.identity import search_identity
 from engine.training import Evaluation
 from engine.updates import Precision
-from models.mmnas import fast_cpu
+from models.mmnas import fast
 from models.mmnas.architecture import load_architecture, random_architecture, repeated
 from models.mmnas.encoder_decoder import EncoderDecoder
 from models.mmnas.net import MultimodalNet
@@ -91,7 +91,7 @@ def build_net(
     embedding = (len(words), size) if size else _word_vectors(args.word_vectors, words)
     net = kind(build_encoder_decoder(args, architecture), head, embedding, metadata["feature_size"])
     # The compiler fuses operations by itself, and cannot look into the hand-written ones.
-    return net if getattr(args, "compile", False) else fast_cpu.speed_up(net)
+    return net if getattr(args, "compile", False) else fast.speed_up(net)
 
 
 def _word_vectors(source, words):

@@ -5,7 +5,7 @@ import torch
 
 from models.mmnas.architecture import load_architecture
 from models.mmnas.encoder_decoder import EncoderDecoder
-from models.mmnas.fast_cpu import PaddedSide
+from models.mmnas.fast_layers import PaddedSide
 from models.mmnas.heads import MatchingHead
 from models.mmnas.matching import Captions, MatchingNet
 from models.mmnas.net import MultimodalNet

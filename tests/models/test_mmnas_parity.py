@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from models.mmnas import fast_cpu
+from models.mmnas import fast_layers
 from models.mmnas.architecture import Architecture, load_architecture
 from models.mmnas.encoder_decoder import EncoderDecoder
 from models.mmnas.heads import AnswerHead, GroundingHead
@@ -362,7 +362,7 @@ def test_regions_are_masked_by_their_number_and_not_by_what_they_hold(way):
     net, batch = small_net(way=way).eval(), random_batch([5, 7], [4, 6], 7, 6)
     batch["regions"][0, 2] = 0.0
     _, mask, _ = net.embed_regions(batch)
-    assert (~fast_cpu.PaddedSide.of(mask).mask).sum(1).tolist() == [5, 7]
+    assert (~fast_layers.PaddedSide.of(mask).mask).sum(1).tolist() == [5, 7]
     weights = net.pooling_weights(batch)[1][..., 0]
     assert weights[0, 2] > 0 and not weights[0, 5:].any()
     expected = net(batch)
