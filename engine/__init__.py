@@ -1,1 +1,1 @@
-"""What surrounds an epoch: flags, run folders, the training loop, search, features computed once, results."""
+"""Everything around an epoch, for any task: flags, run folders, data loading, cached features, training, results."""

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, FLOPs of a sample, measured latency."""
+"""The cost of a network: parameters, FLOPs per sample, and measured latency."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-# A latency is the median of this many forward passes, or of as many as fit in the seconds.
+# A latency is the median of this many forward passes, or of as many as fit into this many seconds.
 REPEATS, SECONDS = 20, 0.25
 WARM_UP = 2
 
@@ -23,7 +23,7 @@ Inputs = Callable[[int, torch.device], tuple[Any, ...]]
 
 @contextlib.contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no gradients, and no trace in the random state."""
+    """Context manager: evaluation mode, no gradients, and the random state is restored at the end."""
     modes = {part: part.training for part in module.modules()}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         module.eval()
@@ -35,30 +35,35 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def count_flops(module: nn.Module, inputs: Inputs, device: torch.device) -> int:
-    """FLOPs of a forward pass on one sample, by torch's counter.
+    """Count the FLOPs of a forward pass on one sample, with torch's counter.
 
-    It counts matrix products, convolutions and attention, with two FLOPs per multiplication and addition; what works
-    element by element (sums, norms, activations) counts nothing.
+    It counts matrix products, convolutions and attention, at two FLOPs per multiply-add. Elementwise operations (sums,
+    norms, activations) are not counted.
 
     Args:
-        module: The network, on ``device``; ``meta`` works too.
+        module: The network, on ``device``.
         inputs: See `Inputs`.
-        device: Its device.
+        device: Device of the network; ``meta`` works too.
     """
-    # The fused kernels of some devices are unknown to the counter; their products are not.
+    # The counter does not know the fused attention kernels of some devices, but it knows their matrix products.
     with _evaluating(module), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         module(*inputs(1, device))
     return counter.get_total_flops()
 
 
 def costs_of(module: nn.Module, inputs: Inputs, device: torch.device) -> dict[str, int]:
-    """``parameters`` of a network, and ``flops`` of a forward pass on one sample, see `count_flops`."""
+    """Count the ``parameters`` of a network, and the ``flops`` of a forward pass on one sample, see `count_flops`."""
     parameters = sum(parameter.numel() for parameter in module.parameters())
     return {"parameters": parameters, "flops": count_flops(module, inputs, device)}
 
 
 def latency_ms(module: nn.Module, inputs: Inputs, device: torch.device, samples: int) -> float:
-    """Median milliseconds of a forward pass in evaluation mode on ``samples`` samples."""
+    """Measure the median milliseconds of a forward pass in evaluation mode on ``samples`` samples.
+
+    Args:
+        module, inputs, device: See `count_flops`.
+        samples: Batch size.
+    """
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     times: list[float] = []
     with _evaluating(module):
@@ -79,17 +84,18 @@ def latency_ms(module: nn.Module, inputs: Inputs, device: torch.device, samples:
 
 
 def cost_facts(module: nn.Module, inputs: Inputs, device: torch.device, batch: int, what: str) -> dict[str, Any]:
-    """What a result says of the cost of a network.
+    """The entries of a result for the cost of a network.
 
     Args:
         module: The network, on ``device``.
         inputs: See `Inputs`.
-        device: Its device.
-        batch: Samples of a batch.
-        what: Describes the network, in words.
+        device: Device of the network.
+        batch: Batch size of the second latency; the first is measured on one sample.
+        what: Description of the network.
 
     Returns:
-        ``cost``: the same on every machine. ``latency``: measured on this one.
+        A dict of ``cost`` (``parameters`` and ``flops``, which are equal on every machine) and ``latency`` (in
+        milliseconds, measured on this machine).
     """
     milliseconds = {f"batch_{size}_ms": round(latency_ms(module, inputs, device, size), 4) for size in {1, batch}}
     return {

@@ -1,8 +1,8 @@
-"""Estimates peak memory and time of a run without running it, from shapes alone.
+"""Estimates peak memory and time of a run from shapes, without running it.
 
-The networks are built and run on tensors without storage (torch's `FakeTensorMode`), so that networks that do not fit
-into memory can be measured too. The time is that of the arithmetic, at the speed that a short convolution reaches on
-the device, or that of reading samples, whichever is longer. It is correct to a factor of about two.
+The networks are built and run on tensors without storage (torch's `FakeTensorMode`), so networks that do not fit into
+memory can be measured too. The time is that of the arithmetic, at the speed that a short convolution reaches on the
+device, or that of reading samples, whichever is longer. It is accurate to a factor of about two.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from engine.updates import Precision
     from tasks.task import SplitData
 
-# A GPU's allocator hands out memory in pieces of this many bytes.
+# A GPU's allocator rounds sizes up to a multiple of this many bytes.
 _PIECE = 512
 _PROBE_SECONDS = 0.5
 _READS = 8
@@ -38,11 +38,11 @@ class Phase:
     """One kind of work that a run does.
 
     Attributes:
-        name: What it is.
-        samples: Samples per epoch (or in all, for work that is done once).
-        flops: Floating-point operations of all of them.
-        peak_bytes: Largest total size of the tensors that exist at the same time, network and optimiser included.
-        read_seconds: Time to read all the samples, over all reading processes.
+        name: Description of the work.
+        samples: Number of samples per epoch (or in total, for work that is done once).
+        flops: Floating-point operations for all samples.
+        peak_bytes: Largest total size of the tensors that exist at the same time, including network and optimiser.
+        read_seconds: Time to read all samples, with all reading processes.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Phase:
 
 
 class _Memory(TorchDispatchMode):
-    """Tracks the total size of the tensor storages that exist."""
+    """Tracks the total size of all tensor storages that exist."""
 
     def __init__(self):
         super().__init__()
@@ -82,13 +82,16 @@ class _Memory(TorchDispatchMode):
 
 
 class Simulation:
-    """A context in which tensors have shapes but no content, and are counted as used memory.
+    """Context manager in which tensors have shapes but no content, and are counted as used memory.
 
     Args:
         device: `torch.device` that the run would use.
         precision: `engine.updates.Precision` of the run.
-        batch_size: Samples of a batch.
-        num_readers: Data loading processes.
+        batch_size: Number of samples in a batch.
+        num_readers: Number of data loading processes.
+
+    Attributes:
+        phases: The `Phase`s that `measure` has recorded.
     """
 
     def __init__(self, device: torch.device, precision: Precision, batch_size: int, num_readers: int) -> None:
@@ -110,7 +113,7 @@ class Simulation:
         return self._stack.__exit__(*error)
 
     def adopt(self, net: nn.Module) -> nn.Module:
-        """Replace the tensors of ``net`` by tensors without content on the simulated device; returns ``net``."""
+        """Replace the tensors of ``net`` by tensors without content on the simulated device, and return ``net``."""
         new: dict[int, torch.Tensor] = {}
         for module in net.modules():
             stores: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
@@ -125,11 +128,11 @@ class Simulation:
         return torch.nn.Parameter(tensor, old.requires_grad) if isinstance(old, torch.nn.Parameter) else tensor
 
     def hold_adam(self, parameters: Iterable[torch.Tensor]) -> None:
-        """Count the two moments that Adam keeps of each parameter."""
+        """Count the memory of the two moments that Adam keeps for each parameter."""
         self._held += [torch.empty_like(parameter) for parameter in parameters for _ in range(2)]
 
     def batch(self, like: Mapping[str, Any], batch_size: int | None = None) -> dict[str, Any]:
-        """A batch with the shapes and types of ``like``, a real batch dict of one or more samples."""
+        """Create a batch with the shapes and dtypes of ``like``, a real batch dict of one or more samples."""
         size = batch_size or self.batch_size
 
         return map_tensors(lambda value: torch.zeros((size, *value.shape[1:]), dtype=value.dtype), dict(like))
@@ -142,7 +145,15 @@ class Simulation:
         batch_size: int | None = None,
         read_seconds: float = 0.0,
     ) -> None:
-        """Run ``work()``, the work on one batch, and record a `Phase` of ``samples`` samples."""
+        """Run the work on one batch, and record a `Phase`.
+
+        Args:
+            name: Name of the phase.
+            work: Function without arguments that does the work on one batch.
+            samples: Number of samples of the phase.
+            batch_size: Number of samples of that batch; None: that of the simulation.
+            read_seconds: Time that one process takes to read all samples.
+        """
         from torch.utils.flop_counter import FlopCounterMode  # loads triton, which takes half a second
 
         self.memory.peak = self.memory.now
@@ -156,7 +167,7 @@ class Simulation:
 
 
 def seconds_to_read(dataset: SplitData, names: Sequence[str]) -> float:
-    """Seconds that one process takes to read the inputs ``names`` of a sample; 0 without names."""
+    """Measure the seconds that one process takes to read the inputs ``names`` of a sample; 0 without names."""
     if not names:
         return 0.0
     rows = [i % len(dataset) for i in range(_READS)]
@@ -167,7 +178,12 @@ def seconds_to_read(dataset: SplitData, names: Sequence[str]) -> float:
 
 
 def flops_per_second(device: torch.device, precision: Precision) -> float:
-    """Floating-point operations per second that ``device`` reaches in a convolution, in the run's precision."""
+    """Measure the floating-point operations per second that ``device`` reaches in a convolution.
+
+    Args:
+        device: The device.
+        precision: Precision of the run.
+    """
     size = 32 if device.type == "cuda" else 2
     images = torch.randn(size, 64, 56, 56, device=device)
     convolution = torch.nn.Conv2d(64, 64, 3, padding=1).to(device)
@@ -180,7 +196,7 @@ def flops_per_second(device: torch.device, precision: Precision) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    # Many at a time hide what it costs to wait for a GPU; on a CPU one takes long enough.
+    # Several convolutions hide the cost of waiting for a GPU. On a CPU a single one takes long enough.
     times = 10 if device.type == "cuda" else 1
     run(times)
     done, started = 0, time.perf_counter()
@@ -191,10 +207,10 @@ def flops_per_second(device: torch.device, precision: Precision) -> float:
 
 
 def report(simulation: Simulation, rate: float) -> dict[str, Any]:
-    """Print the phases as a table; returns them as plain data.
+    """Print the phases as a table, and return them as plain data.
 
     Args:
-        simulation: A `Simulation` that has run.
+        simulation: A `Simulation` with recorded phases.
         rate: Floating-point operations per second, see `flops_per_second`.
     """
     device = simulation.device
@@ -214,7 +230,7 @@ def report(simulation: Simulation, rate: float) -> dict[str, Any]:
         rows.append({**dataclasses.asdict(phase), "compute_seconds": seconds})
     print(
         "\nMemory: the tensors that exist at the same time, without library workspaces and the allocator's reserve. "
-        "Time: the longer of computing and reading, correct to a factor of about two."
+        "Time: the longer of computing and reading, accurate to a factor of about two."
     )
     return {"kind": "estimate", "device": name, "flops_per_second": rate, "phases": rows}
 

@@ -1,4 +1,4 @@
-"""Keeps the batches of a split, with features in place of inputs, while a network is scored again and again."""
+"""Caches the batches of a split, with features instead of inputs, while a network is scored repeatedly."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from util.nested import tensors_in
 
 logger = logging.getLogger("mdarts")
 
-# Kept batches may take up this share of the free memory.
+# Kept batches may use this fraction of the free memory.
 _SHARE = 0.5
 
 
 class KeptBatches:
-    """The batches of a loader: the first pass computes and keeps them, later ones take what was kept.
+    """The batches of a loader. The first pass computes features and keeps them; later passes reuse them.
 
-    Each pass gives what the first gave, bit by bit, as long as backbones and the order of the loader stay. Batches that
-    would not fit into memory are read and computed in every pass.
+    All passes yield the same batches, bit for bit, as long as the backbones and the order of the loader do not change.
+    If the batches would not fit into memory, every pass reads and computes them.
 
     Args:
         evaluation: The `engine.training.Evaluation` whose loader is read, on its device and in its precision.
-        net: Has ``with_features``, see `models.bmnas.fusion_net.FusionNet`.
-        limit: Bytes that may be kept; None: half of what is free, divided among the processes of this machine.
+        net: A network with a method ``with_features``, see `models.bmnas.fusion_net.FusionNet`.
+        limit: Number of bytes that may be kept; None: half of the free memory, divided by the number of processes on
+            this machine.
     """
 
     def __init__(self, evaluation: Any, net: Any, limit: int | None = None) -> None:
         self.loader, self.net, self.limit = evaluation.loader, net, limit
         self.device, self.precision = evaluation.options["device"], evaluation.options["precision"]
-        # The order in which batches come is theirs, so it stays that of the loader.
+        # Kept batches have the order of the loader's first pass, so users may still set its order here.
         self.batch_sampler = evaluation.loader.batch_sampler
         self._kept: list[dict[str, Any]] | None = None
 
@@ -61,7 +62,7 @@ class KeptBatches:
         self._kept = kept
 
     def _fits(self, first):
-        """Whether as many batches as the loader has, each like the ``first``, may be kept."""
+        """Whether all batches of the loader may be kept, if each is as large as the first."""
         limit = self.limit
         if limit is None:
             free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else available_memory()
@@ -76,11 +77,13 @@ class KeptBatches:
 
 @contextlib.contextmanager
 def features_kept(scorer: Any, net: Any, limit: int | None = None) -> Iterator[None]:
-    """Within it, ``scorer`` computes the features of each batch once; nothing happens to other scorers and networks.
+    """Context manager in which ``scorer`` computes the features of each batch only once.
+
+    It has no effect on scorers that are not an `Evaluation`, and on networks without ``with_features``.
 
     Args:
         scorer: An `engine.training.Evaluation`, or any function.
-        net: The network that it scores; its backbones must not change meanwhile.
+        net: The network that is scored. Its backbones must not change meanwhile.
         limit: See `KeptBatches`.
     """
     if not hasattr(scorer, "loader") or not hasattr(net, "with_features"):

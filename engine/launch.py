@@ -14,26 +14,26 @@ from util.cli import UserError, run_cli
 logger = logging.getLogger("mdarts")
 
 MASK = "CUDA_VISIBLE_DEVICES"
-# Seconds that processes get to end after an interrupt, which a terminal sends to all of them.
+# Seconds to wait for processes to end after an interrupt, which a terminal sends to all of them.
 _GRACE = 10
 
 
 def launch(script: str, argv: Sequence[str] | None, gpus: str | None, device: str = "auto") -> bool:
-    """Run a script's ``main(argv)`` once for each GPU of a list; returns False if this process should run it itself.
+    """Run a script's ``main(argv)`` in one process per GPU of a list.
 
-    The processes form one group; each finds its place in the environment, as under torchrun.
+    The processes form one group. As under torchrun, each reads its rank from environment variables.
 
     Args:
         script: Name of the script's module, its ``__name__``.
-        argv: Its command line; None takes that of this process.
+        argv: Its command line; None: that of this process.
         gpus: Value of ``--GPU``, e.g. ``"0, 1"``, or None; see `choose_gpus`.
-        device: Value of ``--device``; ``cpu`` starts the same number of processes without a GPU.
+        device: Value of ``--device``; ``cpu`` starts the same number of processes without GPUs.
 
     Returns:
-        Whether other processes have done the work.
+        True if other processes have done the work; False if the caller should do it itself.
 
     Raises:
-        UserError: the list is malformed, names a GPU that does not exist, or a process was killed.
+        UserError: the list is malformed or names a GPU that does not exist, or a process was killed.
         SystemExit: a process failed (its own message is on stderr), or all were interrupted.
     """
     if gpus is None or "RANK" in os.environ:
@@ -43,7 +43,7 @@ def launch(script: str, argv: Sequence[str] | None, gpus: str | None, device: st
     if device == "cpu":
         count = len(_words(gpus, _names(os.environ.get(MASK))))
     else:
-        # The GPUs are counted before the variable is set; afterwards torch sees only the chosen ones.
+        # The GPUs must be counted before the variable is set; afterwards torch only sees the chosen ones.
         chosen = choose_gpus(gpus, os.environ.get(MASK), torch.cuda.device_count())
         if os.environ.get(MASK) is not None:
             logger.info("--GPU %s: %s of %s=%s", gpus, ",".join(chosen), MASK, os.environ[MASK])
@@ -57,16 +57,16 @@ def launch(script: str, argv: Sequence[str] | None, gpus: str | None, device: st
 
 
 def choose_gpus(gpus: str, mask: str | None, count: int) -> list[str]:
-    """The entries of `CUDA_VISIBLE_DEVICES` for a ``--GPU`` list.
+    """Convert a ``--GPU`` list to entries of `CUDA_VISIBLE_DEVICES`.
 
     Args:
-        gpus: Numbers of GPUs as torch counts them, from 0 within the mask; or, if these do not fit, entries of the
-            mask itself, as assigned by a scheduler (``4,5``, ``GPU-3f2a...``, ``MIG-...``).
+        gpus: Numbers of GPUs as torch counts them, from 0 within the mask; or, if these do not exist, entries of the
+            mask itself, as a scheduler assigns them (``4,5``, ``GPU-3f2a...``, ``MIG-...``).
         mask: Value of `CUDA_VISIBLE_DEVICES`, or None if it is not set.
-        count: GPUs that torch sees, within the mask.
+        count: Number of GPUs that torch sees within the mask.
 
     Returns:
-        List of names; entries of the mask if there is one.
+        List of names: entries of the mask if there is one, otherwise numbers.
 
     Raises:
         UserError: the list is malformed or names a GPU that does not exist.
@@ -93,7 +93,7 @@ def _names(mask):
 
 
 def _words(gpus, names):
-    """The entries of a ``--GPU`` list: all different, and each a number or one of ``names``."""
+    """Parse a ``--GPU`` list into distinct entries, each a number or one of ``names``."""
     words = [word.strip() for word in gpus.split(",") if word.strip()]
     fit = all(word.isdecimal() or word in names for word in words)
     if not words or len(set(words)) < len(words) or not fit:
@@ -105,11 +105,11 @@ def _words(gpus, names):
 
 
 def _wait(context):
-    """Wait for processes that `torch.multiprocessing.spawn` has started.
+    """Wait for the processes that `torch.multiprocessing.spawn` has started.
 
     Raises:
-        UserError: one was killed.
-        SystemExit: one failed, or they were interrupted; they have printed their own messages.
+        UserError: a process was killed.
+        SystemExit: a process failed, or all were interrupted; they have printed their own messages.
     """
     from torch.multiprocessing import ProcessExitedException
 
@@ -117,14 +117,14 @@ def _wait(context):
         while not context.join():
             pass
     except ProcessExitedException as error:
-        if error.signal_name:  # it could not print a message itself
+        if error.signal_name:  # a killed process could not print a message itself
             reason = ", most likely because memory ran out" if error.signal_name == "SIGKILL" else ""
             raise UserError(
                 f"process {error.error_index} was killed by {error.signal_name}{reason}; continue with --resume RUN_DIR"
             ) from None
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        # A second interrupt by an impatient user must not leave processes behind.
+        # Suppress a second interrupt by an impatient user, which must not leave processes behind.
         with contextlib.suppress(KeyboardInterrupt):
             for process in context.processes:
                 process.join(_GRACE)
@@ -138,7 +138,7 @@ def _work(rank, script, argv, world_size, port):
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
     os.environ.update({name: str(value) for name, value in place.items()})
     os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)})
-    # A script that runs as __main__ is __main__ in this process, too.
+    # A script that runs as __main__ is also __main__ in this process.
     run_cli(lambda: importlib.import_module(script).main(argv))
 
 

@@ -1,6 +1,6 @@
-"""The model card of a trained network: what it is, what its scores rest on, and what it is not for.
+"""The model card of a trained network: what it is, what its scores are based on, and what it must not be used for.
 
-Everything in it comes from the run's result; what the result does not say is not in the card.
+Everything in the card comes from the run's result; facts that the result does not contain are left out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ SMALL_TEST = 1000
 
 
 def card_text(result: Mapping[str, Any]) -> str:
-    """Markdown of a training's result, see `engine.training.train_network`."""
+    """Return the card as Markdown.
+
+    Args:
+        result: The result of a training, see `engine.training.train_network`.
+    """
     parts = [_title(result), _use(result), _data(result), _network(result), _scores(result), _limits(result)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -39,7 +43,7 @@ def _use(result):
     classes = result.get("classes")
     if classes:
         shown = ", ".join(map(str, classes[:20])) + (", ..." if len(classes) > 20 else "")
-        lines += ["", f"It tells {len(classes)} classes apart: {shown}."]
+        lines += ["", f"It distinguishes {len(classes)} classes: {shown}."]
     return "\n".join(lines)
 
 
@@ -61,7 +65,7 @@ def _network(result):
         lines.append(f"- {name}: {what}weights started from: {source}")
     dropout = result["arguments"].get("modality_dropout")
     if dropout:
-        lines.append(f"- inputs were dropped in training with probability {dropout}: it works without some of them")
+        lines.append(f"- inputs were dropped in training with probability {dropout}: it also works without some inputs")
     architecture = result.get("architecture", {})
     if "from" in architecture:
         lines.append(f"- architecture from: {architecture['from']}")
@@ -83,7 +87,7 @@ def _scores(result):
         "",
         f"Selected: {result['protocol']} (epoch {result['selected_epoch']}, counted from 0). One training, one",
     ]
-    lines[-1] += " seed: how much another seed changes the scores is not in these numbers."
+    lines[-1] += " seed: these numbers do not show how much the scores vary between seeds."
     return "\n".join(lines)
 
 
@@ -94,30 +98,30 @@ def _shown(value):
 
 
 def _limits(result):
-    return "\n".join(["## What it is not for", "", *(f"- {line}" for line in _limit_lines(result))])
+    return "\n".join(["## Limitations", "", *(f"- {line}" for line in _limit_lines(result))])
 
 
 def _limit_lines(result: Mapping[str, Any]) -> Iterator[str]:
-    """Sentences that follow from the result."""
+    """Yield the limits that follow from the result, as sentences."""
     data, arguments = result.get("data", {}), result["arguments"]
     if data.get("synthetic"):
         yield "The data are synthetic. Its scores say nothing about real data."
     if "TEST" in result["protocol"]:
         yield "The epoch was selected on test, so the test scores are optimistic. Do not compare them with others'."
     if not {"test", "val"} & set(result["metrics"]):
-        yield "It was not scored on data that its training and selection did not see."
+        yield "It was not scored on held-out data: training or selection used all splits that it was scored on."
     samples = data.get("samples", {}).get("test", data.get("samples", {}).get("val", 0))
     if samples and samples < SMALL_TEST:
-        yield f"The scores rest on {samples:,} samples. Small differences to other networks mean nothing."
+        yield f"The scores are based on {samples:,} samples. Small differences to other networks mean nothing."
     if arguments.get("small_dataset"):
         yield "It was trained on the first samples of each split only (--small_dataset), to try things out."
     started = result.get("backbones_started_from", {})
     random = [name for name, source in started.items() if str(source).startswith("random")]
-    # Encoders of own data that start at random are trained with the fusion unless the flag says otherwise.
+    # Encoders of own data that start at random are trained with the fusion, unless --train_encoders excludes them.
     if random and arguments.get("freeze_backbones") and arguments.get("train_encoders", "none") == "none":
         yield f"The frozen backbones {', '.join(random)} have random weights: it is for smoke tests only."
     counts = [values for values in result.get("missing", {}).values() if any(values.values())]
     if not arguments.get("modality_dropout") and not counts and "backbones_started_from" in result:
         yield "It never saw a sample without one of its inputs, and refuses such samples."
-    yield "Data from other sources, times or groups of people than those above: nothing was measured there."
-    yield "Decisions about people without someone who checks them: scores are averages over samples."
+    yield "It was not measured on data from other sources, times or groups of people than those above."
+    yield "Do not use it for decisions about people without human review: scores are averages over samples."

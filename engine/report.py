@@ -17,7 +17,7 @@ from util.hashes import short_hash
 if TYPE_CHECKING:
     import torch
 
-# Names in results and logs of version 0.1.0 -> present ones.
+# Names in results and logs of version 0.1.0 -> current names.
 RENAMED = {
     "held out": "held_out",
     "share of epoch": "epoch_share",
@@ -25,12 +25,12 @@ RENAMED = {
     "1K mean recall": "1K mean_recall",
     "stopped early": "stopped_early",
 }
-# Entries of an epoch's record that `search.monitor.ArchitectureMonitor` makes.
+# Entries of an epoch's record that come from `search.monitor.ArchitectureMonitor`.
 ABOUT_ARCHITECTURE = ("genotype", "probabilities", "entropy")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, device and git commit of this run."""
+    """Return the library versions, device, number of threads and git commit of this run, for its result."""
     import torch
     import torchvision
 
@@ -45,7 +45,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def scores_of(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """The scores of a logged epoch: name of the pass -> {score: float}, without the entries on the architecture."""
+    """The scores of a logged epoch: name of the pass -> {score: float}. Entries about the architecture are left out."""
     return {
         name: values
         for name, values in record.items()
@@ -58,9 +58,9 @@ def _is_number(value):
 
 
 def restored_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A logged epoch as it was before it was written: null becomes NaN, and names of version 0.1.0 the present ones.
+    """Convert a logged epoch back to its record: null becomes NaN, and names of version 0.1.0 become current ones.
 
-    JSON has no NaN (see `util.files.json_text`).
+    JSON has no NaN, see `util.files.json_text`.
     """
     return {RENAMED.get(name, name): v if name == "genotype" else _restored(v) for name, v in record.items()}
 
@@ -72,23 +72,23 @@ def _restored(value):
 
 
 def with_present_names(value: Any) -> Any:
-    """Plain data of a result, with names of version 0.1.0 replaced by the present ones."""
+    """Replace the names of version 0.1.0 in the plain data of a result by the current ones."""
     if isinstance(value, dict):
         return {RENAMED.get(name, name): with_present_names(inner) for name, inner in value.items()}
     return value
 
 
 def checksum(result: Mapping[str, Any]) -> str:
-    """Hex string that changes with the content of a result, to notice a ``result.json`` that was edited by hand.
+    """Hex string that changes with the content of a result, to detect a ``result.json`` that was edited by hand.
 
     Args:
-        result: What the file holds, or will hold, without the entry ``checksum`` itself.
+        result: Content of the file. An entry ``checksum`` is ignored.
     """
     return short_hash({name: value for name, value in json.loads(json_text(result)).items() if name != "checksum"})
 
 
 def peak_memory_mb(device: torch.device) -> float | None:
-    """Peak memory so far in MiB: allocated memory on a GPU, resident memory of this process on a CPU.
+    """Peak memory so far in MiB: memory allocated on a GPU, or resident memory of this process on a CPU.
 
     None if the system does not report it (Windows).
     """

@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mdarts")
 
-# Flags of every script that set how long a run goes on, or how it is computed.
+# Flags of every script that only set how long a run continues, or how it is computed.
 FREE = frozenset(
     {"epochs", "patience", "num_workers", "cache_features", "backbone_batch", "device", "estimate", "track"},
 )
-# Flags with one of these metavars are paths. Data may move, on clusters with every job, so inputs that must stay the
-# same are compared by their content (`check_inputs`, and the digest of frozen weights), never by their path.
+# Flags with one of these metavars are paths. Data may move (on clusters, with every job), so inputs that must stay the
+# same are compared by content (`check_inputs`, and the digest of frozen weights), never by path.
 PLACES = frozenset({"DIR", "FILE", "RUN_DIR", "SOURCE"})
 
 
 def resumed_arguments(parser: RecipeParser, argv: Sequence[str] | None, saved: dict[str, Any], path: Path) -> Namespace:
-    """The arguments of a resumed run: those saved in it, with the allowed changes of the command line.
+    """Arguments of a resumed run: the saved ones, with the changes that the command line is allowed to make.
 
     Args:
-        parser: The recipe's parser; ``parser.free`` names the flags that may change besides paths.
-        argv: Command line; None takes that of the process.
-        saved: The run's arguments, including ``resume``, converted to their present meaning.
-        path: The file that they were read from, for messages.
+        parser: The recipe's parser. Paths and the flags in ``parser.free`` may change.
+        argv: Command line; None: that of the process.
+        saved: The run's arguments, including ``resume``, converted to their current meaning.
+        path: The file from which they were read, for messages.
 
     Raises:
-        UserError: another script made the run, its file is damaged, or the command line changes a flag that may not
+        UserError: another script made the run, its file is damaged, or the command line changes a flag that must not
             change.
     """
     defaults, folder = {action.dest: action.default for action in parser._actions}, saved["resume"]
@@ -44,7 +44,7 @@ def resumed_arguments(parser: RecipeParser, argv: Sequence[str] | None, saved: d
         raise UserError(
             f"--resume {folder}: another script or a later version made that run (flags {', '.join(unknown)})"
         )
-    # A run of an earlier version lacks some flags. Their defaults are what that version did.
+    # A run of an earlier version lacks some flags. Their defaults reproduce the behaviour of that version.
     added = {name: defaults[name] for name in sorted(set(known) - set(saved))}
     check_saved(parser, saved, path)
     saved = {**added, **saved}
@@ -52,17 +52,17 @@ def resumed_arguments(parser: RecipeParser, argv: Sequence[str] | None, saved: d
     args = parser.parse_args(argv)
     if added:
         values = ", ".join(f"{name} = {value}" for name, value in added.items())
-        text = "%s was made by an earlier version, which lacks some flags; they take their defaults: %s"
+        text = "%s was made by an earlier version, which lacks some flags; they have their defaults: %s"
         logger.info(text, path, values)
     _log_changes(parser, args, saved)
     return args
 
 
 def _log_changes(parser, args, saved):
-    """Log what the command line changes.
+    """Log the flags that the command line changes.
 
     Raises:
-        UserError: one of these flags may not change.
+        UserError: one of these flags must not change.
     """
     free = parser.free | {action.dest for action in parser._actions if action.metavar in PLACES}
     changed = {name: value for name, value in saved.items() if getattr(args, name) != value}
@@ -77,10 +77,15 @@ def _log_changes(parser, args, saved):
 
 
 def check_saved(parser: RecipeParser, saved: dict[str, Any], path: Path | str) -> None:
-    """Check that saved values are ones that the flags accept: somebody may have edited the file.
+    """Check that the flags accept the saved values, since the file may have been edited.
+
+    Args:
+        parser: The recipe's parser.
+        saved: Name of a flag -> value.
+        path: The file from which they were read, for messages.
 
     Raises:
-        UserError: a value is not.
+        UserError: a flag does not accept its value.
     """
     pairs = [[flag.lstrip("-") for flag in pair] for pair in parser.alternatives]
     for pair in pairs:
@@ -125,9 +130,9 @@ def check_inputs(
 
     Args:
         folder: The run folder, for messages.
-        earlier: Name of an input -> its identity, as recorded by the run; None if an earlier version recorded nothing.
+        earlier: Name of an input -> its identity, as the run recorded it; None if it recorded none (earlier versions).
         now: The same for the inputs that are read now.
-        flags: Name of an input -> the flag with its path.
+        flags: Name of an input -> the flag that sets its path.
 
     Raises:
         UserError: an input differs.
@@ -141,6 +146,6 @@ def check_inputs(
         if now.get(name) != identity:
             flag = f" with {flags[name]}" if name in flags else ""
             raise UserError(
-                f"--resume {folder}: the {name} differs from what the run started with; name the right path{flag}, or "
+                f"--resume {folder}: the {name} differs from what the run started with; pass the right path{flag}, or "
                 "start a new run"
             )

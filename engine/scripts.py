@@ -1,4 +1,4 @@
-"""Which scripts belong together: the names of a task's scripts, by family, and the commands that follow a run."""
+"""The names of a task's scripts, by family, and the commands that usually follow a run."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """Names of a family's scripts; ``{}`` stands for the task. None: the family has no such script.
+    """The scripts of a family.
 
     Attributes:
         name: Name of the family.
-        unimodal, search, training, predict: The scripts.
-        search_flag: Flag by which the training takes a search.
-        test_flags: Flags by which the training script scores a training.
+        unimodal, search, training, predict: File names of the scripts, with ``{}`` for the task; None: the family has
+            no such script.
+        search_flag: Flag of the training script that names a search run.
+        test_flags: Flags with which the training script scores a finished training.
     """
 
     name: str
@@ -52,7 +53,7 @@ STAGES = ("unimodal", "search", "training", "predict")
 
 
 def stage_of(script: str) -> tuple[Family, str, str] | None:
-    """(family, stage, task) of a script's path; None for a script of another kind."""
+    """Parse the path of a script into (family, stage, task); None for a script of another kind."""
     name = Path(script).name
     for family in FAMILIES:
         for stage in STAGES:
@@ -63,12 +64,12 @@ def stage_of(script: str) -> tuple[Family, str, str] | None:
 
 
 def families_of(task: str, root: Path | None = None) -> list[Family]:
-    """The families that have a search script for a task, in the folder ``root`` (the project's)."""
+    """The families that have a search script for a task, in the folder ``root`` (by default the project's)."""
     return [family for family in FAMILIES if ((root or ROOT) / family.search.format(task)).is_file()]
 
 
 def next_commands(script: str, folder: Path | str) -> list[tuple[str, str]]:
-    """Commands that go on from a finished run: pairs (what it does, command).
+    """Commands that continue from a finished run: pairs (description, command).
 
     Args:
         script: Path of the script that made the run.

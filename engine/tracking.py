@@ -1,6 +1,7 @@
-"""The scores of a run's epochs in tracking tools: TensorBoard where it is installed, and that of ``--track``.
+"""Sends the scores of a run's epochs to TensorBoard, if it is installed, and to the tracking tool of ``--track``.
 
-``log.jsonl`` is what counts. A tool that fails is left out from then on, with one warning; the run goes on.
+``log.jsonl`` remains the authoritative record. After a tool has failed once, it is no longer used: one warning is
+logged, and the run continues.
 """
 
 from __future__ import annotations
@@ -18,13 +19,17 @@ from util.cli import UserError
 
 logger = logging.getLogger("mdarts")
 
-# Both have the functions init, log and finish, with the same arguments.
+# Both packages have the functions init, log and finish, with the same arguments.
 TOOLS = ("trackio", "wandb")
 PROJECT = "mdarts"
 
 
 def check_tool(name: str) -> None:
-    """Raise a `UserError` if the tool of ``--track`` is not installed."""
+    """Check that the tool of ``--track`` is installed.
+
+    Raises:
+        UserError: it is not.
+    """
     if importlib.util.find_spec(name) is None:
         raise UserError(f"--track {name}: the package {name} is not installed; run pip install {name}")
 
@@ -52,7 +57,7 @@ class Tracker:
         if self.tool:
             try:
                 self._to_tool(scores, record["epoch"])
-            except Exception as error:  # whatever another library raises must not end a run
+            except Exception as error:  # no exception of another library may end a run
                 self._give_up(error)
 
     def _to_board(self, scores, epoch):
@@ -76,7 +81,7 @@ class Tracker:
         if self._module is None:
             tool = str(self.tool)
             module = importlib.import_module(tool)
-            # wandb continues a run by its identity, trackio by its name.
+            # wandb identifies a run to continue by its id, trackio by its name.
             own = {"id": self.identity, "dir": str(self.folder)} if tool == "wandb" and self.identity else {}
             project = os.environ.get(f"{tool.upper()}_PROJECT", PROJECT)
             config = {name: value for name, value in self.arguments.items() if value is not None}

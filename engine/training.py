@@ -45,24 +45,25 @@ def train_one_epoch(
     second_forward: bool = False,
     step: Callable[..., tuple[torch.Tensor, Any]] | None = None,
 ) -> dict[str, float]:
-    """One pass of updates in training mode.
+    """Run one pass of updates over a split, in training mode.
 
     Args:
         optimizer_step: See `OptimizerStep`.
-        loader: From `build_loader`; ``epoch`` sets its order.
-        metric: Object with ``reset``, ``update(outputs, batch)`` and ``compute``.
+        loader: The split's loader; the order of its batches depends on ``epoch``.
+        metric: See `tasks.task.Metric`.
         epoch: Number of the epoch, from 0.
-        device: Device that the batches are moved to.
-        description: Name of the pass in the progress bar and in errors.
-        second_forward: Measure loss and metric by a second forward pass after each update, as the original search
-            does, instead of from the outputs of the update.
+        device: Device that batches are moved to.
+        description: Name of the pass in the progress bar and in messages.
+        second_forward: Compute loss and metric in a second forward pass after each update, as the original search
+            does, and not from the outputs of the update.
         step: Called instead of `OptimizerStep.step`, with the same arguments and result.
 
     Returns:
-        dict of "loss" and the metric's values.
+        A dict of ``loss`` and the metric's values.
 
     Raises:
-        UserError: the loss is not finite, or there are too few samples for the processes.
+        DivergedError: the loss is not finite.
+        UserError: there are fewer samples than the processes need.
     """
     optimizer_step.activate()
     optimizer_step.net.train()
@@ -79,14 +80,14 @@ def train_one_epoch(
 
 
 class DivergedError(UserError):
-    """A loss is not finite."""
+    """The loss of an epoch is not finite."""
 
 
 def check_finite(loss: float, description: str, epoch: int) -> float:
-    """Return the mean loss of a pass, if it is finite.
+    """Return the mean loss of a pass if it is finite.
 
     Raises:
-        DivergedError: it is not finite.
+        DivergedError: the loss is not finite.
     """
     if not math.isfinite(loss):
         raise DivergedError(
@@ -107,7 +108,20 @@ def evaluate(
     precision: Precision | None = None,
     description: str = "evaluate",
 ) -> dict[str, float]:
-    """Loss and metric of one pass in evaluation mode; returns a dict like `train_one_epoch`."""
+    """Compute loss and metric in one pass over a split, in evaluation mode.
+
+    Args:
+        net: The network.
+        loader: The split's loader.
+        loss: (outputs, batch) -> scalar, a mean over samples.
+        metric: See `tasks.task.Metric`.
+        device: Device that batches are moved to.
+        precision: Precision of the run; None: float32.
+        description: Name of the pass in the progress bar.
+
+    Returns:
+        A dict of ``loss`` and the metric's values.
+    """
     precision = precision or Precision()
     share_buffers(net)
     net.eval()
@@ -123,11 +137,11 @@ def evaluate(
 
 
 class Evaluation:
-    """Scores of a network on one split: calling it with a network returns the dict of `evaluate`.
+    """Scores networks on one split: calling it with a network returns the dict of `evaluate`.
 
     Args:
         loader, loss, metric, device, precision, description: See `evaluate`.
-        order: The epoch whose order a shuffled loader takes; None: that of its last use.
+        order: The epoch that determines the order of a shuffled loader; None: the order of its last use.
     """
 
     def __init__(
@@ -142,7 +156,7 @@ class Evaluation:
         order: int | None = None,
     ) -> None:
         self.loader, self.loss, self.order = loader, loss, order
-        self.metric: Any = metric  # tasks use more of it than `Metric` has
+        self.metric: Any = metric  # Any, since tasks use attributes of it that `Metric` does not have
         self.options: dict[str, Any] = {"device": device, "precision": precision, "description": description}
 
     def __call__(self, net: nn.Module) -> dict[str, float]:
@@ -152,32 +166,35 @@ class Evaluation:
 
 
 class LossMeter:
-    """Mean of per-batch means, weighted by batch size, over all ranks; kept on the device until `compute`."""
+    """Mean of per-batch means, weighted by batch size, over all ranks. It stays on the device until `compute`."""
 
     def __init__(self) -> None:
         self.total: torch.Tensor | float = 0.0
         self.count = 0
 
     def update(self, loss: torch.Tensor, count: int) -> None:
-        """Add the mean ``loss`` of ``count`` samples."""
+        """Add the mean loss of a batch of ``count`` samples."""
         self.total = self.total + loss.double() * count
         self.count += count
 
     def compute(self) -> float:
-        """The mean; NaN without samples."""
+        """Return the mean over all samples of all ranks; NaN without samples."""
         parts = gather((float(self.total), self.count))
         count = sum(part[1] for part in parts)
         return sum(part[0] for part in parts) / count if count else math.nan
 
 
 class BestEpoch:
-    """Selects the best epoch by one metric of one split.
+    """Selects the best epoch by one score on one split.
 
     Args:
-        split: Split whose score decides, or ``last`` for the last epoch.
+        split: The split whose score decides; ``last`` selects the last epoch.
         metric: Name of the score; larger is better. None for ``last``.
-        explanation: What the choice means, in words, for logs and results.
-        later_wins_ties: Select the last of several epochs with equal scores, instead of the first.
+        explanation: Description of the choice, for logs and results.
+        later_wins_ties: Select the last of several epochs with equal scores instead of the first.
+
+    Attributes:
+        epoch, score: The best epoch so far and its score; None before the first epoch.
     """
 
     def __init__(self, split: str, metric: str | None, explanation: str, later_wins_ties: bool = False) -> None:
@@ -188,11 +205,11 @@ class BestEpoch:
 
     @property
     def by_score(self) -> bool:
-        """Whether a score decides, rather than the order of the epochs."""
+        """Whether a score decides; otherwise the last epoch is selected."""
         return self.split != "last"
 
     def update(self, epoch: int, record: Mapping[str, Any]) -> bool:
-        """Take an epoch's record (split -> scores) into account; returns whether the epoch is the best so far."""
+        """Consider the record of an epoch (split -> scores), and return whether this epoch is the best so far."""
         score = record[self.split][self.metric] if self.by_score else None
         if self.by_score and self.epoch is not None and not self._better(score):
             return False
@@ -205,7 +222,7 @@ class BestEpoch:
         return score > self.score or (self.later_wins_ties and score == self.score)
 
     def state_dict(self) -> dict[str, Any]:
-        """Best epoch and score."""
+        """The best epoch and its score."""
         return {"epoch": self.epoch, "score": self.score}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -220,15 +237,17 @@ def fit(
     selection: BestEpoch,
     best_state: Callable[[], dict[str, Any]],
 ) -> None:
-    """Run epochs up to ``epochs`` or a stop, saving after each; an interrupted run continues where it was.
+    """The loop over epochs. It saves a checkpoint after each, so an interrupted run continues where it stopped.
 
     Args:
-        run: The `Run`; holds the first epoch and the objects to save.
+        run: The `Run`. It knows the first epoch to run and the objects to save.
         epochs: Number of epochs.
-        one_epoch: Function from the number of an epoch to its record: split -> dict of floats, and other entries. A
-            true ``record["stop"]`` ends the run. Entries with ``seconds`` get their ``epoch_share``.
+        one_epoch: Function that runs an epoch, given its number, and returns its record: split -> dict of floats, and
+            other entries. If ``record["stop"]`` is true, the run ends after this epoch. An ``epoch_share`` is added to
+            entries with ``seconds``.
         selection: See `BestEpoch`.
-        best_state: Returns the dict to save as ``best.pth`` when an epoch is the best so far.
+        best_state: Function without arguments that returns the content of ``best.pth``. It is called when an epoch is
+            the best so far.
     """
     while run.epoch < epochs and not run.stopped:
         epoch, started = run.epoch, time.perf_counter()
@@ -238,7 +257,7 @@ def fit(
         for part in record.values():
             if isinstance(part, dict) and "seconds" in part:
                 part["epoch_share"] = part["seconds"] / seconds
-        best = chosen and selection.by_score  # not if simply the last epoch is selected
+        best = chosen and selection.by_score  # False if the last epoch is selected anyway
         record = {"epoch": epoch, **record, "best": best, "seconds": round(seconds, 3)}
         run.finish_epoch(record, {**best_state(), **selection.state_dict()} if chosen else None)
     if run.stopped:
@@ -263,23 +282,29 @@ def train_network(
     checkpoint_extras: Mapping[str, Any] | None = None,
     **facts: Any,
 ) -> dict[str, Any]:
-    """Train for ``run.args.epochs`` epochs, then score the selected epoch's network; returns the result's dict.
+    """Train a fixed network for ``run.args.epochs`` epochs, then score the network of the selected epoch.
 
     Args:
         run: The `Run`.
         net: The network.
         weights: `OptimizerStep` of its weights.
-        loaders: Split name -> loader: ``train``, ``dev`` and ``test``.
-        metric: See `train_one_epoch`.
+        loaders: Name of a split -> loader: ``train``, ``dev`` and ``test``.
+        metric: See `tasks.task.Metric`.
         selection: The `BestEpoch` that chooses the epoch.
-        scorers: Split name -> function net -> scores; None: an `Evaluation` of every split that is not trained on.
-        every_epoch: Splits to score in every epoch besides the one that ``selection`` uses.
+        scorers: Name of a split -> function net -> scores; None: an `Evaluation` of every split that is not trained on.
+        every_epoch: Splits to score in every epoch in addition to the one that ``selection`` uses.
         before_epoch: Called with the number of each epoch before its updates; returns further entries of its record.
-            An object with state that a resumed run needs has ``state_dict`` and ``load_state_dict``.
-        trained: Splits to train on, one pass each per epoch, in this order.
-        genotype: The genotype's dict, for ``best.pth`` and the result.
+            If it has ``state_dict`` and ``load_state_dict``, its state is part of the checkpoints.
+        trained: Splits to train on, in this order, with one pass each per epoch.
+        genotype: The genotype as a dict, for ``best.pth`` and the result.
         checkpoint_extras: Further entries of ``best.pth``.
         **facts: Further entries of the result.
+
+    Returns:
+        The result, as written to ``result.json``.
+
+    Raises:
+        DivergedError: the loss is not finite.
     """
     if scorers is None:
         scorers = _evaluations(loaders, trained, weights, metric, run.device)
@@ -307,12 +332,12 @@ def _evaluations(loaders, trained, weights, metric, device):
 
 
 def with_state(**objects: Any) -> dict[str, Any]:
-    """Those of the named objects that have a ``state_dict``."""
+    """Filter the named objects: keep those that have a ``state_dict``."""
     return {name: value for name, value in objects.items() if hasattr(value, "state_dict")}
 
 
 def _score_selected(run, net, selection, scorers, trained, facts):
-    """Score the network of the selected epoch on what that epoch did not score, and write the result."""
+    """Score the network of the selected epoch on the splits that the epoch itself did not score; write the result."""
     best = run.load_best()
     net.load_state_dict(best["net"])
     epoch = best["epoch"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # (outputs, batch) -> scalar, the mean over the samples; see `OptimizerStep`.
 Loss = Callable[[Any, dict[str, Any]], torch.Tensor]
-# (network, whether some of its parameters may stay unused) -> the network wrapped for several devices.
+# (network, whether a step may leave some parameters unused) -> the network wrapped for several devices.
 Parallel = Callable[[nn.Module, bool], nn.Module]
 
 
@@ -34,38 +34,38 @@ class Precision:
         self.dtype = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Context of a forward pass."""
+        """Context manager for a forward pass."""
         if self.dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
     def scaler(self) -> torch.amp.GradScaler:
-        """A gradient scaler, which does nothing unless float16 is used."""
+        """A gradient scaler. It is disabled unless float16 is used."""
         return torch.amp.GradScaler(self.device.type, enabled=self.amp == "fp16")
 
 
 class OptimizerStep:
-    """One optimiser and the parameters whose gradients it needs; no other parameter of the network gets a gradient.
+    """One optimiser, and the parameters whose gradients it needs. No other parameter of the network has gradients.
 
     Args:
-        net: The network; batch dict -> outputs, a tensor or a tuple of tensors with a batch axis.
-        loss: (outputs, batch) -> scalar, a mean over the samples of the batch. An optional method ``prepare`` takes
-            this rank's batch before it is cut into micro-batches, and returns it with entries that need the full
-            batch, such as weights of its samples.
+        net: The network: batch dict -> outputs, a tensor or a tuple of tensors with a batch axis.
+        loss: (outputs, batch) -> scalar, a mean over the samples of the batch. It may have a method ``prepare``, which
+            is called with this rank's batch before it is split into micro-batches, and returns it with additional
+            entries that depend on the full batch, such as weights of its samples.
         optimizer: The optimiser.
-        parameters: Parameters that get gradients; None: those of ``optimizer``.
-        schedule: Its ``step()`` returns the learning rate of each step; None keeps that of the optimiser.
+        parameters: Parameters that need gradients; None: those of ``optimizer``.
+        schedule: An object whose ``step()`` returns the learning rate of each step; None: that of the optimiser.
         precision: See `Precision`.
-        parallel: Wraps the network, see `data_parallel`; called while only ``parameters`` require gradients, so that
-            DDP averages exactly those.
+        parallel: Wraps the network, see `data_parallel`. It is called while only ``parameters`` require gradients, so
+            that DDP averages exactly those.
         find_unused: Whether a step may leave some of ``parameters`` unused.
-        micro_batch: Samples of a forward and backward pass; gradients are summed over the batch. Batch norm takes its
-            statistics from this many samples. 0: the full batch at once.
-        min_part: Minimum samples of such a pass: 2 with batch norm, else 1.
+        micro_batch: Number of samples per forward and backward pass, over which gradients are accumulated. Batch norm
+            uses the statistics of these samples. 0: the full batch in one pass.
+        min_part: Minimum number of samples per pass: 2 with batch norm, else 1.
         reduction: ``mean``: the gradient of the mean over the samples (of all ranks); ``sum``: of their sum.
-        clip: Largest L2 norm of all gradients together; None: no limit.
-        step_unused: Give unused parameters a gradient of zero, so that an optimiser with moments keeps moving them;
-            otherwise they stay unchanged.
+        clip: Maximum L2 norm of all gradients together; None: no limit.
+        step_unused: Set the gradients of unused parameters to zero, so that an optimiser with moments keeps moving
+            them. Otherwise they do not change.
     """
 
     def __init__(
@@ -98,20 +98,20 @@ class OptimizerStep:
         self.model: Any = parallel(net, find_unused) if parallel else net
 
     def activate(self) -> None:
-        """Make exactly these parameters require gradients."""
+        """Let exactly these parameters of the network require gradients."""
         own = {id(parameter) for parameter in self.parameters}
         for parameter in self.net.parameters():
             parameter.requires_grad_(id(parameter) in own)
 
     def step(self, batch: dict[str, Any], size: int | None = None) -> tuple[torch.Tensor, Any]:
-        """One update.
+        """Do one update of the parameters.
 
         Args:
-            batch: Batch dict on the device: this rank's share.
-            size: Samples of the batch over all ranks; None: those of ``batch`` times the number of ranks.
+            batch: This rank's part of the batch, a dict on the device.
+            size: Number of samples of the batch over all ranks; None: that of ``batch`` times the number of ranks.
 
         Returns:
-            (loss, outputs), both detached, from before the update.
+            (loss, outputs), both detached, as computed before the update.
         """
         self.begin()
         loss, outputs = self.backward(batch, size)
@@ -119,7 +119,7 @@ class OptimizerStep:
         return loss, outputs
 
     def begin(self) -> None:
-        """Set the learning rate and clear old gradients."""
+        """Set the learning rate, and clear old gradients."""
         if self.schedule is not None:
             learning_rate = self.schedule.step()
             for group in self.optimizer.param_groups:
@@ -145,7 +145,7 @@ class OptimizerStep:
         if hasattr(self.loss, "prepare"):
             batch = self.loss.prepare(batch)
         count = len(batch["label"])
-        # DDP averages over ranks; with uneven shares this weight makes it the mean over samples.
+        # DDP averages over ranks. With uneven parts, this weight turns that into the mean over samples.
         size = size or count * self.processes
         weight = count * self.processes / size
         weight *= size if self.reduction == "sum" else 1
@@ -164,13 +164,13 @@ class OptimizerStep:
         return total, _join(kept)
 
     def _communication(self, last):
-        """DDP averages gradients once, after the last micro-batch."""
+        """Context manager that lets DDP average gradients only once, after the last micro-batch."""
         parallel = isinstance(self.model, nn.parallel.DistributedDataParallel)
         return contextlib.nullcontext() if last or not parallel else self.model.no_sync()
 
     @torch.no_grad()
     def predict(self, batch: dict[str, Any]) -> Any:
-        """Outputs without an update, in the network's current mode, in the micro-batches of an update."""
+        """Return the outputs without an update, in the network's current mode and in the micro-batches of an update."""
         outputs = []
         for _, part in split_batch(batch, self.micro_batch, self.min_part):
             with self.precision.autocast():
@@ -178,7 +178,7 @@ class OptimizerStep:
         return _join(outputs)
 
     def state_dict(self) -> dict[str, Any]:
-        """State of optimiser, schedule and scaler."""
+        """The state of optimiser, schedule and scaler."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else None,
@@ -194,7 +194,7 @@ class OptimizerStep:
 
 
 def in_float32(outputs: Any) -> Any:
-    """A tensor, or a tuple of tensors, in float32, in which losses are computed."""
+    """Convert a tensor or a tuple of tensors to float32, in which losses are computed."""
     return _for_each(outputs, torch.Tensor.float)
 
 
@@ -210,7 +210,7 @@ def _join(parts):
 
 
 class _InAutocast(nn.Module):
-    """Autocasts within the network: DataParallel runs replicas in threads, which do not inherit autocast."""
+    """Enables autocast inside the network: DataParallel runs replicas in threads, which do not inherit it."""
 
     def __init__(self, net, precision):
         super().__init__()
@@ -222,10 +222,14 @@ class _InAutocast(nn.Module):
 
 
 def data_parallel(run: Run, precision: Precision) -> Parallel | None:
-    """How an `OptimizerStep` wraps a network: in DDP under torchrun, in DataParallel with ``--parallel``, or not.
+    """How an `OptimizerStep` wraps its network: in DDP under torchrun, in DataParallel with ``--parallel``, or not.
+
+    Args:
+        run: The `Run`, with its device and arguments.
+        precision: Precision of the run.
 
     Returns:
-        Function (network, whether parameters may be unused) -> wrapped network; or None.
+        Function (network, whether a step may leave parameters unused) -> wrapped network; None: do not wrap it.
     """
     if world_size() > 1:
         devices = [run.device.index] if run.device.type == "cuda" else None

@@ -1,1 +1,1 @@
-"""Epoch metrics: ``reset``, ``update(outputs, batch)``, ``compute() -> dict of floats``."""
+"""Metrics over an epoch. Each has ``reset()``, ``update(outputs, batch)`` and ``compute() -> dict of floats``."""

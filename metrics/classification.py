@@ -7,12 +7,12 @@ import torch
 
 from util.distributed import gather
 
-# A label of several is predicted if its probability is above this.
+# In multi-label tasks, labels with a larger probability are predicted.
 THRESHOLD = 0.3
 
 
 class Accuracy:
-    """Share of samples whose largest logit is that of their class; ``reset``, ``update``, ``compute``."""
+    """Fraction of samples whose largest logit is that of their class."""
 
     name = "accuracy"
     description = "accuracy: share of samples whose largest output is that of their class"
@@ -21,31 +21,35 @@ class Accuracy:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all samples."""
+        """Start a new pass."""
         self._correct: torch.Tensor | int = 0
         self._count = 0
 
     def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
-        """Add logits (N, K) and ``batch["label"]`` int64 (N,)."""
+        """Add logits (N, K) and class indices ``batch["label"]``, int64 (N,)."""
         # Summed on the device, since a copy to the CPU would make every step wait.
         self._correct = self._correct + (outputs.argmax(dim=1) == batch["label"]).sum()
         self._count += len(outputs)
 
     def compute(self) -> dict[str, float]:
-        """``{"accuracy": value in 0..1}`` over all samples of all ranks; NaN without samples."""
+        """Return ``{"accuracy": value in 0..1}`` over the samples of all ranks; NaN without samples."""
         parts = gather((float(self._correct), self._count))
         count = sum(part[1] for part in parts)
         return {self.name: sum(part[0] for part in parts) / count if count else float("nan")}
 
 
 class AccuracyAndF1:
-    """Accuracy, and F1 averaged over the classes alike, over a full epoch; ``reset``, ``update``, ``compute``.
+    """Accuracy and macro F1 over an epoch.
 
-    As in scikit-learn, a class that is neither present nor predicted is not averaged, and one without a hit counts 0.
+    As in scikit-learn, classes that are neither present nor predicted are left out of the mean, and the F1 of a class
+    without a correct prediction is 0.
 
     Args:
-        num_classes: K.
+        num_classes: Number of classes K.
         select: The score that selects an epoch: ``accuracy`` or ``macro_f1``.
+
+    Raises:
+        ValueError: ``select`` is neither.
     """
 
     def __init__(self, num_classes: int, select: str = "accuracy") -> None:
@@ -59,11 +63,11 @@ class AccuracyAndF1:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all samples."""
+        """Start a new pass."""
         self._counts: torch.Tensor | None = None
 
     def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
-        """Add logits (N, K) and ``batch["label"]`` int64 (N,)."""
+        """Add logits (N, K) and class indices ``batch["label"]``, int64 (N,)."""
         # Counted on the device, since a copy to the CPU would make every step wait.
         pairs = batch["label"] * self.num_classes + outputs.argmax(dim=1)
         ones = torch.ones_like(pairs)
@@ -71,7 +75,7 @@ class AccuracyAndF1:
         self._counts = counts if self._counts is None else self._counts + counts
 
     def compute(self) -> dict[str, float]:
-        """``{"accuracy": ..., "macro_f1": ...}``, each in 0..1, over all samples of all ranks; NaN without samples."""
+        """Return ``accuracy`` and ``macro_f1``, each in 0..1, over the samples of all ranks; NaN without samples."""
         own = None if self._counts is None else self._counts.cpu().numpy()
         parts = [part for part in gather(own) if part is not None]
         if not parts:
@@ -84,22 +88,22 @@ class AccuracyAndF1:
 
 
 class SoftAccuracy(Accuracy):
-    """Mean soft score (0..1) of the class with the largest logit; cheap enough for every training step."""
+    """Mean soft score (0..1) of the class with the largest logit. It is cheap enough for every training step."""
 
     def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
-        """Add logits (N, A) and ``batch["label"]`` (N, A) of soft scores."""
+        """Add logits (N, A) and soft scores ``batch["label"]``, float (N, A)."""
         chosen = batch["label"].gather(1, outputs.argmax(dim=1, keepdim=True))
         self._correct = self._correct + chosen.double().sum()
         self._count += len(outputs)
 
 
 class MultilabelF1:
-    """F1 of ``sigmoid(logit) > threshold`` over a full epoch, by scikit-learn.
+    """F1 of the predictions ``sigmoid(logit) > threshold`` over an epoch, computed by scikit-learn.
 
     Args:
         average: ``weighted`` (the papers' metric on MM-IMDB), ``macro``, ``micro`` or ``samples``.
         threshold: Probability above which a label is predicted.
-        zero_division: Value of a label that is neither present nor predicted (1 in the original's training).
+        zero_division: F1 of a label that is neither present nor predicted (1 in the original's training).
     """
 
     name = "f1"
@@ -113,18 +117,18 @@ class MultilabelF1:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all samples."""
+        """Start a new pass."""
         self._predicted: list[torch.Tensor] = []
         self._true: list[torch.Tensor] = []
 
     def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
-        """Add logits (N, K) and ``batch["label"]`` (N, K) of zeros and ones."""
+        """Add logits (N, K) and ``batch["label"]``, (N, K) with values 0 and 1."""
         # Kept on the device, since a copy to the CPU would make every step wait.
         self._predicted.append(torch.sigmoid(outputs) > self.threshold)
         self._true.append(batch["label"].bool())
 
     def compute(self) -> dict[str, float]:
-        """``{"f1": value in 0..1}`` over all samples of all ranks; NaN without samples."""
+        """Return ``{"f1": value in 0..1}`` over the samples of all ranks; NaN without samples."""
         from sklearn.metrics import f1_score
 
         own = [torch.cat(parts).cpu().numpy() for parts in (self._true, self._predicted)] if self._true else None

@@ -1,4 +1,7 @@
-"""Accuracy of visual grounding: the share of expressions whose box has an IoU of at least 0.5 with the true box."""
+"""Accuracy of visual grounding: the fraction of expressions whose box has an IoU of at least 0.5 with the ground truth.
+
+The published protocol does not depend on the overlap threshold that training uses.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,16 +14,15 @@ from util.boxes import clip_boxes, decode_boxes, overlaps
 from util.distributed import gather
 from util.files import json_text, write_text
 
-# The published protocol, independent of the threshold used in training.
 MIN_OVERLAP = 0.5
 
 
 def best_boxes(outputs: tuple[torch.Tensor, torch.Tensor], batch: dict[str, Any]) -> torch.Tensor:
-    """The predicted box of each sample: the region with the largest score, moved by its offsets, clipped to the image.
+    """Predicted box of each sample: the region with the largest score, moved by its offsets, clipped to the image.
 
     Args:
         outputs: Scores (B, N) and offsets (B, N, 4), see `util.boxes.decode_boxes`.
-        batch: dict with ``boxes`` float (B, N, 4) and ``image_size`` float (B, 2), height and width in pixels.
+        batch: A dict with ``boxes``, float (B, N, 4), and ``image_size``, float (B, 2), height and width in pixels.
 
     Returns:
         float64 (B, 4), x1, y1, x2, y2 in pixels.
@@ -32,12 +34,12 @@ def best_boxes(outputs: tuple[torch.Tensor, torch.Tensor], batch: dict[str, Any]
 
 
 class GroundingAccuracy:
-    """Share of samples whose `best_boxes` has an IoU of at least 0.5 with the true box, and the mean IoU.
+    """Fraction of samples whose box (`best_boxes`) has an IoU of at least 0.5 with the ground truth, and the mean IoU.
 
-    All processes must call `compute` and `results`.
+    `compute` and `results` are collective calls: all processes must make them.
 
     Args:
-        convention: Convention of overlaps, see `util.boxes.CONVENTIONS`; published numbers use ``pixels``.
+        convention: How overlaps are computed, see `util.boxes.CONVENTIONS`; published numbers use ``pixels``.
     """
 
     name = "accuracy"
@@ -47,14 +49,17 @@ class GroundingAccuracy:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all samples."""
+        """Start a new pass."""
         self._rows: list[torch.Tensor] = []
         self._boxes: list[torch.Tensor] = []
 
     def update(self, outputs: tuple[torch.Tensor, torch.Tensor], batch: dict[str, Any]) -> None:
-        """Add outputs (see `best_boxes`) for the samples ``batch["index"]`` with the true boxes ``batch["label"]``.
+        """Add a batch.
 
-        ``index`` is int64 (B,), ``label`` float (B, 4).
+        Args:
+            outputs: Scores and offsets, see `best_boxes`.
+            batch: See `best_boxes`; also ``index``, int64 (B,), numbers of the samples, and ``label``, float (B, 4),
+                ground-truth boxes.
         """
         boxes = best_boxes(outputs, batch)
         own = overlaps(boxes[:, None], batch["label"][:, None], self.convention)
@@ -63,7 +68,11 @@ class GroundingAccuracy:
         self._boxes.append(torch.cat([boxes, own[:, 0]], dim=1))
 
     def results(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All samples of all ranks, each once: numbers int64 (n,) ascending, boxes float64 (n, 4), overlaps (n,)."""
+        """Return the results of all ranks, each sample once.
+
+        Returns:
+            Numbers of the samples, int64 (n,), ascending; predicted boxes, float64 (n, 4); overlaps, float64 (n,).
+        """
         own = np.zeros(0, np.int64), np.zeros((0, 5))
         if self._rows:
             own = torch.cat(self._rows).cpu().numpy(), torch.cat(self._boxes).cpu().numpy()
@@ -72,7 +81,7 @@ class GroundingAccuracy:
         return rows, boxes[firsts, :4], boxes[firsts, 4]
 
     def compute(self) -> dict[str, float]:
-        """``{"accuracy": share in 0..1, "mean_iou": mean overlap}``; NaN without samples."""
+        """Return ``{"accuracy": value in 0..1, "mean_iou": mean overlap}``; NaN without samples."""
         _, _, overlap = self.results()
         if not len(overlap):
             return {self.name: float("nan"), "mean_iou": float("nan")}
@@ -89,8 +98,8 @@ def write_boxes(
 
     Args:
         path: The file.
-        results: As returned by `GroundingAccuracy.results`; w is x2 - x1, as in the official files.
-        image_ids, expressions: Image id and list of words of each sample of the data set.
+        results: The result of `GroundingAccuracy.results`. In the file, w is x2 - x1, as in the official files.
+        image_ids, expressions: Image id and list of words of each sample in the data set.
 
     Raises:
         UserError: the file cannot be written.

@@ -7,17 +7,20 @@ import torch
 
 from util.distributed import gather
 
-# Sentiment is scored from -3 (very negative) to 3.
+# Sentiment is labelled from -3 (very negative) to 3 (very positive).
 SENTIMENT_LIMIT = 3
 
 
 class Regression:
-    """Mean absolute error, Pearson correlation and R2 over a full epoch; ``reset``, ``update``, ``compute``.
+    """Mean absolute error, Pearson correlation and R2 over an epoch.
 
     Args:
-        sentiment: Scores of sentiment in -3..3 as well, see `sentiment_scores`.
-        select: The score that selects an epoch: ``r2`` or ``correlation``. R2 is always defined; the correlation of
-            constant outputs is not (NaN).
+        sentiment: Also compute the scores for sentiment in -3..3, see `sentiment_scores`.
+        select: The score that selects an epoch: ``r2`` or ``correlation``. R2 is always defined, while the correlation
+            of constant outputs is NaN.
+
+    Raises:
+        ValueError: ``select`` is neither.
     """
 
     def __init__(self, sentiment: bool = False, select: str = "r2") -> None:
@@ -36,18 +39,21 @@ class Regression:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all samples."""
+        """Start a new pass."""
         self._predicted: list[torch.Tensor] = []
         self._true: list[torch.Tensor] = []
 
     def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
-        """Add outputs (N,) or (N, 1) and ``batch["label"]`` float (N,)."""
+        """Add outputs (N,) or (N, 1) and ``batch["label"]``, float (N,)."""
         # Kept on the device, since a copy to the CPU would make every step wait.
         self._predicted.append(outputs.detach().reshape(len(outputs)))
         self._true.append(batch["label"])
 
     def compute(self) -> dict[str, float]:
-        """The scores over all samples of all ranks; NaN without samples."""
+        """Return ``mean_absolute_error``, ``correlation``, ``r2`` and, if requested, the scores of sentiment.
+
+        They are computed over the samples of all ranks; NaN without samples.
+        """
         own = None
         if self._true:
             own = [torch.cat(parts).double().cpu().numpy() for parts in (self._true, self._predicted)]
@@ -68,7 +74,7 @@ def _correlation(true, predicted):
 
 
 def _r2(true, predicted):
-    """As scikit-learn: with constant labels 1 if all outputs are right, else 0."""
+    """R2 as in scikit-learn: with constant labels, 1 if all outputs are right, else 0."""
     error, variation = ((predicted - true) ** 2).sum(), ((true - true.mean()) ** 2).sum()
     if variation == 0:
         return float(error == 0)
@@ -76,15 +82,16 @@ def _r2(true, predicted):
 
 
 def sentiment_scores(true: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Scores of sentiment in -3..3, as papers on CMU-MOSI and CMU-MOSEI report them.
+    """Scores for sentiment in -3..3, as papers on CMU-MOSI and CMU-MOSEI report them.
 
     Args:
-        true: float (N,), labels.
-        predicted: float (N,), outputs.
+        true: Labels, float (N,).
+        predicted: Outputs, float (N,).
 
     Returns:
-        dict of accuracy_7, accuracy_2, f1_2, accuracy_2_with_zero and f1_2_with_zero, each in 0..1; NaN where no
-        sample counts.
+        A dict of ``accuracy_7`` (both rounded to -3..3), ``accuracy_2`` and ``f1_2`` (positive against negative,
+        without labels of 0), ``accuracy_2_with_zero`` and ``f1_2_with_zero`` (negative against all others), each in
+        0..1. A score is NaN if no sample counts for it.
     """
     limit = SENTIMENT_LIMIT
     seven = np.rint(true.clip(-limit, limit)) == np.rint(predicted.clip(-limit, limit))

@@ -2,8 +2,8 @@
 
 Image 0 has captions 0..4, image 1 captions 5..9, and so on. The rank of an image (i2t) is the best position of its own
 captions among all captions in descending order of their scores; the rank of a caption (t2i) is the position of its
-image. Of equal scores the lower index comes first, so that a constant score gives chance results. The originals reverse
-an unstable sort, so their order of ties depends on the implementation. NaN counts as lower than any number.
+image. Among equal scores the lower index comes first, so a constant score gives chance results. The original reverses
+an unstable sort, so its order of ties depends on the implementation. NaN counts as lower than any number.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ CAPTIONS_PER_IMAGE = 5
 RECALLS = (1, 5, 10)
 DIRECTIONS = ("i2t", "t2i")
 MEAN_RECALL = "mean_recall"
-# Rows that are compared at once; limits the memory needed besides the scores.
+# Number of rows that are compared at a time, which limits the memory needed in addition to the scores.
 _BLOCK = 256
 
 
 def retrieval_ranks(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks, from 0, in both directions.
+    """Compute ranks, from 0, in both directions.
 
     Args:
         scores: float (n, 5 n), with a row per image and a column per caption.
 
     Returns:
-        int64 (n,) of the images and int64 (5 n,) of the captions.
+        Ranks of the images, int64 (n,), and of the captions, int64 (5 n,).
 
     Raises:
         UserError: there are not five captions per image.
@@ -65,16 +65,16 @@ def _ahead(scores: np.ndarray, own: np.ndarray, earlier: np.ndarray) -> np.ndarr
 
 
 def retrieval_scores(scores: np.ndarray, fold_size: int | None = None) -> dict[str, float]:
-    """Recalls in 0..1 and ranks from 1, in both directions.
+    """Compute recalls in 0..1 and ranks from 1, in both directions.
 
     Args:
-        scores: float (n, 5 n).
-        fold_size: Average the scores over folds of this many consecutive images (COCO's 1K protocol: five folds of
-            1,000), without an incomplete last fold; None: score all images together.
+        scores: float (n, 5 n), with a row per image and a column per caption.
+        fold_size: Average the results over folds of this many consecutive images (COCO's 1K protocol: five folds of
+            1,000), ignoring an incomplete last fold; None: score all images together.
 
     Returns:
-        dict of ``i2t R@1``, ``i2t R@5``, ``i2t R@10``, ``i2t medr`` (floor of the median, + 1), ``i2t meanr``, the
-        same of ``t2i``, and ``mean_recall``, the mean of the six recalls.
+        A dict of ``i2t R@1``, ``i2t R@5``, ``i2t R@10``, ``i2t medr`` (floor of the median rank from 0, plus 1),
+        ``i2t meanr``, the same for ``t2i``, and ``mean_recall``, the mean of the six recalls.
 
     Raises:
         UserError: there are not five captions per image, or there are fewer images than a fold needs.
@@ -103,10 +103,13 @@ def _of_fold(scores: np.ndarray) -> dict[str, float]:
 
 
 def retrieval_table(scores: Mapping[str, float]) -> list[str]:
-    """The lines that the originals print: recalls in %, median and mean rank, with two decimals.
+    """Format scores as the original prints them: recalls in %, median and mean rank, with two decimals.
 
     Args:
-        scores: The dict returned by `retrieval_scores`.
+        scores: The result of `retrieval_scores`.
+
+    Returns:
+        One line per direction.
     """
     names = [f"R@{k}" for k in RECALLS]
     values = {
@@ -118,15 +121,18 @@ def retrieval_table(scores: Mapping[str, float]) -> list[str]:
 
 
 def best_of_rows(scores: np.ndarray, count: int) -> np.ndarray:
-    """Columns of the largest scores in each row of (m, k), best first, ties by the lower column: int64 (m, count)."""
+    """Columns of the ``count`` largest scores in each row: (m, k) -> int64 (m, count).
+
+    The best comes first; ties go to the lower column.
+    """
     rows = (np.argsort(-_finite(row), kind="stable")[:count] for row in scores)
     return np.stack(list(rows))
 
 
 class TripleAccuracy(Accuracy):
-    """Share of training samples whose own pair scores higher than both hard negatives."""
+    """Fraction of training samples whose own pair scores higher than both hard negatives."""
 
     def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
-        """Add scores (B, 3), of which the first is that of the sample's own pair."""
+        """Add scores (B, 3), the first of which belongs to the sample's own pair."""
         self._correct = self._correct + (outputs[:, :1] > outputs[:, 1:]).all(dim=1).sum()
         self._count += len(outputs)

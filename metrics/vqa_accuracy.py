@@ -1,14 +1,14 @@
-"""Accuracy of visual question answering: min(1, annotators who gave the answer / 3), of ten annotators.
+"""Accuracy of visual question answering: min(1, number of annotators who gave the answer / 3), for ten annotators.
 
-There are two protocols of the VQA toolkit (GT-Vision-Lab/VQA). In both, line breaks and tabs in a predicted answer
-become spaces, and both ends are stripped:
+There are two protocols, which differ in how answers are normalised. Both come from the VQA toolkit (GT-Vision-Lab/VQA).
+In both, line breaks and tabs in a predicted answer become spaces, and the answer is stripped:
 
-original   The copy of the original code. A predicted answer goes through the punctuation pass and the digit and
-           article pass. The annotators' answers go through the punctuation pass alone, and only if they are not all
-           the same. So an annotator's "two" never equals a predicted "2".
+original   The copy in the original code. A predicted answer is processed by the punctuation pass and by the digit and
+           article pass. The annotators' answers are only processed by the punctuation pass, and only if they are not
+           all the same. An annotator's "two" therefore never equals a predicted "2".
 official   The toolkit's own later version. The annotators' answers are stripped as well. If they are not all the
-           same, predicted and annotators' answers go through both passes; otherwise none of them do, and the
-           predicted answer must be exactly the annotators' answer.
+           same, predicted and annotators' answers are processed by both passes. Otherwise none of them are, and the
+           predicted answer must equal the annotators' answer exactly.
 """
 
 import functools
@@ -41,14 +41,14 @@ def _normalised(text: str) -> str:
 
 
 class AnswerScores:
-    """The accuracy of any answer to each of N questions, in a few bytes per question.
+    """Computes the accuracy of any answer to any of N questions, and needs only a few bytes per question.
 
     Args:
-        annotations: Iterable of official annotation records with ``answers: [{"answer": text}, ...]``.
+        annotations: Official annotation records of the N questions, with ``answers: [{"answer": text}, ...]``.
         protocol: ``original`` or ``official``, see the module.
 
     Raises:
-        UserError: unknown protocol.
+        UserError: the protocol is unknown.
     """
 
     def __init__(self, annotations: Iterable[Mapping[str, Any]], protocol: str = "original") -> None:
@@ -70,7 +70,7 @@ class AnswerScores:
         self._starts, self._unanimous = np.array(starts, dtype=np.int64), np.array(unanimous, dtype=bool)
 
     def _annotators(self, given):
-        """Whether all annotators' answers are the same, and the answers in the form that is compared."""
+        """Whether all annotators gave the same answer, and the answers in the form in which they are compared."""
         if self.protocol == "official":
             given = [_plain(text) for text in given]
         if len(set(given)) == 1:
@@ -79,7 +79,7 @@ class AnswerScores:
         return False, [self._once(apply, text) for text in given]
 
     def _once(self, apply, text):
-        # Millions of answers have only a few different spellings.
+        # Millions of answers have only a few distinct spellings, so results are cached.
         key = (apply, text)
         if key not in self._normal:
             self._normal[key] = apply(text)
@@ -89,7 +89,7 @@ class AnswerScores:
         return len(self._unanimous)
 
     def score(self, row: int, answer: str) -> float:
-        """Accuracy in 0..1 of the text ``answer`` to question number ``row``."""
+        """Return the accuracy, in 0..1, of the text ``answer`` to the question with index ``row``."""
         answer = _plain(answer)
         if self.protocol == "original" or not self._unanimous[row]:
             answer = self._once(_normalised, answer)
@@ -102,10 +102,10 @@ class AnswerScores:
 
 
 def _accuracies(texts: Sequence[str]) -> dict[str, float]:
-    """dict answer -> its accuracy: the mean over annotators of min(1, equal answers of the others / 3).
+    """Map each answer to its accuracy: the mean over annotators of min(1, equal answers of the other annotators / 3).
 
     Annotators are identified by their position. NOTE: the toolkit identifies them by their complete records, which is
-    the same as long as every ``answer_id`` is different.
+    equivalent as long as every ``answer_id`` is different.
     """
     return {
         text: _accuracy(tuple(other == text for other in texts)) if count <= MIN_EQUAL_ANSWERS else 1.0
@@ -115,7 +115,7 @@ def _accuracies(texts: Sequence[str]) -> dict[str, float]:
 
 @functools.cache
 def _accuracy(own: tuple[bool, ...]) -> float:
-    """Accuracy of an answer, from whether each annotator gave it (tuple of bool)."""
+    """Accuracy of an answer; ``own`` tells for each annotator whether they gave it."""
     count = sum(own)
     # Summed in the annotators' order, as the toolkit does, so that rounded percentages agree.
     return sum(min(1, (count - one) / MIN_EQUAL_ANSWERS) for one in own) / len(own)
@@ -124,13 +124,16 @@ def _accuracy(own: tuple[bool, ...]) -> float:
 class VQAAccuracy:
     """Accuracy of the answers with the largest logit, overall and by type of answer.
 
-    All processes must call `compute` and `results`.
+    `compute` and `results` are collective calls: all processes must make them.
 
     Args:
-        names: The A answers in the order of the classes.
-        question_ids: int64 (N,) ids of the data set's questions.
-        annotations: Their N official annotation records, or None if the answers are not public.
-        protocol: ``original`` or ``official``.
+        names: The A answers, in the order of the classes.
+        question_ids: Ids of the data set's N questions, int64 (N,).
+        annotations: The N official annotation records, or None if the answers are not public.
+        protocol: ``original`` or ``official``, see the module.
+
+    Raises:
+        UserError: the protocol is unknown.
     """
 
     name = "accuracy"
@@ -151,18 +154,18 @@ class VQAAccuracy:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all answers."""
+        """Start a new pass."""
         self._rows: list[torch.Tensor] = []
         self._classes: list[torch.Tensor] = []
 
     def update(self, outputs: torch.Tensor, batch: dict[str, Any]) -> None:
-        """Add logits (B, A) for the questions ``batch["index"]`` int64 (B,)."""
+        """Add logits (B, A) for the questions with indices ``batch["index"]``, int64 (B,)."""
         # Kept on the device, since a copy to the CPU would make every step wait.
         self._classes.append(outputs.argmax(dim=1))
         self._rows.append(batch["index"])
 
     def _gathered(self):
-        """Numbers of the questions seen on any rank, ascending, and the class of each."""
+        """Indices of the questions seen on any rank, ascending, and the predicted class of each."""
         own = [
             torch.cat(parts).cpu().numpy() if parts else np.zeros(0, np.int64) for parts in (self._rows, self._classes)
         ]
@@ -171,9 +174,9 @@ class VQAAccuracy:
         return rows, classes[firsts]
 
     def compute(self) -> dict[str, float]:
-        """``{"accuracy": value in 0..1}``, and the same for each answer type (``yes/no``, ``number``, ``other``).
+        """Return ``accuracy`` in 0..1, and the same for each answer type (``yes/no``, ``number``, ``other``).
 
-        Over the questions seen on any rank, each counted once; NaN without questions or without annotations.
+        Questions seen on any rank are counted once. Without questions or annotations, the accuracy is NaN.
         """
         rows, classes = self._gathered()
         if self._scores is None or not len(rows):
@@ -186,7 +189,7 @@ class VQAAccuracy:
         return {self.name: float(scores.mean())} | by_type
 
     def results(self) -> tuple[np.ndarray, list[str]]:
-        """The answers of all ranks: question ids int64 (n,) in the order of the data set, and n answers (str)."""
+        """Return the answers of all ranks: question ids, int64 (n,), in the order of the data set, and n answers."""
         rows, classes = self._gathered()
         return self.question_ids[rows], [self.names[one] for one in classes.tolist()]
 
@@ -201,10 +204,11 @@ def official_scores(
     Args:
         results: List of ``{"question_id": int, "answer": str}``.
         annotations: Content of an official annotation file, or its list of records.
-        protocol: ``original`` or ``official``.
+        protocol: ``original`` or ``official``, see the module.
 
     Returns:
-        dict of overall, per_answer_type and per_question_type (dicts by type), in % rounded to 2 decimals.
+        A dict of ``overall``, ``per_answer_type`` and ``per_question_type`` (dicts by type), in %, rounded to 2
+        decimals.
 
     Raises:
         UserError: results have the wrong form, or do not answer exactly the annotated questions.
@@ -254,8 +258,8 @@ def write_results(path: Path | str, question_ids: Iterable[int], answers: Iterab
 
     Args:
         path: The file.
-        question_ids: n ids.
-        answers: n texts.
+        question_ids: Ids of n questions.
+        answers: Their n answers.
 
     Raises:
         UserError: the file cannot be written.

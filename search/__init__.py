@@ -1,15 +1,16 @@
 """Architecture search, independent of tasks and search spaces.
 
 - `choice`: the choices of a search space, and the interface of a space;
-- `relaxation`: how undecided candidates are combined and how their logits learn; one file per strategy
-  (`mixture`, `gates`, `gdas`, `drnas`, `random_shared`, `second_order`), named in `strategies`, or ``module:Class`` for
-  one of your own; `ordered_pairs` and `paths` are shared by several of them, `regularizers` has terms on the logits;
+- `relaxation`: how undecided candidates are combined and how their logits are trained, with the published mixture of
+  BM-NAS. Each other strategy has its own file (`gates`, `gdas`, `drnas`, `random_shared`, `second_order`). `strategies`
+  maps names to strategies; your own is named ``module:Class``. Several strategies share `ordered_pairs` and `paths`;
+  `regularizers` contains loss terms on the logits;
 - `loops`: how weight steps and architecture steps alternate;
-- `derive`: how an architecture is derived from the scores of the candidates; `perturbation` scores them on dev after
+- `derive`: how an architecture is derived from the scores of the candidates. `perturbation` scores them on dev after
   the search;
-- `black_box`: strategies that propose whole genotypes and are told their scores, `pareto` for several objectives, and
-  `trainings`, the run that trains what they propose;
-- `monitor`: what a search reports in every epoch, and its result.
+- `black_box`: strategies that propose complete genotypes and receive their scores, `pareto` for several objectives, and
+  `trainings`, the run that trains the proposals;
+- `monitor`: what a search records in every epoch, and its result.
 """
 
-import util  # noqa: F401  Before torch, which modules of this package import first: see there.
+import util  # noqa: F401  It must be imported before torch, see there.

@@ -17,10 +17,10 @@ class Draw(NamedTuple):
     """The candidates of a choice that run in the next forward pass.
 
     Attributes:
-        active: For each row of the logits the index of the candidate that gives the output.
-        inactive: For each row the indices of the candidates that run only for the gradient.
-        gated: Whether the output passes gradients on to the logits or gates.
-        pairs: For each step the states that are its first and its second argument, see `ArgumentPairs`; empty: the rows
+        active: For each row of the logits, the index of the candidate that produces the output.
+        inactive: For each row, the indices of the candidates that run only for their gradients.
+        gated: Whether gradients flow from the output to the logits or gates.
+        pairs: For each step, the states that are its first and second argument, see `ArgumentPairs`. Empty: the rows
             act independently of one another.
     """
 
@@ -31,12 +31,12 @@ class Draw(NamedTuple):
 
 
 class ArgumentPairs(NamedTuple):
-    """How the rows of a choice are edges of steps with two arguments each.
+    """Describes a choice whose rows are edges into steps with two arguments each.
 
     Attributes:
-        counts: For each step its number of rows: row s of a step is the edge from state s.
+        counts: Number of rows of each step. Row s of a step is the edge from state s.
         chosen: Index of the candidate that lets a state pass.
-        eligible: (step, pairs of the steps before it) -> ordered pairs (first, second) of states that it may take.
+        eligible: (step, pairs of the earlier steps) -> ordered pairs (first, second) of states that the step may read.
     """
 
     counts: tuple[int, ...]
@@ -45,20 +45,20 @@ class ArgumentPairs(NamedTuple):
 
 
 class Choice:
-    """Candidates, and the logits that decide between them.
+    """A choice between n named candidates, and the logits that decide it.
 
     Args:
         key: Name of the choice, unique in its space.
         candidates: Names of the n candidates.
-        owner: The module with the parameters; looked up at each access, since modules may replace parameters.
-        logits: Name of the parameter of the logits, float (n,) or (rows, n): each row is decided independently.
-        gates: Name of a parameter shaped like the logits that collects gradients for some strategies; or None. A space
-            whose choices have gates is made for one running candidate at a time.
-        pairs: `ArgumentPairs` if the rows are edges that may also be decided in pairs; or None.
+        owner: The module that has the parameters. They are looked up at each access, since modules may replace them.
+        logits: Name of the parameter of the logits, float (n,) or (rows, n). Each row is decided independently.
+        gates: Name of a parameter shaped like the logits, which collects gradients for some strategies; or None. If a
+            space has gates, its networks run one candidate per choice at a time.
+        pairs: `ArgumentPairs` if the rows are edges that can also be decided in pairs; or None.
 
     Attributes:
         drawn: The `Draw` of the next forward pass; None: all candidates run.
-        distribution: Function logits -> probabilities, if those of a strategy are not the softmax; or None.
+        distribution: Function from logits to probabilities, set by strategies that do not use the softmax; or None.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Choice:
 
     @property
     def single_path(self) -> bool:
-        """Whether the space is made for one running candidate at a time."""
+        """Whether the space runs one candidate per choice at a time."""
         return self._gates is not None
 
     @property
@@ -93,15 +93,15 @@ class Choice:
         return getattr(self._owner, self._gates)
 
     def probabilities(self) -> torch.Tensor:
-        """Probabilities of the candidates, detached, shaped like the logits: their softmax or `distribution`."""
+        """Probabilities of the candidates, detached and shaped like the logits: their softmax or `distribution`."""
         return self.probabilities_of(self.logits.detach())
 
     def probabilities_of(self, logits: torch.Tensor) -> torch.Tensor:
-        """As `probabilities`, for other logits of this shape, with gradients to them."""
+        """As `probabilities`, but for the given logits and with gradients to them."""
         return logits.softmax(-1) if self.distribution is None else self.distribution(logits)
 
     def running(self, row: int = 0) -> tuple[int, ...]:
-        """Indices of the candidates that run in the next forward pass; the first one gives the output."""
+        """Indices of the candidates that run in the next forward pass. After a draw, the first produces the output."""
         if self.drawn is None:
             return tuple(range(len(self.candidates)))
         inactive = self.drawn.inactive[row] if self.drawn.inactive else ()
@@ -109,17 +109,30 @@ class Choice:
 
 
 class SearchSpace(Protocol):
-    """A one-shot network: its choices, and how decisions become an architecture."""
+    """A supernet: its choices, and how decisions become an architecture."""
 
     def choices(self) -> list[Choice]:
         """The choices, always in the same order."""
 
     def relax(self, relaxation: Relaxation) -> None:
-        """Combine candidates by ``relaxation`` (a `search.relaxation.Relaxation`) from now on."""
+        """Let ``relaxation`` combine the candidates from now on."""
 
     def discretise(self, scores: dict[str, torch.Tensor]) -> Any:
-        """The architecture for scores of the candidates: key of a choice -> tensor shaped like its logits."""
+        """Derive an architecture from scores of the candidates.
+
+        Args:
+            scores: Key of a choice -> tensor shaped like its logits; larger is better.
+
+        Returns:
+            The architecture: `models.genotypes.FusionGenotype` or `models.mmnas.architecture.Architecture`.
+        """
 
     def expected_cost(self, kind: str) -> Callable[[Mapping[str, torch.Tensor]], torch.Tensor]:
-        """For ``--cost_weight``: a function from probabilities (key of a choice -> tensor shaped like its logits) to
-        the expected ``parameters`` or ``flops``, a differentiable scalar from 0 to 1."""
+        """Return a function that computes the expected cost from probabilities, for ``--cost_weight``.
+
+        Its argument maps the key of a choice to a tensor shaped like its logits. Its result is the expected cost as a
+        fraction of the largest possible one, a differentiable scalar in 0..1.
+
+        Args:
+            kind: ``parameters`` or ``flops``.
+        """

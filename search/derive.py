@@ -1,4 +1,4 @@
-"""Derives an architecture from what a search has learned."""
+"""Derives an architecture from the probabilities of a search, or from dev scores of its trained supernet."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mdarts")
 
-# --derive: by the largest probabilities, or by `search.perturbation`.
+# Values of --derive: the largest probabilities, or `search.perturbation`.
 RULES = ("argmax", "perturbation")
-# The scores of a derivation, for its continuation.
+# The scores of a derivation, so that an interrupted one can be continued.
 FILE_NAME = "derivation.json"
 
 
 @torch.no_grad()
 def argmax(space: SearchSpace) -> Any:
-    """The architecture of the largest probabilities, as in both papers.
+    """Derive the architecture of the largest probabilities, as both papers do.
 
     Args:
         space: A `search.choice.SearchSpace`.
@@ -39,36 +39,45 @@ def argmax(space: SearchSpace) -> Any:
 
 
 class Derivation:
-    """How a finished search is made into an architecture, with dev scores of the trained supernet.
+    """Derives an architecture after the search, with dev scores of the trained supernet.
 
-    What was scored is kept in the run folder, so that an interrupted derivation goes on where it was.
+    All scores are kept in the run folder, so that an interrupted derivation continues where it stopped.
 
     Args:
-        rule: Of `RULES`.
+        rule: One of `RULES`.
         scorer: Network -> dict of dev scores, with or without ``loss``.
-        metric: The score that counts; equal ones are told apart by the loss.
-        seed: Of the order in which decisions are visited.
+        metric: Key of the score that counts. The loss breaks ties.
+        seed: Seed of the order in which decisions are visited.
+
+    Raises:
+        ValueError: the rule is unknown.
     """
 
     def __init__(self, rule: str, scorer: Callable[[Any], dict[str, float]], metric: str, seed: int) -> None:
         if rule not in RULES:
-            raise ValueError(f"the rule {rule!r} is none of {', '.join(RULES)}")
+            raise ValueError(f"the rule {rule!r} is not one of {', '.join(RULES)}")
         self.rule, self.scorer, self.metric, self.seed = rule, scorer, metric, seed
 
     def is_needed(self, relaxation: Relaxation) -> bool:
-        """Whether more is to be done than to take the largest probabilities of the selected epoch."""
+        """Whether the result is anything else than the largest probabilities of the selected epoch."""
         return self.rule != "argmax" or not relaxation.learns
 
     def __call__(
         self, run: Run, net: Any, relaxation: Relaxation, best: Mapping[str, Any]
     ) -> tuple[Any, dict[str, Any]]:
-        """Derive from the weights of ``best``, the content of ``best.pth``.
+        """Derive an architecture.
+
+        Args:
+            run: The `engine.run.Run`.
+            net: The supernet.
+            relaxation: The `Relaxation` that it was trained with.
+            best: Content of ``best.pth``, whose weights are used.
 
         Returns:
-            (architecture, what the result says of it).
+            (architecture, entry of the result that describes the derivation).
         """
         net.load_state_dict(best["net"])
-        # Only the decisions change from score to score, so backbones compute once.
+        # Only the decisions change from one score to the next, so backbone features are computed once.
         with features_kept(self.scorer, net):
             return self._derive(run, net, relaxation, best)
 
@@ -92,11 +101,11 @@ class Derivation:
 
 
 class _Memory:
-    """Numbers in the order in which they are asked for; those of an interrupted derivation are read, not computed.
+    """Computed scores in the order of the requests. Those of an interrupted derivation are read instead of computed.
 
     Args:
         run: The `engine.run.Run`.
-        key: What the derivation depends on, plain data.
+        key: All that the derivation depends on, as plain data. Scores of another key are ignored.
     """
 
     def __init__(self, run, key):
@@ -104,7 +113,7 @@ class _Memory:
         self.count, self.known = 0, self._read()
 
     def __call__(self, compute):
-        """What ``compute`` returns, a sequence of numbers."""
+        """Return the result of ``compute``, a sequence of numbers, or the remembered one."""
         if self.count == len(self.known):
             self.known.append(list(compute()))
             self.run.write(FILE_NAME, json.dumps({"key": self.key, "scores": self.known}))
@@ -117,18 +126,18 @@ class _Memory:
             try:
                 found = read_json(path)
             except (UserError, ValueError):
-                logger.warning("%s is damaged; the derivation begins anew", path)
+                logger.warning("%s is damaged; the derivation starts over", path)
         found = from_rank_0(found)
         if not isinstance(found, dict) or found.get("key") != self.key:
             return []
         if not _are_scores(found.get("scores")):
-            logger.warning("%s is damaged; the derivation begins anew", path)
+            logger.warning("%s is damaged; the derivation starts over", path)
             return []
         return found["scores"]
 
 
 def _are_scores(rows):
-    """Whether these are lists of numbers, as a derivation writes them."""
+    """Whether ``rows`` is a list of non-empty lists of numbers, as a derivation writes it."""
     if not isinstance(rows, list) or not all(isinstance(row, list) and row for row in rows):
         return False
     return all(isinstance(one, (int, float)) and not isinstance(one, bool) for row in rows for one in row)

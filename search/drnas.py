@@ -1,8 +1,8 @@
-"""DrNAS: the mixture's weights are a random point of the simplex (Chen et al., ICLR 2021).
+"""DrNAS: the weights of the mixture are a random point of the simplex (Chen et al., ICLR 2021).
 
-w ~ Dirichlet(c) with c = elu(logits) + 1, and out = sum_k w_k o_k. E[w] = c / sum(c); a large c gives a mixture with
-these weights. Gradients reach the logits by the pathwise derivative of the draw (implicit differentiation, as torch's
-`Dirichlet.rsample` has it). Every candidate runs, so only spaces made for that (BM-NAS) can be searched.
+w ~ Dirichlet(c) with c = elu(logits) + 1, and out = sum_k w_k o_k. The mean is E[w] = c / sum(c), and for large c the
+weights are close to it. Gradients reach the logits by the pathwise derivative of the draw (implicit differentiation, as
+in torch's `Dirichlet.rsample`). Every candidate runs, so only spaces that support this (BM-NAS) can be searched.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _Sample(torch.autograd.Function):
-    """The drawn weights forward, the pathwise derivative of a Dirichlet draw backward."""
+    """Forward: the drawn weights. Backward: the pathwise derivative of a Dirichlet draw."""
 
     @staticmethod
     def forward(ctx, concentration, sample):
@@ -35,11 +35,11 @@ class _Sample(torch.autograd.Function):
 
 
 class DrNAS(Relaxation):
-    """See the module.
+    """The strategy ``drnas``, see the module.
 
     Args:
-        generator: See `Relaxation`; needed.
-        kl: Weight of the sum over rows of KL(Dir(c) || Dir(1)) in architecture steps; the authors' code has 0.001.
+        generator: See `Relaxation`; required.
+        kl: Weight of the sum over rows of KL(Dir(c) || Dir(1)) in architecture steps; 0.001 in the authors' code.
     """
 
     runs_all = True
@@ -57,17 +57,17 @@ class DrNAS(Relaxation):
         return self
 
     def draw(self, phase: str) -> None:
-        """Draw the weights of all rows; alike for both kinds of step."""
+        """Draw the weights of all rows; the same for both kinds of step."""
         for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
             sample = torch._sample_dirichlet(concentrations(logits.double()), generator=self.generator)
             self._samples[choice.key] = sample.clamp(min=1e-12)
 
     def decide(self) -> None:
-        """Until the next draw the weights are their means; every candidate runs."""
+        """Use the mean weights until the next draw; every candidate still runs."""
         self._samples = dict.fromkeys((choice.key for choice in self.choices), None)
 
     def weights(self, choice: Choice, logits: torch.Tensor) -> torch.Tensor:
-        """The drawn weights, with gradients to the logits; or the means, see `decide`."""
+        """The drawn weights with gradients to the logits, or the mean weights after `decide`."""
         sample = self._samples[choice.key]
         return _mean(logits) if sample is None else _Sample.apply(concentrations(logits), sample.to(logits))
 

@@ -1,7 +1,7 @@
 """The published relaxation of MMNas: one sampled candidate runs (section 3.2; ProxylessNAS, Cai et al., ICLR 2019).
 
-Weights are trained on a sampled path. An architecture step also runs other candidates, and the gradient of the gate of
-candidate k is <o_k, dL/dout>: how the loss would change if the gate opened.
+Weights are trained on a sampled path. An architecture step also runs other candidates. The gradient of candidate k's
+gate is <o_k, dL/dout>: how the loss would change if the gate were opened.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from search.choice import Choice
 
-# Candidates that get gate gradients in an architecture step. full: all of them; two: the active and one other.
+# Candidates whose gates have gradients in an architecture step. full: all of them; two: the active one and one other.
 MODES = ("full", "two")
 
 
@@ -42,24 +42,27 @@ class _GatedSum(torch.autograd.Function):
 
 
 def gated_sum(gates: torch.Tensor, indices: list[int], outputs: list[torch.Tensor]) -> torch.Tensor:
-    """The first of ``outputs``; the gradient of the gate of every output o is <o, dL/dout>.
+    """Return the first of ``outputs``. In the backward pass the gate of each output o has the gradient <o, dL/dout>.
 
     Args:
         gates: float (n,), with gradients.
-        indices: For each output its gate.
-        outputs: Tensors of one shape; only the first gets a gradient.
+        indices: Index of the gate of each output.
+        outputs: Tensors of equal shape. Only the first one receives a gradient.
     """
     return _GatedSum.apply(gates, tuple(indices), *outputs)
 
 
 class SampledGates(Relaxation):
-    """A candidate is drawn by its probability; gradients reach the logits through gates.
+    """Draws one candidate per choice by its probability. Gradients reach the logits through gates.
 
-    Choices have one row of logits, and gates.
+    All choices must have gates and a single row of logits.
 
     Args:
         generator: See `Relaxation`.
-        mode: One of `MODES`. ``two`` draws two candidates by their probabilities, then the active one from these.
+        mode: One of `MODES`. ``two`` draws two candidates by their probabilities, and then the active one of the two.
+
+    Raises:
+        ValueError: the mode is unknown.
     """
 
     def __init__(self, generator: torch.Generator | None = None, mode: str = "full") -> None:
@@ -70,7 +73,7 @@ class SampledGates(Relaxation):
         self._before: dict[str, torch.Tensor] = {}
 
     def draw(self, phase: str) -> None:
-        """Draw one candidate per choice; for architecture steps also those that get gate gradients."""
+        """Draw one candidate per choice; for architecture steps also the others whose gates have gradients."""
         self._before = {}
         if phase != ARCHITECTURE:
             draw_path(self.choices, self.generator)
@@ -95,13 +98,13 @@ class SampledGates(Relaxation):
         row: int | None = None,
         gates: torch.Tensor | None = None,
     ) -> Any:
-        """Output of the active candidate; in an architecture step, gradients flow to the gates."""
+        """Return the output of the active candidate. In an architecture step, gradients flow to the gates."""
         assert choice.drawn is not None  # `draw` comes first
         active, *inactive = choice.running()
         out = candidates[active]()
         if not choice.drawn.gated:
             return out
-        assert gates is not None  # choices of this strategy have them
+        assert gates is not None  # all choices of this strategy have gates
         with torch.no_grad():  # only the values are needed
             others = [candidates[k]() for k in inactive]
         return gated_sum(gates, [active, *inactive], [out, *others])
@@ -114,10 +117,10 @@ class SampledGates(Relaxation):
     def finish_backward(self) -> None:
         """Add the contribution of the gates' gradients g to the gradients of the logits.
 
-        With p the softmax over the candidates that ran (all, or the two): sum_j g_j p_j (d_ij - p_i).
+        It is sum_j g_j p_j (delta_ij - p_i) for logit i, with p the softmax over the candidates that ran (all or two).
 
         Raises:
-            RuntimeError: the gates have no gradients: the last draw was not for an architecture step.
+            RuntimeError: the gates have no gradients, since the last draw was not for an architecture step.
         """
         for choice in self.choices:
             involved = list(choice.running())
@@ -132,7 +135,7 @@ class SampledGates(Relaxation):
 
     @torch.no_grad()
     def finish_step(self) -> None:
-        """In mode ``two``: keep the sum of the two exponentials, so that the other probabilities do not change."""
+        """In mode ``two``, rescale so that the sum of the two exponentials stays: other probabilities do not change."""
         for choice in self.choices if self.mode == "two" else ():
             if (before := self._before.pop(choice.key, None)) is not None:
                 involved = list(choice.running())
@@ -141,7 +144,7 @@ class SampledGates(Relaxation):
 
 
 def draw_path(choices: Iterable[Choice], generator: torch.Generator | None) -> None:
-    """Draw one candidate of every choice, by their probabilities, for the next forward pass."""
+    """Draw one candidate of every choice, by its probability, for the next forward pass."""
     for choice, logits in zip(choices, logits_on_cpu(choices), strict=True):
         choice.drawn = Draw((_sample(logits.double(), 1, generator)[0],))
 

@@ -1,16 +1,17 @@
 """GDAS: one candidate of every choice runs, drawn by the Gumbel-max trick (Dong and Yang, CVPR 2019).
 
-With l = log softmax(logits), Gumbel noise G and a temperature tau, only the candidate argmax(l + G) runs and gives the
-output; its weight, 1, gets the gradient of softmax((l + G) / tau). The temperature falls linearly over the epochs.
+With l = log softmax(logits), Gumbel noise G and a temperature tau, only the candidate argmax(l + G) runs and produces
+the output. Its weight is 1, and the gradient of this weight is that of softmax((l + G) / tau). The temperature falls
+linearly over the epochs.
 
-Gumbel-Rao (Paulus et al., ICLR 2021; GRMC-BMNAS uses it): the gradient is the mean over K draws of G that
-agree on the candidate, which keeps its expectation and lowers its variance. The first of them is the G that chose the
-candidate, so that K = 1 is GDAS; the others come from its distribution given the choice.
+Gumbel-Rao (Paulus et al., ICLR 2021; used by GRMC-BMNAS): the gradient is the mean over K draws of G that agree on the
+candidate, which keeps its expectation and lowers its variance. The first of them is the G that chose the candidate, so
+K = 1 is GDAS. The others are drawn from the distribution of G given the choice.
 
-With ordered pairs (BM-NAS, our own addition, see `search.ordered_pairs`) the edges of a step compete, and two different
-states run as its first and second argument, by Gumbel top-2. The states are there anyway, so that all of them, not only
-the drawn ones, give gradients: those of softmax((l + G) / tau) over all states for the first argument, and over its
-partners for the second.
+With ordered pairs (BM-NAS, our own addition, see `search.ordered_pairs`) the edges of a step compete, and Gumbel top-2
+draws two different states as its first and second argument. All states are computed anyway, so all of them contribute
+gradients and not only the drawn ones: those of softmax((l + G) / tau) over all states for the first argument, and over
+its partners for the second.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Returns the first tensor in the forward pass and passes the gradient on to the second."""
+    """Returns the first tensor in the forward pass, and passes the gradient to the second in the backward pass."""
 
     @staticmethod
     def forward(ctx, hard, soft):
@@ -56,8 +57,8 @@ class GDAS(Relaxation):
 
     Args:
         generator: See `Relaxation`; required.
-        temperature: Temperature of the first and of the last epoch.
-        gumbel_samples: K of Gumbel-Rao; 1: GDAS.
+        temperature: Temperature in the first and in the last epoch.
+        gumbel_samples: Number K of draws of Gumbel-Rao; 1: GDAS.
         pairs: Draw ordered pairs of edges.
 
     Raises:
@@ -72,25 +73,25 @@ class GDAS(Relaxation):
         pairs: bool = False,
     ) -> None:
         if gumbel_samples < 1:
-            raise UserError(f"--strategy_option gumbel_samples={gumbel_samples}: at least 1 is needed")
+            raise UserError(f"--strategy_option gumbel_samples={gumbel_samples}: it must be at least 1")
         super().__init__(generator)
         self.first, self.last = temperature
         self.temperature = self.first
         self.gumbel_samples, self.ordered_pairs = gumbel_samples, pairs
-        # Key of a choice -> the noises of the step: the drawn one, then those that agree with it.
+        # Key of a choice -> the noise tensors of the step: the drawn one, then those that agree with it.
         self._noises: dict[str, list[torch.Tensor]] = {}
 
     def attach(self, space: SearchSpace) -> Relaxation:
         """As `Relaxation.attach`.
 
         Raises:
-            UserError: pairs should be drawn, but the space has no edges that could be.
+            UserError: pairs are requested, but the space has no edges that can be drawn in pairs.
         """
         if self.ordered_pairs:
             paired = [choice for choice in space.choices() if choice.pairs]
             if not paired:
                 raise UserError(
-                    "--strategy_option pairs=True: steps of this network have no two arguments; leave it out"
+                    "--strategy_option pairs=True: steps of this network do not have two arguments; drop the option"
                 )
             for choice in paired:
                 choice.distribution = functools.partial(probabilities, choice)
@@ -101,9 +102,9 @@ class GDAS(Relaxation):
         self.temperature = self.first + (self.last - self.first) * epoch / max(1, epochs - 1)
 
     def draw(self, phase: str) -> None:
-        """Draw noise for all logits, and so one candidate per row; by the same rule for both kinds of step.
+        """Draw Gumbel noise for all logits, and with it one candidate per row; the same for both kinds of step.
 
-        Architecture steps also draw the other noises of Gumbel-Rao, and pass gradients on to the logits.
+        In architecture steps, the other K - 1 noise tensors are drawn too, and gradients flow to the logits.
         """
         gated = phase == ARCHITECTURE
         more = self.gumbel_samples - 1 if gated else 0
@@ -122,7 +123,7 @@ class GDAS(Relaxation):
             self._noises[choice.key] = [noise, *others]
 
     def decide(self) -> None:
-        """Use only the strongest candidates; of edges that are drawn in pairs, the strongest pairs."""
+        """Use only the most probable candidates, or pairs if edges are drawn in pairs."""
         super().decide()
         for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
             if self._pairs(choice):
@@ -135,13 +136,13 @@ class GDAS(Relaxation):
         active = torch.tensor(choice.drawn.active, device=logits.device).view(logits.shape[:-1])
         hard = torch.nn.functional.one_hot(active, logits.shape[-1]).to(logits.dtype)
         if not (choice.drawn.gated and logits.requires_grad):
-            return hard  # in a weight step nothing reads the gradient of the soft weights
+            return hard  # weight steps do not use the gradient of the soft weights
         return _StraightThrough.apply(hard, self._soft(logits.log_softmax(-1), choice))
 
     def arguments(
         self, choice: Choice, states: Sequence[Any], step: int, logits: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The drawn pair of states; in a drawn step gradients reach the logits through all states."""
+        """The drawn pair of states. In architecture steps, gradients reach the logits through all states."""
         assert choice.drawn is not None  # `draw` comes first
         first, second = choice.drawn.pairs[step]
         if not (choice.drawn.gated and logits.requires_grad):
@@ -160,7 +161,7 @@ class GDAS(Relaxation):
         return self.ordered_pairs and choice.pairs is not None
 
     def _soft(self, scores, choice, rows=None):
-        """Mean over the noises (of ``rows`` alone) of softmax((scores + noise) / temperature)."""
+        """Mean over the noise tensors of softmax((scores + noise) / temperature), restricted to ``rows``."""
         noises = (noise if rows is None else noise[rows] for noise in self._noises[choice.key])
         parts = [((scores + noise.to(scores)) / self.temperature).softmax(-1) for noise in noises]
         return parts[0] if len(parts) == 1 else torch.stack(parts).mean(0)
@@ -172,10 +173,14 @@ class GDAS(Relaxation):
         return -self._exponential(scores).log()
 
     def _noise_given(self, scores, drawn):
-        """Gumbel noise given that scores + noise, scores (..., n) normalised, has its maximum at ``drawn`` (...).
+        """Gumbel noise, given that scores + noise has its maximum at ``drawn``.
 
-        exp(-(scores + noise)) are arrival times with the rates p = exp(scores). The first one has the rate 1, and the
-        others follow it after times with their own rates.
+        exp(-(scores + noise)) are arrival times of Poisson processes with rates p = exp(scores). The earliest arrival
+        has the total rate 1, and each of the others follows it after a time with its own rate.
+
+        Args:
+            scores: Log probabilities (..., n).
+            drawn: Indices (...).
         """
         times = self._exponential(scores)
         index = drawn.unsqueeze(-1)
@@ -184,10 +189,11 @@ class GDAS(Relaxation):
         return -times.log() - scores
 
     def _noise_given_pairs(self, choice, scores):
-        """Gumbel noise (rows,) given that `top_pairs` finds the drawn pairs; by arrival times as in `_noise_given`.
+        """Gumbel noise (rows,), given that `top_pairs` finds the drawn pairs; see `_noise_given` for arrival times.
 
-        After the first argument its earliest partner arrives, with the sum of the partners' rates; what is no partner
-        only has to be later than the first argument, and what is never eligible has free noise.
+        The first argument arrives first, and then the earliest of its partners, at the sum of the partners' rates.
+        States that are not partners only have to be later than the first argument, and the noise of states that are
+        not eligible is unconstrained.
         """
         times, rates = self._exponential(scores), scores.exp()
         earlier: list[tuple[int, int]] = []

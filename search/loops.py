@@ -1,8 +1,8 @@
 """How weight steps and architecture steps alternate.
 
-`EpochwiseSearch`: first-order DARTS (Liu et al., ICLR 2019, section 2.3 with xi = 0), as BM-NAS uses it:
+`EpochwiseSearch`: first-order DARTS (Liu et al., ICLR 2019, section 2.3 with xi = 0), as in BM-NAS:
 weights  w  <- w - lr * dL_train(w, alpha)/dw,  architecture  alpha  <- alpha - lr_a * dL_dev(w, alpha)/dalpha.
-`InterleavedSearch`: an architecture step after every few weight steps, as MMNas uses it.
+`InterleavedSearch`: an architecture step after every few weight steps, as in MMNas.
 Both work with any `search.relaxation.Relaxation`.
 """
 
@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 
 
 class _Search:
-    """Runs one epoch of a search when called with its number, from 0; returns name of the pass -> scores.
+    """Base class: an object that, called with the number of an epoch (from 0), runs it and returns its record.
+
+    The record maps the name of a pass to its scores.
 
     Args:
         relaxation: The `Relaxation`, already attached to the network.
         weights: `OptimizerStep` of the weights.
-        alphas: `OptimizerStep` of the relaxation's gradient parameters; its optimiser moves the logits.
-        loaders: Loader of the weight steps and loader of the architecture steps.
-        device: Device that the batches are moved to.
+        alphas: `OptimizerStep` of the relaxation's gradient parameters; its optimiser updates the logits.
+        loaders: Loaders of the weight steps and of the architecture steps.
+        device: Device that batches are moved to.
         epochs: Number of epochs of the search.
     """
 
@@ -60,16 +62,16 @@ class _Search:
         return record
 
     def run_epoch(self, epoch: int) -> dict[str, Any]:
-        """Run the steps of an epoch; returns its record."""
+        """Run the steps of an epoch and return its record."""
         raise NotImplementedError
 
     def weight_step(self, batch: dict[str, Any], size: int | None = None) -> tuple[torch.Tensor, Any]:
-        """Draw the candidates, then update the weights; see `OptimizerStep.step`."""
+        """Draw candidates, then update the weights; arguments and result as in `OptimizerStep.step`."""
         self.relaxation.draw(WEIGHTS)
         return self.weights.step(batch, size)
 
     def architecture_step(self, batch: dict[str, Any], size: int | None = None) -> tuple[torch.Tensor, Any]:
-        """Draw the candidates, then update the logits; see `OptimizerStep.step`."""
+        """Draw candidates, then update the logits; arguments and result as in `OptimizerStep.step`."""
         self.relaxation.draw(ARCHITECTURE)
         self.alphas.begin()
         loss, outputs = self.relaxation.architecture_gradient(self, batch, size)
@@ -81,15 +83,15 @@ class _Search:
         return loss, outputs
 
     def next_training_batch(self) -> tuple[int, dict[str, Any]]:
-        """A batch of the weight steps' data, for architecture steps that need one; in the epoch's order, repeatedly.
+        """Next batch of the weight steps' data, in the epoch's order, for architecture steps that need training data.
 
         Returns:
-            (its samples over all processes, this process's share of it).
+            (number of samples in the batch over all processes, this process's part of the batch).
         """
         return next(self._training_batches)
 
     def _endless(self, loader, epoch):
-        """(Samples of the whole batch, batch on the device), over and over."""
+        """Yield (samples of the whole batch, batch on the device); starts over at the end of the data."""
         while True:
             yield from loader.training_pass(epoch, self.device)
 
@@ -102,7 +104,7 @@ class EpochwiseSearch(_Search):
     Args:
         relaxation, weights, alphas, loaders, device, epochs: See `_Search`.
         metric: See `train_one_epoch`.
-        second_forward: See `train_one_epoch`; for the dev pass.
+        second_forward: See `train_one_epoch`; applies to the dev pass.
     """
 
     def __init__(
@@ -121,7 +123,7 @@ class EpochwiseSearch(_Search):
         self.metric, self.second_forward = metric, second_forward
 
     def run_epoch(self, epoch: int) -> dict[str, Any]:
-        """Run both passes; returns ``{"train": {...}, "dev": {...}}``, or only ``train`` if the logits do not learn."""
+        """Run both passes and return ``{"train": {...}, "dev": {...}}``; only ``train`` if logits are not trained."""
         shared: dict[str, Any] = {"metric": self.metric, "epoch": epoch, "device": self.device}
         train = train_one_epoch(self.weights, self.weight_loader, description="train", step=self.weight_step, **shared)
         if not self.relaxation.learns:
@@ -137,7 +139,7 @@ class EpochwiseSearch(_Search):
         return {"train": train, "dev": dev}
 
     def dev_scorer(self) -> Evaluation:
-        """Scores of the network on the data of the architecture steps, as it is relaxed then."""
+        """An `Evaluation` of the network, as it is relaxed at the time, on the data of the architecture steps."""
         return Evaluation(
             self.architecture_loader,
             self.alphas.loss,
@@ -152,12 +154,12 @@ class EpochwiseSearch(_Search):
 class InterleavedSearch(_Search):
     """Weight steps, with an architecture step on held-out data after every few of them.
 
-    If the held-out data run out within an epoch, they start again.
+    If the held-out data are exhausted within an epoch, they start over.
 
     Args:
         relaxation, weights, alphas, loaders, device, epochs: See `_Search`.
-        start: First epoch, from 0, with architecture steps.
-        every: Weight steps between two architecture steps.
+        start: First epoch (from 0) with architecture steps.
+        every: Number of weight steps per architecture step.
     """
 
     def __init__(
@@ -176,7 +178,7 @@ class InterleavedSearch(_Search):
         self.start, self.every = start, every
 
     def run_epoch(self, epoch: int) -> dict[str, Any]:
-        """Run the steps; returns the losses of ``train`` and, if there are architecture steps, of ``alphas``.
+        """Run the steps and return the losses of ``train`` and, if there are architecture steps, of ``alphas``.
 
         Raises:
             UserError: a loss is not finite, or there are too few samples for the processes.

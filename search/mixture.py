@@ -1,3 +1,3 @@
-"""The old place of `SoftmaxMixture`, for recipes of your own that import it from here."""
+"""Alias of `search.relaxation.SoftmaxMixture` at its old place, for users' recipes that import it from here."""
 
 from search.relaxation import SoftmaxMixture as SoftmaxMixture

@@ -1,4 +1,4 @@
-"""What a search reports in every epoch, when it may stop, and its result.
+"""What a search records in every epoch, when it stops, and its result.
 
 The files about its architectures are written here: ``architectures/``, ``arch.json`` (MMNas), ``genotype.svg`` and
 ``probabilities.svg``. Only ``genotype.json`` comes from `engine.run.Run.finish_epoch`, which writes it with
@@ -30,14 +30,14 @@ logger = logging.getLogger("mdarts")
 
 
 class ArchitectureMonitor:
-    """Records the state of a search: genotype, probabilities, entropies, signs of collapse, and when to stop.
+    """Records the state of a search: genotype, probabilities, entropies, signs of collapse, and whether to stop.
 
     Args:
-        net: Has ``genotype()`` of its ``genotype_class``, and ``probabilities()`` (title -> row -> operation ->
+        net: Network with ``genotype()``, its ``genotype_class``, and ``probabilities()`` (title -> row -> operation ->
             probability).
         collapse_warnings: (genotype, probabilities) -> list of warnings.
         patience: Stop after this many epochs without a change of the genotype; 0: never.
-        start: First epoch, from 0, with architecture steps; unchanged epochs before it do not count.
+        start: First epoch (from 0) with architecture steps. Unchanged epochs before it do not count.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class ArchitectureMonitor:
         start: int = 0,
     ) -> None:
         self.net, self.collapse_warnings, self.patience, self.start = net, collapse_warnings, patience, start
-        # Consecutive epochs without a change, and those of them that count towards patience.
+        # Number of consecutive epochs without a change, and of those among them that count towards patience.
         self.unchanged, self.waited = 0, 0
         self.genotype: Any = None
 
@@ -74,10 +74,10 @@ class ArchitectureMonitor:
         return bool(self.patience) and self.waited >= self.patience
 
     def reconsider(self, run: Run) -> None:
-        """Let a stopped run continue after resuming, if its patience is larger now or starts counting again.
+        """Let a resumed run continue although it had stopped, if its patience or number of epochs is larger now.
 
         Args:
-            run: The restored `Run`; if it was made ``longer``, patience starts counting again.
+            run: The restored `Run`. If it is ``longer`` than before, patience starts counting from zero.
         """
         if run.longer:
             self.waited = 0
@@ -85,7 +85,7 @@ class ArchitectureMonitor:
             run.stopped = self._is_over()
 
     def state_dict(self) -> dict[str, Any]:
-        """Last genotype and the number of epochs without a change."""
+        """The last genotype, and the numbers of epochs without a change."""
         genotype = self.genotype.to_dict() if self.genotype else None
         return {"genotype": genotype, "unchanged": self.unchanged, "waited": self.waited}
 
@@ -93,7 +93,7 @@ class ArchitectureMonitor:
         """Continue from `state_dict`."""
         self.genotype = self.net.genotype_class.from_dict(state["genotype"]) if state["genotype"] else None
         self.unchanged = state["unchanged"]
-        self.waited = state.get("waited", self.unchanged)  # version 0.1.0 had only the one count
+        self.waited = state.get("waited", self.unchanged)  # version 0.1.0 only had the first count
 
 
 def save_architecture(run: Run, genotype: FusionGenotype | Architecture, epoch: int) -> None:
@@ -116,7 +116,7 @@ def run_search(
     measure: Callable[[Any], dict[str, Any]] | None = None,
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Search for ``run.args.epochs`` epochs, or until the monitor stops it; returns the result's dict.
+    """Search for ``run.args.epochs`` epochs, or until the monitor stops the search.
 
     Each epoch is logged with its architecture. A search that is interrupted and resumed gives the same result.
 
@@ -124,15 +124,18 @@ def run_search(
         run: The `Run`.
         search_epoch: `search.loops.EpochwiseSearch` or `search.loops.InterleavedSearch`.
         monitor: `ArchitectureMonitor` of the network.
-        selection: `engine.training.BestEpoch` that chooses the epoch whose architecture is reported. For a strategy
-            whose logits do not learn it is the last one.
+        selection: `engine.training.BestEpoch` that chooses the epoch whose architecture is reported. A strategy whose
+            logits are not trained always reports the last epoch.
         before_epoch: See `engine.training.train_network`.
-        scorers: Split name -> function net -> scores; applied to the derived architecture after every epoch.
+        scorers: Name of a split -> function net -> scores. Applied to the derived architecture after every epoch.
         keep: Function (run, architecture, epoch) that writes an epoch's architecture into the run folder. The result of
-            a derivation is written as that of the epoch after the last.
+            a derivation is written under the number of the epoch after the last.
         derivation: `search.derive.Derivation`; None: the largest probabilities of the selected epoch.
-        measure: Architecture -> entries of the result on its cost, such as `models.bmnas.cost.fusion_cost`.
+        measure: Architecture -> entries of the result about its cost, such as `models.bmnas.cost.fusion_cost`.
         facts: Further entries of the result.
+
+    Returns:
+        The result, as written to ``result.json``.
     """
     net, relaxation = monitor.net, search_epoch.relaxation
     if not relaxation.learns:
@@ -146,7 +149,7 @@ def run_search(
     def one_epoch(epoch):
         record = before_epoch(epoch) if before_epoch else {}
         record |= search_epoch(epoch)
-        # Without architecture steps the strongest candidates are those of the start, in every epoch.
+        # Without architecture steps the most probable candidates never change, so scoring them would be pointless.
         if scorers and relaxation.learns:
             relaxation.decide()
             record |= {split: score(net) for split, score in scorers.items()}
@@ -166,7 +169,7 @@ def run_search(
 
 
 def _derived(run, net, relaxation, best, derivation, keep):
-    """The genotype of a finished search, and entries of the result that tell of its derivation."""
+    """The genotype of a finished search, and entries of the result that describe its derivation."""
     if derivation is None or not derivation.is_needed(relaxation):
         return net.genotype_class.from_dict(best["genotype"]), {}
     genotype, told = derivation(run, net, relaxation, best)
@@ -176,7 +179,7 @@ def _derived(run, net, relaxation, best, derivation, keep):
 
 
 def _scores(run, net, relaxation, best, scorers):
-    """Scores of the selected epoch, and of what was derived if no epoch scored it."""
+    """Scores of the selected epoch, and of the derived architecture if no epoch scored it."""
     metrics = scores_of(run.record_of(best["epoch"]))
     if scorers and not relaxation.learns:
         metrics |= {split: score(net) for split, score in scorers.items()}
@@ -184,7 +187,7 @@ def _scores(run, net, relaxation, best, scorers):
 
 
 def _search_result(run, selection, net, best, genotype, metrics, facts):
-    """Draw the genotype, plot the probabilities and write the result; return the result."""
+    """Draw the genotype, plot the probabilities, write the result and return it."""
     run.write("genotype.svg", genotype.to_svg(title=f"found in epoch {best['epoch']}"))
     if run.is_main:
         plot_probabilities(probability_panels(run.records()), run.folder / "probabilities.svg")

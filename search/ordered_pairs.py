@@ -1,10 +1,10 @@
 """Ordered pairs of edges: which states are the first and the second argument of each step.
 
-The published search of BM-NAS gives both arguments of a step the same mixture of states, while the network that it
-derives has two different ones in order. Strategies that draw pairs close this gap; it is our own addition. The edges of
-a step compete: with s the log odds of letting a state pass, the probability of being the first argument is
-p = softmax(s) over the states that the step may take, and the pair (i, j) has p_i p_j / (1 - p_i), or with fewer
-eligible partners of i, p_i p_j / sum of the partners' p (Gumbel top-2, Kool et al., ICML 2019).
+The published search of BM-NAS passes the same mixture of states as both arguments of a step, while the derived network
+has two different states in order. Strategies that draw pairs close this gap; this is our own addition. The edges of a
+step compete: with s the log odds of letting a state pass, the probability of being the first argument is p = softmax(s)
+over the states that the step may read. The pair (i, j) has probability p_i p_j / (1 - p_i), or, if i has fewer eligible
+partners, p_i p_j / (sum of the partners' p) (Gumbel top-2, Kool et al., ICML 2019).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def pair_scores(choice: Choice, logits: torch.Tensor) -> torch.Tensor:
 
 
 def probabilities(choice: Choice, logits: torch.Tensor) -> torch.Tensor:
-    """Of every edge the probability of being a first argument, among all states that the step may ever take.
+    """Probability that an edge is the first argument of its step, among all states that the step may ever read.
 
     Args:
-        choice: Has `ArgumentPairs` and two candidates.
+        choice: A `Choice` with `ArgumentPairs` and two candidates.
         logits: float (rows, 2).
 
     Returns:
-        float (rows, 2): for the candidate that lets the state pass this probability, for the other the rest.
+        float (rows, 2): this probability for the candidate that lets the state pass, and its complement for the other.
     """
     parts = []
     for step, scores in enumerate(pair_scores(choice, logits).split(choice.pairs.counts)):
@@ -46,17 +46,17 @@ def probabilities(choice: Choice, logits: torch.Tensor) -> torch.Tensor:
 
 
 def firsts(eligible: list[tuple[int, int]]) -> list[int]:
-    """States that can be the first argument, ascending."""
+    """States that can be the first argument, in ascending order."""
     return sorted({first for first, _ in eligible})
 
 
 def partners(eligible: list[tuple[int, int]], first: int) -> list[int]:
-    """States that can be the second argument beside ``first``, ascending."""
+    """States that can be the second argument if ``first`` is the first one, in ascending order."""
     return sorted(second for one, second in eligible if one == first)
 
 
 def top_pairs(pairs: ArgumentPairs, scores: torch.Tensor) -> list[tuple[int, int]]:
-    """For each step the state with the largest score (rows,), and the largest of its partners."""
+    """For each step, the state with the largest score, and its partner with the largest score; ``scores`` (rows,)."""
 
     def top(step, eligible):
         values = scores.split(pairs.counts)[step].tolist()
@@ -67,11 +67,11 @@ def top_pairs(pairs: ArgumentPairs, scores: torch.Tensor) -> list[tuple[int, int
 
 
 def strongest_pairs(pairs: ArgumentPairs, weights: torch.Tensor) -> list[tuple[int, int]]:
-    """For each step the eligible pair with the largest product of ``weights`` (rows,), the larger one first."""
+    """For each step, the eligible pair with the largest product of ``weights`` (rows,); the larger weight is first."""
 
     def strongest(step, eligible):
         values = weights.split(pairs.counts)[step]
-        # The lower index comes first of equals, as in a derivation.
+        # Ties go to the lower indices, as in a derivation.
         best = max((p for p in eligible if p[0] < p[1]), key=lambda p: (values[p[0]] * values[p[1]]).item())
         return tuple(sorted(best, key=lambda state: -values[state].item()))
 
@@ -79,7 +79,7 @@ def strongest_pairs(pairs: ArgumentPairs, weights: torch.Tensor) -> list[tuple[i
 
 
 def uniform_pairs(pairs: ArgumentPairs, generator: torch.Generator | None) -> list[tuple[int, int]]:
-    """For each step one of its eligible ordered pairs, all equally likely."""
+    """For each step, one of its eligible ordered pairs, drawn uniformly."""
 
     def draw(_, eligible):
         return eligible[int(torch.randint(len(eligible), (1,), generator=generator))]
@@ -88,7 +88,7 @@ def uniform_pairs(pairs: ArgumentPairs, generator: torch.Generator | None) -> li
 
 
 def draw_of(choice: Choice, pairs: list[tuple[int, int]], gated: bool = False) -> Draw:
-    """The `Draw` of the edges in ``pairs``, one pair for each step."""
+    """The `Draw` in which only the edges of ``pairs``, one pair for each step, let their states pass."""
     other = next(k for k in range(len(choice.candidates)) if k != choice.pairs.chosen)
     active = tuple(
         choice.pairs.chosen if state in pair else other

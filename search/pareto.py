@@ -1,6 +1,6 @@
-"""Several objectives at once: what is not dominated, and how crowded it is (Deb et al., NSGA-II, 2002).
+"""Multi-objective ranking: non-dominated sorting and crowding distance (Deb et al., NSGA-II, 2002).
 
-Objectives are tuples of floats, larger is better. One tuple dominates another if it is nowhere smaller and somewhere
+Objectives are tuples of floats; larger is better. One tuple dominates another if it is nowhere smaller and somewhere
 larger.
 """
 
@@ -13,12 +13,12 @@ Values = tuple[float, ...]
 
 
 def dominates(one: Values, other: Values) -> bool:
-    """Whether ``one`` is nowhere worse than ``other`` and somewhere better."""
+    """Whether ``one`` is nowhere worse than ``other``, and better somewhere."""
     return one != other and all(a >= b for a, b in zip(one, other, strict=True))
 
 
 def sorted_fronts(values: Sequence[Values]) -> list[list[int]]:
-    """Indices of ``values`` by front: the first is dominated by nothing, the second by the first alone, and so on."""
+    """Indices of ``values`` by front: nothing dominates the first, only the first dominates the second, and so on."""
     left, fronts = list(range(len(values))), []
     while left:
         front = [i for i in left if not any(dominates(values[j], values[i]) for j in left)]
@@ -28,9 +28,10 @@ def sorted_fronts(values: Sequence[Values]) -> list[list[int]]:
 
 
 def crowding_distances(values: Sequence[Values]) -> list[float]:
-    """For each of the tuples of one front how far its neighbours are: the sum over objectives, each over its range.
+    """Crowding distance of each tuple of one front.
 
-    What is first or last in an objective has an infinite distance.
+    It is the sum over objectives of the distance between the neighbours on both sides, divided by the objective's
+    range. Tuples that are first or last in an objective have an infinite distance.
     """
     distances = [0.0] * len(values)
     for objective in range(len(values[0]) if values else 0):
@@ -45,9 +46,9 @@ def crowding_distances(values: Sequence[Values]) -> list[float]:
 
 
 def ranks(values: Sequence[Values]) -> list[tuple[float, ...]]:
-    """A key for each tuple, larger is better: its front, then its crowding distance in the front.
+    """A sort key for each tuple (larger is better): its front, then its crowding distance within the front.
 
-    A single objective is its own key.
+    With a single objective, the key is the tuple itself.
     """
     if not values or len(values[0]) == 1:
         return list(values)

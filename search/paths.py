@@ -1,4 +1,4 @@
-"""One architecture at a time: every choice decided, every step with an ordered pair of arguments, weight one."""
+"""Runs one architecture at a time: every choice is decided, and every step has an ordered pair of arguments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from search.relaxation import Relaxation
 
 
 class FixedPath(Relaxation):
-    """The drawn candidates run alone, with weight one; the network computes what the discrete one does, to the bit."""
+    """Only the drawn candidates run, with weight one; the supernet computes exactly what the derived network would."""
 
     ordered_pairs = True
 
@@ -23,7 +23,7 @@ class FixedPath(Relaxation):
         return torch.nn.functional.one_hot(active, logits.shape[-1]).to(logits.dtype)
 
     def decide(self) -> None:
-        """The strongest candidates, and of edges the strongest pairs."""
+        """Use the most probable candidates and, where edges form pairs, the strongest pairs."""
         super().decide()
         for choice in self.choices:
             if choice.pairs is not None:
@@ -32,7 +32,7 @@ class FixedPath(Relaxation):
 
 
 def draw_uniformly(choices: Iterable[Choice], generator: torch.Generator | None) -> None:
-    """Draw an architecture: every candidate of a row, and every eligible pair of a step, is equally likely."""
+    """Draw an architecture: all candidates of a row, and all eligible pairs of a step, are equally likely."""
     for choice in choices:
         if choice.pairs is not None:
             choice.drawn = draw_of(choice, uniform_pairs(choice.pairs, generator))
@@ -43,9 +43,9 @@ def draw_uniformly(choices: Iterable[Choice], generator: torch.Generator | None)
 
 
 def scores_of_path(choices: Iterable[Choice]) -> dict[str, torch.Tensor]:
-    """Scores whose derived architecture is the drawn one, see `search.choice.SearchSpace`; rows sum to one.
+    """Scores from which `search.choice.SearchSpace.discretise` derives the drawn architecture. Rows sum to one.
 
-    Of a pair the first argument has the larger score.
+    The first argument of a pair has the larger score.
     """
     return {choice.key: _scores(choice, choice.drawn) for choice in choices}
 

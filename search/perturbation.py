@@ -1,15 +1,16 @@
 """Perturbation-based selection: keep what a trained supernet misses most (DARTS-PT, Wang et al., ICLR 2021).
 
-Of a mixture (every candidate runs): operations are visited in random order. Each candidate is masked in turn, that is
-its weight set to 0 and the others left as they are; the one whose masking hurts the dev score most is kept, alone and
-with weight 1, before the next visit. Then, step by step, each edge is masked, and the pair that is missed most is kept.
-A candidate is dead where masking it changes neither score nor loss; it is kept only where all are dead.
+After a mixture, in which every candidate runs, the choices of operations are visited in random order. Each candidate is
+masked in turn: its weight is set to 0, and the others stay as they are. The candidate whose masking lowers the dev
+score most is kept, alone and with weight 1, before the next visit. Then, step by step, each edge is masked, and the
+pair that is missed most is kept. A candidate is dead if masking it changes neither score nor loss; it is only kept if
+all are dead.
 
-Of a supernet of single paths (MMNas, GDAS, random search with weight sharing) nothing can be masked, so the strongest
-path is improved by coordinate search: visits in random order try every candidate, or pair of arguments, in its place
-and keep the best, with the shared weights. A candidate that gives zeros is kept only where all do.
+In a supernet of single paths (MMNas, GDAS, random search with weight sharing) nothing can be masked. There, coordinate
+search improves the strongest path: visits in random order try every candidate, or pair of arguments, in place of the
+current one and keep the best, with the shared weights. A candidate whose output is zero is only kept if all are zero.
 
-A score is a tuple, larger is better, of which later entries break ties.
+A score is a tuple; larger is better, and later entries break ties.
 """
 
 from __future__ import annotations
@@ -38,18 +39,18 @@ def perturbation(
     generator: torch.Generator,
     remember: Callable[[Callable[[], Sequence]], Sequence] = lambda compute: compute(),
 ) -> tuple[Any, list[str]]:
-    """Select an architecture from a trained supernet; the weights stay as they are.
+    """Select an architecture from a trained supernet, whose weights do not change.
 
     Args:
         space: A `search.choice.SearchSpace`.
         relaxation: The `Relaxation` that it was trained with.
-        score: () -> dev score of the space as it is relaxed then.
-        generator: For the order of the visits.
-        remember: Returns what its argument computes, plain numbers in a sequence, or what it knows of an earlier,
-            interrupted selection.
+        score: Function without arguments that returns the dev score of the space as it is relaxed at the time.
+        generator: Draws the order of the visits.
+        remember: Called with a function that computes a sequence of numbers. It returns this sequence, or the one
+            remembered from an interrupted selection.
 
     Returns:
-        (architecture, the visits in words).
+        (architecture, descriptions of the visits).
     """
     relaxation.decide()
     choices = space.choices()
@@ -59,12 +60,12 @@ def perturbation(
 
 
 class _Masked(Relaxation):
-    """A trained mixture without some candidates."""
+    """A trained mixture in which some candidates are masked, and some rows are reduced to one candidate."""
 
     def __init__(self, trained):
         super().__init__()
         self.trained, self.ordered_pairs = trained, trained.ordered_pairs
-        # (key, row) -> the candidate that is kept; (key, row, candidate) that is masked.
+        # (key, row) -> the candidate that is kept; the set of masked (key, row, candidate).
         self.kept: dict[tuple[str, int], int] = {}
         self.masked: set[tuple[str, int, int]] = set()
 
@@ -82,7 +83,7 @@ class _Masked(Relaxation):
 
 
 class _Masking:
-    """Selection from a mixture, see the module."""
+    """Selection after a mixture, see the module."""
 
     def __init__(self, space, trained, score, generator):
         self.space, self.score, self.generator, self.trained = space, score, generator, trained
@@ -91,10 +92,10 @@ class _Masking:
         self.scores = {choice.key: torch.zeros(choice.logits.shape) for choice in self.choices}
 
     def select(self):
-        """The architecture, and the visits."""
+        """Return the architecture and the descriptions of the visits."""
         self.space.relax(self.masked)
         for choice in self.choices:
-            choice.drawn = None  # `decide` may have left only the strongest
+            choice.drawn = None  # `decide` may have left only the most probable candidates
         visits = [(choice, row) for choice in self.choices if choice.pairs is None for row in range(_rows(choice))]
         for index in torch.randperm(len(visits), generator=self.generator).tolist():
             self._operation(*visits[index])
@@ -121,7 +122,7 @@ class _Masking:
             eligible, whole = choice.pairs.eligible(step, pairs), self.score()
             states = firsts(eligible)
             without = {state: self._without((choice.key, start + state, chosen)) for state in states}
-            # What is missed most has the highest rank, what is not missed at all the lowest.
+            # The edge that is missed most has the highest rank, and edges that are not missed have the lowest.
             order = sorted(states, key=lambda state: (without[state] != whole, [-x for x in without[state]]))
             ranks = {state: rank for rank, state in enumerate(order, start=1)}
             best = max((pair for pair in eligible if pair[0] < pair[1]), key=lambda p: ranks[p[0]] * ranks[p[1]])
@@ -148,7 +149,7 @@ class _Masking:
 
 
 class _Watched(FixedPath):
-    """A path that notes whether the operation of one row gives anything but zeros."""
+    """A path that records whether the output of one row's operation has any non-zero element."""
 
     def __init__(self):
         super().__init__()
@@ -170,7 +171,7 @@ class _Coordinates:
         self.space, self.score, self.generator, self.remember = space, score, generator, remember
         self.choices, self.path, self.visits = space.choices(), _Watched(), []
         for choice in self.choices:
-            # What was decided edge by edge becomes a path too.
+            # Edges that were decided one by one are converted to pairs.
             if choice.pairs is not None and not choice.drawn.pairs:
                 taken = choice.probabilities()[:, choice.pairs.chosen].cpu()
                 choice.drawn = draw_of(choice, strongest_pairs(choice.pairs, taken))
@@ -178,7 +179,7 @@ class _Coordinates:
                 choice.drawn = Draw(choice.drawn.active, pairs=choice.drawn.pairs)
 
     def select(self):
-        """The architecture, and the visits; the path stays drawn."""
+        """Return the architecture and the descriptions of the visits. The path stays drawn."""
         self.space.relax(self.path)
         visits = [
             (choice, number)
@@ -196,7 +197,7 @@ class _Coordinates:
         for option in options:
             choice.drawn = option
             found.append(tuple(self.remember(self._alive_and_score)))
-        # The present one wins ties.
+        # Ties go to the current option, which comes first.
         best = max(range(len(options)), key=found.__getitem__)
         choice.drawn = options[best]
         name = options[best].pairs[number] if choice.pairs else choice.candidates[options[best].active[number]]
@@ -207,7 +208,7 @@ class _Coordinates:
     def _alive_and_score(self):
         self.path.alive = None
         score = self.score()
-        # None: no operation of a row is watched.
+        # None: the visit is about a pair, so no operation is watched.
         alive = self.path.alive is None or any(gather(bool(self.path.alive)))
         return float(alive), *score
 

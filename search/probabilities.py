@@ -1,15 +1,19 @@
-"""The probabilities of a search: their entropy, and their arrangement for pictures. Needs no torch."""
+"""The probabilities of a search: their entropy, and their arrangement for plots. Does not import torch."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Maximum lines in one panel of probabilities; more could not be distinguished.
+# Maximum number of lines in one panel of a plot; more could not be distinguished.
 MAX_LINES = 16
 
 
 def mean_entropy(rows: Mapping[str, Mapping[str, float]]) -> float:
-    """Mean entropy of the rows' distributions, in nats (log 2 for two equally likely operations)."""
+    """Mean entropy of the rows' distributions in nats (log 2 for two equally likely operations).
+
+    Args:
+        rows: Name of a row -> {operation: probability}.
+    """
     entropies = [-sum(p * math.log(p) for p in row.values() if p > 0) for row in rows.values()]
     return sum(entropies) / len(entropies)
 
@@ -17,7 +21,13 @@ def mean_entropy(rows: Mapping[str, Mapping[str, float]]) -> float:
 def probability_panels(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Arrange the probabilities of logged epochs for `util.plots.plot_probabilities`.
 
-    A title with more than `MAX_LINES` lines gets a panel for each row.
+    A title with more than `MAX_LINES` lines is split into one panel per row.
+
+    Args:
+        records: Records of the epochs, each with ``epoch`` and ``probabilities``, title -> row -> operation -> value.
+
+    Returns:
+        Title of a panel -> ``{"epochs": [...], "series": {label: [probability of each epoch]}}``.
     """
     panels: dict[str, dict[str, Any]] = {}
     epochs = [record["epoch"] for record in records]

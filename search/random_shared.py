@@ -1,8 +1,8 @@
 """Random search with weight sharing (Li and Talwalkar, UAI 2019).
 
-Every weight step runs one architecture, drawn uniformly; the logits learn nothing. After the last epoch n architectures
-are drawn, each is scored on dev with the shared weights, and the best one is the result. It is the baseline that a
-search has to beat.
+Every weight step runs one architecture, drawn uniformly, and the logits are not trained. After the last epoch, n
+architectures are drawn and scored on dev with the shared weights, and the best one is the result. This is the baseline
+that a search has to beat.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ logger = logging.getLogger("mdarts")
 
 
 class RandomShared(FixedPath):
-    """See the module.
+    """The strategy ``random-shared``, see the module.
 
     Args:
-        generator: See `search.relaxation.Relaxation`; needed.
+        generator: See `search.relaxation.Relaxation`; required.
         draws: Number n of architectures that are scored at the end.
 
     Raises:
@@ -39,7 +39,7 @@ class RandomShared(FixedPath):
 
     def __init__(self, generator: torch.Generator, draws: int = 100) -> None:
         if draws < 1:
-            raise UserError(f"--strategy_option draws={draws}: at least 1 is needed")
+            raise UserError(f"--strategy_option draws={draws}: it must be at least 1")
         super().__init__(generator)
         self.draws = draws
         self.best: list[Draw | None] | None = None
@@ -56,7 +56,7 @@ class RandomShared(FixedPath):
         draw_uniformly(self.choices, self.generator)
 
     def decide(self) -> None:
-        """The best architecture; before `conclude` that of the strongest logits."""
+        """Use the best architecture; before `conclude`, the architecture of the largest logits."""
         if self.best is None:
             super().decide()
             return
@@ -64,7 +64,7 @@ class RandomShared(FixedPath):
             choice.drawn = drawn
 
     def conclude(self, score: Callable[[], tuple[float, ...]]) -> dict[str, Any]:
-        """Draw and score n architectures; the first with the best score is the result."""
+        """Draw and score n architectures, and select the best; the first of equals wins."""
         found: Any = None
         for number in range(1, self.draws + 1):
             draw_uniformly(self.choices, self.generator)

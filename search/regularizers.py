@@ -1,4 +1,4 @@
-"""Terms on the logits alone that architecture steps add to the loss."""
+"""Loss terms that architecture steps add and that depend on the logits only."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from util.cli import UserError
 
 
 class Regularizer:
-    """Base: override `term`; the search loops call `begin_epoch` and `add_gradients`.
+    """Base class of terms. Subclasses override `term`; the search loops call `begin_epoch` and `add_gradients`.
 
-    The loss that it joins is that of an architecture step: in BM-NAS a mean over samples, in MMNas their sum where the
-    task's loss is one (VQA), so that the same weight means less there.
+    The term is added to the loss of an architecture step. In BM-NAS this loss is a mean over samples; in MMNas' VQA it
+    is a sum over samples, so the same weight has less effect there.
     """
 
     def attach(self, space: SearchSpace) -> None:
         """Called once with the space that is searched, a `search.choice.SearchSpace`."""
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Set what changes over the search; ``epoch`` counts from 0 to ``epochs`` - 1."""
+        """Update settings that depend on the epoch, which is 0 to ``epochs`` - 1."""
 
     def term(self, logits: Sequence[torch.Tensor]) -> torch.Tensor | None:
-        """The term, a scalar with gradients to the logits of all choices; None: nothing to add."""
+        """Return the term, a scalar with gradients to the logits of all choices; None: nothing to add."""
         raise NotImplementedError
 
     def add_gradients(self, choices: list[Choice], scale: float = 1.0) -> None:
-        """Add the term's gradients, times ``scale`` (of mixed precision), to those that the logits have."""
+        """Add the term's gradients, times ``scale`` (the loss scale of mixed precision), to those of the logits."""
         logits = [choice.logits.detach().requires_grad_() for choice in choices]
         with torch.enable_grad():
             term = self.term(logits)
@@ -48,18 +48,18 @@ class Regularizer:
 class BetaDecay(Regularizer):
     """beta-DARTS (Ye et al., CVPR 2022): lambda * mean over all rows of logsumexp(logits).
 
-    The gradient of a row is lambda * softmax(row) / rows, so that strong candidates decay most. lambda rises linearly:
-    in epoch e of E it is ``weight`` * e / E, as in the released code (50 * e / 100).
+    The gradient of a row is lambda * softmax(row) / rows, so strong candidates decay most. lambda rises linearly: in
+    epoch e of E it is ``weight`` * e / E, as in the released code (50 * e / 100).
 
     Args:
-        weight: What lambda rises to; 0 changes nothing.
+        weight: The value that lambda rises to; 0: no effect.
     """
 
     def __init__(self, weight: float) -> None:
         self.weight, self.now = weight, 0.0
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Set lambda."""
+        """Set lambda for this epoch."""
         self.now = self.weight * epoch / epochs
 
     def term(self, logits: Sequence[torch.Tensor]) -> torch.Tensor | None:
@@ -74,7 +74,7 @@ class DirichletKL(Regularizer):
     It is 0 where elu(logits) = 0.
 
     Args:
-        weight: Its weight; 0 changes nothing.
+        weight: Weight of the term; 0: no effect.
     """
 
     def __init__(self, weight: float) -> None:
@@ -88,12 +88,12 @@ class DirichletKL(Regularizer):
 
 
 class CostPenalty(Regularizer):
-    """weight * expected cost of the architecture under the present probabilities (as ProxylessNAS, Cai et al., 2019).
+    """weight * expected cost under the current probabilities (as in ProxylessNAS, Cai et al., 2019).
 
-    The cost is a share of the most that the space allows, from 0 to 1, so that a weight means the same for every space.
+    The cost is a fraction of the largest cost that the space allows, so a weight has a similar effect in every space.
 
     Args:
-        weight: Its weight.
+        weight: Weight of the term.
         kind: ``parameters`` or ``flops``.
     """
 
@@ -103,10 +103,10 @@ class CostPenalty(Regularizer):
         self.cost: Any = None
 
     def attach(self, space: SearchSpace) -> None:
-        """Take the costs of the space's candidates.
+        """Get the expected cost of the space.
 
         Raises:
-            UserError: the space has none.
+            UserError: the space does not define it.
         """
         if not hasattr(space, "expected_cost"):
             raise UserError("--cost_weight: this network has no expected_cost; see search/choice.py:SearchSpace")
@@ -118,12 +118,12 @@ class CostPenalty(Regularizer):
 
 
 def concentrations(logits: torch.Tensor) -> torch.Tensor:
-    """elu(logits) + 1, kept above zero."""
+    """Concentrations elu(logits) + 1 of a Dirichlet distribution, clamped to stay above zero."""
     return (F.elu(logits) + 1).clamp(min=1e-6)
 
 
 def dirichlet_kl(c: torch.Tensor) -> torch.Tensor:
-    """KL(Dir(c) || Dir(1)) of the rows of c (..., n)."""
+    """KL(Dir(c) || Dir(1)) for each row of c: (..., n) -> (...)."""
     total, count = c.sum(-1), torch.tensor(float(c.shape[-1]), dtype=c.dtype, device=c.device)
     spread = ((c - 1) * (torch.digamma(c) - torch.digamma(total).unsqueeze(-1))).sum(-1)
     return torch.lgamma(total) - torch.lgamma(c).sum(-1) - torch.lgamma(count) + spread

@@ -1,6 +1,6 @@
-"""The interface of a search strategy: how undecided candidates are combined, and how their logits learn.
+"""The interface of a search strategy: how undecided candidates are combined, and how their logits are trained.
 
-The published relaxation of BM-NAS is here as well, since other strategies start from it: `SoftmaxMixture`.
+The published relaxation of BM-NAS, `SoftmaxMixture`, is also here, since other strategies are derived from it.
 """
 
 from __future__ import annotations
@@ -23,44 +23,47 @@ WEIGHTS, ARCHITECTURE = "weights", "architecture"
 
 
 class Relaxation:
-    """Base class of strategies. Override `weights` for other mixtures, `draw` to sample candidates.
+    """Base class of strategies. Override `weights` for another mixture, `draw` to sample candidates.
 
-    A step calls, in this order: `draw`; the forward pass (which calls `combine` and `weights`) and the backward pass;
-    an architecture step then calls `finish_backward`, the optimiser's step, and `finish_step`.
+    Each step calls `draw`, then runs the forward pass, which calls `combine` and `weights`, and the backward pass. An
+    architecture step then calls `finish_backward`, the optimiser's step, and `finish_step`.
 
     Args:
-        generator: `torch.Generator` on the CPU for all draws; processes with equal generators draw the same.
-            None for strategies that draw nothing.
+        generator: `torch.Generator` on the CPU for all draws. Processes with equal generators draw the same
+            candidates. None for strategies that draw nothing.
+
+    Attributes:
+        choices: The choices of the space, set by `attach`.
+        regularizers: Terms that are added to the loss of architecture steps.
     """
 
-    # What --strategy calls it; set by `search.strategies.build_strategy`.
+    # Name of the strategy, as in --strategy; set by `search.strategies.build_strategy`.
     name = "published"
-    # Whether every candidate runs in every step, so that the space must be made for that.
+    # Whether every candidate runs in every step, which the space must support.
     runs_all = False
-    # Whether architecture steps move the logits; otherwise there are none.
+    # Whether the logits are trained; if not, there are no architecture steps.
     learns = True
-    # Whether a step takes an ordered pair of different arguments, so that their order counts in a derivation.
+    # Whether a step reads an ordered pair of different states, so that a derivation must keep their order.
     ordered_pairs = False
 
     def __init__(self, generator: torch.Generator | None = None) -> None:
         self.generator = generator
         self.choices: list[Choice] = []
-        # Added to the loss of architecture steps.
         self.regularizers: list[Regularizer] = []
 
     def attach(self, space: SearchSpace) -> Relaxation:
-        """Relax the choices of ``space``, a `search.choice.SearchSpace`; returns self.
+        """Apply this strategy to the choices of ``space``, a `search.choice.SearchSpace`, and return self.
 
-        Strategies that draw start with the strongest candidates, others with all of them.
+        Strategies that draw start with the most probable candidates, others with all candidates.
 
         Raises:
-            UserError: the strategy does not apply to this space.
+            UserError: the strategy does not support this space.
         """
         self.choices = space.choices()
         if self.runs_all and any(choice.single_path for choice in self.choices):
             raise UserError(
-                f"--strategy {self.name} runs every candidate in every step, and MMNas' networks run one at a time; "
-                "take another strategy"
+                f"--strategy {self.name} runs every candidate in every step, but MMNas' networks run one at a time; "
+                "use another strategy"
             )
         space.relax(self)
         for choice in self.choices:
@@ -72,24 +75,29 @@ class Relaxation:
         return self
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Update settings that depend on the epoch; ``epoch`` goes from 0 to ``epochs`` - 1."""
+        """Update settings that depend on the epoch, which is 0 to ``epochs`` - 1."""
 
     def draw(self, phase: str) -> None:
-        """Choose the candidates of the next step, `WEIGHTS` or `ARCHITECTURE`: here all of them."""
+        """Choose the candidates of the next step; by default all of them.
+
+        Args:
+            phase: The kind of step, `WEIGHTS` or `ARCHITECTURE`.
+        """
         for choice in self.choices:
             choice.drawn = None
 
     def decide(self) -> None:
-        """Use only the strongest candidate of every choice until the next `draw`; draws nothing."""
+        """Use only the most probable candidate of every choice until the next `draw`. Consumes no random numbers."""
         for choice, logits in zip(self.choices, logits_on_cpu(self.choices), strict=True):
             choice.drawn = Draw(tuple(logits.argmax(-1).flatten().tolist()))
 
     def weights(self, choice: Choice, logits: torch.Tensor) -> torch.Tensor:
-        """Weights of the candidates in the output, with gradients to ``logits``.
+        """Return the weights of the candidates in the output, with gradients to ``logits``.
 
         Args:
             choice: The `Choice`.
-            logits: Its logits (rows, n); passed separately, since replicas on other devices hold copies.
+            logits: Its logits, float (n,) or (rows, n). They are passed separately, since replicas on other devices
+                have copies.
 
         Returns:
             Float tensor shaped like ``logits``.
@@ -104,13 +112,16 @@ class Relaxation:
         row: int | None = None,
         gates: torch.Tensor | None = None,
     ) -> Any:
-        """The output of a choice.
+        """Compute the output of a choice from the outputs of the candidates that run.
 
         Args:
             choice: The `Choice`.
-            candidates: A function without arguments for each candidate that returns its output.
-            logits, gates: Those of the choice, see `weights`.
-            row: Row of the logits; None: there is only one.
+            candidates: For each candidate, a function without arguments that returns its output, a tensor.
+            logits, gates: The parameters of the choice, see `weights`.
+            row: Row of the logits; None: they have only one.
+
+        Returns:
+            A tensor shaped like the outputs.
         """
         running = choice.running(row or 0)
         outputs = [candidates[k]() for k in running]
@@ -123,13 +134,16 @@ class Relaxation:
     def arguments(
         self, choice: Choice, states: Sequence[Any], step: int, logits: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Both arguments of a step whose `Draw` has pairs: two states, in order.
+        """Return both arguments of a step whose `Draw` has pairs.
 
         Args:
             choice: The `Choice` of the edges.
-            states: The states so far, tensors; those that no step may read can be None.
-            step: Number of the step.
-            logits: Those of the choice, see `weights`.
+            states: The states so far, tensors; None in place of those that no step may read.
+            step: Index of the step.
+            logits: The logits of the choice, see `weights`.
+
+        Returns:
+            The first and the second argument.
         """
         assert choice.drawn is not None  # `draw` comes first
         first, second = choice.drawn.pairs[step]
@@ -138,10 +152,10 @@ class Relaxation:
     def architecture_gradient(
         self, search: Any, batch: dict[str, Any], size: int | None = None
     ) -> tuple[torch.Tensor, Any]:
-        """Give the `gradient_parameters` the gradients of an architecture step on ``batch``.
+        """Compute the gradients of `gradient_parameters` for an architecture step on ``batch``.
 
         Args:
-            search: The search loop (`search.loops`): its ``alphas`` and ``weights`` are `OptimizerStep`s, and its
+            search: The search loop (`search.loops`). Its ``alphas`` and ``weights`` are `OptimizerStep`s, and its
                 `next_training_batch` returns a batch of the weight steps' data.
             batch, size: See `OptimizerStep.step`.
 
@@ -151,20 +165,21 @@ class Relaxation:
         return search.alphas.backward(batch, size)
 
     def gradient_parameters(self) -> list[nn.Parameter]:
-        """Parameters that get gradients from the backward pass of an architecture step."""
+        """Parameters that receive gradients in the backward pass of an architecture step."""
         return [choice.logits for choice in self.choices]
 
     def finish_backward(self) -> None:
-        """Called after the backward pass of an architecture step; may compute gradients of the logits."""
+        """Called after the backward pass of an architecture step. It may compute gradients of the logits."""
 
     def finish_step(self) -> None:
         """Called after the optimiser's step on the logits."""
 
     def conclude(self, score: Callable[[], tuple[float, ...]]) -> dict[str, Any]:
-        """Called once after the last epoch, before an architecture is derived, for what needs dev scores.
+        """Called once after the last epoch, before an architecture is derived, for strategies that need dev scores.
 
         Args:
-            score: Function without arguments: dev score of the network as it is drawn then, a tuple; larger is better.
+            score: Function without arguments that returns the dev score of the network with the current draw, a tuple;
+                larger is better.
 
         Returns:
             Entries of the result.
@@ -182,7 +197,7 @@ class Relaxation:
 
 
 class SoftmaxMixture(Relaxation):
-    """out = sum_k softmax(logits)_k o_k: every candidate runs (DARTS, Liu et al., ICLR 2019), as BM-NAS publishes it.
+    """The published strategy of BM-NAS: out = sum_k softmax(logits)_k o_k, every candidate runs (DARTS, ICLR 2019).
 
     Args:
         generator: Unused, since nothing is drawn.
@@ -197,7 +212,7 @@ class SoftmaxMixture(Relaxation):
 
 
 def logits_on_cpu(choices: Iterable[Choice]) -> list[torch.Tensor]:
-    """Detached logits of the choices on the CPU, in one transfer, since each transfer waits for the device."""
+    """Detached copies of the choices' logits on the CPU. One transfer for all, since each one waits for the device."""
     logits = [choice.logits.detach() for choice in choices]
     if not logits:
         return []

@@ -4,8 +4,9 @@ With w' = w - xi dL_train(w, alpha)/dw and xi the learning rate of the weights, 
 
   dL_dev(w', alpha)/dalpha - xi * d2L_train(w, alpha)/(dalpha dw) * dL_dev(w', alpha)/dw'.
 
-The product with the mixed second derivative comes from differentiating twice, exactly; the paper takes finite
-differences. xi = 0 is the published search. Every candidate runs, so only spaces made for that (BM-NAS) are searched.
+The product with the mixed second derivative is computed exactly, by differentiating twice; the paper uses finite
+differences. xi = 0 is the published search of BM-NAS. Every candidate runs, so only spaces that support this (BM-NAS)
+can be searched.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from util.distributed import mean_over_ranks, world_size
 
 
 class SecondOrder(SoftmaxMixture):
-    """See the module.
+    """The strategy ``second-order``, see the module.
 
     Args:
-        generator: Unused: nothing is drawn.
+        generator: Unused, since nothing is drawn.
     """
 
     runs_all = True
@@ -36,7 +37,7 @@ class SecondOrder(SoftmaxMixture):
         step, logits = search.weights, [choice.logits for choice in self.choices]
         xi = step.optimizer.param_groups[0]["lr"]
         named = {id(parameter): name for name, parameter in step.net.named_parameters()}
-        # The graph of the training loss holds copies, so that the parameters themselves can move.
+        # The graph of the training loss is built on copies, so that the parameters themselves can be changed.
         copies = {named[id(p)]: p.detach().clone().requires_grad_() for p in step.parameters}
         gradient = self._training_gradient(step, copies, *search.next_training_batch())
         before = [parameter.detach().clone() for parameter in step.parameters]
@@ -65,13 +66,13 @@ class SecondOrder(SoftmaxMixture):
     def _training_gradient(self, step, weights, size, batch):
         """dL_train/dw at ``weights`` (name -> tensor), with the graph that the second derivative needs.
 
-        The mean over the ranks is that of the whole batch of ``size`` samples, as in `OptimizerStep`. The network's
-        buffers stay as they are.
+        The mean over the ranks is the gradient for the whole batch of ``size`` samples, as in `OptimizerStep`. The
+        network's buffers do not change.
         """
         if hasattr(step.loss, "prepare"):
             batch = step.loss.prepare(batch)
         buffers = {name: buffer.clone() for name, buffer in step.net.named_buffers()}
-        # The fused kernels of attention cannot be differentiated twice.
+        # Fused attention kernels cannot be differentiated twice.
         with sdpa_kernel(SDPBackend.MATH), step.precision.autocast():
             outputs = torch.func.functional_call(step.net, {**weights, **buffers}, (batch,))
         share = len(batch["label"]) * world_size() / size

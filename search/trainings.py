@@ -1,7 +1,7 @@
-"""Runs a search by trainings: candidates are trained one after the other, each is a few epochs of one run.
+"""Runs a black-box search: candidates are trained one after the other, each for a few epochs of one run.
 
-Epoch n of the run is epoch n % E of candidate n // E, so that a search is interrupted and resumed in the middle of a
-training like any other run.
+Epoch n of the run is epoch n % E of candidate n // E. A search can therefore be interrupted and resumed in the middle
+of a training, like any other run.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mdarts")
 
-# One JSON object a line for each candidate that was trained.
+# JSON lines, one for each candidate that was trained.
 FILE_NAME = "candidates.jsonl"
 SCORE = "score"
 
 
 class Training(Protocol):
-    """A candidate in training.
+    """The training of one candidate.
 
     Attributes:
-        net: The network; has ``count_parameters``.
-        costs: ``parameters`` and ``flops``.
+        net: The network, with a method ``count_parameters``.
+        costs: ``parameters`` and ``flops`` of the network.
     """
 
     net: Any
     costs: dict[str, int]
 
     def epoch(self, epoch: int) -> dict[str, Any]:
-        """Train an epoch, numbered from 0, and score; returns name of the pass -> scores."""
+        """Train one epoch (from 0), score the network, and return name of the pass -> scores."""
 
     def measure(self) -> dict[str, Any]:
-        """What the result says of the network's cost."""
+        """Entries of the result about the cost of the network."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -53,15 +53,15 @@ class Training(Protocol):
 
 
 class TrainingSearch:
-    """The state of a search by trainings; calling it with the number of an epoch runs it and returns its record.
+    """A black-box search. Calling it with the number of an epoch runs this epoch and returns its record.
 
     Args:
         black_box: Proposes genotypes, see `search.black_box`.
-        start: Genotype -> `Training`, from scratch; equal genotypes give equal trainings.
-        read: Dict of `to_dict` -> genotype.
-        epochs: Epochs E of a training.
-        selection: ``split`` and ``metric`` of the score: `engine.training.BestEpoch` of the run.
-        objectives: ``score``, and which of `search.strategies.COSTS` count besides, smaller is better.
+        start: Genotype -> a new `Training`. Equal genotypes must give equal trainings.
+        read: Builds a genotype from the dict of its `to_dict`.
+        epochs: Number of epochs E of each training.
+        selection: The run's `engine.training.BestEpoch`, which names the ``split`` and the ``metric`` of the score.
+        objectives: ``score``, optionally followed by some of `search.strategies.COSTS`, of which smaller is better.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class TrainingSearch:
     ) -> None:
         self.black_box, self.start, self.read = black_box, start, read
         self.epochs, self.selection, self.objectives = epochs, selection, objectives
-        # Records of the candidates that are trained, in order.
+        # Records of the candidates whose training is finished, in order.
         self.candidates: list[dict[str, Any]] = []
         self.genotype: Any = None
         self.training: Any = None
@@ -105,7 +105,7 @@ class TrainingSearch:
         self._now = {"score": math.nan, "epoch": 0, "seconds": 0.0, "diverged": False, "running": True}
 
     def _epoch(self, own):
-        """The record of an epoch; NaN from the epoch on in which the loss is not finite."""
+        """The record of an epoch. Once the loss is not finite, the score is NaN in all further epochs."""
         if not self._now["diverged"]:
             try:
                 return self.training.epoch(own)
@@ -129,7 +129,7 @@ class TrainingSearch:
         self.black_box.tell(self.genotype, self.values(found))
 
     def values(self, candidate: Mapping[str, Any]) -> tuple[float, ...]:
-        """Objectives of a candidate's record, larger is better; what has no score is worse than everything."""
+        """Objectives of a candidate's record; larger is better. A candidate without a score is worse than any other."""
         score = -math.inf if math.isnan(candidate["score"]) else candidate["score"]
         return (score, *(-float(candidate[name]) for name in self.objectives if name != SCORE))
 
@@ -138,7 +138,7 @@ class TrainingSearch:
         return sorted_fronts([self.values(candidate) for candidate in self.candidates])[0]
 
     def state_dict(self) -> dict[str, Any]:
-        """Records of all candidates, and the training that is under way."""
+        """Records of all candidates, and the state of the current training."""
         now = None
         if self._now["running"]:
             now = {**self._now, "genotype": self.genotype.to_dict(), "training": self.training.state_dict()}
@@ -159,13 +159,16 @@ class TrainingSearch:
 def run_trainings(
     run: Run, search: TrainingSearch, *, tracked: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Train candidates for ``run.args.epochs`` epochs altogether; returns the result's dict, as of other searches.
+    """Train candidates for a total of ``run.args.epochs`` epochs.
 
     Args:
         run: The `Run`.
-        search: The `TrainingSearch`. Its selection chooses the epoch, and so the candidate, that is reported.
-        tracked: Further objects that a checkpoint holds: name -> object with ``state_dict``.
+        search: The `TrainingSearch`. Its selection chooses the epoch, and thereby the candidate, that is reported.
+        tracked: Further objects to save in checkpoints: name -> object with ``state_dict``.
         facts: Further entries of the result.
+
+    Returns:
+        The result, as written to ``result.json``, in the form of other searches.
     """
     selection = search.selection
     run.track(search=search, selection=selection, **tracked)
@@ -209,7 +212,7 @@ def run_trainings(
 
 
 def _front(run, search):
-    """With several objectives: the records of the Pareto front, by score; draws it, too."""
+    """With several objectives, plot the Pareto front and return its records, sorted by score."""
     if len(search.objectives) == 1:
         return {}
     front = sorted((search.candidates[i] for i in search.front()), key=search.values, reverse=True)
@@ -220,5 +223,5 @@ def _front(run, search):
         }
         if run.is_main:
             plot_points(groups, run.folder / f"pareto_{name}.svg", axes=(name, f"score on {search.selection.split}"))
-    # Its seconds stay in the candidates' file, since a result is the same whenever it is made.
+    # Seconds are only recorded in the file of candidates, since a result must not depend on when it was computed.
     return {"front": [{name: value for name, value in c.items() if name != "seconds"} for c in front]}

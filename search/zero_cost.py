@@ -1,7 +1,7 @@
-"""Scores of an untrained network from one batch, "zero-cost proxies": they cost about as much as one weight step.
+"""Zero-cost proxies: scores of an untrained network on one batch, which cost about as much as one weight step.
 
-Larger is said to be better. They knew no data set of ours when they were proposed; `benchmarks/fusion_bench.py`
-measures what they are worth.
+Larger is supposed to be better. They were proposed for other networks and data; `benchmarks/fusion_bench.py` measures
+how well they predict accuracy here.
 """
 
 from __future__ import annotations
@@ -18,8 +18,15 @@ from util.nested import map_tensors
 
 
 def gradient_norm(net: nn.Module, loss: Callable[[Any, Any], torch.Tensor], batch: dict[str, Any]) -> float:
-    """Sum over the tensors of weights of the norm of the loss's gradient, in evaluation mode (Abdelfattah et al.,
-    ICLR 2021)."""
+    """grad-norm (Abdelfattah et al., ICLR 2021): the sum over weight tensors of the norm of the loss's gradient.
+
+    The network is in evaluation mode.
+
+    Args:
+        net: The network.
+        loss: (outputs, batch) -> scalar.
+        batch: The batch dict.
+    """
     with _evaluating(net), torch.enable_grad():
         weights = _weights(net)
         gradients = torch.autograd.grad(loss(net(batch), batch), weights, allow_unused=True)
@@ -27,15 +34,15 @@ def gradient_norm(net: nn.Module, loss: Callable[[Any, Any], torch.Tensor], batc
 
 
 def synflow(net: nn.Module, batch: dict[str, Any], names: tuple[str, ...]) -> float:
-    """Logarithm of ``sum of w * dR/dw``, R the sum of outputs of the network with weights ``|w|`` on ones (Tanaka et
-    al., NeurIPS 2020; Abdelfattah et al., ICLR 2021).
+    """SynFlow (Tanaka et al., NeurIPS 2020; Abdelfattah et al., ICLR 2021): log of the sum of w * dR/dw.
 
-    In evaluation mode an untrained batch norm changes nothing. Layer norm stays in, which the authors' networks lack.
+    R is the sum of the outputs of the network with weights ``|w|`` on inputs of ones. In evaluation mode an untrained
+    batch norm changes nothing. Layer norm, which the authors' networks do not have, stays active.
 
     Args:
         net: The network.
-        batch: Its batch dict.
-        names: Entries of it that become ones: floating-point inputs, tensors or dicts of them.
+        batch: The batch dict.
+        names: Entries of the batch that are replaced by ones: floating-point inputs, tensors or dicts of them.
     """
     ones = {**batch, **{name: map_tensors(lambda x: torch.ones_like(x[:1]), batch[name]) for name in names}}
     ones["label"] = batch["label"][:1]
@@ -55,7 +62,13 @@ def synflow(net: nn.Module, batch: dict[str, Any], names: tuple[str, ...]) -> fl
 
 @torch.no_grad()
 def naswot(net: nn.Module, batch: dict[str, Any]) -> float:
-    """log |det K|, K the samples' agreement in which units of all ReLUs are on (Mellor et al., ICML 2021)."""
+    """NASWOT (Mellor et al., ICML 2021): log |det K|, where K_ij is the number of ReLU units that agree on being active
+    for samples i and j.
+
+    Args:
+        net: The network, with at least one ReLU.
+        batch: The batch dict.
+    """
     with _evaluating(net), _Codes() as codes:
         net(batch)
     on = torch.cat(codes.found, dim=1).double()
@@ -64,7 +77,7 @@ def naswot(net: nn.Module, batch: dict[str, Any]) -> float:
 
 
 class _Codes(TorchDispatchMode):
-    """Collects for every ReLU that is computed which of its outputs are positive, (N, units)."""
+    """Collects, for every ReLU that is computed, which of its outputs are positive, bool (N, units)."""
 
     def __init__(self):
         super().__init__()

@@ -277,7 +277,7 @@ def test_the_model_card_says_what_the_result_says(flat):
     row = " | ".join(f"{value:.4f}" for value in scores.values())
     assert f"| test | {row} |" in card and "made up, SYNTHETIC" in card and "test: 24 samples" in card
     assert "- numbers: mlp, features of layers 0, 1, 2; weights started from: random" in card
-    assert "Its scores say nothing about real data" in card and "rest on 24 samples" in card
+    assert "Its scores say nothing about real data" in card and "based on 24 samples" in card
     assert "optimistic" not in card and "smoke tests" not in card and "refuses such samples" not in card
 
 

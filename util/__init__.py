@@ -1,6 +1,6 @@
-"""Small tools, one subject per file; nothing here imports another package of this project.
+"""Small utilities, one subject per file. Nothing here imports another package of this project.
 
-Every script imports something from here before it imports torch, so this is the place to set how OpenMP's threads
+Every script imports something from here before it imports torch, so this is the place to set how idle OpenMP threads
 wait.
 """
 

@@ -1,4 +1,4 @@
-"""The VQA toolkit's normalisation of short answers, for answer classes and for the metric."""
+"""The VQA toolkit's normalisation of short answers, used for the answer vocabulary and by the metric."""
 
 import functools
 import json
@@ -11,9 +11,9 @@ ARTICLES = {"a", "an", "the"}
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 
 DIGIT_COMMA = re.compile(r"\d,\d")
-# The toolkit also means to keep a period after a digit, but its lookbehind is misspelt and never matches.
+# The toolkit also intends to keep a period after a digit, but its lookbehind is misspelt and never matches.
 PERIOD = re.compile(r"\.(?!\d)")
-# The toolkit passes a flag (re.UNICODE, value 32) as the number of replacements.
+# The toolkit passes a flag (re.UNICODE, value 32) where `re.sub` expects the maximum number of replacements.
 MAX_PERIODS = 32
 
 
@@ -21,7 +21,7 @@ MAX_PERIODS = 32
 def contractions() -> dict[str, str]:
     """Lower-case spelling without apostrophe -> spelling with it (BSD 2-Clause data of the VQA toolkit).
 
-    Keys with capitals never match, since words are lower-cased before the look-up; they are kept unchanged.
+    Keys with capitals never match, since words are lower-cased before the look-up. They are kept as they are.
     """
     path = Path(__file__).with_name("vqa_contractions.json")
     return json.loads(path.read_text(encoding="utf-8"))["map"]
@@ -30,9 +30,9 @@ def contractions() -> dict[str, str]:
 def strip_punctuation(text: str) -> str:
     """The punctuation pass of the toolkit.
 
-    Each of ``; / [ ] " { } ( ) = + \\ _ - > < @ ` , ? !`` is deleted if it is next to a space anywhere in
-    ``text``, or if ``text`` has a comma between digits; otherwise it becomes a space. Then the first 32 periods
-    that are not followed by a digit are deleted. Case and other characters stay.
+    Each of ``; / [ ] " { } ( ) = + \\ _ - > < @ ` , ? !`` is deleted if it is next to a space anywhere in ``text``, or
+    if ``text`` contains a comma between digits; otherwise it is replaced by a space. Then the first 32 periods that are
+    not followed by a digit are deleted. Case and other characters do not change.
     """
     result = text
     number = DIGIT_COMMA.search(text)
@@ -46,8 +46,8 @@ def strip_punctuation(text: str) -> str:
 def normalise_words(text: str) -> str:
     """The digit and article pass of the toolkit.
 
-    The text becomes lower case, the words none and zero to ten become digits, articles are removed, contractions get
-    their apostrophes, and words are separated by single spaces.
+    The text is lower-cased, the words none and zero to ten become digits, articles are removed, apostrophes are added
+    to contractions, and words are separated by single spaces.
     """
     table = contractions()
     words = (NUMBER_WORDS.get(word, word) for word in text.lower().split())
@@ -55,5 +55,8 @@ def normalise_words(text: str) -> str:
 
 
 def normalise_answer(text: str) -> str:
-    """The form that two answers of one class share: both passes, then no commas. An article alone becomes ''."""
+    """Canonical form of an answer in the answer vocabulary: both passes, then commas are removed.
+
+    An article alone becomes "".
+    """
     return normalise_words(strip_punctuation(text)).replace(",", "")

@@ -1,4 +1,4 @@
-"""Arrays in files: reading with one kind of error for all faults, and writing by rows."""
+"""Arrays in files: reading with one kind of error for all faults, and writing row by row."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from util.cli import UserError
 
 
 class DamagedArray(Exception):
-    """A file that does not hold an array; the message continues a sentence that starts with the file's name."""
+    """A file does not contain an array. The message continues a sentence that starts with the name of the file."""
 
 
 def read_array(path: Path | str, *, mapped: bool = True) -> np.ndarray:
-    """The array of a ``.npy`` file, as a read-only memory map, or with ``mapped=False`` as a copy in memory.
+    """Read the array of a ``.npy`` file as a read-only memory map, or with ``mapped=False`` as a copy in memory.
 
     Raises:
-        DamagedArray: the file is missing, damaged, cut short, or not an array.
+        DamagedArray: the file is missing, damaged, truncated, or not an array.
     """
     try:
         array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
@@ -36,7 +36,7 @@ def read_array(path: Path | str, *, mapped: bool = True) -> np.ndarray:
 
 
 def objects_fault(error: Exception) -> str | None:
-    """What to say where numpy refused an array of Python objects; None for other errors."""
+    """Message for the case that numpy refused to read an array of Python objects; None for other errors."""
     if "Object arrays" not in str(error) and "Python objects" not in str(error):
         return None
     return (
@@ -46,14 +46,15 @@ def objects_fault(error: Exception) -> str | None:
 
 
 def sums_of(folder: Path | str, names: Iterable[str]) -> dict[str, int]:
-    """Checksums of files, for `check_sums`: name -> CRC-32."""
+    """Compute checksums of files for `check_sums`: name -> CRC-32."""
     return {name: _crc(Path(folder) / name) for name in names}
 
 
 def check_sums(folder: Path | str, sums: Any) -> Path | None:
-    """The first file that has changed since `sums_of` returned ``sums``; None if all are unchanged.
+    """Find the first file that has changed since `sums_of` returned ``sums``; None if none has.
 
-    Stores of older versions have no sums (None). Missing files are skipped: opening them reports the error.
+    ``sums`` is None for stores of older versions, which have no checksums. Missing files are skipped, since opening
+    them reports the error.
     """
     for name, expected in (sums if isinstance(sums, dict) else {}).items():
         path = Path(folder) / Path(name).name
@@ -73,13 +74,13 @@ def _crc(path: Path | str) -> int:
 class MappedFile:
     """A file opened as a read-only memory map.
 
-    Reading a map whose file was cut short in the meantime ends the process with a bus error and no message, so every
-    access through `array` checks the size of the file first.
+    Reading a map whose file was truncated in the meantime ends the process with a bus error and no message. Every
+    access through `array` therefore checks the size of the file first.
 
     Args:
         path: The file.
-        remedy: How the user gets an intact file; the end of every message.
-        dtype: Type of the numbers in a file without header; None for a ``.npy`` file.
+        remedy: How to obtain an intact file; every message ends with it.
+        dtype: Type of the numbers in a file without a header; None for a ``.npy`` file.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -105,7 +106,7 @@ class MappedFile:
         """The array, which must not be written to.
 
         Raises:
-            UserError: the file has been cut short since it was opened.
+            UserError: the file has been truncated since it was opened.
         """
         try:
             intact = self._map.size() >= len(self._map)
@@ -117,7 +118,7 @@ class MappedFile:
 
 
 class NpyFile:
-    """A ``.npy`` file read by memory map; each process that receives the object opens the file itself.
+    """A ``.npy`` file that is read through a memory map. Each process that receives the object opens the file itself.
 
     Args:
         path: The file.
@@ -135,7 +136,7 @@ class NpyFile:
             UserError: the file is missing or damaged.
         """
         if self._file is None:
-            self._file = MappedFile(self.path, "delete its folder to have it made again")
+            self._file = MappedFile(self.path, "delete its folder to have it written again")
         return self._file.array
 
     def __getitem__(self, rows: Any) -> np.ndarray:
@@ -152,7 +153,7 @@ class NpyFile:
 class NpyWriter:
     """Context manager that writes a float32 ``.npy`` file row by row.
 
-    On a full disk it raises an `OSError`; a memory map would end the process with a bus error.
+    On a full disk it raises an `OSError`, while a memory map would end the process with a bus error.
 
     Args:
         path: The file.
@@ -175,7 +176,12 @@ class NpyWriter:
         self._file.close()
 
     def __setitem__(self, rows: slice, values: np.ndarray) -> None:
-        """Write an array to the slice ``rows``."""
+        """Write an array to the slice ``rows``.
+
+        Raises:
+            ValueError: its shape does not fit.
+            OSError: the disk is full.
+        """
         if values.shape != (rows.stop - rows.start, *self._shape[1:]):
             raise ValueError(f"{values.shape} does not fit {rows.stop - rows.start} rows of {self._shape}")
         self._file.seek(self._start + 4 * rows.start * math.prod(self._shape[1:]))

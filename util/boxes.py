@@ -1,7 +1,7 @@
-"""Boxes of an image: overlaps in two conventions, and the offsets that turn one box into another.
+"""Boxes of an image: overlaps in two conventions, and the offsets that move one box to another.
 
 A box is x1, y1, x2, y2 in pixels. Everything is computed in float64, so that an overlap close to a threshold falls on
-the same side of it on every device. Formulas: those of MMNas' code.
+the same side of it on every device. The formulas are those of MMNas' code.
 """
 
 import torch
@@ -9,7 +9,7 @@ import torch
 # pixels: x2 and y2 are the last pixels that a box covers, so that its width is x2 - x1 + 1 (the published numbers);
 # continuous: x2 and y2 are its edges (torchvision).
 CONVENTIONS = ("pixels", "continuous")
-# Offsets are divided by these, so that networks regress numbers of similar size.
+# Offsets dx, dy, dw, dh are divided by these, so that networks regress numbers of similar size.
 STDS = (0.1, 0.1, 0.2, 0.2)
 
 
@@ -25,7 +25,7 @@ def overlaps(boxes: torch.Tensor, others: torch.Tensor, convention: str = "pixel
         float64 (..., N, M) in 0..1.
 
     Raises:
-        ValueError: unknown convention.
+        ValueError: the convention is unknown.
     """
     # Imported here: importing torchvision takes seconds, and most users of this module do not need it.
     from torchvision.ops import box_iou
@@ -48,13 +48,13 @@ def _centres_and_sizes(boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
 
 
 def encode_boxes(boxes: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:
-    """The offsets from ``boxes`` to ``goals``, which a network regresses.
+    """Compute the offsets from ``boxes`` to ``goals``, which a network regresses.
 
-    With centres c and sizes s (both with the + 1 of the convention ``pixels``): (c_goal - c) / s and log(s_goal / s),
-    divided by `STDS`.
+    With centres c and sizes s (both with the + 1 of the convention ``pixels``), they are (c_goal - c) / s and
+    log(s_goal / s), divided by `STDS`.
 
     Args:
-        boxes, goals: float (..., 4), broadcast together.
+        boxes, goals: float (..., 4); their shapes are broadcast.
 
     Returns:
         float64 (..., 4): dx, dy, dw, dh.
@@ -66,13 +66,13 @@ def encode_boxes(boxes: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:
 
 
 def decode_boxes(boxes: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-    """The boxes that result from moving ``boxes`` by ``offsets``.
+    """Move ``boxes`` by ``offsets``.
 
-    NOTE: as in the original, the + 1 of the sizes is not subtracted again, so that encoding and decoding a box
+    NOTE: as in the original, the + 1 of the sizes is not subtracted again, so encoding and then decoding a box
     increases its x2 and y2 by one.
 
     Args:
-        boxes, offsets: float (..., 4), broadcast together; offsets as returned by `encode_boxes`.
+        boxes, offsets: float (..., 4); their shapes are broadcast. Offsets are in the form of `encode_boxes`.
 
     Returns:
         float64 (..., 4).
@@ -89,7 +89,7 @@ def clip_boxes(boxes: torch.Tensor, image_size: torch.Tensor) -> torch.Tensor:
 
     Args:
         boxes: float (..., 4).
-        image_size: float (..., 2), height and width in pixels; broadcast to the leading axes of the boxes.
+        image_size: float (..., 2), height and width in pixels; broadcast to the leading axes of ``boxes``.
 
     Returns:
         float64 (..., 4).

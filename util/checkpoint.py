@@ -1,4 +1,4 @@
-"""Checkpoints: written atomically, read without running code, loaded with clear errors if they do not fit."""
+"""Checkpoints: they are written atomically, read without running code, and loaded with clear errors on mismatches."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def save_checkpoint(path: Path | str, value: Any) -> None:
         try:
             torch.save(value, file)
         except RuntimeError as error:
-            # What ended the writing, such as a full disk or Ctrl-C, is only the context of torch's error.
+            # The actual cause, such as a full disk or Ctrl-C, is only the context of torch's error.
             if isinstance(error.__context__, (OSError, KeyboardInterrupt)):
                 raise error.__context__ from None
             raise
 
 
 def load_checkpoint(path: Path | str) -> Any:
-    """Read a checkpoint onto the CPU; no code in the file can run.
+    """Read a checkpoint onto the CPU. No code in the file can run.
 
-    Numpy scalars, such as the best accuracy in checkpoints of the original code, become Python numbers and strings.
+    NumPy scalars, such as the best accuracy in checkpoints of the original code, become Python numbers and strings.
 
     Raises:
-        UserError: the file is missing, cannot be read, is damaged, or holds more than plain data.
+        UserError: the file is missing, unreadable or damaged, or it contains more than tensors and plain data.
     """
     try:
         if zipfile.is_zipfile(path):
@@ -67,7 +67,7 @@ def load_checkpoint(path: Path | str) -> Any:
 
 
 def _check_sums(path):
-    """Check every part of a zipped checkpoint against its checksum, which torch does not do when it reads.
+    """Check every part of a zipped checkpoint against its checksum, which torch does not do.
 
     Raises:
         ValueError: some checksums differ. (If all differ, the file was written without checksums.)
@@ -90,7 +90,7 @@ def _is_intact(archive, name):
 
 
 class _Kind:
-    """Takes the place of ``numpy.dtype`` in a pickle: type code and byte order of a numpy scalar."""
+    """Replaces ``numpy.dtype`` in a pickle: type code and byte order of a NumPy scalar."""
 
     def __init__(self, code, align=False, copy=False):
         if not isinstance(code, str) or not re.fullmatch(r"[biufcSU]\d{1,4}", code):
@@ -104,7 +104,7 @@ class _Kind:
 
 
 def _scalar(kind, data):
-    """The Python number or string of a numpy scalar with a `_Kind` and the bytes ``data``."""
+    """Convert a NumPy scalar, given by its `_Kind` and its bytes, to a Python number or string."""
     if not isinstance(kind, _Kind) or not isinstance(data, bytes):
         raise ValueError("damaged")
     (value,) = np.frombuffer(data, dtype=np.dtype(kind.order + kind.code)).tolist()
@@ -120,10 +120,12 @@ _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 
 
 def load_state_dict_file(path: Path | str) -> dict[str, torch.Tensor]:
-    """Read a state dict, bare or as ``state_dict`` of a checkpoint; the prefix ``module.`` of DataParallel is removed.
+    """Read a state dict from a file that contains it alone, or under ``state_dict``.
+
+    The prefix ``module.`` of (Distributed)DataParallel is removed.
 
     Raises:
-        UserError: see `load_checkpoint`, or the file is not a state dict.
+        UserError: see `load_checkpoint`; or the file does not contain a state dict.
     """
     state = load_checkpoint(path)
     state = state.get("state_dict", state) if isinstance(state, dict) else state
@@ -133,10 +135,16 @@ def load_state_dict_file(path: Path | str) -> dict[str, torch.Tensor]:
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Any], source: object) -> None:
-    """Load ``state`` strictly into ``module``.
+    """Load a state dict into a module, strictly.
+
+    Args:
+        module: The module.
+        state: Name -> tensor.
+        source: Where the state dict comes from, for the message.
 
     Raises:
-        UserError: the weights do not fit; one line counts and names missing keys, unknown keys, wrong shapes and NaN.
+        UserError: the weights do not fit. One line counts and lists missing keys, unknown keys, wrong shapes, and
+            tensors with NaN or infinite values.
     """
     own = module.state_dict()
     faults = [

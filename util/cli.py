@@ -1,4 +1,4 @@
-"""How a script ends: a user error is one clear line and a non-zero exit status, without a traceback."""
+"""How scripts end: a user error is reported in one line, without a traceback, and with a non-zero exit status."""
 
 import errno
 import gc
@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-# Messages by which torch and the system report that memory has run out; torch has no exception type for CPU memory.
+# Messages of torch and the system that report a lack of memory; torch has no exception type for CPU memory.
 _MEMORY_SIGNS = ("out of memory", "allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
 # Faults of the machine, not of the program: full disk, missing permissions, failing disk or server, too many files.
 SYSTEM_FAULTS = {
@@ -19,22 +19,23 @@ SYSTEM_FAULTS = {
 class UserError(Exception):
     """An error that the user can fix.
 
-    The message is shown unchanged. It names the file or flag, states what was expected, and gives the remedy (a
-    command or a flag).
+    The message is shown as it is. It names the file or flag, states what was expected, and gives the remedy (a command
+    or a flag).
     """
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception reports, by its type or message, that memory has run out."""
+    """Whether an exception reports, by its type or message, that memory ran out."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in _MEMORY_SIGNS)
 
 
 def run_cli(main: Callable[[], object]) -> None:
-    """Run ``main()`` as a script: user errors exit with 2, an interrupt with 130; other errors keep their traceback.
+    """Run ``main()`` as a script.
 
-    An interrupt reaches all processes of a run; only the first one reports it.
+    A user error exits with status 2, an interrupt with 130. Other errors keep their traceback. An interrupt reaches all
+    processes of a run, but only rank 0 reports it.
     """
     _print_any_name()
     try:
@@ -47,7 +48,7 @@ def run_cli(main: Callable[[], object]) -> None:
             print(f"\ninterrupted; {str(interrupt) or 'everything saved so far is kept'}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output (`| head`) has closed it: not an error.
+        # The reader of our output (`| head`) has closed it, which is not an error.
         sys.stderr.close()
         sys.exit(141)
     except (MemoryError, RuntimeError, OSError) as error:
@@ -57,12 +58,12 @@ def run_cli(main: Callable[[], object]) -> None:
         print(f"error: {text}", file=sys.stderr)
         sys.exit(2)
     finally:
-        # Memory goes with the process. To search all objects of torch for cycles first takes half a second.
+        # Memory is freed with the process. Searching all of torch's objects for cycles first takes half a second.
         gc.freeze()
 
 
 def _known(error: BaseException) -> str | None:
-    """One line about an error of the machine, not of the program; None for any other error."""
+    """One line about an error that the machine caused and not the program; None for any other error."""
     if died := dead_worker(error):
         return died
     if is_out_of_memory(error):
@@ -77,9 +78,9 @@ def _known(error: BaseException) -> str | None:
 
 
 def dead_worker(error: BaseException) -> str | None:
-    """One line about the `RuntimeError` by which torch reports that a data worker died; None for any other error.
+    """One line about the `RuntimeError` with which torch reports that a data worker died; None for any other error.
 
-    torch raises it from a signal handler, so any line of the main process can raise it.
+    torch raises it in a signal handler, so it can occur at any line of the main process.
     """
     text = " ".join(str(error).split())
     if isinstance(error.__cause__, RuntimeError):  # torch's first message, which names the signal
@@ -101,7 +102,7 @@ def dead_worker(error: BaseException) -> str | None:
 
 
 def _print_any_name():
-    """Make any file name printable, whatever its bytes and the terminal's encoding: as ``\\udcd5`` if necessary."""
+    """Make every file name printable, whatever its bytes and the terminal's encoding, as ``\\udcd5`` if necessary."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""A digest of code that changes when the code may compute something else."""
+"""A digest of code, which changes whenever the code might compute something else."""
 
 import ast
 import functools
@@ -13,9 +13,9 @@ from pathlib import Path
 def code_digest(classes: Iterable[type]) -> str:
     """Short hex string that changes with the code of ``classes``.
 
-    This is the code of the modules that define the classes and their base classes, and of the modules that these
-    import from their own package, without comments, docstrings and layout. Classes of installed libraries contribute
-    the version of the library.
+    It covers the modules that define the classes and their base classes, and the modules that these import from their
+    own package, without comments, docstrings and layout. Classes of installed libraries contribute the version of the
+    library.
 
     Args:
         classes: Classes, in any order.
@@ -36,7 +36,7 @@ def code_digest(classes: Iterable[type]) -> str:
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
-    """Installed versions of the distributions ``names``, without those that are not installed: name -> version."""
+    """Versions of the distributions ``names``: name -> version. Those that are not installed are left out."""
     installed = {}
     for name in names:
         try:
@@ -47,7 +47,7 @@ def versions(names: Iterable[str]) -> dict[str, str]:
 
 
 def _content(name: str) -> bytes:
-    """Bytes of a module's file; empty if there is no Python source of that name."""
+    """Content of a module's file; empty if there is no Python source of that name."""
     path = _source(name)
     try:
         return path.read_bytes() if path else b""
@@ -57,12 +57,12 @@ def _content(name: str) -> bytes:
 
 @functools.cache
 def _parsed(name, content):
-    """Plain source of a module, and the names that it imports: parsing takes far longer than reading."""
+    """Plain source of a module, and the names that it imports. Cached, since parsing takes far longer than reading."""
     try:
         tree = ast.parse(content)
     except (SyntaxError, ValueError):
         return "", ()
-    imported = _imports(tree, name)  # first, because what follows changes the tree
+    imported = _imports(tree, name)  # first, because `_plain` changes the tree
     return _plain(tree), imported
 
 
@@ -101,6 +101,6 @@ def _imports(tree: ast.Module, name: str) -> list[str]:
             module = node.module or ""
             if node.level:
                 module = importlib.util.resolve_name("." * node.level + module, package)
-            # An imported name may be a module itself.
+            # An imported name may itself be a module.
             imported |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
     return sorted(other for other in imported if other.partition(".")[0] == top)

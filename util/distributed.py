@@ -1,4 +1,4 @@
-"""Functions for several processes, as started by torchrun; in a single process they do nothing."""
+"""Communication between the processes that torchrun starts. In a single process these functions do nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def init_distributed(device: str) -> torch.device:
-    """Join the process group of torchrun, if there is one, and limit threads to this process's share of the processors.
+    """Join torchrun's process group, if there is one, and limit threads to this process's share of the processors.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda`` (also ``cuda:1``).
@@ -36,7 +36,7 @@ def init_distributed(device: str) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     together = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     if together and device.startswith("cuda:"):
-        raise UserError(f"--device {device} under torchrun: each process takes its own GPU; use --device cuda")
+        raise UserError(f"--device {device} under torchrun: each process uses its own GPU; pass --device cuda")
     asked = device
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0) if together else 0}"
@@ -46,7 +46,7 @@ def init_distributed(device: str) -> torch.device:
             raise UserError(f"--device {asked}: this torch sees {count} GPUs; use --device cpu or auto")
         torch.cuda.set_device(device)
     if together and not distributed.is_initialized():
-        # Ranks may wait for the features of rank 0 for longer than the default ten minutes.
+        # Ranks may have to wait for the features that rank 0 computes, longer than the default ten minutes.
         backend = "nccl" if device.startswith("cuda") else "gloo"
         distributed.init_process_group(backend, timeout=datetime.timedelta(hours=12))
     limit_threads()
@@ -70,7 +70,7 @@ def barrier() -> None:
 
 
 def from_rank_0(value: T) -> T:
-    """Broadcast ``value`` of rank 0: returns it on every rank."""
+    """Broadcast ``value`` from rank 0 and return it on every rank."""
     if world_size() == 1:
         return value
     box = [value]
@@ -79,7 +79,7 @@ def from_rank_0(value: T) -> T:
 
 
 def gather(value: T) -> list[T]:
-    """The values of all ranks in a list, on every rank."""
+    """Collect the values of all ranks in a list, on every rank."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -88,7 +88,7 @@ def gather(value: T) -> list[T]:
 
 
 def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
-    """The sum of the tensors of all ranks, on every rank; ``tensor`` itself stays unchanged."""
+    """Sum the tensors of all ranks, on every rank. ``tensor`` itself does not change."""
     if world_size() == 1:
         return tensor
     total = tensor.clone()
@@ -97,12 +97,16 @@ def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def mean_over_ranks(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
-    """The mean over the ranks of each tensor, without a graph."""
+    """Average each tensor over the ranks. The results have no gradients."""
     return [sum_over_ranks(tensor.detach()) / world_size() for tensor in tensors]
 
 
 def check_same_on_all_ranks(value: Any, name: str) -> None:
-    """Check that all ranks have the same ``value`` (anything that can be compared); ``name`` is for the message.
+    """Check that all ranks have the same value.
+
+    Args:
+        value: Any value that can be pickled and compared.
+        name: Name of the values in the message, a plural.
 
     Raises:
         RuntimeError: the values differ, so the ranks would train different networks.
@@ -112,7 +116,7 @@ def check_same_on_all_ranks(value: Any, name: str) -> None:
 
 
 def share_buffers(module: nn.Module) -> None:
-    """Copy the buffers of rank 0 (running batch statistics) to all ranks, so that all evaluate the same network."""
+    """Copy the buffers of rank 0 (running statistics of batch norm) to all ranks, so that they evaluate one network."""
     if world_size() > 1:
         for buffer in module.buffers():
             distributed.broadcast(buffer, src=0)
@@ -122,8 +126,8 @@ def leave(together: bool = True) -> None:
     """Leave the process group, if there is one.
 
     Args:
-        together: Wait for the other ranks first, since a rank that leaves early can crash one that still
-            communicates with it. After an error, do not wait: other ranks may already be gone.
+        together: Wait for the other ranks first, since a rank that leaves early can crash one that still communicates
+            with it. Pass False after an error, when other ranks may already be gone.
     """
     if distributed.is_initialized():
         if together:

@@ -1,7 +1,7 @@
 """Text and JSON files, read as UTF-8 and written atomically.
 
-A file is written to a temporary file in the same folder, which is then renamed. Text files of users may have a byte
-order mark and any line ends; other encodings are errors.
+Files are written under a temporary name in the same folder and then renamed. Users' text files may have a byte order
+mark and any line endings; encodings other than UTF-8 are errors.
 """
 
 import codecs
@@ -19,7 +19,7 @@ from typing import Any
 
 from util.cli import UserError
 
-# UTF-32 first: its little-endian mark starts with that of UTF-16.
+# UTF-32 comes first, since its little-endian mark starts with that of UTF-16.
 _FOREIGN_MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -29,14 +29,14 @@ _FOREIGN_MARKS = {
 
 
 class NotText(ValueError):
-    """Bytes that are not UTF-8 text; the message continues "FILE: "."""
+    """Bytes are not UTF-8 text. The message is meant to follow "FILE: "."""
 
 
 def decode_text(data: bytes) -> str:
-    """The text in the bytes ``data``, without a byte order mark; line ends stay unchanged.
+    """Decode UTF-8 text and remove its byte order mark. Line endings do not change.
 
     Raises:
-        NotText: the bytes are UTF-16 or UTF-32, hold a zero byte, or are not UTF-8; the message names the line.
+        NotText: the bytes are UTF-16 or UTF-32, contain a zero byte, or are not UTF-8; the message names the line.
     """
     for mark, name in _FOREIGN_MARKS.items():
         if data.startswith(mark):
@@ -60,10 +60,10 @@ def _line(data: bytes, position: int) -> int:
 
 @contextlib.contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path in the folder of ``path``; on success it replaces ``path``.
+    """Context manager that yields a temporary path in the folder of ``path``. On success it replaces ``path``.
 
     Raises:
-        UserError: the folder cannot be made or written, or the disk is full.
+        UserError: the folder cannot be created or written to, or the disk is full.
     """
     path = Path(path)
     temporary = None
@@ -84,20 +84,20 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def make_public(path: Path | str) -> None:
-    """Give a file or folder made by `tempfile`, which is private to its owner, the usual permissions of new files."""
+    """Set the usual permissions of new files on a file or folder that `tempfile` created private to its owner."""
     umask = os.umask(0)
     os.umask(umask)
     os.chmod(path, (0o777 if os.path.isdir(path) else 0o666) & ~umask)
 
 
 def write_fault(error: OSError, remedy: str) -> str:
-    """Message on why something could not be written, and what to do: ``remedy``, or on a full disk to free space.
+    """Message that explains a failed write and names a remedy; on a full disk, the remedy is to free space.
 
     Args:
         error: The `OSError`.
         remedy: What to do if the disk is not full.
     """
-    # numpy reports a short write without an error number.
+    # NumPy reports a short write without an error number.
     full = error.errno in (errno.ENOSPC, errno.EDQUOT) or re.search(r"requested and \d+ written", str(error))
     if full:
         return f"{error.strerror or 'No space left on device'}; free some space, or choose a place that has more"
@@ -105,15 +105,17 @@ def write_fault(error: OSError, remedy: str) -> str:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write ``text`` atomically as UTF-8, with its line ends; undecodable bytes of file names become ``\\udcd5``."""
+    """Write ``text`` as UTF-8, atomically. Line endings stay; undecodable bytes of file names become ``\\udcd5``."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def json_text(value: Any, **options: Any) -> str:
-    """``value`` as JSON text; NaN and infinity, which JSON does not have, become null.
+    """Convert ``value`` to JSON text. NaN and infinity, which JSON does not have, become null.
 
-    ``options`` go to `json.dumps`.
+    Args:
+        value: JSON-serialisable value; tuples become lists.
+        options: Passed to `json.dumps`.
     """
     return json.dumps(_finite(value), allow_nan=False, **options)
 
@@ -127,12 +129,12 @@ def _finite(value):
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write ``value`` as indented JSON atomically; see `json_text`."""
+    """Write ``value`` as indented JSON, atomically; see `json_text`."""
     write_text(path, json_text(value, indent=2) + "\n")
 
 
 def read_text(path: Path | str) -> str:
-    """The text of a file; see `decode_text`.
+    """Read a text file; see `decode_text`.
 
     Raises:
         UserError: the file is missing, cannot be read, or is not UTF-8.
@@ -167,7 +169,7 @@ def _text_of(path, kind):
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder with what it holds, and the folder around it if nothing else is in there."""
+    """Remove a folder with its content, and its parent folder if that is empty then. Errors are ignored."""
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()

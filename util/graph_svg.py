@@ -1,7 +1,7 @@
-"""Draw a directed acyclic graph, left to right in layers, as a standalone SVG.
+"""Draws a directed acyclic graph as a standalone SVG, in layers from left to right.
 
-Boxes may be collected in groups. Each group is laid out separately and then is one big box in the layout of the full
-graph, so that nothing can overlap. Long edges run in their own lanes between the boxes.
+Boxes may be collected in groups. Each group is laid out separately and then treated as one big box in the layout of the
+full graph, so nothing can overlap. Long edges run in their own lanes between the boxes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ INK, MUTED = "#1f2328", "#5c636b"
 FONT = "Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif"
 LABEL, NOTE, HEADING = 13, 10, 16  # text sizes
 MARGIN, PADDING, HEADER = 20, 14, 30  # around the picture, inside a group, height of a group's label
-SPACE, LANE, PORT = 16, 12, 15  # between two boxes of a layer, beside a lane, between edges into one box
+SPACE, LANE, PORT = 16, 12, 15  # between two boxes of a layer, next to a lane, between edges into one box
 
 
 @dataclass(frozen=True)
 class Node:
-    """A box with the colours of ``kind`` in the container ``group``. Lines of ``label`` after the first are small."""
+    """A box in the colours of ``kind``, inside the container ``group``. Only the first line of ``label`` is large."""
 
     name: str
     label: str
@@ -32,7 +32,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """An arrow; ``label`` is in the target box, where the arrow enters. Without ``kind``: coloured like its source."""
+    """An arrow. Its label is inside the target box, where the arrow enters. By default it has its source's colour."""
 
     source: str
     target: str
@@ -58,18 +58,18 @@ def draw(
     title: str = "",
     legend: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """Return the SVG text of a graph; equal arguments give equal text.
+    """Return the SVG text of a graph. Equal arguments give equal text.
 
     Args:
-        nodes: `Node` objects; their order is kept within a layer unless another order has fewer crossings.
-        edges: `Edge` objects, without cycles, also between groups.
-        palette: kind -> (fill, outline).
-        groups: group name -> label of its container (the name itself if missing).
-        title: heading and accessible title.
-        legend: pairs (kind or edge style, text), drawn below the graph.
+        nodes: The boxes. Their order is kept within a layer, unless another order has fewer crossings.
+        edges: The arrows, without cycles between boxes or between groups.
+        palette: Kind -> (fill, outline).
+        groups: Name of a group -> label of its container (by default the name).
+        title: Heading and accessible title.
+        legend: Pairs (kind or edge style, text), drawn below the graph.
 
     Raises:
-        ValueError: names or edges are invalid, or there is a cycle.
+        ValueError: names are not distinct, an edge is invalid, or there is a cycle.
     """
     kinds = {node.name: node.kind for node in nodes}
     if len(kinds) != len(nodes) or not all({e.source, e.target} <= {*kinds} and e.source != e.target for e in edges):
@@ -80,7 +80,7 @@ def draw(
     for group, (x, y, width, height) in frames.items():
         name = _text(x + PADDING, y + 19, labels[group], 12, MUTED, "start")
         body.append(f'<g class="group">{_rect(x, y, width, height, "#f7f8fa", "#c9ced6", 10)}{name}</g>')
-    # Dotted arrows are drawn below the others, so that more important lines are not interrupted at crossings.
+    # Dotted arrows are drawn first, so that they do not interrupt more important lines at crossings.
     for i in sorted(routes, key=lambda i: edges[i].style != "dotted"):
         body.append(_edge_svg(edges[i], routes[i], palette[edges[i].kind or kinds[edges[i].source]][1]))
     for node in nodes:
@@ -93,9 +93,13 @@ class _Layers:
     """Layered layout: a ``box()`` for every name, ``routes`` (link -> points) and the total ``size``."""
 
     def __init__(self, sizes, links, gap):
-        """Lay out box -> (width, height) and link -> (source, target, leaves at, enters at).
+        """Compute the layout.
 
-        A source or target of None is outside. Ends are shares of a box's height; None: evenly spread.
+        Args:
+            sizes: Box -> (width, height).
+            links: Link -> (source, target, leaves at, enters at). A source or target of None is outside. The last two
+                are fractions of a box's height; None: evenly spread.
+            gap: Distance between layers.
         """
         self.sizes, self.links, self.gap = dict(sizes), links, gap
         self.layers, self.chains = self._rank(list(sizes))
@@ -105,12 +109,12 @@ class _Layers:
         self.fit(0)
 
     def box(self, name: Any, x: float = 0.0, y: float = 0.0) -> tuple[float, float, float, float]:
-        """(x, y, width, height) of a box, moved by x and y. All boxes of a layer have the width of the layer."""
+        """(x, y, width, height) of a box, moved by x and y. All boxes of a layer are as wide as the layer."""
         left, width = self.column[name]
         return x + left, y + self.y[name], width, self.sizes[name][1]
 
     def _rank(self, boxes):
-        """Layers by longest path, and chains: per link [box, share of its height], with empty boxes as lanes."""
+        """Layers by longest path, and each link's chain of [box, fraction of its height], with empty boxes as lanes."""
         rank = dict.fromkeys(boxes, 0)
         for _ in range(len(boxes) + 1):
             late = [(a, b) for a, b, *_ in self.links.values() if None not in (a, b) and rank[b] <= rank[a]]
@@ -134,7 +138,7 @@ class _Layers:
         return {box: i for layer in self.layers for i, box in enumerate(layer)}
 
     def _sort(self):
-        """Order the layers by barycentres in alternating sweeps; the order with the fewest crossings is kept."""
+        """Order the layers by barycentres in alternating sweeps, and keep the order with the fewest crossings."""
         best, fewest, hops = [list(layer) for layer in self.layers], self._crossings(), self._hops()
         for sweep in range(8):
             for layer in self.layers[:: -1 if sweep % 2 else 1]:
@@ -155,7 +159,7 @@ class _Layers:
         return sum(i == j and (a - c) * (b - d) < 0 for (i, a, b), (j, c, d) in combinations(lines, 2))
 
     def _spread(self):
-        """Let the links into a box enter one below the other, in the order of their sources."""
+        """Let the links into a box enter one below another, in the order of their sources."""
         at = self._order()
         for target in at:
             chains = [chain for chain in self.chains.values() if chain[-1] == [target, None]]
@@ -164,7 +168,7 @@ class _Layers:
                 chain[-1][1] = (i + 1) / (len(chains) + 1)
 
     def _level(self):
-        """Vertical positions: every box as close to the ends of its links as its neighbours in the layer allow."""
+        """Vertical positions. Every box is as close to the ends of its links as its neighbours in the layer allow."""
         y: dict[Any, float] = dict.fromkeys(self.sizes, 0.0)
         pulls: tuple[dict[Any, list[Any]], dict[Any, list[Any]]] = ({}, {})
         for a, s, b, t in self._hops():
@@ -185,7 +189,7 @@ class _Layers:
         return {box: height - min(y.values()) for box, height in y.items()}
 
     def _settle(self, layer, wanted):
-        """The heights nearest to the ``wanted`` (height, weight) that keep order and distance (isotonic regression)."""
+        """The heights closest to the ``wanted`` (height, weight) that keep order and distance (isotonic regression)."""
         blocks, offsets, below = [], {}, 0.0
         for box, after in zip(layer, [*layer[1:], None], strict=True):
             height, weight = wanted[box]
@@ -201,7 +205,7 @@ class _Layers:
         """Set columns and routes; the gaps (or the only column) grow until the layout is ``room`` wide."""
         height = max(self.y[box] + self.sizes[box][1] for box in self.sizes)
         widths = [max(self.sizes[box][0] for box in layer) for layer in self.layers]
-        # The higher the picture, the steeper the links, so they get more room to bend.
+        # The higher the picture, the steeper the links, so they need more room to bend.
         gaps = [self.gap + min(self.gap, 0.1 * height)] * (len(widths) - 1)
         grow = gaps or widths
         grow[:] = [width + max(0, room - sum(widths) - sum(gaps)) / len(grow) for width in grow]
@@ -280,7 +284,7 @@ def _node_svg(node, box, ports, colours):
 
 
 def _edge_svg(edge, points, colour):
-    """A line that bends only between the layers, and an arrow head drawn as a shape (markers render unevenly)."""
+    """A line that bends only between layers, and an arrow head, drawn as a shape since markers render differently."""
     (x, y), (end, level) = points[0], points[-1]
     path = f"M{x:.1f} {y:.1f}"
     for right, to in [*points[1:-1], (end - 6, level)]:
@@ -296,7 +300,7 @@ def _edge_svg(edge, points, colour):
 
 
 def _document(body, size, title, legend, palette):
-    """The SVG document: heading, graph and legend on white, since the surrounding page may be dark."""
+    """The SVG document: heading, graph and legend on a white background, since the surrounding page may be dark."""
     needs = [54 + text_width(text, 12) for _, text in legend]
     width = 2 * MARGIN + max(size[0], sum(needs), text_width(title, HEADING))
     top = MARGIN + (HEADING + 14 if title else 0)

@@ -1,4 +1,4 @@
-"""Random numbers that depend only on a key and a position: the same in every process, whatever was drawn before."""
+"""Random numbers that depend on a key and a position only: equal in every process, whatever was drawn before."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,10 @@ def hashed_integers(key: Sequence[int], rows: np.ndarray, count: int, high: int)
     """Uniform integers by the output function of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 
     Args:
-        key: Non-negative ints, such as a seed and an epoch; different keys give different numbers.
-        rows: Non-negative int64 (n,).
-        count: Numbers per row.
-        high: Upper bound of the numbers, exclusive; at least 1.
+        key: Non-negative integers, such as a seed and an epoch. Different keys give different numbers.
+        rows: Non-negative positions, int64 (n,).
+        count: Number of draws per row.
+        high: Exclusive upper bound of the draws; at least 1.
 
     Returns:
         int64 (n, count) in 0..high-1.
@@ -24,7 +24,7 @@ def hashed_integers(key: Sequence[int], rows: np.ndarray, count: int, high: int)
     for number in key:
         state = _mixed((state ^ np.uint64(number)) + _STEP)
     places = np.asarray(rows, dtype=np.uint64)[:, None] * np.uint64(count) + np.arange(count, dtype=np.uint64)
-    # The remainder favours small numbers by less than high / 2**64.
+    # The bias of the remainder towards small numbers is less than high / 2**64.
     return (_mixed(_mixed(places + _STEP) ^ state) % np.uint64(high)).astype(np.int64)
 
 

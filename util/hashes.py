@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-# Number of evenly spaced files of a tree whose content is read, and number of bytes read at both ends of each.
+# Number of evenly spaced files whose content is read, and number of bytes read at each end of such a file.
 PROBES = 48
 PROBE_BYTES = 2**16
 
 
 def short_hash(*facts: Any) -> str:
-    """A hex string of 16 digits that changes with any of ``facts``: numpy arrays, or values that JSON can hold."""
+    """A hex string of 16 digits that changes with any of ``facts``: NumPy arrays or JSON-serialisable values."""
     digest = hashlib.blake2b(digest_size=8)
     for fact in facts:
         if hasattr(fact, "tobytes"):
@@ -31,12 +31,12 @@ def file_hash(path: Path | str) -> str:
 
 
 def files_hash(files: Iterable[tuple[str, Path | str]]) -> str:
-    """A hex string of 16 digits that identifies files, independent of their location and times.
+    """A hex string of 16 digits that identifies a set of files, independent of their location and modification times.
 
-    It changes with their names and sizes, and with the content of a few of them, since reading all would take hours.
+    It depends on all names and sizes, but only on the content of a few files, since reading all would take hours.
 
     Args:
-        files: Pairs (name, path); the name identifies the file wherever the tree is.
+        files: Pairs (name, path). The name identifies the file wherever it is stored.
 
     Raises:
         OSError: a file cannot be read.

@@ -1,18 +1,18 @@
-"""Memory that is still available to a process, within the limits of the machine and of its container."""
+"""The memory that is available to a process, within the limits of the machine and of its container."""
 
 import os
 from pathlib import Path, PurePosixPath
 
-# Files with limit and use of a control group, and the entry of memory.stat for inactive page cache.
+# Files with the limit and the usage of a control group, and the entry of memory.stat for inactive page cache.
 _VERSION_2 = ("memory.max", "memory.current", "inactive_file")
 _VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
 def available_memory(root: Path | str = "/") -> int:
-    """Bytes that are available without swapping; 0 if the system does not report them.
+    """Number of bytes that are available without swapping; 0 if the system does not report it.
 
-    Page cache counts as free, since the kernel releases it when memory is needed. A control group (version 1 or 2, and
-    every group around it) counts the page cache of its processes as used, so it is subtracted there.
+    Page cache counts as available, since the kernel releases it when memory is needed. Control groups (version 1 or 2,
+    and all groups around this process's) count the page cache of their processes as used, so it is subtracted there.
 
     Args:
         root: Folder that contains ``proc`` and ``sys``.
@@ -49,7 +49,7 @@ def _groups(root):
             tops, names = [base / "memory"], _VERSION_1
         else:
             continue
-        # Inside a container the path may be that of the host, of which only the top exists here.
+        # Inside a container the path may be that of the host, of which only the top level exists here.
         inner = [part for part in (PurePosixPath(path), *PurePosixPath(path).parents) if ".." not in part.parts]
         for top in tops:
             yield from ((top / str(part).lstrip("/"), names) for part in inner)

@@ -1,4 +1,4 @@
-"""Tensors inside lists and dicts, as batches and inputs of several tensors hold them: moving, cutting, counting."""
+"""Functions on tensors in nested lists and dicts, such as batches: mapping, slicing, moving and splitting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 def map_tensors(function: Callable[[torch.Tensor], Any], value: Any) -> Any:
-    """``value`` with ``function(tensor)`` in place of each tensor; lists and dicts are copied, the rest is kept."""
+    """Replace each tensor in ``value`` by ``function(tensor)``. Lists and dicts are copied; other values are kept."""
     if isinstance(value, torch.Tensor):
         return function(value)
     if isinstance(value, list):
@@ -22,7 +22,7 @@ def map_tensors(function: Callable[[torch.Tensor], Any], value: Any) -> Any:
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    """The tensors of ``value``, in order."""
+    """Yield the tensors in ``value``, in order."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, (list, dict)):
@@ -31,19 +31,22 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
 
 
 def rows_of(value: Any, start: int, stop: int) -> Any:
-    """Rows ``start`` to ``stop`` of every tensor of ``value``."""
+    """Slice rows ``start`` to ``stop`` (exclusive) of every tensor in ``value``."""
     return map_tensors(lambda tensor: tensor[start:stop], value)
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Move the tensors of a batch dict, also those in lists and dicts, to ``device``."""
+    """Move the tensors of a batch dict, including those in nested lists and dicts, to ``device``."""
     return map_tensors(lambda tensor: tensor.to(device, non_blocking=True), batch)
 
 
 def split_batch(batch: dict[str, Any], size: int, min_part: int = 2) -> list[tuple[int, dict[str, Any]]]:
-    """Cut a batch dict into parts of about ``size`` samples (0: one part), none with fewer than ``min_part``.
+    """Split a batch dict into parts of nearly equal size.
 
-    A part that would be too small is merged with its neighbours, since batch norm needs two samples.
+    Args:
+        batch: The batch dict, with ``label``.
+        size: Maximum number of samples of a part; 0: a single part.
+        min_part: Minimum number of samples of a part, which wins over ``size``. Batch norm needs two samples.
 
     Returns:
         List of (number of samples, batch dict).
@@ -59,5 +62,5 @@ def split_batch(batch: dict[str, Any], size: int, min_part: int = 2) -> list[tup
 
 
 def parts_of(inputs: Any) -> dict[str, torch.Tensor]:
-    """The tensors of an input by name; "" if it is a single one."""
+    """The tensors of an input by name; a single tensor has the name ""."""
     return {"": inputs} if isinstance(inputs, torch.Tensor) else dict(inputs)

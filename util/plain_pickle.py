@@ -21,8 +21,8 @@ class _Refused(Exception):
     """A pickle names a function or class; the message is its name."""
 
 
-# One damaged number can make the C unpickler allocate so much memory that the system ends the process. This Python one
-# takes seconds for the largest official file.
+# A single damaged number can make the C unpickler allocate so much memory that the system kills the process. The
+# Python unpickler takes seconds for the largest official file, which is fast enough.
 class _PlainUnpickler(pickle._Unpickler):
     def find_class(self, module, name):
         raise _Refused(f"{module}.{name}")
@@ -32,7 +32,7 @@ class _PlainUnpickler(pickle._Unpickler):
 
 
 class _DType:
-    """Stands for numpy's dtype until the pickle is read: only the name and the byte order of a plain type count."""
+    """Placeholder for a NumPy dtype while the pickle is read. It keeps the name and byte order of a plain type."""
 
     def __init__(self, name: object = None, *unused: object) -> None:
         self.name = name
@@ -47,7 +47,7 @@ class _DType:
         """The dtype.
 
         Raises:
-            ValueError: it is none of booleans, numbers, texts and objects.
+            ValueError: it is not a type of booleans, numbers, strings or objects.
         """
         if not isinstance(self.name, str):
             raise ValueError("a dtype without a name")
@@ -58,9 +58,9 @@ class _DType:
 
 
 class _Array:
-    """Stands for an array until the pickle is read.
+    """Placeholder for an array while the pickle is read.
 
-    numpy's own functions would trust the pickle: a forged dtype could make them read any memory.
+    NumPy's own functions would trust the pickle, and a forged dtype could make them read arbitrary memory.
     """
 
     def __init__(self, shape: Any = (), dtype: Any = None, data: Any = b"", fortran: Any = False) -> None:
@@ -73,7 +73,7 @@ class _Array:
         """The array.
 
         Raises:
-            ValueError, TypeError, AttributeError: its parts do not fit together.
+            ValueError, TypeError, AttributeError: shape, dtype and data are inconsistent.
         """
         dtype = self.dtype.plain()
         order: Any = "F" if self.fortran else "C"
@@ -91,7 +91,7 @@ class _Array:
         return np.frombuffer(data, dtype).reshape(shape, order=order)
 
 
-# Each is an object without attributes, which a pickle can call but not change.
+# Instances of these classes have no attributes, so a pickle can call them but not change them.
 class _Reconstruct:
     __slots__ = ()
 
@@ -151,7 +151,7 @@ class _ArrayUnpickler(_PlainUnpickler):
 
 
 def _plain(value):
-    """``value`` with arrays in place of what stands for them."""
+    """Replace the placeholders in ``value`` by arrays and dtypes."""
     if isinstance(value, (_Array, _DType)):
         return value.plain()
     if isinstance(value, dict):
@@ -162,7 +162,7 @@ def _plain(value):
 
 
 def read_plain_pickle(path: Path | str) -> Any:
-    """Read a pickle of containers, strings, bytes, numbers, booleans and None, also one made by Python 2.
+    """Read a pickle of containers, strings, bytes, numbers, booleans and None, written by Python 2 or 3.
 
     Args:
         path: The file.
@@ -171,19 +171,19 @@ def read_plain_pickle(path: Path | str) -> Any:
         The content; strings of Python 2 are decoded as Latin-1.
 
     Raises:
-        UserError: the file cannot be read, is not a pickle, or holds anything else, which is not run.
+        UserError: the file cannot be read, is not a pickle, or names a class or function, which is not called.
     """
     return _read(path, _PlainUnpickler, "a pickle of plain data names no functions; fetch the official file")
 
 
 def read_array_pickle(path: Path | str) -> Any:
-    """As `read_plain_pickle`, of a pickle that may also hold numpy's arrays, scalars and dtypes.
+    """As `read_plain_pickle`, for a pickle that may also contain NumPy arrays, scalars and dtypes.
 
-    Arrays are rebuilt from their bytes without numpy's own functions for it. They are of booleans, numbers, texts, or
-    objects that are plain data themselves.
+    Arrays are rebuilt from their bytes, without NumPy's own functions for unpickling. They may contain booleans,
+    numbers, strings, or objects that are plain data themselves.
 
     Raises:
-        UserError: as `read_plain_pickle`.
+        UserError: as in `read_plain_pickle`; or an array has another type.
     """
     reason = "only plain data and numpy arrays are; save the data as dicts of arrays"
     return _plain_or_fault(path, _read(path, _ArrayUnpickler, reason))

@@ -1,6 +1,7 @@
-"""Pictures of a run: probabilities of a search and curves of training, one small panel each, as a standalone SVG.
+"""Plots of a run as standalone SVG: probabilities of a search and training curves, in small panels.
 
-The SVG is written by hand: a plotting library takes seconds for the forty panels of a search, this takes milliseconds.
+The SVG is written directly, since a plotting library takes seconds for the forty panels of a search, and this takes
+milliseconds.
 """
 
 import math
@@ -13,43 +14,43 @@ from util.cli import UserError
 from util.files import write_text
 from util.graph_svg import FONT, INK, MUTED, text_width
 
-# Okabe-Ito: eight colours that colour-blind readers can tell apart. Then the dashes change.
+# Okabe-Ito: eight colours that colour-blind readers can distinguish. Further curves repeat them with other dashes.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8f8400")
 DASHES = ("none", "7 3", "1.5 3", "7 3 1.5 3")
 COLUMNS = 4
-WIDTH, HEIGHT = 250, 150  # of the area that curves are drawn in
-LEFT, TOP, BELOW, RIGHT = 48, 26, 38, 18  # around it: numbers, the panel's title, epochs, air
-KEY, SMALL, HEADING = 14, 10, 16  # height of a line of a legend, and text sizes
+WIDTH, HEIGHT = 250, 150  # size of the area in which curves are drawn
+LEFT, TOP, BELOW, RIGHT = 48, 26, 38, 18  # space around it: numbers, title of the panel, epochs, margin
+KEY, SMALL, HEADING = 14, 10, 16  # height of a legend's line, and text sizes
 MARGIN = 12
 TICKS = 6
 
 
 def plot_probabilities(history: Mapping[str, dict], path: str | Path, *, title: str = "") -> None:
-    """Draw how the choices of a search develop.
+    """Plot how the probabilities of a search develop.
 
     Args:
-        history: Panel title -> {"epochs": [...], "series": {name: [value per epoch]}}. A panel runs from 0 to 1
-            unless it has its own "ylim", a pair or None (fitted to the values), as an entropy needs.
+        history: Title of a panel -> {"epochs": [...], "series": {name: [value per epoch]}}. Values are shown from 0 to
+            1, unless the panel has its own "ylim": a pair, or None (fitted to the values), as an entropy needs.
         path: An .svg file, written atomically.
         title: Heading of the whole picture.
 
     Raises:
-        UserError: another suffix, or a folder that cannot be written.
+        UserError: the file has another suffix, or its folder cannot be written to.
     """
     _save(history, path, title, default_limits=(0, 1))
 
 
 def plot_curves(history: Mapping[str, dict], path: str | Path, *, title: str = "") -> None:
-    """Draw scalars by epoch, such as the loss of train and dev; as `plot_probabilities`, with fitted axes.
+    """Plot scalars by epoch, such as the loss on train and dev. Axes are fitted to the values.
 
     Args:
-        history: Panel title -> {"epochs": [...], "series": {name: [value per epoch]}}; "ylim" is optional, and so is
-            "x_label", the name of the axis if "epochs" holds something else.
+        history: Title of a panel -> {"epochs": [...], "series": {name: [value per epoch]}}. Optional entries are
+            "ylim" (see `plot_probabilities`) and "x_label", the name of the horizontal axis if it does not show epochs.
         path: An .svg file, written atomically.
         title: Heading of the whole picture.
 
     Raises:
-        UserError: another suffix, or a folder that cannot be written.
+        UserError: the file has another suffix, or its folder cannot be written to.
     """
     _save(history, path, title, default_limits=None)
 
@@ -57,26 +58,26 @@ def plot_curves(history: Mapping[str, dict], path: str | Path, *, title: str = "
 def plot_points(
     groups: Mapping[str, Sequence[tuple[float, float]]], path: str | Path, *, axes: tuple[str, str], title: str = ""
 ) -> None:
-    """Draw points (x, y), such as scores by size; those that are not finite are left out.
+    """Plot points (x, y), such as scores by size. Points that are not finite are left out.
 
     Args:
-        groups: Label -> points of one colour; later groups are drawn over earlier ones.
+        groups: Label -> points of one colour. Later groups are drawn over earlier ones.
         path: An .svg file, written atomically.
-        axes: What x and y are.
+        axes: Names of x and y.
         title: Heading of the whole picture.
 
     Raises:
-        UserError: another suffix, or a folder that cannot be written.
+        UserError: the file has another suffix, or its folder cannot be written to.
     """
     _write([_points(groups, axes)], path, title)
 
 
 def points_svg(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], *, y_label: str) -> str:
-    """The picture as SVG text, as `plot_points` writes it, with one panel per key of ``panels``: the name of its x.
+    """SVG text of a picture like those of `plot_points`, with several panels.
 
     Args:
-        panels: Name of x -> groups, as for `plot_points`.
-        y_label: What y is, in all panels.
+        panels: Name of a panel's x -> its groups, see `plot_points`.
+        y_label: Name of y in all panels.
     """
     return _document([_points(groups, (name, y_label)) for name, groups in panels.items()], "")
 
@@ -84,13 +85,13 @@ def points_svg(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
 def panels_svg(
     history: Mapping[str, dict], *, title: str = "", limits: tuple[float, float] | None = None, x_label: str = "epoch"
 ) -> str:
-    """The picture as SVG text, as `plot_probabilities` and `plot_curves` write it.
+    """SVG text of a picture like those of `plot_probabilities` and `plot_curves`.
 
     Args:
-        history: See there; the horizontal values of a panel are its "epochs", whatever ``x_label`` calls them.
+        history: See there. The horizontal values of a panel are its "epochs", whatever ``x_label`` says.
         title: Heading of the whole picture.
         limits: Lowest and highest value of panels without "ylim"; None: fitted to the values.
-        x_label: Name of the horizontal axis; only epochs have whole numbers alone.
+        x_label: Name of the horizontal axis. If it is "epoch", all ticks are integers.
     """
     return _document(_panels(history, limits, x_label), title)
 
@@ -125,7 +126,7 @@ def _points(groups, axes):
 
 
 def _document(panels, title):
-    """The page: a white sheet, since the page around it may be dark, with a heading and the panels row by row."""
+    """The SVG document: a heading and rows of panels on a white background, since the surrounding page may be dark."""
     columns = _columns(len(panels))
     body, y = [], MARGIN + (HEADING + 10 if title else 0)
     for start in range(0, len(panels), columns):
@@ -145,21 +146,21 @@ def _document(panels, title):
         *body,
         "</svg>",
     ]
-    # XML 1.0 has no way at all to write most control characters.
+    # XML 1.0 cannot represent most control characters.
     return "\n".join("".join(c for c in line if c >= " ") for line in lines if line) + "\n"
 
 
 def _columns(panels):
-    """How many panels are in a row, so that the rows are about equally full."""
+    """Number of panels per row, chosen so that rows are about equally full."""
     rows = max(1, math.ceil(panels / COLUMNS))
     return max(1, math.ceil(panels / rows))
 
 
 @dataclass
 class _Panel:
-    """One pair of axes with the curves of ``series`` and their legend below.
+    """A pair of axes with the curves of ``series``, and their legend below.
 
-    ``limits`` of the values, None to fit them.
+    ``limits`` are the lowest and highest value; None: fitted to the values.
     """
 
     name: str
@@ -180,7 +181,7 @@ class _Panel:
         return self.series.values()
 
     def svg(self):
-        """The panel, whose upper left corner is the origin."""
+        """SVG text of the panel, with its upper left corner at the origin."""
         parts = [_text(LEFT + WIDTH / 2, TOP - 9, self.name, "middle", 12), *self._axes()]
         for number, ((label, values), (x, row)) in enumerate(zip(self.series.items(), self.keys, strict=True)):
             colour = COLOURS[number % len(COLOURS)]
@@ -193,7 +194,7 @@ class _Panel:
         return "".join(parts)
 
     def _axes(self):
-        """Grid, numbers and the two lines at the left and the bottom."""
+        """The grid, its numbers, and the axes on the left and at the bottom."""
         bottom, right = TOP + HEIGHT, LEFT + WIDTH
         for value in _ticks(self.low, self.high):
             y = self._y(value)
@@ -207,7 +208,7 @@ class _Panel:
         yield f'<path d="M{LEFT} {TOP}V{bottom}H{right}" fill="none" stroke="{INK}"/>'
 
     def _curve(self, values, style, colour):
-        """A line through the finite values, broken where one is missing; a value between two gaps is a dot."""
+        """A line through the finite values, broken where one is missing. A value between two gaps is a dot."""
         parts, run = [], []
         for epoch, value in [*zip(self.epochs, values, strict=True), (None, math.nan)]:
             if math.isfinite(value):
@@ -222,7 +223,7 @@ class _Panel:
         return "".join(parts)
 
     def _place_keys(self):
-        """Where each key of the legend is: (x, row). A row takes as many as fit."""
+        """Position (x, row) of each entry of the legend. A row has as many entries as fit."""
         places: list[tuple[float, int]] = []
         x, row = float(LEFT), 0
         for label in self.series:
@@ -242,7 +243,7 @@ class _Panel:
 
 
 class _Points(_Panel):
-    """As `_Panel`, with points (x, y) as series; ``epochs`` has the x of all points."""
+    """A `_Panel` whose series are points (x, y). ``epochs`` contains the x of all points."""
 
     def _heights(self):
         return [[y for _, y in points] for points in self.series.values()]
@@ -254,7 +255,7 @@ class _Points(_Panel):
 
 
 def _limits(series, limits):
-    """Lowest and highest value that a panel shows, with a little air, or lines at the ends hide behind the frame."""
+    """Lowest and highest value of a panel, with a small margin, without which the frame would hide extreme values."""
     if limits is None:
         values = [_clipped(value) for one in series for value in one if math.isfinite(value)] or [0, 1]
         limits = min(values), max(values)
@@ -267,12 +268,12 @@ def _limits(series, limits):
 
 
 def _clipped(value):
-    """The value, or the largest of its sign of which sums do not overflow."""
+    """Clip a value to +-1e300, so that sums of two values do not overflow."""
     return max(-1e300, min(1e300, value))
 
 
 def _ticks(low, high, whole=False):
-    """At most `TICKS` round numbers between two, as far apart as 1, 2 or 5 times a power of ten."""
+    """About `TICKS` round numbers between ``low`` and ``high``, spaced by 1, 2 or 5 times a power of ten."""
     if low == high:
         return [low]
     rough = (high - low) / TICKS

@@ -1,4 +1,4 @@
-"""The number of processors that this process may use: by affinity, container quota, and share among the ranks."""
+"""The number of processors that this process may use, given its affinity, container quota, and the number of ranks."""
 
 import os
 from pathlib import Path
@@ -10,8 +10,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 def usable_processors() -> int:
     """Number of processors that this process may use, at least 1.
 
-    A container limited by quota (``docker --cpus 2``, a pod's CPU limit) sees all processors of its machine, but is
-    paused when it uses more than its quota, so the quota counts too.
+    A container with a quota (``docker --cpus 2``, a pod's CPU limit) sees all processors of its machine, but is paused
+    when it uses more than its quota. The quota is therefore a limit too.
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota()
@@ -19,7 +19,7 @@ def usable_processors() -> int:
 
 
 def own_processors() -> int:
-    """`usable_processors`, divided by the processes that torchrun or ``--GPU`` started on this machine, at least 1."""
+    """`usable_processors` divided by the number of ranks on this machine (torchrun or ``--GPU``), at least 1."""
     return max(1, usable_processors() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
@@ -27,9 +27,9 @@ def limit_threads(most: int | None = None) -> None:
     """Limit torch's threads to ``most``, unless the user has set a thread count in the environment.
 
     Args:
-        most: None: `own_processors`. 1 suits small networks, whose operations take microseconds: more threads wait for
-            each other, above all beside other processes. On two cores the networks of `make demo` took twice the
-            processor time with two threads, and no less time.
+        most: Number of threads; None: `own_processors`. 1 suits small networks, whose operations take microseconds:
+            more threads mostly wait for each other, above all while other processes run. On two cores, two threads
+            took twice the processor time for the networks of `make demo`, and were no faster.
     """
     import torch
 
@@ -38,18 +38,18 @@ def limit_threads(most: int | None = None) -> None:
 
 
 def use_one_thread() -> None:
-    """Make this process compute in one thread, for processes of which there is one per processor."""
+    """Let this process compute in one thread; for workers, of which there is one per processor."""
     import sys
 
-    # For libraries that are imported later. OpenCV already computes in one thread (see `util.threads`): changing
-    # that in a forked process would wait forever for threads that do not exist after the fork.
+    # For libraries that are imported later. If OpenCV is imported already, it computes in one thread (`util.threads`).
+    # Setting that again in a forked process would wait forever for threads that do not exist after the fork.
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 
 
 def _quota(root=Path("/sys/fs/cgroup"), own=Path("/proc/self/cgroup")):
-    """Smallest processor quota (float) among the control groups of this process; None without a limit."""
+    """The smallest processor quota (float) of this process's control groups; None if none has a limit."""
     try:
         lines = own.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):

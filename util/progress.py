@@ -1,4 +1,4 @@
-"""Progress bars with rate and remaining time, shown only on a terminal."""
+"""Progress bars with rate and remaining time, shown on terminals only."""
 
 import sys
 from collections.abc import Iterable
@@ -13,16 +13,16 @@ def progress(
     unit: str = "batch",
     disable: bool = False,
 ) -> Any:
-    """Wrap ``iterable`` in a tqdm bar on stderr, which is shown only on a terminal.
+    """Wrap ``iterable`` in a tqdm bar on stderr, which is only shown if stderr is a terminal.
 
     Args:
         iterable: The items.
-        description: Text in front of the bar.
+        description: Text before the bar.
         total: Number of items, if ``iterable`` has no length.
         unit: Name of one item, for the rate.
         disable: Show nothing (ranks other than 0).
     """
-    # Imported here so that `--help` does not wait for it.
+    # Imported here, so that `--help` does not have to wait for it.
     from tqdm import tqdm
 
     return tqdm(

@@ -1,4 +1,4 @@
-"""The state of every source of random numbers: Python, numpy, torch and its GPUs."""
+"""The state of all random number generators: Python, NumPy, torch and its GPUs."""
 
 import random
 from typing import Any
@@ -8,14 +8,14 @@ import torch
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, numpy and torch."""
+    """Seed the generators of Python, NumPy and torch."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
 
 
 def random_state() -> dict[str, Any]:
-    """State of all random number generators, as plain data and tensors."""
+    """Return the state of all generators as plain data and tensors, which a checkpoint can hold."""
     numpy_state: Any = np.random.get_state()
     _, keys, position, has_gauss, gauss = numpy_state
     return {
@@ -27,7 +27,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Restore the state of `random_state`; that of GPUs only if their number is the same."""
+    """Restore the result of `random_state`. GPU generators are only restored if the number of GPUs is the same."""
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
     keys, position, has_gauss, cached = state["numpy"]

@@ -14,11 +14,11 @@ class CosineRestarts:
     Args:
         eta_max, eta_min: Largest and smallest learning rate.
         Ti: Length of the first cycle in epochs.
-        Tm: Factor from one cycle's length to the next.
-        batches_per_epoch: Steps of an epoch, a float: dataset size / batch size.
-        restarts: ``original``: a cycle ends only when a step hits the minimum almost exactly; if the number of steps
+        Tm: Factor by which each cycle is longer than the previous one.
+        batches_per_epoch: Number of steps per epoch, a float: dataset size / batch size.
+        restarts: ``original``: a cycle only ends when a step hits the minimum almost exactly. If the number of steps
             per cycle is not an integer, the rate rises again along the cosine instead of jumping.
-            ``sgdr``: a cycle ends after Ti epochs, as in the paper.
+            ``sgdr``: a cycle ends after its Ti epochs, as in the paper.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class CosineRestarts:
 
     def step(self) -> float:
         """Return the learning rate of the next optimiser step and advance."""
-        if self.eta_min == self.eta_max:  # a constant rate has no cycles
+        if self.eta_min == self.eta_max:  # the rate is constant
             return self.eta_max
         t = self.counter / self.batches_per_epoch
         self.counter += 1
@@ -48,7 +48,7 @@ class CosineRestarts:
         return self.counter >= self.Ti * self.batches_per_epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """Position in the schedule."""
+        """The position in the schedule."""
         return {"counter": self.counter, "Ti": self.Ti}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -61,10 +61,10 @@ class WarmupStepDecay:
 
     Args:
         rate: The full learning rate.
-        batches_per_epoch: Steps of an epoch, an integer.
-        decay_epochs: Epochs, from 0, at whose start the rate is multiplied by ``factor``.
+        batches_per_epoch: Number of steps per epoch, an integer.
+        decay_epochs: Epochs (from 0) at whose start the rate is multiplied by ``factor``.
         factor: See ``decay_epochs``.
-        warm_up: If false, start with the full rate.
+        warm_up: If False, start with the full rate.
     """
 
     def __init__(
@@ -92,14 +92,14 @@ class WarmupStepDecay:
         return rate * min(1.0, 0.25 * (epoch + 1)) if self.warm_up else rate
 
     def state_dict(self) -> dict[str, Any]:
-        """Position in the schedule."""
+        """The position in the schedule."""
         return {"counter": self.counter}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue at a saved position.
 
         Raises:
-            ValueError: the state says how many steps an epoch had (imported ones do), and it is another number.
+            ValueError: the state contains the number of steps per epoch (imported states do), and it differs.
         """
         before = state.get("batches_per_epoch", self.batches_per_epoch)
         if before != self.batches_per_epoch:

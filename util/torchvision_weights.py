@@ -1,4 +1,4 @@
-"""torchvision's published weights, from its cache or by a download with a timeout."""
+"""torchvision's published weights, from its cache or from a download with a timeout."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _DOWNLOAD_TIMEOUT = 30.0
 
 
 def fetch(entry: Any, name: str, otherwise: str) -> dict[str, torch.Tensor]:
-    """State dict of published weights.
+    """Get the state dict of published weights.
 
     Args:
         entry: Member of a torchvision weights enumeration.
-        name: Name of the weights for messages.
-        otherwise: What to do without them, for messages; ``{url}`` in it becomes their address.
+        name: Name of the weights, for messages.
+        otherwise: Remedy for messages; ``{url}`` in it is replaced by the address of the weights.
 
     Raises:
-        UserError: they are not in the cache and cannot be downloaded.
+        UserError: the weights are not in the cache and cannot be downloaded.
     """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT)

@@ -1,4 +1,4 @@
-"""Lists the files in a folder and its subfolders; links are followed, loops of links are not."""
+"""Lists the files in a folder and its subfolders. Links are followed, except for loops."""
 
 import os
 from pathlib import Path
@@ -7,14 +7,17 @@ from util.cli import UserError
 
 
 def list_files(folder: Path | str, depth: int | None = None) -> list[str]:
-    """Names of the files in a folder and its subfolders: sorted list of str, relative to it, ``/`` between parts.
+    """List the files in a folder and its subfolders.
 
     Links to files and folders are followed, except links to a folder that contains them, which would never end. Broken
     links count as files, so that reading them reports the error.
 
     Args:
         folder: The folder.
-        depth: Levels of subfolders to look into; None for all.
+        depth: Number of levels of subfolders to search; None: all.
+
+    Returns:
+        Sorted names, relative to ``folder``, with ``/`` between their parts.
 
     Raises:
         UserError: a folder is missing or cannot be read.

@@ -1,1 +1,1 @@
-"""Models of MMNas (Yu et al., ACM MM 2020): gated search of an encoder-decoder of attention operations."""
+"""MMNas (Yu et al., ACM MM 2020): encoder-decoders of attention operations, searched with gates."""

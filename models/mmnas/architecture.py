@@ -1,10 +1,10 @@
-"""Architectures that MMNas finds: which operations every block of encoder and decoder holds, and their JSON files.
+"""Architectures of MMNas, the operations in every block of encoder and decoder, and their JSON files.
 
-There are two kinds of file. ``arch.json`` is the original's: ``{"epoch1": {"enc": [["self_att_64"], ...], "dec":
-[...]}, ...}``, one key for each epoch of a search, which counts from 1: "epoch1" is epoch 0 of the log. The published
-files have "epoch0" only. ``genotype.json`` has the
-one architecture that a run selected, ``{"format": "mmnas architecture", "enc": [...], "dec": [...]}``. Both can be
-given everywhere, as a file or as the run folder that contains it.
+There are two kinds of file. ``arch.json`` has the original's format, ``{"epoch1": {"enc": [["self_att_64"], ...],
+"dec": [...]}, ...}``, with one key per epoch of a search; keys count from 1: "epoch1" is epoch 0 of the log. The
+published files have "epoch0" only. ``genotype.json`` contains the one architecture that a run selected, ``{"format":
+"mmnas architecture", "enc": [...], "dec": [...]}``. Either can be named everywhere, as a file or as the run folder that
+contains it.
 """
 
 import itertools
@@ -23,7 +23,7 @@ from util.files import read_json, write_text
 logger = logging.getLogger("mdarts")
 
 FORMAT = "mmnas architecture"
-# The files of a run folder that are looked for, in this order: that of all epochs, and that of the selected one.
+# Architecture files of a run folder, in the order in which they are looked for: all epochs, and the selected one.
 FILE_NAMES = ("arch.json", "genotype.json")
 LETTERS = {"self_att_64": "S", "rel_self_att_64": "R", "guided_att_64": "G", "feed_forward": "F"}
 _EPOCH = re.compile(r"epoch(\d+)")
@@ -31,33 +31,34 @@ _EPOCH = re.compile(r"epoch(\d+)")
 
 @dataclass(frozen=True)
 class Architecture:
-    """The operations of a network.
+    """The operations of an encoder-decoder.
 
     Attributes:
-        enc, dec: The names of the operations of each block of encoder and decoder; a block sums their outputs.
+        enc, dec: For each block of the encoder and of the decoder, the names of its operations. A block sums their
+            outputs; searched and published architectures have one operation per block.
     """
 
     enc: tuple[tuple[str, ...], ...]
     dec: tuple[tuple[str, ...], ...]
 
     def names(self) -> set[str]:
-        """The names that occur."""
+        """The names of all operations that occur."""
         return {name for block in (*self.enc, *self.dec) for name in block}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON-ready content of ``genotype.json``; `from_dict` makes an equal object of it."""
+        """Return the content of ``genotype.json``, from which `from_dict` builds an equal architecture."""
         return {"format": FORMAT, **self.blocks()}
 
     def blocks(self) -> dict[str, list[list[str]]]:
-        """One epoch's entry in the original's files: ``{"enc": [[name, ...], ...], "dec": [...]}``."""
+        """Return the entry of one epoch in the original's files: ``{"enc": [[name, ...], ...], "dec": [...]}``."""
         return {side: [list(block) for block in getattr(self, side)] for side in ("enc", "dec")}
 
     @classmethod
     def from_dict(cls, value: Any) -> "Architecture":
-        """Build an architecture from the form of `to_dict` or `blocks`.
+        """Build an architecture from the result of `to_dict` or `blocks`.
 
         Raises:
-            ValueError: it has another form.
+            ValueError: ``value`` has another form.
         """
         if not isinstance(value, dict) or not {"enc", "dec"} <= value.keys():
             raise ValueError('an object with the fields "enc" and "dec" was expected')
@@ -66,7 +67,7 @@ class Architecture:
         return cls(*(_blocks(side, value[side]) for side in ("enc", "dec")))
 
     def sizes(self) -> dict[str, int]:
-        """Numbers of blocks by the names of their flags: enc_blocks and dec_blocks."""
+        """Numbers of blocks, keyed by their flags: enc_blocks and dec_blocks."""
         return {"enc_blocks": len(self.enc), "dec_blocks": len(self.dec)}
 
     def to_svg(self, title: str = "") -> str:
@@ -102,9 +103,9 @@ def load_architecture(path: str | Path, epoch: int | None = None) -> Architectur
     """Read an architecture from a file of ours or of the original, and check that it can be built.
 
     Args:
-        path: The JSON file, or a run folder with one of `FILE_NAMES`.
-        epoch: Which epoch of a search. None: the only one, or the last, which is then logged. A file with a single
-            architecture has epoch 0, like the published ones.
+        path: The JSON file, or a run folder that contains one of `FILE_NAMES`.
+        epoch: Epoch of a search. None: the only epoch, or the last of several, which is then logged. The architecture
+            of ``genotype.json`` is epoch 0, as in the published files.
 
     Raises:
         UserError: the file is missing, has another form, or lacks the epoch, or an operation is unknown.
@@ -116,7 +117,7 @@ def load_architecture(path: str | Path, epoch: int | None = None) -> Architectur
 
 
 def read_architecture(path: str | Path, epoch: int | None = None) -> tuple[Architecture, int]:
-    """As `load_architecture`, but without checking the operations, which needs torch.
+    """As `load_architecture`, but without checking the operations, which would import torch.
 
     Returns:
         The `Architecture` and its epoch.
@@ -129,9 +130,7 @@ def read_architecture(path: str | Path, epoch: int | None = None) -> tuple[Archi
     if epoch is None:
         epoch = max(epochs)
         if len(epochs) > 1:
-            message = (
-                "%s holds %d epochs; taking the last, epoch %d (--ARCH_EPOCH), which is epoch %d of its search's log"
-            )
+            message = "%s has %d epochs; using the last, epoch %d (--ARCH_EPOCH), which is epoch %d of the search's log"
             logger.info(message, path, len(epochs), epoch, epoch - 1)
     if epoch not in epochs:
         raise UserError(f"{path} has no epoch {epoch}; --ARCH_EPOCH can be {_ranges(epochs)}")
@@ -142,14 +141,14 @@ def read_architecture(path: str | Path, epoch: int | None = None) -> tuple[Archi
 
 
 def check_architecture(architecture: Architecture, source: str | Path) -> None:
-    """Check that a network can be built.
+    """Check that a network can be built from an architecture.
 
     Args:
         architecture: The `Architecture`.
         source: File or flag that it comes from, for the message.
 
     Raises:
-        UserError: an operation is unknown, or one in the encoder needs regions.
+        UserError: an operation is unknown, or an operation of the encoder needs regions.
     """
     from models.mmnas.operations import OPERATIONS, check_encoder
 
@@ -163,7 +162,7 @@ def check_architecture(architecture: Architecture, source: str | Path) -> None:
 
 
 def add_epoch(path: str | Path, epoch: int, architecture: Architecture) -> None:
-    """Write ``architecture`` as that of ``epoch`` into the file ``path``, atomically, and keep other epochs.
+    """Add the architecture of an epoch to the file ``path``, atomically. Other epochs are kept.
 
     Raises:
         UserError: the file cannot be written, or it exists and is not an architecture file.
@@ -174,7 +173,7 @@ def add_epoch(path: str | Path, epoch: int, architecture: Architecture) -> None:
 
 
 def repeated(architecture: Architecture, num_enc: int, num_dec: int) -> Architecture:
-    """An architecture of another size: the blocks of ``architecture``, over and over from the first."""
+    """Resize an architecture to ``num_enc`` and ``num_dec`` blocks by repeating its blocks from the first."""
     sides = ((architecture.enc, num_enc), (architecture.dec, num_dec))
     return Architecture(*(tuple(itertools.islice(itertools.cycle(side), count)) for side, count in sides))
 
@@ -182,11 +181,11 @@ def repeated(architecture: Architecture, num_enc: int, num_dec: int) -> Architec
 def random_architecture(
     rng: random.Random, enc_candidates: Sequence[str], dec_candidates: Sequence[str], num_enc: int, num_dec: int
 ) -> Architecture:
-    """Draw one operation for every block, all candidates equally likely: the random baseline.
+    """Draw one operation for every block, with equally likely candidates: the random baseline.
 
     Args:
-        rng: Where the draws come from.
-        enc_candidates, dec_candidates: Names to draw from.
+        rng: Source of randomness.
+        enc_candidates, dec_candidates: Names of the operations to draw from.
         num_enc, num_dec: Numbers of blocks.
     """
     enc = tuple((rng.choice(enc_candidates),) for _ in range(num_enc))
@@ -194,7 +193,7 @@ def random_architecture(
 
 
 class ArchitectureSpace:
-    """All architectures of these sizes, to draw from and to move in, for searches by trainings (`search.black_box`).
+    """All architectures of given sizes as a space to sample and mutate, for black-box searches (`search.black_box`).
 
     Args:
         enc_candidates, dec_candidates, num_enc, num_dec: See `random_architecture`.
@@ -207,11 +206,11 @@ class ArchitectureSpace:
         self.sizes = (num_enc, num_dec)
 
     def sample(self, rng: random.Random) -> Architecture:
-        """A random architecture."""
+        """Draw a random architecture."""
         return random_architecture(rng, *self.candidates.values(), *self.sizes)
 
     def mutate(self, rng: random.Random, genotype: Architecture) -> Architecture:
-        """One block gets another candidate; every change is equally likely."""
+        """Replace the operation of one block by another candidate. All such changes are equally likely."""
         changes = [
             (side, number, name)
             for side, names in self.candidates.items()
@@ -247,13 +246,13 @@ def _file(path: str | Path) -> Path:
     if not path.exists():
         raise UserError(
             f"{path} does not exist; --ARCH_PATH takes an architecture file (arch/*.json, genotype.json) or a run "
-            "folder that holds one"
+            "folder that contains one"
         )
     return path
 
 
 def _architectures(path: Path) -> dict[int, Any]:
-    """Epoch -> architecture, as plain data, of a file of either kind."""
+    """Read a file of either kind: epoch -> architecture, as plain data."""
     value = read_json(path)
     if isinstance(value, dict) and "steps" in value:
         raise UserError(f"{path} is a genotype of BM-NAS; train it with main_darts_found_*.py --genotype {path}")
@@ -270,7 +269,7 @@ def _epochs(path: str | Path, value: Any) -> dict[int, Any]:
 
 
 def _ranges(numbers: Iterable[int]) -> str:
-    """Sorted numbers in words: 1-4, 7."""
+    """Format numbers as sorted ranges: 1-4, 7."""
     ranges = []
     for number in sorted(numbers):
         if ranges and ranges[-1][1] == number - 1:
@@ -281,6 +280,6 @@ def _ranges(numbers: Iterable[int]) -> str:
 
 
 def _text(epochs: dict[int, Any]) -> str:
-    """JSON with one line for each epoch: a search has hundreds."""
+    """JSON text with one line per epoch, since a search has hundreds of them."""
     lines = [f'  "epoch{epoch}": {json.dumps(value)}' for epoch, value in sorted(epochs.items())]
     return "{\n" + ",\n".join(lines) + "\n}\n"

@@ -1,4 +1,4 @@
-"""What an encoder-decoder costs: measured of a found one, and expected under the probabilities of a search."""
+"""The cost of an encoder-decoder: measured for a found one, and expected under the probabilities of a search."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from models.mmnas.operations import make_operation
 if TYPE_CHECKING:
     from models.mmnas.architecture import Architecture
 
-# Lengths that costs are counted and measured for: those that the official data are padded to.
+# Costs are counted and measured for these lengths, to which the official data are padded.
 WORDS, REGIONS = 14, 100
 WHAT = f"the encoder-decoder as it is written, on {WORDS} words and {REGIONS} regions"
-# Operations look at the device's precision, which torch's device without storage has not.
+# The CPU and not the meta device, since operations query the autocast precision of their device.
 CPU = torch.device("cpu")
 
 
 def architecture_cost(architecture: Architecture, *, hsize: int, batch: int, device: torch.device) -> dict[str, Any]:
-    """What a result says of the cost of a found architecture, see `engine.cost.cost_facts`.
+    """The entries of a result for the cost of a found architecture, see `engine.cost.cost_facts`.
 
     Args:
         architecture: The `Architecture`.
-        hsize: H.
-        batch: Samples of a batch.
-        device: Where to measure.
+        hsize: Width H of the network.
+        batch: Batch size of the second latency; the first is measured on one sample.
+        device: Device to measure on.
     """
     net, inputs = _network(architecture, hsize)
     return cost_facts(net.to(device), inputs, device, batch, WHAT)
 
 
 def architecture_counts(architecture: Architecture, hsize: int) -> dict[str, int]:
-    """``parameters`` and ``flops`` of a found architecture of width ``hsize``; measures no time."""
+    """``parameters`` and ``flops`` of a found architecture of width ``hsize``, without measuring its latency."""
     return costs_of(*_network(architecture, hsize), CPU)
 
 
@@ -52,10 +52,12 @@ def _network(architecture, hsize):
 
 
 class ExpectedCost:
-    """Expected cost of the blocks, sum over blocks of sum_k p_k c_k, as a share of the most that it can be.
+    """Expected cost of the blocks, sum over blocks of sum_k p_k c_k, as a fraction of the largest possible cost.
+
+    p_k is the probability of candidate k of a block and c_k its cost.
 
     Args:
-        net: A searched `EncoderDecoder`.
+        net: An `EncoderDecoder` built by `EncoderDecoder.searched`.
         kind: ``parameters``, or ``flops`` of one sample.
     """
 
@@ -71,7 +73,11 @@ class ExpectedCost:
         self.most = float(sum(costs.max() for costs in self.costs.values())) or 1.0
 
     def __call__(self, probabilities: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The expected cost, a scalar from 0 to 1 with gradients, for the probabilities of all choices."""
+        """Return the expected cost, a differentiable scalar in 0..1.
+
+        Args:
+            probabilities: Key of a choice -> probabilities (n,), for all choices.
+        """
         total: Any = 0.0
         for key, costs in self.costs.items():
             row = probabilities[key].double()

@@ -1,4 +1,4 @@
-"""Pictures of an encoder-decoder: two chains of blocks, and which blocks of the second attend to the first."""
+"""Draws an encoder-decoder: two chains of blocks, and dashed arrows to the decoder blocks that attend to the words."""
 
 from models.mmnas.architecture import Architecture
 from models.mmnas.operations import operation_class
@@ -16,14 +16,14 @@ ENCODED = "encoded"
 
 
 def architecture_svg(architecture: Architecture, title: str = "") -> str:
-    """Draw an `Architecture`: the encoder's chain above the decoder's.
+    """Draw an architecture, with the encoder's chain above the decoder's.
 
     Args:
-        architecture: What to draw. All of its operations must be known.
+        architecture: The `Architecture`. All of its operations must be known.
         title: Heading of the picture.
 
     Returns:
-        The text of an SVG file.
+        The SVG text.
     """
     nodes, edges = _chain("enc", "words", architecture.enc, "encoded words")
     decoder, links = _chain("dec", "regions", architecture.dec, "decoded regions")
@@ -39,7 +39,7 @@ def architecture_svg(architecture: Architecture, title: str = "") -> str:
 
 
 def _chain(side: str, source: str, blocks: tuple, sink: str) -> tuple[list[Node], list[Edge]]:
-    """Boxes and arrows of one side; a block of several operations has several boxes."""
+    """Boxes and arrows of one side. A block with several operations has several boxes."""
     nodes, edges = [Node(f"{side}.in", source, "side", side)], []
     before = [f"{side}.in"]
     for i, block in enumerate(blocks):

@@ -1,7 +1,7 @@
 """The encoder-decoder of MMNas: two chains of blocks, searched or fixed, in one class.
 
-The encoder reads words x; the decoder reads regions y, and every one of its blocks may look at the encoder's final
-output (Yu et al., ACM MM 2020).
+The encoder reads words x. The decoder reads regions y, and each of its blocks may attend to the final output of the
+encoder (Yu et al., ACM MM 2020). B is the batch size, T the number of words, N the number of regions, H the width.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,17 +22,17 @@ from search.choice import Choice
 from search.gates import SampledGates
 from search.relaxation import Relaxation
 
-# A fixed operation by its name, or the names of candidates.
+# The name of a fixed operation, or the names of the candidates of a searched one.
 Member = str | tuple[str, ...]
 
 
 class Block(nn.ModuleList):
-    """Operations on the same input, their outputs summed; searched ones are `GatedOperation`.
+    """Operations on the same input, whose outputs are summed. A searched one is a `GatedOperation`.
 
     Args:
-        members: Names of fixed operations, or tuples of candidates.
-        hsize, dropout, relation_size: See `operations.Operation`.
-        key: Name of the block, which the keys of its choices begin with.
+        members: For each operation its name, or a tuple with the names of candidates.
+        hsize, dropout, relation_size: See `operations.Residual`.
+        key: Name of the block, the prefix of the keys of its choices.
     """
 
     def __init__(
@@ -48,7 +48,11 @@ class Block(nn.ModuleList):
         self.members = tuple(members)
 
     def discretise(self, scores: dict[str, torch.Tensor]) -> tuple[str, ...]:
-        """Names of the operations, of gated ones the best candidate; ``scores`` as in `EncoderDecoder.discretise`."""
+        """Names of the operations; a gated one is represented by its best candidate.
+
+        Args:
+            scores: Key of a choice -> scores of its candidates (n,).
+        """
         return tuple(
             operation.names[int(scores[operation.choice.key].argmax())]
             if isinstance(operation, GatedOperation)
@@ -57,7 +61,7 @@ class Block(nn.ModuleList):
         )
 
     def running(self) -> list[Operation]:
-        """The operations that the next forward calls."""
+        """The operations that the next forward pass calls."""
         return [r for member in self for r in (member.running() if isinstance(member, GatedOperation) else [member])]
 
     def forward(
@@ -68,7 +72,7 @@ class Block(nn.ModuleList):
         y_mask: torch.Tensor | None = None,
         relation: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Sum of the operations' outputs; arguments as in `operations.Operation`."""
+        """Return the sum of the operations' outputs; arguments as in `operations.Operation.forward`."""
         first, *others = [operation(x, y, x_mask, y_mask, relation) for operation in self]
         return sum(others, first)
 
@@ -76,16 +80,16 @@ class Block(nn.ModuleList):
 class EncoderDecoder(nn.Module):
     """Encoder blocks on words, then decoder blocks on regions, each of which sees the encoder's final output.
 
-    Make one with `searched` or `fixed`.
+    Build it with `searched` or `fixed`.
 
     Args:
         enc, dec: Members of every block, see `Block`.
-        hsize: H.
+        hsize: Width H.
         dropout: Dropout rate.
-        relation_size: Width of relations between regions.
+        relation_size: Width of embedded relations between regions.
 
     Raises:
-        UserError: an operation is unknown, does not fit the width, or is in the encoder and needs regions.
+        UserError: an operation is unknown, does not fit the width, or needs regions but is in the encoder.
     """
 
     def __init__(
@@ -120,17 +124,18 @@ class EncoderDecoder(nn.Module):
         start: str = "mcan",
         relation_size: int = 64,
     ) -> "EncoderDecoder":
-        """The supernet: one gated operation per block.
+        """Build the supernet, with one gated operation per block.
 
         Args:
             hsize, dropout, relation_size: See the class.
-            num_enc, num_dec: Numbers of blocks.
+            num_enc, num_dec: Number of encoder and decoder blocks.
             enc_candidates, dec_candidates: Names of the candidates.
-            start: Architecture parameters at the start. ``mcan`` prefers an MCAN-like network, as the original does
-                (+1, others -1); ``uniform`` prefers nothing (zeros).
+            start: Initial architecture logits. ``mcan`` prefers an MCAN-like network, as the original does (+1 for the
+                preferred candidate, -1 for the others); ``uniform`` has no preference (zeros).
 
         Raises:
             ValueError: ``start`` is neither.
+            UserError: see the class.
         """
         enc, dec = [(tuple(enc_candidates),)] * num_enc, [(tuple(dec_candidates),)] * num_dec
         net = cls(enc, dec, hsize, dropout, relation_size)
@@ -147,7 +152,7 @@ class EncoderDecoder(nn.Module):
     def fixed(
         cls, architecture: Architecture, hsize: int, dropout: float, *, relation_size: int = 64
     ) -> "EncoderDecoder":
-        """The network of an `Architecture`."""
+        """Build the network of an `Architecture`."""
         return cls(architecture.enc, architecture.dec, hsize, dropout, relation_size)
 
     def forward(
@@ -161,18 +166,18 @@ class EncoderDecoder(nn.Module):
         """Encode words and decode regions.
 
         Args:
-            x, y: Words float (B, T, H) and regions float (B, N, H).
-            x_mask, y_mask: bool (B, T) and (B, N), True = padding; or None.
-            relation: float (B, N, N, relation_size), relations between regions; needed if `uses_relation`.
+            x, y: Words, float (B, T, H), and regions, float (B, N, H).
+            x_mask, y_mask: Padding masks, bool (B, T) and (B, N), True = padding; or None.
+            relation: Embedded relations between regions, float (B, N, N, relation_size); required if `uses_relation`.
 
         Returns:
-            x and y, shaped like the inputs.
+            Encoded words (B, T, H) and decoded regions (B, N, H).
         """
         x = self.encode(x, x_mask)
         return x, self.decode(y, x, y_mask, x_mask, relation)
 
     def encode(self, x: torch.Tensor, x_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Words after the encoder blocks; arguments and result as in `forward`."""
+        """Run the encoder blocks: float (B, T, H) -> (B, T, H); ``x_mask`` as in `forward`."""
         for block in self.enc:
             x = block(x, x_mask=x_mask)
         return x
@@ -186,12 +191,12 @@ class EncoderDecoder(nn.Module):
         relation: torch.Tensor | None = None,
         blocks: slice = slice(None),
     ) -> torch.Tensor:
-        """Regions after the decoder blocks.
+        """Run decoder blocks.
 
         Args:
             y, y_mask, x_mask, relation: As in `forward`.
-            x: Encoded words; None if none of ``blocks`` reads them.
-            blocks: Which decoder blocks.
+            x: Encoded words, float (B, T, H); None if none of ``blocks`` reads them.
+            blocks: The decoder blocks to run.
 
         Returns:
             float (B, N, H).
@@ -201,42 +206,45 @@ class EncoderDecoder(nn.Module):
         return y
 
     def blocks_without_words(self) -> int:
-        """How many decoder blocks come before the first that reads words in the next forward."""
+        """Number of decoder blocks before the first one that reads words in the next forward pass."""
         readers = [any(operation.reads_other for operation in block.running()) for block in self.dec]
         return [*readers, True].index(True)
 
     def gated(self) -> list[GatedOperation]:
-        """The gated operations in the order of the blocks; none in a fixed network."""
+        """The gated operations, in the order of the blocks; none in a fixed network."""
         return [member for block in (*self.enc, *self.dec) for member in block if isinstance(member, GatedOperation)]
 
     def running(self) -> list[Operation]:
-        """The operations that the next forward calls."""
+        """The operations that the next forward pass calls."""
         return [operation for block in (*self.enc, *self.dec) for operation in block.running()]
 
     def active(self) -> list[Operation]:
-        """The operations whose output the next forward returns: of several candidates the active one."""
+        """The operations that produce the output of the next forward pass: fixed ones and active candidates."""
         members = [member for block in (*self.enc, *self.dec) for member in block]
         return [member.running()[0] if isinstance(member, GatedOperation) else member for member in members]
 
     def uses_relation(self) -> bool:
-        """Whether the next forward calls an operation that needs relations between regions."""
+        """Whether the next forward pass calls an operation that needs relations between regions."""
         return any(operation.needs_relation for operation in self.running())
 
     def choices(self) -> list[Choice]:
-        """The choices in the order of the blocks; none in a fixed network."""
+        """The choices, in the order of the blocks; none in a fixed network."""
         return [gated.choice for gated in self.gated()]
 
     def relax(self, relaxation: Relaxation) -> None:
-        """Combine candidates by ``relaxation`` from now on."""
+        """Let ``relaxation`` combine the candidates from now on."""
         for gated in self.gated():
             gated.relaxation = relaxation
 
     def discretise(self, scores: dict[str, torch.Tensor]) -> Architecture:
-        """The `Architecture` of the best candidate of every block; for ``scores`` see `search.choice.SearchSpace`."""
+        """Derive the architecture of the best candidates; for ``scores`` see `search.choice.SearchSpace`."""
         return Architecture(*(tuple(block.discretise(scores) for block in side) for side in (self.enc, self.dec)))
 
     def probabilities(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Of the candidates: "encoder" and "decoder" -> {block: {operation: probability}}; {} in a fixed network."""
+        """Probabilities of the candidates: "encoder" and "decoder" -> {block: {operation: probability}}.
+
+        Empty in a fixed network.
+        """
         tables: dict[str, dict[str, dict[str, float]]] = {}
         for title, side in (("encoder", self.enc), ("decoder", self.dec)):
             for number, block in enumerate(side, start=1):

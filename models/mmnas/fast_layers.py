@@ -1,13 +1,14 @@
 """The fast forms of MMNas' modules. `models.mmnas.fast.speed_up` puts them in the place of the plain ones.
 
-Each class is named like the one that it replaces. The parameters stay the same, and the results up to rounding; dropout
+Each class is named like the one that it replaces. Parameters stay the same, and results agree up to rounding; dropout
 draws other random numbers. They save
 
-- padding, on a CPU: two thirds of a batch can be padding, on which no result depends. Layers that treat every position
-  alike compute the other rows only, (R, H) instead of (B, L, H). `PaddedSide` takes the place of a mask and converts
-  between both forms. A GPU would have to wait for the number of rows;
+
+- padding, on a CPU: two thirds of a batch can be padding, on which no result depends. Layers that work position by
+  position only compute the real rows, (R, H) instead of (B, L, H). `PaddedSide` replaces a mask and converts between
+  both forms. On a GPU this would not pay, since the CPU would have to wait for the number of rows;
 - passes over memory: fused kernels for layer normalisation and attention, and 16 random bits per element for dropout;
-- in matching, repetition: keys and values are computed once per caption, and relations once per image.
+- repetition in matching: keys and values are computed once per caption, and relations once per image.
 """
 
 from typing import NamedTuple
@@ -23,29 +24,29 @@ from models.mmnas.matching import Captions, Images, Words
 from models.mmnas.net import Batch
 from models.mmnas.regions import box_features, padding_mask, relation_of
 
-# Next to nothing; it keeps the inverse deviation of a constant row finite.
+# Negligibly small; it keeps the inverse standard deviation of a constant row finite.
 MIN_VARIANCE = 1e-20
 _DRAWS = 2**16
 
 
 class PairValues(NamedTuple):
-    """Values float (P, C) of the ``pairs`` int64 (P,) of `PaddedSide.pairs`; or (B, L, L, C) of all, and None."""
+    """Values, float (P, C), of the pairs, int64 (P,), of `PaddedSide.pairs`; or (B, L, L, C) of all pairs, and None."""
 
     values: Tensor
     pairs: Tensor | None = None
 
 
 class PaddedSide:
-    """One side of a batch, words or regions: a mask, and the way between padded and packed tensors.
+    """One side of a batch, words or regions: its mask, and the conversion between padded and packed tensors.
 
-    The plain attention fills the scores of padded keys with -1e9. Here `bias` adds it, with the same result: the weight
-    of such a key is 0 either way, and so is its gradient. The exception is a sample whose keys are all padding: filled,
-    all of its scores are alike. So `split_keys` sets its keys to zero, and `bias` is 0 for it. If -1e9 were added, the
-    gradients of torch's fused kernels would be wrong, since the sum of exponentials would lose the number of keys.
+    The plain attention fills the scores of padded keys with -1e9. Here `bias` is added, with the same result: the
+    weight of a padded key is 0 either way, and so is its gradient. The exception is a sample with nothing but padding
+    as keys: filling makes all of its scores equal. For it `split_keys` sets the keys to zero, and `bias` is 0. If -1e9
+    were added, gradients of torch's fused kernels would be wrong: the sum of exponentials would lose the key count.
 
     Args:
-        mask: bool (B, L), True = padding; None: there is none, and nothing is packed.
-        pack: Leave out the padding: tensors of this side are (R, C), else (B, L, C).
+        mask: bool (B, L), True = padding; None: there is no padding, and nothing is packed.
+        pack: Leave out the padding: tensors of this side are (R, C) instead of (B, L, C).
 
     Attributes:
         index: int64 (R,), the kept rows among B * L; None: all are kept.
@@ -60,41 +61,41 @@ class PaddedSide:
         if mask is None:
             return
         empty = mask.all(1)
-        # Packing looks at the mask anyway; otherwise `any` would make the CPU wait for a GPU.
+        # Packing reads the mask anyway. Without packing, `any` would make the CPU wait for a GPU.
         self._empty = None if pack and not empty.any() else empty.view(-1, 1, 1, 1)
         if pack:
-            # A sample of padding only attends evenly to all of it, so its rows are kept.
+            # A sample that is all padding attends evenly to all positions, so its rows are kept.
             self._kept = ~mask | empty[:, None]
             index = self._kept.flatten().nonzero().squeeze(1)
             self.index = index if len(index) < mask.numel() else None
 
     @classmethod
     def of(cls, mask: "Tensor | PaddedSide | None") -> "PaddedSide":
-        """``mask`` itself if it is one, else that of a boolean mask or None."""
+        """Wrap a boolean mask or None; a `PaddedSide` is returned as it is."""
         return mask if isinstance(mask, cls) else cls(mask)
 
     def pack(self, padded: Tensor) -> Tensor:
-        """Kept rows of (B, L, C): (R, C). A side that is not packed is returned as it is."""
+        """Select the kept rows of (B, L, C): (R, C). If nothing is packed, return the tensor as it is."""
         if self.index is None:
             return padded
-        # An embedding look-up, because its backward pass is faster than that of indexing.
+        # An embedding look-up, since its backward pass is faster than that of indexing.
         return F.embedding(self.index, padded.flatten(0, 1))
 
     def pad(self, rows: Tensor) -> Tensor:
-        """(R, C) in their places, (B, L, C), zeros elsewhere. A side that is not packed is returned as it is."""
+        """Inverse of `pack`: (R, C) -> (B, L, C), with zeros in the rows that were left out."""
         return rows if self.index is None else _spread(rows, self.index, self._kept.shape)
 
     def split(self, rows: Tensor, heads: int) -> Tensor:
-        """Projections, heads * C wide, as (B, heads, L, C)."""
+        """Pad projections of width heads * C and split them into (B, heads, L, C)."""
         return self.pad(rows).unflatten(-1, (heads, -1)).transpose(1, 2)
 
     def split_keys(self, rows: Tensor, heads: int) -> Tensor:
-        """`split` for keys: zeros in samples of padding only, so that all of their scores are alike."""
+        """`split` for keys: zeros in samples that are all padding, so that all of their scores are equal."""
         keys = self.split(rows, heads)
         return keys if self._empty is None else keys.masked_fill(self._empty, 0.0)
 
     def bias(self, dtype: torch.dtype) -> Tensor | None:
-        """What is added to attention scores of type ``dtype``: (B, 1, 1, L), or None without a mask."""
+        """Bias for attention scores of type ``dtype``, (B, 1, 1, L); None without a mask."""
         if self.mask is not None and dtype not in self._biases:
             mask = self.mask[:, None, None]
             hidden = mask if self._empty is None else mask & ~self._empty
@@ -103,13 +104,13 @@ class PaddedSide:
         return self._biases.get(dtype)
 
     def pairs(self) -> Tensor | None:
-        """int64 (P,): the pairs of kept rows of a sample among B * L * L; None: all are kept."""
+        """Indices, int64 (P,), of the pairs of kept rows among the B * L * L pairs; None: all are kept."""
         if self.index is None:
             return None
         return (self._kept[:, :, None] & self._kept[:, None, :]).flatten().nonzero().squeeze(1)
 
     def pair_bias(self, scores: PairValues, dtype: torch.dtype) -> Tensor:
-        """Scores per pair and head as a bias (B, heads, L, L), replaced by `bias` where the second is padding."""
+        """Scores per pair and head as a bias (B, heads, L, L), replaced by `bias` where the key is padding."""
         values, pairs = scores
         if pairs is not None:
             batch, length = self._kept.shape
@@ -124,10 +125,10 @@ def _spread(rows: Tensor, index: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 class _Normalise(torch.autograd.Function):
-    """a * (x - mean) / (std + 1e-6) + b by torch's fused kernel, which divides by sqrt(variance with n).
+    """a * (x - mean) / (std + 1e-6) + b by torch's fused kernel, which divides by the biased deviation (n, not n - 1).
 
-    With k = sqrt(n / (n - 1)) and r the kernel's inverse deviation, the factor 1 / (k + 1e-6 r) of a row turns one
-    into the other. The gradient has to go through it: Adam scales up gradients that are nearly zero.
+    With k = sqrt(n / (n - 1)) and r the kernel's inverse deviation, multiplying a row by 1 / (k + 1e-6 r) converts one
+    form to the other. The gradient includes this factor, since Adam scales up gradients that are nearly zero.
     """
 
     @staticmethod
@@ -160,7 +161,7 @@ class LayerNorm(layers.LayerNorm):
 def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     """Zero elements of ``x`` with probability ``rate`` (on a CPU to within 2**-17) and scale the others up.
 
-    On a CPU it draws 16 random bits per element, four elements at a time, several times as fast as torch's own draws.
+    On a CPU it draws 16 random bits per element, four elements at a time, which is several times faster than torch.
     """
     threshold = round(rate * _DRAWS)
     if not training or threshold == 0:
@@ -178,10 +179,10 @@ class Dropout(nn.Dropout):
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, rate: float, training: bool) -> Tensor:
-    """softmax(q k^T / sqrt(C) + bias), dropped out, times v: all (B, heads, L, C), ``bias`` broadcastable or None."""
+    """Attention, dropout(softmax(q k^T / sqrt(C) + bias)) v: tensors (B, heads, L, C), broadcastable bias or None."""
     if queries.device.type != "cpu" or not training or rate == 0:
         return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, dropout_p=rate * training)
-    # torch's fused kernels for the CPU do not drop out; what it falls back to is slower than this.
+    # torch's fused CPU kernels do not support dropout, and its fallback is slower than this.
     scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
     if bias is not None:
         scores = scores + bias
@@ -189,7 +190,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, r
 
 
 class MultiHeadAttention(layers.MultiHeadAttention):
-    """Also takes ``queries``, the `PaddedSide` of ``x``, unless ``x`` is ``keys`` or not packed."""
+    """Has a further argument ``queries``, the `PaddedSide` of ``x``; needed if ``x`` is packed and not ``keys``."""
 
     def forward(self, x, keys, mask=None, relation=None, queries=None):
         key_side = PaddedSide.of(mask)
@@ -208,9 +209,9 @@ class MultiHeadAttention(layers.MultiHeadAttention):
         return self.linear_merge(side.pack(attended.transpose(1, 2).flatten(2)))
 
     def _attend_shared(self, x, keys, side, key_side):
-        """The same if equally many samples of ``x`` share each sample of ``keys``.
+        """Attention in which equally many samples of ``x`` share each sample of ``keys``.
 
-        Keys absorb the query projection, and values the merging one, so that neither is done for the many queries.
+        The query projection is absorbed by the keys and the merging one by the values: neither runs per query.
         """
         heads, inner = self.heads, self.linear_q.out_features
         values, keys = key_side.split(self.linear_v(keys), heads), key_side.split_keys(self.linear_k(keys), heads)
@@ -250,7 +251,7 @@ class GroundingHead(heads.GroundingHead):
 
 
 class _PaddedSides:
-    """Tensors of both sides are packed, masks are `PaddedSide`, relations are `PairValues`."""
+    """Mix-in: tensors of both sides are packed, masks are `PaddedSide`, and relations are `PairValues`."""
 
     def embed_words(self, tokens):
         x, mask = super().embed_words(tokens)
@@ -273,13 +274,13 @@ class _PaddedSides:
         return PairValues(self.project_relations(values), pairs)
 
     def side(self, mask: Tensor, reads_padding: bool = False) -> PaddedSide:
-        """The `PaddedSide` of a mask, packed where that is wanted and changes no number."""
+        """The `PaddedSide` of a mask, packed if requested and if no result depends on the padding."""
         pack = mask.device.type == "cpu" if self.pack is None else self.pack
         return PaddedSide(mask, pack and not (reads_padding or self.needs_full_padding))
 
 
 def pair_relations(boxes: Tensor, counts: Tensor, pairs: Tensor) -> Tensor:
-    """`box_relations` of int64 (P,) places among B * N * N: float32 (P, 4)."""
+    """`box_relations` of the pairs, int64 (P,) indices among B * N * N: float32 (P, 4)."""
     length = boxes.shape[1]
     row, column = pairs // length, pairs // length**2 * length + pairs % length
     boxes, real = boxes.flatten(0, 1), ~padding_mask(counts, length).flatten()
@@ -288,11 +289,11 @@ def pair_relations(boxes: Tensor, counts: Tensor, pairs: Tensor) -> Tensor:
 
 
 class MultimodalNet(_PaddedSides, net.MultimodalNet):
-    """Whose inner tensors are packed."""
+    """`models.mmnas.net.MultimodalNet` with packed inner tensors."""
 
 
 class MatchingNet(_PaddedSides, matching.MatchingNet):
-    """States of `Words` are packed, those of `Images` are padded; the masks of both are `PaddedSide`."""
+    """States of `Words` are packed and those of `Images` padded; the masks of both are `PaddedSide`."""
 
     def keep(self, words, tokens) -> Captions:
         return super().keep(words._replace(states=words.mask.pad(words.states)), tokens)
@@ -317,7 +318,7 @@ class MatchingNet(_PaddedSides, matching.MatchingNet):
         x, x_side, pooled = words
         y_side = _Regions(self.side(images.mask.mask[image_index]), images.mask, image_index)
         if self.needs_full_padding:
-            # Such operations take the words of each pair; nothing is packed then.
+            # Operations that depend on padding read the words of each pair, and nothing is packed.
             x, x_side = _taken(x, caption_index), self.side(x_side.mask[caption_index])
         else:
             x_side = _Keys(x_side, caption_index, together)
@@ -328,7 +329,7 @@ class MatchingNet(_PaddedSides, matching.MatchingNet):
 
 
 class _Keys(PaddedSide):
-    """Words that pairs attend to, projected once per caption: ``index`` int64 (P,) are the captions of the pairs."""
+    """Words that pairs attend to, projected once per caption; ``index``, int64 (P,), is the caption of each pair."""
 
     def __init__(self, side: PaddedSide, index: Tensor, sharing: bool) -> None:
         super().__init__(side.mask[index])
@@ -343,7 +344,7 @@ class _Keys(PaddedSide):
 
 
 class _Regions(PaddedSide):
-    """Regions of pairs, their relations computed once per image: ``index`` int64 (P,) are the images of the pairs."""
+    """Regions of pairs, with relations computed once per image; ``index``, int64 (P,), is the image of each pair."""
 
     def __init__(self, side: PaddedSide, images: PaddedSide, index: Tensor) -> None:
         super().__init__()
@@ -355,5 +356,5 @@ class _Regions(PaddedSide):
 
 
 def _taken(values: Tensor, index: Tensor) -> Tensor:
-    """``values[index]`` along the first axis, by the look-up whose backward pass is the fastest."""
+    """``values[index]``, by an embedding look-up, since its backward pass is the fastest."""
     return F.embedding(index, values.flatten(1)).unflatten(1, values.shape[1:])

@@ -1,7 +1,7 @@
-"""What follows the encoder-decoder in each task of MMNas.
+"""The heads that follow the encoder-decoder in each task of MMNas.
 
 What runs are the fast forms of some classes (`models.mmnas.fast`), except for those whose code is changed here.
-Outputs are float32, also under autocast, and float64 in a float64 network.
+Outputs are float32, also under autocast; in a float64 network they are float64.
 """
 
 import torch
@@ -12,14 +12,17 @@ from util.dtypes import at_least_float32
 
 
 class PoolingHead(nn.Module):
-    """Pool both sides by attention, add, normalise and project.
+    """Base class of heads that pool both sides by attention, add the results, normalise and project.
 
     Args:
-        hsize: H.
+        hsize: Width H of both sides.
         dropout: Dropout rate of the poolings.
         outputs: Width of the projection.
-        pooled_width: Width of the pooled vectors; 2 H if None.
+        pooled_width: Width W of the pooled vectors; None: 2 H.
         pooling: ``hidden`` and ``glimpses`` of `AttentionPooling`.
+
+    Attributes:
+        reads_padding: Whether outputs depend on padded regions.
     """
 
     reads_padding = False
@@ -41,11 +44,11 @@ class PoolingHead(nn.Module):
         x_mask: torch.Tensor | None = None,
         y_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Project the sum of both sides.
+        """Project the sum of the pooled sides.
 
         Args:
-            x, y: Words float (B, T, H) and regions float (B, N, H).
-            x_mask, y_mask: bool (B, T) and (B, N), True = padding; or None.
+            x, y: Words, float (B, T, H), and regions, float (B, N, H).
+            x_mask, y_mask: Padding masks, bool (B, T) and (B, N), True = padding; or None.
 
         Returns:
             float (B, outputs).
@@ -59,12 +62,12 @@ class PoolingHead(nn.Module):
         x_mask: torch.Tensor | None = None,
         y_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weights that the poolings give words, float (B, T, G), and regions, float (B, N, G)."""
+        """Return the pooling weights of words, float (B, T, G), and of regions, float (B, N, G)."""
         return self.attflat_x.weights(x, x_mask), self.attflat_y.weights(y, y_mask)
 
 
 class AnswerHead(PoolingHead):
-    """Visual question answering: logits of the answers, float32 (B, A)."""
+    """Head for visual question answering: logits of the answers, float32 (B, A)."""
 
     def forward(
         self,
@@ -77,7 +80,7 @@ class AnswerHead(PoolingHead):
 
 
 class MatchingHead(PoolingHead):
-    """Image-text matching: the score of each pair, float32 (B,) in 0..1, after the sigmoid."""
+    """Head for image-text matching: the score of each pair after the sigmoid, float32 (B,) in 0..1."""
 
     def __init__(self, hsize: int, dropout: float, pooled_width: int | None = None, **pooling: int) -> None:
         super().__init__(hsize, dropout, 1, pooled_width, **pooling)
@@ -92,20 +95,20 @@ class MatchingHead(PoolingHead):
         return self.score(self.attflat_x(x, x_mask) + self.attflat_y(y, y_mask))
 
     def score(self, pooled: torch.Tensor) -> torch.Tensor:
-        """Scores float32 (B,) of pairs, from the sums (B, W) of their pooled words and regions."""
+        """Return the scores of pairs, float32 (B,), from the sums (B, W) of pooled words and regions."""
         return at_least_float32(self.proj(self.proj_norm(pooled)).squeeze(1)).sigmoid()
 
 
 class GroundingHead(nn.Module):
-    """Visual grounding: a score and a box offset for every region.
+    """Head for visual grounding: a score and a box offset for every region.
 
     Args:
         hsize, dropout, pooled_width, pooling: See `PoolingHead`.
-        scores_loss: ``kld`` makes the scores log probabilities, ``bce`` leaves them logits.
-        padded_regions: ``ignore`` gives padding a score of -1e9 before the softmax, and offsets of 0, so that the
-            result does not depend on how far a batch is padded. ``score`` does as the original: padding is scored like
-            any region and takes part in the softmax over regions, so that batches need the official length. If every
-            image has that many regions, as in the official features, both are the same.
+        scores_loss: ``kld``: scores are log probabilities over the regions; ``bce``: scores are logits.
+        padded_regions: ``ignore`` gives padding a score of -1e9 before the softmax and offsets of 0, so that results do
+            not depend on how far a batch is padded. ``score`` does what the original does: padding is scored like a
+            region and takes part in the softmax, so batches must be padded to the official length. If every image has
+            that many regions, as in the official features, both are the same.
     """
 
     def __init__(
@@ -140,14 +143,14 @@ class GroundingHead(nn.Module):
             x, y, x_mask, y_mask: See `PoolingHead`.
 
         Returns:
-            Scores float32 (B, N), and offsets of the boxes float32 (B, N, 4) as of `util.boxes.encode_boxes`.
+            Scores, float32 (B, N), and box offsets, float32 (B, N, 4), as defined by `util.boxes.encode_boxes`.
         """
         return self.place(self.attflat_x(x, x_mask), self.attfc_y(y), y_mask)
 
     def place(
         self, words: torch.Tensor, regions: torch.Tensor, mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores and offsets as in `forward`, from pooled words (B, W) and projected regions (B, N, W)."""
+        """Return scores and offsets as `forward` does, from pooled words (B, W) and projected regions (B, N, W)."""
         both = self.proj_norm(words[:, None] + regions)
         scores, offsets = at_least_float32(self.proj_scores(both).squeeze(-1)), at_least_float32(self.proj_reg(both))
         if mask is not None and not self.reads_padding:

@@ -1,8 +1,8 @@
-"""Layers that operations and heads are built of: normalisation, perceptrons, attention, pooling.
+"""Building blocks of operations and heads: normalisation, MLPs, attention, pooling.
 
 What runs are the fast forms of these classes (`models.mmnas.fast`), except for those whose code is changed here.
-Every side of a batch, words or regions, is a padded tensor (B, L, H) with a boolean mask (B, L), True = padding.
-Parameters are named as in the original, so that its state dicts translate name by name.
+Each side of a batch, words or regions, is a padded tensor (B, L, H) with a boolean mask (B, L), True = padding.
+Parameters are named as in the original, so that its state dicts can be translated name by name.
 """
 
 import torch
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 NORM_EPSILON = 1e-6
 # The score of padding before a softmax, as in the original.
 MASK_VALUE = -1e9
-# Relation weights are clamped to it before the logarithm.
+# Lower bound of relation weights before the logarithm.
 MIN_RELATION = 1e-6
 
 
@@ -24,8 +24,8 @@ def mask_value(dtype: torch.dtype) -> float:
 class LayerNorm(nn.Module):
     """a_2 * (x - mean) / (std + 1e-6) + b_2 over the last axis.
 
-    Unlike `torch.nn.LayerNorm` it divides by the unbiased standard deviation (n - 1) and adds its epsilon to that, not
-    to the variance. Under autocast it computes and returns the type of its parameters.
+    Unlike `torch.nn.LayerNorm`, it divides by the unbiased standard deviation (n - 1), and it adds epsilon to the
+    deviation and not to the variance. Under autocast it computes in, and returns, the dtype of its parameters.
     """
 
     def __init__(self, width: int) -> None:
@@ -49,12 +49,12 @@ class FC(nn.Module):
         self.dropout = nn.Dropout(rate)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., width) -> (..., out_width)."""
+        """Map (..., width) to (..., out_width)."""
         return self.dropout(F.relu(self.linear(x), inplace=True))
 
 
 class MLP(nn.Module):
-    """`FC` to the hidden width, then a linear layer."""
+    """An `FC` layer to the hidden width, then a linear layer."""
 
     def __init__(self, width: int, hidden: int, out_width: int, rate: float) -> None:
         super().__init__()
@@ -62,20 +62,20 @@ class MLP(nn.Module):
         self.linear = nn.Linear(hidden, out_width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., width) -> (..., out_width)."""
+        """Map (..., width) to (..., out_width)."""
         return self.linear(self.fc(x))
 
 
 class MultiHeadAttention(nn.Module):
-    """Scaled dot-product attention with heads of ``head_width``, four projections without bias.
+    """Scaled dot-product attention with heads of ``head_width``. The four projections have no bias.
 
     Args:
-        width: H of inputs and output.
-        inner: Width of queries, keys and values.
+        width: Width H of inputs and output.
+        inner: Width of queries, keys and values over all heads.
         head_width: Width of a head.
         rate: Dropout rate of the attention map.
-        relation_size: Width of a relation between two positions. It adds log max(relu(linear_r(relation)), 1e-6) to
-            the scores. 0: no relations.
+        relation_size: Width of the embedded relation between two positions. If it is not 0,
+            log max(relu(linear_r(relation)), 1e-6) is added to the scores.
 
     Raises:
         ValueError: ``head_width`` does not divide ``inner``.
@@ -105,8 +105,8 @@ class MultiHeadAttention(nn.Module):
         Args:
             x: float (B, L, H).
             keys: float (B, M, H).
-            mask: bool (B, M), True where ``keys`` are padding; None: nowhere.
-            relation: float (B, L, M, relation_size); needed if there is a ``linear_r``.
+            mask: bool (B, M), True where ``keys`` are padding; None: there is no padding.
+            relation: float (B, L, M, relation_size); required if ``relation_size`` is not 0.
 
         Returns:
             float (B, L, H).
@@ -121,9 +121,9 @@ class MultiHeadAttention(nn.Module):
         return self.linear_merge(attended.transpose(1, 2).flatten(2))
 
     def relation_scores(self, relation: torch.Tensor) -> torch.Tensor:
-        """What relations (..., relation_size) add to the scores: (..., heads).
+        """Return the terms (..., heads) that relations (..., relation_size) add to the scores.
 
-        Autocast is off: the logarithm is steep near zero and needs the precision of the parameters.
+        Autocast is off here: the logarithm is steep near zero and needs the precision of the parameters.
         """
         with torch.autocast(relation.device.type, enabled=False):
             return self.linear_r(relation).clamp(min=MIN_RELATION).log()
@@ -137,11 +137,11 @@ class AttentionPooling(nn.Module):
     """Weighted sums over the positions of a side, then a linear layer (AttFlat in the original).
 
     Args:
-        width: H of the input.
+        width: Width H of the input.
         out_width: Width of the output.
-        rate: Dropout rate inside the perceptron that computes the weights.
-        hidden: Hidden width of that perceptron.
-        glimpses: Number G of weighted sums, concatenated.
+        rate: Dropout rate inside the MLP that computes the weights.
+        hidden: Hidden width of that MLP.
+        glimpses: Number G of weighted sums, which are concatenated.
     """
 
     def __init__(self, width: int, out_width: int, rate: float, hidden: int = 512, glimpses: int = 1) -> None:
@@ -150,15 +150,15 @@ class AttentionPooling(nn.Module):
         self.linear_merge = nn.Linear(width * glimpses, out_width)
 
     def weights(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Weight of every position in each sum.
+        """Compute the weight of every position in each sum.
 
         Args:
             x: float (B, L, H).
             mask: bool (B, L), True = padding; or None.
 
         Returns:
-            float (B, L, G). It sums to 1 over L, and padding gets 0, unless a sample is padding only: then all
-            positions weigh the same.
+            float (B, L, G), which sums to 1 over L. Padding has weight 0, unless a sample is all padding: then all
+            positions have the same weight.
         """
         scores = self.mlp(x)
         if mask is not None:
@@ -166,6 +166,6 @@ class AttentionPooling(nn.Module):
         return scores.softmax(1)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Pool; arguments as in `weights`. Returns float (B, out_width)."""
+        """Pool (B, L, H) to (B, out_width); arguments as in `weights`."""
         sums = self.weights(x, mask).transpose(1, 2).to(x.dtype) @ x
         return self.linear_merge(sums.flatten(1))

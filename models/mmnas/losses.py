@@ -1,6 +1,6 @@
 """Losses of visual grounding and of image-text matching, as in the original code of MMNas.
 
-Visual question answering needs none of its own: it is `torch.nn.BCEWithLogitsLoss`.
+Visual question answering uses `torch.nn.BCEWithLogitsLoss`.
 """
 
 import torch
@@ -12,35 +12,35 @@ from util.distributed import sum_over_ranks
 
 Batch = dict[str, torch.Tensor]
 
-# Targets of `bce`, (overlap, score): the score of regions that overlap less than that; all others get 1. The original
-# fixes these numbers whatever the threshold.
+# Target scores of `bce`, (overlap, score): regions with a smaller overlap have this score, all others 1. As in the
+# original, these numbers do not depend on the threshold.
 BCE_STEPS = ((0.7, 0.9), (0.6, 0.8))
-# What `margin_loss` wants between a pair that belongs together and one that does not.
+# The difference that `margin_loss` demands between the scores of a matching and a non-matching pair.
 MARGIN = 0.2
 
 
 def grounding_targets(
     batch: Batch, scores_loss: str = "kld", threshold: float = 0.5, convention: str = "pixels"
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Targets of every region.
+    """Compute the training targets of every region.
 
     Args:
-        batch: dict with ``boxes`` float (B, N, 4), x1, y1, x2, y2 in pixels, ``counts`` int64 (B,), and ``label``
-            float (B, 4), the true box.
-        scores_loss: ``kld``: scores are the overlaps of at least ``threshold``, divided by their sum; ``bce``: they
-            are 0.8, 0.9 or 1 there by overlap (below 0.6, below 0.7, above).
-        threshold: Overlap from which a region is positive.
+        batch: A dict with ``boxes``, float (B, N, 4), x1, y1, x2, y2 in pixels; ``counts``, int64 (B,); and
+            ``label``, float (B, 4), the ground-truth box.
+        scores_loss: ``kld``: scores of positive regions are their overlaps, divided by the sum of these; ``bce``: they
+            are 0.8 for overlaps below 0.6, 0.9 for overlaps below 0.7, otherwise 1.
+        threshold: Overlap (IoU) from which a region is positive.
         convention: See `util.boxes.CONVENTIONS`.
 
     Returns:
-        Scores float32 (B, N), zero except for positive regions; offsets to the true box float32 (B, N, 4); and
-        whether a region is positive, bool (B, N). Padding never is.
+        Scores, float32 (B, N), zero except for positive regions; offsets to the ground-truth box, float32 (B, N, 4);
+        and whether a region is positive, bool (B, N). Padding is never positive.
     """
     boxes, goals = batch["boxes"], batch["label"][:, None]
     overlap = overlaps(boxes, goals, convention).squeeze(-1)
     positive = (overlap >= threshold) & ~padding_mask(batch["counts"], boxes.shape[1])
     if scores_loss == "kld":
-        # Filled, not multiplied by 0: two boxes without area overlap by NaN.
+        # Filled instead of multiplied by 0, since the overlap of two boxes without area is NaN.
         scores = overlap.masked_fill(~positive, 0.0)
         scores = scores / (scores.sum(1, keepdim=True) + 1e-8)
     else:
@@ -51,21 +51,21 @@ def grounding_targets(
 
 
 class GroundingLoss:
-    """Loss of the scores plus ``balance`` times that of the offsets of the positive regions.
+    """Loss of the scores plus ``balance`` times the loss of the offsets of positive regions.
 
-    Scores: ``kld`` is the sum over the samples of m KL(target || scores), divided by the sum of m, where m is 1 for
-    samples with a positive region and 0 for others; ``bce`` is the binary cross entropy, summed over regions, mean over
-    the samples. Offsets: smooth L1 (beta 1), summed over the positive regions and their four offsets, divided by the
-    number of positive regions.
+    Scores: ``kld`` is the sum over samples of m KL(target || scores), divided by the sum of m, where m is 1 for samples
+    with a positive region and 0 for others. ``bce`` is the binary cross entropy, summed over regions and averaged over
+    samples. Offsets: smooth L1 (beta 1), summed over positive regions and their four offsets, divided by the number of
+    positive regions.
 
-    `prepare` computes the divisors from the whole batch, over all ranks. The mean over the samples is then this loss,
-    however the batch is split. A batch that was not prepared (evaluation) is divided sample by sample: the mean over
-    the samples of m KL + ``balance`` times the mean over the sample's positive regions, which does not depend on the
-    batch size or the number of processes. A term without any positive region is 0.
+    `prepare` computes the divisors from the whole batch, over all ranks. The mean over samples then equals this loss,
+    however the batch is split. A batch that was not prepared (evaluation) is divided sample by sample: it is the mean
+    over samples of m KL plus ``balance`` times the mean over the sample's positive regions, which does not depend on
+    the batch size or the number of processes. A term without any positive region is 0.
 
     Args:
         scores_loss, threshold, convention: See `grounding_targets`.
-        balance: Weight of the offsets' loss, LOSS_LAMBDA of the original.
+        balance: Weight of the offsets' loss, LOSS_LAMBDA in the original.
     """
 
     def __init__(
@@ -75,16 +75,16 @@ class GroundingLoss:
         self.threshold, self.convention = threshold, convention
 
     def prepare(self, batch: Batch) -> Batch:
-        """Add the targets, and each sample's weights from the numbers of the whole batch.
+        """Add the targets, and the weight of each sample, which depends on the whole batch.
 
-        All ranks must call it, each with its share of the batch.
+        A collective call: all ranks must make it, each with its part of the batch.
 
         Args:
             batch: See `grounding_targets`.
 
         Returns:
-            A new dict that also has ``target_scores`` float32 (B, N), ``target_offsets`` float32 (B, N, 4),
-            ``positive`` bool (B, N), ``score_weight`` and ``offset_weight`` float32 (B,).
+            A new dict that also contains ``target_scores``, float32 (B, N); ``target_offsets``, float32 (B, N, 4);
+            ``positive``, bool (B, N); ``score_weight`` and ``offset_weight``, float32 (B,).
         """
         batch = self._with_targets(batch)
         positive = batch["positive"]
@@ -96,8 +96,9 @@ class GroundingLoss:
         """Compute the loss.
 
         Args:
-            outputs: Scores float32 (B, N), log probabilities or for ``bce`` logits, and offsets float32 (B, N, 4).
-            batch: What `prepare` returned or a part of its rows, or a batch that was not prepared.
+            outputs: Scores, float32 (B, N), log probabilities (``kld``) or logits (``bce``), and offsets, float32
+                (B, N, 4).
+            batch: The result of `prepare` or some of its rows, or a batch that was not prepared.
 
         Returns:
             float32 scalar, the mean over the samples of ``batch``.
@@ -129,16 +130,16 @@ class GroundingLoss:
 
 
 def _numbers(positive: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """How many samples have a positive region, and how many regions are positive, of bool (B, N)."""
+    """Number of samples with a positive region, and number of positive regions, of bool (B, N)."""
     return positive.any(1).sum().double(), positive.sum().double()
 
 
 def bce_loss(scores: torch.Tensor) -> torch.Tensor:
-    """2 BCE(own, 1) + BCE(negative caption, 0) + BCE(negative image, 0), mean over the samples.
+    """2 BCE(own, 1) + BCE(negative caption, 0) + BCE(negative image, 0), mean over samples.
 
     Args:
-        scores: float32 (B, 3) in 0..1, scores of three pairs per sample: image and caption, image and negative
-            caption, negative image and caption.
+        scores: float32 (B, 3) in 0..1, the scores of three pairs per sample: (image, caption), (image, negative
+            caption), (negative image, caption).
 
     Returns:
         float32 scalar.
@@ -150,7 +151,7 @@ def bce_loss(scores: torch.Tensor) -> torch.Tensor:
 
 
 def margin_loss(scores: torch.Tensor) -> torch.Tensor:
-    """max(0, 0.2 + negative caption - own) + max(0, 0.2 + negative image - own), mean over the samples.
+    """max(0, 0.2 + negative caption - own) + max(0, 0.2 + negative image - own), mean over samples.
 
     Args:
         scores: As in `bce_loss`.
@@ -163,7 +164,7 @@ def margin_loss(scores: torch.Tensor) -> torch.Tensor:
 
 
 class MatchingLoss:
-    """`bce_loss` or `margin_loss` of the outputs of `matching.MatchingNet`.
+    """`bce_loss` or `margin_loss` as a loss on the outputs of `matching.MatchingNet`.
 
     Args:
         kind: ``bce`` or ``margin``.
@@ -173,5 +174,5 @@ class MatchingLoss:
         self._loss = {"bce": bce_loss, "margin": margin_loss}[kind]
 
     def __call__(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Mean over the samples, of scores float32 (B, 3); ``batch`` is not read."""
+        """Return the loss of scores, float32 (B, 3), the mean over samples. ``batch`` is not read."""
         return self._loss(outputs)

@@ -1,8 +1,8 @@
-"""Image-text matching: captions encoded once, images projected once, and many pairs of the two scored.
+"""Image-text matching: captions are encoded once, images are projected once, and many pairs of them are scored.
 
-What the encoder makes of a caption depends on the caption alone. What the decoder makes of an image, up to its first
-operation that reads words, depends on the image alone. `MatchingNet.encode` and `MatchingNet.project` compute these
-once; `MatchingNet.match` does the rest for the pairs that are asked for. The scores equal those of whole forwards.
+The encoder's output for a caption depends on the caption only. The decoder's state for an image, up to the first
+operation that reads words, depends on the image only. `MatchingNet.encode` and `MatchingNet.project` compute these
+once, and `MatchingNet.match` does the rest for the requested pairs. The scores equal those of complete forward passes.
 """
 
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ from torch.nn import functional as F
 
 from models.mmnas.net import Batch, MultimodalNet
 
-# (image, caption) of the three scores of a training sample; 0 is its own, 1 the hard negative.
+# (image, caption) of the three scores of a training sample; 0: its own, 1: the hard negative.
 TRIPLE = ((0, 0), (0, 1), (1, 0))
 
 
 class Words(NamedTuple):
-    """Encoded captions, C of them, padded to the longest.
+    """C encoded captions, padded to the longest.
 
     Attributes:
         states: Words after the encoder, float (C, T, H).
-        mask: bool (C, T), True = padding.
-        pooled: What the head pools of them, float (C, W).
+        mask: Padding mask, bool (C, T), True = padding.
+        pooled: The words as pooled by the head, float (C, W).
     """
 
     states: torch.Tensor
@@ -31,18 +31,18 @@ class Words(NamedTuple):
     pooled: torch.Tensor
 
     def take(self, index: torch.Tensor) -> "Words":
-        """Captions ``index`` int64 (P,), repeated if it names them repeatedly."""
+        """Select captions by ``index``, int64 (P,), which may contain repetitions."""
         return Words(*(value[index] for value in self))
 
 
 class Captions(NamedTuple):
-    """Encoded captions of different lengths as they are kept in memory, C of them, one after the other.
+    """C encoded captions of different lengths, concatenated to save memory.
 
     Attributes:
-        states: Their words after the encoder, without the padding of their batch: float (R, H).
-        pooled: What the head pools of them: float (C, W).
-        starts, widths: First row and number of rows of each: int64 (C,).
-        lengths: Number of words of each, int64 (C,); its other rows are padding.
+        states: Words after the encoder without the padding of their batch, float (R, H).
+        pooled: The words as pooled by the head, float (C, W).
+        starts, widths: First row and number of rows of each caption, int64 (C,).
+        lengths: Number of words of each caption, int64 (C,). The rest of its rows are padding.
     """
 
     states: torch.Tensor
@@ -53,14 +53,14 @@ class Captions(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Sequence["Captions"]) -> "Captions":
-        """All captions of ``parts``, in their order."""
+        """Concatenate the captions of all parts."""
         firsts = torch.tensor([0, *(len(part.states) for part in parts)]).cumsum(0).tolist()
         starts = [part.starts + first for part, first in zip(parts, firsts, strict=False)]
         states, pooled, _, widths, lengths = (torch.cat(same) for same in zip(*parts, strict=True))
         return cls(states, pooled, torch.cat(starts), widths, lengths)
 
     def padded(self, which: torch.Tensor) -> Words:
-        """The captions ``which`` int64 (U,), padded to the longest of them."""
+        """Select captions by ``which``, int64 (U,), padded to the longest of them."""
         widths = self.widths[which]
         place = torch.arange(int(widths.max()), device=which.device)
         rows = self.starts[which, None] + torch.minimum(place, widths[:, None] - 1)
@@ -68,12 +68,12 @@ class Captions(NamedTuple):
 
 
 class Images(NamedTuple):
-    """Images up to the first decoder block that reads words, I of them.
+    """The states of I images before the first decoder block that reads words.
 
     Attributes:
         states: float (I, N, H).
-        mask: bool (I, N), True = padding.
-        relation: Relations of their regions, float (I, N, N, relation_size); None if no operation reads them.
+        mask: Padding mask, bool (I, N), True = padding.
+        relation: Embedded relations between regions, float (I, N, N, relation_size); None if no operation reads them.
     """
 
     states: torch.Tensor
@@ -81,24 +81,24 @@ class Images(NamedTuple):
     relation: torch.Tensor | None
 
     def take(self, index: torch.Tensor) -> "Images":
-        """Images ``index`` int64 (P,), repeated if it names them repeatedly."""
+        """Select images by ``index``, int64 (P,), which may contain repetitions."""
         return Images(*(None if value is None else value[index] for value in self))
 
 
 class MatchingNet(MultimodalNet):
-    """`MultimodalNet` for pairs of images and captions; its head is a `heads.MatchingHead`."""
+    """`MultimodalNet` for pairs of images and captions. Its head is a `heads.MatchingHead`."""
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Scores of pairs.
+        """Score pairs.
 
         Args:
-            batch: A batch of pairs as for `MultimodalNet`; or of training samples, in which every entry has a second
-                axis of 2: its own and the hard negative one. Each caption is then encoded once and each image
-                projected once, so that pairs that share one also share its dropout.
+            batch: A batch of pairs as in `MultimodalNet`; or of training samples, in which every entry has a second
+                axis of size 2: the sample's own and the hard negative. Each caption is then encoded once and each image
+                projected once, so pairs that share a caption or an image also share its dropout masks.
 
         Returns:
-            float32 (B,) in 0..1; for training samples (B, 3): image and caption, image and negative caption, negative
-            image and caption.
+            float32 (B,) in 0..1. For training samples (B, 3): (image, caption), (image, negative caption), (negative
+            image, caption).
         """
         if batch["tokens"].dim() == 2:
             return super().forward(batch)
@@ -110,22 +110,22 @@ class MatchingNet(MultimodalNet):
         return self.score_pairs(words, self.project(flat), captions, images).view(count, len(TRIPLE))
 
     def encode(self, tokens: torch.Tensor) -> Captions:
-        """`Captions` of int64 (C, T) tokens, 0 = padding.
+        """Encode captions, int64 (C, T) tokens, 0 = padding.
 
-        Under autocast the states are kept in its type, which is the type that the next layers read them in.
+        Under autocast the states are kept in its dtype, in which the next layers read them anyway.
         """
         return self.keep(self.encode_words(tokens), tokens)
 
     def encode_words(self, tokens: torch.Tensor) -> Words:
-        """`Words` of int64 (C, T) tokens."""
+        """Encode captions, int64 (C, T) tokens, and keep them padded."""
         x, mask = self.embed_words(tokens)
         x = self.encoder_decoder.encode(x, mask)
         return Words(x, mask, self.head.attflat_x(x, mask))
 
     def keep(self, words: Words, tokens: torch.Tensor) -> Captions:
-        """`Captions` of the ``words`` that `encode_words` made of ``tokens``."""
+        """Convert the result of `encode_words` for ``tokens`` to `Captions`."""
         lengths = (tokens != 0).sum(1)
-        # Regions attend to the padding of a caption without words.
+        # Regions attend to the padding of a caption that has no words, so its padding is kept.
         every = self.needs_full_padding or bool((lengths == 0).any())
         widths = torch.full_like(lengths, tokens.shape[1]) if every else lengths
         kept = torch.arange(tokens.shape[1], device=tokens.device) < widths[:, None]
@@ -134,7 +134,7 @@ class MatchingNet(MultimodalNet):
         return Captions(words.states[kept].to(dtype), words.pooled, widths.cumsum(0) - widths, widths, lengths)
 
     def project(self, batch: Batch) -> Images:
-        """`Images` of the regions, boxes and counts of a batch of I images."""
+        """Project images, from the ``regions``, ``boxes`` and ``counts`` of a batch of I images."""
         y, mask, relation = self.embed_regions(batch)
         before_words = slice(self.encoder_decoder.blocks_without_words())
         return Images(self.encoder_decoder.decode(y, None, mask, None, relation, before_words), mask, relation)
@@ -142,13 +142,13 @@ class MatchingNet(MultimodalNet):
     def match(
         self, images: Images, captions: Captions, image_index: torch.Tensor, caption_index: torch.Tensor
     ) -> torch.Tensor:
-        """Scores of pairs.
+        """Score pairs.
 
         Args:
-            images: `Images`.
-            captions: `Captions`.
-            image_index, caption_index: int64 (P,), members of ``images`` and ``captions``; or (U, M) images for each
-                of U captions (U,).
+            images: The result of `project`.
+            captions: The result of `encode`.
+            image_index, caption_index: Indices into ``images`` and ``captions``: int64 (P,) each; or (U, M) images
+                for each of U captions (U,).
 
         Returns:
             float32 (P,) or (U, M) in 0..1.
@@ -161,7 +161,7 @@ class MatchingNet(MultimodalNet):
     def score_pairs(
         self, words: Words, images: Images, caption_index: torch.Tensor, image_index: torch.Tensor
     ) -> torch.Tensor:
-        """Scores float32 (P,) of the pairs of ``words`` and ``images`` that two int64 (P,) name."""
+        """Return the scores, float32 (P,), of pairs given by indices into ``words`` and ``images``, int64 (P,) each."""
         x, x_mask, pooled = words.take(caption_index)
         y, y_mask, relation = images.take(image_index)
         reading_words = slice(self.encoder_decoder.blocks_without_words(), None)

@@ -1,16 +1,16 @@
-"""The whole network of MMNas: words and regions -> encoder-decoder -> head, for every task, searched or fixed.
+"""The complete network of MMNas: words and regions -> encoder-decoder -> head, for every task, searched or fixed.
 
 A batch is a dict of tensors:
 
-- ``regions`` float16 or float32 (B, N, D), features of the regions;
-- ``boxes`` float32 (B, N, 4), x1, y1, x2, y2 in pixels;
-- ``counts`` int64 (B,), number of regions of each image; what follows them is padding;
-- ``tokens`` int64 (B, T), 0 = padding;
-- ``image_size`` float32 (B, 2), height and width in pixels; needed only with box features;
-- ``relations`` float32 (B, N, N, 4), optional: used instead of `box_relations`.
+- ``regions``, float16 or float32 (B, N, D): features of the regions;
+- ``boxes``, float32 (B, N, 4): x1, y1, x2, y2 in pixels;
+- ``counts``, int64 (B,): number of regions of each image; the rest of the N rows is padding;
+- ``tokens``, int64 (B, T): word indices, 0 = padding;
+- ``image_size``, float32 (B, 2): height and width in pixels; required only with box features;
+- ``relations``, float32 (B, N, N, 4), optional: used instead of `box_relations`.
 
-N and T may be those of the batch's longest member unless `MultimodalNet.needs_full_padding` is true.
-`fast.speed_up` makes a network that computes the same in less time.
+N and T may be those of the longest sample in the batch, unless `MultimodalNet.needs_full_padding` is true.
+`fast.speed_up` turns a network into one that computes the same in less time.
 """
 
 import torch
@@ -35,10 +35,10 @@ class MultimodalNet(nn.Module):
 
     Args:
         encoder_decoder: `EncoderDecoder`; its ``hsize`` is the width H.
-        head: One of `heads`; it is called with words, regions, and the mask of each.
-        embedding: Word vectors float (V, E), copied and trained; or their sizes (V, E) for random ones.
-        region_size: D.
-        box_feature: Width of box features that are concatenated to the regions; 0, as published: none.
+        head: A module of `models.mmnas.heads`, called with words, regions and both masks.
+        embedding: Initial word vectors, float (V, E), which are copied and trained; or (V, E) for random ones.
+        region_size: Size D of a region's feature vector.
+        box_feature: Width of embedded box features that are concatenated to the regions; 0, as published: none.
     """
 
     genotype_class = Architecture  # what `genotype` returns
@@ -62,7 +62,7 @@ class MultimodalNet(nn.Module):
         self.box_linear = nn.Linear(BOX_FEATURES, box_feature) if box_feature else None
         self.region_linear = nn.Linear(region_size + box_feature, width)
         self.relation_linear = nn.Linear(RELATION_FEATURES, encoder_decoder.relation_size)
-        # The original has this layer in every network; it is not trained where no operation reads relations.
+        # The original has this layer in every network. It is not trained if no operation reads relations.
         self.relation_linear.requires_grad_(encoder_decoder.can_use_relation)
         self.encoder_decoder = encoder_decoder
         self.head = head
@@ -70,35 +70,37 @@ class MultimodalNet(nn.Module):
 
     @property
     def needs_full_padding(self) -> bool:
-        """Whether some candidate's results depend on the padded length, so that batches need the official one."""
+        """Whether results of some candidate depend on padding, so that batches must have the official padded length."""
         return self.encoder_decoder.depends_on_padding
 
     def forward(self, batch: Batch) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """What the head returns for a batch: logits (B, A), scores and offsets of regions, or matching scores (B,)."""
+        """Return the head's output: answer logits (B, A), scores and offsets of regions, or matching scores (B,)."""
         return self.head(*self.features(batch))
 
     def pooling_weights(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weights that a pooling head gives words (B, T, G) and regions (B, N, G); see `PoolingHead.weights`."""
+        """Return the pooling weights of words (B, T, G) and regions (B, N, G); see `PoolingHead.weights`."""
         return self.head.weights(*self.features(batch))
 
     def features(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Encoded words float (B, T, H), decoded regions float (B, N, H), and their masks bool (B, T) and (B, N)."""
+        """Return encoded words (B, T, H), decoded regions (B, N, H), and their masks, bool (B, T) and (B, N)."""
         x, x_mask = self.embed_words(batch["tokens"])
         y, y_mask, relation = self.embed_regions(batch)
         x, y = self.encoder_decoder(x, y, x_mask, y_mask, relation)
         return x, y, x_mask, y_mask
 
     def embed_words(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """LSTM states float (B, T, H) of int64 (B, T) tokens, and their mask bool (B, T).
+        """Return the LSTM states, float (B, T, H), of int64 (B, T) tokens, and their padding mask, bool (B, T).
 
-        As in the original the LSTM also reads the padding, which comes last and so changes no other state.
+        As in the original, the LSTM also reads the padding. It comes last, so it does not affect the other states.
         """
         return run_lstm(self.lstm, self.embedding(tokens)), tokens == 0
 
     def embed_regions(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Projected regions float (B, N, H), their mask bool (B, N), and `embed_relations` or None if nothing reads it.
+        """Project the regions of a batch.
 
-        The mask follows from ``counts``, whatever the features hold.
+        Returns:
+            Projected regions, float (B, N, H); their padding mask, bool (B, N), which depends on ``counts`` only and
+            not on the features; and the result of `embed_relations`, or None if no operation reads it.
         """
         boxes = None if self.box_linear is None else box_features(batch["boxes"], batch["image_size"])
         mask = padding_mask(batch["counts"], batch["regions"].shape[1])
@@ -106,7 +108,7 @@ class MultimodalNet(nn.Module):
         return self.project_regions(batch["regions"], boxes), mask, relation
 
     def project_regions(self, regions: torch.Tensor, boxes: torch.Tensor | None) -> torch.Tensor:
-        """(..., D) features, with (..., 5) box features if the network takes them -> (..., H)."""
+        """Project features (..., D), together with box features (..., 5) if the network uses them, to (..., H)."""
         features = regions.to(self.region_linear.weight.dtype)
         if boxes is not None:
             boxes = self.box_linear(boxes.to(features.dtype)).to(features.dtype)
@@ -114,13 +116,13 @@ class MultimodalNet(nn.Module):
         return self.region_linear(features)
 
     def embed_relations(self, batch: Batch) -> torch.Tensor:
-        """Embedded relations between all regions, float (B, N, N, relation_size)."""
+        """Return the embedded relations between all regions, float (B, N, N, relation_size)."""
         if "relations" in batch:
             return self.project_relations(batch["relations"])
         return self.project_relations(box_relations(batch["boxes"], batch["counts"]))
 
     def project_relations(self, relations: torch.Tensor) -> torch.Tensor:
-        """(..., 4) -> (..., relation_size), in the precision of the parameters also under autocast."""
+        """Embed relations: (..., 4) -> (..., relation_size). Autocast is off, for the precision of the parameters."""
         with torch.autocast(relations.device.type, enabled=False):
             return F.relu(self.relation_linear(relations.to(self.relation_linear.weight.dtype)), inplace=True)
 
@@ -129,13 +131,13 @@ class MultimodalNet(nn.Module):
         return {name: value for name, value in self.named_parameters() if name.endswith("alpha_logits")}
 
     def weights(self) -> list[nn.Parameter]:
-        """Parameters that weight steps train: all except the architecture's and those that no path reads."""
+        """Parameters that weight steps train: all except architecture parameters and those that no path uses."""
         relation = () if self.encoder_decoder.can_use_relation else self.relation_linear.parameters()
         unread = {id(p) for p in relation}
         return [p for name, p in self.named_parameters() if ".alpha_" not in name and id(p) not in unread]
 
     def path_weights(self) -> list[nn.Parameter]:
-        """Those of `weights` that the next forward's output depends on: of several candidates the active one's."""
+        """Those of `weights` that affect the output of the next forward pass: inactive candidates are left out."""
         active = self.encoder_decoder.active()
         needed = {id(p) for operation in active for p in operation.parameters()}
         if any(operation.needs_relation for operation in active):
@@ -144,11 +146,11 @@ class MultimodalNet(nn.Module):
         return [p for p in self.weights() if id(p) not in optional or id(p) in needed]
 
     def uses_all_weights(self) -> bool:
-        """Whether every parameter of `weights` takes part in every forward."""
+        """Whether every forward pass uses all parameters of `weights`."""
         return not self.encoder_decoder.gated()
 
     def trainable_state(self) -> "MultimodalNet":
-        """What a resumed run needs: the whole network."""
+        """The part of the network that a resumed run restores: all of it."""
         return self
 
     def choices(self) -> list[Choice]:
@@ -160,7 +162,7 @@ class MultimodalNet(nn.Module):
         self.encoder_decoder.relax(relaxation)
 
     def discretise(self, scores: dict[str, torch.Tensor]) -> Architecture:
-        """The `Architecture` for scores of the candidates, see `search.choice.SearchSpace`."""
+        """Derive the architecture from scores of the candidates, see `search.choice.SearchSpace`."""
         return self.encoder_decoder.discretise(scores)
 
     def expected_cost(self, kind: str) -> ExpectedCost:
@@ -168,7 +170,7 @@ class MultimodalNet(nn.Module):
         return ExpectedCost(self.encoder_decoder, kind)
 
     def genotype(self) -> Architecture:
-        """The strongest candidate of every block, or the fixed operations."""
+        """Derive the architecture of the most probable candidates; in a fixed network, its own architecture."""
         return argmax(self)
 
     def probabilities(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -176,7 +178,7 @@ class MultimodalNet(nn.Module):
         return self.encoder_decoder.probabilities()
 
     def count_parameters(self) -> dict[str, int]:
-        """Numbers of weights by part."""
+        """Number of parameters of each part of the network."""
         sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in self.named_children()}
         architecture = sum(len(choice.candidates) for choice in self.choices())
         sizes["encoder_decoder"] -= 2 * architecture

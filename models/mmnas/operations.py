@@ -1,9 +1,9 @@
 """Operations of the MMNas search spaces, by name (Yu et al., ACM MM 2020, and the table of the original code).
 
 What runs are the fast forms of some classes (`models.mmnas.fast`), except for those whose code is changed here.
-An operation maps x (B, L, H) to the same shape; some also read the other side y (B, M, H). One of your own is a class
-derived from `Operation` in a module of yours; ``--enc_ops`` and ``--dec_ops`` take its name ``module:Class``, see
-``docs/extend.md``. The original's ``relu`` and ``leakyrelu`` are missing: it cannot call them.
+An operation maps x (B, L, H) to the same shape; some also read the other side y (B, M, H). To add your own, derive a
+class from `Operation` in a module of yours and pass ``module:Class`` to ``--enc_ops`` or ``--dec_ops``, see
+``docs/extend.md``. The original's ``relu`` and ``leakyrelu`` are missing, since its own code cannot call them.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,17 +18,17 @@ from util.cli import UserError
 from util.registry import Registry
 
 Tensor = torch.Tensor
-# A tensor that not every operation is given.
+# An argument that not every operation needs.
 Given = Tensor | None
 
 
 class Operation(nn.Module):
-    """What every operation has.
+    """Base class of operations. Constructor arguments are those of `Residual`.
 
     Attributes:
-        reads_other: It needs ``y``.
-        needs_relation: It needs ``relation``.
-        depends_on_padding: Its result at real positions depends on padding, and so on the padded length.
+        reads_other: Whether it needs ``y``.
+        needs_relation: Whether it needs ``relation``.
+        depends_on_padding: Whether its result at real positions depends on padding, and so on the padded length.
     """
 
     reads_other = False
@@ -47,9 +47,9 @@ class Operation(nn.Module):
 
         Args:
             x: float (B, L, H).
-            y: float (B, M, H), the other side.
-            x_mask, y_mask: bool (B, L) and (B, M), True = padding; or None.
-            relation: float (B, L, L, relation_size), relations between the positions of ``x``.
+            y: The other side, float (B, M, H).
+            x_mask, y_mask: Padding masks, bool (B, L) and (B, M), True = padding; or None.
+            relation: Embedded relations between the positions of ``x``, float (B, L, L, relation_size).
 
         Returns:
             float (B, L, H).
@@ -58,7 +58,7 @@ class Operation(nn.Module):
 
 
 class Identity(Operation):
-    """x."""
+    """Returns x."""
 
     def forward(
         self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
@@ -67,7 +67,7 @@ class Identity(Operation):
 
 
 class Zero(Operation):
-    """x * 0; NaN and infinity survive."""
+    """Returns x * 0. NaN and infinity become NaN."""
 
     def forward(
         self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
@@ -76,7 +76,7 @@ class Zero(Operation):
 
 
 class Gelu(Operation):
-    """GELU in its tanh form."""
+    """GELU in its tanh approximation."""
 
     def forward(
         self, x: Tensor, y: Given = None, x_mask: Given = None, y_mask: Given = None, relation: Given = None
@@ -85,13 +85,13 @@ class Gelu(Operation):
 
 
 class Residual(Operation):
-    """LayerNorm(x + dropout(core)); the residual x and the norm can be left out.
+    """Base class of operations that compute LayerNorm(x + dropout(core)).
 
     Args:
-        hsize: H.
+        hsize: Width H.
         dropout: Dropout rate, also inside the core.
-        relation_size: Width of relations.
-        residual, norm: Whether to add x and to normalise.
+        relation_size: Width of embedded relations.
+        residual, norm: Whether to add x, and whether to normalise.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Residual(Operation):
         self.ln = LayerNorm(hsize) if norm else None
 
     def finish(self, x: Tensor, core: Tensor) -> Tensor:
-        """Dropout, residual and norm after the core; float (B, L, H) each."""
+        """Apply dropout, residual and norm to the core's output; all tensors are float (B, L, H)."""
         out = self.dropout(core)
         if self.residual:
             out = x + out
@@ -110,7 +110,7 @@ class Residual(Operation):
 
 
 class SelfAttention(Residual):
-    """x attends to itself, in heads of ``head_width``, projected to ``expansion`` * H."""
+    """x attends to itself, with heads of ``head_width`` and an inner width of ``expansion`` * H."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class SelfAttention(Residual):
 
 
 class RelationSelfAttention(SelfAttention):
-    """Self attention that adds to each score the logarithm of a weight computed from the relation of the positions."""
+    """Self attention whose scores include the logarithm of a weight computed from the relation of the two positions."""
 
     needs_relation = True
 
@@ -155,7 +155,7 @@ class GuidedAttention(SelfAttention):
 
 
 class UnifiedAttention(SelfAttention):
-    """x attends to x and y, as in the original also to their padding."""
+    """x attends to the concatenation of x and y, including their padding, as in the original."""
 
     reads_other = True
     depends_on_padding = True
@@ -167,7 +167,7 @@ class UnifiedAttention(SelfAttention):
 
 
 class FeedForward(Residual):
-    """Two linear layers with ReLU and dropout between, ``expansion`` * H wide."""
+    """Two linear layers with ReLU and dropout between them, where the width is ``expansion`` * H."""
 
     def __init__(
         self,
@@ -188,7 +188,7 @@ class FeedForward(Residual):
 
 
 class DeepFeedForward(Residual):
-    """Three linear layers with ReLU and dropout between, 2 H wide."""
+    """Three linear layers with ReLU and dropout between them, where the width is 2 H."""
 
     def __init__(
         self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
@@ -204,7 +204,7 @@ class DeepFeedForward(Residual):
 
 
 class GatedUnit(nn.Module):
-    """First half of a linear layer times the sigmoid of its second half."""
+    """Gated linear unit: the first half of a linear layer's output times the sigmoid of the second half."""
 
     def __init__(self, width: int, out_width: int) -> None:
         super().__init__()
@@ -230,7 +230,7 @@ class GatedLinear(Residual):
 
 
 class DeepGatedLinear(Residual):
-    """Two gated linear units, 2 H wide between them, with ReLU and dropout."""
+    """Two gated linear units with ReLU and dropout between them, where the width is 2 H."""
 
     def __init__(
         self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
@@ -246,7 +246,7 @@ class DeepGatedLinear(Residual):
 
 
 class Convolution(Residual):
-    """Convolution along the positions, padding included as in the original."""
+    """Convolution along the positions, including padding, as in the original."""
 
     depends_on_padding = True
 
@@ -269,7 +269,7 @@ class Convolution(Residual):
 
 
 class SeparableConvolution(Residual):
-    """Convolution along the positions in each channel, then a linear map of the channels."""
+    """Depthwise convolution along the positions, including padding, then a pointwise one."""
 
     depends_on_padding = True
 
@@ -324,17 +324,17 @@ _OPERATIONS: dict[str, Callable[..., Operation]] = {
     "gated_linear_2": DeepGatedLinear,
     "feed_forward_deep": DeepFeedForward,
 }
-# Name -> constructor (hsize, dropout, relation_size=64, residual=True, norm=True); ``module:Class`` for others.
+# Name -> constructor (hsize, dropout, relation_size=64, residual=True, norm=True); others are named ``module:Class``.
 OPERATIONS = Registry("operation", _OPERATIONS, Operation)
 
 
 def make_operation(
     name: str, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
 ) -> Operation:
-    """Build the operation ``name``; for the other arguments see `Residual`.
+    """Build an operation by its name; for the other arguments see `Residual`.
 
     Raises:
-        UserError: there is no such operation, or its heads do not divide the width.
+        UserError: the operation is unknown, or its head width does not divide its inner width.
     """
     try:
         make = OPERATIONS[name]
@@ -349,20 +349,20 @@ def make_operation(
 
 
 def operation_class(name: str) -> type[Operation]:
-    """The class behind a name of `OPERATIONS`, for its attributes."""
+    """The class behind a name of `OPERATIONS`, whose attributes describe the operation."""
     return getattr(OPERATIONS[name], "func", OPERATIONS[name])
 
 
 def check_encoder(names: Iterable[str]) -> None:
-    """Check that the encoder, which sees words only, can hold the operations.
+    """Check that the operations can be in the encoder, which only reads words.
 
     Raises:
-        UserError: one needs the other side or relations of regions.
+        UserError: an operation needs the other side, or relations between regions.
     """
     for name in names:
         kind = operation_class(name)
         if kind.reads_other or kind.needs_relation:
             raise UserError(
-                f"the operation {name} needs regions and cannot be in the encoder, which sees the words alone; "
+                f"the operation {name} needs regions and cannot be in the encoder, which only sees words; "
                 "use it in the decoder"
             )

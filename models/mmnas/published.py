@@ -1,7 +1,7 @@
-"""Parameter names of other code and ours: state dicts of the original, both ways, and of our version 0.1.0.
+"""Translates state dicts: between the original's parameter names and ours, and from our version 0.1.0.
 
-The original's names differ in the path to an operation and in the name of the logits. Searched networks number their
-candidates in the original; ours name them, so the lists of candidates are needed.
+The original's names differ in the path to an operation and in the name of the logits. Its searched networks number
+their candidates, while ours name them, so translating a searched network requires the lists of candidates.
 """
 
 import re
@@ -28,7 +28,7 @@ _PARTS = {
 }
 _PUBLISHED_BLOCK = re.compile(r"backnone\.cells_(enc|dec)\.0\.dag\.(\d+)\.(\d+)\.(?:candidate_ops\.(\d+)\.)?(.+)")
 _OUR_BLOCK = re.compile(r"encoder_decoder\.(enc|dec)\.(\d+)\.(\d+)\.(?:operations\.(\w+)\.)?(.+)")
-# Projects relations of words, which no operation reads; searched networks of the original hold it all the same.
+# Projects relations between words, which no operation reads; the original's searched networks contain it anyway.
 _UNUSED = "linear_x_rel"
 _WORD_RELATION_FEATURES = 3
 # The original's name of the logits, and ours.
@@ -36,12 +36,12 @@ _THEIR_LOGITS, _OUR_LOGITS = "alpha_prob", "alpha_logits"
 
 
 def current_keys(state: State) -> State:
-    """``state`` under the present names of a `MultimodalNet`, from those of our version 0.1.0 or the present ones."""
+    """Rename the keys of a `MultimodalNet` of our version 0.1.0 to the current ones; current keys stay."""
     return {_current_key(key): value for key, value in state.items()}
 
 
 def rename_old_keys(module: torch.nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Apply `current_keys` to the part of ``state`` below ``prefix``: a ``load_state_dict`` pre-hook."""
+    """``load_state_dict`` pre-hook that renames the keys below ``prefix`` as `current_keys` does, in place."""
     for key in [key for key in state if key.startswith(prefix)]:
         current = prefix + _current_key(key.removeprefix(prefix))
         if current != key:
@@ -61,14 +61,17 @@ def from_published(
     enc_candidates: Sequence[str] = ENCODER_CANDIDATES,
     dec_candidates: Sequence[str] = DECODER_CANDIDATES,
 ) -> State:
-    """Translate an original's state dict, fixed or searched, into that of a `MultimodalNet`.
+    """Translate the state dict of an original network, fixed or searched, to that of a `MultimodalNet`.
 
     Args:
         state: Name -> tensor; a ``module.`` prefix is removed.
-        enc_candidates, dec_candidates: Names of the candidates in their order; only a searched network needs them.
+        enc_candidates, dec_candidates: Names of the candidates, in order; only used for a searched network.
+
+    Returns:
+        The same tensors under our names.
 
     Raises:
-        UserError: a name that no original network has.
+        UserError: a name does not occur in original networks.
     """
     candidates = {"enc": enc_candidates, "dec": dec_candidates}
     names = {key: key.removeprefix("module.") for key in state}
@@ -92,13 +95,16 @@ def to_published(
     enc_candidates: Sequence[str] = ENCODER_CANDIDATES,
     dec_candidates: Sequence[str] = DECODER_CANDIDATES,
 ) -> State:
-    """Translate the state dict of a `MultimodalNet` into the original's names, ``module.`` prefix included.
+    """Translate the state dict of a `MultimodalNet` to the original's names, with the ``module.`` prefix.
 
-    A searched network for questions or matching gets the unused weights that the original expects, as zeros.
+    For a searched network for questions or matching, the unused weights that the original expects are added as zeros.
 
     Args:
         state: Name -> tensor.
         enc_candidates, dec_candidates: As in `from_published`.
+
+    Returns:
+        The same tensors under the original's names.
     """
     candidates = {"enc": list(enc_candidates), "dec": list(dec_candidates)}
     translated = {"module." + _their_key(key, candidates): value for key, value in state.items()}

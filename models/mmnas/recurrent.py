@@ -1,4 +1,4 @@
-"""The LSTM that reads the words, in a precision that the device supports."""
+"""Runs the LSTM that reads the words, in a precision that the device supports."""
 
 import functools
 
@@ -8,19 +8,16 @@ from torch import nn
 
 @functools.cache
 def lstm_runs(device_type: str, dtype: torch.dtype) -> bool:
-    """Whether torch has an LSTM of ``dtype`` on this machine; a tiny one is run forward and backward to find out.
+    """Whether this machine can run an LSTM in ``dtype``; a tiny one is run forward and backward to find out.
 
-    Not every processor can: without AVX-512, for example, there is no bfloat16 LSTM, although every other layer of the
-    network runs in bfloat16 there.
+    CPUs without AVX-512, for example, have no bfloat16 LSTM, although all other layers of the network run in bfloat16.
+    The probe runs once per process and leaves the random state as it was.
 
     Args:
         device_type: ``cpu``, ``cuda``, ...
-        dtype: Type that autocast would compute it in.
-
-    Returns:
-        bool. The probe runs once per process and leaves the random state as it was.
+        dtype: The dtype of autocast.
     """
-    # The caller's autocast, no_grad and random state must neither change the answer nor be changed by it.
+    # The caller's autocast, no_grad and random state must neither change the answer nor be changed by the probe.
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         lstm = nn.LSTM(2, 2, batch_first=True).to(device_type)
         try:
@@ -35,9 +32,9 @@ def lstm_runs(device_type: str, dtype: torch.dtype) -> bool:
 
 
 def run_lstm(lstm: nn.LSTM, x: torch.Tensor) -> torch.Tensor:
-    """Outputs of ``lstm`` for ``x``, float (B, T, E) -> (B, T, H).
+    """Run an LSTM: float (B, T, E) -> all outputs, float (B, T, H).
 
-    Under autocast their type is autocast's, or that of the weights if the machine has no such LSTM (`lstm_runs`).
+    Under autocast the outputs have its dtype, or that of the weights if the machine cannot run it (`lstm_runs`).
     """
     kind = x.device.type
     if torch.is_autocast_enabled(kind) and not lstm_runs(kind, torch.get_autocast_dtype(kind)):

@@ -1,15 +1,15 @@
-"""What a network reads of an image's regions besides their features: which of them are padding, and their geometry."""
+"""Inputs derived from an image's regions in addition to their features: the padding mask and the boxes' geometry."""
 
 import torch
 
 RELATION_FEATURES = 4
 BOX_FEATURES = 5
-# Distances are at least this share of a box's size before the logarithm is taken.
+# Lower bound of distances, relative to a box's size, before the logarithm.
 MIN_DISTANCE = 1e-3
 
 
 def padding_mask(counts: torch.Tensor, length: int) -> torch.Tensor:
-    """The padding mask of a batch of regions. It depends on the counts alone: a region of zeros is a region.
+    """Padding mask of a batch of regions. It depends on the counts only: a region of zeros is not padding.
 
     Args:
         counts: int64 (B,), number of regions of each image.
@@ -22,14 +22,14 @@ def padding_mask(counts: torch.Tensor, length: int) -> torch.Tensor:
 
 
 def box_relations(boxes: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """Relative position and size of every two boxes of an image.
+    """Relative position and size of every pair of boxes of an image.
 
     Args:
         boxes: float (B, N, 4), x1, y1, x2, y2 in pixels.
         counts: int64 (B,), number of boxes of each image.
 
     Returns:
-        float32 (B, N, N, 4), see `relation_of`; float64 for boxes in float64. Zeros where either box is padding.
+        float32 (B, N, N, 4), see `relation_of`; float64 for float64 boxes. Zeros where either box is padding.
     """
     real = ~padding_mask(counts, boxes.shape[1])
     values = relation_of(boxes[:, :, None], boxes[:, None])
@@ -39,14 +39,14 @@ def box_relations(boxes: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
 def relation_of(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Position and size of the second box relative to the first.
 
-    With centres c and sizes w = x2 - x1 + 1, h = y2 - y1 + 1 in pixels, of boxes i and j:
+    For boxes i and j with centres (cx, cy) and sizes w = x2 - x1 + 1, h = y2 - y1 + 1 in pixels, it is
     [log max(|cx_i - cx_j| / w_i, 1e-3), log max(|cy_i - cy_j| / h_i, 1e-3), log(w_i / w_j), log(h_i / h_j)].
 
     Args:
-        first, second: float (..., 4), x1, y1, x2, y2 in pixels; their shapes broadcast.
+        first, second: float (..., 4), x1, y1, x2, y2 in pixels; their shapes are broadcast.
 
     Returns:
-        float32 (..., 4); float64 for boxes in float64.
+        float32 (..., 4); float64 for float64 boxes.
     """
     dtype = torch.promote_types(first.dtype, torch.float32)
     first, second = first.to(dtype), second.to(dtype)
@@ -60,7 +60,7 @@ def box_features(boxes: torch.Tensor, image_size: torch.Tensor) -> torch.Tensor:
     """Position and area of boxes relative to their image: x1 / W, y1 / H, x2 / W, y2 / H, area / (W * H).
 
     Args:
-        boxes: float (B, N, 4), x1, y1, x2, y2 in pixels; zeros where padding.
+        boxes: float (B, N, 4), x1, y1, x2, y2 in pixels; zeros in padding.
         image_size: float (B, 2), height and width in pixels.
 
     Returns:

@@ -1,7 +1,7 @@
-"""The search space of MMNas: the candidates of a block, and one block under search.
+"""The search space of MMNas: the candidates of a block, and the module of one searched block.
 
-Both sides have candidates of their own; words know nothing of regions, so encoder candidates need no other side and no
-relation. Source: Yu et al., Deep Multimodal Neural Architecture Search, ACM MM 2020; gates after ProxylessNAS
+Encoder and decoder have different candidates. The encoder only reads words, so its candidates need neither the other
+side nor relations. Source: Yu et al., Deep Multimodal Neural Architecture Search, ACM MM 2020; gates after ProxylessNAS
 (Cai et al., ICLR 2019).
 """
 
@@ -20,26 +20,27 @@ from util.registry import module_key
 # The published candidates, in the order of the columns of the architecture parameters.
 ENCODER_CANDIDATES = ("self_att_64", "feed_forward")
 DECODER_CANDIDATES = ("self_att_64", "rel_self_att_64", "guided_att_64", "feed_forward")
-# What an MCAN-like network repeats, block by block: a prefix of an operation's name, and others to fall back on.
+# The sequence of blocks that an MCAN-like network repeats. Each block is a prefix of an operation's name, followed by
+# others to fall back on.
 ENCODER_START = (("self_att",), ("feed_forward",))
 DECODER_START = (("rel_self_att", "self_att"), ("guided_att",), ("feed_forward",))
-# Logit of the preferred candidate at the start; the others get its negative.
+# Initial logit of the preferred candidate; those of the others are its negative.
 START_LOGIT = 1.0
-# What combines candidates until the encoder-decoder's `relax` names another. It draws nothing, so all blocks share it.
+# The relaxation in use until `EncoderDecoder.relax` sets another one. It draws nothing, so all blocks share it.
 _GATES = SampledGates()
 
 
 class GatedOperation(nn.Module):
-    """Candidate operations with architecture parameters.
+    """A searched operation: n candidate operations with architecture parameters.
 
     Args:
         names: Names of the candidates, all different.
-        hsize, dropout, relation_size: See `operations.Operation`.
+        hsize, dropout, relation_size: See `operations.Residual`.
         key: Key of the choice.
 
     Attributes:
-        alpha_logits: float32 (n,); their softmax gives the probabilities of the candidates. Zeros at first.
-        alpha_gate: float32 (n,), a place for the gradients of the gates; its values have no meaning.
+        alpha_logits: Parameter, float32 (n,), initially zeros; its softmax gives the probabilities of the candidates.
+        alpha_gate: Parameter, float32 (n,), that collects the gradients of the gates; its values have no meaning.
         choice: The `Choice` between the candidates.
         relaxation: The `Relaxation` that combines them.
 
@@ -71,14 +72,18 @@ class GatedOperation(nn.Module):
 
     @torch.no_grad()
     def prefer(self, prefixes: tuple[str, ...]) -> None:
-        """Start the search from the first candidate that a prefix fits; without one the logits stay as they are."""
+        """Initialise the logits so that the first candidate that matches a prefix is preferred.
+
+        Args:
+            prefixes: Prefixes of names, the preferred one first. If none matches, the logits stay as they are.
+        """
         fitting = [name for prefix in prefixes for name in self.names if name.startswith(prefix)]
         if fitting:
             self.alpha_logits.fill_(-START_LOGIT)
             self.alpha_logits[self.names.index(fitting[0])] = START_LOGIT
 
     def running(self) -> list[Operation]:
-        """The operations that the next forward calls, the active one first."""
+        """The operations that the next forward pass calls, the active one first."""
         operations: Any = list(self.operations.values())
         return [operations[k] for k in self.choice.running()]
 
@@ -90,7 +95,7 @@ class GatedOperation(nn.Module):
         y_mask: torch.Tensor | None = None,
         relation: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Combined output of the candidates; arguments as in `operations.Operation`."""
+        """Return the combined output of the candidates; arguments as in `operations.Operation.forward`."""
         inputs = (x, y, x_mask, y_mask, relation)
         candidates = [functools.partial(operation, *inputs) for operation in self.operations.values()]
         return self.relaxation.combine(self.choice, candidates, self.alpha_logits, gates=self.alpha_gate)

@@ -76,7 +76,7 @@ class TestEarlierVersions:
         with caplog.at_level(logging.INFO, "mdarts"):
             args = parse_args(parser_of("search_vqa"), ["--resume", str(folder)])
         assert (args.unsampled, args.alpha_every, args.epochs) == ("keep_momentum", 5, 7)
-        assert "lacks some flags; they take their defaults: alpha_every = 5, unsampled = keep_momentum" in caplog.text
+        assert "lacks some flags; they have their defaults: alpha_every = 5, unsampled = keep_momentum" in caplog.text
 
     def test_they_may_not_be_chosen_now(self, tmp_path):
         parser = parser_of("search_vqa")

@@ -71,7 +71,7 @@ class TestEpochs:
             add_epoch(tmp_path / "arch.json", epoch, architecture)
         with caplog.at_level(logging.INFO, "mdarts"):
             assert load_architecture(tmp_path) == other
-        assert "holds 2 epochs; taking the last, epoch 10" in caplog.text
+        assert "has 2 epochs; using the last, epoch 10" in caplog.text
 
     def test_unknown_epoch(self, tmp_path):
         for epoch in (1, 2, 3, 7):

@@ -221,7 +221,7 @@ def test_edges_that_compete_have_not_collapsed():
 
 
 def test_wrong_options_are_refused():
-    with pytest.raises(UserError, match="gumbel_samples=0: at least 1"):
+    with pytest.raises(UserError, match="gumbel_samples=0: it must be at least 1"):
         build_strategy("gdas", None, 0, ["gumbel_samples=0"])
-    with pytest.raises(UserError, match="have no two arguments"):
+    with pytest.raises(UserError, match="do not have two arguments"):
         build_strategy("gdas", None, 0, ["pairs=True"]).attach(encoder_decoder())

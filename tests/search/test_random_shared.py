@@ -84,5 +84,5 @@ def test_it_resumes_and_needs_a_draw():
         shared.draw(WEIGHTS)
         torch.rand(2)
     assert [c.drawn for c in first.choices()] == [c.drawn for c in second.choices()]
-    with pytest.raises(UserError, match="draws=0: at least 1"):
+    with pytest.raises(UserError, match="draws=0: it must be at least 1"):
         build_strategy("random-shared", None, 0, ["draws=0"])
