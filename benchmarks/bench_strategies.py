@@ -1,4 +1,4 @@
-"""Runs search strategies on a table of benchmarks/fusion_bench.py: black boxes, scores before training, searches."""
+"""Runs search strategies on a table of benchmarks/fusion_bench.py: black boxes, zero-cost scores, one-shot searches."""
 
 import dataclasses
 import hashlib
@@ -23,22 +23,22 @@ COST = "cost.json"
 
 
 def run_strategy(name, bench, seed, budget, data):
-    """One search.
+    """Run one search.
 
     Args:
         name: See ``--strategy`` of fusion_bench.py.
         bench: The `FusionBench`.
-        seed: Of the search. It sees the trainings of the bench's seed number ``seed % number of seeds``.
+        seed: Seed of the search. It sees the trainings with the bench's seed number ``seed % number of seeds``.
         budget: Trainings of a black box.
-        data: Folder of benchmarks/make_fusion_bench.py, for searches.
+        data: Folder of benchmarks/make_fusion_bench.py, for one-shot searches.
 
     Returns:
-        dict of the chosen ``genotype``, its ``regret``, ``rank``, mean ``test`` accuracy, ``tau`` of the strategy's
-        scores (None if it has none), and what it cost: ``trainings``, ``seconds`` (of a search:
-        processor seconds; None if they are unknown).
+        dict of the chosen ``genotype``, its ``regret``, ``rank`` and mean ``test`` accuracy, Kendall's ``tau`` of the
+        strategy's scores (None if it has none), and its cost: ``trainings`` and ``seconds`` (processor seconds for a
+        one-shot search; None if they are unknown).
 
     Raises:
-        UserError: there is no such strategy.
+        UserError: There is no such strategy.
     """
     own = bench.seeds[seed % len(bench.seeds)]
     strategy = name.removesuffix(PERTURBATION)
@@ -66,7 +66,7 @@ def _is_own_search(strategy):
 
 
 def _folder_name(name, seed):
-    """Name of the folder of a search; a strategy of one's own has another after every change of its file."""
+    """Name of a search's folder; for your own strategy it contains a hash of the file, so that edits run it again."""
     strategy = name.removesuffix(PERTURBATION)
     if not is_own(strategy):
         return f"{name}-{seed}"
@@ -75,14 +75,17 @@ def _folder_name(name, seed):
 
 
 def black_box(kind, bench, seed, own, budget):
-    """A search by trainings that are looked up: ``genotype``, ``tau`` of their dev scores, ``trainings``, ``seconds``.
+    """Run a search by trainings that are looked up in the table.
 
     Args:
         kind: (space, seed) -> `search.black_box.BlackBox`.
-        bench: Has ``space``, ``query`` and ``tau`` as `FusionBench`.
-        seed: Of the search.
+        bench: Has ``space``, ``query`` and ``tau`` like `FusionBench`.
+        seed: Seed of the search.
         own: Seed of the trainings.
-        budget: Trainings.
+        budget: Number of trainings.
+
+    Returns:
+        dict of the best ``genotype`` on dev, ``tau`` of the dev scores, ``trainings`` and ``seconds``.
     """
     box, seen, seconds = kind(bench.space, seed), {}, 0.0
     for _ in range(budget):
@@ -114,14 +117,14 @@ def _one_shot(name, bench, seed, own, data):
         made = timed(out, search.main, [*flags, "--strategy", strategy, "--derive", derive])
         results = [Path(made["folder"]) / "result.json"]
     result = read_json(results[0])
-    # The probabilities of random-shared are those of its one choice.
+    # random-shared assigns probabilities only to its final choice.
     tau = None if strategy == "random-shared" else bench.tau(_log_probabilities(bench, results[0].parent, result))
     genotype = in_order(FusionGenotype.from_dict(result["genotype"]))
     return {"genotype": genotype, "tau": tau, "trainings": 0, "seconds": seconds_of(out)}
 
 
 def timed(out, main, flags):
-    """Run a script and note in the folder ``out`` the processor seconds that it took, whatever else was running."""
+    """Run a script and record its processor seconds, which do not depend on other processes, in the folder ``out``."""
     started = time.process_time()
     result = main(flags)
     write_json(out / COST, {"processor_seconds": round(time.process_time() - started, 2)})
@@ -129,14 +132,15 @@ def timed(out, main, flags):
 
 
 def seconds_of(out):
-    """What `timed` noted; None without it."""
+    """The processor seconds that `timed` recorded; None if there are none."""
     return read_json(out / COST)["processor_seconds"] if (out / COST).exists() else None
 
 
 def in_order(genotype):
-    """The genotype with the two features of every step in ascending order, as the tables have them.
+    """The genotype with the two features of every step in ascending order, as in the tables.
 
-    Searches that draw paths order them. Operations keep their arguments; only the residual is the other feature.
+    Searches that draw paths may order them differently. Operations keep their arguments; only the feature of the
+    residual connection changes.
     """
     edges, steps = [], []
     for number, step in enumerate(genotype.steps):
@@ -151,7 +155,7 @@ def in_order(genotype):
 
 
 def _log_probabilities(bench, folder, result):
-    """Genotype -> log probability of its edges and operations at the end of a search, its steps in the better order."""
+    """Genotype -> log probability of its edges and operations after a search, with its steps in the likelier order."""
     lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
     records = [record for record in map(json.loads, lines) if record.get("epoch") == result["selected_epoch"]]
     tables = records[-1]["probabilities"]

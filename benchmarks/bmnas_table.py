@@ -5,9 +5,9 @@
   python benchmarks/bmnas_table.py --data ntu
   python benchmarks/bmnas_table.py --data ego
 
-Every row is a run of the project's own scripts with their --demo values. Image weights are random and frozen on
-MM-IMDB's data; elsewhere the backbones are trained first, briefly. Scores on embedded data say nothing about the
-data sets of the papers.
+Every row is a run of the project's own scripts with their --demo values. On MM-IMDB's data, image weights are random
+and frozen; on the others, the backbones are first trained for a few epochs. Scores on embedded data say nothing about
+the data sets of the papers.
 """
 
 import dataclasses
@@ -31,12 +31,12 @@ class Demo:
 
     Attributes:
         task: Last part of the scripts' names.
-        make: What `datasets.make_demo` is given, but the folder.
-        checkpoints: Modality -> flag that takes its trained network, or None where it stays random.
+        make: Arguments of `datasets.make_demo`, without the folder.
+        checkpoints: Modality -> flag that takes its trained network, or None if its weights stay random.
         flags: Further flags of every script.
-        score: Name of the score in a result, and in words.
-        own: Commands for data of one's own, see `print_closing`.
-        example: A given genotype, if there is one.
+        score: Key of the score in a result, and its name in the table.
+        own: Commands for your own data, see `print_closing`.
+        example: File name of an example genotype, if there is one.
     """
 
     task: str
@@ -68,7 +68,7 @@ OWN = {
 DEMOS = {
     "easy-vqa": Demo(
         "mmimdb",
-        # Many questions about a picture: VGG-19 takes longest, and computes every picture once.
+        # Many questions per picture: VGG-19 is the slowest part, and it processes every picture only once.
         (
             *("mmimdb", "--source", "easy-vqa", "--train", "6000", "--dev", "1500", "--test", "1500"),
             *("--questions_per_image", "6"),
@@ -106,7 +106,7 @@ def get_args_parser():
 
 
 def main(argv=None):
-    """Run every row for every seed; print the table and write it beside the runs."""
+    """Run every row for every seed; print the table and write it next to the runs."""
     args = get_args_parser().parse_args(argv)
     demo = DEMOS[args.data]
     out = Path(args.out) / ("mmimdb" if args.data == "easy-vqa" else args.data)
@@ -126,7 +126,7 @@ def main(argv=None):
 
 
 def run_rows(demo, shared):
-    """Results of all rows for one seed: row name -> result, and the search's folder."""
+    """Run all rows for one seed; returns row name -> result, and ``search folder`` -> folder of the search."""
     unimodal, search, found = (
         importlib.import_module(f"main_{name}_{demo.task}") for name in ("unimodal", "darts_searchable", "darts_found")
     )
@@ -151,7 +151,7 @@ def run_rows(demo, shared):
 
 
 def say(text):
-    """Name the part that comes next."""
+    """Print the name of the part that comes next."""
     print(f"\n== {text}", flush=True)
 
 

@@ -1,10 +1,10 @@
-"""Milliseconds of a small training step, alone and beside competing processes, with and without our OpenMP setting.
+"""Time a small training step, alone and next to competing processes, with and without our OpenMP setting.
 
   python benchmarks/busy_machine.py [--competitors 2 --steps 200]
 
-The step is a small convolutional network's (64 x 64 x 16, Adam). Each row is a process of its own: "ours" imports
-`util` before torch, as every script does; "torch's defaults" imports torch alone. The rows are measured in turns, and
-the median of all steps counts. Competitors are processes that count as fast as they can.
+The step is that of a small convolutional network (64 x 64 x 16, Adam). Each row has its own processes: "ours" imports
+`util` before torch, as every script does; "torch's defaults" imports only torch. The rows are measured alternately, and
+the median over all steps is reported. Competitors are processes that run an endless loop.
 """
 
 import datetime
@@ -52,7 +52,7 @@ def get_args_parser():
     """Flags of the benchmark."""
     parser = RecipeParser(__doc__)
     parser.add_argument("--competitors", type=non_negative_int, default=2, help="competing processes of the busy rows")
-    parser.add_argument("--steps", type=positive_int, default=200, help="steps of a process")
+    parser.add_argument("--steps", type=positive_int, default=200, help="steps per process")
     parser.add_argument("--repeats", type=positive_int, default=5, help="processes per row")
     parser.add_argument("--seconds", type=positive_int, default=20, help="longest time of a process; at least 5 steps")
     return parser
@@ -77,7 +77,7 @@ def main(argv=None):
 
 
 def measure(setting, args):
-    """Seconds of every step of one process, the first five left out."""
+    """Seconds of every step of one process, without the first five."""
     environment = {k: v for k, v in os.environ.items() if k not in (*WAITING, "OMP_NUM_THREADS", "PYTHONPATH")}
     words = ["-c", STEPS.format(first=SETTINGS[setting]), str(ROOT), str(args.steps), str(args.seconds)]
     done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=True)
@@ -85,7 +85,7 @@ def measure(setting, args):
 
 
 def print_table(args, rows, counts):
-    """The table as Markdown, and both ratios."""
+    """Print the table as Markdown, and how much our setting changes the time of a process that runs alone."""
     import torch
 
     from engine.report import git_commit

@@ -1,4 +1,4 @@
-"""The last lines of a result table: where the runs and pictures are, and how to go on with data of one's own."""
+"""The last lines of a result table: where the runs and pictures are, and how to continue with your own data."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ def print_closing(table, search=None, own_data=()):
 
     Args:
         table: File of the table.
-        search: Run folder of the search, where there was one.
+        search: Run folder of the search, if there was one.
         own_data: Commands without the interpreter, in order: prepare the data, then search on them.
     """
     print("What next?")
@@ -20,12 +20,12 @@ def print_closing(table, search=None, own_data=()):
         print(f"- how it decided: {search / 'probabilities.svg'}; losses and scores: {search / 'curves.svg'}")
     print(f"- this table: {table}")
     if own_data:
-        print("- your own data (docs/ has a page for each task that says what the files look like):")
+        print("- your own data (docs/ has a page for each task that describes the files):")
         for command in own_data:
             print(f"    {_interpreter()} {command}")
 
 
 def _interpreter():
-    """This process's Python as a user can type it: a path below the current folder, else its name."""
+    """This process's Python as a user would type it: its path if it is below the current folder, else ``python``."""
     path = Path(sys.executable)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else "python"

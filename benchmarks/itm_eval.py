@@ -1,18 +1,18 @@
-"""Seconds of an evaluation and of a mining pass of image-text matching, the originals' way against ours, in one run.
+"""Time an evaluation and a mining pass of image-text matching: the originals' way against ours, in one run.
 
   python benchmarks/itm_eval.py --device cuda                               # 100 images x 500 captions, width 512
   python benchmarks/itm_eval.py --hsize 256 --originals_images 4            # for two cores
-  python benchmarks/itm_eval.py --small                                     # does it run?
+  python benchmarks/itm_eval.py --small                                     # a quick test that it runs
 
 Both sides score the same synthetic data with the same weights in float32: arch/mmnas_itm.json, 36 regions of width
-2048, captions of 5 to 50 words (12 on average, as Flickr30K's). The originals' way: every pair is a forward of the
-whole network, padded to 50 words; the evaluation goes through the images, each repeated against 128 captions at a
-time; mining repeats each of 50 images against its 64 random captions, then each of 50 captions against its 64 random
-images. Features and relations between boxes lie ready in memory, which spares that side what it costs to make and
-move them. Ours: `tasks.itm_pairs` and `tasks.itm_mining`.
+2048, captions of 5 to 50 words (12 on average, as in Flickr30K). The originals' way: every pair is a forward pass of
+the whole network, padded to 50 words. The evaluation repeats each image for 128 captions at a time. Mining repeats each
+of 50 images for its 64 random captions, then each of 50 captions for its 64 random images. Features and relations
+between boxes are already in memory, so this side does not pay for computing and moving them. Ours: `tasks.itm_pairs`
+and `tasks.itm_mining`.
 
-With --originals_images N the originals' way is run for the first N images and their captions alone, its seconds are
-multiplied accordingly, and the table says so. Scores of the two sides must agree to 1e-5.
+With --originals_images N the originals' way is run only for the first N images and their captions; its seconds are
+multiplied accordingly, which the table notes. Scores of the two sides must agree to 1e-5.
 """
 
 import datetime
@@ -39,15 +39,15 @@ def get_args_parser():
     parser.add_argument("--images", type=number(int, 2), default=100, help="images, with five captions each")
     parser.add_argument("--hsize", type=positive_int, default=512, help="width of the network")
     parser.add_argument(
-        "--originals_images", type=non_negative_int, default=0, help="run that side for so many; 0: for all"
+        "--originals_images", type=non_negative_int, default=0, help="images that the originals' way is run for; 0: all"
     )
     parser.add_argument(
         "--mining_rows", type=positive_int, default=MINING_ROWS, help="rows of an original mining batch"
     )
-    parser.add_argument("--eval_pairs", type=positive_int, default=256, help="pairs that our side scores at once")
-    parser.add_argument("--eval_captions", type=positive_int, default=30000, help="captions that it holds encoded")
+    parser.add_argument("--eval_pairs", type=positive_int, default=256, help="pairs that our side scores together")
+    parser.add_argument("--eval_captions", type=positive_int, default=30000, help="captions that it keeps encoded")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--small", action="store_true", help="sizes that only show that it runs")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, to test that it runs")
     return parser
 
 
@@ -65,7 +65,7 @@ def main(argv=None):
     from util.distributed import init_distributed
 
     device = init_distributed(args.device)
-    # Reduced precision of products would hide what the comparison is for.
+    # Products in reduced precision would hide differences between the two sides.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     theirs, ours = build_nets(args.hsize, device)
     data = SyntheticPairs(args.images)
@@ -103,7 +103,7 @@ def build_nets(hsize, device):
     architecture = load_architecture(ROOT / "arch" / "mmnas_itm.json")
     names = [[name for (name,) in side] for side in (architecture.enc, architecture.dec)]
     theirs = OriginalMatchingNet(hsize, WORDS, FEATURES, names)
-    with torch.no_grad():  # as drawn, all pairs would score nearly the same
+    with torch.no_grad():  # with the initial weights, all pairs would have nearly the same score
         theirs.proj.weight.mul_(10)
         theirs.embedding.weight.mul_(3)
     values = Namespace(hsize=hsize, drpt=0.1, word_vectors="none")
@@ -114,10 +114,10 @@ def build_nets(hsize, device):
 
 
 class SyntheticPairs:
-    """Images and captions in memory, in the form of `datasets.itm.ITM`.
+    """Synthetic images and captions in memory, with the interface of `datasets.itm.ITM`.
 
     Args:
-        num_images: Images n, with five captions each.
+        num_images: Number n of images, with five captions each.
     """
 
     def __init__(self, num_images):
@@ -134,32 +134,32 @@ class SyntheticPairs:
         self.tokens[np.arange(TOKENS) >= self._lengths[:, None]] = 0
 
     def lengths(self):
-        """Words of each caption: int64 (5 n,)."""
+        """Number of words of each caption: int64 (5 n,)."""
         return self._lengths
 
     def images(self, rows):
-        """Batch of the images ``rows``."""
+        """Batch dict of the images ``rows``: regions, boxes, counts."""
         import torch
 
         features, boxes = torch.from_numpy(self.features[rows]), torch.from_numpy(self.boxes[rows])
         return {"regions": features, "boxes": boxes, "counts": torch.full((len(rows),), REGIONS)}
 
     def captions(self, rows):
-        """Tokens of the captions ``rows``."""
+        """Tokens of the captions ``rows``: int64 (captions, longest caption)."""
         import torch
 
         return torch.from_numpy(self.tokens[rows][:, : self._lengths[rows].max()])
 
 
 class OriginalWay:
-    """Evaluation and mining with a forward of the whole network for every pair.
+    """Evaluation and mining with a forward pass of the whole network for every pair.
 
     Args:
         net: `OriginalMatchingNet`.
         data: `SyntheticPairs`.
-        device: Where the network is.
+        device: Device of the network.
         rows: Images or captions of a mining batch.
-        images: How many images, and captions of theirs, are gone through.
+        images: Number of images to process, with their captions.
     """
 
     def __init__(self, net, data, device, rows, images):
@@ -237,7 +237,7 @@ def measure(original, scorer, device):
 
 
 def compare_mined(original, matrix, theirs, tables):
-    """Largest difference between the scores of what either side kept, in descending order."""
+    """Largest difference between the two sides' scores of the negatives that they kept, in descending order."""
     import numpy as np
 
     kept = [
@@ -251,7 +251,7 @@ def compare_mined(original, matrix, theirs, tables):
 
 
 def timed(action, device):
-    """What ``action`` returns, its seconds, and by how many MB the memory grew at most."""
+    """Run ``action``; returns (its result, seconds, largest growth of the memory in MB)."""
     import torch
 
     from engine.report import peak_memory_mb
@@ -265,7 +265,7 @@ def timed(action, device):
 
 
 def reset_peak(device):
-    """Forget the largest memory so far; returns the present one in MB."""
+    """Reset the record of the peak memory; returns the memory in use now, in MB."""
     import torch
 
     from engine.report import peak_memory_mb

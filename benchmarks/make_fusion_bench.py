@@ -1,12 +1,12 @@
-"""Makes the tables of benchmarks/fusion_bench: every network of a small BM-NAS space trained to the end, on real data.
+"""Makes the tables of benchmarks/fusion_bench: every network of a small BM-NAS space, fully trained on real data.
 
-  python benchmarks/make_fusion_bench.py                       # all sets; interrupted, the same command goes on
+  python benchmarks/make_fusion_bench.py                       # all sets; the same command continues after an interrupt
   python benchmarks/make_fusion_bench.py --sets htad --seeds 3 4 5 --genotypes 50 --against benchmarks/fusion_bench
 
-Encoders are trained once per seed by main_unimodal_own.py and frozen; those of easy_vqa are pretrained (for how to get
-them see docs/own_data.md), and their features are computed once. A training is that of main_darts_found_own.py with the
-flags that the table names; networks with the same operations are trained together (models/bmnas/stacked.py).
---against compares what was made with tables made elsewhere. It writes <out>/<set>.json.
+Encoders are trained once per seed by main_unimodal_own.py and frozen; those of easy_vqa are pretrained (see
+docs/own_data.md for how to get them), and their features are computed once. Each training is that of
+main_darts_found_own.py with the flags that the table records; networks with the same operations are trained together
+(models/bmnas/stacked.py). The script writes <out>/<set>.json. --against compares the new tables with existing ones.
 """
 
 import dataclasses
@@ -36,12 +36,12 @@ FORMAT = "fusion bench"
 
 @dataclasses.dataclass(frozen=True)
 class BenchSet:
-    """Data of a table, and the features that its space fuses.
+    """The data of a table, and the features that its space fuses.
 
     Attributes:
         source: Flags of datasets/prepare_own.py.
         taps: ``--taps`` of the encoders: 0 is the vector itself, 2 the second and last hidden layer.
-        pretrained: ``--encoder`` of pretrained encoders; their features, means over positions, are the data of all
+        pretrained: ``--encoder`` of pretrained encoders; the means of their features over positions are the data of all
             trainings. {}: encoders are trained.
     """
 
@@ -59,9 +59,9 @@ SETS = {
         {"image": "package:efficientnet-lite0", "question": "package:all-MiniLM-L6-v2"},
     ),
 }
-# More samples to test on than by default, since differences are small.
+# More test samples than by default, since differences are small.
 SPLIT = ("--split", "0.5,0.25,0.25")
-# Of all trainings: space, sizes, optimiser. Searches in the same space take them too.
+# Flags of all trainings: space, sizes, optimiser. One-shot searches in the same space use them too.
 SPACE = ("--steps", "2", "--multiplier", "2", "--node_steps", "1", "--node_multiplier", "1", "--C", "32")
 TRAINING = ("--epochs", "30", "--batchsize", "64", "--drpt", "0.2", "--eta_max", "3e-3", "--weight_decay", "1e-4")
 SHARED = (*SPACE, *TRAINING, "--backbone_batch", "64", "--device", "cpu")
@@ -70,15 +70,15 @@ STACK = 30
 
 
 def get_args_parser():
-    """Flags of the maker."""
+    """Flags of the script."""
     parser = RecipeParser(__doc__)
     parser.add_argument("--sets", nargs="+", choices=tuple(SETS), default=list(SETS), help="tables to make")
-    parser.add_argument("--seeds", type=non_negative_int, nargs="+", default=[0, 1, 2], help="trainings of a network")
+    parser.add_argument("--seeds", type=non_negative_int, nargs="+", default=[0, 1, 2], help="one training per seed")
     parser.add_argument("--genotypes", type=positive_int, metavar="N", help="only N, drawn with seed 0 (default: all)")
     parser.add_argument("--epochs", type=positive_int, default=30, help="epochs of every training")
     parser.add_argument("--threads", type=positive_int, default=1, help="threads of this process")
     parser.add_argument("--out", default="demo/fusion_bench", metavar="DIR", help="folder of tables, data and encoders")
-    parser.add_argument("--against", metavar="DIR", help="folder of other tables to compare with")
+    parser.add_argument("--against", metavar="DIR", help="folder of existing tables to compare with")
     return parser
 
 
@@ -111,7 +111,7 @@ def prepare(name, out):
 
 
 def write_features(bench_set, folder, out):
-    """Compute the features of pretrained encoders for the prepared ``folder``; they become the prepared ``out``."""
+    """Compute features of pretrained encoders for the data in ``folder``; write them to ``out`` as prepared data."""
     from datasets.own.writing import write_samples
     from tasks import own
     from tasks.bmnas.data import open_splits
@@ -138,7 +138,7 @@ def write_features(bench_set, folder, out):
 
 
 def fusion_flags(name, out, seed, epochs=30):
-    """Flags of a search or training on a set with one seed; trains its encoders if they are missing."""
+    """Flags of a search or training on a set with one seed; trains the encoders if they are missing."""
     folder, base = prepare(name, out), Path(out) / name / "encoders" / f"{seed}-{epochs}"
     flags = [*SHARED, "--datadir", folder, "--epochs", epochs, "--seed", seed]
     if SETS[name].pretrained:
@@ -155,7 +155,7 @@ def fusion_flags(name, out, seed, epochs=30):
 
 
 def open_training(name, out, seed, epochs=30):
-    """Task, arguments and loaders of the trainings of a set with one seed."""
+    """(Task, arguments, split -> loader) for the trainings on a set with one seed."""
     from engine.loading import build_loader, total_batch
     from engine.training import torch
     from tasks import own
@@ -169,7 +169,7 @@ def open_training(name, out, seed, epochs=30):
 
 
 def space_of(task, args):
-    """The `FusionSpace` of a set, and all its networks."""
+    """(The `FusionSpace` of a set, list of all its genotypes.)"""
     from models.bmnas.equivalence import all_genotypes
     from tasks.bmnas.trainings import fusion_space
 
@@ -178,7 +178,7 @@ def space_of(task, args):
 
 
 def make_table(name, args):
-    """Train all networks of a set with all seeds; what is in its folder already is not trained again."""
+    """Train all networks of a set with all seeds; trainings that are already in its folder are reused."""
     records, genotypes = {}, []
     for seed in args.seeds:
         task, own_args, loaders = open_training(name, args.out, seed, args.epochs)
@@ -209,7 +209,7 @@ def _recipe_hash(name, args, genotypes):
 
 
 def _entry(genotype, by_seed):
-    """A row of the table: what does not depend on the seed once, the rest for each seed."""
+    """A row of the table: facts that do not depend on the seed, and the records of each seed."""
     value = genotype.to_dict()
     fixed = ("parameters", "flops")
     first = next(iter(by_seed.values()))
@@ -219,7 +219,7 @@ def _entry(genotype, by_seed):
 
 
 def stacks(genotypes):
-    """The genotypes in lists of equal operations and inner edges, at most `STACK` long."""
+    """Split the genotypes into lists with equal operations and inner edges, of at most `STACK` each."""
     groups = {}
     for genotype in genotypes:
         groups.setdefault(genotype.steps, []).append(genotype)
@@ -227,7 +227,7 @@ def stacks(genotypes):
 
 
 def train_and_score(task, args, loaders, genotypes):
-    """The records of one stack: scores before training (zero-cost), cost, and what the training gave."""
+    """Records of one stack, a dict per genotype: zero-cost scores, size, and the outcome of the training."""
     from models.bmnas.cost import fusion_counts
     from search.zero_cost import gradient_norm, naswot, synflow
     from tasks.bmnas.stacked_trainings import initial_nets, train_stacked
@@ -281,7 +281,9 @@ def describe(name, args, own_args):
 
 
 def identity(name, folder):
-    """Split -> hash of its content; of ids and labels where features are the data, which every processor rounds."""
+    """Split -> hash of its content. If the data are features, which every processor rounds differently, only ids and
+    labels are hashed.
+    """
     if not SETS[name].pretrained:
         return read_json(Path(folder) / "own.json")["fingerprints"]
     splits = {split: open_own(folder, split) for split in ("train", "dev", "test")}
@@ -290,9 +292,9 @@ def identity(name, folder):
 
 
 def agreement(new, old):
-    """How a table that was made again agrees with an older one, in words: means and spreads of test accuracies."""
+    """A sentence about how well a new table agrees with an older one: means and spreads of test accuracies."""
     if new["set"] != old["set"] or new["data_identity"] != old["data_identity"]:
-        raise UserError("--against: the tables are of different data; make the new one with the same --sets")
+        raise UserError("--against: the tables have different data; make the new one with the same --sets")
     from models.genotypes import FusionGenotype
 
     known = {FusionGenotype.from_dict(row["genotype"]): row for row in old["genotypes"]}

@@ -1,11 +1,11 @@
-"""Seconds per search epoch on MM-IMDB shapes: the originals' way of working against ours, in one run.
+"""Time a search epoch on MM-IMDB shapes: the originals' way of working against ours, in one run.
 
   python benchmarks/mmimdb_search.py [--train 32 --dev 16 --device cpu]
 
-Synthetic films of the official shapes (3x256x160 posters, 300-d text), default architecture, batch 8,
-random weights. The originals' way: backbones in training mode with gradients that nobody uses, and a
-second forward pass in the dev phase. Ours: frozen backbones without gradients, no second pass; with
-the feature cache, the first epoch computes the features and later ones run the fusion alone.
+The data are synthetic films of the official shapes (3x256x160 posters, 300-d text); default architecture, batch 8,
+random weights. The originals' way: backbones in training mode, with gradients that are never used, and a second
+forward pass in the dev phase. Ours: frozen backbones without gradients, no second pass; with the feature cache, the
+first epoch computes the features and later ones run only the fusion.
 """
 
 import datetime
@@ -29,7 +29,7 @@ def get_args_parser():
     parser.add_argument("--train", type=number(int, 2), default=32, help="synthetic train films")
     parser.add_argument("--dev", type=number(int, 2), default=16, help="synthetic dev films")
     parser.add_argument("--batchsize", type=number(int, 2), default=8, help="films of a batch")
-    parser.add_argument("--repeats", type=positive_int, default=3, help="epochs per row; the median counts")
+    parser.add_argument("--repeats", type=positive_int, default=3, help="epochs per row; the median is reported")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off", help="mixed precision of every row")
     parser.add_argument("--num_workers", type=int, default=0, help="reading processes")
@@ -72,7 +72,7 @@ def main(argv=None):
 
 
 def measure(args, folder, device, *, originals_way, cache):
-    """Seconds of each epoch; the first one of a cached row includes computing the features."""
+    """Seconds of each epoch, a list; with a cache, the first epoch includes computing the features."""
     import torch
 
     from datasets.mmimdb import open_mmimdb
@@ -90,7 +90,7 @@ def measure(args, folder, device, *, originals_way, cache):
     alpha = list(net.arch_parameters().values())
     fusion = [p for m in (net.reshape, net.fusion, net.classifier) for p in m.parameters()]
     fusion = [p for p in fusion if all(p is not a for a in alpha)]
-    # In the original everything asks for gradients in both phases, whatever the optimiser holds.
+    # In the original all parameters require gradients in both phases, whichever ones the optimiser updates.
     everything = list(net.parameters())
     loss = mmimdb.TASK.loss
     weights = OptimizerStep(

@@ -17,13 +17,13 @@ from util.cli import UserError
 from util.files import json_text, read_json, write_json, write_text
 from util.hashes import short_hash
 
-# Of all trainings and searches.
+# Flags of all trainings and searches.
 NETWORK = ("--hsize", "64", "--enc_blocks", "2", "--dec_blocks", "3")
 SHARED = ("--demo", *NETWORK, "--batchsize", "64", "--lr", "3e-3", "--word_vectors", "none", "--num_workers", "0")
 SHARED = (*SHARED, "--device", "cpu")
 TRAINING = ("--epochs", "8", "--lr_decay_epochs", "4", "6")
 SEARCH = (*TRAINING, "--alpha_start", "3", "--alpha_every", "2")
-# random-shared scores fewer architectures than by default: the space is small.
+# random-shared scores fewer architectures than by default, since the space is small.
 OPTIONS = {"random-shared": ("--strategy_option", "draws=30")}
 REFERENCES = ("mcan", "one random architecture")
 SEARCHES = ("published", f"published{PERTURBATION}", "gdas", "random-shared")
@@ -38,7 +38,7 @@ class BenchData:
 
     Attributes:
         make: Flags of the script that makes them, without ``--out``.
-        folder: Where in it the annotations are.
+        folder: Subfolder that contains the annotations.
     """
 
     make: tuple[str, ...]
@@ -70,12 +70,12 @@ def prepare(name, out):
 
 
 class SeedBench:
-    """A set with one seed of trainings, as `benchmarks.bench_strategies` wants it.
+    """A set whose trainings have one seed, with the interface that `benchmarks.bench_strategies` expects.
 
     Args:
         name: A key of `SETS`.
-        seed: Of trainings and searches.
-        data: Folder of everything that is made.
+        seed: Seed of trainings and searches.
+        data: Folder for data, trainings and searches.
         epochs: Epochs of a training and a search; None: those of `TRAINING`.
 
     Attributes:
@@ -94,7 +94,7 @@ class SeedBench:
         self.out = Path(data) / name
         less = ("--epochs", str(epochs)) if epochs else ()
         self.flags = (*SHARED, "--data", str(prepare(name, data)), "--seed", str(seed))
-        # Architectures learn from the start in a quick try, which may end before the usual start.
+        # In a quick try, architecture steps begin in the first epoch, since it may end before their usual start.
         quick = epochs and str(epochs) != TRAINING[1]
         self.search_flags = (*self.flags, *SEARCH, *less, *(("--alpha_start", "0") if quick else ()))
         argv = [*self.flags, *TRAINING, *less, "--ARCH_PATH", "mcan"]
@@ -106,7 +106,7 @@ class SeedBench:
         self._parts = None
 
     def query(self, architecture, _seed=None):
-        """``dev`` (val) and ``test`` accuracy and processor ``seconds`` of a training; trains if it was not yet."""
+        """dict of ``dev`` (val) and ``test`` accuracy and processor ``seconds`` of a training; trains if necessary."""
         file = self.folder / f"{self.seed}-{short_hash(architecture.blocks())}.json"
         if not file.exists():
             write_text(file, json_text({"genotype": architecture.to_dict(), **self._train(architecture)}) + "\n")
@@ -114,7 +114,7 @@ class SeedBench:
         return read_json(file)
 
     def tau(self, scores):
-        """Kendall's tau-b between scores (architecture -> number) and test accuracies; trains what was not yet."""
+        """Kendall's tau-b between scores (architecture -> number) and test accuracies; trains if necessary."""
         from metrics.ranking import kendall_tau
 
         return kendall_tau(list(scores.values()), [self.query(architecture)["test"] for architecture in scores])
@@ -144,7 +144,7 @@ class SeedBench:
         return _architecture(found), found["seconds"]
 
     def zero_cost(self, name, count):
-        """Scores (architecture -> number) of ``count`` draws before training, and the processor seconds of all."""
+        """Zero-cost scores of ``count`` draws: (architecture -> number, processor seconds of all)."""
         from models.mmnas.cost import architecture_counts
 
         drawn = list(dict.fromkeys(self.draws(count)))
@@ -157,7 +157,7 @@ class SeedBench:
         return dict(zip(drawn, rows[name], strict=True)), rows["seconds"][name]
 
     def _scores(self, drawn):
-        """Name -> scores of the architectures, and ``seconds``: name -> processor seconds."""
+        """Name of a zero-cost score -> its values for the architectures; ``seconds``: name -> processor seconds."""
         from search.zero_cost import gradient_norm, naswot, synflow
         from util.nested import rows_of
 
@@ -172,7 +172,7 @@ class SeedBench:
         }
         rows, seconds = {name: [] for name in makers}, dict.fromkeys(makers, 0.0)
         for architecture in drawn:
-            net = self._training(architecture, compile=True).net  # the form whose layers see samples one by one
+            net = self._training(architecture, compile=True).net  # plain form, whose layers keep samples separate
             for name, make in makers.items():
                 started = time.process_time()
                 rows[name].append(round(make(net), 5))
@@ -195,7 +195,7 @@ class SeedBench:
         return self._parts
 
     def _training(self, architecture, **more):
-        """The `ArchitectureTraining` of an architecture from scratch; ``more``: other values of arguments."""
+        """The `ArchitectureTraining` of an architecture from scratch; ``more`` replaces values of arguments."""
         import torch
 
         from tasks.mmnas.networks import WORD_SIZE
@@ -211,7 +211,7 @@ class SeedBench:
         )
 
     def _train(self, architecture):
-        """Train to the end, as the training scripts do; the last epoch counts, as published."""
+        """Train completely, as the training scripts do; the last epoch is scored, as published."""
         started = time.process_time()
         training = self._training(architecture)
         for epoch in range(self.args.epochs):
@@ -226,15 +226,19 @@ class SeedBench:
 
 
 def run_strategy(name, bench, budget):
-    """One search on a `SeedBench`: the chosen ``genotype``, its ``test``, ``tau`` of the scores or None, ``seconds``.
+    """Run one search on a `SeedBench`.
 
     Args:
-        name: Of `REFERENCES`, `BLACK_BOXES`, `SEARCHES` or `bench_strategies.ZERO_COST`.
+        name: One of `REFERENCES`, `BLACK_BOXES`, `SEARCHES` or `bench_strategies.ZERO_COST`.
         bench: The `SeedBench`.
         budget: Trainings of a black box.
 
+    Returns:
+        dict of the chosen ``genotype``, its ``test`` accuracy, ``tau`` of the strategy's scores (None if it has none),
+        and processor ``seconds``.
+
     Raises:
-        UserError: there is no such strategy.
+        UserError: There is no such strategy.
     """
     from benchmarks.bench_strategies import black_box
 
@@ -246,7 +250,7 @@ def run_strategy(name, bench, budget):
         found = black_box(lambda space, seed: kind(space, seed, **BLACK_BOXES[name]), bench, bench.seed, None, budget)
         genotype, tau, seconds = found["genotype"], found["tau"], found["seconds"]
     elif name in ZERO_COST:
-        # At least those that `random` trains, with whose accuracies tau compares the scores.
+        # Scores at least the architectures that `random` trains: tau compares the scores with their accuracies.
         scores, seconds = bench.zero_cost(name, max(SCORED, budget))
         genotype = max(scores, key=scores.get)
         tau = bench.tau({one: scores[one] for one in dict.fromkeys(bench.draws(budget))})

@@ -1,14 +1,14 @@
-"""What `models.mmnas.fast` earns: seconds of the plain network and of the fast one, in one run.
+"""Time the plain network and its fast form (`models.mmnas.fast`), in one run.
 
   python benchmarks/mmnas_fast_cpu.py                            # published widths, batch 16, for two cores
   python benchmarks/mmnas_fast_cpu.py --batchsize 64 --device cuda
-  python benchmarks/mmnas_fast_cpu.py --small                    # does it run?
+  python benchmarks/mmnas_fast_cpu.py --small                    # a quick test that it runs
 
-Both sides have the same weights and are given the same synthetic batches: of VQA v2's shapes (see `vqa_step`) for
-training and evaluation of arch/mmnas_vqa.json and for both steps of its search; for matching, arch/mmnas_itm.json
-scores every pair of 16 images of 36 regions with 32 captions of 5 to 50 words. A step is forward pass, loss and
-backward pass: clipping and optimiser are the same on both sides. The sides take turns, after a first round that does
-not count; the median counts.
+Both sides have the same weights and read the same synthetic batches. Training and evaluation of arch/mmnas_vqa.json and
+both steps of its search use VQA v2's shapes (see `vqa_step`). For matching, arch/mmnas_itm.json scores all pairs of 16
+images of 36 regions and 32 captions of 5 to 50 words. A step consists of forward pass, loss and backward pass; clipping
+and optimiser are the same on both sides, so they are not timed. The sides alternate. The first round is discarded, and
+the median of the others is reported.
 """
 
 import copy
@@ -34,10 +34,10 @@ def get_args_parser():
     """Flags of the benchmark."""
     parser = RecipeParser(__doc__)
     parser.add_argument("--batchsize", type=number(int, 2), default=16, help="questions of a batch")
-    parser.add_argument("--repeats", type=positive_int, default=7, help="counted rounds; the median counts")
+    parser.add_argument("--repeats", type=positive_int, default=7, help="timed rounds; their median counts")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--threads", type=positive_int, help="threads of torch; as many as it chooses")
-    parser.add_argument("--small", action="store_true", help="a quarter of the widths: not to be quoted")
+    parser.add_argument("--threads", type=positive_int, help="threads of torch (default: its own choice)")
+    parser.add_argument("--small", action="store_true", help="a quarter of the widths, only to test that it runs")
     return parser
 
 
@@ -77,10 +77,10 @@ def main(argv=None):
 
 
 def measure(net, step, repeats, device):
-    """Median seconds of ``step(net)``, plain and fast, and the largest difference of its outputs.
+    """dict of the median seconds of ``step(net)``, plain and fast, and the largest difference of its outputs.
 
     Raises:
-        RuntimeError: the sides differ by more than rounding explains.
+        RuntimeError: The outputs differ by more than `TOLERANCE`.
     """
     from models.mmnas import fast as fast_forms
 
@@ -100,7 +100,7 @@ def measure(net, step, repeats, device):
 
 
 def copy_of(net):
-    """A copy with the same paths drawn; its choices are its own."""
+    """A deep copy of the network with the same paths drawn."""
     twin = copy.deepcopy(net)
     for mine, other in zip(twin.choices(), net.choices(), strict=True):
         mine.drawn = other.drawn
@@ -108,7 +108,7 @@ def copy_of(net):
 
 
 def now(device):
-    """Seconds, once the device has finished all its work."""
+    """Time in seconds, after the device has finished all its work."""
     import torch
 
     if device.type == "cuda":
@@ -162,7 +162,7 @@ def matching(args, device):
 
 
 def build(args, path, matching=False):
-    """The network of an architecture file, or with None the supernet."""
+    """The network of an architecture file; the supernet if ``path`` is None."""
     import torch
 
     from benchmarks.vqa_step import ANSWERS, FEATURES
@@ -185,7 +185,7 @@ def build(args, path, matching=False):
 
 
 def question_batch(args, device):
-    """A batch dict of questions, padded to its longest member."""
+    """A batch dict of questions, padded to the longest sample."""
     import numpy as np
 
     from benchmarks.vqa_step import draw_batch, region_counts
@@ -195,7 +195,7 @@ def question_batch(args, device):
 
 
 def stepping(args, device):
-    """Forward pass, loss and backward pass of a batch of questions."""
+    """A step: function (net, whether to train) -> outputs, with forward pass, loss and backward pass on one batch."""
     import torch
     from torch.nn import functional as F
 

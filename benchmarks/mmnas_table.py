@@ -1,7 +1,7 @@
-"""The result table of an MMNas task on embedded data: MCAN, a random architecture, and what a search found.
+"""The result table of an MMNas task on embedded data: MCAN, a random architecture, and the result of a search.
 
   python benchmarks/mmnas_table.py --rows searched                 # easy-VQA, short: part of `make demo`
-  python benchmarks/mmnas_table.py --size full                     # easy-VQA, the whole run
+  python benchmarks/mmnas_table.py --size full                     # easy-VQA, the full run
   python benchmarks/mmnas_table.py --task vgd                      # synthetic scenes: grounding
   python benchmarks/mmnas_table.py --task itm                      # synthetic scenes: matching
 
@@ -25,12 +25,12 @@ from util.processors import limit_threads  # noqa: E402
 
 
 class Task(NamedTuple):
-    """What the table shows of a task.
+    """The contents of a task's table.
 
     test: Split that is scored.
-    scores: Name of a score in a result -> the column's title; fractions, shown in %.
-    own: Commands for data of one's own, see `print_closing`.
-    full: Flags of the long search and of the long training, where there are any.
+    scores: Name of a score in a result -> title of its column; fractions, shown in %.
+    own: Commands for your own data, see `print_closing`.
+    full: Flags of the search and of the training for ``--size full``.
     """
 
     test: str
@@ -81,7 +81,7 @@ def get_args_parser():
     parser.add_argument(
         "--epochs",
         type=positive_int,
-        help="epochs of every run; the second half of the search searches",
+        help="epochs of every run; architecture steps begin in the second half of the search",
     )
     parser.add_argument("--rows", choices=tuple(ROWS), nargs="+", default=list(ROWS), help="rows of the table")
     parser.add_argument("--seed", type=non_negative_int, default=2, help="seed of every run")
@@ -91,7 +91,7 @@ def get_args_parser():
 
 
 def main(argv=None):
-    """Run every row; print the table and write it beside the runs."""
+    """Run every row; print the table and write it next to the runs."""
     args = get_args_parser().parse_args(argv)
     limit_threads(1)
     task, out = TASKS[args.task], Path(args.out) / args.task
@@ -111,7 +111,7 @@ def main(argv=None):
 
 
 def run_rows(name, rows, search_flags, train_flags):
-    """Results of the rows, and of the search if there is one: row name -> result."""
+    """Run the rows, and a search if one of them needs it; returns row name (or ``search``) -> result."""
     train = importlib.import_module(f"train_{name}")
     results = {}
     for row in rows:
@@ -126,7 +126,7 @@ def run_rows(name, rows, search_flags, train_flags):
 
 
 def say(text):
-    """Name the part that comes next."""
+    """Print the name of the part that comes next."""
     print(f"\n== {text}", flush=True)
 
 

@@ -1,12 +1,12 @@
-"""NTU samples per second and core: decoding AVI files as the originals do against the frame store, in one run.
+"""Measure NTU samples per second and core: decoding AVI files as the originals do against the frame store, in one run.
 
   python benchmarks/ntu_data.py [--clips 12 --frames 90 --size 256]
 
-Synthetic raw clips with texture, movement and camera noise, prepared both ways. One process on one
-processor core, training crops, everything in the page cache. The originals' way: every frame of a clip is
-decoded, 24 of them go into a float array and are normalised, then 8 are taken; the skeleton's text is
-parsed each time. Ours hands over the 8 frames as bytes, to be normalised on the training device; the last
-row adds that step on the same core.
+The data are synthetic raw clips with texture, movement and camera noise, prepared both ways. One process reads training
+crops on one processor core, with everything in the page cache. The originals' way: every frame of a clip is decoded, 24
+of them are copied into a float array and normalised, and 8 of these are used; the skeleton's text is parsed each time.
+Ours returns the 8 frames as bytes, which are normalised on the training device; the last row adds that step on the same
+core.
 """
 
 import datetime
@@ -34,7 +34,7 @@ def get_args_parser():
     parser.add_argument("--frames", type=number(int, 24), default=90, help="frames of a clip")
     parser.add_argument("--size", type=number(int, 16), default=256, help="pixels of a side after preparation")
     parser.add_argument("--quality", type=number(int, 1, 100), default=95, help="JPEG quality of the store")
-    parser.add_argument("--seconds", type=number(float, 0.1), default=6.0, help="least time per row")
+    parser.add_argument("--seconds", type=number(float, 0.1), default=6.0, help="minimum time per row")
     parser.add_argument("--out", default="demo/benchmark", help="folder of the synthetic clips")
     return parser
 
@@ -45,7 +45,7 @@ def main(argv=None):
     folder = Path(args.out) / f"ntu-{args.clips}-{args.frames}-{args.size}-{args.quality}"
     prepare(args, folder)
     if hasattr(os, "sched_setaffinity"):
-        # Decoders otherwise start a thread per processor, and the rows would not be comparable.
+        # Otherwise decoders would start a thread per core, and the rows would not be comparable.
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     import torch
 
@@ -87,7 +87,7 @@ def report(args, folder, rows):
 
 
 def processor():
-    """Name of the processor, as far as the system tells it."""
+    """Name of the processor, or of its architecture if the system does not report it."""
     import platform
 
     try:
@@ -98,7 +98,7 @@ def processor():
 
 
 def rate(args, read, dataset):
-    """Samples per second of ``read(indices, epoch)``, after a first round that warms everything up."""
+    """Samples per second of ``read(indices, epoch)``, after a warm-up round."""
     done, epoch, started = 0, 0, None
     while started is None or time.perf_counter() - started < args.seconds:
         for begin in range(0, len(dataset), BATCH):
@@ -112,7 +112,7 @@ def rate(args, read, dataset):
 
 
 def normalised(store, indices, epoch):
-    """A batch with float frames as a network wants them."""
+    """A batch whose frames are normalised floats, as networks expect them."""
     import torch
 
     batch = store.read(indices, epoch=epoch)
@@ -141,7 +141,7 @@ def original_sample(folder, tree, index, epoch):
 
 
 def original_video(path):
-    """All frames decoded in order, 24 of them kept and normalised."""
+    """Decode all frames in order; returns 24 of them, normalised: float32 (24, H, W, 3)."""
     import cv2
     import numpy as np
 
@@ -164,7 +164,7 @@ def original_video(path):
 
 
 def original_skeleton(path):
-    """The text parsed line by line into float32 (3, T, 25, 2), with the origin subtracted."""
+    """Parse the text line by line; returns float32 (3, T, 25, 2), with the origin subtracted."""
     import numpy as np
 
     with open(path, encoding="ascii") as file:
@@ -183,7 +183,7 @@ def original_skeleton(path):
 
 
 def check_equal(folder, tree, store):
-    """Both ways give the same skeletons and, but for compression, the same frames."""
+    """Check that both ways give the same skeletons and, apart from compression, the same frames."""
     import torch
 
     rgb, skeleton = original_sample(folder, tree, 0, 0)
@@ -195,7 +195,7 @@ def check_equal(folder, tree, store):
 
 
 def prepare(args, folder):
-    """Make the raw clips, the originals' tree and the store, unless they are there."""
+    """Make the raw clips, the originals' folder of videos, and the store, unless they exist."""
     from datasets.prepare_ntu import prepare_store, prepare_tree
     from datasets.storage.workers import map_tasks
     from util.processors import usable_processors
@@ -206,13 +206,13 @@ def prepare(args, folder):
     tasks = [(name, args.frames, str(folder)) for name in names if not (videos / f"{name}_rgb.avi").exists()]
     for (name, *_), done in map_tasks(write_clip, tasks, usable_processors()):
         if not done:
-            raise UserError(f"the process that made {name} died: out of memory? give a smaller --frames")
+            raise UserError(f"the process that made {name} died: out of memory? pass a smaller --frames")
     prepare_tree(videos, size=args.size)
     prepare_store(videos, folder / "nturgb+d_skeletons", folder / "store", size=args.size, quality=args.quality)
 
 
 def write_clip(task):
-    """Write a raw video and skeleton: a textured figure before a textured wall, with camera noise."""
+    """Write a raw video and skeleton: a textured figure in front of a textured wall, with camera noise."""
     import av
     import cv2
     import numpy as np

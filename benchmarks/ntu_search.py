@@ -1,12 +1,13 @@
-"""Time and peak memory of a search step on NTU RGB+D, the originals' way of working against ours, in one run.
+"""Measure time and peak memory of a search step on NTU RGB+D: the originals' way of working against ours, in one run.
 
   python benchmarks/ntu_search.py                                     # batch 4, for two cores
   python benchmarks/ntu_search.py --batchsize 96 --device cuda        # as published; the originals' way needs 128 GB
 
-Default architecture, full-size inputs (8 frames of 256x256, 32 skeleton frames), random content and weights. The
-originals' way: backbones in training mode with gradients that nobody uses, and a second forward pass in the dev
-phase. Ours: frozen backbones, --backbone_batch samples at a time, no second pass; with --augment_views, steps after
-the first epoch run the fusion alone on kept features. Each side runs in a process of its own, for its peak memory.
+It uses the default architecture and full-size inputs (8 frames of 256x256, 32 skeleton frames) with random content and
+weights. The originals' way: backbones in training mode, with gradients that are never used, and a second forward pass
+in the dev phase. Ours: frozen backbones, --backbone_batch samples at a time, no second pass; with --augment_views,
+steps after the first epoch run only the fusion, on cached features. Each side runs in its own process, so that its peak
+memory can be measured.
 """
 
 import datetime
@@ -29,10 +30,10 @@ def get_args_parser():
     """Flags of the benchmark."""
     parser = RecipeParser(__doc__)
     parser.add_argument("--batchsize", type=number(int, 2), default=4, help="samples of a batch")
-    parser.add_argument("--backbone_batch", type=positive_int, default=8, help="ours: samples that a backbone computes")
+    parser.add_argument("--backbone_batch", type=positive_int, default=8, help="ours: backbone's samples at a time")
     parser.add_argument("--frames", type=positive_int, default=8, help="video frames of a sample")
     parser.add_argument("--size", type=number(int, 32), default=256, help="height and width of a frame")
-    parser.add_argument("--repeats", type=positive_int, default=3, help="steps of each kind; the median counts")
+    parser.add_argument("--repeats", type=positive_int, default=3, help="steps of each kind; their median counts")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off", help="mixed precision of every side")
     return parser
@@ -82,7 +83,7 @@ def _versus(rows, side, key, unit):
 
 
 def measure(args, side, sender):
-    """Send the seconds of both kinds of step and the MiB that they need beyond the libraries themselves."""
+    """Send the seconds of both kinds of step, and their memory in MiB without that of the libraries themselves."""
     import torch
 
     from engine.report import peak_memory_mb
@@ -93,7 +94,7 @@ def measure(args, side, sender):
 
     device = init_distributed(args.device)
     torch.manual_seed(0)
-    # A first operation loads what the library loads once; it counts for no side.
+    # A first operation makes the library load everything that it loads only once, so that no side is charged for it.
     torch.nn.functional.conv3d(torch.zeros(1, 3, 8, 32, 32, device=device), torch.zeros(8, 3, 3, 3, 3, device=device))
     idle = 0.0 if device.type == "cuda" else peak_memory_mb(device)
     net = build_net(args, frozen=side != ORIGINAL).to(device)
@@ -126,7 +127,7 @@ def measure(args, side, sender):
 
 
 def build_steps(net, loss, precision, originals_way):
-    """`OptimizerStep` of weights and of architecture; in the original everything asks for gradients in both phases."""
+    """`OptimizerStep`s of weights and of architecture; in the original all parameters get gradients in both phases."""
     import torch
 
     from engine.updates import OptimizerStep

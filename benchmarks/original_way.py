@@ -1,10 +1,10 @@
-"""MMNas on VQA and matching the originals' way: the other side of `vqa_step.py` and `itm_eval.py`.
+"""MMNas on VQA and matching in the originals' way: the reference side of `vqa_step.py` and `itm_eval.py`.
 
-A plain implementation of the description of network and search, which shares nothing with `models.mmnas` but the
-precision that the LSTM runs in. What is costly about it is meant: everything padded to 100 regions and 14 words,
-attention written out with masks filled in, relations between all boxes taken from the batch, a loss that adds
-0 * sum(parameters), and architecture steps that record the inactive operations only to detach them and compute the
-gradients of weights that they do not move.
+This is a plain implementation of the description of network and search. It shares nothing with `models.mmnas` except
+the precision of the LSTM. Its costly parts are intended: everything is padded to 100 regions and 14 words, attention is
+written out with filled masks, relations between all boxes are in the batch, the loss adds 0 * sum(parameters), and
+architecture steps record the inactive operations only to detach them, and compute gradients of weights that they do not
+update.
 """
 
 import math
@@ -16,13 +16,13 @@ from torch.nn import functional as F
 from models.mmnas.recurrent import run_lstm
 
 ENCODER, DECODER = ("self_att_64", "feed_forward"), ("self_att_64", "rel_self_att_64", "guided_att_64", "feed_forward")
-# Candidates that a search prefers at first, again and again along the blocks.
+# Candidates that a search prefers at first; the pattern repeats along the blocks.
 ENCODER_START, DECODER_START = (0, 1), (1, 2, 3)
 HEAD, RELATION, WORD, POOLING, RATE = 64, 64, 300, 512, 0.1
 
 
 class Norm(nn.Module):
-    """Over the last axis, with the unbiased deviation."""
+    """Layer normalisation over the last axis, with the unbiased standard deviation."""
 
     def __init__(self, width):
         super().__init__()
@@ -47,7 +47,7 @@ class Perceptron(nn.Module):
 
 
 class Attention(nn.Module):
-    """Heads of width 64; with relations their weights enter as logarithms."""
+    """Attention with heads of width 64; the logarithms of relation weights, if any, are added to the scores."""
 
     def __init__(self, width, relations):
         super().__init__()
@@ -71,7 +71,7 @@ class Attention(nn.Module):
 
 
 class Operation(nn.Module):
-    """One operation of the published candidates with its residual and normalisation."""
+    """One of the published candidate operations, with its residual connection and normalisation."""
 
     def __init__(self, name, width):
         super().__init__()
@@ -123,13 +123,13 @@ class MixedOperation(nn.Module):
 
     @torch.no_grad()
     def set_alpha_gradient(self):
-        """Add what the gates' gradients mean for the logarithmic probabilities."""
+        """Add to the gradient of the logits what follows from the gates' gradients."""
         shares = self.alpha_prob.softmax(0)
         self.alpha_prob.grad += (torch.diag(shares) - torch.outer(shares, shares)) @ self.alpha_gate.grad
 
 
 class Pooling(nn.Module):
-    """Weighted sum along the positions."""
+    """Attention pooling: a weighted sum over the positions."""
 
     def __init__(self, width):
         super().__init__()
@@ -142,14 +142,14 @@ class Pooling(nn.Module):
 
 
 class OriginalNet(nn.Module):
-    """The whole network; its parameters are named as in the published checkpoints, slips included.
+    """The complete network; its parameters are named as in the published checkpoints, including misspellings.
 
     Args:
-        width: H.
+        width: Width H of the network.
         words: Size of the vocabulary.
         answers: Number of answers.
-        features: Width of a region.
-        architecture: (encoder, decoder), an operation's name per block; None: the network of the search.
+        features: Width of a region's features.
+        architecture: (encoder, decoder), one operation name per block; None: the supernet.
     """
 
     def __init__(self, width, words, answers, features, architecture=None):
@@ -168,7 +168,7 @@ class OriginalNet(nn.Module):
         self.linear_y_rel = nn.Linear(4, RELATION)
 
     def forward(self, features, relations, tokens):
-        """Logits (B, answers) of features (B, 100, D), relations (B, 100, 100, 4) and int64 tokens (B, 14)."""
+        """Logits (B, answers) for features (B, 100, D), relations (B, 100, 100, 4) and int64 tokens (B, 14)."""
         x_mask = (tokens.abs() == 0)[:, None, None]
         y_mask = (features.abs().sum(-1) == 0)[:, None, None]
         x = run_lstm(self.lstm, self.embedding(tokens))
@@ -181,7 +181,7 @@ class OriginalNet(nn.Module):
 
 
 class OriginalMatchingNet(OriginalNet):
-    """The network of image-text matching; arguments as of `OriginalNet`, without ``answers``."""
+    """The network of image-text matching; arguments are those of `OriginalNet`, without ``answers``."""
 
     def __init__(self, width, words, features, architecture=None):
         super().__init__(width, words, 1, features, architecture)
@@ -196,7 +196,7 @@ def _cells(blocks):
 
 
 class OriginalSteps:
-    """Steps of the weights or of the architecture.
+    """Weight steps or architecture steps in the originals' way.
 
     Args:
         net: `OriginalNet` on its device.
@@ -219,17 +219,17 @@ class OriginalSteps:
             self.optimizer = torch.optim.Adam(self.weights, rate, betas=(0.9, 0.98), eps=1e-9)
 
     def choose(self, path):
-        """Set the active candidate of every block; none in a fixed network."""
+        """Set the active candidate of every block; a fixed network has no choices, so ``path`` is empty."""
         for mixed, active in zip(self.mixed, path, strict=True):
             mixed.choose(active, full=self.architecture)
 
     def outputs(self, batch):
-        """Logits of a batch: features, relations and tokens of `OriginalNet.forward`."""
+        """Logits for a batch dict with features, relations and tokens, see `OriginalNet.forward`."""
         with self.precision.autocast():
             return self.net(batch["features"], batch["relations"], batch["tokens"]).float()
 
     def step(self, batch):
-        """Forward, loss, backward, clipping of weights, and the optimiser."""
+        """Forward pass, loss, backward pass, clipping (of weights), and the optimiser."""
         reached = self.not_gates if self.architecture else self.net.parameters()
         loss = F.binary_cross_entropy_with_logits(self.outputs(batch), batch["label"], reduction="sum")
         loss = loss + 0 * sum(parameter.sum() for parameter in reached)

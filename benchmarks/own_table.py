@@ -1,13 +1,13 @@
-"""The result table of data of one's own: single modalities, baselines, random and searched fusions.
+"""The result table for your own data: single modalities, baselines, random and searched fusions.
 
-  python benchmarks/own_table.py                                  # two sensors of HTAD; what `make demo` runs first
+  python benchmarks/own_table.py                                  # two sensors of HTAD; `make demo` runs this first
   python benchmarks/own_table.py --data digits --seeds 0 1 2 3 4  # three views of a digit
   python benchmarks/own_table.py --data easy-vqa                  # pictures and questions, pretrained encoders
   python benchmarks/own_table.py --data data/films                # any prepared folder with one class as label
 
 Every row is a run of the project's own scripts with their defaults: encoders start with random weights and are trained
-with the fusion. Those of easy-vqa are pretrained and frozen (docs/own_data.md says how to get them). The embedded data
-sets are real, and their split is fixed; seeds change the training alone.
+with the fusion. The encoders of easy-vqa are pretrained and frozen (docs/own_data.md explains how to get them). The
+embedded data sets are real, and their split is fixed; seeds only affect the training.
 """
 
 import statistics
@@ -34,8 +34,8 @@ from util.files import json_text, write_text  # noqa: E402
 from util.processors import limit_threads  # noqa: E402
 
 EMBEDDED = {"htad": (), "digits": ("--views", "fou,zer,mor"), "easy-vqa": ()}
-# Flags of every run beside the scripts' defaults: one shape needs few positions, more samples fewer epochs; stored
-# features serve all runs.
+# Flags of every run in addition to the scripts' defaults. A single shape needs few positions, and more samples need
+# fewer epochs. All runs share the features that are stored on disk.
 FLAGS = {
     "easy-vqa": (
         *("--encoder", "image=package:efficientnet-lite0", "question=package:all-MiniLM-L6-v2"),
@@ -61,7 +61,7 @@ def get_args_parser():
 
 
 def main(argv=None):
-    """Run every row for every seed; print the table and write it beside the runs."""
+    """Run every row for every seed; print the table and write it next to the runs."""
     args = get_args_parser().parse_args(argv)
     limit_threads(1)
     out = Path(args.out) / Path(args.data).name
@@ -83,7 +83,7 @@ def main(argv=None):
 
 
 def run_rows(manifest, shared):
-    """Results of all rows for one seed: row name -> result."""
+    """Run all rows for one seed; returns row name -> result."""
     results = {}
     for name in manifest.modalities:
         say(f"{name} alone")
@@ -104,10 +104,10 @@ def run_rows(manifest, shared):
 
 
 def logistic_regression(manifest, shared):
-    """Test accuracy of scikit-learn's logistic regression on all numbers together; None if there are none.
+    """Test accuracy of scikit-learn's logistic regression on all modalities together; None if it does not apply.
 
-    These are the vectors in the data, or every tapped feature of pretrained encoders: its mean over positions,
-    standardised.
+    Its inputs are the vectors in the data, or the standardised means over positions of all tapped features of
+    pretrained encoders. It does not apply to other data with encoders that start with random weights.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -130,7 +130,7 @@ def logistic_regression(manifest, shared):
 
 
 def say(text):
-    """Name the part that comes next."""
+    """Print the name of the part that comes next."""
     print(f"\n== {text}", flush=True)
 
 

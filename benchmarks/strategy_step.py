@@ -1,10 +1,10 @@
-"""Seconds of a search step (one weight and one architecture step) of every strategy, on MM-IMDB's sizes.
+"""Time a search step (one weight and one architecture step) of every strategy, on MM-IMDB's sizes.
 
   python benchmarks/strategy_step.py [--rounds 40 --batchsize 8 --device cpu]
 
-Drawn features of the official shapes stand for those that a search has cached, so that the fusion is all that runs:
-C 192, L 16, two cells of one step, as published. The strategies take turns, round by round, so that a busy machine
-slows all of them alike; a row is the median of the rounds, and its ratio the median of the rounds' ratios.
+Random features of the official shapes replace those that a search would have cached, so that only the fusion runs:
+C 192, L 16, two cells of one step, as published. The strategies alternate round by round, so that a busy machine slows
+all of them equally. A row shows the median over the rounds, and the median over the rounds of the ratio to published.
 """
 
 import datetime
@@ -79,7 +79,7 @@ def main(argv=None):
 
 
 def make_batch(values, backbones, size, device):
-    """Features as the cache holds them, and labels."""
+    """A batch dict of random features, in the form in which the cache stores them, and labels."""
     import torch
 
     from tasks import mmimdb
@@ -94,7 +94,7 @@ def make_batch(values, backbones, size, device):
 
 
 def make_search(values, backbones, row, batch, device):
-    """One strategy's loop, as the recipe builds it, on the batch alone."""
+    """The search loop of one strategy, built as in the recipe, that always reads the given batch."""
     import torch
 
     from engine.updates import OptimizerStep
@@ -125,7 +125,7 @@ def make_search(values, backbones, row, batch, device):
 
 
 def timed(search, batch, device):
-    """Seconds of a weight step and an architecture step; what a search does once per pass is not counted."""
+    """Seconds of a weight step and an architecture step, without the work that a search does once per pass."""
     import torch
 
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None

@@ -1,14 +1,14 @@
-"""VQA samples per second and core: the originals' way of reading against ours, in one run.
+"""Measure VQA samples per second and core: the originals' way of reading against ours, in one run.
 
   python benchmarks/vqa_data.py [--images 300]
 
-Synthetic data of VQA v2's shapes: 10 to 100 regions per image (mean about 40) of width 2048, five questions per
-image with ten answers each. One process on one processor core, batches of 64 in random order, everything in the page
-cache; every batch is then copied once into memory that is kept, as into pinned memory on its way to a device. The
-originals' way: per sample one .npz file, padded to 100 regions in float32, a 100x100x4 relation between boxes, a
-14x14x3 relation between words, question and answers taken apart anew, default collation. Ours: batches as long as
-their longest member from the packed float16 store (or straight from the .npz files), relations between boxes left
-to the device, none between words.
+The data are synthetic, with VQA v2's shapes: 10 to 100 regions per image (mean about 40) of width 2048, five questions
+per image with ten answers each. One process reads batches of 64 in random order on one processor core, with everything
+in the page cache. Every batch is then copied into a buffer that is reused, as it would be copied into pinned memory on
+its way to a device. The originals' way: for each sample one .npz file, padded to 100 regions in float32, a 100x100x4
+relation between boxes, a 14x14x3 relation between words, question and answers processed again each time, default
+collation. Ours: batches padded to their longest sample, from the packed float16 store (or directly from the .npz
+files); relations between boxes are left to the device, and there are none between words.
 """
 
 import datetime
@@ -37,7 +37,7 @@ def get_args_parser():
     """Flags of the benchmark."""
     parser = RecipeParser(__doc__)
     parser.add_argument("--images", type=number(int, 20), default=300, help="synthetic images")
-    parser.add_argument("--seconds", type=number(float, 0.1), default=6.0, help="least time per row")
+    parser.add_argument("--seconds", type=number(float, 0.1), default=6.0, help="minimum time per row")
     parser.add_argument("--workers", type=positive_int, default=1, help="processes that pack the store")
     parser.add_argument("--out", default="demo/benchmark", help="folder of the synthetic data")
     return parser
@@ -97,7 +97,7 @@ def report(args, data, rows):
 
 
 def rate(args, read, dataset):
-    """Samples per second of ``read(indices)`` and a copy, after a first round that warms everything up."""
+    """Samples per second of ``read(indices)`` and a copy, after a warm-up round."""
     import numpy as np
 
     draw = np.random.default_rng(0)
@@ -113,7 +113,7 @@ def rate(args, read, dataset):
 
 
 def hand_over(batch, kept):
-    """Copy the tensors of a batch into the memory in the dict ``kept``, which grows as needed."""
+    """Copy the tensors of a batch into the buffers in the dict ``kept``, which grow as needed."""
     import torch
 
     for place, tensor in enumerate(batch.values() if isinstance(batch, dict) else batch):
@@ -124,11 +124,11 @@ def hand_over(batch, kept):
 
 
 class Originals:
-    """Samples in the originals' way.
+    """Reads samples in the originals' way.
 
     Args:
         data: Data folder.
-        dataset: Our data set of the same split, for the order of its questions and its tables.
+        dataset: Our data set of the same split, for its vocabulary and answers.
     """
 
     def __init__(self, data, dataset):
@@ -146,7 +146,7 @@ class Originals:
         self.vectors = np.random.default_rng(0).standard_normal((len(self.words), WORD_WIDTH)).astype(np.float32)
 
     def batch(self, indices):
-        """Samples ``indices``, stacked by torch's default collation."""
+        """The samples ``indices``, stacked by torch's default collation."""
         from torch.utils.data import default_collate
 
         return default_collate([self.sample(index) for index in indices])
@@ -172,7 +172,7 @@ class Originals:
         return tuple(torch.from_numpy(array) for array in arrays)
 
     def tokens(self, text):
-        """int64 (14,) numbers of the words."""
+        """Numbers of the words: int64 (14,)."""
         import numpy as np
 
         from datasets.text.vocabulary import tokenise
@@ -183,7 +183,7 @@ class Originals:
         return numbers
 
     def target(self, record):
-        """float32 (A,) soft scores of the ten answers."""
+        """Soft scores of the ten answers: float32 (A,)."""
         import numpy as np
 
         from util.answers import normalise_answer
@@ -199,7 +199,7 @@ class Originals:
 
 
 def padded(array, shape):
-    """``array`` in the first corner of float32 zeros of ``shape``."""
+    """``array``, padded at the end of every axis with zeros to ``shape``, as float32."""
     import numpy as np
 
     whole = np.zeros(shape, dtype=np.float32)
@@ -208,7 +208,7 @@ def padded(array, shape):
 
 
 def box_features(boxes, shape):
-    """float32 (n, 5): corners over the image's size, and the share of its area."""
+    """(n, 5): corners relative to the image's size, and the box's share of its area."""
     import numpy as np
 
     height, width = shape
@@ -217,7 +217,7 @@ def box_features(boxes, shape):
 
 
 def box_relations(boxes):
-    """(n, n, 4): logarithms of the distances of centres and of the ratios of sizes."""
+    """(n, n, 4): logarithms of the distances between centres and of the ratios of sizes."""
     import numpy as np
 
     sizes = boxes[:, 2:] - boxes[:, :2] + 1
@@ -228,7 +228,7 @@ def box_relations(boxes):
 
 
 def word_relations(vectors):
-    """(t, t, 3): distances of the word vectors, the originals' likeness, and distances of the places."""
+    """(t, t, 3): distances of the word vectors, the originals' similarity, and distances of the positions."""
     import numpy as np
 
     distance = np.linalg.norm(vectors[:, None] - vectors[None], axis=2)
@@ -239,7 +239,7 @@ def word_relations(vectors):
 
 
 def check_equal(original, tree, store):
-    """Both ways give the same numbers, but for float16 and padding."""
+    """Check that both ways give the same numbers, apart from float16 and padding."""
     import torch
 
     features, _, _, tokens, target, _ = original.batch(range(BATCH))
@@ -252,14 +252,14 @@ def check_equal(original, tree, store):
 
 
 def region_counts(images):
-    """int (images,): regions of each image."""
+    """Number of regions of each image: int (images,)."""
     import numpy as np
 
     return np.random.default_rng(1).gamma(3.5, 11.5, images).round().clip(10, REGIONS).astype(int)
 
 
 def make_data(data, images):
-    """Write synthetic questions, answers and features in the official form."""
+    """Write synthetic questions, answers and features in the official format."""
     import numpy as np
 
     from datasets.vqa.files import ANNOTATION_FILES, QUESTION_FILES

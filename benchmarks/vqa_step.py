@@ -1,16 +1,17 @@
-"""Seconds of a step of MMNas on VQA, the originals' way of working against ours, in one run.
+"""Time a step of MMNas on VQA: the originals' way of working against ours, in one run.
 
   python benchmarks/vqa_step.py                                       # batch 16, for two cores
   python benchmarks/vqa_step.py --batchsize 64 --device cuda          # as published
 
-Three steps: training of arch/mmnas_vqa.json at width 512; of the search at width 256, a network step on one sampled
-path and an architecture step in mode full. Each is forward pass, loss, backward pass, clipping (of weights) and
-optimiser. Synthetic batches of VQA v2's shapes: 10 to 100 regions of width 2048 (mean about 40), 3 to 14 words, 3129
-answers, already on the device. The originals' way, see `original_way`: padded to 100 regions and 14 words in float32,
-relations between boxes ready-made in the batch, which spares this side what it costs to make and move them. Ours: as
-long as the batch's longest member, features in float16, relations computed within the step. Both sides take turns on
-the same batches and paths, after a first step that does not count; the median counts. Before that both get the same
-weights, and their logits and gradients are compared, in float32 without dropout.
+Three kinds of steps are timed: a training step of arch/mmnas_vqa.json at width 512, and two steps of the search at
+width 256: a network step on one sampled path, and an architecture step in mode full. Each consists of forward pass,
+loss, backward pass, clipping (of weights) and optimiser. Synthetic batches have VQA v2's shapes: 10 to 100 regions of
+width 2048 (mean about 40), 3 to 14 words, 3129 answers, already on the device. The originals' way, see `original_way`:
+padded to 100 regions and 14 words in float32, with relations between boxes already in the batch, so this side does not
+pay for computing and moving them. Ours: padded to the longest sample of the batch, features in float16, relations
+computed within the step. Both sides alternate on the same batches and paths. The first step of each is discarded, and
+the median of the others is reported. Before that, both sides get the same weights, and their logits and gradients are
+compared in float32 without dropout.
 """
 
 import datetime
@@ -37,7 +38,7 @@ def get_args_parser():
     """Flags of the benchmark."""
     parser = RecipeParser(__doc__)
     parser.add_argument("--batchsize", type=number(int, 2), default=16, help="questions of a batch")
-    parser.add_argument("--repeats", type=positive_int, default=5, help="counted steps of each kind; the median counts")
+    parser.add_argument("--repeats", type=positive_int, default=5, help="timed steps of each kind; their median counts")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off", help="mixed precision of both sides")
     return parser
@@ -73,7 +74,7 @@ def main(argv=None):
 
 
 def measure(args, kind, device):
-    """Median seconds of both sides, and how far they differ before."""
+    """dict of the median seconds of both sides, and of their differences in logits and gradients before timing."""
     import numpy as np
 
     from engine.updates import Precision
@@ -97,7 +98,7 @@ def measure(args, kind, device):
 
 
 def now(device):
-    """Seconds, once the device has done all that it was given."""
+    """Time in seconds, after the device has finished all its work."""
     import torch
 
     if device.type == "cuda":
@@ -106,7 +107,7 @@ def now(device):
 
 
 def build_sides(args, kind, device, precision):
-    """Both sides with the same weights, in the published settings."""
+    """(`OriginalSteps`, `OurSteps`) with the same weights and the published settings."""
     import torch
 
     import search_vqa
@@ -154,14 +155,14 @@ class OurSteps:
     Args:
         net: `MultimodalNet`.
         step: `OptimizerStep` of its weights, or of its architecture parameters.
-        gates: `SampledGates` of the net for architecture steps; None for steps of the weights.
+        gates: `SampledGates` of the net for architecture steps; None for weight steps.
     """
 
     def __init__(self, net, step, gates=None):
         self.net, self.updates, self.gates = net, step, gates
 
     def draw_paths(self, count):
-        """``count`` lists of the active candidate of every block, by the present probabilities."""
+        """Draw ``count`` paths with the current probabilities: lists of the active candidate of every block."""
         import torch
 
         from search.gates import draw_path
@@ -173,7 +174,7 @@ class OurSteps:
         return found
 
     def choose(self, path):
-        """Set the active candidate of every block; none in a fixed network."""
+        """Set the active candidate of every block; a fixed network has no choices, so ``path`` is empty."""
         from search.choice import Draw
 
         for choice, active in zip(self.net.choices(), path, strict=True):
@@ -181,7 +182,7 @@ class OurSteps:
             choice.drawn = Draw((active,), (others,), gated=True) if self.gates else Draw((active,))
 
     def outputs(self, batch):
-        """Logits of a batch dict."""
+        """Logits for a batch dict."""
         return self.net(batch)
 
     def step(self, batch):
@@ -197,10 +198,10 @@ class OurSteps:
 
 
 def compare(original, ours, draw, device):
-    """Largest differences of logits and gradients on one path.
+    """Differences of logits and gradients between both sides on one path.
 
     Raises:
-        RuntimeError: they are larger than rounding explains.
+        RuntimeError: They are larger than `TOLERANCE`.
     """
     import torch
 
@@ -213,14 +214,14 @@ def compare(original, ours, draw, device):
         for side, batch in zip((original, ours), draw_batch(draw, [30, 60]), strict=True):
             batch = to_device(batch, device)
             side.net.eval()
-            side.net.lstm.train()  # has no dropout, and cuDNN computes its gradients in this mode alone
+            side.net.lstm.train()  # it has no dropout, and cuDNN computes its gradients only in this mode
             side.choose(path)
             with torch.no_grad():
                 logits.append(side.outputs(batch))
             side.step(batch)
     theirs = from_published({name: value.grad for name, value in original.net.named_parameters()})
     gradients = {name: value.grad for name, value in ours.net.named_parameters()}
-    if original.architecture:  # the originals compute the others in vain
+    if original.architecture:  # the originals also compute gradients of the weights, which they do not use
         theirs = {name: value for name, value in theirs.items() if name.endswith("alpha_logits")}
     squares = [
         torch.stack([(value if gradients[name] is None else value - gradients[name]).norm(), value.norm()]).square()
@@ -234,21 +235,22 @@ def compare(original, ours, draw, device):
 
 
 def region_counts(args):
-    """int (repeats + 1, batchsize): regions of each image of each step."""
+    """Number of regions of each image in each step: int (repeats + 1, batchsize)."""
     from benchmarks.vqa_data import region_counts
 
     return region_counts((args.repeats + 1) * args.batchsize).reshape(-1, args.batchsize)
 
 
 def draw_batch(draw, counts):
-    """The same synthetic batch for the originals' way and for ours.
+    """Draw a synthetic batch, in the form of the originals and in ours.
 
     Args:
         draw: numpy generator.
-        counts: Regions of each image.
+        counts: Number of regions of each image.
 
     Returns:
-        Two batch dicts: ``features``, ``relations``, ``tokens``, ``label`` fully padded; and that of `MultimodalNet`.
+        Two batch dicts: the fully padded ``features``, ``relations``, ``tokens``, ``label``; and that of
+        `MultimodalNet`.
     """
     import numpy as np
     import torch

@@ -128,8 +128,7 @@ def run_search(
             logits are not trained always reports the last epoch.
         before_epoch: See `engine.training.train_network`.
         scorers: Name of a split -> function net -> scores. Applied to the derived architecture after every epoch.
-        keep: Function (run, architecture, epoch) that writes an epoch's architecture into the run folder. The result of
-            a derivation is written under the number of the epoch after the last.
+        keep: Writes the architecture of an epoch; the result of a derivation is that of the epoch after the last.
         derivation: `search.derive.Derivation`; None: the largest probabilities of the selected epoch.
         measure: Architecture -> entries of the result about its cost, such as `models.bmnas.cost.fusion_cost`.
         facts: Further entries of the result.

@@ -84,7 +84,7 @@ def submit_jobs(
 def _queued():
     """Ids of the cluster's queued and running jobs; None if squeue is not available here.
 
-    submitit queries slurm's accounting, which not every cluster has; without it, submitit waits forever for killed jobs.
+    submitit queries slurm's accounting, which not every cluster has; without it, submitit would wait for a killed job.
     """
     try:
         words = ["squeue", "-h", "-r", "-o", "%F_%K %A"]

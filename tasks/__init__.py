@@ -1,1 +1,1 @@
-"""What the scripts of one task share: published values, flags, data, networks, loss and metric."""
+"""Tasks: the published values, flags, data, networks, loss and metric that the scripts of a task share."""

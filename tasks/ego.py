@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from models.backbones.resnext3d import ResNeXt101
     from tasks.task import LabelledData
 
-# Values of the released scripts: of all, of search, and of found. Those of the paper's Table 8 are in
-# tasks/bmnas/paper_recipes.py.
+# Values of the released scripts: shared by all, of the search, and of the found script. Those of the paper's Table 8
+# are in tasks/bmnas/paper_recipes.py.
 PUBLISHED = {
     "datadir": "EgoGesture",
     "checkpointdir": "checkpoints/ego",
@@ -61,9 +61,11 @@ DEMO = {
 
 
 def recipe_parser(description: str, choice: bool = True) -> tuple[arguments.RecipeParser, argparse._ArgumentGroup]:
-    """Parser with the flags of all three scripts, and its group of backbone flags, to be extended.
+    """Parser with the flags that all three scripts share, and its group of backbone flags; both can be extended.
 
-    ``choice`` as in `flags.add_backbone_flags`.
+    Args:
+        description: The script's docstring.
+        choice: See `flags.add_backbone_flags`.
     """
     parser, backbones = flags.recipe_parser(description, {"rgb": "colour", "depth": "depth"}, choice=choice)
     flags.add_checkpointdir_flag(backbones)
@@ -72,7 +74,7 @@ def recipe_parser(description: str, choice: bool = True) -> tuple[arguments.Reci
     task.add_argument(
         "--annotation",
         metavar="FILE",
-        help=f"annotation of a raw tree (default: {ANNOTATION_FILE} there or in --checkpointdir)",
+        help=f"annotation of the raw data (default: {ANNOTATION_FILE} there or in --checkpointdir)",
     )
     task.add_argument(
         "--sample_size", type=arguments.number(int, 16), default=112, help="height and width of a clip in pixels"
@@ -84,7 +86,7 @@ def recipe_parser(description: str, choice: bool = True) -> tuple[arguments.Reci
 
 
 def open_split(args: Namespace, split: str) -> LabelledData:
-    """One split, as `datasets.ego.EgoGesture`; training splits are cropped at random."""
+    """Open a split as `datasets.ego.EgoGesture`; training splits are cropped at random."""
     return open_ego(
         args.datadir,
         split,
@@ -100,7 +102,7 @@ def open_split(args: Namespace, split: str) -> LabelledData:
 
 
 def _find_annotation(args):
-    """Path of the annotation, which, like the checkpoints, may be in ``--checkpointdir``; None: the default place."""
+    """Path of the annotation, which may be in ``--checkpointdir``, like the checkpoints; None: the default place."""
     in_checkpoints = Path(args.checkpointdir) / (args.annotation or ANNOTATION_FILE)
     if args.annotation:
         return in_checkpoints if in_checkpoints.exists() and not Path(args.annotation).exists() else args.annotation

@@ -18,7 +18,7 @@ from util.nested import parts_of
 
 # Kinds of inputs whose tensors depend on the length of the samples.
 VARYING = ("text", "audio", "sequence")
-# Words, steps or twentieths of a second of a sample that is longer than any limit of encoders that have one.
+# Length of a sample (words, steps, or twentieths of a second) that exceeds the limit of every encoder that has one.
 MANY = 700
 
 
@@ -26,9 +26,9 @@ class Tensor(NamedTuple):
     """An input of an exported network.
 
     name: Its name.
-    shape: Without the batch axis; a name in place of an axis of any length, which axes of equal length share.
+    shape: Without the batch axis. An axis of variable length is given by a name, which axes of equal length share.
     dtype: Its type.
-    limit: Values of random inputs are below this, if they are whole numbers.
+    limit: Upper bound (exclusive) of random values, if they are integers.
     boxes: Whether the last axis is x1, y1, x2, y2.
     """
 
@@ -39,7 +39,7 @@ class Tensor(NamedTuple):
     boxes: bool = False
 
     def draw(self, count: int, generator: torch.Generator, length: int = 1) -> torch.Tensor:
-        """Random values (count, *shape), with ``length`` entries on an axis of any length."""
+        """Random values (count, *shape), with ``length`` entries on axes of variable length."""
         size = (count, *(side if isinstance(side, int) else length for side in self.shape))
         if self.boxes:
             return 50 * torch.rand(size, generator=generator).reshape(*size[:-1], 2, 2).cumsum(-2).flatten(-2)
@@ -50,12 +50,12 @@ class Tensor(NamedTuple):
 
 
 class Exportable(nn.Module):
-    """A network of plain tensors.
+    """A network whose inputs and outputs are plain tensors.
 
     Attributes:
         inputs: Its `Tensor`s, in order.
         outputs: Names of its outputs.
-        says: What the outputs are, in words.
+        says: Description of the outputs.
     """
 
     inputs: Sequence[Tensor]
@@ -63,24 +63,25 @@ class Exportable(nn.Module):
     says: str
 
     def draw(self, count: int, generator: torch.Generator, length: int) -> list[torch.Tensor]:
-        """Random inputs of ``count`` samples; axes of any length have up to about ``length`` entries."""
+        """Random inputs of ``count`` samples; axes of variable length have up to about ``length`` entries."""
         return [one.draw(count, generator, length) for one in self.inputs]
 
 
 class ExportedFusion(Exportable):
-    """A network of BM-NAS on its inputs.
+    """A complete network of BM-NAS, from its inputs to its outputs.
 
     Inputs that reach their encoder as a dict of tensors (texts, recordings, sequences) become one input per tensor,
-    padded with zeros; what varies with the samples is an axis of any length.
+    padded with zeros. Axes that depend on the length of the samples are axes of variable length.
 
     Args:
         model: The network.
-        shapes: Input -> (shape without the batch axis, type), for tasks whose data say it.
-        lengths: Input -> length to which its samples are padded or cut, in place of any.
-        missing: Whether ``NAME_present``, bool (N,), says of inputs that may be missing which samples have them.
+        shapes: Input -> (shape without the batch axis, type), for the papers' tasks; own data have their own shapes.
+        lengths: Input -> fixed length to which its samples are padded or cut, instead of a variable one.
+        missing: Whether inputs that may be missing get a further input ``NAME_present``, bool (N,), which is True for
+            samples that have them.
 
     Raises:
-        UserError: a length is given for an input of one size, or no input may be missing.
+        UserError: A length is given for an input without variable length, or no input may be missing.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class ExportedFusion(Exportable):
         self.inputs: list[Tensor] = []
         self.outputs = ["outputs"]
         self.says = outputs_of(model)
-        # Input -> its tensors; ("",) of an input that is one tensor.
+        # Input -> names of its tensors; ("",) for an input that is a single tensor.
         self.parts: dict[str, tuple[str, ...]] = {}
         self.lengths = dict(lengths or {})
         for name in filter(model.is_read, model.inputs):
@@ -121,7 +122,7 @@ class ExportedFusion(Exportable):
         return isinstance(self.model, OwnModel) and self.model.manifest.modalities[name].kind in VARYING
 
     def _varying(self, name):
-        """Tensor -> (shape, type) of an input whose axes may depend on the samples: those that do get a name."""
+        """Tensor -> (shape, type) of an input; axes that depend on the length of the samples are given by a name."""
         short, long = (self._drawn(name, [length], 0) for length in (1, MANY))
         names: dict[tuple[int, int], str] = {}
         made = {}
@@ -136,7 +137,7 @@ class ExportedFusion(Exportable):
         return made
 
     def _drawn(self, name, lengths, seed):
-        """The tensors of random samples of some lengths."""
+        """The tensors of random samples with the given lengths."""
         modality, prepare = self.model.manifest.modalities[name], self.model.net.backbones[name].preparation
         rng, words = np.random.default_rng(seed), tuple(getattr(prepare, "words", ()))
         raw = random_raw(modality.kind, modality.size, lengths, rng, words)
@@ -145,7 +146,7 @@ class ExportedFusion(Exportable):
         return found if size is None else fixed_length(found, size)
 
     def draw(self, count: int, generator: torch.Generator, length: int) -> list[torch.Tensor]:
-        """See `Exportable.draw`; lengths and masks are those of real samples."""
+        """See `Exportable.draw`; lengths and masks are consistent, as for real samples."""
         drawn: dict[str, torch.Tensor] = {}
         made = []
         for name in filter(self._varies, self.parts):
@@ -176,11 +177,12 @@ class ExportedFeatures(Exportable):
     """The fusion part of a network of BM-NAS: reshape layers, fusion, classifier.
 
     Args:
-        model: The network; its inputs are the backbones' features that are read, pooled as the reshape layers do.
+        model: The network. Inputs of the exported part are the features that the fusion reads, pooled as the reshape
+            layers pool them.
         missing: See `ExportedFusion`.
 
     Raises:
-        UserError: the network has no fusion, or no input may be missing.
+        UserError: The network has no fusion, or no input may be missing.
     """
 
     def __init__(self, model: FusionModel, missing: bool = False) -> None:
@@ -213,9 +215,10 @@ class ExportedAttention(Exportable):
 
     Args:
         model: The network, loaded with ``plain=True``.
-        tokens: T, to which texts are padded; None: that of the task's data. It is fixed, since the exporters write an
-            LSTM out step by step; padding comes last, so it changes no other word.
-        regions: N, to which regions are padded; None: any, or that of the task's data if results depend on it.
+        tokens: Length to which texts are padded; None: the maximum of the task's data. It is fixed, since the exporters
+            unroll an LSTM; padding comes last, so it does not affect the words before it.
+        regions: Number to which regions are padded; None: variable, or the maximum of the task's data if results depend
+            on padding.
     """
 
     def __init__(self, model: AttentionModel, tokens: int | None = None, regions: int | None = None) -> None:
@@ -241,7 +244,7 @@ class ExportedAttention(Exportable):
         self.outputs, self.says = outputs[model.task.name]
 
     def draw(self, count: int, generator: torch.Generator, length: int) -> list[torch.Tensor]:
-        """See `Exportable.draw`: images of one region up to all, and texts with padding behind."""
+        """See `Exportable.draw`; the samples have different numbers of regions, and texts end in padding."""
         made = {one.name: one.draw(count, generator, length) for one in self.inputs}
         most = made["regions"].shape[1]
         made["counts"] = torch.tensor([max(1, most - number) for number in range(count)])
@@ -252,12 +255,12 @@ class ExportedAttention(Exportable):
         return list(made.values())
 
     def forward(self, *tensors: torch.Tensor) -> Any:
-        """What the network gives, see `models.mmnas.net`."""
+        """Outputs of the network, see `models.mmnas.net`."""
         return self.net({one.name: value for one, value in zip(self.inputs, tensors, strict=True)})
 
 
 def fixed_length(parts: Mapping[str, torch.Tensor], size: int) -> dict[str, torch.Tensor]:
-    """The tensors of an input, padded with zeros or cut to ``size`` entries on axis 1; ``length`` is at most that."""
+    """The tensors of an input, zero-padded or cut to ``size`` entries on axis 1; lengths (N,) are limited to it."""
     made = {}
     for name, value in parts.items():
         if value.dim() < 2:
@@ -269,10 +272,10 @@ def fixed_length(parts: Mapping[str, torch.Tensor], size: int) -> dict[str, torc
 
 
 def optional_inputs(model: FusionModel) -> tuple[str, ...]:
-    """The inputs that a network reads and that may be missing.
+    """Names of the inputs that a network reads and that may be missing.
 
     Raises:
-        UserError: there are none.
+        UserError: There are none.
     """
     names = tuple(name for name in getattr(model.net, "optional", ()) if model.is_read(name))
     if not names:
@@ -283,12 +286,19 @@ def optional_inputs(model: FusionModel) -> tuple[str, ...]:
 
 
 def present_inputs(names: Sequence[str]) -> list[Tensor]:
-    """The inputs that say which samples have the inputs ``names``."""
+    """The inputs ``NAME_present``, which tell which samples have the inputs ``names``."""
     return [Tensor(f"{name}_present", (), torch.bool, 2) for name in names]
 
 
 def with_learned(net: Any, features: list, names: Sequence[str], left: Iterator[torch.Tensor]) -> list:
-    """The features with learned values where the inputs that are ``left`` say that one of ``names`` is missing."""
+    """Replace the features of missing inputs by learned values.
+
+    Args:
+        net: The fusion network.
+        features: Its features; None for those that are not read.
+        names: Inputs that may be missing.
+        left: The remaining inputs of the exported network: ``NAME_present`` of each of ``names``.
+    """
     if not names:
         return features
     present = {f"{name}_present": next(left) for name in names}
@@ -297,7 +307,7 @@ def with_learned(net: Any, features: list, names: Sequence[str], left: Iterator[
 
 
 def static_pool(feature: torch.Tensor, pool: tuple[int, int]) -> torch.Tensor:
-    """As `models.backbone_net.pool_feature`, in slices of known size: ONNX has no adaptive maximum."""
+    """Like `models.backbone_net.pool_feature`, but with slices of fixed sizes: ONNX has no adaptive max-pooling."""
     feature = feature[(...,) + (None,) * max(0, 4 - feature.dim())].flatten(3)
     for axis, count in zip((2, 3), pool, strict=True):
         size = feature.shape[axis]
@@ -307,12 +317,12 @@ def static_pool(feature: torch.Tensor, pool: tuple[int, int]) -> torch.Tensor:
 
 
 def in_units(model: FusionModel, outputs: torch.Tensor) -> torch.Tensor:
-    """Outputs; a label that is a number in its own units."""
+    """The outputs; if the label is a number, converted to its own units."""
     return model.probabilities(outputs) if model.label == "number" else outputs
 
 
 def outputs_of(model: FusionModel) -> str:
-    """What the outputs are, in words."""
+    """Description of the outputs."""
     return {
         "class": "logits of the classes; their softmax gives probabilities",
         "classes": "logits of the classes; the sigmoid gives probabilities",

@@ -29,11 +29,12 @@ from util.files import atomic_path, json_text, write_json
 
 FORMATS = {"pt2": (), "onnx": ("onnx", "onnxscript", "onnxruntime")}
 TOLERANCE = 1e-4
-# Samples of the example that is traced, and of the check, and entries of axes of any length: neither must be fixed.
+# Batch size and length of variable axes, in the example that is traced and in the check. They differ, so that the check
+# fails if tracing has fixed one of them.
 TRACED, CHECKED = 2, 3
 TRACED_LENGTH, CHECKED_LENGTH = 8, 13
 METADATA = "metadata.json"
-# Run as `python -I -c`: nothing of this suite can be imported.
+# Run by `python -I -c`, so that nothing from this suite can be imported.
 _CHECK = {
     "pt2": """
 import sys, numpy, torch
@@ -54,10 +55,10 @@ numpy.savez(sys.argv[3], *session.run(None, {name: given[name] for name in given
 
 
 def check_libraries(form: str) -> None:
-    """Check that what a format needs is installed.
+    """Check that the libraries that a format needs are installed.
 
     Raises:
-        UserError: a library is missing.
+        UserError: A library is missing.
     """
     for name in FORMATS[form]:
         try:
@@ -68,10 +69,10 @@ def check_libraries(form: str) -> None:
 
 
 def exportable(model: FusionModel | AttentionModel, args: Namespace) -> Exportable:
-    """The network of plain tensors that the flags of ``export.py`` ask for.
+    """The network on plain tensors that the flags of ``export.py`` select, in evaluation mode.
 
     Raises:
-        UserError: it cannot be exported; the message says why.
+        UserError: The flags do not fit the network; the message names them.
     """
     if isinstance(model, AttentionModel):
         if args.features:
@@ -91,7 +92,7 @@ def exportable(model: FusionModel | AttentionModel, args: Namespace) -> Exportab
 
 
 def _lengths(args):
-    """Input -> length, of ``--length``."""
+    """Input -> length, from ``--length``."""
     given = arguments.as_dict(args.length)
     if wrong := next((name for name, text in given.items() if not text.isdigit() or not int(text)), None):
         raise UserError(f"--length {wrong}={given[wrong]}: expected a number of words, steps or samples")
@@ -99,7 +100,7 @@ def _lengths(args):
 
 
 def _shapes(model, args):
-    """Shapes and types of the inputs: those of ``--shape``, else those of the run's data."""
+    """Input -> (shape, type), from ``--shape`` or else from the run's data."""
     given = {}
     for text in args.shape or ():
         name, _, sides = text.partition("=")
@@ -121,11 +122,11 @@ def _shapes(model, args):
 
 
 def export(net: Exportable, model: FusionModel | AttentionModel, form: str, out: Path | str) -> dict[str, Any]:
-    """Write a network and ``<out>.json``, its description, once a process without this suite agrees with torch.
+    """Write a network and its description ``<out>.json``, after a process without this suite has checked the outputs.
 
     Args:
         net: The network, from `exportable`.
-        model: The trained network that it was made of.
+        model: The trained network that it was made from.
         form: ``pt2`` (torch.export) or ``onnx``.
         out: The file.
 
@@ -133,7 +134,7 @@ def export(net: Exportable, model: FusionModel | AttentionModel, form: str, out:
         The description.
 
     Raises:
-        UserError: the network cannot be traced, or the file gives other outputs.
+        UserError: The network cannot be traced, or the file gives other outputs.
     """
     about, generator = describe(net, model), torch.Generator().manual_seed(0)
     example = net.draw(TRACED, generator, TRACED_LENGTH)
@@ -152,7 +153,7 @@ def export(net: Exportable, model: FusionModel | AttentionModel, form: str, out:
 
 @contextmanager
 def _one_line(net: Exportable, form: str) -> Iterator[None]:
-    """Errors of the exporter in one line, and nothing of what it says otherwise."""
+    """Turn errors of the exporter into one-line `UserError`s, and silence its other messages."""
     levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")}
     for name in levels:
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -163,7 +164,7 @@ def _one_line(net: Exportable, form: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as caught:  # the exporters' own errors have no common type
-        error: BaseException = caught  # what its inner cause says is shorter and says more
+        error: BaseException = caught  # the message of the innermost cause is shorter and more specific
         while error.__cause__ is not None:
             error = error.__cause__
         reason = " ".join(str(error).split())[:300]
@@ -178,7 +179,7 @@ def _one_line(net: Exportable, form: str) -> Iterator[None]:
 
 
 def _axes(net, length):
-    """The axes of the inputs that are of any length; ``length`` makes of an axis' name what says so."""
+    """Dynamic axes of the inputs for the exporter; ``length``: name of a variable axis -> its declaration."""
     batch = torch.export.Dim("batch", min=1)
     axes = [
         {0: batch} | {axis: length(side) for axis, side in enumerate(one.shape, start=1) if isinstance(side, str)}
@@ -202,19 +203,20 @@ def _program(net, example):
     except torch._dynamo.exc.UserError:
         if not sides:
             raise
-    # Some encoders limit what they read, such as the words of a text: torch finds the range, but not of one entry.
+    # Some encoders limit the length of their inputs, such as the words of a text. With Dim.DYNAMIC torch finds the
+    # range, but leaves out lengths of 1.
     return torch.export.export(net, example, dynamic_shapes=_axes(net, lambda side: torch.export.Dim.DYNAMIC))
 
 
 def _ranges(net, program):
-    """Axis of any length -> its least and largest number of entries; None: no limit."""
+    """Axis of variable length -> [minimum, maximum] of its length; a maximum of None: no limit."""
     nodes = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     ranges = {}
     for one, node in zip(net.inputs, program.graph_signature.user_inputs, strict=True):
         for axis, side in enumerate(one.shape, start=1):
             if isinstance(side, str):
                 limits = program.range_constraints[nodes[node].shape[axis].node.expr]
-                upper = str(limits.upper)  # torch has an infinity of its own
+                upper = str(limits.upper)  # torch has its own infinity
                 ranges[side] = [int(limits.lower), int(upper) if upper.isdigit() else None]
     return ranges
 
@@ -231,7 +233,7 @@ def _write_onnx(net, example, about, path):
 
 @contextmanager
 def _attention_of_four_axes() -> Iterator[None]:
-    """The exporter to ONNX knows attention with a head axis only."""
+    """Add a head axis to attention calls without one, which the ONNX exporter does not support."""
     attend = F.scaled_dot_product_attention
 
     def with_heads(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options: Any) -> torch.Tensor:
@@ -244,7 +246,7 @@ def _attention_of_four_axes() -> Iterator[None]:
 
 
 def _check(net, inputs, form, path):
-    """Compare the file with torch, in a process of its own."""
+    """Run the file in a separate process, and compare its outputs with torch's."""
     with torch.no_grad():
         wanted = net(*inputs)
     wanted = wanted if isinstance(wanted, (tuple, list)) else (wanted,)
@@ -255,7 +257,7 @@ def _check(net, inputs, form, path):
     outcome = subprocess.run(command, cwd=path.parent, capture_output=True, text=True)
     if outcome.returncode:
         last = (outcome.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"--format {form}: the file that was written cannot be run ({last}); nothing was kept")
+        raise UserError(f"--format {form}: the file that was written cannot be run ({last}); it was not kept")
     with np.load(made) as file:
         found = [file[name] for name in file.files]
     worst = 0.0
@@ -263,12 +265,12 @@ def _check(net, inputs, form, path):
         difference = float(np.abs(one.numpy() - two).max()) if one.shape == two.shape else float("inf")
         worst = max(worst, difference)
         if not np.allclose(one.numpy(), two, rtol=0.1 * TOLERANCE, atol=TOLERANCE):
-            raise UserError(f"--format {form}: {name} differ by {difference:g} from torch's; nothing was kept")
+            raise UserError(f"--format {form}: {name} differ from torch's by {difference:g}; the file was not kept")
     return {"max_difference": worst, "samples": CHECKED, "tolerance": TOLERANCE, "torch": torch.__version__}
 
 
 def describe(net: Exportable, model: FusionModel | AttentionModel) -> dict[str, Any]:
-    """What a user of the file must know: inputs, outputs, classes, and how inputs are prepared."""
+    """Description of an exported file for its users, a plain dict: inputs, outputs, classes, preparation of inputs."""
     inputs = [
         {"name": one.name, "shape": ["batch", *one.shape], "dtype": str(one.dtype).removeprefix("torch.")}
         for one in net.inputs
@@ -283,7 +285,7 @@ def describe(net: Exportable, model: FusionModel | AttentionModel) -> dict[str, 
         known = {
             name: model.metadata[name] for name in ("vocabulary", "answers", "extraction") if name in model.metadata
         }
-        return about | {"padding": "tokens with 0; regions behind counts are not read", **known}
+        return about | {"padding": "tokens with 0; regions beyond counts are not read", **known}
     about |= _padding(net)
     about["classes"] = model.classes if model.label != "number" else []
     about["missing_inputs"] = _missing(net)
@@ -295,7 +297,7 @@ def describe(net: Exportable, model: FusionModel | AttentionModel) -> dict[str, 
 
 
 def _vocabulary(model):
-    """The words of texts whose encoder has its own."""
+    """{"vocabulary": input -> words} of text encoders that have their own vocabulary; {} if there are none."""
     backbones = model.net.backbones if isinstance(model, OwnModel) else {}
     known = {name: getattr(backbones[name].preparation, "words", ()) for name in backbones if model.is_read(name)}
     words = {name: list(found) for name, found in known.items() if found}
@@ -304,25 +306,25 @@ def _vocabulary(model):
 
 def _missing(net):
     if not getattr(net, "optional", ()):
-        return "not supported in this file: every input must be there"
+        return "not supported in this file: every input must be given"
     names = ", ".join(f"{name}_present" for name in net.optional)
-    return f"{names}: False where a sample lacks the input; what stands in its place has no influence then"
+    return f"{names}: False for samples that lack the input; its values are ignored then"
 
 
 def _padding(net):
     if not any(isinstance(side, str) for one in net.inputs for side in one.shape) and not getattr(net, "lengths", None):
         return {}
-    return {"padding": "zeros behind the values of a sample; length or attention_mask say how many are real"}
+    return {"padding": "zeros after the values of a sample; length or attention_mask tell how many are real"}
 
 
 def _normalisation(model: FusionModel) -> Mapping[str, Any] | str:
     if not isinstance(model, OwnModel):
-        return "inputs as the data set gives them; what the network normalises is in the file"
+        return "inputs as the data set provides them; any normalisation is part of the network in the file"
     made: dict[str, Any] = {}
     for name in filter(model.is_read, model.inputs):
         if name in model.raw.tables:
             made[name] = {"numbers: [mean, deviation]; categories: one-hot": model.facts["tables"][name]}
         else:
             prepare = model.net.backbones[name].preparation
-            made[name] = repr(prepare) if prepare is not None else "values as they are"
+            made[name] = repr(prepare) if prepare is not None else "none: values unchanged"
     return json.loads(json_text(made))

@@ -1,4 +1,4 @@
-"""Trained networks with what is needed to use them: their task, classes, and inputs as people have them."""
+"""Trained networks that predict from raw inputs: they know their task, their classes, and how to prepare inputs."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ class FusionModel(nn.Module):
         task: Its task.
         args: The arguments of its training.
         folder: The run folder.
-        classes: Names of the classes; those that are missing get numbers.
+        classes: Names of the classes; the others are named ``class 7`` by their number.
+        label: Kind of label; None: ``classes`` or ``class``, according to the task.
 
     Attributes:
-        label: ``class``, ``classes`` or ``number``.
+        label: ``class``, ``classes`` (several per sample) or ``number``.
         label_name: Name of what is predicted.
         inputs: Names of the inputs that the network has a backbone for.
     """
@@ -65,11 +66,11 @@ class FusionModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return next(self.parameters()).device
 
     def forward(self, batch: dict[str, Any]) -> torch.Tensor:
-        """Outputs (N, K) of a batch as the task's data give it; see `probabilities`."""
+        """Outputs (N, K) for a batch of the task's data; `probabilities` converts them."""
         return self.net(batch)
 
     def is_read(self, name: str) -> bool:
@@ -81,7 +82,7 @@ class FusionModel(nn.Module):
         return not self.is_read(name) or name in getattr(self.net, "optional", ())
 
     def probabilities(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Probabilities (N, K) of the classes; for a label that is a number the numbers (N, 1), in their own units."""
+        """Probabilities (N, K) of the classes; if the label is a number, the numbers (N, 1) in their own units."""
         if self.label == "number":
             loss: Any = self.task.loss
             return outputs * loss.deviation + loss.mean
@@ -91,16 +92,16 @@ class FusionModel(nn.Module):
         """Predict one sample or several.
 
         Args:
-            samples: Input -> its raw value: for data of one's own see `datasets.own.raw.RawInputs.value`; for the
-                papers' tasks an array as the data set gives it, without the batch axis. A missing input is None or left
-                out. Or a list of such dicts.
+            samples: A sample, or a list of samples. A sample is a dict input -> raw value. For own data see
+                `datasets.own.raw.RawInputs.value`; for the papers' tasks a value is an array as the data set provides
+                it, without the batch axis. A missing input is None or left out.
 
         Returns:
-            dict of ``prediction`` (a class, a list of classes, or a number), and for classes ``probabilities``: class
-            -> float, and ``probability`` of a single class. A list of dicts for a list.
+            A dict for a sample, a list of dicts for a list. It has ``prediction`` (a class, a list of classes, or a
+            number); for classes also ``probabilities``, class -> float; for a single class also its ``probability``.
 
         Raises:
-            UserError: an input is unknown or cannot be used, or one is missing that the network cannot do without.
+            UserError: An input is unknown or invalid, or an input is missing that the network needs.
         """
         if isinstance(samples, Mapping):
             return self.predict([samples])[0]
@@ -114,24 +115,24 @@ class FusionModel(nn.Module):
 
     @torch.no_grad()
     def predict_values(self, values: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-        """As `predict`, from values that are read already.
+        """Like `predict`, but from values that `read` has already converted.
 
         Args:
-            values: Every input that `is_read` -> what `read` gives, one per sample.
+            values: For every input that the network reads (see `is_read`), the results of `read`, one per sample.
         """
         batch = to_device(self.batch(values), self.device)
         return self._described(self.probabilities(in_float32(self.net.eval()(batch))).cpu())
 
     def known_inputs(self) -> tuple[str, ...]:
-        """Inputs that a sample may have, also those that the network does not read."""
+        """Names of the inputs that a sample may have, including those that the network does not read."""
         return self.inputs
 
     def read(self, name: str, value: Any) -> Any:
-        """A raw value as the data set would give it; None if it is missing."""
+        """Convert a raw value to the form in which the data set provides it; None if it is missing."""
         return value
 
     def batch(self, values: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-        """The batch of values that are read already, see `predict_values`."""
+        """The batch dict of values, see `predict_values`."""
         made: dict[str, Any] = {}
         for name, column in values.items():
             there = [value is not None for value in column]
@@ -148,17 +149,17 @@ class FusionModel(nn.Module):
         """Raise a `UserError` if the input ``name`` may not be missing."""
         if not self.may_lack(name):
             raise UserError(
-                f"{self.folder}: the network cannot do without {name}; give it, or train a network for missing inputs "
-                "with --modality_dropout 0.2"
+                f"{self.folder}: the network cannot do without {name}; provide it, or train a network for missing "
+                "inputs with --modality_dropout 0.2"
             )
 
     def tensors(self, name: str, values: Sequence[Any]) -> Any:
-        """Values of one input as the network reads them; zeros where one is None."""
+        """Values of one input as tensors that the network reads; zeros for those that are None."""
         first = next(torch.as_tensor(np.asarray(value)) for value in values if value is not None)
         rows = [torch.zeros_like(first) if value is None else torch.as_tensor(np.asarray(value)) for value in values]
         if wrong := next((row for row in rows if row.shape != first.shape), None):
             raise UserError(
-                f"{name}: samples of shapes {tuple(first.shape)} and {tuple(wrong.shape)}; expected one shape"
+                f"{name}: samples have the shapes {tuple(first.shape)} and {tuple(wrong.shape)}; expected equal shapes"
             )
         return torch.stack(rows)
 
@@ -179,11 +180,11 @@ class FusionModel(nn.Module):
 
 
 class OwnModel(FusionModel):
-    """A trained network on data of one's own.
+    """A trained network on your own data.
 
     Args:
         net, task, args, folder: See `FusionModel`.
-        split: What its training has kept of the data.
+        split: What its training recorded about the data.
 
     Attributes:
         manifest: `datasets.own.manifest.Manifest` of the data.
@@ -204,20 +205,20 @@ class OwnModel(FusionModel):
         return tuple(self.manifest.modalities)
 
     def read(self, name: str, value: Any) -> Any:
-        """A raw value, see `datasets.own.raw.RawInputs.value`, as the prepared data would hold it; None if missing."""
+        """Convert a raw value (see `datasets.own.raw.RawInputs.value`) as preparation does; None if it is missing."""
         try:
             return self.raw.value(name, value)
         except BadRow as reason:
             raise UserError(f"{name}: the value {reason}") from None
 
     def tensors(self, name: str, values: Sequence[Any]) -> Any:
-        """Values as `datasets.own.OwnData.raw` gives them, as the network reads them."""
+        """Convert values from `datasets.own.OwnData.raw` to tensors that the network reads."""
         prepare = self.net.backbones[name].preparation
         return tensors_of(self.manifest.modalities[name], values) if prepare is None else prepare(list(values))
 
 
 class AttentionModel(nn.Module):
-    """A trained network of MMNas. Pictures and texts are read by the prediction scripts (``predict_vqa.py``, ...).
+    """A trained network of MMNas; the prediction scripts (``predict_vqa.py``, ...) read pictures and texts for it.
 
     Args:
         net: The network.
@@ -236,5 +237,5 @@ class AttentionModel(nn.Module):
         self.metadata, self.architecture = checkpoint.metadata or {}, checkpoint.architecture
 
     def forward(self, batch: dict[str, Any]) -> Any:
-        """What the network gives for a batch, see `models.mmnas.net`."""
+        """Outputs of the network for a batch, see `models.mmnas.net`."""
         return self.net(batch)

@@ -1,4 +1,4 @@
-"""What imports of files of both original projects share: what was used, what was not, and the run folder."""
+"""Shared by imports of files of both original projects: reading them, listing unused parts, writing the run folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Original:
         path: The file.
         state: Its state dict, without the prefix ``module.``.
         entries: Its other entries.
-        unused: What could not be used, in words.
+        unused: Parts that could not be used, as texts.
     """
 
     path: Path
@@ -36,7 +36,12 @@ class Original:
     unused: list[str] = dataclasses.field(default_factory=list)
 
     def translate(self, function: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> dict[str, Any]:
-        """The state dict under our names; entries that ``function`` refuses, one by one, are not used."""
+        """The state dict under our names.
+
+        Args:
+            function: Renames the entries of a state dict. It is called with one entry at a time; entries for which it
+                raises a `UserError` are listed as unused.
+        """
         ours: dict[str, Any] = {}
         for key, value in self.state.items():
             try:
@@ -46,7 +51,7 @@ class Original:
         return ours
 
     def fit(self, state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-        """``state`` for a network with the state dict ``own``: without what that lacks, with the batch counts of own.
+        """``state`` restricted to the keys of ``own``, a network's state dict, with missing batch counts from ``own``.
 
         Batch norm did not count batches before torch 0.4.1, and evaluation does not use the counts.
         """
@@ -61,17 +66,17 @@ class Original:
             self.unused.append(f"{', '.join(names[:LISTED])}{more}, {why}")
 
     def facts(self) -> dict[str, Any]:
-        """What a result says of the import."""
+        """Facts about the import for ``result.json``."""
         digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
         imported = {"file": str(self.path), "sha256": digest, "not_used": self.unused}
         return {"kind": "import", "imported_from": imported, "metrics": {}}
 
 
 def read_original(path: Path) -> Original:
-    """Read a checkpoint: a state dict, or a dict with one as ``state_dict``; nothing in the file can run.
+    """Read a checkpoint: a state dict, or a dict with one as ``state_dict``. Reading never runs code from the file.
 
     Raises:
-        UserError: it is neither.
+        UserError: The file is neither.
     """
     content = load_checkpoint(path)
     entries: dict[str, Any] = {}
@@ -80,17 +85,17 @@ def read_original(path: Path) -> Original:
         content = content["state_dict"]
     if not isinstance(content, dict) or not content or not all(hasattr(value, "dtype") for value in content.values()):
         raise UserError(
-            f"{path} holds no state dict; expected a file of the original projects: names -> tensors, alone or as "
+            f"{path} contains no state dict; expected a file of the original projects: names -> tensors, alone or as "
             "state_dict"
         )
     return Original(path, {str(key).removeprefix("module."): value for key, value in content.items()}, entries)
 
 
 def new_folder(out: Path | str) -> Path:
-    """The run folder to fill.
+    """The path of the run folder to fill; it is not created.
 
     Raises:
-        UserError: it exists and is not empty, or it is a file.
+        UserError: It exists and is not empty, or it is a file.
     """
     folder = Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -99,6 +104,6 @@ def new_folder(out: Path | str) -> Path:
 
 
 def write_run(folder: Path, args: Namespace, result: Mapping[str, Any]) -> None:
-    """Write the arguments and, last, the result of an import."""
+    """Write the arguments and then the result of an import, which marks the folder as complete."""
     write_json(folder / "args.json", vars(args))
     write_json(folder / "result.json", {**result, "folder": str(folder), "arguments": vars(args)})

@@ -1,4 +1,4 @@
-"""Networks from run folders, ready to be used: in notebooks, for predictions, for export.
+"""Loads trained networks from run folders: for notebooks, predictions and export.
 
 from tasks.loading import load_found
 model = load_found("final_exp/own/eval-EXP-...")
@@ -29,10 +29,11 @@ from util.cli import UserError
 from util.files import read_json
 from util.registry import import_class
 
-# Task of BM-NAS -> a flag that only its scripts have, for runs that do not name the script that made them.
+# Task of BM-NAS -> a flag that only its scripts have; identifies the task of runs that do not record their script.
 SIGNS = {"own": "encoder", "ntu": "ske_cp", "ego": "depth_cp", "mmimdb": "text_cp"}
 _NO_MODULE = (
-    "is in no module of tasks/; name one that has its TASK: --task MODULE, or in Python load_found(run, task=TASK)"
+    "is in no module of tasks/; pass the module that defines its TASK as --task MODULE, or in Python "
+    "load_found(run, task=TASK)"
 )
 
 
@@ -43,18 +44,18 @@ def load_found(
     task: FusionTask | AttentionTask | None = None,
     plain: bool = False,
 ) -> FusionModel | AttentionModel:
-    """The trained network of a run, in evaluation mode.
+    """Load the trained network of a run, in evaluation mode.
 
     Weights, architecture and the settings of the encoders come from the run folder; data are not needed.
 
     Args:
         run: Run folder of a found or unimodal training of BM-NAS, or of a training of MMNas; or its ``best.pth``.
-        device: Where the network is to be.
-        task: For a task that is in no module of ``tasks/``: its `FusionTask` or `AttentionTask`.
-        plain: MMNas: the network without the fast form for CPUs, which cannot be exported.
+        device: Device of the network.
+        task: The `FusionTask` or `AttentionTask`, if it is not in a module of ``tasks/``.
+        plain: MMNas: load the network without its fast form for CPUs, which cannot be exported.
 
     Raises:
-        UserError: the folder is not one of a training, or something is missing or damaged; the message says what.
+        UserError: The run folder is not that of a training, or something is missing or damaged.
     """
     folder = run_folder_of(run)
     if folder is None:
@@ -75,10 +76,10 @@ def load_found(
 
 
 def _check_is_training(folder, saved):
-    """Raise a `UserError` for runs that have trained no network to be used."""
+    """Raise a `UserError` for runs that have not trained a network: searches, tests, and trainings without an epoch."""
     if "arch_learning_rate" in saved and "fusion" not in saved:
         raise UserError(
-            f"{folder} is a search, whose network holds every candidate; train what it found with "
+            f"{folder} is a search, whose network contains every candidate; train what it found with "
             f"main_darts_found_*.py --search_exp_dir {folder}, and name that run folder"
         )
     if saved.get("eval_exp_dir"):
@@ -88,10 +89,10 @@ def _check_is_training(folder, saved):
 
 
 def task_name(saved: Mapping[str, Any], folder: Path | str) -> str:
-    """Name of the module in ``tasks/`` with the task of BM-NAS that a run belongs to.
+    """Name of the module in ``tasks/`` that defines the BM-NAS task of a run.
 
     Raises:
-        UserError: there is no such module.
+        UserError: There is no such module.
     """
     place = stage_of(_script(Path(folder)))
     if place is not None and _is_module(place[2]):
@@ -107,13 +108,13 @@ def _is_module(name):
 
 
 def import_task(module: str) -> FusionTask | AttentionTask:
-    """The task in a module.
+    """Import the task that a module defines as ``TASK``.
 
     Args:
-        module: Name of a module that has ``TASK``, as ``import`` takes it.
+        module: Dotted name of the module.
 
     Raises:
-        UserError: there is no such module, or no task in it.
+        UserError: There is no such module, or no task in it.
     """
     task = import_class(f"{module}:TASK", "task")
     if not isinstance(task, (FusionTask, AttentionTask)):
@@ -122,7 +123,7 @@ def import_task(module: str) -> FusionTask | AttentionTask:
 
 
 def _script(folder):
-    """Path of the script that made a run; "" if that is not recorded."""
+    """Path of the script that made a run; "" if it is not recorded."""
     path = folder / "run.json"
     about = read_json(path) if path.is_file() else {}
     return str(about.get("script") or "") if isinstance(about, dict) else ""
@@ -133,12 +134,12 @@ def _fusion_model(folder, saved, task):
     if name not in ("", "own"):
         task = import_task(f"tasks.{name}")
     if isinstance(task, AttentionTask):
-        raise UserError(f"{folder} is a run of BM-NAS, and the task {task.name} is one of MMNas; name another")
+        raise UserError(f"{folder} is a run of BM-NAS, but the task {task.name} is one of MMNas; name another task")
     args = Namespace(**{**_defaults(name, saved), **saved, "eval_exp_dir": str(folder), "resume": None})
     split = None
     if name == "own":
         task, split = own.saved_task(args, folder)
-    # The checkpoint replaces all random weights, and loading must not change what a notebook draws next.
+    # The checkpoint replaces the random weights; the generator is restored, so that loading changes no later draws.
     with torch.random.fork_rng(devices=[]):
         net = load_found_net(task, args) if "fusion" in saved else _unimodal_net(task, args, folder)
     facts = (net, task, args, folder)
@@ -146,7 +147,7 @@ def _fusion_model(folder, saved, task):
 
 
 def _defaults(name, saved):
-    """Flags that an older version did not have."""
+    """Defaults of all flags, for those that an older version did not record."""
     if not name:
         return {}
     module = importlib.import_module(f"tasks.{name}")
@@ -184,7 +185,7 @@ def _classes(folder):
 def _attention_model(folder, saved, plain, task):
     if "alpha_start" in saved:
         raise UserError(
-            f"{folder} is a search, whose network holds every candidate; train what it found with train_*.py "
+            f"{folder} is a search, whose network contains every candidate; train what it found with train_*.py "
             f"--ARCH_PATH {folder}, and name that run folder"
         )
     if saved.get("RUN", "train") != "train":
@@ -193,10 +194,10 @@ def _attention_model(folder, saved, plain, task):
     name = str(content.get("task") if isinstance(content, dict) else None).rpartition(".")[2]
     if task is None:
         if not _is_module(name):
-            raise UserError(f"{folder / 'best.pth'} is no network of MMNas, or of a task that {_NO_MODULE}")
+            raise UserError(f"{folder / 'best.pth'} is not a network of MMNas, or is of a task that {_NO_MODULE}")
         task = import_task(f"tasks.{name}")
     if not isinstance(task, AttentionTask):
-        raise UserError(f"{folder} is a run of MMNas, and the task {task.name} is one of BM-NAS; name another")
+        raise UserError(f"{folder} is a run of MMNas, but the task {task.name} is one of BM-NAS; name another task")
     args = Namespace(**{**saved, "CKPT_PATH": str(folder), "ARCH_PATH": None, "compile": plain})
     checkpoint = checkpoints.read_checkpoint(task, args)
     for key, value in checkpoint.arguments.items():
@@ -206,10 +207,10 @@ def _attention_model(folder, saved, plain, task):
 
 
 def load_task(name: str, run: Path | str, device: str | torch.device = "cpu") -> FusionModel:
-    """As `load_found`, for runs of one task of BM-NAS.
+    """Like `load_found`, but only for runs of the BM-NAS task ``name``.
 
     Raises:
-        UserError: it is a run of another task.
+        UserError: The run is of another task.
     """
     model = load_found(run, device)
     own_name = "own" if isinstance(model, OwnModel) else model.task.name

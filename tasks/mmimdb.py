@@ -56,7 +56,7 @@ DEMO = {
 
 
 def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._ArgumentGroup]:
-    """Parser with the flags of all three scripts, and its group of backbone flags, to be extended."""
+    """Parser with the flags that all three scripts share, and its group of backbone flags; both can be extended."""
     parser, backbones = flags.recipe_parser(description, {"image": "image", "text": "text"}, "--vgg_weights")
     task = parser.add_argument_group("task")
     task.add_argument("--num_outputs", type=arguments.positive_int, help="number of genres")
@@ -70,12 +70,12 @@ def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._A
 
 
 def open_split(args: Namespace, split: str) -> LabelledData:
-    """One split, as `datasets.mmimdb.MMIMDB`."""
+    """Open a split as `datasets.mmimdb.MMIMDB`."""
     return open_mmimdb(args.datadir, split, args.small_dataset)
 
 
 def pool(args: Namespace) -> tuple[int, int]:
-    """The reshape layers' pool: a square of ``--L`` positions.
+    """Size (rows, columns) to which the reshape layers pool: a square of ``--L`` positions.
 
     Raises:
         UserError: ``--L`` is not a square.
@@ -123,6 +123,6 @@ TASK = FusionTask(
     later_wins_ties=False,
     inherited=frozenset({"f1_type", "drpt"}),
     demo=DEMO,
-    # Real images and questions in place of posters and plots.
+    # Real images and questions instead of posters and plots.
     demo_data=("mmimdb", "--source", "easy-vqa"),
 )

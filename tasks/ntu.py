@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from models.backbones.inflated_resnet import InflatedResNet50
     from tasks.task import LabelledData
 
-# Values of the released scripts: of all, of search, and of found. Those of the paper's Table 8 are in
-# tasks/bmnas/paper_recipes.py.
+# Values of the released scripts: shared by all, of the search, and of the found script. Those of the paper's Table 8
+# are in tasks/bmnas/paper_recipes.py.
 PUBLISHED = {
     "datadir": "BM-NAS_dataset/NTU",
     "checkpointdir": "checkpoints/ntu",
@@ -64,7 +64,7 @@ DEMO = {
 
 
 def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._ArgumentGroup]:
-    """Parser with the flags of all three scripts, and its group of backbone flags, to be extended."""
+    """Parser with the flags that all three scripts share, and its group of backbone flags; both can be extended."""
     parser, backbones = flags.recipe_parser(description, {"rgb": "video", "ske": "skeleton"}, "--resnet_weights")
     flags.add_checkpointdir_flag(backbones)
     backbones.add_argument(
@@ -113,7 +113,7 @@ def add_search_split_flag(parser: arguments.RecipeParser) -> None:
 
 
 def open_split(args: Namespace, split: str) -> LabelledData:
-    """One split, as `datasets.ntu.NTU`; training splits are cropped at random."""
+    """Open a split as `datasets.ntu.NTU`; training splits are cropped at random."""
     return open_ntu(
         args.datadir,
         split,

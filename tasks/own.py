@@ -1,4 +1,4 @@
-"""Data of one's own: the `FusionTask` of a prepared folder (docs/own_data.md), and the flags of its scripts."""
+"""Your own data: the `FusionTask` of a prepared folder (docs/own_data.md), and the flags of its scripts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tasks.own_split import Split
     from tasks.task import DescribedMetric
 
-# Values for a few thousand samples, chosen on the two real data sets of benchmarks/own_table.py.
+# Defaults for a few thousand samples, chosen on the two real data sets of benchmarks/own_table.py.
 DEFAULTS = {
     "datadir": "data/own",
     "out_dir": "final_exp/own",
@@ -54,17 +54,17 @@ DEFAULTS = {
     "freeze_backbones": True,
 }
 DEMO = {"datadir": "demo/htad/dataset", "out_dir": "demo/htad/runs"}
-# Cell steps by default, at most.
+# Largest default number of cell steps.
 MAX_STEPS = 4
-# Kind of label -> scores that may select an epoch, larger is better, the default first.
+# Kind of label -> scores that may select an epoch (larger is better), starting with the default.
 SCORES = {"class": ("accuracy", "macro_f1"), "number": ("r2", "correlation")}
-# Of a parser: the modalities are known once the data are.
+# For parsers, which do not know the data yet: the data determine the modalities.
 ANY_MODALITY: dict[str, Modality] = {}
 INHERITED = own_encoders.INHERITED | {"loss", "class_weights", "f1_type", "drpt", "select_score", "sentiment"}
 
 
 def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._ArgumentGroup]:
-    """Parser with the flags of all three scripts, and its group of backbone flags, to be extended."""
+    """Parser with the flags that all three scripts share, and its group of backbone flags; both can be extended."""
     parser, backbones = flags.recipe_parser(description, {}, choice=False)
     parser.free.add("encoder_weights")  # files may have moved; their content is compared
     own_encoders.add_encoder_flags(backbones)
@@ -73,12 +73,10 @@ def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._A
         "--num_outputs", type=arguments.positive_int, help="number of classes (default: that of the data)"
     )
     task.add_argument(
-        "--class_weights", choices=("none", "balanced"), default="none", help="balanced: rare classes weigh more"
+        "--class_weights", choices=("none", "balanced"), default="none", help="balanced: rare classes count more"
     )
-    task.add_argument(
-        "--loss", choices=("mse", "l1"), default="mse", help="error that is minimised if the label is a number"
-    )
-    task.add_argument("--sentiment", action="store_true", help="numbers in -3..3: report the scores of sentiment too")
+    task.add_argument("--loss", choices=("mse", "l1"), default="mse", help="loss if the label is a number")
+    task.add_argument("--sentiment", action="store_true", help="labels in -3..3: also report sentiment scores")
     task.add_argument(
         "--select_score",
         choices=tuple(score for scores in SCORES.values() for score in scores),
@@ -96,10 +94,10 @@ def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._A
 def parse_search(
     parser: arguments.RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
 ) -> tuple[FusionTask, Namespace]:
-    """The task of the data that a search's command line names, and its arguments.
+    """Parse and check a search's command line; returns the task of the data that it names, and the arguments.
 
     Raises:
-        UserError: the data are not prepared, or flags contradict each other.
+        UserError: The data are not prepared, or flags contradict each other.
     """
     args = arguments.parse_args(parser, argv, demo={**strategies.DEMO, **demo})
     strategies.check_black_box(args, parser.given)
@@ -112,7 +110,7 @@ def parse_search(
 def parse_found(
     parser: arguments.RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
 ) -> tuple[FusionTask, Namespace]:
-    """As `parse_search`, for a found script."""
+    """Like `parse_search`, for a found script."""
     args = flags.found_arguments(INHERITED, parser, argv, demo)
     if args.eval_exp_dir:
         _make_demo_data(args)
@@ -131,7 +129,7 @@ def parse_found(
 def parse_unimodal(
     parser: arguments.RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
 ) -> tuple[FusionTask, Namespace]:
-    """As `parse_search`, for a script that trains one encoder."""
+    """Like `parse_search`, for a script that trains one encoder."""
     args = arguments.parse_args(parser, argv, demo=demo)
     task = open_task(args)
     if args.modality not in task.modalities:
@@ -143,10 +141,10 @@ def parse_unimodal(
 
 
 def open_task(args: Namespace) -> FusionTask:
-    """The `FusionTask` of ``--datadir``; sets the arguments that the data decide and the command line leaves open.
+    """The `FusionTask` of ``--datadir``; sets arguments that depend on the data, unless the command line does.
 
     Raises:
-        UserError: the folder is not prepared, or flags do not fit it.
+        UserError: The folder is not prepared, or flags do not fit it.
     """
     _make_demo_data(args)
     manifest = read_manifest(args.datadir)
@@ -154,11 +152,11 @@ def open_task(args: Namespace) -> FusionTask:
     classes = len(manifest.label.classes) or 1
     args.num_outputs = args.num_outputs or classes
     args.L = args.L or default_length(plans)
-    # Of candidates that are trained one by one, each has its own schedule.
+    # Candidates that are trained one by one have their own schedules.
     trained_one_by_one = strategies.is_black_box(args) if hasattr(args, "strategy") else False
     args.Ti = args.Ti or (args.training_epochs if trained_one_by_one else args.epochs)
     if hasattr(args, "steps"):
-        # A step reads two features: with a step per modality, all of them can be read.
+        # A step reads two features; with one step per modality, all modalities can be read.
         args.steps = args.steps or min(MAX_STEPS, max(2, len(plans)))
         args.multiplier = args.multiplier or args.steps
     task = _build_task(args, manifest, plans, TrainSplit(args))
@@ -168,7 +166,7 @@ def open_task(args: Namespace) -> FusionTask:
 
 
 def _make_demo_data(args):
-    """Fetch the demo's data if they are missing; only one process does."""
+    """Make the demo's data if they are missing, in one process only."""
     if args.demo and args.datadir == DEMO["datadir"]:
         make_once(
             Path(args.datadir) / MANIFEST_FILE, lambda: prepare_own(["--embedded", "htad", "--out", args.datadir])
@@ -176,7 +174,7 @@ def _make_demo_data(args):
 
 
 def default_length(plans: Mapping[str, Plan]) -> int:
-    """``--L`` by the kinds of modalities: 1 if none has positions, 16 (a square) for pictures, else 8."""
+    """Default of ``--L``: 1 if no modality has positions, 16 (a square) if there are pictures, else 8."""
     kinds = {plan.kind for plan in plans.values()}
     flat = all(len(shape) == 1 for plan in plans.values() if plan.kind == "layers" for shape in plan.size)
     if kinds <= {"vector", "layers"} and flat:
@@ -185,14 +183,14 @@ def default_length(plans: Mapping[str, Plan]) -> int:
 
 
 def pool(args: Namespace, plans: Mapping[str, Plan]) -> tuple[int, int]:
-    """(rows, columns) of features: a square if there are pictures and ``--L`` is one, else ``--L`` points in time."""
+    """(rows, columns) of features: a square if there are pictures and ``--L`` is a square, else ``--L`` time steps."""
     side = round(args.L**0.5)
     square = side * side == args.L and any(plan.kind in ("picture", "layers") for plan in plans.values())
     return (side, side) if square else (args.L, 1)
 
 
 def _build_task(args, manifest, plans, split, names=None):
-    # Taps and widths are known once the networks are built; the weights are read later.
+    # Taps and widths are only known once the networks are built; their weights are read later.
     size = pool(args, plans)
     build = functools.partial(own_encoders.build_encoders, args, plans, split, pool=size)
     with torch.random.fork_rng(devices=[]):
@@ -205,7 +203,7 @@ def _build_task(args, manifest, plans, split, names=None):
             name: Modality(tuple(f"{name}_{tap}" for tap in encoder.taps), head_only=plans[name].starts_trained)
             for name, encoder in outlines.items()
         },
-        # The training of one encoder reads no other modality.
+        # When one encoder is trained, no other modality is read.
         open_split=lambda args, split: open_own(
             args.datadir, split, prepare, args.small_dataset, [args.modality] if hasattr(args, "modality") else None
         ),
@@ -227,7 +225,7 @@ def _build_task(args, manifest, plans, split, names=None):
 def _score_of(
     args: Namespace, manifest: Manifest, split: Split
 ) -> tuple[Callable[[Any, Any], Any], Callable[[], DescribedMetric]]:
-    """Loss and metric for the kind of label."""
+    """(Loss, function that makes the metric) for the kind of label."""
     kind = manifest.label.kind
     if args.class_weights == "balanced" and kind != "class":
         raise UserError(f"--class_weights balanced: the label {manifest.label.name} is not one class; drop the flag")
@@ -247,7 +245,7 @@ def _score_of(
 
 
 class Rescaled:
-    """A metric of numbers in their own units, for a network that puts out (number - mean) / deviation.
+    """A metric of numbers in their own units, for a network whose outputs are (number - mean) / deviation.
 
     Args:
         metric: The metric.
@@ -272,19 +270,19 @@ class Rescaled:
 
 
 def keep_inputs(run: Run, task: FusionTask, args: Namespace, net: FusionNet | UnimodalNet) -> None:
-    """Keep in the run folder what a user of the network needs besides its weights, see `tasks.own_split`."""
+    """Write what a user of the network needs in addition to its weights into the run folder, see `tasks.own_split`."""
     own_split.keep_inputs(run, task, own_encoders.plans(args, read_manifest(args.datadir)), net)
 
 
 def saved_task(args: Namespace, folder: Path | str) -> tuple[FusionTask, SavedSplit]:
-    """The task of a training from its run folder, and what the folder says of the data, which are not read.
+    """The task of a training, and what its run folder records about the data; the data themselves are not read.
 
     Args:
         args: The training's arguments.
         folder: The run folder.
 
     Raises:
-        UserError: the folder is damaged, or not one of a training on own data.
+        UserError: The folder is damaged, or is not that of a training on own data.
     """
     split = SavedSplit(folder)
     return _build_task(args, split.manifest, split.plans, split, split.reads), split

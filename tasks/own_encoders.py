@@ -1,4 +1,4 @@
-"""The encoders of data of one's own: their flags, and from the flags to networks."""
+"""The encoders for your own data: their flags, and the networks that the flags describe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from models.encoders.base import Encoder
     from tasks.own_split import Split
 
-# The flags that a search passes on; a name that ends in _weights is passed on anyway.
+# Flags that trainings inherit from a search; flags that end in _weights are inherited anyway.
 INHERITED = frozenset({"encoder", "taps", "max_tokens", "max_seconds", "word_vectors", "train_encoders"})
 
 
@@ -27,16 +27,16 @@ def add_encoder_flags(group: _ArgumentGroup) -> None:
         "--encoder",
         action=arguments.Assignments,
         metavar="NAME=ENCODER",
-        help=f"encoders, the first of each kind by default. {kinds}. mlp, conv, words and logmel take widths, e.g. "
-        "mlp:128,64; an encoder of your own is module:Class",
+        help=f"encoders; by default the first of each kind. {kinds}. mlp, conv, words and logmel accept widths, e.g. "
+        "mlp:128,64; your own encoder is module:Class",
     )
     group.add_argument(
         "--encoder_weights",
         "--weights",
         action=arguments.Assignments,
         metavar="NAME=WEIGHTS",
-        help="a run folder of main_unimodal_own.py, a file of the library's weights, default (the library's published "
-        "ones) or none (random)",
+        help="a run folder of main_unimodal_own.py, a file with weights of the library, default (the library's "
+        "published weights) or none (random)",
     )
     group.add_argument(
         "--taps",
@@ -68,10 +68,10 @@ def add_training_flag(group: _ArgumentGroup) -> None:
 
 
 def plans(args: Namespace, manifest: Manifest) -> dict[str, Plan]:
-    """Modality -> `Plan` of its encoder, from the flags; a run folder of weights brings its encoder and taps.
+    """Modality -> `Plan` of its encoder, from the flags. Weights from a run folder also set the encoder and the taps.
 
     Raises:
-        UserError: a flag names an unknown modality or encoder, or wrong taps.
+        UserError: A flag names an unknown modality or encoder, or invalid taps.
     """
     flags = {name: arguments.as_dict(getattr(args, name)) for name in ("encoder", "encoder_weights", "taps")}
     for flag, given in flags.items():
@@ -94,7 +94,7 @@ def plans(args: Namespace, manifest: Manifest) -> dict[str, Plan]:
 
 
 def _earlier(plan):
-    """Encoder and taps of the unimodal training whose weights a plan takes."""
+    """Encoder and taps of the unimodal training whose weights a plan uses; {} if they are not from a run folder."""
     folder = arguments.run_folder_of(plan.file) if plan.file is not None else None
     saved = arguments.earlier_arguments(folder) if folder else {}
     given = {flag: arguments.as_dict(saved.get(flag)) for flag in ("encoder", "taps")}
@@ -117,15 +117,15 @@ def build_encoders(
     pool: tuple[int, int],
     follows: bool = False,
 ) -> dict[str, Encoder]:
-    """The encoders of the named modalities.
+    """Build the encoders of the named modalities.
 
     Args:
         args: The script's arguments.
         made: From `plans`.
-        split: What there is to know of the train split.
+        split: Facts about the train split.
         names: Modalities.
         pool: (rows, columns) of features with positions.
-        follows: A checkpoint of everything is loaded next.
+        follows: Whether a checkpoint of the complete network is loaded next.
     """
     encoders = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""The features of the encoders of data of one's own, all of them, as arrays: for baselines and tables of features."""
+"""All features of the encoders for your own data, as arrays: for baselines and tables of features."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _AllFeatures(BackboneNet):
-    """Frozen backbones of which every feature is wanted."""
+    """Frozen backbones whose features are all computed."""
 
     def cacheable(self) -> list[str]:
         """All backbones."""
@@ -32,26 +32,26 @@ class _AllFeatures(BackboneNet):
 
 
 def all_features(task: FusionTask, args: Namespace, data: LabelledData) -> dict[str, list[np.ndarray]]:
-    """The tapped features of every encoder for every sample; those that a run stored on disk are read from there.
+    """The tapped features of every encoder for every sample; features that a run has stored on disk are reused.
 
     Args:
         task, args: From `tasks.own.parse_found`.
         data: A split, from `tasks.bmnas.data.open_splits`.
 
     Returns:
-        Modality -> for each tap float32 (N, C, rows, columns), with the pool of ``--L``.
+        Modality -> list of an array for each tap: float32 (N, C, rows, columns), pooled to ``--L`` positions.
 
     Raises:
-        UserError: ``--cache_features off``.
+        UserError: ``--cache_features`` is off.
     """
     backbones = task.build_backbones(args)
     part = min(args.backbone_batch, total_batch(args))
-    # Any: of `FeatureCache`'s networks it is what the cache needs.
+    # Any: it is not one of the networks that `FeatureCache` declares, but has all that the cache uses.
     net: Any = _AllFeatures(backbones, task.pool(args), part).requires_grad_(False).eval()
     folder = args.cache_dir or Path(args.datadir) / "features"
     cpu = torch.device("cpu")
     cached = FeatureCache(net, args.cache_features, folder, cpu, Precision(args.amp, cpu), args.num_workers)(data)
     if not isinstance(cached, CachedFeatures):
-        raise UserError("--cache_features off: the features are wanted; use ram or disk")
+        raise UserError("--cache_features off: features are needed here; use ram or disk")
     batch = cached.__getitems__(range(len(data)))
     return {name: [feature.numpy() for feature in batch[f"{name}_features"]] for name in backbones}

@@ -1,7 +1,7 @@
-"""What networks on data of one's own must know of the train split: its words, and its labels' mean and weights.
+"""Facts about the train split that networks on your own data depend on: vocabulary, moments of labels, class weights.
 
-A training looks at the split itself and keeps what it finds in its run folder (``inputs.json``), so that the network
-can be used without the data.
+A training computes them from the split and stores them in its run folder (``inputs.json``), so that the network can be
+used without the data.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ if TYPE_CHECKING:
 
 INPUTS_FILE = "inputs.json"
 FORMAT, VERSION = "own-inputs", 1
-# Parts of a prepared folder's manifest that only its reader needs.
+# Entries of a prepared folder's manifest that are only needed to read its data.
 _OF_THE_FOLDER = ("sums", "array_sums", "fingerprints", "request")
 
 
 class Split(Protocol):
-    """See the module's docstring."""
+    """Facts about the train split, see the module's docstring."""
 
     def words(self, plan: Plan) -> Words:
-        """The vocabulary for an encoder of words, and vectors for it."""
+        """The vocabulary of a text encoder ``words``, with word vectors."""
 
     def moments(self) -> tuple[float, float]:
         """Mean and standard deviation of labels that are numbers.
 
         Raises:
-            UserError: all are equal.
+            UserError: All labels are equal.
         """
 
     def class_weights(self, classes: int) -> list[float]:
-        """Weights with which each class weighs the same in all, and a sample one on average."""
+        """Weight of each class: all classes have the same total weight, and the mean weight of a sample is 1."""
 
 
 class TrainSplit:
-    """Looks at the train split of a prepared folder.
+    """Computes the facts of `Split` from a prepared folder.
 
     Args:
         args: The script's arguments; ``datadir`` and ``word_vectors`` are used.
@@ -92,12 +92,12 @@ class TrainSplit:
 
 
 def keep_inputs(run: Run, task: FusionTask, plans: Mapping[str, Plan], net: FusionNet | UnimodalNet) -> None:
-    """Write what a user of the network needs besides its weights into the run folder, as ``inputs.json``.
+    """Write what a user of the network needs in addition to its weights into the run folder, as ``inputs.json``.
 
     Args:
         run: The `Run` of a training.
         task: The task of its data.
-        plans: Modality -> `Plan`, of all modalities.
+        plans: Modality -> `Plan`, for all modalities.
         net: The network.
     """
     facts = read_facts(run.args.datadir)
@@ -126,7 +126,7 @@ def keep_inputs(run: Run, task: FusionTask, plans: Mapping[str, Plan], net: Fusi
 
 
 class SavedSplit:
-    """What a training has kept of the train split.
+    """Reads the facts of `Split` from the run folder of a training.
 
     Args:
         folder: The run folder.
@@ -136,7 +136,7 @@ class SavedSplit:
 
     Attributes:
         manifest: `Manifest` of the data.
-        facts: The data's ``own.json`` without what only its reader needs, and ``picture_size``, ``audio_rate``.
+        facts: The data's ``own.json`` without entries that only its reader needs; ``picture_size``, ``audio_rate``.
         plans: Modality -> `Plan`.
         reads: Modalities for which the network has an encoder.
     """
@@ -160,11 +160,11 @@ class SavedSplit:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """See the class's docstring."""
+        """`Manifest` of the data."""
         return manifest_of(self.facts, self.path.parent)
 
     def words(self, plan: Plan) -> Words:
-        """See `Split`; the vectors have the right size, the checkpoint has their values."""
+        """See `Split`; the vectors are zeros of the right size, to be overwritten by the checkpoint."""
         try:
             saved = self._words[plan.modality]
             words, width = tuple(map(str, saved["words"])), int(saved["width"])
@@ -187,7 +187,7 @@ class SavedSplit:
 
 
 def _plan(values):
-    """A `Plan` whose weights come with the network's checkpoint."""
+    """A `Plan` without weights, which are in the network's checkpoint."""
     size = values["size"]
     size = tuple(tuple(shape) for shape in size) if isinstance(size, list) else size
     taps = values["taps"] if values["taps"] is None else tuple(values["taps"])
@@ -198,11 +198,11 @@ def check_same_data(folder: Path | str, datadir: Path | str) -> None:
     """Check that data have the inputs and the label that a network was trained on.
 
     Args:
-        folder: Run folder of the training; of one without ``inputs.json`` nothing is known.
+        folder: Run folder of the training. Without ``inputs.json`` there, nothing is checked.
         datadir: The prepared data.
 
     Raises:
-        UserError: they have others.
+        UserError: The inputs or the label differ.
     """
     if not (Path(folder) / INPUTS_FILE).is_file():
         return
@@ -211,7 +211,7 @@ def check_same_data(folder: Path | str, datadir: Path | str) -> None:
     what = next((name for name in (*known, *found) if known.get(name) != found.get(name)), None)
     if what is not None:
         one, other = (_described(sizes.get(what)) for sizes in (found, known))
-        reason = f"has {one} as the input {what} where the training had {other}"
+        reason = f"has {one} as the input {what}, but the training had {other}"
     elif (trained.label.kind, trained.label.classes) != (given.label.kind, given.label.classes):
         reason = f"has another label ({given.label.name}, {given.label.kind}), or other classes"
     else:

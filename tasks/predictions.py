@@ -1,4 +1,4 @@
-"""What the prediction scripts of BM-NAS share: their flags, printing, and predictions of the rows of a table."""
+"""Shared by the prediction scripts of BM-NAS: their flags, printing, and predictions for the rows of a table."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def show(model: FusionModel, prediction: Mapping[str, Any], top: int) -> list[tu
         top: Classes to print.
 
     Returns:
-        The best classes with their probabilities, or the number with the name of the label.
+        Pairs of the best classes and their probabilities, or a pair of the label's name and the number.
     """
     if model.label == "number":
         print(f"{model.label_name}: {prediction['prediction']:.6g}")
@@ -68,21 +68,21 @@ def predict_table(
     batch: int,
     id_column: str | None = None,
 ) -> int:
-    """Predict every row of a table and write the predictions as CSV, as a stream; ``out`` appears when all are done.
+    """Predict every row of a table and stream the predictions to a CSV file; ``out`` appears when it is complete.
 
     Args:
         model: The network.
         table: The rows.
         columns: Input that the network reads -> columns of the table.
         out: The file.
-        batch: Rows that the network computes at a time.
-        id_column: Column that is copied in place of the row's place in the table.
+        batch: Rows per batch.
+        id_column: Column that is copied into the first column, instead of the row's position in the table.
 
     Returns:
         Number of rows.
 
     Raises:
-        UserError: a column is missing, or a row cannot be used.
+        UserError: A column is missing, or a row cannot be used.
     """
     flags = {column: f"--columns {name}" for name, some in columns.items() for column in some}
     table.check_columns({**flags, **({id_column: "--id_column"} if id_column else {})})
@@ -108,7 +108,7 @@ def predict_table(
 
 
 def _batches(rows: Iterable[Any], size: int) -> Iterator[list]:
-    rows = iter(rows)  # of a progress bar each islice would start again
+    rows = iter(rows)  # a progress bar would start again with each islice
     while batch := list(itertools.islice(rows, size)):
         yield batch
 

@@ -1,4 +1,4 @@
-"""Random raw inputs of data of one's own, with which exported networks are traced and checked."""
+"""Random raw inputs like those of your own data, for tracing and checking exported networks."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 
 RATE = 16_000
-# Samples of a recording per unit of length: encoders of sounds shorten them.
+# Audio samples per unit of length (1/20 s); audio encoders reduce the length of their inputs.
 _PER_UNIT = 800
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def random_raw(kind: str, size: Any, lengths: list[int], rng: np.random.Generator, words: tuple[str, ...] = ()) -> list:
-    """Random values of a text, recording or sequence, as `datasets.own.OwnData.raw` gives them.
+    """Random texts, recordings or sequences, in the form of `datasets.own.OwnData.raw`.
 
     Args:
         kind: ``text``, ``audio`` or ``sequence``.
-        size: Numbers of a step of a sequence.
-        lengths: Words, steps, or twentieths of a second of each sample.
-        rng: Draws them.
-        words: Of the texts; (): made up.
+        size: Width of a step of a sequence.
+        lengths: Length of each sample in words, steps, or twentieths of a second.
+        rng: Random generator.
+        words: Words to draw texts from; (): made-up words.
     """
     if kind == "text":
         known = words or tuple("".join(rng.choice(list(_LETTERS), 3)) for _ in range(20))

@@ -22,7 +22,7 @@ def load_result(run: Path | str) -> Result:
         run: The run folder, or its ``result.json``.
 
     Raises:
-        UserError: there is no result, or the file is damaged.
+        UserError: There is no result, or the file is damaged.
     """
     path = Path(run)
     path = path / FILE_NAME if path.is_dir() else path
@@ -39,7 +39,7 @@ def load_result(run: Path | str) -> Result:
     except ValueError as error:
         raise UserError(f"{path}: its genotype is damaged ({error}); restore the file") from None
     try:
-        repr(result)  # so that a damaged file is reported now, not where the result is shown
+        repr(result)  # reports a damaged file here instead of where the result is shown
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{path} is damaged ({' '.join(str(error).split())}); restore the file") from None
     return result
@@ -60,7 +60,7 @@ class Result:
 
     Attributes:
         folder: `Path` of the run folder.
-        values: dict, as ``result.json`` holds it.
+        values: Content of ``result.json``, a dict.
         architecture: The `FusionGenotype` or `Architecture`, which draws itself; None if there is none.
     """
 

@@ -1,4 +1,4 @@
-"""How scores of a trained network on test fall when inputs are removed or disturbed."""
+"""Measures how the test scores of a trained network fall when inputs are removed or disturbed."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Disturbed(nn.Module):
         self.net, self.change = net, change
 
     def forward(self, batch: dict[str, Any]) -> Any:
-        """What the network gives for the changed batch."""
+        """Outputs of the network for the changed batch."""
         return self.net(self.change(dict(batch)))
 
 
 class Spread:
-    """Watches batches: the standard deviation of each input over a pass, per tensor, padding left out."""
+    """Measures the standard deviation of each input over the batches of a pass, per tensor and without padding."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = tuple(names)
@@ -68,12 +68,12 @@ class Spread:
 
 
 def is_disturbed(value: torch.Tensor) -> bool:
-    """Whether noise is added to a tensor: values and pixels, not lengths, masks or words."""
+    """Whether noise is added to a tensor: yes for values and pixels, no for lengths, masks and words."""
     return value.is_floating_point() or value.dtype in (torch.uint8, torch.int16)
 
 
 def _valid(inputs, value):
-    """The values of a tensor that are no padding."""
+    """The values of a tensor that are not padding."""
     if not isinstance(inputs, dict) or "length" not in inputs or value.dim() < 2:
         return value
     return value[torch.arange(value.shape[1], device=value.device) < inputs["length"][:, None]]
@@ -85,9 +85,9 @@ class Noise:
 
     Args:
         name: The input.
-        strength: Standard deviation of the noise, in units of that of the input.
+        strength: Standard deviation of the noise, relative to that of the input.
         spread: A `Spread` that has seen the data.
-        generator: Draws on the CPU, so that all devices get the same noise.
+        generator: CPU generator, so that the noise does not depend on the device.
     """
 
     name: str
@@ -113,12 +113,12 @@ class Noise:
 
 @dataclasses.dataclass(frozen=True)
 class WithoutWords:
-    """A preparation of texts of which each word was dropped with some probability, the same words in every process.
+    """A preparation of texts that drops each word with some probability, the same words in every process.
 
     Args:
         prepare: The encoder's preparation.
-        rate: Probability.
-        seed: Of the draws.
+        rate: Probability of dropping a word.
+        seed: Seed of the draws.
     """
 
     prepare: Callable[[list], Any]
@@ -126,7 +126,7 @@ class WithoutWords:
     seed: int
 
     def __call__(self, texts: list) -> Any:
-        """As the preparation."""
+        """Prepare the thinned texts."""
         return self.prepare([text if text is None else self._thinned(text) for text in texts])
 
     def _thinned(self, text):
@@ -137,24 +137,24 @@ class WithoutWords:
 
 @dataclasses.dataclass(frozen=True)
 class Missing:
-    """A preparation of an input that every sample lacks."""
+    """A preparation that treats the input as missing in every sample."""
 
     prepare: Callable[[list], Any]
 
     def __call__(self, values: list) -> Any:
-        """As the preparation, of nothing."""
+        """Prepare as many missing values."""
         return self.prepare([None] * len(values))
 
 
 class Robustness:
-    """Scores of a network on the test split, as it is and disturbed.
+    """Scores of a network on the unchanged and the disturbed test split.
 
     Args:
         model: The network, on its device.
-        seed: Of the noise.
+        seed: Seed of the noise.
 
     Raises:
-        UserError: the data of the run cannot be read.
+        UserError: The data of the run cannot be read.
     """
 
     def __init__(self, model: FusionModel, seed: int = 0) -> None:
@@ -164,7 +164,7 @@ class Robustness:
         self.spread = Spread(self.names)
 
     def _score(self, change=lambda batch: batch, prepare=None, description="test"):
-        """Scores of one pass; ``prepare`` replaces preparations of own data."""
+        """Scores of one pass; ``prepare``: input -> preparation that replaces the usual one (own data)."""
         args, device, data = self.model.args, self.model.device, self.data
         if prepare:
             data = open_own(args.datadir, "test", {**data.prepare, **prepare}, args.small_dataset)
@@ -175,11 +175,11 @@ class Robustness:
         return evaluate(Disturbed(self.model.net, change), loader, self.model.task.loss, metric, **passed)
 
     def clean(self) -> dict[str, float]:
-        """Scores of the test split as it is; measures the inputs' spread, which `noisy` needs."""
+        """Scores on the unchanged test split; also measures the inputs' deviations, which `noisy` needs."""
         return self._score(self.spread, description="as it is")
 
     def how_removed(self, name: str) -> str:
-        """What takes the place of a removed input: learned values, if the network has any."""
+        """What replaces a removed input: learned values if the network has any, else zeros or a missing value."""
         if name in getattr(self.model.net, "optional", ()):
             return PLACEHOLDER
         return EMPTY if name in self._prepared() else ZEROS
@@ -202,7 +202,7 @@ class Robustness:
         return self._score(removed, description=description)
 
     def how_noisy(self, name: str) -> str:
-        """What noise means for an input, in words."""
+        """Description of the strength of the noise for an input."""
         if self._is_text(name):
             return "share of words that are dropped"
         return "standard deviation of Gaussian noise, relative to that of the input on test"
@@ -225,11 +225,11 @@ def measure(model: FusionModel, strengths: Sequence[float], seed: int = 0) -> di
 
     Args:
         model: The network, on its device.
-        strengths: Of the noise, see `Robustness.how_noisy`.
-        seed: Of the noise.
+        strengths: Strengths of the noise, see `Robustness.how_noisy`.
+        seed: Seed of the noise.
 
     Returns:
-        What ``robustness.json`` holds.
+        Content of ``robustness.json``.
     """
     test = Robustness(model, seed)
     result: dict[str, Any] = {
@@ -260,16 +260,16 @@ def measure(model: FusionModel, strengths: Sequence[float], seed: int = 0) -> di
 
 
 def _is_tested(model, data):
-    """Whether the training's test scores are those of the same data; None if its result does not say."""
+    """Whether the training was tested on the same data; None if its result does not record that."""
     path = model.folder / "result.json"
     tested = read_json(path)["data"]["identity"].get("test") if path.is_file() else None
     return None if tested is None else tested == data.identity
 
 
 def curves_of(result: Mapping[str, Any], strengths: Sequence[float], score: str) -> list[dict[str, Any]]:
-    """A score over the strength of the noise, a curve per input, with the score without that input as a line.
+    """Curves of a score by the strength of the noise, one per input, with the scores as it is and without the input.
 
-    The form is that of docs/report.md, which `report.py` draws.
+    The format is described in docs/report.md; `report.py` draws such curves.
     """
     curves = []
     for name, noise in result["noise"].items():

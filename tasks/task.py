@@ -1,4 +1,4 @@
-"""What a task is: its data, networks, loss and metric in one checked object. The recipes (scripts) do the rest.
+"""Defines what a task is: its data, networks, loss and metric in one checked object. The recipes (scripts) do the rest.
 
 To add a task, write one module that builds a `FusionTask` (BM-NAS) or an `AttentionTask` (MMNas), and the scripts; see
 ``docs/extend.md``.
@@ -42,7 +42,7 @@ class SplitData(Protocol):
         """A batch of samples: tensors with a batch axis by name, ``label`` among them."""
 
     def read(self, indices: Sequence[int], **which: Any) -> Batch:
-        """As `__getitems__`; ``only=names`` and ``without=names`` select the inputs, ``epoch`` the view."""
+        """Like `__getitems__`; ``only=names`` and ``without=names`` select the inputs, ``epoch`` the view."""
 
 
 class LabelledData(SplitData, Protocol):
@@ -50,15 +50,15 @@ class LabelledData(SplitData, Protocol):
 
     Attributes:
         num_labels: Number of classes.
-        fingerprint: As ``identity``, but changes with everything that decoded inputs depend on; part of the key of
-            stored features.
+        fingerprint: Like ``identity``, but it changes with everything that decoded inputs depend on. It is part of the
+            key of stored features.
     """
 
     num_labels: int
     fingerprint: str
 
     def distinct(self, name: str) -> Any:
-        """int64 (samples, views): number of the distinct input of each sample; None if drawn again in each epoch."""
+        """int64 (samples, views): number of the distinct input of each sample; None if inputs differ in each epoch."""
 
 
 class QuestionData(SplitData, Protocol):
@@ -113,8 +113,8 @@ class Backbone(Protocol):
         channels: Channels of each of its features, from the input to the output.
         cacheable: Whether reading stored features is faster than computing them.
         deterministic_features: Whether its features are the same in training mode: no dropout, no batch norm.
-        trained: Whether it is trained where the others are frozen; optional, False if it is missing.
-        stops_early: Whether it computes nothing after the last wanted feature; optional, True if it is missing.
+        trained: Whether it is trained when the others are frozen; optional, False if the attribute is missing.
+        stops_early: Whether it stops after the last requested feature; optional, True if the attribute is missing.
         source: Describes in results where its weights come from.
     """
 
@@ -129,8 +129,8 @@ class Backbone(Protocol):
     def head(self, features: list[torch.Tensor]) -> torch.Tensor:
         """Class logits (N, K) from all features.
 
-        A feature of three or more axes may come max-pooled, as `models.backbone_net.pool_feature` does it; the logits
-        must not depend on that. A maximum over positions does not, and neither does a last feature (N, C).
+        A feature of three or more axes may already be max-pooled by `models.backbone_net.pool_feature`, and the logits
+        must not depend on that. This holds if the head takes a maximum over positions, or reads a last feature (N, C).
         """
 
     def modules_of(self, count: int) -> list[torch.nn.Module]:
@@ -143,7 +143,7 @@ class Modality:
 
     Attributes:
         features: Names of the backbone's features, in order.
-        head_only: Whether training only its head makes sense, since the backbone has pretrained weights.
+        head_only: Whether training only its head makes sense, because the backbone has pretrained weights.
         published: Prefix of the backbone in the original's state dicts; None if there is no original.
     """
 
@@ -168,11 +168,11 @@ class FusionTask:
         pool: args -> (rows, columns) to which the reshape layers pool features.
         train_splits: Value of ``--train_on`` -> splits that an epoch trains on, in this order.
         multilabel: Whether a label is a row of zeros and ones (N, K) instead of a class number (N,).
-        optional: Modalities whose inputs may be missing; a batch says by ``{name}_present``, bool (N,), where they are.
+        optional: Modalities whose inputs may be missing; ``{name}_present``, bool (N,), in a batch marks those present.
         later_wins_ties: Select the later of two epochs with equal scores.
         inherited: The task's own flags that a found script inherits from the search.
         demo: Defaults of all scripts under ``--demo``.
-        demo_data: Arguments of ``datasets/make_demo.py`` that make the demo's data; (): there is none.
+        demo_data: Arguments of ``datasets/make_demo.py`` that make the demo's data; (): there are none.
         feature_names: Names of all features that a fusion may read, in order; follows from ``modalities``.
         num_features: Their number.
     """
@@ -338,10 +338,10 @@ def check_parts(value: Any, protocol: type, what: str) -> None:
 
 
 def data_facts(folder: str | Path, data: Mapping[str, SplitData]) -> dict[str, Any]:
-    """What a result says of its data: plain values.
+    """Facts about the data for a result: plain values.
 
     Args:
-        folder: Where the data are.
+        folder: Folder of the data.
         data: Split name -> data, at least one.
     """
     first = next(iter(data.values()))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from models.mmnas.net import MultimodalNet
     from tasks.task import QuestionData
 
-# Published values: of both scripts, of search, and of training.
+# Published values: shared by both scripts, of the search, and of the training.
 PUBLISHED = {**flags.CONSTANTS, "data": "data/vgd", "out_dir": "final_exp/vgd", "batchsize_per_process": 64}
 PUBLISHED_SEARCH = {**PUBLISHED, "save": "vgd", "seed": 888, "hsize": 256, "lr": 4e-4, "epochs": 100}
 PUBLISHED_TRAIN = {
@@ -56,7 +56,7 @@ DEMO = {
 
 
 def recipe_parser(description: str) -> arguments.RecipeParser:
-    """Parser with the flags of both scripts."""
+    """Parser with the flags that both scripts share."""
     parser, data = flags.recipe_parser(description)
     data.add_argument("--data", metavar="DIR", help="folder of <dataset>/*.json, and store/ or .npz features")
     data.add_argument(
@@ -73,11 +73,9 @@ def recipe_parser(description: str) -> arguments.RecipeParser:
         "--scores_loss",
         choices=("kld", "bce"),
         default="kld",
-        help="loss of the region scores: divergence from the overlaps, or cross entropy of every region",
+        help="loss of the region scores: KL divergence from the overlaps, or cross entropy of every region",
     )
-    loss.add_argument(
-        "--loss_lambda", type=arguments.number(float, 0.0), default=0.5, help="weight of the box loss beside it"
-    )
+    loss.add_argument("--loss_lambda", type=arguments.number(float, 0.0), default=0.5, help="weight of the box loss")
     loss.add_argument(
         "--overlap_threshold",
         type=arguments.number(float, 0.0, 1.0),
@@ -94,7 +92,7 @@ def recipe_parser(description: str) -> arguments.RecipeParser:
         "--padded_regions",
         choices=("ignore", "score"),
         default="ignore",
-        help="score: padding up to 100 regions is scored as well, as in the original; no difference with 100 regions",
+        help="score: padding up to 100 regions is scored too, as in the original; no difference with 100 regions",
     )
     return parser
 
@@ -105,7 +103,7 @@ def open_search(args: Namespace) -> dict[str, QuestionData]:
 
 
 def open_training(args: Namespace) -> dict[str, QuestionData]:
-    """``train`` (the splits of --SPLIT), ``val`` unless trained on, and the test splits of the data set."""
+    """``train`` (the splits of --SPLIT), ``val`` unless it is trained on, and the test splits of the data set."""
     data = {"train": _open(args, args.SPLIT)}
     fixed = metadata(data["train"])
     scored = [split for split in ("val", *TEST_SPLITS) if split in data["train"].splits]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from models.mmnas.net import MultimodalNet
     from tasks.task import QuestionData
 
-# Published values: of both scripts, of search, and of training.
+# Published values: shared by both scripts, of the search, and of the training.
 PUBLISHED = {**flags.CONSTANTS, "data": "data/vqa", "out_dir": "final_exp/vqa", "batchsize_per_process": 64}
 PUBLISHED_SEARCH = {**PUBLISHED, "save": "vqa", "seed": 888, "hsize": 256, "lr": 4e-4, "epochs": 100}
 PUBLISHED_TRAIN = {
@@ -60,7 +60,7 @@ logger = logging.getLogger("mdarts")
 
 
 def recipe_parser(description: str) -> arguments.RecipeParser:
-    """Parser with the flags of both scripts."""
+    """Parser with the flags that both scripts share."""
     parser, data = flags.recipe_parser(description)
     data.add_argument("--data", metavar="DIR", help="folder with annotations/ and store/ or .npz features")
     data.add_argument(

@@ -60,9 +60,7 @@ class TestFusion:
         content = {"state_dict": {f"module.{key}": value for key, value in theirs.items()} | more, "lr": 0.1}
         torch.save(content, tmp_path / "net.pt")
         words = "--task", "mmimdb", "--file", tmp_path / "net.pt", "--out", tmp_path / "net"
-        with pytest.raises(
-            UserError, match=r"best_test_genotype.pkl or best_genotype.pkl is not beside it; pass --gen"
-        ):
+        with pytest.raises(UserError, match=r"no best_test_genotype.pkl or best_genotype.pkl next to it; pass --gen"):
             imported(capsys, *words)
         assert not (tmp_path / "net").exists()
         folder, said = imported(capsys, *words, "--genotype", EXAMPLE)
@@ -96,9 +94,7 @@ class TestFusion:
         kept = load_checkpoint(folder / "backbone.pth")
         assert set(kept) == set(state) and torch.equal(kept["op1.lin.weight"], state["op1.lin.weight"])
         torch.save({"op1.lin.weight": torch.zeros(320, 300)}, tmp_path / "part.pt")
-        with pytest.raises(
-            UserError, match=r"is no backbone of mmimdb: the image network has .* tensors that it lacks"
-        ):
+        with pytest.raises(UserError, match=r"is not a backbone of mmimdb: it lacks .* tensors of the image network"):
             imported(capsys, "--task", "mmimdb", "--file", tmp_path / "part.pt", "--out", tmp_path / "part")
 
     def test_video_backbones(self, narrow_backbones, tmp_path, capsys):
@@ -123,7 +119,7 @@ class TestFusion:
             (["--file", tmp_path / "best_model.pt"], "is the supernet of a search"),
             (["--file", tmp_path / "run.pkl"], r"names (os|posix)?\.?system, which does not belong|is not a genotype"),
             (["--file", tmp_path / "cut.pt", *example], r"lacks the tensors of classifier\.weight"),
-            (["--file", tmp_path / "list.pt"], "holds no state dict"),
+            (["--file", tmp_path / "list.pt"], "contains no state dict"),
             (["--file", tmp_path / "none"], "does not exist"),
             (["--file", tmp_path], "is a folder without best/best_test_model.pt"),
             (["--file", run, "--arch", EXAMPLE], "--arch is for vqa, vgd, itm"),
@@ -210,11 +206,11 @@ class TestAttentionFaults:
             "state": dict(zip(optimizer["state"], reversed(optimizer["state"].values()), strict=True)),
         }
         for number, (changes, text) in enumerate((
-            ({"net_optim": few}, "as it is of 2 parameters, but the network has"),
-            ({"net_optim": turned}, "as its moments do not fit the parameters"),
-            ({"net_optim": {"state": []}}, "as it is not the state of Adam"),
-            ({"epoch": None}, "as the file has no epoch"),
-            ({"epoch": 5000}, "as 4 steps are no whole number per epoch for 5000 epochs"),
+            ({"net_optim": few}, "because it has 2 parameters, but the network has"),
+            ({"net_optim": turned}, "because its moments do not fit the parameters"),
+            ({"net_optim": {"state": []}}, "because it is not the state of Adam"),
+            ({"epoch": None}, "because the file has no epoch"),
+            ({"epoch": 5000}, "because 4 steps are not a multiple of 5000 epochs"),
         )):  # fmt: skip
             path = self.changed(file, tmp_path / "file.pkl", **changes)
             words = "--task", "vqa", "--file", path, "--arch", arch, "--out", tmp_path / str(number)
@@ -237,7 +233,7 @@ class TestAttentionFaults:
         few = {key: value for key, value in state.items() if "imgfeat" not in key}
         lacking = {key: value for key, value in state.items() if "proj_norm" not in key}
         for changes, extra, text in (
-            ({}, [], r"does not hold its architecture; pass --arch FILE"),
+            ({}, [], r"does not contain its architecture; pass --arch FILE"),
             ({"state_dict": supernet}, ["--arch", arch], "is the supernet of a search"),
             ({"state_dict": few}, ["--arch", arch], r"lacks the tensors of region_linear\.weight"),
             ({"state_dict": lacking}, ["--arch", arch], r"2 missing \(head\.proj_norm"),

@@ -1,4 +1,4 @@
-"""``--estimate``: memory and time of a search, a found training or a unimodal training, from the real shapes."""
+"""``--estimate``: memory and time of a search, a found training or a unimodal training, from the shapes of its data."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 def estimate_search(task: FusionTask, args: Namespace, train: LabelledData, dev: LabelledData) -> dict[str, Any]:
-    """Memory and time of a search's epochs; prints a table and returns it as plain data.
+    """Estimate memory and time of a search's epochs; prints a table and returns it as plain data.
 
-    Of a search by trainings: those of one candidate's epoch, of which there are ``args.epochs``.
+    For a search by trainings, the estimate is of an epoch of one candidate. It takes ``args.epochs`` such epochs.
     """
     if is_black_box(args):
         genotype = fusion_space(task, args).sample(random.Random(args.seed))
@@ -56,7 +56,7 @@ def estimate_search(task: FusionTask, args: Namespace, train: LabelledData, dev:
 def estimate_found(
     task: FusionTask, args: Namespace, data: Mapping[str, LabelledData], trained: Sequence[str]
 ) -> dict[str, Any]:
-    """Memory and time of a found training's epochs; as `estimate_search`."""
+    """Like `estimate_search`, for a found training; ``trained``: the splits that it trains on."""
 
     def build():
         genotype, backbones = networks.find_genotype(task, args), task.build_backbones(args, weights="random")
@@ -66,7 +66,7 @@ def estimate_found(
 
 
 def estimate_unimodal(task: FusionTask, args: Namespace, data: Mapping[str, LabelledData]) -> dict[str, Any]:
-    """Memory and time of a unimodal training's epochs; as `estimate_search`."""
+    """Like `estimate_search`, for a unimodal training."""
     return _estimate_training(
         task, args, data, ("train",), lambda: networks.build_unimodal_net(task, args, weights="random")
     )
@@ -109,7 +109,7 @@ class _Estimate:
             self.seconds[dataset.split] = {name: seconds_to_read(dataset, [name]) for name in inputs}
 
     def features(self, net, dataset):
-        """Measure computing the features of frozen backbones, once."""
+        """Measure the pass that computes and stores the features of frozen backbones."""
         for name in self._kept(net, dataset):
             count = int(dataset.distinct(name).max()) + 1
             batch = self.simulation.batch(self.like[dataset.split], net.backbone_batch)
@@ -160,7 +160,7 @@ class _Estimate:
         return [n for n in net.cacheable() if net.needed(n) and dataset.distinct(n) is not None]
 
     def _step_batch(self, net, dataset):
-        """A batch as used by a step, and the seconds that reading the raw inputs of an epoch takes."""
+        """A batch as a step reads it, and the seconds to read the raw inputs of an epoch."""
         kept = self._kept(net, dataset)
         batch = self.simulation.batch(self.like[dataset.split])
         for name in kept:

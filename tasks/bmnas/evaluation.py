@@ -1,4 +1,4 @@
-"""Scores a trained network again, without training."""
+"""Tests a network that is already trained."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def evaluate_found(task: FusionTask, args: Namespace) -> dict[str, Any]:
         args: Arguments of the found script.
 
     Raises:
-        UserError: the run folder or the data do not fit.
+        UserError: The run folder or the data do not fit.
     """
     data = open_splits(task, args, ("test",))
     with start_run(args, "test", args.out_dir) as run:
         net = load_found_net(task, args).to(run.device)
         precision, metric = Precision(args.amp, run.device), task.metric(args)
-        # For a single pass, storing features would take longer.
+        # Storing the features would take longer than the single pass that reads them.
         loaders = feature_loaders(args, run, net, data, precision, mode="off")
         options: dict[str, Any] = {"device": run.device, "precision": precision, "description": "test"}
         scores = evaluate(net, loaders["test"], task.loss, metric, **options)

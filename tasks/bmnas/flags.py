@@ -26,7 +26,7 @@ PROTOCOLS = {
 def recipe_parser(
     description: str, modalities: Mapping[str, str], imagenet_flag: str | None = None, choice: bool = True
 ) -> tuple[RecipeParser, _ArgumentGroup]:
-    """Parser with the flags of all scripts of a task, and its group of backbone flags, to be extended.
+    """Parser with the flags that all scripts of a task share, and its group of backbone flags; both can be extended.
 
     Args:
         description: The script's docstring.
@@ -40,7 +40,7 @@ def recipe_parser(
 
 
 def _upgraded(saved):
-    """Arguments of an older version, which had no ``--batchsize_per_process``, in their present meaning."""
+    """Arguments of an older version, which had no ``--batchsize_per_process``, converted to the current flags."""
     return {"batchsize_per_process": None, **saved}
 
 
@@ -62,12 +62,12 @@ def add_architecture_flags(parser: RecipeParser) -> None:
         "--step_ops",
         nargs="+",
         metavar="OP",
-        help="candidate operations of inner steps, of your own as module:Class (default: the published ones)",
+        help="candidate operations of inner steps, your own as module:Class (default: the published ones)",
     )
     group.add_argument(
         "--chain_cells",
         action="store_true",
-        help="let steps also read earlier steps, as the paper's text says; in the released code only features are read",
+        help="let steps also read earlier steps, as in the paper's text; in the released code they read only features",
     )
 
 
@@ -77,7 +77,7 @@ def add_dropout_flag(group: _ArgumentGroup) -> None:
 
 
 def add_alpha_flags(parser: RecipeParser, used: bool = True) -> None:
-    """Add the optimiser settings of the architecture parameters."""
+    """Add the optimiser settings of the architecture parameters; ``used``: whether they take effect, for the help."""
     group = parser.add_argument_group("architecture optimiser" if used else "accepted, without effect here")
     group.add_argument(
         "--arch_learning_rate", type=arguments.positive, default=3e-4, help="learning rate of alphas, betas, gammas"
@@ -88,13 +88,13 @@ def add_alpha_flags(parser: RecipeParser, used: bool = True) -> None:
 def add_backbone_flags(
     parser: RecipeParser, modalities: Mapping[str, str], imagenet_flag: str | None, choice: bool = True
 ) -> _ArgumentGroup:
-    """Add the sources of the backbones' weights.
+    """Add the flags for the initial weights of the backbones; returns their group.
 
     Args:
         parser: The recipe's parser.
         modalities: Prefix of a backbone's flag ``--<prefix>_cp`` -> name of the network for the help text.
         imagenet_flag: Flag for a local file with torchvision's ImageNet weights; None: no backbone uses them.
-        choice: Add the choice between pretrained and random weights for backbones without a file.
+        choice: Whether to add ``--backbone_weights``, the choice between pretrained and random weights.
     """
     group = parser.add_argument_group("backbones")
     if choice:
@@ -102,13 +102,13 @@ def add_backbone_flags(
             "--backbone_weights",
             choices=("pretrained", "random"),
             default="pretrained",
-            help="pretrained: ImageNet weights or a checkpoint for each; random: random weights if no file is named",
+            help="pretrained: ImageNet weights or a checkpoint for each; random: random weights unless a file is named",
         )
     group.add_argument(
         "--backbone_batch",
         type=arguments.positive_int,
         default=8,
-        help="samples that a frozen backbone computes at a time; limits its memory",
+        help="samples that a frozen backbone processes at a time; limits its memory",
     )
     if imagenet_flag:
         text = "torchvision's ImageNet state dict, instead of its cache"
@@ -134,13 +134,13 @@ def add_view_flag(group: _ArgumentGroup) -> None:
         type=arguments.non_negative_int,
         default=0,
         metavar="K",
-        help="K fixed random crops of each training sample, used in turn, so that features can be cached; 0: new crops "
+        help="use K fixed random crops of each training sample in turn, so that features can be cached; 0: new crops "
         "in every epoch, without caching",
     )
 
 
 def add_search_flags(parser: RecipeParser, backbones: _ArgumentGroup) -> None:
-    """Add the search space, the architecture optimiser, and settings of the search.
+    """Add the flags of a search script: search space, architecture optimiser, strategy, and settings of the search.
 
     Args:
         parser: The recipe's parser.
@@ -179,9 +179,9 @@ def add_search_flags(parser: RecipeParser, backbones: _ArgumentGroup) -> None:
 
 
 def add_selection_flags(parser: RecipeParser) -> _ArgumentGroup:
-    """Add ``--select_on``."""
+    """Add ``--select_on``; returns its group."""
     group = parser.add_argument_group("selection")
-    group.add_argument("--select_on", choices=tuple(PROTOCOLS), default="dev", help="split that chooses the epoch")
+    group.add_argument("--select_on", choices=tuple(PROTOCOLS), default="dev", help="split that selects the epoch")
     return group
 
 
@@ -206,8 +206,8 @@ def add_found_flags(parser: RecipeParser, backbones: _ArgumentGroup) -> None:
         "--genotype",
         "--ARCH_PATH",
         metavar="FILE",
-        help="a genotype file, a run folder that holds one, or random (drawn with --seed from the space of the flags, "
-        "or with --search_exp_dir from that of the search)",
+        help="a genotype file, a run folder that contains one, or random (drawn with --seed from the space of the "
+        "flags, or with --search_exp_dir from that of the search)",
     )
     group.add_argument(
         "--fusion",
@@ -220,7 +220,7 @@ def add_found_flags(parser: RecipeParser, backbones: _ArgumentGroup) -> None:
         type=arguments.fraction,
         default=0.0,
         metavar="P",
-        help="training drops each input of a sample with this probability, never all; learned values replace it",
+        help="training drops each input of a sample with this probability, but never all; learned values replace it",
     )
     add_selection_flags(parser).add_argument(
         "--train_on",
@@ -231,7 +231,13 @@ def add_found_flags(parser: RecipeParser, backbones: _ArgumentGroup) -> None:
 
 
 def add_unimodal_flags(parser: RecipeParser, backbones: _ArgumentGroup, modalities: Mapping[str, Modality]) -> None:
-    """Add the flags of a unimodal script; ``modalities`` as in `tasks.task.FusionTask`, empty if the data decide."""
+    """Add the flags of a unimodal script.
+
+    Args:
+        parser: The recipe's parser.
+        backbones: Its group of backbone flags.
+        modalities: As in `tasks.task.FusionTask`; empty if they depend on the data.
+    """
     parser.add_argument("--modality", choices=tuple(modalities) or None, help="which network to train")
     names = ", ".join(name for name, modality in modalities.items() if modality.head_only) or "pretrained networks"
     backbones.add_argument(
@@ -259,7 +265,7 @@ def check_architecture(args: Namespace, num_features: int, cell: bool = True) ->
         cell: Whether the sizes of the cell come from the flags.
 
     Raises:
-        UserError: they are not; the message names the flags.
+        UserError: They are inconsistent or do not fit; the message names the flags.
     """
     if args.num_input_nodes != num_features:
         raise UserError(
@@ -285,7 +291,7 @@ def parse_search(
         parser, argv, demo: See `engine.arguments.parse_args`.
 
     Raises:
-        UserError: flags contradict each other.
+        UserError: Flags contradict each other.
     """
     args = arguments.parse_args(parser, argv, demo={**strategies.DEMO, **demo})
     strategies.check_black_box(args, parser.given)
@@ -297,7 +303,7 @@ def parse_search(
 def parse_unimodal(
     task: FusionTask, parser: RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
 ) -> Namespace:
-    """Parse the command line of a script that trains one backbone; as `parse_search`."""
+    """Like `parse_search`, for a script that trains one backbone."""
     args = arguments.parse_args(parser, argv, demo=demo)
     if args.modality is None:
         raise UserError(f"which network? pass {' or '.join(f'--modality {name}' for name in task.modalities)}")
@@ -308,10 +314,10 @@ def parse_unimodal(
 def parse_found(
     task: FusionTask, parser: RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
 ) -> Namespace:
-    """Parse a found script's command line, with defaults from the run folder that it names, and check it.
+    """Like `parse_search`, for a found script; defaults come from the run folder that the command line names.
 
     Raises:
-        UserError: flags contradict each other.
+        UserError: Flags contradict each other.
     """
     args = found_arguments(task.inherited, parser, argv, demo)
     check_found_architecture(args, task.num_features)
@@ -319,14 +325,14 @@ def parse_found(
 
 
 def check_found_architecture(args: Namespace, num_features: int) -> None:
-    """As `check_architecture`, for a found script: a genotype brings the sizes of its cell."""
+    """Like `check_architecture`, for a found script, where a genotype fixes the sizes of its cell."""
     check_architecture(args, num_features, cell=args.genotype == "random" and args.fusion == "genotype")
 
 
 def found_arguments(
     inherited: frozenset[str], parser: RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
 ) -> Namespace:
-    """As `parse_found`, without the check that needs the network's features.
+    """Like `parse_found`, without the check that needs the network's number of features.
 
     Args:
         inherited: See `tasks.task.FusionTask`.
@@ -355,7 +361,7 @@ def found_arguments(
 
 
 def _check_given_sizes(given, args, fixed):
-    """Raise a `UserError` if the command line gives sizes of the cell that the network would not have."""
+    """Raise a `UserError` if sizes of the cell on the command line differ from those of the network."""
     for name in CELL_SIZES:
         if name not in given:
             continue
@@ -369,7 +375,7 @@ def _check_given_sizes(given, args, fixed):
 
 
 def _check_given_genotype(given, args):
-    """Raise a `UserError` if the command line gives another genotype than that of the tested training."""
+    """Raise a `UserError` if the genotype on the command line is not the one of the training to test."""
     from models.genotypes import has_genotype, load_genotype
 
     if not args.eval_exp_dir or not given.get("genotype"):

@@ -19,32 +19,32 @@ from util.files import write_text
 if TYPE_CHECKING:
     from tasks.task import FusionTask
 
-# In a run folder of the original, and beside its network.
+# Files to import from a run folder of the original; names of the genotype next to a network.
 NETWORKS = ("best/best_test_model.pt", "best/best_genotype.pkl", "best/best_test_genotype.pkl")
 GENOTYPES = ("best_test_genotype.pkl", "best_genotype.pkl")
 MAX_GENOTYPE_BYTES = 2**20
 
-# Kind of a run (search, found, unimodal) -> the arguments of its script, with those of the command line.
+# Kind of run (search, found, unimodal) -> arguments of its script, parsed from the command line.
 Arguments = Callable[[str], Namespace]
 
 
 def import_fusion(
     task: FusionTask, arguments: Arguments, file: Path, genotype: str | None, folder: Path
 ) -> tuple[Original | None, list[str]]:
-    """Make a run folder of a file.
+    """Convert a file of the original into a run folder.
 
     Args:
         task: The `FusionTask`.
         arguments: See `Arguments`.
         file: A checkpoint, a genotype, or a run folder of the original.
-        genotype: File with the genotype of a network; None: beside the network.
+        genotype: File with the genotype of a network; None: the one next to the network.
         folder: The run folder to write.
 
     Returns:
-        The file (None for a genotype), and what can be done with the folder, in words.
+        (The file, or None for a genotype; commands that can use the folder.)
 
     Raises:
-        UserError: the file is nothing of this task, or lacks something.
+        UserError: The file does not belong to this task, or is incomplete.
     """
     if file.is_dir():
         names = [name for name in NETWORKS if (file / name).is_file()]
@@ -80,8 +80,8 @@ def _import_genotype(task, args, file, folder):
 def _import_network(task, args, original, genotype, folder):
     if any("._ops." in key for key in original.state):
         raise UserError(
-            f"--file {original.path} is the supernet of a search, which a search does not save with its architecture; "
-            "pass the search's best_genotype.pkl as --file instead, and train that"
+            f"--file {original.path} is the supernet of a search, which does not contain the architecture that was "
+            "found; pass the search's best_genotype.pkl as --file instead, and train that"
         )
     found = _genotype_beside(original.path) if genotype is None else Path(genotype)
     structure = load_genotype(found)
@@ -104,12 +104,13 @@ def _genotype_beside(path):
         if (path.parent / name).is_file():
             return path.parent / name
     raise UserError(
-        f"{path} does not hold its architecture, and {' or '.join(GENOTYPES)} is not beside it; pass --genotype FILE"
+        f"{path} does not contain its architecture, and there is no {' or '.join(GENOTYPES)} next to it; pass "
+        "--genotype FILE"
     )
 
 
 def _sizes(original, state, genotype):
-    """The flags that the tensors imply."""
+    """The flags that follow from the shapes of the tensors and from the genotype."""
     needed = ("fusion.norm.weight", "classifier.weight")
     if missing := [name for name in needed if name not in state]:
         raise UserError(f"{original.path} lacks the tensors of {', '.join(missing)}; expected a complete network")
@@ -126,7 +127,7 @@ def _import_backbone(task, args, original, folder):
         classes = _classes(net.state_dict(), original.state, args.num_outputs)
         if classes is None:
             missing = [key for key in net.state_dict() if key not in original.state]
-            faults.append(f"the {name} network has {len(missing)} tensors that it lacks, or others in shape")
+            faults.append(f"it lacks {len(missing)} tensors of the {name} network, or some have another shape")
             continue
         if classes != args.num_outputs:
             args.num_outputs = classes
@@ -136,11 +137,11 @@ def _import_backbone(task, args, original, folder):
         write_run(folder, args, {**original.facts(), "modality": name})
         flag = {"skeleton": "ske"}.get(name, name)
         return [f"python main_darts_searchable_{task.name}.py --{flag}_cp {folder}"]
-    raise UserError(f"{original.path} is no backbone of {task.name}: {'; '.join(faults)}")
+    raise UserError(f"{original.path} is not a backbone of {task.name}: {'; '.join(faults)}")
 
 
 def _classes(own: dict[str, Any], state: dict[str, Any], classes: int) -> int | None:
-    """Number of classes of the head in ``state``, a state dict like ``own`` but for that number; None if it differs."""
+    """Number of classes of the head in ``state``; None if the state dict differs from ``own`` in anything else."""
     rows = set()
     for key, tensor in own.items():
         if key.endswith(".num_batches_tracked"):

@@ -1,4 +1,4 @@
-"""What a found training inherits from the search or the training that it names."""
+"""Defaults that a found script inherits from the search or the training that its flags name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engine.arguments import RecipeParser
 from models.genotypes import has_genotype, load_genotype
 from util.cli import UserError
 
-# Flags whose defaults a found training inherits from the search, as it does checkpoints and weight files.
+# Flags that a found training inherits from the search, in addition to those with INHERITED_ENDINGS.
 INHERITED = {"demo", "seed", "device", "amp", "datadir", "small_dataset", "cache_dir"}
 INHERITED |= {"backbone_batch", "C", "L", "num_outputs", "step_ops", "chain_cells"}
 INHERITED_ENDINGS = ("_cp", "_weights")
@@ -31,15 +31,15 @@ def genotype_source(args: Namespace) -> str | None:
 def inherited_defaults(
     inherited: frozenset[str], parser: RecipeParser, args: Namespace, fixed: dict[str, Any]
 ) -> dict[str, Any]:
-    """Defaults from the runs that the flags name.
+    """Defaults from the run that the flags name: dict flag name -> value.
 
     Args:
         inherited: Flags of the task that are inherited, see `tasks.task.FusionTask`.
         parser, args: The found script's parser, and its arguments so far.
-        fixed: dict to which sizes that a genotype fixes are added.
+        fixed: Output: the sizes that a genotype fixes are added to this dict.
 
     Raises:
-        UserError: a run folder is missing or of another kind, or contradicts ``--recipe``.
+        UserError: A run folder is missing or of another kind, or contradicts ``--recipe``.
     """
     source, recipe = genotype_source(args), getattr(args, "recipe", None)  # not every task has recipes
     if source is not None and has_genotype(source):
@@ -65,15 +65,15 @@ def inherited_defaults(
     defaults |= fixed
     if recipe != saved.get("recipe"):
         _check_recipe(parser, recipe, defaults, folder)
-    # The folder of a run that uses another run is inside that run's folder.
+    # A run that uses another run is written into that run's folder.
     return {**defaults, "out_dir": str(folder)}
 
 
 def _check_recipe(parser, recipe, inherited, source):
-    """Check that inherited values do not contradict a recipe: they would win, but the result would name the recipe.
+    """Check that inherited values do not contradict a recipe: they would override it, but the result would name it.
 
     Raises:
-        UserError: some differ.
+        UserError: A value differs.
     """
     values = parser.recipes.get(recipe, {})
     names = [name for name in values if name in inherited and inherited[name] != values[name]]

@@ -1,7 +1,7 @@
 """The nine configurations of Table 8 of the BM-NAS paper's supplement, as presets of the scripts (``--recipe``).
 
-The scripts' own defaults are those of the released scripts; docs/fidelity.md lists the differences. Settings that the
-supplement does not give keep those defaults.
+The scripts' own defaults are those of the released scripts; docs/fidelity.md lists the differences. Settings that are
+not in the supplement keep these defaults.
 """
 
 from typing import Any, NamedTuple
@@ -38,7 +38,7 @@ TABLE_8 = {
     "ego-4": Configuration(192, 12, 2, 2, 7, 72, 0.0, 3e-3),
     "mmimdb-1": Configuration(192, 16, 2, 1, 12, 96, 0.1, 1e-3),
 }
-# The same in all nine. According to the supplement, the search also trains the reshape layers.
+# Equal in all nine. According to the supplement, the search also trains the reshape layers.
 _SEARCH = {
     "arch_learning_rate": 3e-4,
     "arch_weight_decay": 1e-3,
@@ -46,8 +46,8 @@ _SEARCH = {
     "weight_decay": 1e-4,
     "reshape_layers": "trained",
 }
-# The paper says "roughly between 50 and 70" epochs; the authors' logged run has 50. The paper trains on both splits and
-# does not say which epoch it reports; the released scripts report the best one on test.
+# The paper states "roughly between 50 and 70" epochs; the authors' logged run has 50. The paper trains on both splits
+# and does not state which epoch it reports; the released scripts report the best one on test.
 _FINAL_TRAINING = {"epochs": 50, "train_on": "train+dev", "select_on": "test", "freeze_backbones": False}
 
 
@@ -64,7 +64,7 @@ def search_recipes(task: str) -> dict[str, dict[str, Any]]:
 
 
 def found_recipes(task: str) -> dict[str, dict[str, Any]]:
-    """Presets of a found script; as `search_recipes`."""
+    """Like `search_recipes`, for a found script."""
     return {name: {**_shared(row), **_FINAL_TRAINING} for name, row in _rows_of(task)}
 
 
@@ -75,7 +75,7 @@ def _rows_of(task):
 def _shared(row):
     """Values that search and final training share.
 
-    NOTE: the table does not say how many states are concatenated; every released script takes all of them.
+    NOTE: the table does not state how many states are concatenated; every released script concatenates all of them.
     """
     return {
         "C": row.C,

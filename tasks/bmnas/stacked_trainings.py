@@ -1,4 +1,4 @@
-"""Trains many found networks with the same operations at once: the recipe of the found scripts on `StackedNets`."""
+"""Trains many found networks with the same operations together: the recipe of the found scripts on `StackedNets`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def initial_nets(task: FusionTask, args: Namespace, genotypes: Sequence[FusionGenotype]) -> list[FusionNet]:
-    """The network of each genotype with the weights that a found script with this ``--seed`` starts from."""
+    """The network of each genotype, with the initial weights of a found script with this ``--seed``."""
     seed_everything(args.seed)
     backbones = task.build_backbones(args)
     state, nets = torch.get_rng_state(), []
@@ -38,10 +38,10 @@ def initial_nets(task: FusionTask, args: Namespace, genotypes: Sequence[FusionGe
 def train_stacked(
     nets: Sequence[FusionNet], args: Namespace, loaders: Mapping[str, BatchLoader]
 ) -> list[dict[str, Any]]:
-    """Train the networks for ``args.epochs`` epochs, with one class as label, and score every epoch.
+    """Train networks that classify samples into one class for ``args.epochs`` epochs, and score every epoch.
 
     Args:
-        nets: See `StackedNets`. They stay as they are.
+        nets: See `StackedNets`. Their own weights do not change.
         args: A found script's arguments.
         loaders: ``train``, ``dev`` and ``test``.
 
@@ -50,7 +50,7 @@ def train_stacked(
         the correct samples then, and its share of the ``seconds``.
 
     Raises:
-        engine.training.DivergedError: a loss is not finite.
+        engine.training.DivergedError: A loss is not finite.
     """
     started, stacked = time.perf_counter(), StackedNets(nets)
     metric, precision = StackedAccuracy(), Precision()

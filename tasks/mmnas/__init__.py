@@ -1,1 +1,1 @@
-"""What the scripts of every MMNas task share: flags, networks, checkpoints; a task is a `tasks.task.AttentionTask`."""
+"""Shared by the scripts of all MMNas tasks: flags, networks, checkpoints. A task is a `tasks.task.AttentionTask`."""

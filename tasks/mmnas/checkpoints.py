@@ -46,7 +46,7 @@ class Checkpoint(NamedTuple):
 
 
 def checkpoint_extras(task: AttentionTask, args: Namespace, metadata: dict[str, Any] | None) -> dict[str, Any]:
-    """Further entries of ``best.pth``, so that the file can be used on its own; imports have no ``metadata``."""
+    """Further entries of ``best.pth``, so that the file can be used on its own; for imports ``metadata`` is None."""
     names = ("hsize", "drpt", "save", *DATA, *task.checkpoint_args)
     arguments = {name: getattr(args, name) for name in names if hasattr(args, name)}
     return {"task": _task_name(task), "arguments": arguments, "tables": metadata}
@@ -60,7 +60,7 @@ def read_checkpoint(task: AttentionTask, args: Namespace) -> Checkpoint:
     """The network of ``--CKPT_PATH``: a run folder or checkpoint of ours, or a file of the original.
 
     Raises:
-        UserError: it is none of these, is of another task, or is of the original without ``--ARCH_PATH``.
+        UserError: It is none of these, belongs to another task, or is a file of the original without ``--ARCH_PATH``.
     """
     return _checkpoint(task, args, *_content(args.CKPT_PATH))
 
@@ -69,7 +69,7 @@ def _checkpoint(task, args, path, content):
     if "state_dict" in content:
         if not getattr(args, "ARCH_PATH", None):
             raise UserError(
-                f"--CKPT_PATH {path} is a file of the original and has no architecture; pass --ARCH_PATH as well"
+                f"--CKPT_PATH {path} is a file of the original and has no architecture; also pass --ARCH_PATH"
             )
         return Checkpoint(from_published(content["state_dict"]), find_architecture(args), {}, None, path)
     _check_task(task, path, content)
@@ -126,14 +126,14 @@ def _content(name):
             raise UserError(f"--CKPT_PATH {path} has no valid {name}; restore the file")
     saved = path.parent / "args.json"
     if "state_dict" not in content and saved.is_file():
-        # Checkpoints of older versions lack some arguments that affect the scores; those are in the run folder.
+        # Checkpoints of older versions lack some arguments that affect the scores; they are in the run folder.
         around = read_arguments(saved)
         content["arguments"] = {name: around[name] for name in METRIC if name in around} | content["arguments"]
     return path, content
 
 
 def _entries(content):
-    """Whether each entry of a checkpoint has the right form."""
+    """Entry of a checkpoint -> whether it has the right form."""
     if "state_dict" in content:
         return {"state_dict": _is_state(content["state_dict"])}
     tables, arguments = content["tables"], content["arguments"]
@@ -169,7 +169,7 @@ def read_own_checkpoint(task: AttentionTask, args: Namespace) -> Checkpoint:
     """The `Checkpoint` of a prediction script, for a user's own images; its arguments are copied to ``args``.
 
     Raises:
-        UserError: it does not record how features are extracted, or has operations whose results depend on padding.
+        UserError: It does not record how features are extracted, or has operations whose results depend on padding.
     """
     path, content = _content(args.CKPT_PATH)
     if not (content.get("tables") or {}).get("extraction"):
@@ -191,10 +191,10 @@ def read_own_checkpoint(task: AttentionTask, args: Namespace) -> Checkpoint:
 
 
 def load_net(task: AttentionTask, args: Namespace, checkpoint: Checkpoint, data: Any) -> MultimodalNet:
-    """The network of a `Checkpoint`, for ``data``.
+    """Build the network of a `Checkpoint` and load its weights; ``data`` provides the metadata that the file lacks.
 
     Raises:
-        UserError: the weights do not fit.
+        UserError: The weights do not fit.
     """
     known, word_size = checkpoint.state.get("embedding.weight", torch.empty(0, WORD_SIZE)).shape
     own = Namespace(**{**vars(args), "word_size": word_size})
@@ -202,17 +202,17 @@ def load_net(task: AttentionTask, args: Namespace, checkpoint: Checkpoint, data:
     words = net.embedding.num_embeddings
     if known != words:
         raise UserError(
-            f"{checkpoint.path} knows {known:,} words, but the data have {words:,}; checkpoints of the originals "
-            "have no vocabulary: score them on the files that they were trained with, all of which are official"
+            f"{checkpoint.path} knows {known:,} words, but the data have {words:,}; checkpoints of the originals have "
+            "no vocabulary: score them on the complete official files that they were trained with"
         )
     load_weights(net, checkpoint.state, checkpoint.path)
     return net
 
 
 def write_predicted(args: Namespace, run: Run, write: Callable[[Path], None], part: str = "") -> list[str]:
-    """Write predictions into the run folder, and for test also to the documented place; returns the paths.
+    """Write predictions into the run folder, and for test also to the documented path; returns both paths.
 
-    If only the latter cannot be written, the run is completed and reports the error at its end.
+    If only the second file cannot be written, the run is completed and reports the error at its end.
 
     Args:
         args, run: The arguments and the `Run`.

@@ -1,4 +1,4 @@
-"""``--estimate``: memory and time of a search or a training of MMNas, from the real shapes."""
+"""``--estimate``: memory and time of a search or a training of MMNas, from the shapes of its data."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _passes(task, args, data, scored):
 
 
 def estimate_search(task: AttentionTask, args: Namespace, data: Mapping[str, QuestionData]) -> dict[str, Any]:
-    """Memory and time of a search's epochs; prints a table and returns it as plain data."""
+    """Estimate memory and time of a search's epochs; prints a table and returns it as plain data."""
     estimate, train = _Estimate(task, args, data, None), data["train"]
     net, steps = estimate.net, max(1, len(train) // total_batch(args))
     published = functools.partial(SampledGates, mode=args.alpha_mode)
@@ -88,7 +88,7 @@ def _set_drawn(net, drawn):
 
 
 def estimate_training(task: AttentionTask, args: Namespace, data: Mapping[str, QuestionData]) -> dict[str, Any]:
-    """Memory and time of a training's epochs; as `estimate_search`."""
+    """Like `estimate_search`, for a training."""
     estimate = _Estimate(task, args, data, networks.find_architecture(args))
     passes = _passes(task, args, data, [split for split in data if split != "train"])
     with estimate.simulation as simulation:

@@ -25,7 +25,7 @@ def evaluate_checkpoint(task: AttentionTask, args: Namespace) -> dict[str, Any]:
         args: Arguments of the training script, with ``--RUN val`` or ``--RUN test``.
 
     Raises:
-        UserError: checkpoint and data do not fit.
+        UserError: Checkpoint and data do not fit.
     """
     checkpoint = checkpoints.read_checkpoint(task, args)
     split, data = task.open_eval_split(args, checkpoint.metadata)

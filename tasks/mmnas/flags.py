@@ -74,13 +74,11 @@ def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._A
     network.add_argument(
         "--enc_blocks",
         type=arguments.positive_int,
-        help="encoder blocks of a search, of mcan and of random; other architectures have their own number",
+        help="encoder blocks of a search, mcan or random; other architectures have their own number",
     )
     network.add_argument("--dec_blocks", type=arguments.positive_int, help="decoder blocks, likewise")
     for side, name in (("enc", "encoder"), ("dec", "decoder")):
-        text = (
-            f"candidates of {name} blocks, of a search and of random, your own as module:Class (default: the published)"
-        )
+        text = f"candidates of {name} blocks, for a search or random; your own as module:Class (default: as published)"
         network.add_argument(f"--{side}_ops", nargs="+", metavar="OP", help=text)
     network.add_argument("--drpt", type=arguments.number(float, 0.0, 1.0, open_high=True), help="dropout rate")
     add_training_flags(parser)
@@ -104,7 +102,7 @@ def add_training_flags(parser: arguments.RecipeParser) -> None:
         "--micro_batch",
         type=arguments.non_negative_int,
         default=0,
-        help="samples of a forward and backward pass, gradients are summed over a batch; 0: all at once",
+        help="samples per forward and backward pass; gradients are accumulated over the batch; 0: the whole batch",
     )
     group.add_argument("--lr", type=arguments.positive, help="full learning rate, reached after three epochs")
     group.add_argument(
@@ -112,20 +110,20 @@ def add_training_flags(parser: arguments.RecipeParser) -> None:
         type=arguments.non_negative_int,
         nargs="*",
         default=(),
-        help="epochs, from 0, that cut the rate",
+        help="epochs, from 0, in which the rate is cut",
     )
-    group.add_argument("--lr_decay", type=arguments.positive, default=0.2, help="factor of these epochs")
+    group.add_argument("--lr_decay", type=arguments.positive, default=0.2, help="factor of each cut")
     group.add_argument("--clip", type=arguments.positive, help="largest norm of the gradient")
     group.add_argument(
         "--fused_adam",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="update all weights in one pass over memory: faster, other rounding",
+        help="update all weights in one pass over memory: faster, but rounds differently",
     )
 
 
 def _today(text):
-    """The present name of a value of ``--unsampled`` in version 0.1.0."""
+    """The current name of a value that ``--unsampled`` had in version 0.1.0."""
     names = {"drift": "keep_momentum", "still": "freeze"}
     return names.get(text, text) if isinstance(text, str) else text
 
@@ -158,7 +156,7 @@ def add_search_flags(parser: arguments.RecipeParser) -> None:
         type=_today,
         choices=("keep_momentum", "freeze"),
         default="keep_momentum",
-        help="operations that a step did not sample: Adam's momentum moves them on, as in the original, or they stay",
+        help="operations that a step did not sample: Adam's momentum moves them, as in the original, or they stay",
     )
     search.add_argument(
         "--patience",
@@ -181,12 +179,12 @@ def add_train_flags(parser: arguments.RecipeParser) -> None:
         "--ARCH_PATH",
         "--genotype",
         metavar="FILE",
-        help="architecture: a JSON file (arch.json, genotype.json), a run folder that holds one, mcan, or random",
+        help="architecture: a JSON file (arch.json, genotype.json), a run folder that contains one, mcan, or random",
     )
     group.add_argument(
         "--search_exp_dir",
         metavar="DIR",
-        help="run folder of a search, for its architecture and data; with --ARCH_PATH random or mcan for its space",
+        help="run folder of a search, for its architecture and data; with --ARCH_PATH random or mcan, for its space",
     )
     group.add_argument(
         "--ARCH_EPOCH",
@@ -202,11 +200,11 @@ def add_train_flags(parser: arguments.RecipeParser) -> None:
     group.add_argument(
         "--compile", action="store_true", help="compile the network's training step (torch.compile; for GPUs)"
     )
-    group.add_argument("--select_on", choices=tuple(PROTOCOLS), default="last", help="what chooses the epoch")
+    group.add_argument("--select_on", choices=tuple(PROTOCOLS), default="last", help="how the epoch is selected")
 
 
 def _upgraded(saved):
-    """Arguments of an older version, whose ``--batchsize`` was per process, in their present meaning."""
+    """Arguments of an older version, whose ``--batchsize`` was per process, converted to the current flags."""
     if "unsampled" in saved:
         saved = {**saved, "unsampled": _today(saved["unsampled"])}
     if "batchsize_per_process" in saved:
@@ -231,7 +229,7 @@ def _inherited(task, parser, args, fixed):
         source = args.CKPT_PATH
         defaults = _of_checkpoint(task, args, source, fixed) if source else {}
     folder = arguments.run_folder_of(source) if source else None
-    # The folder of a run that uses another run is inside that run's folder.
+    # A run that uses another run is written into that run's folder.
     return {**defaults, **fixed, **({"out_dir": str(folder)} if folder else {})}
 
 
@@ -280,15 +278,15 @@ def parse_search(
         parser, argv, demo: See `engine.arguments.parse_args`.
 
     Raises:
-        UserError: flags contradict each other.
+        UserError: Flags contradict each other.
     """
     args = arguments.parse_args(parser, argv, demo={**strategies.DEMO, **demo})
     strategies.check_black_box(args, parser.given)
     if strategies.is_black_box(args) and args.estimate:
-        raise UserError("--estimate: a search by trainings costs what its trainings do; estimate one with train_*.py")
+        raise UserError("--estimate: a search by trainings costs as much as they do; estimate one with train_*.py")
     if strategies.is_black_box(args) and "neg_start_epoch" in vars(args):
         raise UserError(
-            f"--strategy {args.strategy}: matching mines negatives over a whole search; take another strategy"
+            f"--strategy {args.strategy}: matching mines negatives over a whole search; use another strategy"
         )
     task.validate_args(args)
     return args
@@ -297,10 +295,10 @@ def parse_search(
 def parse_train(
     task: AttentionTask, parser: arguments.RecipeParser, argv: Sequence[str] | None, demo: Mapping[str, Any]
 ) -> argparse.Namespace:
-    """Parse a training script's command line and check it; defaults come from the run that it uses.
+    """Like `parse_search`, for a training script; defaults come from the run that it uses.
 
     Raises:
-        UserError: flags contradict each other.
+        UserError: Flags contradict each other.
     """
     fixed: dict[str, int] = {}
     args = arguments.parse_args(parser, argv, demo=demo, inherit=lambda known: _inherited(task, parser, known, fixed))
@@ -334,7 +332,7 @@ def parse_train(
 
 
 def _check_architecture_flags(args, fixed):
-    """Raise a `UserError` for sizes and candidates that the network would not have."""
+    """Raise a `UserError` if sizes or candidates in the flags differ from those of the network."""
     source = args.CKPT_PATH if args.RUN != "train" else args.ARCH_PATH
     for name, size in fixed.items():
         if getattr(args, name) != size:

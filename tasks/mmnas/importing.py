@@ -1,4 +1,4 @@
-"""Imports checkpoints of the original MMNas: trained networks, with the state of their optimiser."""
+"""Imports checkpoints of the original MMNas: trained networks, and the state of their optimiser."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ NETWORK = "a training of the original: train_*.py saves ./logs/ckpts/train_<task
 def import_attention(
     task: AttentionTask, args: Namespace, file: Path, architecture: str | None, folder: Path
 ) -> tuple[Original, list[str]]:
-    """Make a run folder of a training's checkpoint.
+    """Convert the checkpoint of an original training into a run folder.
 
     Args:
         task: The `AttentionTask`.
         args: Arguments of the training script.
         file: The checkpoint.
-        architecture: The architecture file; ``args.ARCH_EPOCH`` says which of its epochs.
+        architecture: The architecture file; ``args.ARCH_EPOCH`` selects one of its epochs.
         folder: The run folder to write.
 
     Returns:
-        The file, and what can be done with the folder, in words.
+        (The file, commands that can use the folder.)
 
     Raises:
-        UserError: the file is nothing of this task, or lacks something.
+        UserError: The file does not belong to this task, or is incomplete.
     """
     original = read_original(file)
     if any(key.endswith("alpha_prob") for key in original.state):
@@ -51,7 +51,7 @@ def import_attention(
             f"one with train_{task.name}.py --ARCH_PATH FILE --ARCH_EPOCH N"
         )
     if architecture is None:
-        raise UserError(f"{file} does not hold its architecture; pass --arch FILE (arch/ has the four released ones)")
+        raise UserError(f"{file} does not contain its architecture; pass --arch FILE (arch/ has the released ones)")
     structure = load_architecture(architecture, args.ARCH_EPOCH)
     state = original.translate(from_published)
     vars(args).update({**structure.sizes(), "ARCH_PATH": str(folder / "genotype.json"), "ARCH_EPOCH": None})
@@ -78,9 +78,9 @@ def _is_epoch(value):
 def _network(
     task: AttentionTask, args: Namespace, original: Original, structure: Architecture, state: dict[str, Any]
 ) -> MultimodalNet:
-    """The network, with the weights; its sizes come from the tensors.
+    """The network with its weights; its sizes follow from the shapes of the tensors.
 
-    Words and answers are not in the file: as many as it has rows are made up, which only their number matters for.
+    The file does not contain words and answers. Since only their numbers matter here, placeholders are made up.
     """
     needed = ("region_linear.weight", "embedding.weight")
     if missing := [name for name in needed if name not in state]:
@@ -102,17 +102,17 @@ def _keep_optimiser(task, args, original, net, epoch, folder):
         return False
     state, reason = _adam(args, original, net, saved)
     if not _is_epoch(epoch):
-        reason = "as the file has no epoch"
+        reason = "because the file has no epoch"
     if args.select_on != "last":
-        reason = f"as --select_on {args.select_on} needs the scores of the epochs before"
+        reason = f"because --select_on {args.select_on} needs the scores of earlier epochs"
     if getattr(args, "neg_every", 1) != 1:
-        reason = "as --neg_every would need tables of negatives, which the file lacks"
+        reason = "because --neg_every would need tables of negatives, which the file lacks"
     if state is None or reason:
         original.drop(["net_optim"], reason)
         return False
     steps = max(int(one["step"]) for one in state["state"].values())
     if steps % epoch:
-        original.drop(["net_optim"], f"as {steps} steps are no whole number per epoch for {epoch} epochs")
+        original.drop(["net_optim"], f"because {steps} steps are not a multiple of {epoch} epochs")
         return False
     schedule = {"counter": steps, "batches_per_epoch": steps // epoch}
     weights = {
@@ -136,14 +136,14 @@ def _adam(args, original, net, saved):
     keys = list(original.state)
     entries, groups = (saved.get(name) if isinstance(saved, dict) else None for name in ("state", "param_groups"))
     if not isinstance(entries, dict) or not isinstance(groups, list) or len(groups) != 1:
-        return None, "as it is not the state of Adam with one group"
+        return None, "because it is not the state of Adam with one group"
     if len(groups[0].get("params", ())) != len(keys):
-        return None, f"as it is of {len(groups[0].get('params', ()))} parameters, but the network has {len(keys)}"
+        return None, f"because it has {len(groups[0].get('params', ()))} parameters, but the network has {len(keys)}"
     # The original gives Adam all parameters in the order of the network, which is that of the state dict.
     moments = dict(zip(keys, map(entries.get, groups[0]["params"]), strict=True))
     wrong = [key for key, one in moments.items() if one is not None and not _fits(one, original.state[key])]
     if wrong or not any(moments.values()):
-        return None, f"as its moments do not fit the parameters, first {(wrong or keys)[0]}"
+        return None, f"because its moments do not fit the parameters, first {(wrong or keys)[0]}"
     theirs = {name: key for key in keys for name in _our_name(key)}
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     weights = net.weights()

@@ -206,7 +206,7 @@ def test_arguments_are_kept_in_full(searched):
 def test_a_network_is_only_tested_on_data_like_its_own(searched, tmp_path):
     trained = found.main(["--search_exp_dir", searched.run, "--epochs", "1"])["folder"]
     fewer = write(tmp_path / "fewer", "class", {"numbers": ("vector", 5), "text": ("text", None)})
-    with pytest.raises(UserError, match="has nothing as the input track where the training had sequence of size 3"):
+    with pytest.raises(UserError, match="has nothing as the input track, but the training had sequence of size 3"):
         found.main(["--eval_exp_dir", trained, *fewer[:2]])
     with pytest.raises(
         UserError, match=r"offer \d features \(numbers_\d, .*, net_0\), but .* has 6; pass the encoders and taps of"
