@@ -111,7 +111,6 @@ def run_search(
     *,
     before_epoch: Callable[[int], dict[str, Any]] | None = None,
     scorers: Mapping[str, Callable[[Any], dict[str, float]]] | None = None,
-    keep: Callable[[Run, Any, int], None] = save_architecture,
     derivation: Derivation | None = None,
     measure: Callable[[Any], dict[str, Any]] | None = None,
     facts: Mapping[str, Any],
@@ -128,7 +127,6 @@ def run_search(
             logits are not trained always reports the last epoch.
         before_epoch: See `engine.training.train_network`.
         scorers: Name of a split -> function net -> scores. Applied to the derived architecture after every epoch.
-        keep: Writes the architecture of an epoch; the result of a derivation is that of the epoch after the last.
         derivation: `search.derive.Derivation`; None: the largest probabilities of the selected epoch.
         measure: Architecture -> entries of the result about its cost, such as `models.bmnas.cost.fusion_cost`.
         facts: Further entries of the result.
@@ -153,7 +151,7 @@ def run_search(
             relaxation.decide()
             record |= {split: score(net) for split, score in scorers.items()}
         record |= monitor.record(epoch)
-        keep(run, monitor.genotype, epoch)
+        save_architecture(run, monitor.genotype, epoch)
         return record
 
     def best_state():
@@ -161,18 +159,18 @@ def run_search(
 
     fit(run, run.args.epochs, one_epoch, selection, best_state)
     best = run.load_best()
-    genotype, told = _derived(run, net, relaxation, best, derivation, keep)
+    genotype, told = _derived(run, net, relaxation, best, derivation)
     told |= measure(genotype) if measure else {}
     metrics = _scores(run, net, relaxation, best, scorers)
     return _search_result(run, selection, net, best, genotype, metrics, {**facts, **told})
 
 
-def _derived(run, net, relaxation, best, derivation, keep):
+def _derived(run, net, relaxation, best, derivation):
     """The genotype of a finished search, and entries of the result that describe its derivation."""
     if derivation is None or not derivation.is_needed(relaxation):
         return net.genotype_class.from_dict(best["genotype"]), {}
     genotype, told = derivation(run, net, relaxation, best)
-    keep(run, genotype, run.epoch)
+    save_architecture(run, genotype, run.epoch)  # as that of the epoch after the last
     run.write("genotype.json", json_text(genotype.to_dict()) + "\n")
     return genotype, {"derivation": told}
 

@@ -24,7 +24,6 @@ from models.mmnas.net import MultimodalNet
 from models.mmnas.operations import OPERATIONS
 from models.mmnas.recurrent import lstm_runs
 from models.mmnas.space import DECODER_CANDIDATES, ENCODER_CANDIDATES
-from search.monitor import save_architecture
 from tasks.mmnas.data import build_loaders
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
@@ -225,5 +224,5 @@ def collapse_warnings(architecture: Architecture, probabilities: Mapping[str, An
     return []
 
 
-# Former names, for recipes of your own.
-collapse, keep_architecture = collapse_warnings, save_architecture
+# The former name, for recipes of your own.
+collapse = collapse_warnings
