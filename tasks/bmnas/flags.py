@@ -54,9 +54,11 @@ def add_architecture_flags(parser: RecipeParser) -> None:
     group.add_argument(
         "--num_keep_edges", type=arguments.positive_int, default=2, help="edges kept per step; must be 2"
     )
-    group.add_argument("--steps", type=arguments.positive_int, help="cell steps")
+    group.add_argument("--steps", type=arguments.positive_int, help="cell steps: the paper's Cells")
     group.add_argument("--multiplier", type=arguments.positive_int, help="cell states that are concatenated at the end")
-    group.add_argument("--node_steps", type=arguments.positive_int, help="inner steps of a cell step")
+    group.add_argument(
+        "--node_steps", type=arguments.positive_int, help="inner steps of a cell step: the paper's Steps"
+    )
     group.add_argument("--node_multiplier", type=arguments.positive_int, help="inner states that are concatenated")
     group.add_argument(
         "--step_ops",

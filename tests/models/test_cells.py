@@ -98,7 +98,7 @@ class TestArchitectureParameters:
         skip = 1 / (1 + torch.exp(edges.logits[:, 0] - edges.logits[:, 1]))
         for step, rows in ((0, range(3)), (1, range(3, 7))):
             expected = sum(skip[row] * state for row, state in zip(rows, states, strict=False))
-            first, second = edges(states, step)
+            first, second = edges(states[: len(rows)], step)
             torch.testing.assert_close(first, expected)
             assert torch.equal(first, second)
 

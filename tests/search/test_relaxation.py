@@ -4,7 +4,8 @@ import torch
 
 from models.bmnas.cells import FusionCell
 from models.mmnas.encoder_decoder import EncoderDecoder
-from search.relaxation import ARCHITECTURE, SoftmaxMixture
+from search.mixture import SoftmaxMixture
+from search.relaxation import ARCHITECTURE
 
 
 def test_a_mixture_in_the_space_of_mmnas():
