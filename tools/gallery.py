@@ -30,10 +30,10 @@ FOLDER = ROOT / "docs" / "pictures" / "gallery"
 PAGE = ROOT / "docs" / "gallery.md"
 HTAD = "HTAD (real: sound and wrist movement of seven home tasks)"
 SCENES = "synthetic scenes of coloured shapes"
-ABOUT = """Pictures that the scripts draw, each with the commands that made it. `OUT` is any folder; a star stands for
-the date in a folder's name. `python tools/gallery.py` runs all of them and writes this page. Data and settings are
-small: the pictures show what there is, not what can be reached."""
-# Largest size of all pictures together, to keep the documentation small.
+ABOUT = """Pictures that the scripts draw, each with the commands that made it. `OUT` is any folder, and a star replaces
+the date in a folder's name. `python tools/gallery.py` runs all commands and writes this page. The data and settings are
+small: the pictures illustrate the output, not the scores that can be reached."""
+# Together, as the documentation stays small.
 MAX_BYTES = 1_000_000
 # Questions in the table for the contact sheet.
 ROWS = 240
@@ -63,7 +63,7 @@ PICTURES = (
     Shown(
         "fusion.svg",
         "A fusion network that a search of BM-NAS found",
-        f"On {HTAD}. Each cell step takes two features, and its inner step is an operation on them.",
+        f"On {HTAD}. Each cell step reads two features, and its inner step is an operation on them.",
         (
             "python datasets/prepare_own.py --embedded htad --out OUT/htad",
             f"{SEARCH} --save gallery --seed 0",
@@ -73,14 +73,14 @@ PICTURES = (
     Shown(
         "fusion_probabilities.svg",
         "Its probabilities over the epochs",
-        "Every panel is a choice, every line a candidate. The same search as above.",
+        "Every panel shows a choice, and every line a candidate. The search is the one above.",
         (),
         "own/search-gallery-*/probabilities.svg",
     ),
     Shown(
         "attention.svg",
         "An encoder-decoder that a search of MMNas found",
-        f"For visual grounding, on {SCENES}: attention operations on words (above) and on regions (below).",
+        f"For visual grounding, on {SCENES}. The operations at the top read words, those at the bottom regions.",
         (
             "python datasets/make_demo.py scenes --train 48 --scored 12 --matched 6 --workers 1 --out OUT/scenes",
             MMNAS,
@@ -90,14 +90,14 @@ PICTURES = (
     Shown(
         "attention_probabilities.svg",
         "Its probabilities over the epochs",
-        f"The same search as above, on {SCENES}.",
+        f"The search is the one above, on {SCENES}.",
         (),
         "vgd/search-gallery-*/probabilities.svg",
     ),
     Shown(
         "robustness.svg",
         "Robustness curves",
-        f"The trained fusion network with noise of rising strength on one input, and on all. On {HTAD}.",
+        f"Scores of the trained fusion network with increasing noise on each input, and on all of them. On {HTAD}.",
         (
             "python main_darts_found_own.py --search_exp_dir OUT/own/search-gallery-* --demo --out_dir OUT/own"
             " --save gallery --seed 0",
@@ -108,15 +108,15 @@ PICTURES = (
     Shown(
         "pareto.svg",
         "Pareto fronts of two searches",
-        f"Evolution with score and size as objectives, two seeds in one picture of `report.py`. On {HTAD}.",
+        f"Two seeds of evolution with score and size as objectives, in one picture of `report.py`. On {HTAD}.",
         (*(f"{FRONT} --seed {seed}" for seed in (0, 1)), "python report.py OUT/own --out OUT/report.html"),
         "Pareto fronts",
     ),
     Shown(
         "contact_sheet.png",
         "A contact sheet of prepared pictures",
-        "What `prepare_own.py` writes beside the data, here of a table with the pictures, questions and answers of"
-        " easy-VQA (real), which `tools/gallery.py` makes.",
+        "`prepare_own.py` writes a contact sheet next to the data. Here the data are a table with the pictures,"
+        " questions and answers of easy-VQA (real), which `tools/gallery.py` makes.",
         ("python datasets/prepare_own.py --table OUT/easy_vqa.csv --image image --text question --label answer"
          " --out OUT/easy_vqa",),
         "easy_vqa/contact_sheet.png",

@@ -45,9 +45,10 @@ def page(results):
     """
     parts = [
         "# What the papers report",
-        "This page is made by `python tools/paper_tables.py` from [paper_results.json](paper_results.json): edit that\n"
-        "file. Each row has its source and how it was read. No figure comes from memory: what nobody read at a source\n"
-        'stays empty and is listed under "Not verified". Scores above 1 are percentages.',
+        "The result tables of both papers, each row with its source and how it was read there. No figure comes from\n"
+        'memory: figures that nobody read at a source are left out and listed under "Not verified". Scores above 1\n'
+        "are percentages. `python tools/paper_tables.py` makes this page; edit the figures in\n"
+        "[paper_results.json](paper_results.json).",
     ]
     section = None
     for table in results["tables"]:
