@@ -1,6 +1,6 @@
-"""Command-line flags: shared groups, declared once, and the parser of a recipe.
+"""Command-line flags: groups that recipes share, and the parser of a recipe.
 
-Nothing here imports torch: benchmarks and tools that only start other processes use it as well.
+Nothing here imports torch, since benchmarks and tools that only start other processes use it too.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from util.files import read_json
 
 
 class RecipeParser(argparse.ArgumentParser):
-    """Shows defaults, keeps the layout of the docstring, and reports a usage error in one line.
+    """A parser that shows defaults, keeps the layout of the docstring, and reports a usage error in one line.
 
     Args:
         description: The script's docstring.
-        spellings: Other spelling of a flag -> the flag, e.g. ``{"--SEED": "--seed"}``.
-        upgrade: Converts the saved arguments of a run folder that an older version wrote to their present meaning;
-            None: no conversion.
+        spellings: Alternative spelling of a flag -> the flag, e.g. ``{"--SEED": "--seed"}``.
+        upgrade: Converts the arguments that an older version saved in a run folder to their current meaning; None: no
+            conversion.
 
     Attributes:
-        free: Names of the arguments that may change when a run is resumed, besides paths (see `engine.resuming`).
-        given: After `parse_args`, the flags on the command line, see `given_flags`.
+        free: Names of the arguments that may change when a run is resumed, in addition to paths (see
+            `engine.resuming`).
+        given: The flags on the command line, set by `parse_args`; see `given_flags`.
     """
 
     def __init__(
@@ -61,11 +62,11 @@ class RecipeParser(argparse.ArgumentParser):
             self.epilog = f"other spellings: {pairs}"
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse; other spellings are replaced by the flags that they stand for."""
+        """Replace alternative spellings by their flags, then parse."""
         words = [self._spell(word) for word in (sys.argv[1:] if args is None else args)]
         flags = {word.partition("=")[0] for word in words}
         for pair in self.alternatives:
-            # argparse's own groups overlook a value that equals the default.
+            # argparse's mutually exclusive groups overlook a value that equals the default.
             if flags.issuperset(pair):
                 self.error(f"{' and '.join(pair)} set the same value in two units; pass only one of them")
         return super().parse_known_args(words, namespace)
@@ -94,7 +95,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 def number(kind: type, low: float, high: float = math.inf, *, open_high: bool = False) -> Callable[[str], Any]:
-    """An argparse type: ``kind`` (int or float) between ``low`` and ``high``."""
+    """Return an argparse type: a number of type ``kind`` (int or float) from ``low`` to ``high``."""
 
     def parse(text):
         value = kind(text)
@@ -131,29 +132,29 @@ non_negative = number(float, 0.0)
 
 
 def add_run_flags(parser: RecipeParser, data_parallel: bool = True) -> None:
-    """Seed, folders, device, precision.
+    """Add flags for seed, folders, device and precision.
 
     Args:
         parser: The recipe's parser.
-        data_parallel: Whether torch's DataParallel is offered.
+        data_parallel: Whether to offer torch's DataParallel.
     """
     group = parser.add_argument_group("run")
-    group.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=2, help="seed of every random source")
+    group.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=2, help="seed of all random number generators")
     group.add_argument(
-        "--save", type=file_name, default="EXP", metavar="NAME", help="name in the run folder <kind>-<save>-<time>"
+        "--save", type=file_name, default="EXP", metavar="NAME", help="part of the folder's name, <kind>-<save>-<time>"
     )
-    group.add_argument("--out_dir", metavar="DIR", help="folder of the run folders")
+    group.add_argument("--out_dir", metavar="DIR", help="folder in which run folders are created")
     group.add_argument(
-        "--resume", metavar="RUN_DIR", help="continue an interrupted run to the result it would have had"
+        "--resume", metavar="RUN_DIR", help="continue an interrupted run; the result does not depend on interruptions"
     )
-    group.add_argument("--demo", action="store_true", help="small settings on generated data, made when missing")
+    group.add_argument("--demo", action="store_true", help="small settings on demo data, which are made if missing")
     group.add_argument("--device", type=device_name, metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N")
     if data_parallel:
         group.add_argument(
             "--parallel",
             "--use_dataparallel",
             action="store_true",
-            help="torch DataParallel over all visible GPUs (torchrun needs no flag)",
+            help="use torch's DataParallel over all visible GPUs (torchrun needs no flag)",
         )
     group.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off", help="mixed precision")
     group.add_argument(
@@ -164,21 +165,21 @@ def add_run_flags(parser: RecipeParser, data_parallel: bool = True) -> None:
 
 
 def add_data_flags(parser: RecipeParser) -> None:
-    """The data folder and the feature cache."""
+    """Add flags for the data folder and the feature cache."""
     group = parser.add_argument_group("data")
     group.add_argument("--datadir", metavar="DIR", help="folder of the prepared data")
-    group.add_argument("--small_dataset", action="store_true", help="the first 64 samples of every split")
+    group.add_argument("--small_dataset", action="store_true", help="use only the first 64 samples of every split")
     group.add_argument(
         "--cache_features",
         choices=("auto", "ram", "disk", "off"),
         default="auto",
-        help="cache the features of frozen backbones, computed once per sample; auto picks the place by size",
+        help="where to cache features of frozen backbones, computed once per sample; auto chooses by size",
     )
     group.add_argument("--cache_dir", metavar="DIR", help="folder of cached features (default: <datadir>/features)")
 
 
 def add_training_flags(parser: RecipeParser) -> None:
-    """Epochs, batches, schedule and optimiser of the weights."""
+    """Add flags for epochs, batches, and the schedule and optimiser of the weights."""
     group = parser.add_argument_group("training")
     group.add_argument("--epochs", type=positive_int, help="number of epochs")
     add_batch_flags(parser, group, number(int, 2))
@@ -186,39 +187,39 @@ def add_training_flags(parser: RecipeParser) -> None:
         "--micro_batch",
         type=non_negative_int,
         default=0,
-        help="samples of a forward and backward pass, gradients are summed up to --batchsize; batch norm sees this "
+        help="samples per forward and backward pass; gradients are accumulated up to --batchsize; batch norm sees this "
         "many samples at a time; 0: the full batch",
     )
-    group.add_argument("--weight_decay", type=non_negative, help="L2 decay of the weights")
+    group.add_argument("--weight_decay", type=non_negative, help="L2 weight decay")
     group.add_argument("--eta_max", type=positive, help="largest learning rate")
     group.add_argument("--eta_min", type=non_negative, help="smallest learning rate")
-    group.add_argument("--Ti", type=positive_int, help="epochs of the first cosine cycle")
-    group.add_argument("--Tm", type=positive_int, help="factor from one cycle's length to the next")
+    group.add_argument("--Ti", type=positive_int, help="length of the first cosine cycle in epochs")
+    group.add_argument("--Tm", type=positive_int, help="factor by which each cycle is longer than the previous one")
     group.add_argument(
         "--lr_restarts",
         choices=("original", "sgdr"),
         default="original",
-        help="original: restart only where a step hits the minimum exactly; sgdr: after every cycle",
+        help="original: restart only if a step hits the minimum exactly; sgdr: restart after every cycle",
     )
 
 
 def add_recipe_flag(parser: RecipeParser, recipes: Mapping[str, Mapping[str, Any]]) -> None:
-    """``--recipe``: a preset whose values `parse_args` uses as defaults.
+    """Add ``--recipe``, a preset whose values `parse_args` uses as defaults.
 
     Args:
         parser: The recipe's parser.
-        recipes: Name -> dict of values of flags.
+        recipes: Name of a preset -> {name of a flag: value}.
     """
     parser.recipes = recipes
     parser.add_argument(
         "--recipe",
         choices=tuple(recipes),
-        help="a row of the paper's Table 8, instead of the released scripts' settings; other flags override it",
+        help="use the settings of a row of the paper's Table 8, not the released scripts'; other flags override it",
     )
 
 
 class Assignments(argparse.Action):
-    """Collects words ``NAME=VALUE``; a later one replaces an earlier one of the same name, also an inherited one."""
+    """Collects ``NAME=VALUE`` words. A later word replaces an earlier or inherited one of the same name."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **kwargs: Any) -> None:
         super().__init__(option_strings, dest, nargs="+", type=assignment, **kwargs)
@@ -238,12 +239,12 @@ def assignment(text: str) -> str:
 
 
 def as_dict(assignments: Sequence[str] | None) -> dict[str, str]:
-    """Name -> value of the words that `Assignments` collects."""
+    """Convert the words that `Assignments` collects to a dict, name -> value."""
     return {word.partition("=")[0]: word.partition("=")[2] for word in assignments or ()}
 
 
 class _InsteadOf(argparse.Action):
-    """Stores a value and clears the flag that sets the same thing in another unit."""
+    """Stores a value, and clears the flag that sets the same thing in another unit."""
 
     def __init__(self, *args, other, **kwargs):
         super().__init__(*args, **kwargs)
@@ -255,12 +256,12 @@ class _InsteadOf(argparse.Action):
 
 
 def add_batch_flags(parser: RecipeParser, group: argparse._ArgumentGroup, kind: Callable[[str], Any]) -> None:
-    """Batch size, in total or per process; one of the two arguments is always None.
+    """Add flags for the batch size, in total or per process. One of the two arguments is always None.
 
     Args:
         parser: The recipe's parser.
         group: The argument group to add to.
-        kind: Converts the text of either flag to a number.
+        kind: The argparse type of both flags.
     """
     parser.alternatives.append(("--batchsize", "--batchsize_per_process"))
     group.add_argument(
@@ -268,19 +269,19 @@ def add_batch_flags(parser: RecipeParser, group: argparse._ArgumentGroup, kind: 
         type=kind,
         action=_InsteadOf,
         other="batchsize_per_process",
-        help="samples of a batch, over all processes and devices together",
+        help="samples per batch, over all processes and devices together",
     )
     group.add_argument(
         "--batchsize_per_process",
         type=kind,
         action=_InsteadOf,
         other="batchsize",
-        help="instead of --batchsize: samples of a batch on each process",
+        help="instead of --batchsize: samples per batch on each process",
     )
 
 
 def given_flags(parser: RecipeParser, argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """The flags on the command line: name of the argument -> value, without defaults."""
+    """Parse only the flags on the command line: name of the argument -> value, without defaults."""
     unset, names = object(), {action.dest for action in parser._actions}
     # A flag that may be repeated appends to a list.
     lists: dict[str, list] = {
@@ -291,10 +292,10 @@ def given_flags(parser: RecipeParser, argv: Sequence[str] | None = None) -> dict
 
 
 def run_folder_of(path: Path | str) -> Path | None:
-    """The run folder: ``path`` itself if it is a folder, or the folder of the file ``path``; None if there is none.
+    """The run folder that ``path`` names: the folder itself, or the folder of a file; None if there is none.
 
-    Any folder is accepted (folders of the original code have no ``args.json``); a file needs an ``args.json`` next to
-    it.
+    Any folder is accepted, since those of the original code have no ``args.json``. A file must have an ``args.json``
+    next to it.
     """
     path = Path(path)
     if path.is_dir():
@@ -303,9 +304,9 @@ def run_folder_of(path: Path | str) -> Path | None:
 
 
 def set_defaults_of(parser: RecipeParser, values: Mapping[str, Any]) -> None:
-    """Use ``values`` as defaults, for the flags that the parser has.
+    """Use ``values`` (name of a flag -> value) as defaults, as far as the parser has these flags.
 
-    A value for one of two alternative flags takes away the default of the other.
+    A value for one of two alternative flags removes the default of the other.
     """
     flags = [action.dest for action in parser._actions]
     chosen = {name: value for name, value in values.items() if name in flags}
@@ -317,7 +318,7 @@ def set_defaults_of(parser: RecipeParser, values: Mapping[str, Any]) -> None:
 
 
 def earlier_arguments(folder: Path | str) -> dict[str, Any]:
-    """Arguments saved in an earlier run folder; empty for folders of the original code.
+    """Read the arguments saved in a run folder; empty for folders of the original code.
 
     Raises:
         UserError: the folder does not exist.
@@ -333,7 +334,7 @@ def read_arguments(path: Path | str) -> dict[str, Any]:
     """Read an ``args.json``.
 
     Raises:
-        UserError: the file does not hold arguments.
+        UserError: the file does not contain a run's arguments.
     """
     saved = read_json(path)
     if not isinstance(saved, dict):
@@ -350,14 +351,15 @@ def parse_args(
 ) -> Namespace:
     """Parse the command line of a recipe.
 
-    Explicit flags always win. The remaining values come from, in this order: the run named by ``--resume``, the
-    earlier run that ``inherit`` reads, the presets of ``--demo`` or ``--recipe``, and the parser's defaults.
+    Explicit flags always win. All other values come from the first of these that has them: the run named by
+    ``--resume``, the earlier run that ``inherit`` reads, the presets of ``--demo`` or ``--recipe``, and the parser's
+    defaults.
 
     Args:
         parser: The recipe's parser.
-        argv: Command line; None takes that of the process.
+        argv: Command line; None: that of the process.
         demo: Defaults under ``--demo``.
-        inherit: Function from the arguments to further defaults, from an earlier run; or None.
+        inherit: Function from the arguments to defaults from an earlier run; or None.
 
     Raises:
         UserError: flags contradict the settings of a resumed run, or ``--recipe`` and ``--demo`` are combined.

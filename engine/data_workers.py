@@ -1,8 +1,8 @@
-"""Data workers that cannot hang a run: batches go through shared memory only if they fit.
+"""Data workers that cannot hang a run: batches are passed through shared memory only if they fit.
 
-A worker passes its batches on in shared memory, of which docker gives a container 64 MB. When a batch does not fit,
-torch loses it in a background thread, and the run waits forever. So we measure a batch beforehand and start only as
-many workers as fit; the main process reads the batches that still do not fit.
+Workers pass batches to the main process in shared memory, of which docker gives a container only 64 MB. If a batch does
+not fit, torch loses it in a background thread, and the run waits forever. A batch is therefore measured beforehand, and
+only as many workers are started as fit. The main process reads batches that still do not fit.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from util.processors import use_one_thread
 logger = logging.getLogger("mdarts")
 
 SHARED_FOLDER = "/dev/shm"
-# Batches that each worker keeps ready, and batches that the main process holds at once.
+# Number of batches that each worker prefetches, and that the main process holds at the same time.
 PREFETCH, IN_USE = 2, 2
-# Shared memory left to others (NCCL, another run): this many bytes, but at most an eighth of the total.
+# Shared memory that is left to others (NCCL, another run): this many bytes, but at most an eighth of the total.
 MARGIN, MARGIN_SHARE = 64 << 20, 8
 MAX_OPEN_FILES = 65536
 _MORE = "`docker run --shm-size 8g` (or --ipc host) gives more"
@@ -32,13 +32,13 @@ _logged: set[str] = set()
 
 
 def worker_options(dataset: Any, num_workers: int, batch_size: int) -> tuple[Any, dict[str, Any]]:
-    """A data set as workers read it, and the options of a `DataLoader` for them; fewer workers if memory is short.
+    """Prepare a data set for workers, and choose the options of its `DataLoader`.
 
     Args:
         dataset, num_workers, batch_size: See `affordable`.
 
     Returns:
-        (data set whose batches may be a `NoRoom`, options).
+        (the data set that workers read, whose batches may be `NoRoom`; arguments of `DataLoader`).
     """
     if num_workers:
         _allow_more_files()
@@ -50,12 +50,12 @@ def worker_options(dataset: Any, num_workers: int, batch_size: int) -> tuple[Any
 
 
 def affordable(dataset: Any, num_workers: int, batch_size: int) -> tuple[int, int | None]:
-    """How many data workers fit into shared memory; logs one line if that is fewer than wanted.
+    """Number of data workers whose batches fit into shared memory. Logs a warning if it is smaller than requested.
 
     Args:
-        dataset: Has ``__getitems__(indices) -> batch dict``; its first and last sample are read.
-        num_workers: Workers wanted.
-        batch_size: Samples in a batch.
+        dataset: A data set with ``__getitems__(indices) -> batch dict``; its first and last sample are read.
+        num_workers: Requested number of workers.
+        batch_size: Number of samples in a batch.
 
     Returns:
         Number of workers, and the number of batches that each may prefetch (None without workers).
@@ -72,7 +72,7 @@ def affordable(dataset: Any, num_workers: int, batch_size: int) -> tuple[int, in
         return num_workers, PREFETCH
     room //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     ends = sorted({0, samples - 1})
-    # Lists of numbers without an epoch: an augmented input has the same size in every epoch.
+    # A plain list, without an epoch, since an augmented input has the same size in every epoch.
     measured = sum(tensor.nbytes for tensor in tensors_in(dataset.__getitems__(ends)))
     size = max(1, measured * batch_size // len(ends))
     waiting = room // size - IN_USE
@@ -98,7 +98,7 @@ def _workers(count):
 
 
 class _Shared(Dataset):
-    """A data set as a worker reads it: each batch is in shared memory, or is a `NoRoom`."""
+    """A data set as workers read it: each batch is in shared memory, or is a `NoRoom`."""
 
     def __init__(self, dataset):
         self.dataset, self._bytes = dataset, 0
@@ -108,31 +108,31 @@ class _Shared(Dataset):
 
     def __getitems__(self, indices):
         room = _room()
-        if room is not None and self._bytes > room:  # the last batch would not fit now
+        if room is not None and self._bytes > room:  # the previous batch would not fit now
             return NoRoom(indices)
         batch = self.dataset.__getitems__(indices)
         self._bytes = sum(tensor.nbytes for tensor in tensors_in(batch))
-        # torch would do this later, in a thread whose errors are lost.
+        # torch would move tensors later, in a thread whose errors are lost.
         return batch if all(map(_share, tensors_in(batch))) else NoRoom(indices)
 
 
 class NoRoom:
-    """Takes the place of a batch that did not fit into shared memory.
+    """Placeholder for a batch that did not fit into shared memory.
 
     Attributes:
-        indices: Those of the batch.
+        indices: Indices of the samples in the batch.
     """
 
     def __init__(self, indices: Any) -> None:
         self.indices = indices
 
     def describe(self) -> str:
-        """What the log says of it."""
+        """Message for the log."""
         return f"{SHARED_FOLDER} is full: the main process reads the batches that do not fit; {_MORE}"
 
 
 def _share(tensor):
-    """Move a tensor into shared memory; returns False if it does not fit or too many files are open."""
+    """Move a tensor to shared memory; return False if it does not fit or too many files are open."""
     room = _room()
     if room is not None and tensor.nbytes > room:
         return False
@@ -144,7 +144,7 @@ def _share(tensor):
 
 
 def _room():
-    """Bytes of shared memory that are still available, or None if the system does not report them."""
+    """Number of bytes of shared memory that are available; None if the system does not report it."""
     try:
         status = os.statvfs(SHARED_FOLDER)
     except (OSError, AttributeError):
@@ -154,7 +154,7 @@ def _room():
 
 
 def _can_share():
-    """Whether processes can share memory and locks on this system."""
+    """Whether processes on this system can share memory and locks."""
     try:
         multiprocessing.get_context().Lock()
         torch.zeros(1).share_memory_()
@@ -164,7 +164,7 @@ def _can_share():
 
 
 def _allow_more_files():
-    """Raise the limit of open files as far as allowed: every tensor of a waiting batch is one open file."""
+    """Raise the limit of open files as far as allowed, since every tensor of a waiting batch is an open file."""
     try:
         import resource
 
@@ -173,12 +173,12 @@ def _allow_more_files():
         if soft != resource.RLIM_INFINITY and soft < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (ImportError, OSError, ValueError):
-        return  # another system, or not allowed: the usual limit stays
+        return  # not supported or not allowed: keep the limit
 
 
 def warn_once(line: str) -> None:
-    """Log a warning the first time."""
-    if line not in _logged:  # once, not for every split
+    """Log a warning, unless the same one was logged before."""
+    if line not in _logged:  # not again for every split
         _logged.add(line)
         logger.warning("%s", line)
 

@@ -1,7 +1,7 @@
-"""Computes the features of frozen backbones once per sample and keeps them, in memory or on disk.
+"""Computes the features of frozen backbones once per sample and caches them, in memory or on disk.
 
 Features are computed with the same network, precision, inputs and number of samples at a time as without the cache. On
-a CPU the results are equal bit by bit; a GPU may choose another algorithm and round differently.
+a CPU the results are equal bit for bit; a GPU may choose another algorithm and round differently.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mdarts")
 
-# Features may take up this share of the free memory or disk space.
+# Features may use this fraction of the free memory or disk space.
 _SHARE = 0.5
 _MANIFEST = "manifest.json"
-# Part of the key of stored features: increase it when the stored content or its format changes.
+# Part of the key of cached features. Increase it when the content or format of the files changes.
 _VERSION = 3
 # Libraries that compute features or decode the inputs.
 _LIBRARIES = ("torchvision", "opencv-python", "opencv-python-headless", "pillow")
 # Attributes of a module that do not affect what it computes.
 _IDLE = {*vars(torch.nn.Module()), "source"}
-# Samples of a forward pass by device type; small batches suit the caches of a CPU.
+# Number of samples per forward pass, by device type. Small batches suit the caches of a CPU.
 _BATCH = {"cpu": 8, "cuda": 64}
 
 
 class CachedFeatures(Dataset):
-    """A data set whose batches hold backbone features in place of some raw inputs.
+    """A data set whose batches contain backbone features instead of some raw inputs.
 
     Args:
-        dataset: The raw data set; has ``read(indices, without, epoch)``.
-        features: Backbone name -> feature index -> array (distinct inputs, ...), or None if it is not stored.
-        rows: Backbone name -> row of ``features`` for each sample and view (samples, views); epoch e reads view
-            e modulo the number of views.
+        dataset: The raw data set, with a method ``read(indices, without, epoch)``.
+        features: Name of a backbone -> for each feature an array (distinct inputs, ...), or None if it is not kept.
+        rows: Name of a backbone -> row of ``features`` for each sample and view, int64 (samples, views). Epoch e reads
+            view e modulo the number of views.
         unread: Names of inputs that nothing reads.
         in_memory: Whether everything is in memory, so that loading processes would not save time.
     """
@@ -90,15 +90,15 @@ class CachedFeatures(Dataset):
 
 
 class FeatureCache:
-    """Computes and stores the features of a network's frozen backbones.
+    """Wraps data sets so that features of a network's frozen backbones are computed once and cached.
 
     Args:
-        net: A `BackboneNet` on ``device``, backbones in their final state.
+        net: A `BackboneNet` on ``device``, whose backbones have their final weights.
         mode: ``auto``, ``ram``, ``disk`` or ``off``.
-        folder: Where ``disk`` stores features, one subfolder per content.
-        device: Where the network runs.
-        precision: See `engine.updates.Precision`; the same as in training.
-        num_workers: Data loading processes.
+        folder: Folder of cached features for ``disk``, with one subfolder per key.
+        device: Device of the network.
+        precision: Precision of the run, see `engine.updates.Precision`.
+        num_workers: Maximum number of data loading processes.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class FeatureCache:
         self._about: dict[tuple[str, type], list[Any]] = {}
 
     def __call__(self, dataset: LabelledData) -> LabelledData | CachedFeatures:
-        """Return ``dataset`` with cached features, or unchanged if nothing can be cached."""
+        """Return ``dataset`` with cached features, or as it is if nothing can be cached."""
         needed = [name for name in self.net.backbones if self._needed[name]]
         names = [name for name in self._cacheable if name in needed]
         if self.mode == "off" or not names:
@@ -128,7 +128,7 @@ class FeatureCache:
         in_memory = set(needed) - set(getattr(dataset, "quick", ())) <= set(names)
         for name in names:
             distinct = dataset.distinct(name)
-            if distinct is None:  # drawn again in each epoch
+            if distinct is None:  # the input is drawn again in every epoch
                 in_memory = False
                 continue
             _, first, inverse = np.unique(distinct, return_index=True, return_inverse=True)
@@ -142,7 +142,7 @@ class FeatureCache:
         return CachedFeatures(dataset, features, rows, unread, in_memory) if features else dataset
 
     def _features(self, inputs):
-        """Features of distinct inputs and where they are: ``ram``, ``disk`` or ``off``."""
+        """Features of distinct inputs, and where they are kept: ``ram``, ``disk`` or ``off``."""
         name, split, count = inputs.name, inputs.dataset.split, len(inputs.samples)
         place = self.folder / f"{split}-{name}-{self._key(inputs, count)}"
         stored, shapes = self._stored(place)
@@ -167,7 +167,7 @@ class FeatureCache:
         return [NpyFile(place / f"{i}.npy") if i in kept else None for i in range(len(shapes))], where
 
     def _stored(self, place):
-        """Whether features are in the folder ``place``, and their shapes without the first axis, or None if unknown."""
+        """Whether the folder ``place`` has features, and their shapes without the first axis, or None if unknown."""
         if not from_rank_0((place / _MANIFEST).exists()):
             return False, None
         with contextlib.suppress(UserError, LookupError, TypeError, ValueError):
@@ -175,8 +175,8 @@ class FeatureCache:
         return True, None
 
     def _choose(self, memory_size, disk_size):
-        """Where to store features with ``auto``; all ranks get the same answer."""
-        # Every process on this machine keeps its own copy.
+        """Where ``auto`` keeps features: ``ram``, ``disk`` or ``off``, the same on all ranks."""
+        # In memory, every process on this machine has its own copy.
         copies = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         if from_rank_0(copies * memory_size <= _SHARE * available_memory()):
             return "ram"
@@ -204,10 +204,10 @@ class FeatureCache:
         self.net.train(mode)
 
     def _write(self, place, inputs, shapes):
-        """Fill ``place`` on rank 0; the folder gets its name only once it is complete."""
+        """Compute features into ``place`` on rank 0. The folder is given its name once it is complete."""
         if rank() == 0:
-            # One run computes the features; other runs that need the same ones wait.
-            waiting = f"another run is computing the features of {place.name}: waiting for it"
+            # One run computes the features, and other runs that need the same ones wait.
+            waiting = f"another run is computing the features of {place.name}; waiting for it"
             with contextlib.ExitStack() as lock:
                 with self._keeping():
                     self.folder.mkdir(parents=True, exist_ok=True)
@@ -218,7 +218,7 @@ class FeatureCache:
 
     @contextlib.contextmanager
     def _keeping(self):
-        """Turn errors of writing features into a `UserError`; wraps what writes them, not what computes them."""
+        """Turn errors of writing features into a `UserError`. It must not wrap code that computes features."""
         try:
             yield
         except OSError as error:
@@ -247,7 +247,7 @@ class FeatureCache:
             raise
 
     def _key(self, inputs, count):
-        """A hash of all that features depend on: data, backbone (weights, code), pool, precision, libraries, device."""
+        """Hash of all that features depend on: data, backbone (weights, code), pool, precision, libraries, device."""
         about = (inputs.name, type(inputs.dataset))
         if about not in self._about:  # the same for every split
             self._about[about] = self._backbone_facts(*about)
@@ -255,19 +255,22 @@ class FeatureCache:
         data = [inputs.dataset.fingerprint, count, self.net.pool, self.precision.amp, torch.__version__]
         digest = hashlib.sha256(json.dumps([*facts, *data, installed, self.device.type], default=str).encode())
         for module in parts:
-            # Not the state dict, which lacks non-persistent buffers.
+            # The state dict would lack non-persistent buffers.
             for tensor in (*module.parameters(), *module.buffers()):
                 digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def _backbone_facts(self, name, kind):
-        """What features of data of the class ``kind`` depend on in the backbone ``name``, besides its weights, and the
-        modules that hold these.
+        """All that features depend on in a backbone besides its weights, and the modules that contain the weights.
+
+        Args:
+            name: Name of the backbone.
+            kind: Class of the data set.
         """
         backbone = self.net.backbones[name]
         parts = backbone.modules_of(len(backbone.channels))
         inner = [module for part in parts for module in part.modules()]
-        # Settings besides weights: strides, epsilons, ... Dropout has no effect in evaluation mode.
+        # Settings: strides, epsilons, ... Dropout is left out, since it has no effect in evaluation mode.
         dropout, plain = torch.nn.modules.dropout._DropoutNd, (bool, int, float, str, tuple, type(None))
         settings = [
             {key: value for key, value in vars(module).items() if isinstance(value, plain) and key not in _IDLE}
@@ -287,11 +290,11 @@ class FeatureCache:
 
 
 class _Inputs(Dataset):
-    """Distinct raw inputs of one backbone, in order.
+    """The D distinct raw inputs of one backbone, in order.
 
     Args:
         dataset: The raw data set.
-        name: Name of the backbone and of the batch entry that it reads.
+        name: Name of the backbone, and of the batch entry that it reads.
         samples, views: Sample and view (the epoch in which it is drawn) of each input, int64 (D,).
     """
 
@@ -307,7 +310,7 @@ class _Inputs(Dataset):
 
 
 def _free_disk(folder):
-    """Free bytes of the disk of ``folder``; 0 if the folder cannot be made or written to."""
+    """Number of free bytes on the disk of ``folder``; 0 if the folder cannot be created or written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0

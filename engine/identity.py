@@ -1,8 +1,8 @@
-"""What a run says of itself: ``run.json`` for programs, ``README.md`` for people.
+"""How a run describes itself: ``run.json`` for programs, ``README.md`` for people.
 
-``run.json`` holds an identity of the run's own, its command, and its sessions (a start and every resumption). Scores
-can be trusted only if it is known which code computed them. A run that is resumed with other code has sessions with
-different commits. ``README.md`` says in one screen what the run is, its command and result, and how to go on.
+``run.json`` contains a unique id of the run, its command, and its sessions (the start and every resumption). Scores can
+only be trusted if it is known which code computed them: a run that was resumed with other code has sessions with
+different commits. ``README.md`` summarises the run on one screen: its command, its result, and the next commands.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     import torch
 
 FILE, README = "run.json", "README.md"
-# Longer lists of scores stand in result.json.
+# The README shows at most this many scores per split; all are in result.json.
 MAX_SCORES = 8
 ROOT = Path(__file__).resolve().parent.parent
 
-# The command line that was parsed last, with its script.
+# The command line that was parsed last, and its script.
 _parsed: dict[str, Any] = {"script": None, "command": None}
 
 
 def remember_command(description: str | None, argv: Sequence[str] | None) -> None:
-    """Keep the command line that a recipe parses, for the run that starts next.
+    """Remember the command line that a recipe parses, for the run that starts next.
 
     Args:
-        description: The recipe's docstring, by which its module is found.
-        argv: The flags; None takes those of the process.
+        description: The recipe's docstring, which identifies its module.
+        argv: The flags; None: those of the process.
     """
     files = [
         getattr(module, "__file__", None)
@@ -56,16 +56,19 @@ def remember_command(description: str | None, argv: Sequence[str] | None) -> Non
 
 
 def begin_session(folder: Path, args: Namespace, device: torch.device) -> dict[str, Any]:
-    """Write ``run.json`` of a new run, or add a session to that of a resumed one, and the README; returns the former.
+    """Write the ``run.json`` and the README of a new run, or add a session to those of a resumed run.
 
     Args:
         folder: The run folder.
         args: Arguments with ``resume``.
         device: Device of the session.
+
+    Returns:
+        Content of ``run.json``.
     """
     known = identity_of(folder) if args.resume else {}
     if not known:
-        # A run of an earlier version gets no identity afterwards: copies of it would get different ones.
+        # A run of an earlier version is not given an id afterwards, since copies of it would have different ids.
         known = {"id": None if args.resume else uuid.uuid4().hex, "sessions": [], **({} if args.resume else _parsed)}
     session = {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **_session_facts(device)}
     known = {**known, "sessions": [*known["sessions"], session]}
@@ -76,7 +79,7 @@ def begin_session(folder: Path, args: Namespace, device: torch.device) -> dict[s
 
 
 def identity_of(folder: Path | str) -> dict[str, Any]:
-    """Content of a run's ``run.json``, or {} for a run of an earlier version.
+    """Read a run's ``run.json``; {} for a run of an earlier version.
 
     Raises:
         UserError: the file is damaged.
@@ -99,7 +102,7 @@ def _are_texts(entries, names):
 
 
 def search_identity(source: Path | str) -> dict[str, str]:
-    """{"search_id": identity} of the search that an architecture comes from; {} if it comes from none with an identity.
+    """``{"search_id": id}`` of the search run that an architecture comes from; {} if it has no id.
 
     Args:
         source: A run folder, or a file in one.
@@ -112,13 +115,13 @@ def search_identity(source: Path | str) -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the project, followed by "-dirty" if tracked files were changed; None outside a checkout."""
+    """Commit of the project, followed by "-dirty" if tracked files have changed; None outside a git checkout."""
     text = _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     return text.strip() if text is not None else None
 
 
 def _session_facts(device: torch.device) -> dict[str, Any]:
-    """What a start of a run computes with: commit, a hex string of its uncommitted changes or None, torch, device."""
+    """What a session computes with: commit, hash of uncommitted changes (or None), torch version, and device."""
     import torch
 
     changes = _git("diff", "HEAD")
@@ -141,12 +144,12 @@ def _git(*words):
 
 
 def readme_text(folder: Path | str, identity: Mapping[str, Any], result: Mapping[str, Any] | None) -> str:
-    """Text of ``README.md``.
+    """Text of a run folder's ``README.md``.
 
     Args:
         folder: The run folder.
         identity: Content of ``run.json``.
-        result: Content of ``result.json``; None while the run goes on.
+        result: Content of ``result.json``; None if the run is not finished.
     """
     folder = Path(folder)
     script, command = identity.get("script"), identity.get("command")
@@ -154,18 +157,18 @@ def readme_text(folder: Path | str, identity: Mapping[str, Any], result: Mapping
     lines = [f"# {folder.name}", "", f"A run of `{script or 'a script of this suite'}`: {state}."]
     if result:
         lines += ["", *_facts(result)]
-    lines += ["", *(["Its command:", "", f"    {command}", ""] if command else [])]
+    lines += ["", *(["Command:", "", f"    {command}", ""] if command else [])]
     if result:
         lines += ["Scores:", "", *_scores(result), ""]
     resume = f"python {script or '<its script>'} --resume {folder}"
     steps = [("continue it" if result is None else "make it longer", resume + (" --epochs N" if result else ""))]
     steps = (next_commands(script, folder) if script and result else []) + steps
-    steps.append(("see it as a page", f"python report.py {folder} --out report.html"))
-    lines += ["How to go on:", "", *(f"- {what}: `{command}`" for what, command in steps), ""]
+    steps.append(("report it on an HTML page", f"python report.py {folder} --out report.html"))
+    lines += ["Next:", "", *(f"- {what}: `{command}`" for what, command in steps), ""]
     if result:
-        lines += ["`result.json` holds everything about the scores, `log.jsonl` one line per epoch."]
+        lines += ["`result.json` has all scores and their provenance, `log.jsonl` one line per epoch."]
     else:
-        lines += ["`log.txt` says how far it is, `log.jsonl` has one line per finished epoch."]
+        lines += ["`log.txt` shows the progress, `log.jsonl` has one line per finished epoch."]
     return "\n".join(lines) + "\n"
 
 

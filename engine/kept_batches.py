@@ -36,7 +36,7 @@ class KeptBatches:
     def __init__(self, evaluation: Any, net: Any, limit: int | None = None) -> None:
         self.loader, self.net, self.limit = evaluation.loader, net, limit
         self.device, self.precision = evaluation.options["device"], evaluation.options["precision"]
-        # Kept batches have the order of the loader's first pass, so users may still set its order here.
+        # `Evaluation` sets the loader's order through this attribute.
         self.batch_sampler = evaluation.loader.batch_sampler
         self._kept: list[dict[str, Any]] | None = None
 

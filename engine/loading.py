@@ -1,4 +1,4 @@
-"""Data loaders whose order of samples depends only on seed and epoch, so that a resumed epoch repeats it exactly."""
+"""Data loaders whose order of samples depends only on seed and epoch, so that a resumed run repeats it exactly."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from util.progress import progress
 
 
 def total_batch(args: Namespace) -> int:
-    """Samples of a batch over all processes together, from ``--batchsize`` or ``--batchsize_per_process``."""
+    """Number of samples per batch over all processes, from ``--batchsize`` or ``--batchsize_per_process``."""
     return args.batchsize if args.batchsize is not None else args.batchsize_per_process * world_size()
 
 
 def build_loader(dataset: Any, batch_size: int, **options: Any) -> BatchLoader:
-    """The loader of one data set; see `build_loaders`."""
+    """Build the loader of one data set; see `build_loaders`."""
     return build_loaders({"": dataset}, batch_size, **options)[""]
 
 
@@ -40,18 +40,24 @@ def build_loaders(
     drop_last: bool = False,
     min_share: int = 2,
 ) -> dict[str, BatchLoader]:
-    """A `BatchLoader` (a `DataLoader` of batch dicts) of every data set, by the same names.
+    """Build a `BatchLoader` (a `DataLoader` of batch dicts) for every data set.
 
     Args:
-        datasets: Name -> data set, with ``__getitems__(indices) -> batch dict``; read in this process if it has a true
-            ``in_memory``.
-        batch_size: Samples of a batch over all ranks together.
+        datasets: Name -> data set with ``__getitems__(indices) -> batch dict``. If its attribute ``in_memory`` is true,
+            it is read in this process.
+        batch_size: Number of samples per batch over all ranks.
         shuffle: Draw a new order for every value of the sampler's ``epoch``.
         seed: Seed of the order.
-        num_workers: Upper limit of loading processes; see also `reading_processes` and `engine.data_workers`.
-        device: Device that the batches are moved to; a GPU gets pinned memory.
-        all_ranks: Every rank reads complete batches, instead of its share of each.
+        num_workers: Maximum number of loading processes; see also `reading_processes` and `engine.data_workers`.
+        device: Device that batches are moved to; for a GPU, they are in pinned memory.
+        all_ranks: Every rank reads complete batches instead of its part of each.
         drop_last, min_share: See `EpochBatchSampler`.
+
+    Returns:
+        Name -> loader.
+
+    Raises:
+        UserError: batches are too small for the number of ranks.
     """
     own, processes = (0, 1) if all_ranks else (rank(), world_size())
     if not all_ranks and batch_size < min_share * processes:
@@ -76,7 +82,7 @@ def build_loaders(
             math.ceil(batch_size / processes),
             batch_sampler=EpochBatchSampler(len(dataset), batch_size, **options),
             pin_memory=device.type == "cuda",
-            # A separate generator, so that making an iterator does not draw from the global one.
+            # A separate generator, so that creating an iterator does not draw from the global one.
             generator=torch.Generator().manual_seed(seed),
         )
         for name, dataset in datasets.items()
@@ -84,25 +90,24 @@ def build_loaders(
 
 
 def reading_processes(num_workers: int, device: torch.device) -> int:
-    """Number of loading processes: ``num_workers``, limited so that the network has processors left to compute.
+    """Number of loading processes: ``num_workers``, limited so that processors are left for the network.
 
     A network on a GPU needs one of the processors that this process may use (`own_processors`). A network on a CPU
-    uses all of them, and a quarter as many loading processes keep it busy.
+    uses all of them, and a quarter as many loading processes are enough to keep it busy.
     """
     cores = own_processors()
     return min(num_workers, max(1, cores - 1 if device.type == "cuda" else cores // 4))
 
 
 class BatchLoader(DataLoader):
-    """A `DataLoader` of batch dicts, used like any other.
+    """A `DataLoader` of batch dicts. Iterating over it raises a `UserError` if a worker dies.
 
     Args:
-        dataset: Has ``__getitems__(indices) -> batch dict``.
-        num_workers: Data workers wanted; fewer or none are started if shared memory is short (`engine.data_workers`).
-        batch_size: Samples in a batch of this process, for its size in bytes.
+        dataset: A data set with ``__getitems__(indices) -> batch dict``.
+        num_workers: Number of data workers. Fewer or none are started if shared memory is scarce, see
+            `engine.data_workers`.
+        batch_size: Number of samples in a batch of this process, from which its size in bytes is computed.
         options: Further arguments of `DataLoader`.
-
-    Iterating raises a `UserError` when a worker dies.
     """
 
     batch_sampler: EpochBatchSampler
@@ -128,10 +133,15 @@ class BatchLoader(DataLoader):
     def training_pass(
         self, epoch: int, device: torch.device, description: str | None = None
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The batches of an epoch's training steps, with a progress bar if there is a ``description`` for it.
+        """Iterate over the batches of an epoch's training steps.
+
+        Args:
+            epoch: Number of the epoch, which determines the order.
+            device: Device that batches are moved to.
+            description: Label of the progress bar; None: no bar.
 
         Yields:
-            (samples of the batch over all processes, this process's share of it on ``device``).
+            (number of samples of the batch over all processes, this process's part of it on ``device``).
 
         Raises:
             UserError: there are too few samples for the processes.
@@ -148,10 +158,10 @@ def _identity(batch):
 
 
 class Indices(list):
-    """Sample numbers of one batch, with the epoch that they belong to.
+    """Indices of the samples in one batch, together with their epoch.
 
-    It is a list, which data sets without random augmentation use directly. Loading processes live for many epochs and
-    learn the current one from here.
+    Data sets without random augmentation use it as a plain list. Loading processes live for many epochs, and this tells
+    them the current one.
 
     Attributes:
         epoch: Number of the epoch, from 0.
@@ -166,19 +176,22 @@ class Indices(list):
 
 
 class EpochBatchSampler:
-    """Yields the batches of an epoch as `Indices`; each rank gets its share of every batch, unless that is empty.
+    """Yields this rank's part of every batch of an epoch as `Indices`. Empty parts are left out.
 
-    A last batch with fewer than ``min_share`` samples per rank, too few for batch statistics, is merged with the one
-    before it. NOTE: the original fails with an error there.
+    A last batch with fewer than ``min_share`` samples per rank, too few for batch statistics, is merged with the
+    previous one. NOTE: the original fails with an error in this case.
 
     Args:
         num_samples: Size of the data set.
-        batch_size: Samples of a batch over all ranks together.
+        batch_size: Number of samples per batch over all ranks.
         shuffle: Draw a new order every epoch; otherwise the order is 0, 1, 2, ...
         seed: Seed of the order.
-        rank, world_size: Number of this process, from 0, and number of processes.
+        rank, world_size: Rank of this process, from 0, and number of processes.
         drop_last: Leave out an incomplete last batch, unless it is the only one.
-        min_share: Minimum samples per rank of a training batch: 2 for batch statistics, else 1.
+        min_share: Minimum number of samples per rank in a training batch: 2 for batch statistics, else 1.
+
+    Attributes:
+        epoch: The epoch to iterate over; set it before each pass.
     """
 
     def __init__(
@@ -218,7 +231,7 @@ class EpochBatchSampler:
         """As `sizes`, for a training pass.
 
         Raises:
-            UserError: the share of a rank in a batch would be too small.
+            UserError: a rank's part of some batch would be too small.
         """
         sizes, needed = self.sizes(), self.min_share * self.world_size
         if min(sizes, default=0) < needed:

@@ -1,4 +1,4 @@
-"""A run: its folder, log, random state and checkpoints, so that it can be interrupted at any time and resumed."""
+"""A run: its folder, log, random state and checkpoints. It can be interrupted at any time and resumed."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from util.random_state import random_state, seed_everything, set_random_state
 
 logger = logging.getLogger("mdarts")
 
-# Files that a run folder has from the start, and the suffix of pictures, which can be drawn again.
+# Files that every run folder has from the start, and the suffix of pictures, which can be drawn again.
 _BEGINNING = ("args.json", "log.txt", identity.FILE, identity.README)
 _PICTURE = ".svg"
 
 
 class Run:
-    """The folder that a run writes to, and the state that it needs to continue.
+    """The folder that a run writes to, and the state that it needs to be resumed. `start_run` creates it.
 
     Attributes:
         folder: `Path` of the run folder.
         args: The arguments.
         device: `torch.device` of this process.
         is_main: Whether this process writes files (rank 0).
-        epoch: The next epoch to run.
-        stopped: Whether the run has ended before its last epoch.
-        longer: Whether it had ended early and now continues, since more epochs were asked for.
+        epoch: The next epoch to run, from 0.
+        stopped: Whether the run ended before its last epoch.
+        longer: Whether it had ended early and now continues, because more epochs were requested.
         seconds: Wall time so far, without work that an interruption lost.
-        identity: Content of ``run.json``, see `engine.identity`; empty on other ranks than 0.
+        identity: Content of ``run.json``, see `engine.identity`; empty on ranks other than 0.
     """
 
     def __init__(self, folder: Path | str, args: Namespace, device: torch.device) -> None:
@@ -64,24 +64,29 @@ class Run:
         self._clock = time.perf_counter()
 
     def depends_on(self, name: str, identity: str, flag: str) -> None:
-        """Record an input of the run, before `track`: a resumed run must read the same content, wherever it is now.
+        """Record an input of the run. A resumed run must read the same content, wherever it is stored then.
+
+        Call it before `track`.
 
         Args:
-            name: What the input is, in words.
+            name: Description of the input, for messages.
             identity: A short string that changes only with the content.
-            flag: The flag with its path.
+            flag: The flag that sets its path.
         """
         self._inputs[name], self._flags[name] = identity, flag
 
     def track(self, **objects: Any) -> None:
-        """Name the objects with ``state_dict`` / ``load_state_dict`` that a checkpoint holds, and restore them.
+        """Register the objects that checkpoints contain, and restore them if the run is resumed.
 
-        Call it when everything is built: if the folder has a ``last.pth``, the objects and the random state are
+        Call it when everything is built. If the folder has a ``last.pth``, the objects and the random state are
         restored from it.
 
+        Args:
+            objects: Name -> object with ``state_dict`` and ``load_state_dict``.
+
         Raises:
-            UserError: the checkpoint does not fit, was made from other inputs, has more epochs than asked for, or is
-                gone from a finished run.
+            UserError: the checkpoint does not fit, belongs to other inputs, has more epochs than requested, or is
+                missing from a finished run.
         """
         self._tracked = objects
         path = self.folder / "last.pth"
@@ -90,7 +95,7 @@ class Run:
             if self.is_main:
                 self._keep_arguments()
                 self._drop_log_after(0)
-            # Ranks start from equal weights, but draw different dropout masks.
+            # Ranks start from equal weights, but must draw different dropout masks.
             torch.manual_seed(self.args.seed + 1_000_003 * self._rank)
             return
         state = _read_state(path)
@@ -133,7 +138,7 @@ class Run:
         return getattr(self.args, "epochs", math.inf)
 
     def _earlier_epochs(self):
-        """Number of epochs that were asked for when the run was last started or resumed."""
+        """Number of epochs that was requested when the run was last started or resumed."""
         return read_json(self.folder / "args.json").get("epochs", math.inf)
 
     def _keep_arguments(self):
@@ -143,7 +148,7 @@ class Run:
 
     @contextlib.contextmanager
     def _restoring(self, path):
-        """Turn the errors of restoring an object from a damaged or foreign file into a `UserError`."""
+        """Turn errors that occur when an object is restored from a damaged or foreign file into a `UserError`."""
         try:
             yield
         except (LookupError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError) as error:
@@ -153,9 +158,10 @@ class Run:
             raise UserError(f"{path} does not fit {self.folder / 'args.json'}: {reason}; restore both files") from None
 
     def finish_epoch(self, record: dict[str, Any], best: dict[str, Any] | None = None) -> None:
-        """Log an epoch and save ``best.pth``, if ``best`` is a dict, then ``last.pth``.
+        """Log an epoch, save ``best.pth`` if ``best`` is a dict, and then save ``last.pth``.
 
-        The epoch counts once ``last.pth`` is written: a run killed before that repeats it, with the same result.
+        The epoch is complete once ``last.pth`` is written. A run that is killed earlier repeats it, with the same
+        result.
         """
         self.epoch = record["epoch"] + 1
         self._count_time()
@@ -186,27 +192,27 @@ class Run:
             )
         logger.info("%s", _summary(record))
         for warning in record.get("warnings", ()):
-            if warning not in self._warned:  # log it once; it is in the record of every epoch
+            if warning not in self._warned:  # log it only once; the record of every epoch contains it
                 logger.warning("epoch %d: %s", record["epoch"], warning)
         self._warned.update(record.get("warnings", ()))
 
     def records(self) -> list[dict[str, Any]]:
-        """The records of the epochs so far; a `UserError` if the log is damaged."""
+        """Read the records of the epochs so far; raises a `UserError` if the log is damaged."""
         path = self.folder / "log.jsonl"
         data = path.read_bytes() if path.exists() else b""
         try:
-            # An incomplete last line was being written when the run was killed.
+            # Ignore an incomplete last line, which was being written when the run was killed.
             lines = decode_text(data[: data.rfind(b"\n") + 1]).splitlines()
             records = [json.loads(line) for line in lines]
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is damaged ({error}); remove the line or restore the file") from None
         for number, record in enumerate(records, start=1):
             if not isinstance(record, dict) or type(record.get("epoch")) is not int:
-                raise UserError(f"{path} line {number} is no epoch record; remove the line or restore the file")
+                raise UserError(f"{path} line {number} is not an epoch record; remove the line or restore the file")
         return [restored_record(record) for record in records]
 
     def record_of(self, epoch: int) -> dict[str, Any]:
-        """The logged record of one epoch; a `UserError` if there is none."""
+        """Read the logged record of one epoch; raises a `UserError` if there is none."""
         for record in self.records():
             if record["epoch"] == epoch:
                 return record
@@ -228,7 +234,7 @@ class Run:
         return load_checkpoint(self.folder / "best.pth")
 
     def plot(self) -> None:
-        """Draw ``curves.svg``: every score of the logged epochs, with a panel per score and a line per split."""
+        """Plot all scores of the logged epochs as ``curves.svg``, with a panel per score and a line per split."""
         records = self.records() if self.is_main else []
         panels: dict[str, dict[str, Any]] = {}
         for row, record in enumerate(records):
@@ -246,7 +252,7 @@ class Run:
         logger.info("%s: %s", split, ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
 
     def write_result(self, result: dict[str, Any]) -> dict[str, Any]:
-        """Write ``result.json``: ``result`` with time, memory, versions, commit and arguments; returns all of it."""
+        """Write ``result.json``: ``result`` plus time, memory, versions, commit and arguments. Returns all of it."""
         self._count_time()
         result = {
             **result,
@@ -277,16 +283,16 @@ class Run:
         write_text(self.folder / "log.jsonl", "".join(line + "\n" for line in kept))
 
     def fail_later(self, message: str) -> None:
-        """Record an error that does not affect the rest: it is raised at the end of the run, when all is written."""
+        """Record an error that does not affect the rest of the run. It is raised at the end, when all is written."""
         self._faults.append(message)
 
     def raise_faults(self) -> None:
-        """Raise the errors recorded by `fail_later`, if any, as one UserError."""
+        """Raise the errors recorded by `fail_later`, if there are any, as one `UserError`."""
         if self._faults:
             raise UserError("; ".join(self._faults))
 
     def drop_if_empty(self) -> None:
-        """Remove the folder of a run that failed before it produced anything, and the one around it if it is empty."""
+        """Remove the folder of a run that failed before it produced anything, and its parent if that is empty."""
         if not self.is_main or self.args.resume or self._scored:
             return
         with contextlib.suppress(OSError):
@@ -300,7 +306,7 @@ class Run:
 
 
 def _read_state(path):
-    """The content of ``last.pth``, checked for the required entries."""
+    """Read ``last.pth``, and check that it has the required entries."""
     kinds: dict[str, Any] = {
         "epoch": int,
         "stopped": bool,
@@ -319,15 +325,15 @@ def _read_state(path):
 
 @contextlib.contextmanager
 def start_run(args: Namespace, kind: str, parent: Path | str) -> Iterator[Run]:
-    """Seed, choose the device, make the run folder (or reopen it with ``--resume``) and open its log.
+    """Context manager for a run: seed, choose the device, create or reopen the run folder, and open its log.
 
     Args:
-        args: Arguments with ``seed``, ``device``, ``save``, ``resume``.
+        args: Arguments with ``seed``, ``device``, ``save`` and ``resume``.
         kind: First word of the folder's name: ``search``, ``eval``, ``test``, ...
-        parent: Folder of the run folder ``<kind>-<save>-<time>``.
+        parent: Folder in which the run folder ``<kind>-<save>-<time>`` is created.
 
     Yields:
-        A `Run`.
+        The `Run`.
     """
     if getattr(args, "track", None):
         check_tool(args.track)
@@ -345,7 +351,7 @@ def start_run(args: Namespace, kind: str, parent: Path | str) -> Iterator[Run]:
         finished = True
         run.raise_faults()
     except KeyboardInterrupt:
-        # Only into the file: `util.cli.run_cli` prints it.
+        # This goes to the file only, since `util.cli.run_cli` prints it.
         logger.debug("interrupted; continue with --resume %s", run.folder)
         raise KeyboardInterrupt(f"continue with --resume {run.folder}") from None
     except Exception as error:
@@ -373,7 +379,7 @@ def _run_folder(args, kind, parent):
             continue
         except OSError as error:
             raise UserError(
-                f"cannot make the run folder {folder}: {error.strerror}; choose another --out_dir"
+                f"cannot create the run folder {folder}: {error.strerror}; choose another --out_dir"
             ) from None
         try:
             write_json(folder / "args.json", vars(args))

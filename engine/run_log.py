@@ -1,4 +1,4 @@
-"""The log of a run, on the terminal and in its folder, including messages from before the folder exists."""
+"""The log of a run, on the terminal and in its folder. It includes messages from before the folder exists."""
 
 import contextlib
 import logging
@@ -13,7 +13,7 @@ logger = logging.getLogger("mdarts")
 
 
 class _Keeper(logging.StreamHandler):
-    """Prints records and keeps them."""
+    """Prints records on rank 0, and keeps them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,12 +25,13 @@ class _Keeper(logging.StreamHandler):
             super().emit(record)
 
 
-# What was logged while the data were opened. The run folder is made after that: data with a fault leave no folder.
+# Keeps what is logged while the data are opened. The run folder is only created afterwards, so that faulty data leave
+# no folder behind.
 _held: list[_Keeper] = []
 
 
 class LogFile(logging.FileHandler):
-    """The log file of a run. On a full disk, lines of the log are lost, with one warning; the run continues.
+    """The log file of a run. On a full disk, lines are lost, with one warning, and the run continues.
 
     Args:
         path: The file.
@@ -41,7 +42,7 @@ class LogFile(logging.FileHandler):
         self._warned = False
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Called by `logging` where a record cannot be written."""
+        """Called by `logging` if a record cannot be written."""
         if not self._warned:
             print(f"warning: cannot write {self.baseFilename}: {sys.exc_info()[1]}", file=sys.stderr)
         self._warned = True
@@ -53,7 +54,7 @@ class LogFile(logging.FileHandler):
 
 
 def hold() -> None:
-    """Start to keep records; those of an earlier call are dropped."""
+    """Start keeping records; those of an earlier call are dropped."""
     release()
     _held.append(_Keeper())
     logger.addHandler(_held[0])
@@ -61,14 +62,14 @@ def hold() -> None:
 
 
 def show() -> None:
-    """Print messages on the terminal, in a script that makes no run of its own."""
+    """Print messages on the terminal, in a script that does not start a run."""
     if not any(isinstance(handler, logging.StreamHandler) for handler in logger.handlers):
         logger.addHandler(logging.StreamHandler())
     logger.setLevel(logging.INFO)
 
 
 def release() -> list[logging.LogRecord]:
-    """Stop keeping records; returns those kept so far."""
+    """Stop keeping records, and return those kept so far."""
     if not _held:
         return []
     keeper = _held.pop()
@@ -78,7 +79,7 @@ def release() -> list[logging.LogRecord]:
 
 @contextlib.contextmanager
 def writing(path: Path | str) -> Iterator[None]:
-    """Turn an `OSError` of writing a file into a `UserError` of one line.
+    """Context manager that turns an `OSError` from writing a file into a `UserError`.
 
     Raises:
         UserError: the file cannot be written; the message names ``path``.
@@ -90,9 +91,9 @@ def writing(path: Path | str) -> Iterator[None]:
 
 
 def open_log(path: Path | None) -> list[logging.Handler]:
-    """Send log messages to the terminal, and debug messages too to the file ``path``; None: to neither.
+    """Send log messages to the terminal and, including debug messages, to the file ``path``; None: to neither.
 
-    Messages that `hold` has kept go into the file as well.
+    Messages that `hold` has kept are also written to the file.
 
     Returns:
         The handlers, for `close_log`.
@@ -111,7 +112,7 @@ def open_log(path: Path | None) -> list[logging.Handler]:
     for handler in handlers:
         logger.addHandler(handler)
     for record in release():
-        handlers[-1].handle(record)  # already on the terminal
+        handlers[-1].handle(record)  # only to the file, since the terminal has shown it already
     return handlers
 
 

@@ -138,7 +138,7 @@ class _Changing:
     def load_state_dict(self, state):
         if state["frozen"] != self.digest:
             raise UserError(
-                "the frozen backbones are not those that the run started with; restore their weight files, or pass"
+                "the frozen backbones are not those that the run started with; restore their weight files, or name"
                 " their new paths"
             )
         self.net.load_state_dict({**self.net.state_dict(), **state["weights"]})
@@ -222,7 +222,7 @@ def count_weights(module: nn.Module) -> int:
 class ReshapeLayer(nn.Module):
     """Maps one backbone feature to (N, C, L): adaptive max pool, Conv1d(1), BatchNorm, ReLU, Dropout.
 
-    The fusion cell needs features of equal shape (BM-NAS, section 3). As in the original, the pool comes first.
+    A fusion cell needs features of equal shape. As in the original, the pool comes before the convolution.
 
     Args:
         in_channels: Number of channels of the feature.

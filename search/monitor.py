@@ -115,7 +115,7 @@ def run_search(
     measure: Callable[[Any], dict[str, Any]] | None = None,
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Search for ``run.args.epochs`` epochs, or until the monitor stops the search.
+    """Search for ``run.args.epochs`` epochs, or until the monitor stops it; returns the content of ``result.json``.
 
     Each epoch is logged with its architecture. A search that is interrupted and resumed gives the same result.
 
@@ -130,9 +130,6 @@ def run_search(
         derivation: `search.derive.Derivation`; None: the largest probabilities of the selected epoch.
         measure: Architecture -> entries of the result about its cost, such as `models.bmnas.cost.fusion_cost`.
         facts: Further entries of the result.
-
-    Returns:
-        The result, as written to ``result.json``.
     """
     net, relaxation = monitor.net, search_epoch.relaxation
     if not relaxation.learns:

@@ -1,5 +1,8 @@
-"""The search strategies by name. One of your own is a class derived from `search.relaxation.Relaxation` in a module of
-yours, or from `search.black_box.BlackBox`; ``--strategy`` takes its name ``module:Class``, see ``docs/extend.md``."""
+"""The search strategies by name, and their flags.
+
+To add your own, derive a class from `search.relaxation.Relaxation` or `search.black_box.BlackBox` in a module of yours,
+and pass its name ``module:Class`` to ``--strategy``. See ``docs/extend.md``.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +24,20 @@ if TYPE_CHECKING:
     from search.relaxation import Relaxation
 
 PUBLISHED = "published"  # `SoftmaxMixture` for BM-NAS, `SampledGates` for MMNas
-# Others: name -> module and class. A module is imported on use.
+# Other strategies on a supernet: name -> module and class. A module is imported when it is used.
 STRATEGIES = {
     "drnas": "search.drnas:DrNAS",
     "gdas": "search.gdas:GDAS",
     "random-shared": "search.random_shared:RandomShared",
     "second-order": "search.second_order:SecondOrder",
 }
-# Those that train candidates instead of a supernet: name -> module and class of a `search.black_box.BlackBox`.
+# Strategies that train candidates instead of a supernet: name -> module and class of a `search.black_box.BlackBox`.
 BLACK_BOXES = {"evolution": "search.black_box:Evolution", "random": "search.black_box:RandomTrainings"}
-# What --cost and --objectives count.
+# Costs for --cost and --objectives.
 COSTS = ("parameters", "flops")
-# Flags that only searches by trainings read, and flags that they do not.
+# Flags that only black-box searches read, and flags that they do not read.
 TRAINING_FLAGS = ("budget", "training_epochs", "population", "tournament", "objectives")
-_POPULATION = ("population", "tournament")  # of these a strategy gets those that its constructor has
+_POPULATION = ("population", "tournament")  # passed to a strategy if its constructor has these arguments
 SUPERNET_FLAGS = (
     *("epochs", "strategy_option", "beta_regularization", "cost_weight", "cost", "derive", "patience"),
     *("arch_learning_rate", "arch_weight_decay", "dev_metric", "reshape_layers", "backbone_mode"),
@@ -46,66 +49,66 @@ _REGISTRY = Registry("strategy", {}, "search.relaxation:Relaxation")
 
 
 def add_strategy_flags(group: argparse._ArgumentGroup) -> None:
-    """Add ``--strategy`` and its options."""
+    """Add ``--strategy`` and the flags of strategies on a supernet."""
     group.add_argument(
         "--strategy",
         type=strategy_name,
         metavar="NAME",
         default=PUBLISHED,
-        help="search strategy: published, that of the paper; drnas, whose weights are drawn from a Dirichlet (BM-NAS); "
-        "gdas, which draws one candidate in every step; random-shared, which draws one uniformly and takes the best of "
-        "n architectures; second-order, whose architecture steps look one weight step ahead (BM-NAS); random and "
-        "evolution, which train candidates from scratch, one by one; or module:Class for one of your own",
+        help="search strategy: published, that of the paper; drnas, which draws mixture weights from a Dirichlet "
+        "(BM-NAS); gdas, which draws one candidate in every step; random-shared, which draws one uniformly and selects "
+        "the best of n architectures; second-order, whose architecture steps look one weight step ahead (BM-NAS); "
+        "random and evolution, which train candidates from scratch, one by one; or module:Class for your own",
     )
     group.add_argument(
         "--strategy_option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a setting of the strategy, may be repeated; drnas: kl=0.001; gdas: temperature=(10.0,0.1), in the first "
+        help="an option of the strategy, may be repeated; drnas: kl=0.001; gdas: temperature=(10.0,0.1), in the first "
         "and last epoch, gumbel_samples=1 (more: Gumbel-Rao), pairs=False (True: ordered pairs of edges, BM-NAS); "
-        "random-shared: draws=100, architectures that are scored at the end",
+        "random-shared: draws=100, the number of architectures that are scored at the end",
     )
     group.add_argument(
         "--beta_regularization",
         type=non_negative,
         default=0.0,
         metavar="WEIGHT",
-        help="beta-DARTS: architecture steps also decay strong candidates, by a weight that rises from 0 to WEIGHT "
-        "over the epochs (the paper's: 50); 0: not at all",
+        help="beta-DARTS: architecture steps also decay strong candidates, with a weight that rises from 0 to WEIGHT "
+        "over the epochs (50 in its paper); 0: off",
     )
     group.add_argument(
         "--cost_weight",
         type=non_negative,
         default=0.0,
         metavar="WEIGHT",
-        help="architecture steps also decrease WEIGHT times the expected --cost, a share of the largest possible one; "
-        "0: not at all",
+        help="architecture steps also minimise WEIGHT times the expected --cost, a fraction of the largest possible "
+        "cost; 0: off",
     )
-    group.add_argument("--cost", choices=COSTS, default="parameters", help="of the found network, for --cost_weight")
+    group.add_argument("--cost", choices=COSTS, default="parameters", help="cost that --cost_weight penalises")
     group.add_argument(
         "--derive",
         choices=RULES,
         default="argmax",
-        help="what makes the architecture: argmax: the largest probabilities; perturbation: what the trained supernet "
-        "misses most on dev (DARTS-PT), after the last epoch",
+        help="how to derive the architecture: argmax: from the largest probabilities; perturbation: from what the "
+        "trained supernet misses most on dev (DARTS-PT), after the last epoch",
     )
 
 
 def add_training_flags(parser: RecipeParser) -> None:
     """Add the flags of the strategies that train candidates one by one."""
     group = parser.add_argument_group("--strategy random and evolution")
-    group.add_argument("--budget", type=positive_int, default=50, help="trainings")
-    group.add_argument("--training_epochs", type=positive_int, default=5, help="epochs of each")
-    group.add_argument("--population", type=positive_int, default=10, help="evolution: genotypes that live at a time")
-    group.add_argument("--tournament", type=positive_int, default=3, help="evolution: how many compete to be a parent")
+    group.add_argument("--budget", type=positive_int, default=50, help="number of trainings")
+    group.add_argument("--training_epochs", type=positive_int, default=5, help="epochs per training")
+    group.add_argument("--population", type=positive_int, default=10, help="evolution: size of the population")
+    group.add_argument("--tournament", type=positive_int, default=3, help="evolution: size of each tournament")
     group.add_argument(
         "--objectives",
         type=objectives,
         default="score",
         metavar="NAMES",
-        help="what counts: score, or score with parameters, flops or both of the fusion, separated by commas; the "
-        "result then has the Pareto front",
+        help="score, or score with parameters, flops or both, separated by commas (of the fusion); with several "
+        "objectives the result has the Pareto front",
     )
     parser.free.add("budget")  # more trainings continue a search
 
@@ -119,15 +122,15 @@ def objectives(text: str) -> str:
 
 
 def objectives_of(args: argparse.Namespace) -> tuple[str, ...]:
-    """Names of the objectives of ``--objectives``."""
+    """The names in ``--objectives``."""
     return tuple(args.objectives.split(","))
 
 
 def black_box_class(name: str) -> type[BlackBox] | None:
-    """The class of a strategy that trains candidates one by one; None for one on a supernet.
+    """The class of a strategy that trains candidates one by one; None for a strategy on a supernet.
 
     Args:
-        name: A name of ``--strategy``; the module of ``module:Class`` is imported.
+        name: Value of ``--strategy``. The module of ``module:Class`` is imported.
 
     Raises:
         UserError: there is no such module or class.
@@ -148,10 +151,14 @@ def is_black_box(args: argparse.Namespace) -> bool:
 
 
 def black_box_of(args: argparse.Namespace, space: GenotypeSpace) -> BlackBox:
-    """The `search.black_box.BlackBox` that a search script's flags ask for.
+    """Build the `search.black_box.BlackBox` that a search script's flags describe.
+
+    Args:
+        args: The arguments, with ``strategy``, ``seed`` and what `add_training_flags` adds.
+        space: The space of genotypes to search.
 
     Raises:
-        UserError: its flags contradict each other.
+        UserError: the strategy rejects its arguments.
     """
     kind: Any = black_box_class(args.strategy)
     known = inspect.signature(kind).parameters
@@ -159,11 +166,11 @@ def black_box_of(args: argparse.Namespace, space: GenotypeSpace) -> BlackBox:
 
 
 def check_black_box(args: argparse.Namespace, given: Mapping[str, object]) -> None:
-    """Check the flags of the strategies that train candidates, and set ``args.epochs`` to those of all trainings.
+    """Check the flags of strategies that train candidates, and set ``args.epochs`` to the total of all trainings.
 
     Args:
         args: The arguments.
-        given: Those of the command line.
+        given: The arguments on the command line.
 
     Raises:
         UserError: a flag has no effect with this strategy.
@@ -184,14 +191,14 @@ def check_black_box(args: argparse.Namespace, given: Mapping[str, object]) -> No
 
 
 def strategy_of(args: argparse.Namespace, published: Callable[[torch.Generator], Relaxation]) -> Relaxation:
-    """The relaxation that a search script's flags ask for.
+    """Build the relaxation that a search script's flags describe, with its regularisers.
 
     Args:
-        args: Has what `add_strategy_flags` adds, and ``seed``.
+        args: The arguments, with ``seed`` and what `add_strategy_flags` adds.
         published: See `build_strategy`.
 
     Raises:
-        UserError: see `build_strategy`.
+        UserError: see `build_strategy`; or a regulariser is requested for a strategy without architecture steps.
     """
     relaxation = build_strategy(args.strategy, published, args.seed, args.strategy_option)
     if args.beta_regularization:
@@ -222,22 +229,24 @@ def strategy_name(text: str) -> str:
 def build_strategy(
     name: str, published: Callable[[torch.Generator], Relaxation], seed: int, options: Sequence[str] = ()
 ) -> Relaxation:
-    """The relaxation that ``--strategy`` names.
+    """Build the relaxation that ``--strategy`` names.
 
     Args:
         name: ``published``, a key of `STRATEGIES`, or ``module:Class``.
-        published: Function generator -> relaxation for the published strategy.
-        seed: Seed of the draws.
-        options: ``NAME=VALUE`` texts for keyword arguments of the strategy's class.
+        published: Builds the published strategy from a generator.
+        seed: Seed of the generator of all draws.
+        options: Keyword arguments of the strategy's class, as ``NAME=VALUE`` texts.
 
     Raises:
-        UserError: the strategy has no such option, or does not accept its value.
+        UserError: the strategy has no such option, does not accept its value, or trains candidates one by one.
     """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
     if black_box_class(name):
-        raise UserError(f"--strategy {name} trains candidates one by one, which this script does not; take another")
+        raise UserError(
+            f"--strategy {name} trains candidates one by one, which this script does not support; use another"
+        )
     if name == PUBLISHED:
         if options:
             raise UserError(f"--strategy_option {options[0]}: the published strategy has no options; drop the flag")

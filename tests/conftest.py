@@ -1,4 +1,4 @@
-"""Tiny data in the true formats, made once per session."""
+"""Tiny data in the real formats, created once per session."""
 
 import functools
 import gc
@@ -16,7 +16,7 @@ from tests.processes import no_word_vectors
 from util.locks import locked
 from util.processors import usable_processors
 
-# Two threads on a busy machine wait for each other in every small operation; results must not depend on their number.
+# On a busy machine, two threads wait for each other in every small operation. Results must not depend on their number.
 torch.set_num_threads(1)
 
 
@@ -30,19 +30,19 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def pytest_collection_modifyitems(items):
-    """The longest tests start first, so that no process is left alone with one at the end."""
+    """Start the longest tests first, so that no process is left alone with one of them at the end."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 def pytest_collection_finish():
-    """All modules are there to stay: no collection of garbage looks through them again."""
+    """Exclude all imported modules from further garbage collections."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def no_long_waits():
-    """No word vectors are read, and estimates and latencies hardly measure the machine."""
+    """Read no word vectors, and spend next to no time on measuring speed and latency."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("engine.estimate._PROBE_SECONDS", 0.01)
         patch.setattr("engine.cost.SECONDS", 0.0)
@@ -52,18 +52,18 @@ def no_long_waits():
 
 @pytest.fixture(scope="module", name="narrow_backbones")
 def _narrow_backbones():
-    """What reads `searched` or `searched_clips` needs the narrow backbones that these were made with."""
+    """Tests that use `searched` or `searched_clips` need the narrow backbones with which these were made."""
     with narrow_backbones():
         yield
 
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory):
-    """A function that makes a folder: ``name``, and ``make(folder)``, which one of all test processes calls."""
+    """A function (name, make) that returns a folder; only one of all test processes calls ``make(folder)``."""
 
     def made(name, make):
         base = tmp_path_factory.getbasetemp()
-        # With several workers each has a folder of its own in one that they share.
+        # Each of several workers has its own folder inside one that they share.
         folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"shared-{name}"
         with locked(folder.with_suffix(".lock")):
             if not folder.with_suffix(".made").exists():
@@ -76,7 +76,7 @@ def made_once(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def films(made_once):
-    """Synthetic films (3x32x32 posters): ``.folder`` is the prepared store, ``.flags`` what every script needs."""
+    """Synthetic films (3x32x32 posters): ``.folder`` is the prepared data, ``.flags`` the flags for every script."""
 
     def make(out):
         from datasets.make_demo import main as make_demo
@@ -105,7 +105,7 @@ def searched(films, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def easy_vqa(made_once):
-    """easy-VQA's first pictures, packed: ``.data``, and ``.flags`` that every script needs."""
+    """easy-VQA's first pictures, packed: ``.data``, and ``.flags`` for every script."""
 
     def make(data):
         from datasets.prepare_easy_vqa import main as prepare_easy_vqa
@@ -122,7 +122,7 @@ MMNAS_SIZES = "--hsize 64 --enc_blocks 2 --dec_blocks 3 --batchsize 16 --epochs 
 
 
 def mmnas_search(script, flags, out, *search_flags, **facts):
-    """A finished tiny search of MMNas: ``.flags`` is what every script needs, ``.folder`` and ``.result`` the run."""
+    """Run a tiny search of MMNas: ``.flags`` for every script, ``.folder`` and ``.result`` of the run."""
     flags = [*MMNAS_SIZES.split(), *flags, "--out_dir", str(out / "runs")]
     result = importlib.import_module(script).main([*flags, "--alpha_start", "1", "--alpha_every", "2", *search_flags])
     return SimpleNamespace(out=out, flags=flags, result=result, folder=Path(result["folder"]), **facts)
@@ -180,7 +180,7 @@ def clip_data(made_once):
 def searched_clips(clip_data, tmp_path_factory):
     """A function from ``ntu`` or ``ego`` to that task on tiny data.
 
-    What it returns has the task's module and scripts, ``.flags`` for all of them, and ``.folder`` and ``.result`` of a
+    Its result has the task's module and scripts, ``.flags`` for all of them, and ``.folder`` and ``.result`` of a
     finished search.
     """
 
@@ -197,7 +197,7 @@ def searched_clips(clip_data, tmp_path_factory):
             result = scripts["search"].main(
                 [*flags, "--epochs", "2", "--augment_views", "1", "--out_dir", str(out / "runs")]
             )
-        # EgoGesture's networks start from scratch, or from a file.
+        # EgoGesture's networks start from random weights, or from a file.
         own = {"flags": flags, "unimodal_flags": shared if name == "ego" else random}
         task = importlib.import_module(f"tasks.{name}")
         facts = {"name": name, "task": task, "out": out, "result": result, "folder": Path(result["folder"])}

@@ -1,4 +1,4 @@
-"""Names that stand for classes: those of the suite, and ``module:Class`` for a class of one's own."""
+"""Classes by name: those of the suite, and the user's own as ``module:Class``."""
 
 import importlib
 from collections.abc import Iterable, Mapping
@@ -10,14 +10,14 @@ SEPARATOR = ":"
 
 
 class Registry(dict):
-    """Name -> class (or constructor). A name ``module:Class`` needs no entry: the module is imported when asked for.
+    """A dict, name -> class (or constructor). A name ``module:Class`` needs no entry: its module is imported on access.
 
-    The module is looked for as ``import`` does it: beside the scripts, or in a folder of ``PYTHONPATH``.
+    Python must be able to import the module: it is next to the scripts, or in a folder of ``PYTHONPATH``.
 
     Args:
-        kind: What the classes are, in a word or two, for messages.
-        entries: Name -> class, the suite's own.
-        base: What a class of one's own must be derived from: a class, or "module:Class", imported when it is needed.
+        kind: Word for the classes in messages, such as "operation".
+        entries: The suite's own classes, by name.
+        base: Base class of the user's own classes; or "module:Class", which is imported when it is needed.
     """
 
     def __init__(self, kind: str, entries: Mapping[str, Any], base: Any) -> None:
@@ -25,10 +25,10 @@ class Registry(dict):
         self.kind, self.base = kind, base
 
     def __contains__(self, name: object) -> bool:
-        """Whether the name has an entry, or is the ``module:Class`` of a fitting class.
+        """Whether the name has an entry, or is the ``module:Class`` of a class derived from the base.
 
         Raises:
-            UserError: it is a ``module:Class`` that cannot be used.
+            UserError: the name is a ``module:Class`` that cannot be used.
         """
         return super().__contains__(name) or (isinstance(name, str) and is_own(name) and self[name] is not None)
 
@@ -42,7 +42,15 @@ class Registry(dict):
         return found
 
     def build(self, names: Iterable[str], *args: Any) -> dict[str, Any]:
-        """An object of each named class, by keys that `torch.nn.ModuleDict` takes."""
+        """Build an object of each named class.
+
+        Args:
+            names: Names of the classes.
+            args: Arguments of all constructors.
+
+        Returns:
+            Name -> object; names are converted to keys that `torch.nn.ModuleDict` accepts.
+        """
         keys = {module_key(name): name for name in names}
         return {key: self[name](*args) for key, name in keys.items()}
 
@@ -54,10 +62,14 @@ def is_own(name: str) -> bool:
 
 
 def import_class(name: str, kind: str) -> Any:
-    """What ``module:Class`` names.
+    """Import the class that ``module:Class`` names.
+
+    Args:
+        name: The name.
+        kind: Word for the class in messages.
 
     Raises:
-        UserError: there is no such module, or nothing of that name in it.
+        UserError: the module does not exist, or has no such attribute.
     """
     module, _, attribute = name.partition(SEPARATOR)
     try:
@@ -74,5 +86,5 @@ def import_class(name: str, kind: str) -> Any:
 
 
 def module_key(name: str) -> str:
-    """A name as a key of `torch.nn.ModuleDict`, which allows no dots."""
+    """Convert a name to a key of `torch.nn.ModuleDict`, which must not contain dots."""
     return name.replace(".", "/")

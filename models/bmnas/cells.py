@@ -7,7 +7,7 @@ gamma are ``alphas_edges`` (edges between features and Cells), ``betas`` (edges 
 names.
 
 N is the batch size, C the number of channels, L the length, I the number of input features, S the number of cell steps
-and M the number of step outputs that are concatenated. A step node has s inner steps, of which m are concatenated.
+and M the number of states that are concatenated at the end. A step node has s inner steps and concatenates m states.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class FusionPart(nn.Module):
 
 
 def fusion_part(net: FusionNet, genotype: FusionGenotype | None = None) -> FusionPart:
-    """Copy of a network's fusion part on the same device, for measurements; weights are random where it is rebuilt.
+    """Fusion part of a network, on its device, for measuring its cost. Reshape layers and classifier are random copies.
 
     Args:
         net: A found network, or a supernet if ``genotype`` is given.

@@ -46,10 +46,10 @@ def _unread(choice, taken):
 
 
 def sum_of_taken(choice: Choice, states: Sequence[torch.Tensor], taken: Sequence[set[int]], step: int) -> torch.Tensor:
-    """Sum of the states that a step reads, connected to the graph of every state whose gradient would be missing else.
+    """Sum of the states that a step reads. States that would otherwise have no gradient stay part of the graph.
 
-    States that the step does not read are multiplied by zero. Input states among them are left out if another step
-    reads them or if they have no gradients.
+    To this end, states that the step does not read are added after multiplication by zero. Input states among them are
+    left out if another step reads them or if they need no gradients.
 
     Args:
         choice: See `taken_states`.

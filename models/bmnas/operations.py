@@ -45,7 +45,7 @@ class ScaleDotAttn(nn.Module):
 
 
 class LinearGLU(nn.Module):
-    """Gated linear unit on the concatenation of x and y: first half * sigmoid(second half), over 2 C channels."""
+    """Gated linear unit: the concatenation of x and y is mapped to 2 C channels; first half * sigmoid(second half)."""
 
     def __init__(self, channels: int, length: int, dropout: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Flags: who wins over whom, what a resumed run may change, one-line usage errors, and the originals' spelling."""
+"""Flags: which value wins, what a resumed run may change, one-line usage errors, and the original's spellings."""
 
 import json
 import os
@@ -26,11 +26,11 @@ REQUIRED = {"search": [], "found": ["--fusion", "late"], "unimodal": ["--modalit
 
 
 class Parsed(BaseException):
-    """Ends a script as soon as its command line is understood."""
+    """Ends a script as soon as its command line is parsed."""
 
 
 def parse(script, *argv):
-    """The arguments that a script's `main` works with."""
+    """The arguments that a script's `main` would use."""
     real = arguments.parse_args
 
     def stop(*args, **options):
@@ -42,14 +42,14 @@ def parse(script, *argv):
 
 
 def saved_run(folder, script, *argv):
-    """A run folder as `start_run` begins it; returns its arguments."""
+    """Create a run folder as `start_run` does; return its arguments."""
     args = parse(script, *REQUIRED[script], *argv)
     folder.mkdir(parents=True)
     (folder / "args.json").write_text(json.dumps(vars(args)))
     return args
 
 
-# The MM-IMDB columns of the originals' flags.
+# The flags of the original's MM-IMDB scripts, with their defaults.
 BOTH = {
     "seed": 2,
     "save": "EXP",
@@ -278,7 +278,7 @@ def test_limits_are_inside():
     assert (args.drpt, args.epochs, args.batchsize, args.weight_decay, args.seed) == (0.0, 1, 2, 0.0, 0)
 
 
-# Runs scripts with --help, each in a fork of a process that has torch and nothing else, and tells what they import.
+# Runs scripts with --help, each in a fork of a process that has only imported torch, and prints what they import.
 WATCH = """
 import os, runpy, sys, torch
 sys.path.insert(0, ".")
@@ -309,7 +309,7 @@ def test_help_loads_nothing_that_it_does_not_need():
 
 
 def run_script(words):
-    """Be a script."""
+    """Run a script in this process."""
     sys.argv = list(words)
     runpy.run_path(str(ROOT / words[0]), run_name="__main__")
 

@@ -1,4 +1,4 @@
-"""Data workers: as many as shared memory has room for, no batch is lost, and a dead one ends the run in one line."""
+"""Data workers: as many as fit into shared memory; no batch is lost; a dead worker ends the run with one line."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ MB = 2**20
 
 
 class Data(torch.utils.data.Dataset):
-    """Samples of one megabyte; a batch tells which process read it."""
+    """Samples of one megabyte; a batch records the process that read it."""
 
     def __init__(self, count=12, fault=None):
         self.count, self.fault = count, fault
@@ -43,7 +43,7 @@ class Data(torch.utils.data.Dataset):
 
 @pytest.fixture
 def messages(caplog, monkeypatch):
-    """Warnings so far, in a process that has not warned before."""
+    """Function that returns the warnings so far, as in a process that has not warned before."""
     monkeypatch.setattr(data_workers, "_logged", set())
     monkeypatch.setattr(data_workers.logger, "propagate", True)
     return lambda: [record.getMessage() for record in caplog.records]
@@ -55,7 +55,7 @@ def loader(data, num_workers=1, batch_size=4, **options):
 
 
 def check(batches, count=12, readers=None):
-    """Every sample came back once, in order and whole; returns the processes that read."""
+    """Check that every sample was read once, in order and completely; return the processes that read."""
     read = torch.cat([batch["label"] for batch in batches]).tolist()
     assert read == list(range(count))
     for batch in batches:
@@ -153,7 +153,7 @@ class TestReading:
 
     @pytest.mark.parametrize("left", [0, 5])
     def test_the_main_process_reads_what_finds_no_room(self, monkeypatch, messages, left):
-        """Shared memory fills up after it was measured: with 5 MB left a batch fits when the one before is gone."""
+        """Shared memory fills up after it was measured. With 5 MB left, a batch fits once the previous one is freed."""
         batches = loader(Data())
         monkeypatch.setattr(data_workers, "_room", lambda: left * MB)
         readers = check(list(batches))
@@ -208,7 +208,7 @@ def test_a_worker_that_dies_ends_the_run_in_one_line(fault, reason):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_worker_killed_while_the_network_computes(capsys):
-    """torch raises from a signal handler, in the middle of whatever the main process does."""
+    """torch raises its error in a signal handler, whatever the main process is doing."""
 
     def run():
         for batch in loader(Data()):
@@ -225,7 +225,7 @@ def test_a_worker_killed_while_the_network_computes(capsys):
 
 
 def test_a_batch_that_cannot_be_sent_ends_its_worker():
-    """What the sending thread cannot pickle: without our handler the main process would wait for ever."""
+    """The sending thread cannot pickle the batch; without our handler the main process would wait forever."""
 
     class Unsendable(Data):
         def __getitems__(self, indices):
@@ -257,7 +257,7 @@ def test_other_errors_are_not_taken_for_a_dead_worker():
 
 
 def test_shared_memory_of_a_container(tmp_path):
-    """64 MB, as docker gives: needs the right to mount a file system."""
+    """Shared memory of 64 MB, as in docker; needs the right to mount a file system."""
     script = (
         "import sys; sys.path[:0] = ['.', 'tests/engine']\n"
         "import logging; logging.basicConfig(format='%(message)s')\n"
@@ -275,7 +275,7 @@ def test_shared_memory_of_a_container(tmp_path):
     command = ["unshare", "-m", "sh", "-c", mount, sys.executable, script]
     outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert outcome.stdout == "done\n", outcome.stderr
-    # The first batches fit, but `list` keeps all 64 MB of them; of the others not even two fit.
+    # The first batches fit, but `list` keeps all 64 MB of them. Of the larger ones not even two fit.
     full, small = outcome.stderr.splitlines()
     assert full.startswith("/dev/shm is full")
     assert "/dev/shm has room for" in small and "reading data in the main process" in small

@@ -1,4 +1,4 @@
-"""Memory and arithmetic are predicted without either: against counts by hand, and against a real step."""
+"""Estimates of memory and arithmetic agree with counts by hand and with a real step."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_a_forward_without_gradients_holds_weights_input_and_output():
             net(simulation.batch({"x": torch.zeros(1, 256)})["x"])
 
     phase = simulate(forward, nn.Linear(256, 512))
-    # 64 inputs, 64 outputs, weights and bias; each a multiple of 512 bytes already.
+    # 64 inputs, 64 outputs, weights and bias; each is already a multiple of 512 bytes.
     assert phase.peak_bytes == 4 * (64 * 256 + 64 * 512 + 256 * 512 + 512)
     assert phase.flops == 2 * (2 * 64 * 256 * 512)
 
@@ -55,7 +55,7 @@ def test_backward_costs_twice_the_forward():
         net(simulation.batch({"x": torch.zeros(1, 256)})["x"]).sum().backward()
 
     net = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 256))
-    # The first layer's input needs no gradient.
+    # The input of the first layer needs no gradient.
     assert simulate(step, net).flops == 2 * (2 * 64 * 256 * 256) * (2 + 3)
 
 

@@ -1,4 +1,4 @@
-"""Features computed once: the same numbers as computing them every time, each distinct input once, kept safely."""
+"""Cached features: equal to features computed every time, computed once per distinct input, and stored safely."""
 
 import importlib
 import logging
@@ -29,7 +29,7 @@ SAMPLES = 41
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Tiny tensors are fastest so, and the machine may be busy."""
+    """Tiny tensors are fastest in one thread, and the machine may be busy."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -72,12 +72,12 @@ def small_data(**options):
 
 
 def stores(folder):
-    """The finished and unfinished stores in ``folder``, without lock files."""
+    """The complete and incomplete feature folders in ``folder``, without lock files."""
     return [path for path in folder.iterdir() if not path.name.endswith(".lock")]
 
 
 class Backbone(nn.Module):
-    """Two features; ``calls`` lists the batch sizes of its forwards."""
+    """A backbone with two features; ``calls`` lists the batch sizes of its forward passes."""
 
     def __init__(self, layers, channels, deterministic_features):
         super().__init__()
@@ -131,7 +131,7 @@ def loss_of(outputs, batch):
 
 
 def train(net, dataset, epochs=2, outputs=None):
-    """A short training; returns all weights, and appends what each step put out to ``outputs``."""
+    """Run a short training; return all weights, and append the outputs of each step to ``outputs``."""
     weights = net.weights()
     updater = OptimizerStep(net, loss_of, torch.optim.Adam(weights, lr=1e-2))
     net.train()
@@ -185,7 +185,7 @@ def imdb_data(samples):
 
 @pytest.mark.parametrize("unimodal", [False, True], ids=["fusion", "head alone"])
 def test_real_backbones_train_to_the_same_bits(tmp_path, unimodal):
-    """VGG-19 and MaxOut network: equal outputs in every batch of a training, equal weights after it."""
+    """With VGG-19 and the MaxOut network, outputs in every batch and final weights of a training are equal."""
     data, net = imdb_data(16), imdb_net(unimodal)
     start = {key: value.clone() for key, value in net.state_dict().items()}
     states, outputs = {}, {}
@@ -204,7 +204,7 @@ def test_real_backbones_train_to_the_same_bits(tmp_path, unimodal):
 
 
 def test_ragged_batches_agree_to_rounding(tmp_path):
-    """Matrix products may sum in another order for another batch size: the last bits, and no more."""
+    """Matrix products may sum in another order for another batch size, which only changes the last bits."""
     data, net = imdb_data(9), imdb_net().eval()
     kept = cache(net, "ram", tmp_path)(data)
     with torch.no_grad():
@@ -215,7 +215,7 @@ def test_ragged_batches_agree_to_rounding(tmp_path):
 class TestWhatIsComputed:
     @pytest.mark.parametrize("mode", ["ram", "disk"])
     def test_distinct_inputs_once(self, tmp_path, mode):
-        """11 of the 41 inputs a are distinct; a first look at two samples finds the shapes."""
+        """11 of the 41 inputs a are distinct; two more samples are computed to find the shapes."""
         data, net = small_data(), small_net()
         kept = cache(net, mode, tmp_path)(data)
         assert calls(net) == {"a": 11 + 2, "b": 41 + 2}
@@ -237,7 +237,7 @@ class TestWhatIsComputed:
         assert [tuple(f.shape) for f in batch["a_features"]] == [(8, 3), (8, 5)]
 
     def test_memory_holds_what_is_read_and_disk_holds_everything(self, tmp_path):
-        """Other genotypes read other features: what is on disk serves them all."""
+        """The features on disk serve all genotypes, which may read other features."""
         net, data = small_net(used=(1, 2)), small_data()
         kept = {mode: cache(net, mode, tmp_path)(data) for mode in ("ram", "disk")}
         for dataset in kept.values():
@@ -307,7 +307,7 @@ class TestDisk:
 
         def dying(batch, name):
             seen.append(name)
-            if seen.count("b") == 3:  # the look at the shapes, one batch of 32, and then
+            if seen.count("b") == 3:  # finding the shapes, one batch of 32, and then
                 raise kind("killed")
             return extract(batch, name)
 
@@ -358,13 +358,13 @@ class TestDisk:
 
 
 class TestKeys:
-    """Whatever changes the features has a store of its own."""
+    """Every change that affects features has its own folder of cached features."""
 
     def stores(self, folder):
         return {path.name for path in stores(folder)}
 
     def changed(self, tmp_path, net=None, data=None, precision=None):
-        """Names of the stores that were added by a change."""
+        """Names of the folders that a change adds."""
         cache(small_net(), "disk", tmp_path)(small_data())
         before = self.stores(tmp_path)
         cache(net or small_net(), "disk", tmp_path, precision)(data or small_data())
@@ -392,7 +392,7 @@ class TestKeys:
         assert self.changed(tmp_path, net) == []
 
     def test_another_buffer_that_is_not_saved(self, tmp_path):
-        """Also: such a buffer does not keep a network from being measured."""
+        """Such a buffer must not prevent shapes from being inferred, either."""
         nets = [small_net(), small_net()]
         for value, net in enumerate(nets):
             net.backbones["a"].layers[0].register_buffer("mean", torch.full((3,), float(value)), persistent=False)
@@ -411,7 +411,7 @@ class TestKeys:
         assert self.changed(tmp_path, net) == []
 
     def test_other_code_of_one_backbone(self, tmp_path, monkeypatch):
-        """Not its comments; also where the code is in a module that the backbone's own imports."""
+        """Comments do not count, but code in modules that the backbone's module imports does."""
         package = tmp_path / "code" / "nets_of_a_user"
         package.mkdir(parents=True)
         monkeypatch.syspath_prepend(str(package.parent))
@@ -453,7 +453,7 @@ class TestKeys:
 
 @pytest.fixture
 def messages():
-    """What the engine logs, whoever has configured its logger before."""
+    """Messages that the engine logs, however its logger was configured before."""
     found, handler = [], logging.Handler()
     handler.emit = lambda record: found.append(record.getMessage())
     logger = logging.getLogger("mdarts")
@@ -515,7 +515,7 @@ def test_only_features_in_memory_are_read_without_workers(tmp_path, mode):
 
 
 class Undrawn(Data):
-    """Draws the input ``a`` anew in every epoch, so that its features are not kept."""
+    """Draws the input ``a`` again in every epoch, so its features cannot be cached."""
 
     def distinct(self, name):
         return None if name == "a" else super().distinct(name)
@@ -523,7 +523,7 @@ class Undrawn(Data):
 
 @pytest.mark.parametrize(("quick", "workers"), [((), 2), (("a",), 0)])
 def test_a_modality_that_stays_raw_is_decoded_by_workers(tmp_path, monkeypatch, quick, workers):
-    """Unless reading it takes no time; where the backbone is trained as where its input is drawn anew."""
+    """Unless reading it takes no time. A modality stays raw if its backbone is trained, or its input is drawn again."""
     monkeypatch.setattr("engine.loading.reading_processes", lambda number, device: number)
     trained, drawn = small_data(), Undrawn({"a": ((4,), "float"), "b": ((2, 5, 5), "float")}, {"a": 5, "b": SAMPLES})
     for data, options in ((trained, {"backbone_mode": "train"}), (drawn, {})):
@@ -546,7 +546,7 @@ def test_an_input_that_no_feature_is_made_of_is_not_read(tmp_path):
 
 
 def test_samples_find_their_own_row(tmp_path):
-    """Shared inputs: every sample gets the features of its input, in whatever order it is asked for."""
+    """With shared inputs, every sample has the features of its input, whatever the order of the request."""
     data, net = small_data(), small_net()
     kept = cache(net, "ram", tmp_path)(data)
     order = [40, 3, 3, 11, 0, 14]
@@ -559,7 +559,7 @@ def test_samples_find_their_own_row(tmp_path):
 
 
 class Augmented(Data):
-    """Two fixed views of each input ``a``: what is read in epoch e is the input plus e modulo 2."""
+    """Two fixed views of each input ``a``: epoch e reads the input plus e modulo 2."""
 
     views = 2
 
@@ -582,7 +582,7 @@ class Augmented(Data):
 class TestViews:
     @pytest.mark.parametrize("mode", ["ram", "disk"])
     def test_an_epoch_reads_the_features_of_its_view(self, tmp_path, mode):
-        """As many features as samples and views, and in epoch e those of view e modulo their number."""
+        """Features are cached per sample and view, and epoch e reads those of view e modulo the number of views."""
         data = Augmented({"a": ((4,), "float"), "b": ((2, 5, 5), "float")}, {"a": SAMPLES, "b": SAMPLES})
         net = small_net().eval()
         kept = cache(net, mode, tmp_path)(data)
@@ -603,7 +603,7 @@ class TestViews:
 
 
 def test_settings_of_a_backbone_are_part_of_the_key(tmp_path):
-    """A choice that no weight shows, such as a pool, must not read another choice's features."""
+    """Backbones that differ in a setting, such as the pool, and not in weights must not share features."""
     for settings in ("7x7", "full"):
         net = small_net()
         for backbone in net.backbones.values():
@@ -613,7 +613,7 @@ def test_settings_of_a_backbone_are_part_of_the_key(tmp_path):
 
 
 class Masked(nn.Module):
-    """Reads two tensors: means of the values that are not masked. Its shapes cannot be told without values."""
+    """Reads two tensors and sums unmasked values. Its shapes cannot be inferred without values."""
 
     channels, cacheable, deterministic_features = (4,), True, True
 
@@ -632,7 +632,7 @@ class Masked(nn.Module):
 
 
 class MaskedData(Data):
-    """Samples of two tensors."""
+    """Samples that consist of two tensors."""
 
     def read(self, indices, only=None, without=(), epoch=0):
         batch = super().read(indices, only, without, epoch)

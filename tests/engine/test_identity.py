@@ -1,4 +1,4 @@
-"""Who a run is: its identity, command and sessions; its README; and tools that track its scores."""
+"""How a run describes itself: id, command and sessions; its README; and tools that track its scores."""
 
 import json
 import sys
@@ -100,7 +100,7 @@ def test_what_follows_a_script(script, expected):
 
 
 class Tool:
-    """A tracking tool that remembers what it was told."""
+    """A tracking tool that remembers its calls."""
 
     def __init__(self, fails=False):
         self.told, self.fails = [], fails

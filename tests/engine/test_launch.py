@@ -24,7 +24,7 @@ from util.cli import UserError, run_cli
         ("1,0", "4, 5", 2, ["5", "4"]),
         ("4,5", "4,5", 2, ["4", "5"]),
         ("5", "4,5", 2, ["5"]),
-        # What is a number within the mask and a name of it counts as a number, as everywhere in torch.
+        # An entry that is both a number within the mask and a name in it counts as a number, as everywhere in torch.
         ("1", "1,2", 2, ["2"]),
         ("1,2", "1,2", 2, ["1", "2"]),
         ("1", "GPU-3f2a,GPU-77b0", 2, ["GPU-77b0"]),
@@ -64,24 +64,24 @@ def test_the_mask_stays_as_it_is_on_a_cpu(monkeypatch):
 
 
 def main(argv=None):
-    """What --GPU '0, 1' starts twice; it says when a process works, and then waits."""
+    """The script that --GPU '0, 1' starts twice; each process prints that it is working, and then waits."""
     if not launch(__name__, argv, "0, 1", "cpu"):
         print("working", flush=True)
         time.sleep(120)
 
 
 def lead_and_main():
-    """`main` as the first process of a group of its own, as a terminal starts a command."""
+    """Run `main` as the leader of a new process group, as a terminal starts a command."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.pop("RANK", None)
-    # Not spawned, which would import torch in each.
+    # Forked and not spawned, which would import torch in each process.
     torch.multiprocessing.spawn = functools.partial(torch.multiprocessing.start_processes, start_method="fork")
     run_cli(main)
 
 
 def test_an_interrupt_is_told_once(tmp_path):
-    """A terminal sends it to every process of the group."""
+    """A terminal sends the signal to every process of the group, but only one of them reports it."""
     log = tmp_path / "log.txt"
     log.touch()
     process = start(lead_and_main, log=log)
@@ -95,7 +95,7 @@ def test_an_interrupt_is_told_once(tmp_path):
 
 
 class Process:
-    """Stands for one that does not hear an interrupt."""
+    """A process that ignores interrupts."""
 
     def __init__(self):
         self.calls = []

@@ -1,4 +1,4 @@
-"""What a resumed run may change: places, how long it goes on, how it is computed; and runs of earlier versions."""
+"""What a resumed run may change: paths, its length, and how it is computed; and runs of earlier versions."""
 
 import importlib
 import json
@@ -14,9 +14,9 @@ from util.cli import UserError
 STAGES = ("darts_searchable", "darts_found", "unimodal")
 BILEVEL = [f"main_{stage}_{task}" for stage in STAGES for task in ("mmimdb", "ntu", "ego")]
 SUPERNET = [f"{kind}_{task}" for kind in ("search", "train") for task in ("vqa", "vgd", "itm")]
-# Words in a flag's name that make it sound like a place.
+# Words that suggest that a flag is a path.
 PLACE = re.compile(r"dir|path|_cp$|_weights$|^data$|features$|annotation|^genotype$|vectors|checkpoint", re.IGNORECASE)
-# They sound so and are none.
+# These flags match, but are not paths.
 NO_PLACES = {"backbone_weights", "cache_features"}
 
 
@@ -25,7 +25,7 @@ def parser_of(script):
 
 
 def saved_run(folder, parser, **changes):
-    """A run folder with the arguments of a run that was told nothing."""
+    """Create a run folder with the arguments of a run without flags."""
     folder.mkdir()
     values = {**vars(parser.parse_args([])), **changes}
     (folder / "args.json").write_text(json.dumps({name: value for name, value in values.items() if value != "gone"}))
@@ -85,7 +85,7 @@ class TestEarlierVersions:
             parse_args(parser, ["--resume", str(folder), "--unsampled", "still"])
 
     def test_the_demo_does_not_choose_them_either(self, tmp_path):
-        """A demo of this version may set a flag that the earlier one did not have."""
+        """The demo settings of this version may include a flag that the earlier version did not have."""
         parser = RecipeParser("A script.")
         parser.add_argument("--resume", metavar="RUN_DIR")
         parser.add_argument("--demo", action="store_true")

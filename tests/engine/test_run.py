@@ -1,4 +1,4 @@
-"""Runs: folders of their own, logs that survive a kill, restored state, the chosen epoch, credible results."""
+"""Runs: separate folders, logs that survive a kill, restored state, the selected epoch, verifiable results."""
 
 import json
 import logging
@@ -69,7 +69,7 @@ class TestFolder:
     @pytest.mark.parametrize("parent", ["file", "file/inside"])
     def test_a_place_that_cannot_be_written_is_named(self, tmp_path, parent):
         (tmp_path / "file").write_text("x")
-        expected = pytest.raises(UserError, match=r"cannot make the run folder .*file.*choose another --out_dir")
+        expected = pytest.raises(UserError, match=r"cannot create the run folder .*file.*choose another --out_dir")
         with expected as error, start_run(arguments(), "search", tmp_path / parent):
             pass
         assert "\n" not in str(error.value)
@@ -144,7 +144,7 @@ class TestLog:
             assert run.records() == [record(0, seconds=2.0)]
 
     def test_an_epoch_counts_once_its_checkpoint_is_written(self, tmp_path, monkeypatch):
-        """Killed between log and checkpoint: the epoch is done, and logged, again."""
+        """If a run is killed between log and checkpoint, the epoch is run and logged again."""
         import engine.run
 
         with start_run(arguments(), "search", tmp_path) as run:
@@ -185,7 +185,7 @@ class TestLog:
 
 
 def strict(text):
-    """Parse JSON without the numbers that it does not have."""
+    """Parse JSON, and reject NaN and infinity, which it does not have."""
 
     def refuse(name):
         raise AssertionError(f"{name} is no JSON")
@@ -220,11 +220,11 @@ class TestNotANumber:
 
 
 class Late(Exception):
-    """Something that fails at the end."""
+    """An error at the end of a run."""
 
 
 def failed(folder, work, **changes):
-    """What is left of a run that does ``work(run)`` and fails: its folder."""
+    """The folder that is left after a run that calls ``work(run)`` and fails."""
     with pytest.raises(Late), start_run(arguments(**changes), "test", folder) as run:
         work(run)
         raise Late
@@ -298,7 +298,7 @@ class TestFailure:
 
 
 def draws():
-    """What each random source gives next, two numbers so that a half-used state counts too."""
+    """The next draws of every generator; two of each, so that a half-used state counts too."""
     return (
         [random.random(), random.gauss(0, 1)],
         [np.random.rand(), np.random.randn()],
@@ -310,7 +310,7 @@ class TestRandomState:
     def test_resuming_continues_every_source(self, tmp_path):
         with start_run(arguments(), "search", tmp_path) as run:
             run.track()
-            draws()  # leaves the second half of a normal pair in numpy and python
+            draws()  # leaves the second number of a normal pair in NumPy and Python
             run.finish_epoch(record(0))
             expected = draws()
         seed_everything(99)
@@ -411,7 +411,7 @@ class TestSelection:
         [([0.1, 0.3, 0.2], 1), ([0.3, 0.3, 0.3], 0), ([0.1, 0.4, 0.4], 1), ([0.0, 0.0], 0), ([-2.0, -1.0], 1)],
     )
     def test_the_best_epoch_and_of_equals_the_earlier(self, scores, epoch):
-        """Also if every score is 0: the original saves nothing then."""
+        """This also holds if every score is 0, in which case the original saves nothing."""
         selection, answers = self.chosen(scores)
         assert (selection.epoch, selection.score) == (epoch, max(scores))
         assert answers == [score > max([float("-inf"), *scores[:i]]) for i, score in enumerate(scores)]
@@ -422,7 +422,7 @@ class TestSelection:
         assert (selection.epoch, selection.score) == (2, None)
 
     def test_a_score_beats_a_missing_one(self):
-        """A first epoch whose score is no number must not stay the best for ever."""
+        """A first epoch whose score is NaN must not stay the best forever."""
         selection, _ = self.chosen([float("nan"), 0.2, 0.1])
         assert selection.epoch == 1
 
@@ -438,7 +438,7 @@ class TestSelection:
 
 
 class Counter:
-    """An object with a state: the number of epochs done."""
+    """An object with a state: the epochs that were run."""
 
     def __init__(self):
         self.done = []
@@ -451,7 +451,7 @@ class Counter:
 
 
 def run_epochs(folder, epochs, scores, resume=None, stop_at=None):
-    """A run of `fit`; returns the run, the counter and the epochs done now."""
+    """Run `fit`; return the run, the counter and the epochs that this call ran."""
     counter, now, selection = Counter(), [], BestEpoch("dev", "f1", "why")
 
     def one_epoch(epoch):

@@ -1,4 +1,4 @@
-"""Batches cover every sample once, repeat with seed and epoch, and are never too small for batch norm."""
+"""Batches cover every sample once, are determined by seed and epoch, and are never too small for batch norm."""
 
 import pickle
 from itertools import zip_longest

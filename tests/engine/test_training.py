@@ -1,4 +1,4 @@
-"""Updates in micro-batches, and which epoch is selected."""
+"""Updates in micro-batches, and the selection of the best epoch."""
 
 import math
 from argparse import Namespace
@@ -16,7 +16,7 @@ from util.nested import split_batch
 
 
 class Net(nn.Module):
-    """Reads a tensor and a list of features, as a batch with kept features has them."""
+    """Reads a tensor and a list of features, as in a batch with cached features."""
 
     def __init__(self, norm):
         super().__init__()
@@ -81,7 +81,7 @@ def test_gradients_are_clipped_together():
 
 @pytest.mark.parametrize("step_unused", [False, True])
 def test_what_a_step_does_not_reach_moves_on_only_if_asked(step_unused):
-    """Adam's momentum moves an idle parameter that has a gradient of zero; one without a gradient it leaves alone."""
+    """Adam's momentum moves an unused parameter with a gradient of zero, but not one without a gradient."""
 
     class Paths(nn.Module):
         def __init__(self):

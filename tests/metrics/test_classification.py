@@ -1,4 +1,4 @@
-"""F1 against the golden values and a count by hand."""
+"""F1 and accuracy against golden values and counts by hand."""
 
 import json
 import math
@@ -69,7 +69,7 @@ def test_macro_f1_is_that_of_scikit_learn(present):
 
     draw = torch.Generator().manual_seed(present)
     logits, labels = torch.randn(80, 5, generator=draw), torch.randint(present, (80,), generator=draw)
-    logits[:, 4] -= 9 * (present == 3)  # class 4 is then neither present nor predicted, class 3 only predicted
+    logits[:, 4] -= 9 * (present == 3)  # then class 4 is neither present nor predicted, and class 3 is only predicted
     metric = AccuracyAndF1(5, select="macro_f1")
     assert math.isnan(metric.compute()["macro_f1"])
     for part in (slice(0, 50), slice(50, 80)):
@@ -85,7 +85,7 @@ def test_macro_f1_is_that_of_scikit_learn(present):
 
 @pytest.mark.parametrize("make", [lambda: AccuracyAndF1(3), lambda: Regression(sentiment=True)])
 def test_ranks_are_joined(make, monkeypatch):
-    """The scores of two ranks are those of one that has seen all samples; a third rank saw none."""
+    """The scores of two ranks are those of a single one with all samples; a third rank has none."""
     draw = torch.Generator().manual_seed(0)
     number = make().name == "r2"
     outputs = 2 * torch.randn((20,) if number else (20, 3), generator=draw)

@@ -1,4 +1,4 @@
-"""Accuracy of grounding against the original's rows (fixture ``vgd_targets``, ``decode``) and by counting."""
+"""Accuracy of grounding against the original's rows (fixture ``vgd_targets``, ``decode``) and counts by hand."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_samples_count_once_over_batches_and_ranks(monkeypatch):
     for rows in ([1], [0, 1], [2, 0]):  # a sampler that repeats samples, in any order
         metric.update(tuple(one[rows] for one in outputs), {name: value[rows] for name, value in batch.items()})
     assert metric.results()[0].tolist() == [0, 1, 2] and metric.compute()["accuracy"] == pytest.approx(1 / 3)
-    # Another rank that saw sample 1 as well, and was right about a sample 5.
+    # Another rank also saw sample 1, and was right about a sample 5.
     other = np.array([1, 5]), np.array([[0.0, 0, 1, 1, 0.9], [0, 0, 1, 1, 0.75]])
     monkeypatch.setattr("metrics.grounding.gather", lambda own: [own, other])
     assert metric.compute()["accuracy"] == pytest.approx(2 / 4)
@@ -57,7 +57,7 @@ def test_boxes_stay_inside_their_image():
 
 
 def test_the_convention_decides_at_the_border():
-    """A box of 2 x 3 pixels in one of 2 x 6 is half of it; between the edges it is 1 x 2 of 1 x 5."""
+    """In pixels, a box of 2 x 3 is half of one of 2 x 6; between the edges it is 1 x 2 of 1 x 5."""
     batch = {
         # The region (3, 3, 3, 4) is decoded to (3, 3, 4, 5).
         "boxes": torch.tensor([[[3.0, 3.0, 3.0, 4.0]]]),

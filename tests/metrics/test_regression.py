@@ -1,4 +1,4 @@
-"""Scores of numbers: equal to scikit-learn's and numpy's, and to counts by hand."""
+"""Regression scores are equal to those of scikit-learn and NumPy, and to counts by hand."""
 
 import math
 
@@ -56,5 +56,5 @@ def test_sentiment():
 
 def test_sentiment_by_hand():
     scores = scores_of(np.array([-3.0, 2.4, 0.0, 1.0]), np.array([-5.0, 2.6, -0.1, -1.0]), sentiment=True)
-    assert scores["accuracy_7"] == 0.5  # -3 and 0 are hit
+    assert scores["accuracy_7"] == 0.5  # -3 and 0 are correct
     assert scores["accuracy_2"] == pytest.approx(2 / 3) and scores["accuracy_2_with_zero"] == 0.5

@@ -1,4 +1,4 @@
-"""Retrieval metrics against the originals' numbers and a sort of every row."""
+"""Retrieval metrics against the original's numbers and a sort of every row."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from util.cli import UserError
 
 
 def listed(scores):
-    """In the fixture's order and units: R@1 R@5 R@10 in %, medr, meanr."""
+    """Scores in the fixture's order and units: R@1 R@5 R@10 in %, medr, meanr."""
     return [
         [100 * scores[f"{way} R@{k}"] for k in (1, 5, 10)] + [scores[f"{way} medr"], scores[f"{way} meanr"]]
         for way in ("i2t", "t2i")
@@ -29,7 +29,7 @@ def test_random_scores_as_the_original():
 
 
 def test_ties_as_the_originals_stable_sort_turned_round():
-    # The reversed stable sort puts the higher index first; turned round, so does ours.
+    # The original's reversed stable sort puts the higher index first; on a reversed matrix, so does ours.
     golden = Golden("itm")
     expected, matrix = golden.spec["retrieval_ties"], golden.arrays["mat_ties"][::-1, ::-1]
     found = listed(retrieval_scores(matrix))

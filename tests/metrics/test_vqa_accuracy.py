@@ -1,4 +1,4 @@
-"""VQA accuracy against the golden evaluation, the definition, and by hand where the two protocols differ."""
+"""VQA accuracy against the golden evaluation and the definition, and by hand where the two protocols differ."""
 
 import json
 import math
@@ -52,7 +52,7 @@ def logits_for(names, answers):
 
 
 def test_metric_gives_the_golden_accuracy():
-    """In batches, out of order, some questions twice as distributed padding has them."""
+    """Answers come in batches and out of order, and some questions twice, as with distributed padding."""
     names = sorted({result["answer"] for result in RESULTS})
     answers = [result["answer"] for result in RESULTS]
     metric = VQAAccuracy(names, [result["question_id"] for result in RESULTS], RECORDS)
@@ -71,7 +71,7 @@ def test_metric_gives_the_golden_accuracy():
 
 
 def test_ranks_are_joined(monkeypatch):
-    """Two ranks, the second with the first one's question again, as padding makes it."""
+    """Of two ranks, the second repeats a question of the first, as distributed padding does."""
     records = [{"answers": ten(text), "answer_type": "other"} for text in ("red", "red", "no")]
     metric = VQAAccuracy(["red", "no"], [5, 6, 7], records)
     metric.update(torch.eye(2)[[0, 1]], {"index": torch.tensor([0, 1])})
@@ -110,17 +110,17 @@ def test_definition(answers, result):
 
 
 @pytest.mark.parametrize(("answers", "result", "original", "official"), [
-    (("two", "two", "two", "two", "x"), "two", 0.0, 1.0),  # number words of annotators
+    (("two", "two", "two", "two", "x"), "two", 0.0, 1.0),  # number words of annotators are not converted
     (("Two dogs", "x"), "2 dogs", 0.0, 0.3),
     (("The dog", "dog"), "dog", 1.0, 1.0),
     (("U.S.", "USA", "x"), "us", 0.0, 0.3),
     (("t-shirt", "t shirt", "x"), "T-Shirt", 0.6, 0.6),
-    (("two",), "two", 0.0, 1.0),  # all agree: no passes over the annotators' answers
+    (("two",), "two", 0.0, 1.0),  # all agree, so the passes are not applied to the annotators' answers
     (("Yes",), "yes", 0.0, 0.0),
     (("yes",), "Yes.", 1.0, 0.0),
     (("2",), "two", 1.0, 0.0),
     ((" yes ",), "yes\n", 0.0, 1.0),
-    (("yes", "yes "), "yes", 0.3, 1.0),  # stripped first, so that all agree
+    (("yes", "yes "), "yes", 0.3, 1.0),  # stripped first, so all agree
     (("no",), "never seen", 0.0, 0.0),
 ])  # fmt: skip
 def test_protocols_by_hand(answers, result, original, official):

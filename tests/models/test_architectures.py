@@ -1,4 +1,4 @@
-"""Architecture files: the published ones, epochs of a search, and what a damaged one says."""
+"""Architecture files: the published ones, epochs of a search, and the errors of damaged ones."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Where the backbones' weights come from: released files, run folders, ImageNet, chance; and what is said of faults."""
+"""Where the backbones' weights come from: released files, run folders, ImageNet, random; and errors about them."""
 
 import urllib.error
 import zlib
@@ -26,20 +26,20 @@ def constant(key):
 
 
 def checkpoint_of(make, *args, **kwargs):
-    """A state dict of a network's names and shapes, every tensor one number repeated: a small file."""
+    """A state dict with a network's names and shapes whose tensors repeat one number, which makes a small file."""
     with torch.device("meta"):
         state = make(*args, **kwargs).state_dict()
     return {key: torch.tensor(constant(key)).to(value.dtype).expand(value.shape) for key, value in state.items()}
 
 
 def is_loaded(net):
-    """Whether every tensor is what `checkpoint_of` gave it."""
+    """Whether every tensor has the values of `checkpoint_of`."""
     return all((v == torch.tensor(constant(key)).to(v.dtype)).all() for key, v in net.state_dict().items())
 
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory):
-    """A --checkpointdir with files of the released names."""
+    """A --checkpointdir with files named like the released ones."""
     folder = tmp_path_factory.mktemp("checkpoints")
     torch.save(checkpoint_of(InflatedResNet50, 60), folder / RGB)
     torch.save(checkpoint_of(SkeletonHCN, 60, 0.2), folder / SKELETON)
@@ -50,7 +50,7 @@ def released(tmp_path_factory):
 
 @pytest.fixture
 def no_download(monkeypatch):
-    """torchvision's cache is empty and the network is down; nothing is built before that matters."""
+    """torchvision's cache is empty, and there is no network connection."""
 
     def fail(self, *args, **kwargs):
         raise urllib.error.URLError("no network here")
@@ -204,7 +204,7 @@ class TestFormats:
         assert is_loaded(ntu.build_skeleton_backbone(60, str(tmp_path / "gpu.pth"), dropout=0.2))
 
     def test_very_old_files_have_no_batch_counts(self, tmp_path):
-        """Before torch 0.4.1 batch norm did not count; the original's loader lets such files pass, too."""
+        """Before torch 0.4.1 batch norm had no batch counter; the original's loader accepts such files too."""
         state = checkpoint_of(ResNeXt101, 5)
         old = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
         assert len(state) - len(old) == 104

@@ -79,19 +79,19 @@ def build(golden):
 
 @pytest.mark.parametrize("name", ["search_net_mmimdb", "found_net_mmimdb"])
 def test_complete_network(name):
-    """Logits of a complete network whose published state dict went through our loader and back."""
+    """Logits of a complete network after a round trip of its published state dict through our loader."""
     golden = Golden(name)
     text, image = golden.inputs()
     assert_is_the_original(build(golden), golden, BACKBONES, {"text": text, "image": image})
 
 
 def test_extracted_features_give_the_same_logits():
-    """A network fed with what `extract` kept computes exactly what it computes from the raw inputs."""
+    """From the features of `extract`, a network computes exactly what it computes from the raw inputs."""
     torch.manual_seed(0)
     net = build(Golden("found_net_mmimdb"))
     batch = {"image": torch.randint(0, 256, (3, 3, 96, 64), dtype=torch.uint8), "text": torch.randn(3, 300)}
     with torch.no_grad():
-        assert net.cacheable() == ["image"]  # the text network is cheaper to run than to keep
+        assert net.cacheable() == ["image"]  # features of the text network are cheaper to compute than to cache
         kept = {f"{name}_features": net.extract(batch, name) for name in ("image", "text")}
         assert kept["image_features"][0].shape == (3, 512, 4, 4)
         net.eval()

@@ -20,7 +20,7 @@ C, L = 6, 4
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Tiny tensors are fastest so, and the machine may be busy."""
+    """Tiny tensors are fastest in one thread, and the machine may be busy."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -54,7 +54,7 @@ def set_skips(logits, values):
 
 class TestArchitectureParameters:
     def test_initial_scale(self):
-        """1e-3 * N(0, 1) for all of them together."""
+        """All logits together are distributed as 1e-3 * N(0, 1)."""
         cell = mixed(num_inputs=40, steps=12, multiplier=2, node_steps=12, node_multiplier=2)
         for kind in ("alphas", "betas", "gammas"):
             values = torch.cat([p.detach().flatten() for k, p in cell.arch_parameters().items() if kind in k])
@@ -63,7 +63,7 @@ class TestArchitectureParameters:
             assert abs(values.mean().item()) < 1.5e-4
 
     def test_names_order_and_shapes(self):
-        """The originals' order; K = sum of (I + i) cell edges, sum of (2 + k) inner edges."""
+        """The original's order; there are sum of (I + i) cell edges and sum of (2 + k) inner edges."""
         cell = mixed(num_inputs=8, steps=3, multiplier=2, node_steps=2, node_multiplier=2)
         shapes = {"alphas_edges": (8 + 9 + 10, 2)}
         for i in range(3):
@@ -109,7 +109,7 @@ class TestArchitectureParameters:
 
 
 class Net(nn.Module):
-    """A cell with a classifier; the batch holds the features."""
+    """A cell with a classifier; the batch contains the features."""
 
     def __init__(self, fusion):
         super().__init__()
@@ -179,7 +179,7 @@ class TestDerivedGenotypes:
         assert all(index < 3 for _, index in cell.genotype().edges)
 
     def test_pairs_run_out(self):
-        """4 inputs and 3 steps whose first two take everything: the third takes the best pair again."""
+        """With 4 inputs and 3 steps, the first two steps use all inputs, so the third uses the best pair again."""
         cell = mixed(num_inputs=4, steps=3)
         with torch.no_grad():
             cell.edges.logits.zero_()
@@ -330,14 +330,14 @@ def test_a_found_network_keeps_the_inputs_that_its_output_reaches_back_to():
 
 
 def with_gradient(net):
-    """Whether every parameter that weight steps train gets a gradient."""
+    """Whether every parameter that weight steps train has a gradient."""
     net.zero_grad(set_to_none=True)
     net(raw_batch()).sum().backward()
     return all(p.grad is not None for p in net.weights())
 
 
 def test_uses_all_weights_is_what_backward_finds():
-    """For genotypes of many sizes: DDP may trust it not to wait for gradients that never come."""
+    """For genotypes of many sizes: DDP relies on it, so as not to wait for gradients that never come."""
     seen = {True: 0, False: 0}
     for seed in range(60):
         rng = random.Random(seed)
@@ -358,7 +358,7 @@ def test_uses_all_weights_is_what_backward_finds():
 
 
 def read_by_output(genotype):
-    """Inputs that a step reads or the output concatenates."""
+    """Inputs that some step reads or that the output concatenates."""
     read = {index for _, index in genotype.edges} | set(genotype.concat)
     return {index for index in read if index < genotype.num_inputs}
 
@@ -422,7 +422,7 @@ class TestLateFusion:
         assert (corners[0] + corners[2] - 2 * middle).abs().max() > 1e-6
 
     def test_a_cell_does_interact(self):
-        """The same measure notices a fusion."""
+        """The same measure detects a fusion that is not late."""
         net = fusion_net(FusionCell.fixed(FusionGenotype(skips(1, 3), (SUM,), (4,)), 4, C, L, 0.0), (1, 3)).eval()
         one, two = raw_batch(seed=0), raw_batch(seed=1)
         corners = [net({"a": a, "b": b}) for a in (one["a"], two["a"]) for b in (one["b"], two["b"])]

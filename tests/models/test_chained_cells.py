@@ -20,7 +20,7 @@ def chained(**sizes):
 
 
 def preferring(cell, *rows):
-    """The genotype when the edges ``rows``, strongest first, are likelier than the others."""
+    """The genotype that is derived if the edges ``rows``, strongest first, are likelier than the others."""
     with torch.no_grad():
         for value, row in enumerate(reversed(rows), start=1):
             cell.edges.logits[row, SKIP] = float(value)
@@ -37,9 +37,9 @@ def test_a_step_takes_an_earlier_step_only_where_it_may():
 
 
 def test_pairs_of_a_step():
-    """A pair needs a state that no step has read; the step before is such a state."""
+    """A pair must contain a state that no step has read; the output of the previous step is such a state."""
     assert ordered_eligible_pairs(2, 0, []) == [(0, 1), (1, 0)]
-    assert ordered_eligible_pairs(2, 1, [(0, 1)]) == [(0, 1), (1, 0)]  # every pair is taken, so all are there again
+    assert ordered_eligible_pairs(2, 1, [(0, 1)]) == [(0, 1), (1, 0)]  # every pair is taken, so all are eligible again
     assert set(ordered_eligible_pairs(2, 1, [(0, 1)], chain=True)) == {(0, 2), (1, 2), (2, 0), (2, 1)}
     assert set(ordered_eligible_pairs(2, 2, [(0, 1), (0, 2)], chain=True)) >= {(2, 3), (0, 3)}
 

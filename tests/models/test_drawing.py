@@ -35,7 +35,7 @@ NTU = SimpleNamespace(
 
 
 def random_genotype(seed):
-    """Any genotype with 4-8 inputs, 1-4 steps that may follow one another, and 1-4 inner steps."""
+    """A random genotype with 4-8 inputs, 1-4 steps that may be chained, and 1-4 inner steps."""
     rng = random.Random(seed)
     inputs, steps, inner = rng.randint(4, 8), rng.randint(1, 4), rng.randint(1, 4)
     kept, outputs = rng.randint(1, inner), rng.randint(1, steps)
@@ -55,7 +55,7 @@ def random_genotype(seed):
 
 
 def ends(svg):
-    """The arrows of a picture as (source, target) names; a name has no space, but for "input <index>"."""
+    """The arrows of a picture as (source, target) names; only the names "input <index>" contain a space."""
     pairs = re.findall(r'data-ends="([^"]*)"', svg)
     return [tuple(re.findall(r"input \d+|\S+", pair)) for pair in pairs]
 
@@ -65,7 +65,7 @@ def fill(svg, name):
 
 
 def ports(svg, name):
-    """Port labels of a box from top to bottom, with where each arrow comes from."""
+    """Port labels of a box from top to bottom, with the source of each arrow."""
     node = next(g for g in ElementTree.fromstring(svg).iter() if g.get("data-name") == name)
     texts = [text for text in node if text.get("text-anchor") == "start"]
     return {float(text.get("y")) - 3.5: text.text for text in texts}

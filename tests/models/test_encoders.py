@@ -1,4 +1,4 @@
-"""Encoders for data of one's own: taps, padding without influence, weights, and errors that say what to do."""
+"""Encoders for own data: taps, padding without influence, weights, and errors that name a remedy."""
 
 import importlib
 import json
@@ -154,7 +154,7 @@ def test_a_transformer_is_read_from_a_folder_beside_our_own_datasets_package(tmp
     encoder = tiny_bert(tmp_path)
     import datasets
 
-    assert hasattr(datasets, "lazy_exports")  # ours, and transformers works with it
+    assert hasattr(datasets, "lazy_exports")  # this is our package and not the library of that name
     net = build("text", encoder, max_tokens=6)
     assert net.channels == (8, 8) and net.taps == (1, 2) and net.source.startswith("transformers' pretrained")
     texts = ["a film", "a red film a red film a red film"]
@@ -166,7 +166,7 @@ def test_a_transformer_is_read_from_a_folder_beside_our_own_datasets_package(tmp
     random = build("text", encoder, weights="none")
     assert random.source.startswith("random") and not torch.equal(random(batch)[0], net(batch)[0])
     assert repr(pickle.loads(pickle.dumps(net.preparation))) == repr(net.preparation)
-    # Its use changes a tokenizer; features that are stored already are still found.
+    # Using a tokenizer changes it; features that are cached already must still be found.
     assert repr(build("text", encoder, max_tokens=6).preparation) == repr(net.preparation)
 
 
@@ -253,7 +253,7 @@ def test_default_weights_without_a_network_are_reported_at_once(monkeypatch):
 
 
 class Doubled(Encoder):
-    """An encoder of one's own: tests name it module:Class."""
+    """A user's own encoder; tests name it module:Class."""
 
     def __init__(self, size, pool, **options):
         super().__init__([size], name="doubled", **options)

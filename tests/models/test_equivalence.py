@@ -1,4 +1,4 @@
-"""The networks of a small space: each once, and those that stand for each other compute the same."""
+"""The networks of a small space: each is listed once, and equivalent ones compute the same function."""
 
 import dataclasses
 import random
@@ -18,7 +18,7 @@ SPACE = FusionSpace(PUBLISHED_STEP_OPERATIONS, 4, SIZES)
 
 def test_the_space_has_every_network_once():
     found = all_genotypes(SPACE)
-    # Two of six pairs, in any order; each step has one of four operations, attention in either direction.
+    # Two of six pairs, in any order. Each step has one of four operations; attention has two directions.
     assert len(found) == len(set(found)) == 15 * 5 * 5
     assert all(canonical(genotype) == genotype for genotype in found)
     drawn = {canonical(SPACE.sample(random.Random(seed))) for seed in range(3000)}
@@ -47,7 +47,7 @@ def test_arguments_of_symmetric_operations_may_change_places(name):
     operation = STEP_OPERATIONS[name](4, 1, 0.0)
     x, y = torch.randn(2, 7, 4, 1)
     outputs = operation(x, y)
-    if hasattr(operation, "conv"):  # of [x, y]: the two halves of its inputs change places, too
+    if hasattr(operation, "conv"):  # weights on [x, y]: the two halves of the inputs must be swapped too
         weight = operation.conv.weight.data
         operation.conv.weight.data = torch.cat([weight[:, 4:], weight[:, :4]], dim=1)
     torch.testing.assert_close(operation(y, x), outputs)

@@ -17,7 +17,7 @@ def sizes(spec):
 
 
 def load_cell(golden, cell, genotype=None):
-    """Load a stand-alone fusion fixture through the path of a published checkpoint."""
+    """Load a stand-alone fusion fixture the way a published checkpoint is loaded."""
     ours = from_published({f"fusion_net.{k}": v for k, v in golden.state.items()}, {}, genotype)
     state = {key.removeprefix("fusion."): value for key, value in ours.items()}
     missing, unknown = cell.load_state_dict(state, strict=False)
@@ -37,7 +37,7 @@ def mixed_cell(spec):
 
 
 def assert_gradient_norms(golden, cell, genotype=None):
-    """L2 norms of all weight gradients, by the original's names."""
+    """L2 norms of all weight gradients, keyed by the original's names."""
     gradients = {key: p.grad for key, p in cell.named_parameters() if p.grad is not None}
     names = {key: key for key in golden.spec["param_grad_l2_norms"]}
     ours = from_published({f"fusion_net.{k}": k for k in names}, {}, genotype)

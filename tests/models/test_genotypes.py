@@ -1,4 +1,4 @@
-"""Genotypes: read back as written, checked field by field, and never a way to run code."""
+"""Genotypes: they are read back as written, checked field by field, and can never run code."""
 
 import io
 import json
@@ -45,7 +45,7 @@ def example():
 
 @st.composite
 def sizes(draw):
-    """Sizes of a search space, also with more concatenated states than steps."""
+    """Sizes of a search space, including more concatenated states than steps."""
     num_inputs, steps, node_steps = draw(st.integers(2, 8)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
     return {
         "num_inputs": num_inputs,
@@ -79,7 +79,7 @@ def test_a_saved_genotype_is_read_back(tmp_path):
 
 @pytest.fixture
 def originals(monkeypatch):
-    """The original's two classes, importable under its module path."""
+    """The original's two classes, importable under their original module path."""
     module = types.ModuleType("models.search.darts.genotypes")
     for name, fields in (("Genotype", "edges steps concat"), ("StepGenotype", "inner_edges inner_steps inner_concat")):
         setattr(module, name, namedtuple(name, fields, module=module.__name__))
@@ -297,7 +297,7 @@ def test_random_genotypes_depend_on_the_seed_alone():
 
 
 def test_random_genotypes_are_ones_that_a_search_can_derive():
-    """Pairs of inputs in order, never a pair whose members are both taken; two different inner states."""
+    """Pairs of inputs are ordered and never both taken already, and inner states of a pair differ."""
     for seed in range(100):
         genotype = draw(seed)
         taken = set()
@@ -310,7 +310,7 @@ def test_random_genotypes_are_ones_that_a_search_can_derive():
 
 
 def test_pairs_run_out():
-    """4 inputs and 3 steps: after two disjoint pairs nothing is free, and every pair is allowed again."""
+    """With 4 inputs and 3 steps, two disjoint pairs use all inputs, and every pair becomes eligible again."""
     everything = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
     assert eligible_pairs(4, set()) == everything
     assert eligible_pairs(4, {0, 1}) == everything[1:]
@@ -346,7 +346,7 @@ def test_text_form_shows_wiring_in_argument_order():
 
 
 def test_genotypes_are_values():
-    """Equal by content, usable as keys, and not changeable."""
+    """Genotypes are equal by content, hashable, and immutable."""
     assert len({example(), example(), draw(0)}) == 2
     with pytest.raises(AttributeError):
         example().concat = (7,)

@@ -1,4 +1,4 @@
-"""Targets and loss of grounding against the original's numbers (fixture ``vgd_targets``) and by definition."""
+"""Targets and loss of grounding, against the original's numbers (fixture ``vgd_targets``) and their definitions."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_targets_of_the_original(number):
     np.testing.assert_allclose(scores[0].numpy(), GOLDEN.arrays[f"scores{number}"], rtol=1e-6)
     assert np.array_equal(positive[0].numpy(), GOLDEN.arrays[f"bmask{number}"] > 0)
     assert int(positive.sum()) == case["n_positive"] and positive.any() == GOLDEN.arrays[f"smask{number}"][0]
-    # The fixture's offsets are zeros beyond the image's own boxes; ours are nobody's there.
+    # Beyond the image's own boxes the fixture's offsets are zeros; ours are not used there.
     own = case["n_boxes"]
     expected = GOLDEN.arrays[f"tbox{number}"][:own]
     np.testing.assert_allclose(offsets[0, :own].numpy(), expected, rtol=1e-4, atol=1e-5)
@@ -87,7 +87,7 @@ def test_however_a_batch_is_cut_the_loss_is_the_same(scores_loss, cut):
 
 
 def test_numbers_are_those_of_all_ranks(monkeypatch):
-    """Two ranks, of which one has the cases 0 and 2, the other case 3: as one with all three."""
+    """Two ranks, with cases 0 and 2 and with case 3, give the loss of a single rank with all three."""
     loss, outputs = GroundingLoss(), outputs_of()
     whole = float(loss(outputs, loss.prepare(batch_of(0, 2, 3))))
     shares, total = ((slice(0, 2), batch_of(0, 2)), (slice(2, 3), batch_of(3))), 0.0
@@ -104,7 +104,7 @@ def test_numbers_are_those_of_all_ranks(monkeypatch):
 
 @pytest.mark.parametrize("prepared", [True, False])
 def test_no_positive_region_is_no_loss(prepared):
-    """Where the original divides 0 by 0 and destroys the weights."""
+    """In this case the original divides 0 by 0 and destroys the weights."""
     batch, loss = batch_of(3), GroundingLoss()
     outputs = tuple(one[:1].clone().requires_grad_() for one in outputs_of())
     value = loss(outputs, loss.prepare(batch) if prepared else batch)
@@ -123,7 +123,7 @@ def test_evaluation_does_not_depend_on_the_batches():
     whole = float(loss(outputs, batch_of(0, 2, 3)))
     alone = [float(loss(tuple(one[i : i + 1] for one in outputs), batch_of(n))) for i, n in enumerate((0, 2, 3))]
     assert whole == pytest.approx(sum(alone) / 3, rel=1e-6)
-    # A sample alone is a whole batch.
+    # A single sample is a complete batch.
     assert alone[0] == pytest.approx(float(loss(tuple(one[:1] for one in outputs), loss.prepare(batch_of(0)))))
 
 
@@ -155,13 +155,13 @@ def test_padding_counts_where_it_is_scored_as_in_the_original():
     torch.testing.assert_close(scored.exp().sum(1), torch.ones(2))
     torch.testing.assert_close(ignored[:, :3].exp().sum(1), torch.ones(2))
     assert (ignored[:, 3:] < -1e8).all() and (scored[:, 3:] > -20).all()
-    # Without padding both are the same.
+    # Without padding, both settings give the same result.
     for one, other in zip(head(x, y), ignoring(x, y), strict=True):
         assert torch.equal(one, other)
 
 
 def test_offsets_are_in_deviations():
-    """A box moved by half its width, and twice as high."""
+    """The ground truth is moved by half the box's width, and twice as high."""
     boxes = torch.tensor([[[0.0, 0.0, 9.0, 9.0]]])
     batch = {"boxes": boxes, "counts": torch.tensor([1]), "label": torch.tensor([[5.0, -5.0, 14.0, 14.0]])}
     offsets = grounding_targets(batch)[1][0, 0]
@@ -172,7 +172,7 @@ def test_offsets_are_in_deviations():
 @pytest.mark.parametrize("scores_loss", ["kld", "bce"])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_positive_region_whose_features_are_zeros(scores_loss, way):
-    """Network, relations, targets and loss go by one mask: the loss is that of any other region."""
+    """Network, relations, targets and loss use the same mask, so a region of zeros is treated like any other."""
     torch.manual_seed(0)
     encoder_decoder = EncoderDecoder.fixed(Architecture((("self_att_16",),), (("rel_self_att_16",),)), 32, 0.0)
     head = GroundingHead(32, 0.0, scores_loss=scores_loss, hidden=8)

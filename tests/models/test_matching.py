@@ -1,4 +1,4 @@
-"""Matching: pairs scored from captions encoded once and images projected once, against whole forwards."""
+"""Matching: captions encoded once and images projected once give the scores of complete forward passes."""
 
 import pytest
 import torch
@@ -43,13 +43,13 @@ def triples(size=3, regions=5, words=7):
 
 
 def pairs_of(batch, image, caption):
-    """The batch of pairs that the original passes through its whole network."""
+    """The batch of pairs that the original passes through its complete network."""
     found = {name: batch[name][:, image] for name in ("regions", "boxes", "counts")}
     return found | {"tokens": batch["tokens"][:, caption], "label": batch["label"]}
 
 
 def whole(net, batch):
-    """The three scores by three whole forwards."""
+    """The three scores, from three complete forward passes."""
     passes = [MultimodalNet.forward(net, pairs_of(batch, *pair)) for pair in ((0, 0), (0, 1), (1, 0))]
     return torch.stack(passes, dim=1)
 
@@ -104,7 +104,7 @@ def test_several_images_of_each_caption(name, way):
     image, caption = torch.tensor([[0, 3, 3], [5, 1, 0]]), torch.tensor([4, 1])
     expected = net.match(images, captions, image.flatten(), caption.repeat_interleave(3)).view(2, 3)
     torch.testing.assert_close(net.match(images, captions, image, caption), expected, rtol=0, atol=1e-6)
-    net.train()  # without dropout the same, by the way that training takes
+    net.train()  # the same without dropout, through the code that training uses
     torch.testing.assert_close(net.match(images, captions, image, caption), expected, rtol=0, atol=1e-6)
 
 

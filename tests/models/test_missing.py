@@ -1,4 +1,4 @@
-"""Learned values take the place of missing inputs, and modality dropout never takes the last input of a sample."""
+"""Learned values replace missing inputs, and modality dropout never drops the last input of a sample."""
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ from models.missing import Placeholders, drop_modalities
 
 
 class Identity(nn.Module):
-    """Gives a vector as it is."""
+    """Returns a vector as it is."""
 
     channels, cacheable, deterministic_features = (3,), False, True
 
@@ -70,7 +70,7 @@ def test_dropout_keeps_one_of_the_inputs_that_a_sample_has():
     kept = drop_modalities(present, 0.5)
     assert not (kept & ~present).any()
     assert kept[0::3].any(1).all() and kept[1::3, 1].all() and not kept[2::3].any()
-    # Each of two is dropped with 1/2, but both together leave one: 1/4 + 1/8 of the samples lose the first.
+    # Each of two inputs is dropped with 1/2, but never both: 1/4 + 1/8 of the samples lose the first.
     assert abs(kept[0::3, 0].float().mean() - 0.625) < 0.03
     assert torch.equal(drop_modalities(present, 0.0), present)
 

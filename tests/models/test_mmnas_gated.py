@@ -1,4 +1,4 @@
-"""Gated operations: which candidates run, what the gates' gradients are, how paths are drawn."""
+"""Gated operations: which candidates run, the gradients of the gates, and how paths are drawn."""
 
 import math
 
@@ -51,7 +51,7 @@ def test_only_involved_candidates_run_and_the_active_one_gives_the_value(mode, i
     set_path(operation.choice, mode, 2, inactive)
     out = operation(x, y)
     assert sorted(k for k, _ in called) == involved
-    # The others leave no graph behind.
+    # The other candidates build no graph.
     assert all(with_graph == (k == 2) for k, with_graph in called)
     assert torch.equal(out, operation.operations[NAMES[2]](x, y))
 
@@ -81,7 +81,7 @@ def test_gate_gradients_are_those_of_the_weighted_sum(mode, inactive):
 
 @pytest.mark.parametrize(("mode", "inactive"), [("full", ()), ("two", (3,))])
 def test_alpha_gradient_is_that_of_gates_drawn_from_a_softmax(mode, inactive):
-    """d/dalpha of sum_j g_j p_j(alpha) by autograd, over the involved candidates; added to what is there."""
+    """d/dalpha of sum_j g_j p_j(alpha) by autograd, over the involved candidates, is added to the gradient."""
     operation = gated(alphas=[0.3, -1.0, 0.8, 0.1])
     set_path(operation.choice, mode, 1, inactive)
     gates = torch.tensor([2.0, -3.0, 0.5, 4.0])
@@ -137,7 +137,7 @@ class TestSampling:
             active, *inactive = operation.choice.running()
             counts[active] += 1
             assert inactive == ([] if mode == "single" else sorted({0, 1, 2, 3} - {active}))
-        # Five standard deviations of a share.
+        # Five standard deviations of a frequency.
         assert (counts / draws - operation.choice.probabilities()).abs().max() < 5 * 0.5 / draws**0.5
 
     def test_two_draws_a_pair_then_the_active_one_of_it(self):
@@ -213,7 +213,7 @@ class TestEncoderDecoder:
         assert [bool(choice.logits.any()) for choice in net.choices()] == [True, True, False, False, True]
 
     def test_searched_and_fixed_agree(self):
-        """The chosen path computes what the fixed network of its architecture does, weights carried over."""
+        """The chosen path computes what the fixed network of its architecture computes with the same weights."""
         net = small()
         for choice in net.choices():
             size = len(choice.candidates)

@@ -1,4 +1,4 @@
-"""Every operation of the MMNas table against the original's numbers, and what any operation in the registry must do."""
+"""Every operation of the MMNas table against the original's numbers, and requirements on any registered operation."""
 
 import numpy as np
 import pytest
@@ -94,7 +94,7 @@ def test_layer_norm(way):
 @pytest.mark.parametrize("way", ["plain", "fast"])
 @pytest.mark.parametrize("scale", [0.0, 1e-7, 1e-6, 1e-3, 1e3])
 def test_layer_norm_adds_its_epsilon_to_the_deviation(scale, way):
-    """Values and gradients; the definition in float64 by autograd."""
+    """Values and gradients agree with the definition in float64, differentiated by autograd."""
     g = torch.Generator().manual_seed(0)
     x, a, b, weights = scale * torch.randn(4, 32, generator=g), *torch.randn(3, 4, 32, generator=g)
     norm = sped_up(LayerNorm(32), way)
@@ -130,7 +130,7 @@ def test_attention_pooling(case, way):
 @pytest.mark.parametrize("way", ["plain", "fast"])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_flags_say_what_is_read(name, way):
-    """y, the relation and padded positions change the result exactly where the class says so."""
+    """y, the relation and padded positions affect the result exactly if the attributes of the class say so."""
     operation = sped_up(make_operation(name, 256, 0.0).eval(), way)
     kind = operation_class(name)
     given = inputs(256)
@@ -170,7 +170,7 @@ class TestDropout:
         values = out.unique()
         assert len(values) == 2 and values[0] == 0
         torch.testing.assert_close(values[1], torch.tensor(1 / 0.9), rtol=1e-4, atol=0.0)
-        # Five standard deviations of a share of a million draws.
+        # Five standard deviations of a frequency in a million draws.
         assert abs((out == 0).float().mean().item() - 0.1) < 5 * 0.3e-3
 
     def test_neighbours_are_independent(self):
@@ -199,7 +199,7 @@ class TestDropout:
 @pytest.mark.parametrize("way", ["plain", "fast"])
 @pytest.mark.parametrize("name", ["self_att_64", "rel_self_att_64", "guided_att_64"])
 def test_training_attention_is_that_of_evaluation_but_for_dropout(name, way):
-    """On a CPU training has code of its own; the mean over many draws is the value without dropout."""
+    """Training on a CPU uses separate code; the mean over many draws is the value without dropout."""
     operation = sped_up(make_operation(name, 64, 0.2, norm=False, residual=False), way)
     given = inputs(64)
     expected = operation.eval()(**given)
@@ -211,7 +211,7 @@ def test_training_attention_is_that_of_evaluation_but_for_dropout(name, way):
 
 
 ATTENTION = ["self_att_64", "rel_self_att_64", "guided_att_64"]
-# Hardly drops anything, but on a CPU takes the code of training.
+# This rate drops hardly anything, but uses the code for training on a CPU.
 NEXT_TO_NOTHING = 2**-15
 
 
@@ -246,7 +246,7 @@ def test_a_sample_of_padding_alone_is_filled_as_in_the_original(name, dtype, tra
     variables = [given[key].requires_grad_() for key in ("x", "y", "relation")] + list(operation.parameters())
     weights = torch.randn(2, 9, 64, dtype=dtype)
     found, expected = operation(**given), as_in_the_original(operation, **given)
-    # What is not dropped is scaled up by 3e-5.
+    # Elements that are not dropped are scaled up by 3e-5.
     rough = training or dtype == torch.float32
     accuracy = {"rtol": 1e-3, "atol": 1e-4} if rough else {"rtol": 1e-9, "atol": 1e-10}
     torch.testing.assert_close(found, expected, **accuracy)
@@ -279,7 +279,7 @@ def test_pooling_of_padding_alone_is_even_and_trains_no_weights(dtype, way):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ATTENTION)
 def test_a_sample_of_padding_alone_under_autocast(name, dtype, training, way):
-    """Even attention, also in float16, which cannot hold -1e9."""
+    """Attention is uniform, also in float16, which cannot represent -1e9."""
     operation = sped_up(make_operation(name, 64, NEXT_TO_NOTHING if training else 0.0).train(training), way)
     given = inputs(64)
     given["x_mask"][1], given["y_mask"][1] = True, True

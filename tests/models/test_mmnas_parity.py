@@ -97,7 +97,7 @@ def test_state_dicts_translate_both_ways(name):
 
 
 def test_state_dicts_of_version_0_1_0_still_load():
-    """Under their names of then, as a whole and inside another module."""
+    """State dicts under the old names load, both directly and inside another module."""
     net, other = small_net(), small_net()
     other.load_state_dict({key: value + 1 for key, value in other.state_dict().items()})
     renamed = {"encoder_decoder": "backbone", "alpha_logits": "alpha_prob"}
@@ -116,7 +116,7 @@ def test_state_dicts_of_version_0_1_0_still_load():
 
 @pytest.mark.parametrize(("task", "unused"), [("vqa", True), ("vgd", False), ("itm", True)])
 def test_searched_networks_carry_what_the_original_expects(task, unused):
-    """Weights for relations of words, that nothing reads, in all but grounding; a fixed network has none."""
+    """Searched networks for all tasks but grounding have weights for relations of words, which nothing reads."""
     net = build_net(SUPERNET.spec, task)
     theirs = to_published(net.state_dict())
     extra = {"module.linear_x_rel.weight": (64, 3), "module.linear_x_rel.bias": (64,)} if unused else {}
@@ -164,7 +164,7 @@ class TestSupernet:
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize("mode", ["single", "full", "two"])
     def test_mode(self, mode, way):
-        """Output, loss, gradients, and what they do to the architecture parameters."""
+        """Output, loss, gradients, and their effect on the architecture parameters."""
         expected = SUPERNET.spec[mode]
         net = SUPERNET.network(way)
         for i, gated in enumerate(net.encoder_decoder.gated()):
@@ -184,7 +184,7 @@ class TestSupernet:
             self.check_alphas(net, expected, mode)
 
     def check_idle(self, net, theirs):
-        """What has a zero gradient in the original has none here, and `path_weights` is the rest."""
+        """Parameters with a zero gradient in the original have none here; `path_weights` are all others."""
         idle = {key for key, p in net.named_parameters() if p.grad is None and ".alpha_" not in key}
         state = {key: torch.empty(0) for key in theirs if not key.startswith("linear_x_rel")}
         assert idle == set(from_published(state))
@@ -215,11 +215,11 @@ class TestTrajectory:
     spec = Golden("trajectory").spec
 
     def warm_up(self, base, step):
-        """The rate of step number ``step`` (from 1) with two steps an epoch."""
+        """The rate of step number ``step`` (from 1) with two steps per epoch."""
         return base * min(1.0, math.ceil(step / 2) / 4)
 
     def train(self, net, parameters, seed, step, rate, optimizer):
-        """One step of the original's loop; returns loss and gradient norm."""
+        """Run one step of the original's loop; return loss and gradient norm."""
         optimizer.zero_grad()
         loss = loss_of(net, batch_of(self.spec["input_spec"], seed), target_of(seed + 100))
         loss.backward()
@@ -257,7 +257,7 @@ class TestTrajectory:
 
     @pytest.mark.parametrize("way", [PLAIN, PACKED])
     def test_network_steps_of_a_search(self, way):
-        """With zero gradients for what was not sampled, as in the original."""
+        """With zero gradients for parameters that were not sampled, as in the original."""
         net, optimizer = self.prepared(way)
         probes = {
             "enc0.op0": net.encoder_decoder.enc[0][0].operations["self_att_64"].mhatt.linear_q.weight,
@@ -329,7 +329,7 @@ def test_padding_to_the_longest_changes_nothing(sizes, way, seed):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_question_without_words_and_an_image_without_regions(way):
-    """Each attends evenly to all of its padding; the other samples do not notice."""
+    """Such a sample attends evenly to all of its padding, and does not affect other samples."""
     net = small_net(way=way).eval()
     both = net(random_batch([5, 0, 7], [4, 6, 0], 12, 14))
     assert both.isfinite().all()
@@ -341,7 +341,7 @@ def test_a_question_without_words_and_an_image_without_regions(way):
 @pytest.mark.parametrize("mode", ["single", "full"])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_float64_network_is_exact(way, mode):
-    """Masks, relations, gates and outputs follow its type: what padding does is no larger than float64's rounding."""
+    """Masks, relations, gates and outputs have its dtype: the effect of padding is within float64's rounding."""
     results = []
     for dtype, shape, own in ((torch.float64, (7, 6), way), (torch.float64, (12, 14), PLAIN), (None, (7, 6), way)):
         net = small_net(("rel_self_att_16", "guided_att_16", "self_att_16"), way=own).to(dtype or torch.float32)
@@ -358,7 +358,7 @@ def test_a_float64_network_is_exact(way, mode):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_regions_are_masked_by_their_number_and_not_by_what_they_hold(way):
-    """A region of zeros is a region; what stands behind an image's own regions is not read."""
+    """A region of zeros is a region, and values after an image's own regions are not read."""
     net, batch = small_net(way=way).eval(), random_batch([5, 7], [4, 6], 7, 6)
     batch["regions"][0, 2] = 0.0
     _, mask, _ = net.embed_regions(batch)
@@ -401,7 +401,7 @@ def test_half_precision_features_are_taken():
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dropout", [0.0, 1e-4])
 def test_bfloat16_autocast(way, dropout):
-    """Close to float32, gradients finite, in every mode; a little dropout takes the code of training."""
+    """Results are close to float32 and gradients finite in every mode; a little dropout enables the training code."""
     net, batch = small_net(dropout=dropout, way=way), random_batch([5, 7, 0], [4, 6, 3], 7, 6)
     for mode in ("single", "full", "two"):
         draw(net, mode, torch.Generator().manual_seed(1))
@@ -457,7 +457,7 @@ def test_scores_of_grounding_are_logits_for_the_other_loss():
 
 
 def test_a_network_without_relations_does_not_train_their_projection():
-    """Else every parameter is among `weights`, and gets a gradient."""
+    """In all other cases every parameter is in `weights` and has a gradient."""
     for name, unread in (("mcan", {"relation_linear.weight", "relation_linear.bias"}), ("mmnas_vqa", set())):
         encoder_decoder = EncoderDecoder.fixed(load_architecture(ARCHITECTURES / f"{name}.json"), 64, 0.0)
         net = MultimodalNet(encoder_decoder, AnswerHead(64, 0.0, 7), (11, 6), region_size=9)

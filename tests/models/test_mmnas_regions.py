@@ -1,4 +1,4 @@
-"""Relations of boxes and box features: the original's numbers, pairs, and what lies beyond an image's boxes."""
+"""Relations of boxes and box features: the original's numbers, pairs, and padding after an image's boxes."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_pairs_of_packed_rows(counts):
     else:
         values = pair_relations(given, torch.tensor(counts), pairs)
         assert torch.equal(everything.flatten(0, 2)[pairs], values)
-    # A sample of padding alone keeps all of its rows.
+    # A sample that is all padding keeps all of its rows.
     assert values.shape[:-1].numel() == sum((n or 12) ** 2 for n in counts)
     spread = side.pair_bias(PairValues(values, pairs), torch.float32).masked_fill(mask[:, None, None], 0.0)
     torch.testing.assert_close(spread, everything.permute(0, 3, 1, 2))

@@ -1,4 +1,4 @@
-"""Every candidate operation: its formula, and what the search needs of any operation in the registry."""
+"""Every candidate operation: its formula, and the requirements of the search on any registered operation."""
 
 import math
 
@@ -166,7 +166,7 @@ class TestRegistry:
         assert type(operation) is STEP_OPERATIONS[name]
 
     def test_has_weights_means_a_map_that_learns(self, name):
-        """Normalisation alone does not count: a linear map has a matrix per position."""
+        """Parameters of normalisations do not count as weights, those of linear maps do."""
         linear = any(isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d)) for m in made(name).modules())
         assert has_weights(name) == linear
 
@@ -181,7 +181,7 @@ def test_has_weights():
 
 
 def dropped_share(name, dropout):
-    """Share of outputs that dropout changes, with batch norm in evaluation mode."""
+    """Fraction of outputs that dropout changes, with batch norm in evaluation mode."""
     torch.manual_seed(0)
     operation = STEP_OPERATIONS[name](C, L, dropout).eval()
     x, y = (torch.randn(400, C, L) for _ in range(2))
@@ -189,14 +189,14 @@ def dropped_share(name, dropout):
     for module in operation.modules():
         if isinstance(module, nn.Dropout):
             module.train()
-    if name == "ScaleDotAttn":  # dropout stands before the norm
+    if name == "ScaleDotAttn":  # dropout comes before the norm
         operation.norm = nn.Identity()
     out = operation(x, y)
     return ((out == 0) & (whole != 0)).float().mean().item() / (whole != 0).float().mean().item()
 
 
 def test_dropout_rates():
-    """Attention drops a tenth whatever the rate asked for, Sum nothing, the others what they are told."""
+    """Attention always drops a tenth, Sum nothing, and the others the given rate."""
     for dropout in (0.0, 0.5):
         assert dropped_share("Sum", dropout) == 0.0
         assert dropped_share("ScaleDotAttn", dropout) == pytest.approx(0.1, abs=0.02)
@@ -205,7 +205,7 @@ def test_dropout_rates():
 
 
 class Product(nn.Module):
-    """x * y with a weight per channel: an operation that somebody adds."""
+    """x * y with a weight per channel, as an example of an added operation."""
 
     def __init__(self, channels, length, dropout):
         super().__init__()
@@ -216,7 +216,7 @@ class Product(nn.Module):
 
 
 def test_an_added_operation_is_picked_up_everywhere(monkeypatch):
-    """One entry in the registry and a name among the candidates: mixed cell, genotype, found cell, random genotypes."""
+    """One entry in the registry and a name among the candidates suffice for cells, genotypes and random genotypes."""
     import random
 
     from models.genotypes import FusionGenotype, random_genotype

@@ -1,4 +1,4 @@
-"""Encoders whose weights are inside Python packages: their names, their weights, and what is said without them."""
+"""Encoders whose weights are inside Python packages: their names, weights, and errors if they are missing."""
 
 import hashlib
 import importlib
@@ -19,7 +19,7 @@ def build(kind, encoder, follows=False, **options):
 
 
 def package(monkeypatch, folder, name, write):
-    """Put a package with the weights that ``write(path)`` makes where `PACKAGED` looks for it."""
+    """Install a package, with the weights that ``write(path)`` creates, where `PACKAGED` looks for it."""
     one = PACKAGED[name]
     path = folder / one.module / one.weights
     path.parent.mkdir(parents=True)
@@ -32,7 +32,7 @@ def package(monkeypatch, folder, name, write):
 
 
 def of_the_package(state, model):
-    """A state dict of timm under the package's names, by its order: both list the same modules one after the other."""
+    """A state dict of timm under the package's names. Names are matched by order, since both list the same modules."""
     names, number = {}, -1
     for key in state:
         place = key.rsplit(".", 2)[0] if key.startswith("blocks.") else None
@@ -95,7 +95,7 @@ def test_minilm_reads_model_and_tokenizer_from_its_package(monkeypatch, tmp_path
     with torch.no_grad():
         alone, among = (net(net.preparation(texts)) for texts in (["red"], ["red", "red circle red circle"]))
     torch.testing.assert_close(alone[-1][0], among[-1][0])  # padding has no influence
-    # A checkpoint of everything follows: no weights are read.
+    # A complete checkpoint is loaded next, so no weights are read.
     monkeypatch.setitem(PACKAGED, "all-MiniLM-L6-v2", PACKAGED["all-MiniLM-L6-v2"]._replace(sha256="another"))
     assert "random" in build("text", "package:all-MiniLM-L6-v2", follows=True).source
 

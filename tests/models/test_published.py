@@ -1,4 +1,4 @@
-"""State dicts of the original code: every name translated, there and back, for networks of many sizes."""
+"""State dicts of the original code: every name is translated in both directions, for networks of many sizes."""
 
 import random
 import re
@@ -19,7 +19,7 @@ BACKBONES = {"left": "leftnet", "right": "rightnet"}
 
 
 class Backbone(nn.Module):
-    """Two features, batch norm included, so that there are buffers."""
+    """A backbone with two features, and with batch norm, so that it has buffers."""
 
     channels = (3, 5)
     deterministic_features = False
@@ -44,7 +44,7 @@ SIZES = [sizes(*numbers) for numbers in NUMBERS]
 
 
 def build(size, genotype=None, seed=0):
-    """A network whose every tensor is different from any other's and from what another seed draws."""
+    """A network all of whose tensors differ from each other and from those of another seed."""
     torch.manual_seed(seed)
     fusion = FusionCell.mixed(4, C, L, 0.0, **size) if genotype is None else FusionCell.fixed(genotype, 4, C, L, 0.0)
     used = range(4) if genotype is None else genotype.used_inputs()
@@ -81,7 +81,7 @@ def operation_names(prefix, name):
 
 
 def original_names(size, genotype=None):
-    """Names and shapes of the original's fusion part and classifier, written down from its description."""
+    """Names and shapes of the original's fusion part and classifier, according to its description."""
     order = ("Sum", "ScaleDotAttn", "LinearGLU", "ConcatFC")
     names = {"fusion_net.cell.ln.weight": (size["multiplier"] * C, L)}
     names["fusion_net.cell.ln.bias"] = names["fusion_net.cell.ln.weight"]
@@ -127,7 +127,7 @@ def test_round_trip(size, found):
 
 
 def test_translated_weights_give_the_same_outputs():
-    """Through the original's names into another network: equal logits, so nothing went to a wrong place."""
+    """After a translation to the original's names and into another network, logits are equal."""
     size = sizes(2, 2, 2, 2)
     genotype = draw(size, seed=5)
     first, second = build(size, genotype, seed=1), build(size, genotype, seed=2)

@@ -45,7 +45,7 @@ def test_the_probe_draws_no_random_numbers_and_minds_no_surroundings():
 
 @pytest.mark.parametrize("dtype", TYPES.values())
 def test_without_such_an_lstm_it_runs_in_float32(monkeypatch, dtype):
-    """Also the other way round: what this machine has is used."""
+    """Conversely, a precision that this machine supports is used."""
     lstm, x = lstm_and_input()
     expected = lstm(x)[0]
     runs = recurrent.lstm_runs("cpu", dtype)

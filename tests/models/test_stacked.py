@@ -1,4 +1,4 @@
-"""Stacked networks learn what each would learn alone."""
+"""Stacked networks learn exactly what each of them learns alone."""
 
 import copy
 
@@ -30,7 +30,7 @@ def build(backbones, pairs, operations, seed):
     net = FusionNet(backbones, fusion, found.used_inputs(), **options)
     for module in net.modules():
         if isinstance(module, nn.Dropout):
-            module.p = 0.0  # attention has a rate of its own
+            module.p = 0.0  # attention has its own rate
     return net.double()
 
 
@@ -51,7 +51,7 @@ def batch():
     "operations", [("ScaleDotAttn", "LinearGLU"), ("ConcatFC", "Sum"), ("GatedMultimodalUnit", "LowRankBilinear")]
 )
 def test_training_a_stack_is_training_each_network(backbones, batch, operations):
-    # Different features, also a network that does not read one of them, and different weights.
+    # Different features, including a network that does not read one of them, and different weights.
     nets = [build(backbones, [(0, 2), (1, 3)], operations, 3), build(backbones, [(2, 3), (0, 2)], operations, 4)]
     stacked = StackedNets(nets)
     alone = [copy.deepcopy(net) for net in nets]

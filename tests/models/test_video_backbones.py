@@ -1,4 +1,4 @@
-"""The backbones of NTU RGB+D and EgoGesture: the originals' numbers, torchvision's, and what a fusion relies on."""
+"""The backbones of NTU RGB+D and EgoGesture: the original's numbers, torchvision's, and the needs of a fusion."""
 
 import math
 
@@ -29,7 +29,7 @@ def assert_near(value, expected):
     torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
 
 
-# Smallest sizes that leave more than one value per place: kind -> (network, input).
+# The smallest sizes that leave more than one value per position: kind -> (network, input).
 SMALL = {
     "rgb": (lambda: InflatedResNet50(5), pixels(2, 3, 33, 48, 3)),
     "skeleton": (lambda: SkeletonHCN(5, 0.2), torch.randn(2, 3, 32, 25, 2, generator=torch.Generator().manual_seed(0))),
@@ -40,7 +40,7 @@ SMALL = {
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Hundreds of short kernels: a second thread gains little here, and waits long on a busy machine."""
+    """The networks run hundreds of short kernels: a second thread helps little, and waits long on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -55,14 +55,14 @@ def small_networks():
 
 @pytest.fixture(scope="class")
 def small():
-    """`small_networks`, narrow ones, each made once."""
+    """`small_networks` of small width, each built once."""
     with narrow_backbones():
         yield small_networks()
 
 
 @pytest.fixture(scope="class")
 def wide():
-    """`small_networks` of the published width: in narrow ones there are too few weights for statistics."""
+    """`small_networks` of the published width, since narrow ones have too few weights for statistics."""
     return small_networks()
 
 
@@ -153,7 +153,7 @@ class TestInflation:
             assert np.array_equal(inflate({"w3": w3, "w1": w1}[kernel], int(frames)), golden.arrays[name])
 
     def test_torchvisions_network_frame_by_frame(self):
-        """Kernels that read the middle frame alone: every frame goes through torchvision's own network."""
+        """With kernels that only read the middle frame, every frame gives the result of torchvision's network."""
         from torchvision.models import resnet50
 
         torch.manual_seed(0)
@@ -207,7 +207,7 @@ class TestInputs:
             assert_near(net(clips)[3], net(torch.from_numpy(expected))[3])
 
     def test_the_originals_pool(self, small):
-        """The first 8 frames, 7 rows and 7 columns: `AvgPool3d((8, 7, 7))` where that fits."""
+        """The pool averages the first 8 frames, 7 rows and 7 columns, as `AvgPool3d((8, 7, 7))` does if it fits."""
         net, _ = small["rgb"]
         with torch.no_grad():
             maps, pooled = net(pixels(1, 9, 225, 32, 3))[2:]
@@ -220,7 +220,7 @@ class TestInputs:
             InflatedResNet50(5, pool="8x8")
 
     def test_skeletons_of_any_number_of_persons(self, small):
-        """A person who is there twice changes nothing; neither does the order of persons."""
+        """A duplicate of a person changes nothing, and neither does the order of persons."""
         net, x = small["skeleton"]
         with torch.no_grad():
             two, three = net(x), net(x[..., [1, 0, 1]])
@@ -236,7 +236,7 @@ class TestInputs:
         net(torch.randn(4, 3, 32, 25, 1).expand(-1, -1, -1, -1, 2))
         first, second = seen["before"].chunk(2)
         assert torch.equal(first, second)
-        # Whole channels are dropped, the others doubled.
+        # Complete channels are dropped, and the others are doubled.
         kept = seen["after"].flatten(2).abs().amax(dim=2) > 0
         assert torch.equal(seen["after"], 2 * seen["before"] * kept[:, :, None, None])
         assert not torch.equal(*kept.chunk(2)) and 0.3 < kept.float().mean() < 0.7
@@ -245,7 +245,7 @@ class TestInputs:
 @pytest.mark.parametrize("kind", SMALL)
 class TestFeatures:
     def test_shapes_without_computing(self, small, kind):
-        """The shapes that a feature store asks for, and the widths that the reshape layers rely on."""
+        """The shapes that the feature cache needs, and the widths that the reshape layers rely on."""
         net, x = small[kind]
         unimodal = UnimodalNet("x", net, (8, 1))
         with torch.no_grad():
@@ -257,7 +257,7 @@ class TestFeatures:
         assert net.cacheable and not net.deterministic_features
 
     def test_a_shorter_count_computes_a_prefix(self, small, kind):
-        """The same numbers, from exactly the modules that `modules_of` names."""
+        """Stopping early gives the same numbers, and uses exactly the modules of `modules_of`."""
         net, x = small[kind]
         ran = set()
         weighted = [module for module in net.modules() if module._parameters]
@@ -304,7 +304,7 @@ class TestRandomStart:
 
     def test_resnext(self, wide):
         colour, depth = (wide[kind][0].state_dict() for kind in ("colour clip", "depth clip"))
-        # The depth stem is the mean of three He-normal kernels; the colour stem is torch's default, a uniform one.
+        # The depth stem is the mean of three He-normal kernels; the RGB stem has torch's default, which is uniform.
         stem = math.sqrt(2 / (64 * 7**3))
         assert depth["conv1.weight"].std().item() == pytest.approx(stem / math.sqrt(3), rel=0.05)
         bound = 1 / math.sqrt(3 * 3 * 7 * 7)

@@ -46,7 +46,7 @@ def encoder_decoder():
 
 
 def drawn_genotype(net):
-    """The genotype that the drawn pairs and operations of a cell are."""
+    """The genotype that corresponds to the drawn pairs and operations of a cell."""
     scores = {}
     for choice in net.choices():
         scores[choice.key] = torch.zeros(choice.logits.shape)
@@ -63,7 +63,7 @@ def drawn_genotype(net):
 
 
 def found_cell(net, genotype):
-    """The found network of a genotype with the weights of the supernet."""
+    """The found network of a genotype, with the weights of the supernet."""
     fixed = FusionCell.fixed(genotype, INPUTS, C, L, 0.0).eval()
     state = net.state_dict()
     fixed.load_state_dict({key: state[key] for key in fixed.state_dict()})

@@ -1,4 +1,4 @@
-"""Searches by trainings without trainings: proposals, mutations, aging, objectives."""
+"""Black-box strategies, without training anything: proposals, mutations, aging, objectives."""
 
 import math
 import random
@@ -22,7 +22,7 @@ def space(**changed):
 
 
 class Numbers:
-    """Whole numbers; a mutation adds 1 or takes 1 away, or does nothing."""
+    """The space of integers; a mutation adds or subtracts 1, or changes nothing."""
 
     def __init__(self, mutation=True, most=1000):
         self.mutation, self.most = mutation, most
@@ -42,7 +42,7 @@ def run(black_box, trainings, score=lambda number: (-abs(number - 500.0),)):
 
 
 def changes(before, after):
-    """Decisions in which two genotypes differ: edges, operations, inner edges."""
+    """Numbers of edges, operations and inner edges in which two genotypes differ."""
     pairs = [zip(before.edges, after.edges, strict=True)]
     operations, inner = [], []
     for one, other in zip(before.steps, after.steps, strict=True):
@@ -62,7 +62,7 @@ def test_a_mutation_changes_one_decision_and_stays_in_the_space(chain):
         edges, operations, inner = changes(before, after)
         assert (edges, operations, inner).count(0) == 2
         seen.add((bool(edges), bool(operations)))
-        # One edge moves, though the order of a pair may turn; an inner edge of the first step turns round.
+        # One edge changes, which may swap the order of its pair; the inner edges of a first step are swapped.
         before_pairs, after_pairs = (
             [(g.edges[2 * k][1], g.edges[2 * k + 1][1]) for k in range(3)] for g in (before, after)
         )
@@ -102,7 +102,7 @@ def test_without_mutation_the_best_of_the_first_population_wins():
 def test_evolution_improves_and_a_random_search_does_not_move():
     evolved = run(Evolution(Numbers(), 3, population=6, tournament=4), 200)
     drawn = run(RandomTrainings(Numbers(), 3), 200)
-    assert evolved[:6] == drawn[:6]  # the first population is drawn as a random search draws
+    assert evolved[:6] == drawn[:6]  # the first population is that of random search
 
     def distance(numbers):
         return sum(abs(number - 500) for number in numbers[-50:])
@@ -114,7 +114,7 @@ def test_the_oldest_leaves_even_if_it_is_the_best():
     evolution = Evolution(Numbers(mutation=False, most=10**9), 0, population=2, tournament=2)
     for number, value in ((1, 9.0), (2, 1.0), (3, 2.0)):
         evolution.tell(number, (value,))
-    assert evolution.ask() == 3  # of 2 and 3
+    assert evolution.ask() == 3  # the better of 2 and 3
 
 
 def test_a_genotype_is_trained_once_while_there_are_others():
@@ -151,7 +151,7 @@ def test_fronts_and_crowding():
 
 
 def test_with_two_objectives_the_parent_is_of_the_front():
-    """The best score is 1; of the front's ends, which are least crowded, 2 is the youngest; 4 is dominated."""
+    """1 has the best score; 2 is the younger of the front's ends, which are least crowded; 4 is dominated."""
     told = {1: (1.0, -10.0), 3: (0.95, -5.0), 2: (0.9, -1.0), 4: (0.8, -20.0)}
     for objectives, parent in ((1, 1), (2, 2)):
         evolution = Evolution(Numbers(mutation=False), 0, population=4, tournament=4)
@@ -175,7 +175,7 @@ def test_flags_of_the_other_kind_of_search_are_refused():
 
 
 class Own(BlackBox):
-    """A strategy of one's own: tests name it module:Class."""
+    """A user's own strategy; tests name it module:Class."""
 
     def __init__(self, space, seed, tournament=1):
         super().__init__(space, seed)

@@ -1,4 +1,4 @@
-"""--cost_weight: the expected cost is that of all architectures weighted by their probabilities, and moves a search."""
+"""--cost_weight: the expected cost is the mean over all architectures by their probabilities, and affects a search."""
 
 import itertools
 from types import SimpleNamespace
@@ -32,7 +32,7 @@ def expected_cost(net, kind):
 
 
 class Space:
-    """A cell with the costs that a network gives it."""
+    """A cell with the expected cost that a network would have."""
 
     def __init__(self, net):
         self.net, self.choices, self.relax = net, net.choices, net.relax
@@ -59,7 +59,7 @@ def test_costs_of_a_module_are_those_worked_out_by_hand():
 
 @pytest.mark.parametrize("kind", ["parameters", "flops"])
 def test_the_expectation_is_the_sum_over_all_architectures(kind):
-    """Edges from features decided one by one, one operation per step: enumerated."""
+    """If edges are decided one by one, all architectures can be enumerated."""
     net = cell(steps=2, multiplier=1, node_steps=1)
     probabilities, cost = random_logits(net), expected_cost(net, kind)
     skips = probabilities["alphas_edges"][:, SKIP].split(net.edges.counts)
@@ -96,7 +96,7 @@ def test_of_drawn_pairs_it_is_the_mean_of_the_draws():
 
 @pytest.mark.parametrize("name", ["mixture", "gdas", "drnas"])
 def test_the_gradient_is_that_of_the_expectation(name):
-    """Against finite differences in float64, under the probabilities that the strategy has."""
+    """Agrees with finite differences in float64, under the probabilities of the strategy."""
     net = cell().double()
     made = SoftmaxMixture() if name == "mixture" else build_strategy(name, None, 0)
     penalty = CostPenalty(3.0, "parameters")
@@ -110,7 +110,7 @@ def test_the_gradient_is_that_of_the_expectation(name):
 
     for choice in made.choices:
         if ".betas" in choice.key:
-            assert choice.logits.grad is None  # inner edges cost nothing
+            assert choice.logits.grad is None  # inner edges have no cost
             continue
         flat, slope = choice.logits.detach().view(-1), choice.logits.grad.view(-1)
         for k in range(0, len(flat), 5):

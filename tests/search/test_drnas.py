@@ -32,7 +32,7 @@ def test_a_large_concentration_gives_a_fixed_mixture():
 
 @pytest.mark.parametrize("logits", [[0.3, -0.4], [1.5, 0.2], [-1.0, 2.0]])
 def test_gradient_is_that_of_the_quantile_of_the_draw(logits):
-    """Of two candidates the weight is a Beta variable: its quantile's slope, by finite differences, noise held."""
+    """The weight of one of two candidates is a Beta variable: the slope of its quantile, by finite differences."""
     special = pytest.importorskip("scipy.special")
     space = Logits(logits)
     drnas = DrNAS(generator(2)).attach(space)

@@ -1,4 +1,4 @@
-"""GDAS in both spaces: what is drawn, what a drawn network computes, what gradients the logits get."""
+"""GDAS in both spaces: the draws, the outputs of a drawn network, and the gradients of the logits."""
 
 import pytest
 import torch
@@ -55,13 +55,13 @@ def test_frequencies_of_draws_are_the_probabilities():
         gdas.draw(WEIGHTS)
         for row, active in enumerate(space.choice.drawn.active):
             counts[row, active] += 1
-    # Five standard deviations of a share.
+    # Five standard deviations of a frequency.
     assert (counts / draws - space.choice.probabilities()).abs().max() < 5 * 0.5 / draws**0.5
 
 
 @pytest.mark.parametrize("temperature", [10.0, 0.7])
 def test_gradient_is_the_softmax_jacobian_with_the_noise_held(temperature):
-    """Against finite differences of softmax((log p + G) / tau) . outputs, in float64, over the drawn candidate."""
+    """Agrees with finite differences of softmax((log p + G) / tau) . outputs, in float64, over the drawn candidate."""
     space = Logits([0.3, -1.0, 0.8, 0.1])
     gdas = GDAS(generator(3), temperature=(temperature, temperature)).attach(space)
     gdas.draw(ARCHITECTURE)
@@ -83,7 +83,7 @@ def test_gradient_is_the_softmax_jacobian_with_the_noise_held(temperature):
 
 
 def test_a_drawn_path_of_a_cell_computes_what_its_operations_do():
-    """The forward uses the drawn edges and operations with weight one, and runs no other operation."""
+    """The forward pass uses the drawn edges and operations with weight one, and runs no other operation."""
     net = cell()
     gdas = GDAS(generator(1)).attach(net)
     features = [torch.randn(2, C, L, generator=generator(k)) for k in range(3)]

@@ -1,4 +1,4 @@
-"""Gumbel-Rao, and ordered pairs of edges: frequencies, noise given the draw, gradients, the network that a draw is."""
+"""Gumbel-Rao, and ordered pairs of edges: frequencies, noise given the draw, gradients, the network of a draw."""
 
 import math
 from collections import Counter
@@ -28,7 +28,7 @@ EULER = 0.5772156649
 
 
 def gradients(space, samples, draws, outputs=None):
-    """Architecture gradients (draws, n) of those draws that choose the first candidate."""
+    """Architecture gradients (draws, n) of the draws that choose the first candidate."""
     gdas = GDAS(generator(4), temperature=(0.5, 0.5), gumbel_samples=samples).attach(space)
     outputs = outputs or [1.0, -2.0, 0.7]
     found = []

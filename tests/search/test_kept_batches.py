@@ -1,4 +1,4 @@
-"""While an architecture is derived, backbones compute once, and every score is the same bit by bit."""
+"""While an architecture is derived, backbone features are computed once, and all scores are equal bit for bit."""
 
 import functools
 import json
@@ -15,7 +15,7 @@ CHOSEN = ["--encoder", "numbers=mlp:8", "text=words:8", "track=conv:8,8", "--epo
 
 
 def scores_of(flags, monkeypatch, limit):
-    """Scores of a derivation that may keep ``limit`` bytes, and how often encoders computed in it."""
+    """Scores of a derivation that may keep ``limit`` bytes, and the number of encoder passes in it."""
     counts = {"extract": 0, "kept": 0}
     extract, kept = FusionNet.extract, kept_batches.features_kept
 
@@ -40,5 +40,5 @@ def test_encoders_that_were_trained_compute_once_in_a_derivation(tmp_path, monke
     run = functools.partial(scores_of, flags, monkeypatch)
     (kept, few), (computed, many) = run(None), run(0)
     assert kept == computed and len(kept) > 5
-    # Two batches of dev, three encoders that are trained; layers are read as they are.
+    # Two batches of dev, and three trained encoders plus precomputed layers, which are only read.
     assert few == 2 * 4 and many == few * len(kept)

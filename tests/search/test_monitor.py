@@ -1,4 +1,4 @@
-"""The watch over a search: when it stops, and when a run that it had stopped goes on."""
+"""The monitor of a search: when it stops a run, and when a stopped run continues."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ from search.monitor import ArchitectureMonitor
 
 
 class Genotype:
-    """One letter stands for a genotype."""
+    """A genotype that consists of a letter."""
 
     def __init__(self, letter):
         self.letter = letter
@@ -36,7 +36,7 @@ class Net:
 
 
 def stops(letters, patience, start=0, watch=None, first=0):
-    """The epochs in which a watch asks for a stop, if each has the genotype of its letter; and the watch."""
+    """Epochs in which the monitor stops the search, if each epoch has the genotype of its letter; and the monitor."""
     net = Net()
     watch = watch or ArchitectureMonitor(net, lambda *_: [], patience, start)
     found = []
@@ -53,7 +53,7 @@ def stops(letters, patience, start=0, watch=None, first=0):
         ("aaaaa", 0, 0, []),
         ("aaaaa", 2, 0, [2, 3, 4]),
         ("abaaa", 2, 0, [4]),
-        ("aaaaaaa", 2, 3, [5, 6]),  # up to epoch 3 standing still says nothing
+        ("aaaaaaa", 2, 3, [5, 6]),  # up to epoch 3 an unchanged genotype does not count
         ("aaaaabb", 1, 4, [6]),
     ],
 )
@@ -62,7 +62,7 @@ def test_it_asks_for_a_stop_once_patience_is_used_up(letters, patience, start, e
 
 
 def resumed(patience, before, run, start=0):
-    """A watch that goes on from the state of another, with another patience."""
+    """A monitor that continues from the state of another one, with another patience."""
     watch = ArchitectureMonitor(Net(), lambda *_: [], patience, start)
     watch.load_state_dict(before)
     watch.reconsider(run)

@@ -19,7 +19,7 @@ from tests.search.small_spaces import cell, drawn_genotype, encoder_decoder, fea
 
 
 class Linear(torch.nn.Module):
-    """Rows of candidates with constant outputs; the network's output is the sum of the rows'."""
+    """Rows of candidates with constant outputs; the output of the network is the sum over the rows."""
 
     def __init__(self, logits, outputs):
         super().__init__()
@@ -46,7 +46,7 @@ class Linear(torch.nn.Module):
 
 @pytest.mark.parametrize("make", [lambda: SoftmaxMixture(), lambda: DrNAS(generator())])
 def test_on_a_linear_supernet_the_largest_weighted_output_is_kept(make):
-    """Masking candidate k lowers the score by w_k o_k: with these logits not the strongest nor the largest output."""
+    """Masking candidate k lowers the score by w_k o_k, whose maximum need not have the largest logit or output."""
     space = Linear([[1.0, 0.0, -2.0], [0.0, 0.0, 0.0]], [[1.0, 4.0, 5.0], [1.0, 3.0, 2.0]])
     mixture = make().attach(space)
     found, visits = perturbation(space, mixture, space.score, generator())
@@ -65,7 +65,7 @@ def test_the_visits_tell_the_closed_form_loss():
 
 @pytest.mark.parametrize("kind", [SoftmaxMixture, GDAS])
 def test_a_dead_operation_is_never_kept_where_one_lives(kind):
-    """The outputs of all living operations do harm."""
+    """The outputs of all operations that are not dead lower the score."""
     space = Linear([[5.0, 0.0, 0.0]], [[0.0, -1.0, -2.0]])
     relaxation = kind(generator()).attach(space)
     assert perturbation(space, relaxation, space.score, generator())[0] == [1]

@@ -1,4 +1,4 @@
-"""A planted problem: a teacher is a found cell with one ordered pair and one operation, a search has to find both."""
+"""A planted problem: the teacher is a found cell with one ordered pair and one operation; a search must find both."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ class Net(nn.Module):
 
 
 def task(seed):
-    """Random features, and what a teacher with random weights says of them, standardised."""
+    """Random features, and the standardised outputs of a teacher with random weights for them."""
     torch.manual_seed(100 + seed)
     teacher = Net(FusionCell.fixed(PLANTED, INPUTS, C, L, 0.0)).eval()
     torch.manual_seed(seed)
@@ -40,7 +40,7 @@ def task(seed):
 
 
 def found_by_pairs(seed):
-    """The genotype that GDAS with ordered pairs finds: weight and architecture steps on halves of the data."""
+    """The genotype that GDAS with ordered pairs finds, with weight and architecture steps on halves of the data."""
     features, labels = task(seed)
     net = Net(FusionCell.mixed(INPUTS, C, L, 0.0, **SIZES))
     for module in net.modules():

@@ -57,7 +57,7 @@ def batch():
 @pytest.mark.parametrize("name", ["published", "gdas"])
 @pytest.mark.parametrize("make", [cell, encoder_decoder])
 def test_an_architecture_step_adds_it_to_the_losses_gradient(make, name):
-    """With stochastic gradient descent a step moves the logits by the rate times the sum of both gradients."""
+    """With SGD, a step moves the logits by the learning rate times the sum of both gradients."""
     moves = []
     for decay in ([], [BetaDecay(2.0)]):
         net = Net(make())

@@ -1,4 +1,4 @@
-"""A mixture that draws nothing, in both spaces: every candidate runs, or the strongest alone."""
+"""A mixture that draws nothing, in both spaces: every candidate runs, or only the strongest."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Second-order DARTS: its gradient against finite differences of the unrolled loss, and what it leaves alone."""
+"""Second-order DARTS: its gradient against finite differences of the unrolled loss, and what must not change."""
 
 from argparse import Namespace
 from types import SimpleNamespace
@@ -40,7 +40,7 @@ def loss(outputs, given):
 
 @pytest.fixture(autouse=True)
 def double(monkeypatch):
-    """Losses in float64 too."""
+    """Computes losses in float64 too."""
     for module in (updates, second_order):
         monkeypatch.setattr(module, "in_float32", lambda outputs: outputs)
 
@@ -62,7 +62,7 @@ def search_of(rate, kind=SecondOrder, mode="eval", parallel=None):
 
 
 def unrolled(net, search, rate):
-    """L_dev at the weights after a step on the training batch, and nothing moved."""
+    """L_dev at the weights after a step on the training batch; the network itself is not changed."""
     weights = search.weights.parameters
     for p in weights:
         p.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""Strategies and derivations end to end, on tiny data: a result, and the same one after an interruption."""
+"""Strategies and derivations end to end, on tiny data: they give a result, and the same one after an interruption."""
 
 import json
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_a_search_of_bmnas_is_resumed_to_the_same_result(films, tmp_path, monkey
 
 @pytest.mark.parametrize("name", ["drnas", "pairs", "random-shared", "perturbation", "second-order"])
 def test_two_processes_search_and_derive_the_same(films, tmp_path, name):
-    """Draws are compared between the processes in every epoch; a step that no other reads leaves logits out."""
+    """Draws are compared between the processes in every epoch; logits of a step that is not read have no gradients."""
     sizes = ["--C", "8", "--L", "4", "--epochs", "2", "--steps", "3", "--multiplier", "1", "--device", "cpu"]
     run_ranks(run_narrowly, bmnas.main, [*films.flags, *sizes, "--out_dir", str(tmp_path), *RUNS[name]])
     (folder,) = tmp_path.iterdir()
@@ -77,7 +77,7 @@ def test_two_processes_search_and_derive_the_same(films, tmp_path, name):
     assert load_genotype(folder).to_dict() == result["genotype"] and result["batch"]["processes"] == 2
 
 
-# A mixture as module:Class masks candidates: a score of the whole in each of 3 visits, and one without each candidate.
+# A mixture, given as module:Class, masks candidates: 3 visits score the whole, and once without each candidate.
 MIXTURE = ["--strategy", "search.mixture:SoftmaxMixture", "--derive", "perturbation", "--beta_regularization", "1"]
 
 
@@ -94,7 +94,7 @@ def test_a_search_of_mmnas_derives_what_its_files_say(easy_vqa, tmp_path, flags,
     assert json.loads((folder / "genotype.json").read_text()) == result["genotype"]
     assert result["derivation"]["scored"] == expected
     if flags == RUNS["random-shared"]:
-        # Epochs score nothing, since no epoch changes the path; the result has the score of what was derived.
+        # Epochs are not scored, since no epoch changes the path; the result has the score of the derived architecture.
         assert result["metrics"]["held_out"]["accuracy"] == result["derivation"]["score"]
         (record,) = (json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines())
         assert "held_out" not in record

@@ -73,7 +73,7 @@ def test_a_search_by_trainings_leaves_what_other_searches_leave(films, evolved, 
 
 @pytest.mark.parametrize("step", [3, 14, 25])
 def test_a_search_killed_in_any_training_is_resumed_to_the_same_result(films, evolved, tmp_path, monkeypatch, step):
-    """Killed in a weight step of the first, second or third candidate, of 10 steps each."""
+    """The run is killed in a weight step of the first, second or third candidate, which have 10 steps each."""
 
     class Killed(BaseException):
         pass
@@ -127,21 +127,21 @@ def test_a_candidate_that_diverges_has_no_score_and_the_search_goes_on(films, tm
     assert result["trainings"]["selected"] != 0 and trained == [0, *[0, 1] * 3]
 
 
-@pytest.mark.slow  # the processes start, and wait for each other, longer than they compute
+@pytest.mark.slow  # starting the processes and waiting for each other takes longer than computing
 def test_two_processes_train_the_same_candidates(films, tmp_path):
     flags = [*films.flags, *SMALL, "--out_dir", str(tmp_path), "--strategy", "evolution"]
     run_ranks(run_narrowly, search.main, flags)
     (folder,) = tmp_path.iterdir()
     result = json.loads((folder / "result.json").read_text())
     assert result["trainings"]["count"] == len(candidates(folder)) == 4 and result["batch"]["processes"] == 2
-    # The first population does not depend on scores: it is that of one process.
+    # The first population does not depend on scores, so it equals that of a single process.
     alone = searched(films, tmp_path / "alone", "--strategy", "random", "--budget", "2")
     ours = [record["genotype"] for record in candidates(folder)[:2]]
     assert ours == [record["genotype"] for record in candidates(alone["folder"])]
 
 
 def test_without_mutation_the_best_of_the_first_population_is_the_result(films, tmp_path, monkeypatch):
-    """Equal genotypes give equal trainings, so that their children cannot be better."""
+    """Equal genotypes give equal trainings, so children cannot be better than their parents."""
     monkeypatch.setattr(FusionSpace, "mutate", lambda self, rng, genotype: genotype)
     result = searched(films, tmp_path, "--strategy", "evolution")
     first, second, *children = candidates(result["folder"])

@@ -1,4 +1,4 @@
-"""Scores before training, against their formulas on networks small enough to compute by hand."""
+"""Zero-cost proxies, against their formulas on networks small enough to compute by hand."""
 
 import copy
 import math
@@ -23,7 +23,7 @@ def test_the_gradient_norm_is_the_sum_over_tensors():
     torch.manual_seed(0)
     net, x = Net(nn.Linear(3, 2)), torch.randn(4, 3)
     batch = {"x": x, "label": torch.zeros(4, 2)}
-    # Of half the mean squared output the gradient is known.
+    # The gradient of half the mean squared output is known.
     score = gradient_norm(net, lambda outputs, batch: outputs.square().sum() / 8, batch)
     outputs = net(batch).detach()
     expected = (outputs.T @ x / 4).norm() + outputs.mean(0).norm()
@@ -47,6 +47,6 @@ def test_naswot_measures_how_far_the_codes_of_samples_differ(inplace):
     net = Net(nn.Linear(2, 2, bias=False), nn.ReLU(inplace))
     net.layers[0].weight.data = torch.eye(2)
     apart = torch.tensor([[1.0, 1.0], [-1.0, 1.0]])
-    # Codes 11 and 01: they agree with themselves in two units, with each other in one.
+    # The codes are 11 and 01: each agrees with itself in two units, and with the other in one.
     assert math.isclose(naswot(net, {"x": apart}), math.log(2 * 2 - 1), rel_tol=1e-9)
     assert naswot(net, {"x": apart.abs()}) == -math.inf

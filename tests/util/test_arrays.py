@@ -1,4 +1,4 @@
-"""Arrays in files: what is cut short, before or while it is read, is one clear line and never a bus error."""
+"""Arrays in files: a truncated file, before or while it is read, gives a one-line error and never a bus error."""
 
 import os
 import pickle

@@ -19,7 +19,7 @@ def tensor(golden, name):
 
 
 def plain_offsets(offsets):
-    """Ours are divided by the deviations, the fixture's are not."""
+    """Our offsets are divided by standard deviations, those of the fixture are not."""
     return (offsets * offsets.new_tensor(STDS, dtype=torch.float64)).numpy()
 
 
@@ -53,7 +53,7 @@ def test_decoding_of_the_original(golden):
     boxes, goals = tensor(golden, "ex"), tensor(golden, "gt")
     there = decode_boxes(boxes, encode_boxes(boxes, goals))
     np.testing.assert_allclose(there.numpy(), golden.arrays["inv"], rtol=1e-10)
-    # The original's one pixel more.
+    # As in the original, x2 and y2 are one pixel larger.
     torch.testing.assert_close(there, goals + torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=torch.float64))
     offsets = tensor(golden, "deltas").double() / torch.tensor(STDS, dtype=torch.float64)
     found = decode_boxes(boxes.float(), offsets)

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole, never able to run code, and loaded with a word on whatever does not fit."""
+"""Checkpoints: they are written completely or not at all, cannot run code, and report what does not fit."""
 
 import argparse
 import datetime
@@ -42,13 +42,13 @@ class Interrupts:
 
 @pytest.mark.parametrize("place", ["value", "file"])
 def test_an_interrupt_while_saving_stays_an_interrupt(tmp_path, monkeypatch, place):
-    """torch's writer turns one that comes in the middle of a write into a RuntimeError."""
+    """torch's writer turns an interrupt in the middle of a write into a RuntimeError."""
 
     def interrupted(value, file):
         try:
             raise KeyboardInterrupt
         finally:
-            raise RuntimeError("unexpected pos")  # as the exit of torch's writer does
+            raise RuntimeError("unexpected pos")  # as torch's writer does when it is closed
 
     if place == "file":
         monkeypatch.setattr(torch, "save", interrupted)
@@ -71,7 +71,7 @@ def test_a_failed_write_keeps_the_old_checkpoint(tmp_path):
 
 
 def test_a_full_disk_is_named_in_the_systems_words(tmp_path):
-    """A limit of the file size stands for it: torch's own message says nothing of either."""
+    """Simulated by a limit of the file size; torch's own message mentions neither."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
@@ -131,7 +131,7 @@ SCALARS = {
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("older", [True, False])
 def test_scalars_of_numpy_become_plain_numbers(tmp_path, zipped, older):
-    """Of numpy 1 too, whose functions have other names."""
+    """This includes scalars of NumPy 1, whose functions have other names."""
     path = tmp_path / "best.pth"
     torch.save({"state_dict": {"module.w": torch.ones(2)}, **SCALARS}, path, _use_new_zipfile_serialization=zipped)
     if older:
@@ -143,7 +143,7 @@ def test_scalars_of_numpy_become_plain_numbers(tmp_path, zipped, older):
 
 
 def rename(path, old, new, zipped):
-    """Write the pickle of a checkpoint anew with another name in it."""
+    """Rewrite the pickle of a checkpoint with another name in it."""
     if not zipped:
         path.write_bytes(path.read_bytes().replace(old, new))
         return
@@ -171,7 +171,7 @@ def test_other_objects_are_named(tmp_path, value, name):
 
 
 def test_a_changed_byte_never_passes(tmp_path):
-    """Torch itself does not look at the check sums; a file that was written without any is read."""
+    """torch itself does not verify checksums; a file that was written without checksums is read."""
     path = tmp_path / "best.pth"
     save_checkpoint(path, {"w": torch.arange(500.0)})
     whole, draw, refused = path.read_bytes(), random.Random(0), 0

@@ -1,4 +1,4 @@
-"""How a script ends: one line for what the user or the machine lacks, a traceback for a fault of the program."""
+"""How scripts end: one line for errors of the user or the machine, a traceback for errors of the program."""
 
 import errno
 
@@ -9,7 +9,7 @@ from util.cli import UserError, is_out_of_memory, run_cli
 
 
 def ended(error, capsys):
-    """Exit code of a script that raises ``error``, and what it prints."""
+    """Exit code and output of a script that raises ``error``."""
 
     def main():
         raise error
@@ -30,7 +30,7 @@ def ended(error, capsys):
     ids=repr,
 )
 def test_a_fault_of_the_program_keeps_its_traceback(error, capsys):
-    """An error without a word has no known cause either."""
+    """An error without a message is not a known error either."""
     with pytest.raises(type(error)):
         run_cli(lambda: (_ for _ in ()).throw(error))
     assert capsys.readouterr().err == ""

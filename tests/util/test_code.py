@@ -1,4 +1,4 @@
-"""The digest of code: what changes it, and what does not."""
+"""The digest of code: which changes affect it, and which do not."""
 
 import importlib
 import sys

@@ -1,4 +1,4 @@
-"""Files are whole or absent, readable like any new file, and their faults are one clear line."""
+"""Files are complete or absent, have the usual permissions, and their errors take one line."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def test_a_write_makes_the_folder_and_leaves_nothing_else(tmp_path):
 
 
 class Interrupted(BaseException):
-    """Like a KeyboardInterrupt, which must not be caught on the way."""
+    """An exception that, like a KeyboardInterrupt, must not be caught on the way."""
 
 
 @pytest.mark.parametrize("exists", [False, True])

@@ -1,4 +1,4 @@
-"""Graph pictures: everything is there, nothing overlaps, and any text is allowed."""
+"""Pictures of graphs: everything is drawn, nothing overlaps, and any text is allowed."""
 
 import re
 from itertools import combinations
@@ -83,7 +83,7 @@ class Picture:
         self._check_texts()
 
     def _check_texts(self):
-        """The texts of a box lie in it and apart from each other."""
+        """The texts of a box are inside it and do not overlap."""
         for name, texts in self.node_texts.items():
             places = [self._text_box(text) for text in texts]
             assert all(_inside(place, self.nodes[name]) for place in places), name
@@ -125,7 +125,7 @@ def test_edges_go_from_left_to_right_between_their_boxes():
     for points in picture.edges:
         (x, y), (end, level) = points[0], points[-1]
         source = [n for n, b in picture.nodes.items() if abs(b[2] - x) < 0.2 and b[1] <= y <= b[3]]
-        # The line stops within the arrow head.
+        # The line ends inside the arrow head.
         target = [n for n, b in picture.nodes.items() if abs(b[0] - end - 6) < 0.2 and b[1] <= level <= b[3]]
         assert len(source) == len(target) == 1
         assert picture.nodes[source[0]][2] < picture.nodes[target[0]][0]
@@ -137,7 +137,7 @@ def test_edge_styles_and_colours():
     lines = Picture(draw(NODES, EDGES, PALETTE)).lines
     assert sorted(line.get("stroke-dasharray") for line in lines) == sorted(["1.5 4", "6 4", *["none"] * 5])
     dotted = next(line for line in lines if line.get("stroke-dasharray") == "1.5 4")
-    assert dotted.get("stroke") == "#000000"  # its own kind, not that of its source
+    assert dotted.get("stroke") == "#000000"  # the edge's own kind, not that of its source
 
 
 def test_equal_graphs_give_equal_text():
@@ -156,7 +156,7 @@ def test_any_text_is_escaped():
     rude = "<&\">' \x00 日本 "
     node = Node(rude, rude, "plain", rude)
     picture = Picture(draw([node, Node("b", "b", "plain")], [Edge(rude, "b", rude)], PALETTE, title=rude))
-    # XML cannot hold a NUL at all: it is left out.
+    # XML cannot represent a NUL, so it is left out.
     assert picture.texts.count(rude.replace("\x00", "")) == 4
     picture.check()
 
@@ -191,7 +191,7 @@ def test_groups_in_a_cycle_are_refused():
         draw(nodes, [Edge("a", "b"), Edge("b", "c")], PALETTE)
 
 
-# How far each character from space to tilde moves on in DejaVu Sans, one of the widest fonts, in thousandths of an em.
+# Advance width of each character from space to tilde in DejaVu Sans, one of the widest fonts, in thousandths of an em.
 ADVANCES = [
     *(318, 401, 460, 838, 636, 950, 780, 275, 390, 390, 500, 838, 318, 361, 318, 337),
     *(636, 636, 636, 636, 636, 636, 636, 636, 636, 636, 337, 337, 838, 838, 838, 531),

@@ -1,4 +1,4 @@
-"""One process at a time, on any file system; what a dead process held is free again."""
+"""Locks admit one process at a time, on any file system, and are released when their process dies."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ REFUSALS = sorted(locks.NO_LOCKS)
 
 
 def no_locks(monkeypatch, number):
-    """A file system that answers a request for a lock with an error; leases there end quickly."""
+    """A file system that rejects locks with an error; leases on it expire quickly."""
 
     def flock(*_):
         raise OSError(number, os.strerror(number))

@@ -1,4 +1,4 @@
-"""Memory that can be taken: a machine's, and a container's of either version of control groups."""
+"""Available memory: of a machine, and of a container with control groups of either version."""
 
 import os
 
@@ -22,7 +22,7 @@ def system(root, available=1000, groups="", **files):
 
 
 def version_2(limit, used, inactive=0, folder=""):
-    """Files of a group."""
+    """Files of a control group, version 2."""
     stat = f"anon {used * MIB}\nfile 5\ninactive_file {inactive * MIB}\nactive_file 7\n"
     return {f"{folder}memory-max": limit, f"{folder}memory-current": used, f"{folder}memory-stat": stat}
 
@@ -38,14 +38,14 @@ def version_1(limit, used, inactive=0, folder=""):
     [
         ("", {}, 1000),
         ("0::/\n", version_2(600, 500), 100),
-        # Reading files filled the container's page cache; that is no memory which is in use.
+        # Reading files has filled the container's page cache, which does not count as used.
         ("0::/\n", version_2(600, 590, inactive=400), 410),
         ("0::/\n", version_2("max\n", 500), 1000),
         ("0::/\n", version_2(5000, 500), 1000),
         ("0::/\n", version_2(100, 200), 0),
-        # The strictest of the groups around the process counts.
+        # The strictest of the process's groups counts.
         ("0::/a/b\n", version_2(700, 100, folder="a__b__") | version_2(300, 100, folder="a__"), 200),
-        # The path is the host's, and only its end is visible here.
+        # The path is that of the host, and does not exist here.
         ("0::/docker/12ab\n", version_2(600, 500), 100),
         ("0::/../../x\n", version_2(600, 500), 100),
         ("4:memory:/\n3:cpu:/\n", version_1(600, 590, inactive=400), 410),

@@ -1,4 +1,4 @@
-"""Pickles of plain data are read, of Python 2 as well; whatever names a function is refused before it runs."""
+"""Pickles of plain data are read, including those of Python 2; pickles that name a function are refused."""
 
 import pickle
 from collections import OrderedDict
@@ -34,7 +34,7 @@ def test_plain_data(tmp_path, protocol):
 @pytest.mark.parametrize(
     "data",
     [
-        # What Python 2's pickle and cPickle write of [{"w": "caf\xe9", u"u": u"\u20ac", "n": 7L}].
+        # What pickle and cPickle of Python 2 write for [{"w": "caf\xe9", u"u": u"\u20ac", "n": 7L}].
         b"(lp0\n(dp1\nS'w'\np2\nS'caf\\xe9'\np3\nsVu\np4\nV\\u20ac\np5\nsS'n'\np6\nL7L\nsa.",
         b"\x80\x02]q\x00}q\x01(U\x01wq\x02U\x04caf\xe9q\x03X\x01\x00\x00\x00uq\x04X\x03\x00\x00\x00\xe2\x82\xacq\x05"
         b"U\x01nq\x06\x8a\x01\x07ua.",

@@ -1,4 +1,4 @@
-"""Plots of a run: written whole, with the right panels, and readable whatever the values and names are."""
+"""Plots of a run: they are complete, with the right panels, and valid whatever the values and names are."""
 
 import math
 import subprocess
@@ -21,7 +21,7 @@ HISTORY = {
 
 
 def drawn(plot, history, folder, **options):
-    """The panels of a picture: a list of elements."""
+    """The panels of a picture, a list of elements."""
     plot(history, folder / "a.svg", **options)
     root = ElementTree.parse(folder / "a.svg").getroot()
     assert root.tag == f"{SVG}svg"
@@ -33,7 +33,7 @@ def texts(panel):
 
 
 def curves(panel):
-    """Of every series: the points of its lines and dots, a list per piece."""
+    """For every series, the points of its lines and dots, one list per piece."""
     found = []
     for series in (group for group in panel.iter(f"{SVG}g") if group.get("class") == "series"):
         pieces = [path.get("d")[1:].split("L") for path in series.iter(f"{SVG}path") if "h" not in path.get("d")]

@@ -1,4 +1,4 @@
-"""Affinity, a container's quota and the ranks decide how many processors are used."""
+"""The number of processors depends on affinity, a container's quota, and the number of ranks."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from util.processors import limit_threads, own_processors, usable_processors, us
 
 
 def group(root, own, files):
-    """Control group files below ``root``, and the ``/proc/self/cgroup`` of a process in them."""
+    """Control group files below ``root``, and the ``/proc/self/cgroup`` of a process in these groups."""
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
@@ -29,7 +29,7 @@ def group(root, own, files):
         ("0::/\n", {}, None),
         ("0::/a/b\n", {"a/cpu.max": "400000 100000\n", "a/b/cpu.max": "max 100000\n"}, 4.0),
         ("0::/a/b\n", {"a/cpu.max": "400000 100000\n", "a/b/cpu.max": "300000 100000\n"}, 3.0),
-        # The group's path on the host, while the container's own group is mounted at the root.
+        # The path is that of the host, while the container's own group is mounted at the root.
         ("0::/docker/0123\n", {"cpu.max": "200000 100000\n"}, 2.0),
         (
             "5:memory:/m\n4:cpu,cpuacct:/c\n",
@@ -88,7 +88,7 @@ def test_torch_takes_no_more_threads_than_are_ours_unless_told(monkeypatch, give
 
 
 def test_a_loaded_opencv_is_left_alone(monkeypatch):
-    """A forked process hangs when it changes the threads of an OpenCV that has used them before."""
+    """A forked process hangs if it sets the number of threads of OpenCV after OpenCV has used threads."""
 
     def hangs(_):
         raise AssertionError("this would hang")

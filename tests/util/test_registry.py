@@ -1,4 +1,4 @@
-"""Names of classes of one's own: found, refused in one line, and kept out of the suite's own list."""
+"""Names of users' own classes: they are found or refused in one line, and not added to the suite's list."""
 
 import random
 import sys

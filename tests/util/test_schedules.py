@@ -1,4 +1,4 @@
-"""Learning rates against the originals' sequences, and the corrected restarts."""
+"""Learning rates against the original's sequences, and the corrected restarts."""
 
 import json
 
@@ -39,7 +39,7 @@ def test_state_continues_the_sequence():
 
 
 def test_sgdr_restarts_after_every_cycle():
-    """37.5 batches an epoch: cycles of 1, 2 and 4 epochs end after 38, 75 and 150 steps."""
+    """With 37.5 batches per epoch, cycles of 1, 2 and 4 epochs end after 38, 75 and 150 steps."""
     schedule = make(CASES["A"], restarts="sgdr")
     rates = [schedule.step() for _ in range(300)]
     assert [step for step, rate in enumerate(rates) if rate == 1e-3] == [0, 38, 113, 263]

@@ -1,4 +1,4 @@
-"""Text files are read with or without a byte order mark; other encodings are refused in one line that says where."""
+"""Text files are read with or without a byte order mark; other encodings are refused, and the line is named."""
 
 import codecs
 

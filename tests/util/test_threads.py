@@ -1,4 +1,4 @@
-"""OpenMP's threads sleep early, unless the user says otherwise, in every script."""
+"""In every script, OpenMP's threads sleep early unless the user has set something else."""
 
 import os
 import subprocess
@@ -14,10 +14,10 @@ SCRIPTS = [
     path
     for folder in (ROOT, ROOT / "benchmarks", ROOT / "datasets", ROOT / "tools")
     for path in sorted(folder.glob("*.py"))
-    # The server imports nothing of ours, so that it can serve any version; compare_runs.py sets its environment.
+    # The server imports none of our modules, so that it can serve any version; compare_runs.py sets its environment.
     if '__name__ == "__main__"' in path.read_text(encoding="utf-8") and path.name != "script_server.py"
 ]
-# Runs every script in a process of its own, up to its first import of util (good) or of a library with OpenMP (bad).
+# Runs every script in its own process, up to its first import of util (good) or of a library with OpenMP (bad).
 FIRST_IMPORT = """
 import os, runpy, sys
 

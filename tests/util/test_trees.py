@@ -1,4 +1,4 @@
-"""All files below a folder are found, through links as well, and loops of links end."""
+"""All files below a folder are found, including those behind links, and loops of links end."""
 
 import os
 
