@@ -1,4 +1,4 @@
-"""Compares MMNas' search strategies on small sets of questions about pictures with random searches of equal cost.
+"""Compares MMNas' search strategies with random searches of equal cost, on small sets of questions about pictures.
 
   python benchmarks/compare_mmnas.py                        # 2 sets, 5 seeds: about 30 minutes of one thread
   python benchmarks/compare_mmnas.py --sets hard-scenes --seeds 2 --strategies published gdas
@@ -60,7 +60,7 @@ def main(argv=None):
     torch.set_num_threads(args.threads)
     seeds = range(args.seeds)
     benches = {name: [SeedBench(name, seed, args.data, args.epochs) for seed in seeds] for name in args.sets}
-    # All strategies of a seed before the next one, so that an interrupted run has whole seeds.
+    # All strategies of a seed run before the next seed, so that an interrupted run has complete seeds.
     outcomes = {
         (name, strategy, seed): run_strategy(strategy, benches[name][seed], args.budget)
         for seed in seeds
@@ -83,7 +83,7 @@ def main(argv=None):
 
 
 def compare(strategy, benches, outcomes, budget, lone):
-    """A row: what a strategy found with every seed, beside a random search of equal cost."""
+    """A row of the table: the results of a strategy with every seed, and those of a random search of equal cost."""
     seconds = statistics.median(outcome["seconds"] for outcome in outcomes)
     trainings = budget if strategy in BLACK_BOXES else max(1, min(budget, round(seconds / lone)))
     randoms = [best_of(bench, trainings, budget) for bench in benches]
@@ -122,7 +122,7 @@ def format_table(name, rows, args, lone):
     for row in rows:
         seconds = args.budget * lone if row["strategy"] in BLACK_BOXES else row["seconds"]
         cells = [row["strategy"], f"{seconds:.1f}", spread(row["test"]), spread(row["tau"])]
-        # Random is no rival of itself.
+        # Random is not compared with itself.
         gain = ["-", "-"] if row["strategy"] == "random" else [spread(row["differences"]), f"{row['p']:.3f}"]
         cells += [str(row["trainings"]), f"{statistics.mean(row['random_test']):.2f}", *gain]
         lines.append(f"| {' | '.join(cells)} |")

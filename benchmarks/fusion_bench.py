@@ -1,13 +1,13 @@
-"""A tabular benchmark of multimodal fusion: search strategies on networks that are trained already.
+"""A tabular benchmark of multimodal fusion: search strategies on networks that are already trained.
 
   python benchmarks/fusion_bench.py                                        # random, 10 seeds, all tables; seconds
   python benchmarks/fusion_bench.py --strategy evolution --budget 50 --seeds 20
   python benchmarks/fusion_bench.py --strategy published --data demo/fusion_bench   # a search on the data, minutes
-  python benchmarks/fusion_bench.py --strategy my_module:MyStrategy        # one of yours: a BlackBox, or a Relaxation
-  python benchmarks/fusion_bench.py --describe                             # how far the tables can tell networks apart
+  python benchmarks/fusion_bench.py --strategy my_module:MyStrategy        # your own: a BlackBox, or a Relaxation
+  python benchmarks/fusion_bench.py --describe                             # how well the tables distinguish networks
 
-A strategy sees dev scores of one training of each network. What it chooses is judged by the mean test accuracy of all
-its trainings. In Python: FusionBench, see benchmarks/fusion_bench/README.md.
+A strategy sees the dev scores of one training of each network. The network that it chooses is judged by the mean test
+accuracy of all its trainings. In Python: FusionBench, see benchmarks/fusion_bench/README.md.
 """
 
 import math
@@ -29,7 +29,7 @@ from util.files import read_json  # noqa: E402
 
 TABLES = Path(__file__).resolve().parent / "fusion_bench"
 SETS = ("htad", "digits", "easy_vqa")
-# What a table that somebody has changed leads to.
+# Errors that a damaged or edited table leads to.
 _DAMAGE = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError, ZeroDivisionError)
 
 
@@ -40,27 +40,27 @@ class FusionBench:
         name: ``htad``, ``digits``, ``easy_vqa``, or the path of a table.
 
     Attributes:
-        genotypes: All networks, each once, as canonical genotypes (`models.bmnas.equivalence`).
-        space: The `FusionSpace` that they are; its genotypes can all be queried.
+        genotypes: All networks, without repeats, as canonical genotypes (`models.bmnas.equivalence`).
+        space: Their `FusionSpace`; all of its genotypes can be queried.
         seeds: Seeds of the trainings.
         about: The table's data sheet: data, licence, recipe, versions.
 
     Raises:
-        UserError: there is no such table, or it is damaged.
+        UserError: There is no such table, or it is damaged.
     """
 
     def __init__(self, name="htad"):
         path = TABLES / f"{name}.json" if name in SETS else Path(name)
         table = read_json(path)
         if not isinstance(table, dict) or table.get("format") != "fusion bench":
-            raise UserError(f"{path} is no table of benchmarks/make_fusion_bench.py; use {', '.join(SETS)}")
+            raise UserError(f"{path} is not a table of benchmarks/make_fusion_bench.py; use {', '.join(SETS)}")
         try:
             self._take(table)
         except _DAMAGE as error:
             raise UserError(f"{path} is damaged ({type(error).__name__}); restore the file") from None
 
     def _take(self, table):
-        """Take the content of a table; every number that a query gives is one."""
+        """Set the attributes from a table; raises an error if a number in it is not finite."""
         rows = table.pop("genotypes")
         self.name, self.about, self.seeds = table["set"], table, list(table["seeds"])
         self.genotypes = [FusionGenotype.from_dict(row["genotype"]) for row in rows]
@@ -73,14 +73,15 @@ class FusionBench:
         self.space = FusionSpace(PUBLISHED_STEP_OPERATIONS, first.num_inputs, first.sizes(), table["features"])
 
     def query(self, genotype, seed=None):
-        """What the training of a genotype with one seed of `seeds` gave; None: means over all seeds.
+        """Look up the training of a genotype with one seed of `seeds`; without a seed, the means over all seeds.
 
         Returns:
-            ``dev`` and ``test`` accuracy of the epoch with the best dev accuracy, that ``epoch``, ``seconds`` on the
-            machine of the table, ``parameters`` and ``flops``; with a seed also ``dev_curve``, dev by epoch.
+            dict of ``dev`` and ``test`` accuracy in the epoch with the best dev accuracy, this ``epoch``, ``seconds``
+            on the machine of the table, ``parameters`` and ``flops``; with a seed also ``dev_curve``, dev by epoch.
 
         Raises:
-            KeyError: the genotype is not of this space.
+            KeyError: The genotype is not in this space.
+            UserError: The table has no such seed.
         """
         row = self._row(genotype)
         fixed = {name: row[name] for name in ("parameters", "flops")}
@@ -92,7 +93,7 @@ class FusionBench:
         return {**fixed, **{key: statistics.mean(run[key] for run in runs) for key in runs[0] if key != "dev_curve"}}
 
     def zero_cost(self, genotype, seed):
-        """Scores of the untrained network: parameters, flops, gradient_norm, synflow, naswot."""
+        """Scores of the untrained network, a dict: parameters, flops, gradient_norm, synflow, naswot."""
         row = self._row(genotype)
         return {"parameters": row["parameters"], "flops": row["flops"], **row["runs"][str(seed)]["zero_cost"]}
 
@@ -106,7 +107,7 @@ class FusionBench:
         return max(self.genotypes, key=lambda genotype: self._means[genotype]["test"])
 
     def regret(self, genotype):
-        """Best mean test accuracy minus that of ``genotype``, in points of 100."""
+        """Best mean test accuracy minus that of ``genotype``, in percentage points."""
         return 100 * (self._means[self.best]["test"] - self.query(genotype)["test"])
 
     def rank(self, genotype):
@@ -141,7 +142,7 @@ def get_args_parser():
         metavar="NAME",
         help="random or evolution (trainings are looked up); parameters, flops, gradient_norm, synflow or naswot (the "
         "network with the best score); published, gdas, drnas, random-shared or second-order (searches on the data; "
-        "+perturbation after the name: another selection); or module:Class for one of your own: a black box, or a "
+        "+perturbation after the name: derive by perturbation); or module:Class for your own: a black box, or a "
         "relaxation, which searches on the data",
     )
     parser.add_argument(
@@ -150,7 +151,7 @@ def get_args_parser():
     parser.add_argument("--seeds", type=positive_int, default=10, metavar="N", help="searches with the seeds 0 to N-1")
     parser.add_argument("--budget", type=positive_int, default=50, help="trainings of a black box")
     parser.add_argument("--data", default="demo/fusion_bench", metavar="DIR", help="data and encoders of searches")
-    parser.add_argument("--describe", action="store_true", help="run nothing; print the spread and noise of the tables")
+    parser.add_argument("--describe", action="store_true", help="only print the spread and noise of the tables")
     return parser
 
 
@@ -182,14 +183,14 @@ def main(argv=None):
 
 
 def describe(bench):
-    """Print the spread of a table's networks and the noise of its seeds; returns them, in points of 100 and tau."""
+    """Print the spread of a table's networks and the noise of its seeds; returns a dict in percentage points."""
     if min(len(bench.genotypes), len(bench.seeds)) < 2:
-        raise UserError(f"the table {bench.name} needs two networks and two seeds to say how they spread")
+        raise UserError(f"the table {bench.name} needs two networks and two seeds to measure their spread")
     tests = [[100 * bench.query(genotype, seed)["test"] for seed in bench.seeds] for genotype in bench.genotypes]
     means = [statistics.mean(own) for own in tests]
     noise = statistics.mean(statistics.variance(own) for own in tests)
     by_seed = [dict(zip(bench.genotypes, column, strict=True)) for column in zip(*tests, strict=True)]
-    # Encoders of one seed are shared, so that a seed moves all networks together.
+    # All networks of a seed share its encoders, so a seed shifts the scores of all of them together.
     shifts = [statistics.mean(own.values()) for own in by_seed]
     own = [[value - shift for value, shift in zip(row, shifts, strict=True)] for row in tests]
     chosen = [max(bench.genotypes, key=lambda g, s=seed: bench.query(g, s)["dev"]) for seed in bench.seeds]

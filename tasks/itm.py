@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from models.mmnas.net import MultimodalNet
     from tasks.task import QuestionData
 
-# Published values: of both scripts, of search, and of training.
+# Published values: shared by both scripts, of the search, and of the training.
 PUBLISHED = {
     **flags.CONSTANTS,
     "data": "data/itm",
@@ -68,7 +68,7 @@ logger = logging.getLogger("mdarts")
 
 
 def recipe_parser(description: str) -> arguments.RecipeParser:
-    """Parser with the flags of both scripts."""
+    """Parser with the flags that both scripts share."""
     parser, data = flags.recipe_parser(description)
     data.add_argument("--data", metavar="DIR", help="folder that datasets/prepare_itm.py wrote")
     data.add_argument("--DATASET", choices=DATASETS, help="which data set (default: that of the checkpoint, or flickr)")
@@ -77,7 +77,7 @@ def recipe_parser(description: str) -> arguments.RecipeParser:
         "--scores_loss",
         choices=("bce", "margin"),
         default="bce",
-        help="cross entropy of matching and negative pairs, or a margin of 0.2 between them",
+        help="cross entropy of true and negative pairs, or a margin of 0.2 between them",
     )
     positive, count = arguments.positive_int, arguments.non_negative_int
     loss.add_argument("--neg_rand", type=positive, help="random candidates of each image and caption")
@@ -97,14 +97,14 @@ def recipe_parser(description: str) -> arguments.RecipeParser:
         "--eval_pairs",
         type=positive,
         default=256,
-        help="pairs scored at once, about 3 MB each at width 512; a GPU is faster with more, such as 2048",
+        help="pairs scored together, about 3 MB each at width 512; a GPU is faster with more, such as 2048",
     )
     memory.add_argument(
         "--eval_captions",
         type=positive,
         default=30000,
-        help="captions kept encoded at once, about 25 KB each at width 512; if there are more, images are projected "
-        "again for each block",
+        help="captions kept encoded, about 25 KB each at width 512; if there are more, images are projected again for "
+        "each block",
     )
     parser.free |= {"eval_pairs", "eval_captions"}
     return parser
@@ -244,7 +244,7 @@ TASK = AttentionTask(
     build_net=build_net,
     loss=lambda args: MatchingLoss(args.scores_loss),
     loss_reduction="sum",
-    # Share of the training samples whose own pair scores higher than both hard negatives.
+    # Share of the training samples whose true pair scores higher than both hard negatives.
     training_metric=lambda args, data: TripleAccuracy(),
     metric_text=metric_text,
     build_scorer=build_scorer,

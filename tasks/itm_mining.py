@@ -21,15 +21,15 @@ logger = logging.getLogger("mdarts")
 
 
 def mine(scorer: PairScorer, key: tuple[int, ...], *, candidates: int) -> tuple[tuple[np.ndarray, ...], int]:
-    """Tables of hard negatives of a full split; every process mines a share, and all get the complete tables.
+    """Mine hard negatives of a full split; every process mines a share, and all receive the complete tables.
 
     Args:
         scorer: `PairScorer`.
-        key: Seed and epoch, on which alone the draws depend.
-        candidates: Random candidates of each image and of each caption.
+        key: Seed and epoch; the draws depend only on them.
+        candidates: Number of random candidates for each image and for each caption.
 
     Returns:
-        (captions int64 (n, size), images int64 (5 n, size)), as `Negatives.set` takes them, and the number of pairs
+        (captions int64 (n, size), images int64 (5 n, size)), the arguments of `Negatives.set`, and the number of pairs
         that this process scored.
     """
     data, count = scorer.data, 0
@@ -61,8 +61,8 @@ class Mining:
     """Renews the tables of negatives before an epoch.
 
     Before epoch ``start`` they are drawn at random in every epoch. From then on they are mined every ``every`` epochs
-    and stay unchanged in between. A supernet is mined with one random path, which depends only on seed and epoch; its
-    own path is restored afterwards.
+    and stay unchanged in between. In a supernet, mining uses one random path, which depends only on seed and epoch; the
+    previous path is restored afterwards.
 
     Args:
         scorer: `PairScorer` of the training split.

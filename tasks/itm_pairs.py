@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from engine.updates import Precision
     from models.mmnas.matching import Captions, MatchingNet
 
-# Images that are projected together; more if more pairs are scored at once.
+# Images that are projected together; more if more pairs are scored together.
 _IMAGES = 64
 # Minimum images per caption of a block for scoring caption by caption, each with all its images, to be faster.
 _TOGETHER = 4
-# Maximum entries of the list of pairs that is made at once.
+# Maximum number of pairs that are listed in memory at a time.
 _LISTED = 2**21
 
 
@@ -35,14 +35,14 @@ class PairScorer:
     """Scores pairs with the current weights (and path) of a network, in evaluation mode.
 
     Captions are encoded once, in blocks of ``hold``, sorted by length. For each block the images are projected in order
-    and not kept; with at most ``hold`` captions they are projected only once as well.
+    and not kept; with at most ``hold`` captions, they too are projected only once.
 
     Args:
         net: `MatchingNet`.
         data: `datasets.itm.ITM`.
         device: Device of the network.
         precision: `engine.updates.Precision`.
-        pairs: Pairs that are scored at once. Memory: about 10 regions x 4 H numbers for each, 3 MB at H = 512.
+        pairs: Pairs that are scored together. Memory: about 10 regions x 4 H numbers for each, 3 MB at H = 512.
         hold: Captions that are kept encoded. Memory: words x H numbers for each, 25 KB at H = 512.
     """
 
@@ -116,7 +116,7 @@ class PairScorer:
             return scores
         longest = int(counts.max())
         step = max(1, self.pairs // longest)
-        # Every caption of a batch gets the same number of images; missing ones are filled with its last image.
+        # Every caption of a batch has the same number of images; missing ones are filled with its last image.
         column = np.arange(longest)
         real = column < counts[:, None]
         slots = member[order][firsts[:, None] + np.minimum(column, counts[:, None] - 1)]

@@ -113,7 +113,7 @@ def add_search_split_flag(parser: arguments.RecipeParser) -> None:
 
 
 def open_split(args: Namespace, split: str) -> LabelledData:
-    """Open a split as `datasets.ntu.NTU`; training splits are cropped at random."""
+    """One split, as `datasets.ntu.NTU`; training splits are cropped at random."""
     return open_ntu(
         args.datadir,
         split,

@@ -103,7 +103,7 @@ def open_search(args: Namespace) -> dict[str, QuestionData]:
 
 
 def open_training(args: Namespace) -> dict[str, QuestionData]:
-    """``train`` (the splits of --SPLIT), ``val`` unless it is trained on, and the test splits of the data set."""
+    """``train`` (the splits of --SPLIT), ``val`` unless trained on, and the test splits of the data set."""
     data = {"train": _open(args, args.SPLIT)}
     fixed = metadata(data["train"])
     scored = [split for split in ("val", *TEST_SPLITS) if split in data["train"].splits]

@@ -137,7 +137,7 @@ def test_what_a_table_does_not_have_is_refused(htad, tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         FusionBench(str(tmp_path / "mine.json"))
     (tmp_path / "mine.json").write_text("{}")
-    with pytest.raises(UserError, match="no table"):
+    with pytest.raises(UserError, match="is not a table of"):
         FusionBench(str(tmp_path / "mine.json"))
     with pytest.raises(UserError, match="known are random"):
         run_strategy("rnadom", htad, 0, 5, None)

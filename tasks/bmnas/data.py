@@ -28,13 +28,13 @@ logger = logging.getLogger("mdarts")
 
 
 def open_splits(task: FusionTask, args: Namespace, splits: Iterable[str]) -> dict[str, LabelledData]:
-    """Open the named splits, log what the scores mean, and make the demo's data if they are missing.
+    """Open the named splits, and log what the scores mean. The demo's data are made if they are missing.
 
     Returns:
         Split name -> `tasks.task.LabelledData`.
 
     Raises:
-        UserError: the data are missing or do not fit.
+        UserError: The data are missing or do not fit the task or ``--num_outputs``.
     """
     if args.demo and task.demo_data and args.datadir == task.demo["datadir"]:
         folder = Path(args.datadir)
@@ -59,13 +59,13 @@ def feature_loaders(
     precision: Precision,
     mode: str | None = None,
 ) -> dict[str, BatchLoader]:
-    """Shuffled loaders of the splits in ``data``; the features of frozen backbones are computed once and stored.
+    """Build shuffled loaders of the splits in ``data``. Features of frozen backbones are computed once and stored.
 
     The run records its data, so that it cannot be resumed on other data.
 
     Args:
         args, run, net, data, precision: As in the recipes.
-        mode: Replaces ``--cache_features``: ``off`` for a single pass.
+        mode: Overrides ``--cache_features``, e.g. with ``off`` for a single pass.
 
     Returns:
         Split name -> `DataLoader`.
@@ -86,7 +86,12 @@ def describe(
     net: FusionNet | UnimodalNet,
     metric: DescribedMetric | None = None,
 ) -> dict[str, Any]:
-    """Facts for a result: task, metric (None: the task's), data, and the initial weights of the backbones."""
+    """Facts for a result: task, metric, data, and the initial weights of the backbones; plain values.
+
+    Args:
+        task, args, data, net: As in the recipes.
+        metric: The metric of the scores; None: that of the task.
+    """
     names = getattr(next(iter(data.values())), "label_names", None)
     return {
         "task": task.name,

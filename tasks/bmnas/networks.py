@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def build_search_net(task: FusionTask, args: Namespace, backbones: Mapping[str, Any]) -> FusionNet:
-    """The supernet: frozen backbones and a fusion cell with every edge and operation."""
+    """The supernet: frozen backbones, and a fusion cell with every edge and candidate operation."""
     space: dict[str, Any] = {**cell_sizes(args), "step_ops": step_operations(args), "chain": args.chain_cells}
     cell = FusionCell.mixed(task.num_features, args.C, args.L, args.drpt, **space)
     options = {"backbone_mode": args.backbone_mode, "train_reshape": args.reshape_layers == "trained"}
@@ -40,7 +40,7 @@ def build_search_net(task: FusionTask, args: Namespace, backbones: Mapping[str, 
 
 
 def cell_sizes(args: Namespace) -> dict[str, int]:
-    """Steps and multipliers of the cell and its nodes, by the names of their flags."""
+    """Steps and multipliers of the cell and its nodes: name of the flag -> value."""
     return {name: getattr(args, name) for name in CELL_SIZES}
 
 
@@ -53,8 +53,20 @@ def build_net(
     frozen: bool = True,
     **options: Any,
 ) -> FusionNet:
-    """The complete network around ``fusion``; ``options`` go to `FusionNet`."""
-    # Without the flag, or at 0, only inputs that the data lack get learned values in their place.
+    """The complete network around a fusion part.
+
+    Args:
+        task, args: As in the recipes.
+        backbones: Name -> `tasks.task.Backbone`.
+        fusion: The fusion part.
+        used: Indices of the features that it reads.
+        frozen: Whether to freeze the backbones, except those that are ``trained``.
+        options: Further arguments of `FusionNet`.
+
+    Raises:
+        UserError: A backbone lacks attributes or methods.
+    """
+    # Without the flag, or with 0, only inputs that may be missing in the data have learned replacements.
     dropout = getattr(args, "modality_dropout", 0.0)
     for name, backbone in backbones.items():
         check_parts(backbone, Backbone, f"the backbone {name} of {task.name}")
@@ -76,7 +88,7 @@ def build_net(
 
 
 def build_unimodal_net(task: FusionTask, args: Namespace, weights: str | None = None) -> UnimodalNet:
-    """One backbone with its own head."""
+    """The network of ``--modality``: one backbone with its head; ``weights`` as in `tasks.task.FusionTask`."""
     backbone = task.build_unimodal_backbone(args, weights)
     frozen = args.freeze_backbones and task.modalities[args.modality].head_only
     size = min(args.backbone_batch, total_batch(args))
@@ -87,7 +99,7 @@ def step_operations(args: Namespace) -> tuple[str, ...]:
     """Names of the candidate operations of ``--step_ops``.
 
     Raises:
-        UserError: a name is unknown or given twice.
+        UserError: A name is unknown or given twice.
     """
     names = tuple(args.step_ops or PUBLISHED_STEP_OPERATIONS)
     if unknown := [name for name in names if name not in STEP_OPERATIONS]:
@@ -102,9 +114,9 @@ def find_genotype(task: FusionTask, args: Namespace) -> FusionGenotype | None:
     """The genotype that the found script's flags name (a file, a run folder, random); None for a baseline.
 
     Raises:
-        UserError: there is no genotype, or it does not fit.
+        UserError: There is no genotype, or it does not fit the task.
     """
-    # Flags with typing errors fail here, before weights are downloaded.
+    # Checks --L, so that a wrong value is reported before weights are downloaded.
     task.pool(args)
     if args.fusion != "genotype":
         return None
@@ -121,13 +133,13 @@ def find_genotype(task: FusionTask, args: Namespace) -> FusionGenotype | None:
 def build_found_net(
     task: FusionTask, args: Namespace, backbones: Mapping[str, Any], genotype: FusionGenotype | None, frozen: bool
 ) -> FusionNet:
-    """The network of a genotype, or without one of the baseline that ``--fusion`` names.
+    """The network of a genotype; without a genotype, that of the baseline that ``--fusion`` names.
 
     Args:
         task, args: The `FusionTask` and the found script's arguments.
-        backbones: Name -> network.
+        backbones: Name -> `tasks.task.Backbone`.
         genotype: See `find_genotype`.
-        frozen: Backbones get no gradients and stay in evaluation mode, but for those that are ``trained``.
+        frozen: Whether backbones receive no gradients and stay in evaluation mode, except those that are ``trained``.
     """
     fusion: FusionCell | LateFusion
     used: Sequence[int]
@@ -141,7 +153,7 @@ def build_found_net(
 
 
 def keep_genotype(run: Run, genotype: FusionGenotype | None) -> None:
-    """Draw the genotype into the run folder and record it as an input of the run; nothing for a baseline."""
+    """Write a picture of the genotype into the run folder, and record it as an input of the run, if there is one."""
     if genotype is not None:
         run.write("genotype.svg", genotype.to_svg())
         structure = {part: genotype.to_dict()[part] for part in ("edges", "steps", "concat")}
@@ -149,7 +161,7 @@ def keep_genotype(run: Run, genotype: FusionGenotype | None) -> None:
 
 
 def genotype_facts(args: Namespace) -> dict[str, Any]:
-    """Facts for a result: where the genotype comes from, and for a random one the space that it was drawn from."""
+    """Facts for a result: the origin of the genotype, and for a random one the space that it was drawn from."""
     if args.fusion != "genotype":
         return {"from": f"{args.fusion} fusion"}
     if args.genotype != "random":
@@ -163,10 +175,10 @@ def genotype_facts(args: Namespace) -> dict[str, Any]:
 
 
 def load_found_net(task: FusionTask, args: Namespace) -> FusionNet:
-    """The trained network of ``--eval_exp_dir``: a run folder of ours or of the original code.
+    """The trained network of ``--eval_exp_dir``, a run folder of ours or of the original code.
 
     Raises:
-        UserError: its files are missing or do not fit.
+        UserError: Files of the run folder are missing or do not fit.
     """
     path = _first_existing(args.eval_exp_dir, "best.pth", "best/best_test_model.pt")
     if path.name == "best.pth":

@@ -1,4 +1,4 @@
-"""``--strategy random`` and ``evolution`` in BM-NAS: found networks trained from scratch on frozen features."""
+"""``--strategy random`` and ``evolution`` in BM-NAS: train complete networks from scratch on frozen features."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ RULE = "genotype of the training, and its epoch, with the best dev score"
 
 
 def fusion_space(task: FusionTask, args: Namespace) -> FusionSpace:
-    """The genotypes that the flags allow."""
+    """The space of the genotypes that the flags allow."""
     operations, sizes = networks.step_operations(args), networks.cell_sizes(args)
     return FusionSpace(operations, task.num_features, sizes, task.feature_names, args.chain_cells)
 
 
 class FusionTraining:
-    """A found network in training: the recipe of the found scripts with ``--freeze_backbones``, on train alone.
-    Backbones that are ``trained`` with the fusion are copied, so that no training sees another's weights.
+    """The training of one candidate: the recipe of the found scripts with ``--freeze_backbones``, only on train.
 
-    Weights and dropout are seeded by ``--seed`` alone, so that equal genotypes give equal trainings.
+    Backbones that are ``trained`` with the fusion are copied, so that trainings do not share their weights. Weights and
+    dropout are seeded only by ``--seed``, so that equal genotypes give equal trainings.
 
     Args:
         task, args, run: As in the recipes.
-        supernet: The network whose frozen backbones, and stored features, all trainings share; it is not trained.
-        loaders: ``train`` and ``dev``.
+        supernet: The network whose frozen backbones and stored features all trainings share; it is not trained.
+        loaders: Loaders of ``train`` and ``dev``.
         precision: See `engine.updates.Precision`.
-        genotype: What to train.
+        genotype: The candidate to train.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class FusionTraining:
         genotype: FusionGenotype,
     ) -> None:
         torch.manual_seed(args.seed)
-        # Those that are trained with the fusion start in every training as in the first one.
+        # Backbones that are trained with the fusion start from the same weights in every training.
         backbones = {
             name: backbone if name in supernet.frozen else copy.deepcopy(backbone)
             for name, backbone in supernet.backbones.items()
@@ -84,7 +84,7 @@ class FusionTraining:
         self._weights = OptimizerStep(self.net, task.loss, adam, schedule=cosine, find_unused=unused, **options)
         scored: dict[str, Any] = {"device": run.device, "precision": precision, "description": "dev", "order": 0}
         self._score = Evaluation(loaders["dev"], task.loss, self._metric, **scored)
-        # Ranks start from equal weights, but draw different dropout masks.
+        # Ranks start from equal weights but draw different dropout masks.
         torch.manual_seed(args.seed + 1_000_003 * rank())
 
     def epoch(self, epoch: int) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class FusionTraining:
         return fusion_cost(self.net, self._batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimiser's state, and the network's without the frozen backbones."""
+        """State of the optimiser, and of the network without its frozen backbones."""
         frozen = tuple(f"backbones.{name}." for name in self.net.frozen)
         state = {key: value for key, value in self.net.state_dict().items() if not key.startswith(frozen)}
         return {"net": state, "weights": self._weights.state_dict()}
@@ -118,12 +118,13 @@ def search_by_trainings(
     precision: Precision,
     facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Train ``--budget`` candidates for ``--training_epochs`` each; returns the result's dict.
+    """Train ``--budget`` candidates for ``--training_epochs`` each; returns the content of ``result.json``.
 
     Args:
-        task, args, run, data, loaders, precision: As in the recipes; the splits are ``train`` and ``dev`` by place.
-        net: The supernet, of which only the backbones are used.
-        facts: For the result; None: those of `tasks.bmnas.data.describe`.
+        task, args, run, data, loaders, precision: As in the recipes. The first split of ``data`` trains the candidates,
+            the second one scores them.
+        net: The supernet; only its backbones are used.
+        facts: Facts for the result; None: those of `tasks.bmnas.data.describe`.
     """
     train, dev = data
     placed = {"train": loaders[train], "dev": loaders[dev]}

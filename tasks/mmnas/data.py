@@ -25,7 +25,7 @@ SEARCH_PARTS = {"train": ("first", WEIGHT_SHARE), "held_out": ("last", 1 - WEIGH
 
 
 def common_metadata(data: QuestionData) -> dict[str, Any]:
-    """Metadata in checkpoints of all tasks: vocabulary, feature width and feature extraction; plain data."""
+    """Metadata in the checkpoints of every task: vocabulary, feature width and feature extraction; plain values."""
     return {
         "vocabulary": data.vocabulary.to_dict(),
         "feature_size": data.feature_size,
@@ -34,7 +34,7 @@ def common_metadata(data: QuestionData) -> dict[str, Any]:
 
 
 def fixed_by(metadata: dict[str, Any] | None) -> dict[str, Any]:
-    """Arguments of a data set that the metadata of a checkpoint, if any, fix."""
+    """Arguments for opening a data set that the metadata of a checkpoint determine; {} without metadata."""
     if metadata is None:
         return {}
     return {"vocabulary": Vocabulary.from_dict(metadata["vocabulary"]), "feature_size": metadata["feature_size"]}
@@ -47,7 +47,7 @@ def check_data(task: AttentionTask, args: Namespace, data: dict[str, QuestionDat
         ``data``, for older recipes.
 
     Raises:
-        UserError: a split lacks attributes or methods.
+        UserError: A split lacks attributes or methods.
     """
     for split, dataset in data.items():
         check_parts(dataset, QuestionData, f"the {split} data of {task.name}")
@@ -60,7 +60,7 @@ def build_loaders(
 ) -> dict[str, BatchLoader]:
     """Loaders of the splits in ``data``: split name -> `DataLoader`."""
     shared = {"seed": args.seed, "num_workers": args.num_workers, "device": run.device, "drop_last": drop_last}
-    # Without batch norm one sample is enough.
+    # The networks have no batch norm, so a process may have a single sample.
     shared |= {"shuffle": shuffle, "min_share": 1}
     return loading.build_loaders(data, loading.total_batch(args), **shared)
 

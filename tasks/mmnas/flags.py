@@ -283,10 +283,10 @@ def parse_search(
     args = arguments.parse_args(parser, argv, demo={**strategies.DEMO, **demo})
     strategies.check_black_box(args, parser.given)
     if strategies.is_black_box(args) and args.estimate:
-        raise UserError("--estimate: a search by trainings costs as much as they do; estimate one with train_*.py")
+        raise UserError("--estimate: a search by trainings costs what its trainings do; estimate one with train_*.py")
     if strategies.is_black_box(args) and "neg_start_epoch" in vars(args):
         raise UserError(
-            f"--strategy {args.strategy}: matching mines negatives over a whole search; use another strategy"
+            f"--strategy {args.strategy}: matching mines negatives over a whole search; take another strategy"
         )
     task.validate_args(args)
     return args

@@ -47,7 +47,7 @@ MIN_GUIDED = 0.05
 
 
 def build_encoder_decoder(args: Namespace, architecture: Architecture | None) -> EncoderDecoder:
-    """The encoder-decoder of an architecture, or the supernet of the flags if it is None."""
+    """The encoder-decoder of an architecture; without one, the supernet that the flags describe."""
     if architecture is not None:
         return EncoderDecoder.fixed(architecture, args.hsize, args.drpt)
     sizes = {"num_enc": args.enc_blocks, "num_dec": args.dec_blocks, "start": args.alpha_init}
@@ -59,7 +59,7 @@ def candidates(args: Namespace) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the candidates of encoder and of decoder blocks, from ``--enc_ops`` and ``--dec_ops``.
 
     Raises:
-        UserError: an operation does not exist.
+        UserError: An operation does not exist.
     """
     enc, dec = tuple(args.enc_ops or ENCODER_CANDIDATES), tuple(args.dec_ops or DECODER_CANDIDATES)
     for flag, names in (("--enc_ops", enc), ("--dec_ops", dec)):
@@ -94,7 +94,7 @@ def build_net(
 
 
 def _word_vectors(source, words):
-    """Initial embedding of ``words``: float (V, E), or the sizes (V, E) of random vectors; logs which."""
+    """Initial embedding of ``words``: a float tensor (V, E), or its sizes (V, E) for random vectors; logs which."""
     chosen = find_word_vectors() if source == AUTO else source
     vectors = load_word_vectors(chosen or NONE, words)
     if vectors is not None:
@@ -172,7 +172,7 @@ def scorer(
 
 
 def compiled(net: MultimodalNet, parallel: Parallel | None) -> Parallel:
-    """How an `OptimizerStep` wraps a network to compile it (``--compile``), within ``parallel`` if any."""
+    """A wrapper for `OptimizerStep` that compiles a network (``--compile``), and then applies ``parallel`` if given."""
     # torch does not compile an LSTM. (Importing the compiler takes seconds, so it is only imported here.)
     net.embed_words = torch.compiler.disable(net.embed_words)  # type: ignore[method-assign]
 
@@ -187,7 +187,7 @@ def find_architecture(args: Namespace) -> Architecture:
     """The architecture that ``--ARCH_PATH`` and ``--ARCH_EPOCH`` name.
 
     Raises:
-        UserError: there is no architecture, or it cannot be built.
+        UserError: There is no architecture, or it cannot be built.
     """
     if args.ARCH_PATH == "random":
         return random_architecture(random.Random(args.seed), *candidates(args), args.enc_blocks, args.dec_blocks)
@@ -203,7 +203,7 @@ def note_architecture(run: Run, architecture: Architecture) -> None:
 
 
 def architecture_facts(args: Namespace) -> dict[str, Any]:
-    """Facts for a result: where the architecture comes from, and for a random one the space that it was drawn from."""
+    """Facts for a result: the origin of the architecture, and for a random one the space that it was drawn from."""
     facts = {"from": args.ARCH_PATH}
     if args.ARCH_PATH != "random":
         facts |= search_identity(args.ARCH_PATH)

@@ -1,4 +1,4 @@
-"""``--strategy random`` and ``evolution`` in MMNas: found networks trained from scratch, for a few epochs each."""
+"""``--strategy random`` and ``evolution`` in MMNas: train complete networks from scratch, for a few epochs each."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ RULE = "architecture of the training, and its epoch, with the best held-out scor
 
 
 class ArchitectureTraining:
-    """A found network in training: the recipe of the training scripts, on the data of the weight steps.
+    """The training of one candidate: the recipe of the training scripts, on the data of the weight steps.
 
     Weights and dropout are seeded by ``--seed`` alone, so that equal architectures give equal trainings.
 
     Args:
         task, args, run, data: As in the recipes.
         words: Initial word vectors of every training, float (V, E).
-        loader: Of the data of the weight steps.
+        loader: Loader of the data of the weight steps.
         precision: See `engine.updates.Precision`.
-        scorer: (name of the split, function net -> scores).
-        architecture: What to train.
+        scorer: (name of the split that is scored, function net -> scores).
+        architecture: The candidate to train.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ArchitectureTraining:
         architecture: Architecture,
     ) -> None:
         torch.manual_seed(args.seed)
-        # The vectors are there: they are not read from their file again.
+        # With their width given, the word vectors are not read from their file again.
         sized = Namespace(**{**vars(args), "word_size": words.shape[1]})
         self.net = task.build_net(sized, task.metadata(data["train"]), architecture, trained=True).to(run.device)
         with torch.no_grad():
@@ -107,12 +107,12 @@ def search_by_trainings(
     precision: Precision,
     split: str,
 ) -> dict[str, Any]:
-    """Train ``--budget`` architectures for ``--training_epochs`` each; returns the result's dict.
+    """Train ``--budget`` architectures for ``--training_epochs`` each; returns the content of ``result.json``.
 
     Args:
         task, args, run, data, loaders, precision: As in the recipes.
-        net: The supernet, of which only the word vectors are used.
-        split: The split that scores.
+        net: The supernet; only its word vectors are used.
+        split: The split that is scored.
     """
     words = net.embedding.weight.detach().clone()
     scorer = (split, task.build_scorer(args, run, data[split], precision, split))
