@@ -176,7 +176,7 @@ def build(args, path, matching=False):
     torch.manual_seed(0)
     width = (WIDTH if path else SEARCH_WIDTH) // (4 if args.small else 1)
     if path is None:
-        encoder_decoder = EncoderDecoder.searched(width, RATE)
+        encoder_decoder = EncoderDecoder.searched(width, RATE, num_enc=12, num_dec=18)
     else:
         encoder_decoder = EncoderDecoder.fixed(load_architecture(path), width, RATE)
     if matching:

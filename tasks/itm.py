@@ -41,7 +41,7 @@ PUBLISHED = {
     "batchsize_per_process": 64,
     "save": "itm",
 }
-PUBLISHED_SEARCH = {**PUBLISHED, "seed": 888, "hsize": 256, "lr": 1e-4, "epochs": 200}
+PUBLISHED_SEARCH = {**PUBLISHED, **flags.SEARCH_CONSTANTS, "seed": 888, "hsize": 256, "lr": 1e-4, "epochs": 200}
 PUBLISHED_SEARCH |= {"neg_rand": 32, "neg_start_epoch": 10}
 PUBLISHED_TRAIN = {**PUBLISHED, "hsize": 512, "lr": 1.5e-4, "lr_decay_epochs": (36,), "epochs": 100}
 PUBLISHED_TRAIN |= {"neg_rand": 64, "neg_start_epoch": 0}

@@ -110,7 +110,8 @@ class Backbone(Protocol):
     """A unimodal network whose inner features a fusion reads. Shapes of features do not depend on the samples.
 
     Attributes:
-        channels: Channels of each of its features, from the input to the output.
+        channels: Channels of each feature that a fusion may read, from the input to the output. One further feature may
+            follow for the head alone, such as a mean over positions; it has no entry here.
         cacheable: Whether reading stored features is faster than computing them.
         deterministic_features: Whether its features are the same in training mode: no dropout, no batch norm.
         trained: Whether it is trained when the others are frozen; optional, False if the attribute is missing.

@@ -34,7 +34,15 @@ if TYPE_CHECKING:
 
 # Published values: shared by both scripts, of the search, and of the training.
 PUBLISHED = {**flags.CONSTANTS, "data": "data/vqa", "out_dir": "final_exp/vqa", "batchsize_per_process": 64}
-PUBLISHED_SEARCH = {**PUBLISHED, "save": "vqa", "seed": 888, "hsize": 256, "lr": 4e-4, "epochs": 100}
+PUBLISHED_SEARCH = {
+    **PUBLISHED,
+    **flags.SEARCH_CONSTANTS,
+    "save": "vqa",
+    "seed": 888,
+    "hsize": 256,
+    "lr": 4e-4,
+    "epochs": 100,
+}
 PUBLISHED_TRAIN = {
     **PUBLISHED,
     "save": "vqa",

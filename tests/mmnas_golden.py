@@ -78,7 +78,7 @@ def build_net(spec, task="vqa", architecture=None, way=PLAIN):
     cfg = spec["cfg"]
     width, dropout = cfg["HSIZE"], cfg["DROPOUT_R"]
     if architecture is None:
-        encoder_decoder = EncoderDecoder.searched(width, dropout)
+        encoder_decoder = EncoderDecoder.searched(width, dropout, num_enc=12, num_dec=18)
     else:
         encoder_decoder = EncoderDecoder.fixed(architecture, width, dropout)
     heads = {"vgd": partial(GroundingHead, padded_regions="score"), "itm": MatchingHead}

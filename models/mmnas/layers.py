@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 NORM_EPSILON = 1e-6
+# Width of an embedded relation between two regions.
+RELATION_SIZE = 64
 # The score of padding before a softmax, as in the original.
 MASK_VALUE = -1e9
 # Lower bound of relation weights before the logarithm.

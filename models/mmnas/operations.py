@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.mmnas.layers import FC, MLP, LayerNorm, MultiHeadAttention
+from models.mmnas.layers import FC, MLP, RELATION_SIZE, LayerNorm, MultiHeadAttention
 from util.cli import UserError
 from util.registry import Registry
 
@@ -36,7 +36,7 @@ class Operation(nn.Module):
     depends_on_padding = False
 
     def __init__(
-        self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
+        self, hsize: int, dropout: float, relation_size: int = RELATION_SIZE, residual: bool = True, norm: bool = True
     ) -> None:
         super().__init__()
 
@@ -95,7 +95,7 @@ class Residual(Operation):
     """
 
     def __init__(
-        self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
+        self, hsize: int, dropout: float, relation_size: int = RELATION_SIZE, residual: bool = True, norm: bool = True
     ) -> None:
         super().__init__(hsize, dropout)
         self.dropout, self.residual = nn.Dropout(dropout), residual
@@ -116,7 +116,7 @@ class SelfAttention(Residual):
         self,
         hsize: int,
         dropout: float,
-        relation_size: int = 64,
+        relation_size: int = RELATION_SIZE,
         residual: bool = True,
         norm: bool = True,
         head_width: int = 64,
@@ -173,7 +173,7 @@ class FeedForward(Residual):
         self,
         hsize: int,
         dropout: float,
-        relation_size: int = 64,
+        relation_size: int = RELATION_SIZE,
         residual: bool = True,
         norm: bool = True,
         expansion: int = 4,
@@ -191,7 +191,7 @@ class DeepFeedForward(Residual):
     """Three linear layers with ReLU and dropout between them, where the width is 2 H."""
 
     def __init__(
-        self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
+        self, hsize: int, dropout: float, relation_size: int = RELATION_SIZE, residual: bool = True, norm: bool = True
     ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.fc = FC(hsize, 2 * hsize, dropout)
@@ -218,7 +218,7 @@ class GatedLinear(Residual):
     """One gated linear unit."""
 
     def __init__(
-        self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
+        self, hsize: int, dropout: float, relation_size: int = RELATION_SIZE, residual: bool = True, norm: bool = True
     ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.unit = GatedUnit(hsize, hsize)
@@ -233,7 +233,7 @@ class DeepGatedLinear(Residual):
     """Two gated linear units with ReLU and dropout between them, where the width is 2 H."""
 
     def __init__(
-        self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
+        self, hsize: int, dropout: float, relation_size: int = RELATION_SIZE, residual: bool = True, norm: bool = True
     ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.unit_0 = GatedUnit(hsize, 2 * hsize)
@@ -254,7 +254,7 @@ class Convolution(Residual):
         self,
         hsize: int,
         dropout: float,
-        relation_size: int = 64,
+        relation_size: int = RELATION_SIZE,
         residual: bool = True,
         norm: bool = True,
         kernel: int = 3,
@@ -277,7 +277,7 @@ class SeparableConvolution(Residual):
         self,
         hsize: int,
         dropout: float,
-        relation_size: int = 64,
+        relation_size: int = RELATION_SIZE,
         residual: bool = True,
         norm: bool = True,
         kernel: int = 3,
@@ -329,7 +329,7 @@ OPERATIONS = Registry("operation", _OPERATIONS, Operation)
 
 
 def make_operation(
-    name: str, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
+    name: str, hsize: int, dropout: float, relation_size: int = RELATION_SIZE, residual: bool = True, norm: bool = True
 ) -> Operation:
     """Build an operation by its name; for the other arguments see `Residual`.
 

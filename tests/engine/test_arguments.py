@@ -89,6 +89,10 @@ def test_flags_of_the_original_have_its_spelling_and_defaults(script):
     defaults = vars(parse(script, *REQUIRED[script]))
     for name, value in ORIGINAL[script].items():
         found_value = defaults[actions[f"--{name}"].dest]
+        if name == "num_input_nodes":  # follows from the task
+            found_value = found_value or SCRIPTS[script].TASK.num_features
+        if name == "num_input_nodes":
+            found_value = SCRIPTS[script].TASK.num_features if found_value is None else found_value
         if name == "datadir":
             assert PurePath(found_value) == PurePath(value)
         else:
