@@ -116,3 +116,20 @@ class Golden:
         np.testing.assert_allclose([value.mean(), value.std()], self.arrays[f"{name}.mean_std"], rtol=rtol, atol=atol)
         total, absolute = self.arrays[f"{name}.sha_sum"]
         np.testing.assert_allclose([value.sum(), np.abs(value).sum()], [total, absolute], atol=rtol * absolute)
+
+
+def active_operations(encoder_decoder):
+    """The operations that give the output of the next forward pass: fixed ones, and active candidates."""
+    for member in (member for block in (*encoder_decoder.enc, *encoder_decoder.dec) for member in block):
+        searched = hasattr(member, "choice")
+        yield list(member.operations.values())[member.choice.running()[0]] if searched else member
+
+
+def path_weights(net):
+    """Those of `weights` that the output of the next forward pass depends on: of candidates those of the active one."""
+    active = list(active_operations(net.encoder_decoder))
+    needed = {id(p) for operation in active for p in operation.parameters()}
+    if any(operation.needs_relation for operation in active):
+        needed |= {id(p) for p in net.relation_linear.parameters()}
+    optional = {id(p) for part in (net.encoder_decoder, net.relation_linear) for p in part.parameters()}
+    return [p for p in net.weights() if id(p) not in optional or id(p) in needed]

@@ -358,10 +358,6 @@ class FusionCell(nn.Module):
         steps = set(range(self.num_inputs, self.num_inputs + len(self.nodes)))
         return live >= steps | {index for pair in self.edges.pairs for _, index in pair}
 
-    def genotype(self, inputs: Iterable[str] = ()) -> FusionGenotype:
-        """Derive the genotype of the largest probabilities (paper section 3.4)."""
-        return self.discretise({choice.key: choice.probabilities() for choice in self.choices()}, inputs)
-
     def discretise(self, scores: dict[str, torch.Tensor], inputs: Iterable[str] = ()) -> FusionGenotype:
         """Derive the genotype from scores of the candidates.
 

@@ -224,11 +224,6 @@ class EncoderDecoder(nn.Module):
         """The operations that the next forward pass calls."""
         return [operation for block in (*self.enc, *self.dec) for operation in block.running()]
 
-    def active(self) -> list[Operation]:
-        """The operations that produce the output of the next forward pass: fixed ones and active candidates."""
-        members = [member for block in (*self.enc, *self.dec) for member in block]
-        return [member.running()[0] if isinstance(member, GatedOperation) else member for member in members]
-
     def uses_relation(self) -> bool:
         """Whether the next forward pass calls an operation that needs relations between regions."""
         return any(operation.needs_relation for operation in self.running())

@@ -136,15 +136,6 @@ class MultimodalNet(nn.Module):
         unread = {id(p) for p in relation}
         return [p for name, p in self.named_parameters() if ".alpha_" not in name and id(p) not in unread]
 
-    def path_weights(self) -> list[nn.Parameter]:
-        """Those of `weights` that affect the output of the next forward pass: inactive candidates are left out."""
-        active = self.encoder_decoder.active()
-        needed = {id(p) for operation in active for p in operation.parameters()}
-        if any(operation.needs_relation for operation in active):
-            needed |= {id(p) for p in self.relation_linear.parameters()}
-        optional = {id(p) for part in (self.encoder_decoder, self.relation_linear) for p in part.parameters()}
-        return [p for p in self.weights() if id(p) not in optional or id(p) in needed]
-
     def uses_all_weights(self) -> bool:
         """Whether every forward pass uses all parameters of `weights`."""
         return not self.encoder_decoder.gated()

@@ -25,6 +25,7 @@ from tests.mmnas_golden import (
     batch_of,
     build_net,
     filled,
+    path_weights,
     sped_up,
     target_of,
 )
@@ -189,7 +190,7 @@ class TestSupernet:
         state = {key: torch.empty(0) for key in theirs if not key.startswith("linear_x_rel")}
         assert idle == set(from_published(state))
         used = {id(p) for key, p in net.named_parameters() if key not in idle and ".alpha_" not in key}
-        assert used == {id(p) for p in net.path_weights()}
+        assert used == {id(p) for p in path_weights(net)}
 
     def check_alphas(self, net, expected, mode):
         gates = gates_of(*net.choices(), mode=mode)
@@ -411,7 +412,7 @@ def test_bfloat16_autocast(way, dropout):
         assert logits.dtype == torch.float32
         torch.testing.assert_close(logits, expected, rtol=0.1, atol=0.1)
         logits.sum().backward()
-        assert all(p.grad.isfinite().all() for p in net.path_weights())
+        assert all(p.grad.isfinite().all() for p in path_weights(net))
 
 
 @pytest.mark.parametrize("way", WAYS)
