@@ -352,6 +352,13 @@ def test_sizes_in_conflict_are_named(changes, message):
         flags.check_architecture(SimpleNamespace(**{**SIZES, **changes}), 6)
 
 
+def test_the_number_of_input_features_follows_from_the_task_and_has_no_help():
+    sizes = SimpleNamespace(**{**SIZES, "num_input_nodes": None})
+    flags.check_architecture(sizes, 6)
+    assert sizes.num_input_nodes == 6
+    assert "num_input_nodes" not in search.get_args_parser().format_help()
+
+
 @pytest.mark.parametrize("changes", [{}, {"multiplier": 8}, {"node_multiplier": 3}, {"steps": 4, "multiplier": 10}])
 def test_sizes_up_to_the_limit_pass(changes):
     args = SimpleNamespace(**{**SIZES, **changes})
