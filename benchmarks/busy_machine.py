@@ -95,7 +95,7 @@ def print_table(args, rows, counts):
         f"\n{usable_processors()} cores, {platform.machine()}; torch {torch.__version__}; ours: {spin}; "
         f"{datetime.date.today()}; commit {git_commit()}\n"
     )
-    print(f"| setting | alone, ms | beside {args.competitors} busy processes, ms | times slower | steps measured |")
+    print(f"| setting | alone, ms | next to {args.competitors} busy processes, ms | times slower | steps measured |")
     print("|---|---|---|---|---|")
     for setting in SETTINGS:
         alone, busy = rows[setting, 0], rows[setting, args.competitors]

@@ -77,7 +77,7 @@ def main(argv=None):
 
 
 def lone_seconds(bench, data):
-    """Median processor seconds of a training by main_darts_found_own.py, which trains one network at a time."""
+    """Median processor seconds of a training by main_darts_found_own.py, one network at a time."""
     import main_darts_found_own as found
     from benchmarks.make_fusion_bench import fusion_flags
 

@@ -76,7 +76,7 @@ def main(argv=None):
     print(
         f"\n{torch.cuda.get_device_name(device) if cuda else cores}; torch {torch.__version__}; synthetic data: "
         f"{args.images} images x {5 * args.images} captions, width {args.hsize}, float32; ours scores "
-        f"{args.eval_pairs} pairs at once; {datetime.date.today()}; commit {git_commit()}"
+        f"{args.eval_pairs} pairs together; {datetime.date.today()}; commit {git_commit()}"
     )
     if original.share != 1:
         print(f"Originals' way: measured on {original.images} of {args.images} images, seconds multiplied accordingly.")

@@ -267,7 +267,7 @@ def _is_tested(model, data):
 
 
 def curves_of(result: Mapping[str, Any], strengths: Sequence[float], score: str) -> list[dict[str, Any]]:
-    """Curves of a score by the strength of the noise, one per input, with the scores as it is and without the input.
+    """One panel per input: the score by the strength of its noise, without noise, and without the input.
 
     The format is described in docs/report.md; `report.py` draws such curves.
     """

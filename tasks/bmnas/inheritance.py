@@ -15,7 +15,7 @@ from util.cli import UserError
 INHERITED = {"demo", "seed", "device", "amp", "datadir", "small_dataset", "cache_dir"}
 INHERITED |= {"backbone_batch", "C", "L", "num_outputs", "step_ops", "chain_cells"}
 INHERITED_ENDINGS = ("_cp", "_weights")
-# Sizes of the cell: fixed by a genotype; a random genotype takes them from the search whose space it is drawn from.
+# Sizes of the cell. A genotype fixes them; a random genotype inherits them from the search that it is drawn from.
 CELL_SIZES = ("steps", "multiplier", "node_steps", "node_multiplier")
 
 

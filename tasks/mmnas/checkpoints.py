@@ -69,7 +69,7 @@ def _checkpoint(task, args, path, content):
     if "state_dict" in content:
         if not getattr(args, "ARCH_PATH", None):
             raise UserError(
-                f"--CKPT_PATH {path} is a file of the original and has no architecture; also pass --ARCH_PATH"
+                f"--CKPT_PATH {path} is a file of the original and has no architecture; pass --ARCH_PATH as well"
             )
         return Checkpoint(from_published(content["state_dict"]), find_architecture(args), {}, None, path)
     _check_task(task, path, content)

@@ -77,7 +77,7 @@ def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._A
         type=arguments.positive_int,
         help="encoder blocks of a search, mcan or random; other architectures have their own number",
     )
-    network.add_argument("--dec_blocks", type=arguments.positive_int, help="decoder blocks, likewise")
+    network.add_argument("--dec_blocks", type=arguments.positive_int, help="decoder blocks, see --enc_blocks")
     for side, name in (("enc", "encoder"), ("dec", "decoder")):
         text = f"candidates of {name} blocks, for a search or random; your own as module:Class (default: as published)"
         network.add_argument(f"--{side}_ops", nargs="+", metavar="OP", help=text)
