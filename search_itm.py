@@ -59,7 +59,7 @@ def main(argv=None):
         return estimate_search(TASK, args, data)
 
     with start_run(args, "search", args.out_dir) as run:
-        # Words (GloVe, LSTM), regions (linear), all operations, a score of a pair; speeded up by models/mmnas/fast.py.
+        # Words (GloVe, LSTM), regions (linear), all operations, a score of a pair; sped up by models/mmnas/fast.py.
         net = TASK.build_net(args, TASK.metadata(data["train"]), architecture=None).to(run.device)
         networks.set_padding(net, data)
         strategy = strategy_of(args, functools.partial(SampledGates, mode=args.alpha_mode)).attach(net)

@@ -59,7 +59,7 @@ def main(argv=None):
         return estimate_search(TASK, args, data)
 
     with start_run(args, "search", args.out_dir) as run:
-        # Words (GloVe, LSTM), regions (linear), all operations, attention pooling; speeded up by models/mmnas/fast.py.
+        # Words (GloVe, LSTM), regions (linear), all operations, attention pooling; sped up by models/mmnas/fast.py.
         net = TASK.build_net(args, TASK.metadata(data["train"]), architecture=None).to(run.device)
         networks.set_padding(net, data)
         precision = networks.build_precision(args, run.device)
