@@ -9,6 +9,7 @@ fusion, on features that are computed once. Data, sizes, seed and weights defaul
 search run. Results: <search_exp_dir>/eval-<save>-<time>/result.json.
 Paper, Table 1: weighted F1 62.92 on test. --recipe mmimdb-1 trains as described in its supplement (train and dev
 together, 50 epochs at batch 96) and, like the released script, selects on test.
+Values: tasks/mmimdb.py; network: models/bmnas/fusion_net.py. It differs from the search in its one optimiser.
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
@@ -59,22 +60,40 @@ def main(argv=None):
         backbones = TASK.build_backbones(args)
         net = build_found_net(TASK, args, backbones, genotype, frozen=args.freeze_backbones).to(run.device)
         keep_genotype(run, genotype)
-        loss, metric = TASK.loss, TASK.metric(args)  # binary cross-entropy; F1 (--f1_type)
+        loss = TASK.loss  # binary cross-entropy
+        metric = TASK.metric(args)  # F1 (--f1_type)
         precision = Precision(args.amp, run.device)
         loaders = feature_loaders(args, run, net, data, precision)
 
         adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
-        cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data[trained[0]]) / total_batch(args))
-        cosine = CosineRestarts(*cycle, restarts=args.lr_restarts)
-        options = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
-        unused = not net.uses_all_weights()
-        weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=unused, **options)
+        batches = len(data[trained[0]]) / total_batch(args)
+        cosine = CosineRestarts(args.eta_max, args.eta_min, args.Ti, args.Tm, batches, restarts=args.lr_restarts)
+        weight_update = OptimizerStep(
+            net,
+            loss,
+            adam,
+            schedule=cosine,
+            precision=precision,
+            parallel=data_parallel(run, precision),
+            find_unused=not net.uses_all_weights(),
+            micro_batch=args.micro_batch,
+        )
 
         best = BestEpoch(args.select_on, metric.name, flags.PROTOCOLS[args.select_on], TASK.later_wins_ties)
-        facts = {"fusion": args.fusion, "architecture": genotype_facts(args), **describe(TASK, args, data, net, metric)}
-        facts |= fusion_cost(net, total_batch(args))
-        found = genotype.to_dict() if genotype else None
-        return train_network(run, net, weights, loaders, metric, best, trained=trained, genotype=found, **facts)
+        return train_network(
+            run,
+            net,
+            weight_update,
+            loaders,
+            metric,
+            best,
+            trained=trained,
+            genotype=genotype.to_dict() if genotype else None,
+            fusion=args.fusion,
+            architecture=genotype_facts(args),
+            **describe(TASK, args, data, net, metric),
+            **fusion_cost(net, total_batch(args)),
+        )
 
 
 if __name__ == "__main__":

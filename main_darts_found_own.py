@@ -9,6 +9,8 @@ Encoders that start with random weights are trained with the fusion; the others 
 computed once (--train_encoders changes that). --modality_dropout P prepares the network for missing modalities.
 Data, encoders, sizes, seed and weights default to those of the search run. Results:
 <search_exp_dir>/eval-<save>-<time>/result.json.
+Values: tasks/own.py; network: models/bmnas/fusion_net.py. Here the task follows from the data; the rest is that of
+main_darts_found_mmimdb.py, which reads first.
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
@@ -55,22 +57,40 @@ def main(argv=None):
         net = build_found_net(task, args, backbones, genotype, frozen=args.freeze_backbones).to(run.device)
         keep_genotype(run, genotype)
         own.keep_inputs(run, task, args, net)  # for `tasks.loading.load_found`
-        loss, metric = task.loss, task.metric(args)  # by the kind of label
+        loss = task.loss  # by the kind of label, as the metric
+        metric = task.metric(args)
         precision = Precision(args.amp, run.device)
         loaders = feature_loaders(args, run, net, data, precision)
 
         adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
-        cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data[trained[0]]) / total_batch(args))
-        cosine = CosineRestarts(*cycle, restarts=args.lr_restarts)
-        options = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
-        unused = not net.uses_all_weights()
-        weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=unused, **options)
+        batches = len(data[trained[0]]) / total_batch(args)
+        cosine = CosineRestarts(args.eta_max, args.eta_min, args.Ti, args.Tm, batches, restarts=args.lr_restarts)
+        weight_update = OptimizerStep(
+            net,
+            loss,
+            adam,
+            schedule=cosine,
+            precision=precision,
+            parallel=data_parallel(run, precision),
+            find_unused=not net.uses_all_weights(),
+            micro_batch=args.micro_batch,
+        )
 
         best = BestEpoch(args.select_on, metric.name, flags.PROTOCOLS[args.select_on], task.later_wins_ties)
-        facts = {"fusion": args.fusion, "architecture": genotype_facts(args), **describe(task, args, data, net, metric)}
-        facts |= own.facts(args, net)
-        found = genotype.to_dict() if genotype else None
-        return train_network(run, net, weights, loaders, metric, best, trained=trained, genotype=found, **facts)
+        return train_network(
+            run,
+            net,
+            weight_update,
+            loaders,
+            metric,
+            best,
+            trained=trained,
+            genotype=genotype.to_dict() if genotype else None,
+            fusion=args.fusion,
+            architecture=genotype_facts(args),
+            **describe(task, args, data, net, metric),
+            **own.facts(args, net),
+        )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ It writes to <out_dir>/search-<save>-<time>/: the genotype of the best dev epoch
 of every epoch's genotype (architectures/), the probabilities (probabilities.svg) and result.json. --recipe
 mmimdb-1 uses the paper's configuration (Table 8: weighted F1 53.44 on dev, 1.24 GPU hours). Then:
   python main_darts_found_mmimdb.py --search_exp_dir <that folder>
+Values: tasks/mmimdb.py; space: models/bmnas/cells.py; the way of a batch: docs/design.md. Read this search first.
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
@@ -22,12 +23,12 @@ from engine.loading import total_batch
 from engine.run import start_run
 from engine.training import BestEpoch
 from engine.updates import OptimizerStep, Precision, data_parallel
-from models.bmnas.collapse import collapse
+from models.bmnas.collapse import collapse_warnings
 from models.bmnas.cost import fusion_cost
 from search.derive import Derivation
 from search.loops import EpochwiseSearch
+from search.mixture import SoftmaxMixture
 from search.monitor import ArchitectureMonitor, run_search
-from search.relaxation import SoftmaxMixture
 from search.strategies import is_black_box, strategy_of
 from tasks import mmimdb
 from tasks.bmnas import flags, paper_recipes
@@ -61,35 +62,43 @@ def main(argv=None):
     with start_run(args, "search", args.out_dir) as run:
         # Frozen: VGG-19 and MaxOut on posters (ImageNet weights, or --image_cp), MaxOut on plots (--text_cp).
         net = build_search_net(TASK, args, TASK.build_backbones(args)).to(run.device)
-        loss, metric = TASK.loss, TASK.metric(args)  # binary cross-entropy; F1 (--f1_type)
+        loss = TASK.loss  # binary cross-entropy
+        metric = TASK.metric(args)  # F1 (--f1_type)
         precision = Precision(args.amp, run.device)
-        loaders, batch_size = feature_loaders(args, run, net, data, precision), total_batch(args)
+        loaders = feature_loaders(args, run, net, data, precision)
         if is_black_box(args):  # random, evolution: complete networks, trained one by one on these features
             return search_by_trainings(TASK, args, run, net, data, loaders, precision)
 
         strategy = strategy_of(args, SoftmaxMixture).attach(net)
         shared = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
-        adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
-        cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data[train]) / batch_size)
-        cosine = CosineRestarts(*cycle, restarts=args.lr_restarts)
-        weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=not net.uses_all_weights(), **shared)
-        logits, rate = [choice.logits for choice in strategy.choices], args.arch_learning_rate
-        adam = torch.optim.Adam(logits, lr=rate, betas=(0.5, 0.999), weight_decay=args.arch_weight_decay)
-        # A draw of ordered pairs may leave a step unread; the logits of that step then get no gradient.
-        learned, unused = strategy.gradient_parameters(), strategy.ordered_pairs
-        alphas = OptimizerStep(net, loss, adam, parameters=learned, find_unused=unused, **shared)
+        weight_adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
+        batches = len(data[train]) / total_batch(args)
+        cosine = CosineRestarts(args.eta_max, args.eta_min, args.Ti, args.Tm, batches, restarts=args.lr_restarts)
+        unused = not net.uses_all_weights()
+        weight_update = OptimizerStep(net, loss, weight_adam, schedule=cosine, find_unused=unused, **shared)
 
-        # A pass of weight steps over train, then a pass of architecture steps over dev.
+        logits = [choice.logits for choice in strategy.choices]
+        alpha_adam = torch.optim.Adam(
+            logits, lr=args.arch_learning_rate, betas=(0.5, 0.999), weight_decay=args.arch_weight_decay
+        )
+        learned = strategy.gradient_parameters()
+        unused = strategy.ordered_pairs  # the logits of a step that no drawn pair reads get no gradient
+        alpha_update = OptimizerStep(net, loss, alpha_adam, parameters=learned, find_unused=unused, **shared)
+
+        # A pass of weight steps over train, then a pass of architecture steps over dev. As published, the dev score is
+        # that of the architecture steps: in training mode (dropout, batch statistics), while the logits move.
         passes = (loaders[train], loaders[dev])
-        scored = {"metric": metric, "second_forward": args.dev_metric == "second_forward"}
-        search_epoch = EpochwiseSearch(strategy, weights, alphas, passes, run.device, args.epochs, **scored)
+        second = args.dev_metric == "second_forward"
+        search_epoch = EpochwiseSearch(
+            strategy, weight_update, alpha_update, passes, run.device, args.epochs, metric=metric, second_forward=second
+        )
         rule = "genotype of the epoch with the best dev score during the search"
         best = BestEpoch("dev", metric.name, rule, TASK.later_wins_ties)
-        monitor = ArchitectureMonitor(net, collapse, args.patience)
+        monitor = ArchitectureMonitor(net, collapse_warnings, args.patience)
         derivation = Derivation(args.derive, search_epoch.dev_scorer(), metric.name, args.seed)
-        measure = functools.partial(fusion_cost, net, batch_size)  # size and speed of the derived network
-        facts = {"derivation": derivation, "measure": measure, "facts": describe(TASK, args, data, net, metric)}
-        return run_search(run, search_epoch, monitor, best, **facts)
+        measure = functools.partial(fusion_cost, net, total_batch(args))  # size and speed of the derived network
+        facts = describe(TASK, args, data, net, metric)
+        return run_search(run, search_epoch, monitor, best, derivation=derivation, measure=measure, facts=facts)
 
 
 if __name__ == "__main__":

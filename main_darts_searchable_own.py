@@ -10,6 +10,8 @@ and their features computed once.
 It writes to <out_dir>/search-<save>-<time>/: the genotype of the best dev epoch (genotype.json), a picture
 of every epoch's genotype (architectures/), the probabilities (probabilities.svg) and result.json. Then:
   python main_darts_found_own.py --search_exp_dir <that folder>
+Values: tasks/own.py; space: models/bmnas/cells.py; the way of a batch: docs/design.md.
+Read main_darts_searchable_mmimdb.py first; here the task follows from the data, and encoders can be trained.
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
@@ -22,11 +24,11 @@ from engine.loading import total_batch
 from engine.run import start_run
 from engine.training import BestEpoch
 from engine.updates import OptimizerStep, Precision, data_parallel
-from models.bmnas.collapse import collapse
+from models.bmnas.collapse import collapse_warnings
 from search.derive import Derivation
 from search.loops import EpochwiseSearch
+from search.mixture import SoftmaxMixture
 from search.monitor import ArchitectureMonitor, run_search
-from search.relaxation import SoftmaxMixture
 from search.strategies import is_black_box, strategy_of
 from tasks import own, own_encoders
 from tasks.bmnas import flags
@@ -58,7 +60,8 @@ def main(argv=None):
         # One encoder per modality; --train_encoders decides which of them are trained here.
         backbones = task.build_backbones(args)
         net = build_search_net(task, args, backbones).to(run.device)
-        loss, metric = task.loss, task.metric(args)  # by the kind of label
+        loss = task.loss  # by the kind of label, as the metric
+        metric = task.metric(args)
         precision = Precision(args.amp, run.device)
         loaders = feature_loaders(args, run, net, data, precision)
         facts = {**describe(task, args, data, net, metric), **own.facts(args, net)}
@@ -67,23 +70,30 @@ def main(argv=None):
 
         strategy = strategy_of(args, SoftmaxMixture).attach(net)
         shared = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
-        adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
-        cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data[train]) / total_batch(args))
-        cosine = CosineRestarts(*cycle, restarts=args.lr_restarts)
-        weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=not net.uses_all_weights(), **shared)
-        logits, rate = [choice.logits for choice in strategy.choices], args.arch_learning_rate
-        adam = torch.optim.Adam(logits, lr=rate, betas=(0.5, 0.999), weight_decay=args.arch_weight_decay)
-        # A draw of ordered pairs may leave a step unread; the logits of that step then get no gradient.
-        learned, unused = strategy.gradient_parameters(), strategy.ordered_pairs
-        alphas = OptimizerStep(net, loss, adam, parameters=learned, find_unused=unused, **shared)
+        weight_adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
+        batches = len(data[train]) / total_batch(args)
+        cosine = CosineRestarts(args.eta_max, args.eta_min, args.Ti, args.Tm, batches, restarts=args.lr_restarts)
+        unused = not net.uses_all_weights()
+        weight_update = OptimizerStep(net, loss, weight_adam, schedule=cosine, find_unused=unused, **shared)
 
-        # A pass of weight steps over train, then a pass of architecture steps over dev.
+        logits = [choice.logits for choice in strategy.choices]
+        alpha_adam = torch.optim.Adam(
+            logits, lr=args.arch_learning_rate, betas=(0.5, 0.999), weight_decay=args.arch_weight_decay
+        )
+        learned = strategy.gradient_parameters()
+        unused = strategy.ordered_pairs  # the logits of a step that no drawn pair reads get no gradient
+        alpha_update = OptimizerStep(net, loss, alpha_adam, parameters=learned, find_unused=unused, **shared)
+
+        # A pass of weight steps over train, then a pass of architecture steps over dev. As published, the dev score is
+        # that of the architecture steps: in training mode (dropout, batch statistics), while the logits move.
         passes = (loaders[train], loaders[dev])
-        scored = {"metric": metric, "second_forward": args.dev_metric == "second_forward"}
-        search_epoch = EpochwiseSearch(strategy, weights, alphas, passes, run.device, args.epochs, **scored)
+        second = args.dev_metric == "second_forward"
+        search_epoch = EpochwiseSearch(
+            strategy, weight_update, alpha_update, passes, run.device, args.epochs, metric=metric, second_forward=second
+        )
         rule = "genotype of the epoch with the best dev score during the search"
         best = BestEpoch("dev", metric.name, rule, task.later_wins_ties)
-        monitor = ArchitectureMonitor(net, collapse, args.patience)
+        monitor = ArchitectureMonitor(net, collapse_warnings, args.patience)
         derivation = Derivation(args.derive, search_epoch.dev_scorer(), metric.name, args.seed)
         return run_search(run, search_epoch, monitor, best, derivation=derivation, facts=facts)
 

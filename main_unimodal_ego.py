@@ -6,6 +6,8 @@
 Trains a 3-D ResNeXt-101 from scratch, or from a checkpoint (--rgb_cp, --depth_cp). It writes backbone.pth into the
 run folder, in the format of the released checkpoints: pass that folder as --rgb_cp or --depth_cp.
 BM-NAS, Table 3: accuracy 93.75 (RGB) and 94.03 (depth) on test.
+Values: tasks/ego.py; network: models/backbone_net.py. Only data, backbones and values differ from
+main_unimodal_mmimdb.py.
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
@@ -47,19 +49,27 @@ def main(argv=None):
     with start_run(args, f"unimodal-{args.modality}", args.out_dir) as run:
         # A 3-D ResNeXt-101 from scratch, or from --rgb_cp or --depth_cp.
         net = build_unimodal_net(TASK, args).to(run.device)
-        loss, metric = TASK.loss, TASK.metric(args)  # cross-entropy; accuracy
+        loss = TASK.loss  # cross-entropy
+        metric = TASK.metric(args)  # accuracy
         precision = Precision(args.amp, run.device)
         loaders = feature_loaders(args, run, net, data, precision)
 
         adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
-        cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data["train"]) / total_batch(args))
-        cosine = CosineRestarts(*cycle, restarts=args.lr_restarts)
-        options = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
-        weights = OptimizerStep(net, loss, adam, schedule=cosine, **options)
+        batches = len(data["train"]) / total_batch(args)
+        cosine = CosineRestarts(args.eta_max, args.eta_min, args.Ti, args.Tm, batches, restarts=args.lr_restarts)
+        weight_update = OptimizerStep(
+            net,
+            loss,
+            adam,
+            schedule=cosine,
+            precision=precision,
+            parallel=data_parallel(run, precision),
+            micro_batch=args.micro_batch,
+        )
 
         best = BestEpoch(args.select_on, metric.name, flags.PROTOCOLS[args.select_on], TASK.later_wins_ties)
-        facts = {"modality": args.modality, **describe(TASK, args, data, net, metric)}
-        result = train_network(run, net, weights, loaders, metric, best, **facts)
+        facts = describe(TASK, args, data, net, metric)
+        result = train_network(run, net, weight_update, loaders, metric, best, modality=args.modality, **facts)
         run.save("backbone.pth", net.backbone.state_dict())
         return result
 

@@ -6,6 +6,7 @@
 Trains the MaxOut network on plots, or VGG-19 on posters (all of it, or with --freeze_backbones only its head).
 It writes backbone.pth into the run folder: pass that folder as --text_cp or --image_cp.
 BM-NAS, Table 1: weighted F1 57.54 (text) and 49.21 (image) on test.
+Values: tasks/mmimdb.py; network: models/backbone_net.py. The training is that of main_darts_found_mmimdb.py.
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
@@ -47,19 +48,27 @@ def main(argv=None):
     with start_run(args, f"unimodal-{args.modality}", args.out_dir) as run:
         # MaxOut on plots from scratch, or VGG-19 and MaxOut on posters from ImageNet weights.
         net = build_unimodal_net(TASK, args).to(run.device)
-        loss, metric = TASK.loss, TASK.metric(args)  # binary cross-entropy; F1 (--f1_type)
+        loss = TASK.loss  # binary cross-entropy
+        metric = TASK.metric(args)  # F1 (--f1_type)
         precision = Precision(args.amp, run.device)
         loaders = feature_loaders(args, run, net, data, precision)
 
         adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
-        cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data["train"]) / total_batch(args))
-        cosine = CosineRestarts(*cycle, restarts=args.lr_restarts)
-        options = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
-        weights = OptimizerStep(net, loss, adam, schedule=cosine, **options)
+        batches = len(data["train"]) / total_batch(args)
+        cosine = CosineRestarts(args.eta_max, args.eta_min, args.Ti, args.Tm, batches, restarts=args.lr_restarts)
+        weight_update = OptimizerStep(
+            net,
+            loss,
+            adam,
+            schedule=cosine,
+            precision=precision,
+            parallel=data_parallel(run, precision),
+            micro_batch=args.micro_batch,
+        )
 
         best = BestEpoch(args.select_on, metric.name, flags.PROTOCOLS[args.select_on], TASK.later_wins_ties)
-        facts = {"modality": args.modality, **describe(TASK, args, data, net, metric)}
-        result = train_network(run, net, weights, loaders, metric, best, **facts)
+        facts = describe(TASK, args, data, net, metric)
+        result = train_network(run, net, weight_update, loaders, metric, best, modality=args.modality, **facts)
         run.save("backbone.pth", net.backbone.state_dict())
         return result
 

@@ -7,6 +7,8 @@ Encoders with random weights are trained entirely. For pretrained encoders only 
 that are computed once, unless --no-freeze_backbones is given. It writes backbone.pth into the run folder: pass that
 folder as --encoder_weights NAME=RUN_FOLDER, which also restores the encoder's name and taps. There is no --C, which
 is the width of a fusion; the encoder has its own width (--encoder text=words:64,128).
+Values: tasks/own.py; network: models/backbone_net.py. Here the task follows from the data; the rest is that of
+main_unimodal_mmimdb.py.
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
@@ -46,19 +48,27 @@ def main(argv=None):
     with start_run(args, f"unimodal-{args.modality}", args.out_dir) as run:
         net = build_unimodal_net(task, args).to(run.device)
         own.keep_inputs(run, task, args, net)  # for `tasks.loading.load_found`
-        loss, metric = task.loss, task.metric(args)  # by the kind of label
+        loss = task.loss  # by the kind of label, as the metric
+        metric = task.metric(args)
         precision = Precision(args.amp, run.device)
         loaders = feature_loaders(args, run, net, data, precision)
 
         adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
-        cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data["train"]) / total_batch(args))
-        cosine = CosineRestarts(*cycle, restarts=args.lr_restarts)
-        options = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
-        weights = OptimizerStep(net, loss, adam, schedule=cosine, **options)
+        batches = len(data["train"]) / total_batch(args)
+        cosine = CosineRestarts(args.eta_max, args.eta_min, args.Ti, args.Tm, batches, restarts=args.lr_restarts)
+        weight_update = OptimizerStep(
+            net,
+            loss,
+            adam,
+            schedule=cosine,
+            precision=precision,
+            parallel=data_parallel(run, precision),
+            micro_batch=args.micro_batch,
+        )
 
         best = BestEpoch(args.select_on, metric.name, flags.PROTOCOLS[args.select_on], task.later_wins_ties)
-        facts = {"modality": args.modality, **describe(task, args, data, net, metric), **own.facts(args, net)}
-        result = train_network(run, net, weights, loaders, metric, best, **facts)
+        facts = describe(task, args, data, net, metric) | own.facts(args, net)
+        result = train_network(run, net, weight_update, loaders, metric, best, modality=args.modality, **facts)
         run.save("backbone.pth", net.backbone.state_dict())
         return result
 

@@ -4,10 +4,11 @@
   python search_itm.py --demo                       # synthetic scenes of coloured shapes
 
 Weight steps on the captions of the first 80 % of the training images, architecture steps on the others from epoch 20
-on; hard negatives are mined from epoch 10 on, with a random path. <out_dir>/search-<VERSION>-<time>/ gets arch.json
-(the architecture of every epoch), pictures of them (architectures/), the probabilities (probabilities.svg) and
-result.json. Then:
+on; hard negatives are mined from epoch 10 on, with a random path. It writes to <out_dir>/search-<VERSION>-<time>/:
+arch.json (the architecture of every epoch), pictures (architectures/), probabilities.svg and result.json. Then:
   python train_itm.py --RUN='train' --ARCH_PATH=<that folder>
+Values: tasks/itm.py; space: models/mmnas/space.py; the way of a batch: docs/design.md. Read search_vqa.py first; here
+negatives are mined and dev is scored.
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
@@ -53,48 +54,58 @@ def main(argv=None):
     args = flags.parse_search(TASK, get_args_parser(), argv, DEMO)
     if launch(__name__, argv, args.GPU, args.device):  # --GPU '0, 1': one process each
         return None
-    # Weight steps on the captions of the first 80 % of the training images, architecture steps on the rest.
-    data = check_data(TASK, args, TASK.open_search(args))
+    data = TASK.open_search(args)
+    check_data(TASK, args, data)
     if args.estimate:
         return estimate_search(TASK, args, data)
 
     with start_run(args, "search", args.out_dir) as run:
-        # The supernet: words (GloVe, LSTM) and regions (linear), every operation, then one score of a pair.
+        # Words (GloVe, LSTM), regions (linear), all operations, a score of a pair; sped up by models/mmnas/fast.py.
         net = TASK.build_net(args, TASK.metadata(data["train"]), architecture=None).to(run.device)
         networks.set_padding(net, data)
         precision = networks.build_precision(args, run.device)
         loaders = build_loaders(args, run, {k: data[k] for k in ("train", "held_out")}, drop_last=True)
         note_data(run, data)
-        scored = "dev"
-        if is_black_box(args):  # random, evolution: found networks, trained one by one, each mines for itself
-            return search_by_trainings(TASK, args, run, net, data, loaders, precision, scored)
+        if is_black_box(args):  # random, evolution: found networks, trained one by one; each mines for itself
+            return search_by_trainings(TASK, args, run, net, data, loaders, precision, "dev")
 
-        gates = functools.partial(SampledGates, mode=args.alpha_mode)
-        strategy = strategy_of(args, gates).attach(net)
+        strategy = strategy_of(args, functools.partial(SampledGates, mode=args.alpha_mode)).attach(net)
         shared = {"reduction": TASK.loss_reduction, "micro_batch": args.micro_batch, "min_part": 1}
         shared |= {"precision": precision, "parallel": data_parallel(run, precision)}
         loss = TASK.loss(args)  # binary cross-entropy of own pairs and hard negatives, or a margin
-        adam = torch.optim.Adam(net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9, fused=args.fused_adam or None)
-        steps = networks.log_step_counts(args, loaders["train"])
+        fused = args.fused_adam or None
+        weight_adam = torch.optim.Adam(net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9, fused=fused)
+        steps = len(loaders["train"])
+        networks.log_step_counts(args, steps)
         schedule = WarmupStepDecay(args.lr, steps, args.lr_decay_epochs, args.lr_decay)
-        options = {"clip": args.clip, "step_unused": args.unsampled == "keep_momentum", **shared}
-        weights = OptimizerStep(net, loss, adam, schedule=schedule, find_unused=not net.uses_all_weights(), **options)
-        adam = torch.optim.Adam([choice.logits for choice in net.choices()], lr=args.alpha_lr, betas=(0.0, 0.999))
-        alphas = OptimizerStep(net, loss, adam, parameters=strategy.gradient_parameters(), **shared)
+        unused = not net.uses_all_weights()
+        moved = args.unsampled == "keep_momentum"  # whether Adam also moves what a path leaves out
+        weight_update = OptimizerStep(
+            net, loss, weight_adam, schedule=schedule, find_unused=unused, clip=args.clip, step_unused=moved, **shared
+        )
+
+        # Backward fills the gates; `finish_backward` turns them into gradients of the logits, which Adam moves.
+        alpha_adam = torch.optim.Adam([choice.logits for choice in net.choices()], lr=args.alpha_lr, betas=(0.0, 0.999))
+        alpha_update = OptimizerStep(net, loss, alpha_adam, parameters=strategy.gradient_parameters(), **shared)
 
         # From epoch --alpha_start on, an architecture step on held-out data after every --alpha_every weight steps.
-        turns = {"start": args.alpha_start, "every": args.alpha_every}
         passes = (loaders["train"], loaders["held_out"])
-        search_epoch = InterleavedSearch(strategy, weights, alphas, passes, run.device, args.epochs, **turns)
-        monitor = ArchitectureMonitor(net, networks.collapse, args.patience, args.alpha_start)
-        last = BestEpoch("last", None, "architecture of the last epoch")
-        scorer = TASK.build_scorer(args, run, data[scored], precision, scored)
-        measure = functools.partial(architecture_cost, hsize=args.hsize, batch=total_batch(args), device=run.device)
-        derivation = Derivation(args.derive, scorer, TASK.validation[1], args.seed)
-        found = {"keep": networks.keep_architecture, "derivation": derivation, "measure": measure}
-        found |= {"scorers": {scored: scorer}, "facts": describe(TASK, args, data)}
-        mining = TASK.before_epoch(args, run, net, data, precision)  # hard negatives
-        return run_search(run, search_epoch, monitor, last, before_epoch=mining, **found)
+        start = args.alpha_start
+        search_epoch = InterleavedSearch(
+            strategy, weight_update, alpha_update, passes, run.device, args.epochs, start=start, every=args.alpha_every
+        )
+        scorer = TASK.build_scorer(args, run, data["dev"], precision, "dev")
+        return run_search(
+            run,
+            search_epoch,
+            ArchitectureMonitor(net, networks.collapse_warnings, args.patience, start),
+            BestEpoch("last", None, "architecture of the last epoch"),
+            before_epoch=TASK.before_epoch(args, run, net, data, precision),  # mines hard negatives
+            scorers={"dev": scorer},
+            derivation=Derivation(args.derive, scorer, TASK.validation.score, args.seed),
+            measure=functools.partial(architecture_cost, hsize=args.hsize, batch=total_batch(args), device=run.device),
+            facts=describe(TASK, args, data),
+        )
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
   python search_vgd.py --data data/vgd --DATASET refcoco
   python search_vgd.py --demo                       # synthetic scenes of coloured shapes
 
-Weight steps on the first 80 % of the training expressions, architecture steps on the rest from epoch 20 on.
-It writes to <out_dir>/search-<VERSION>-<time>/: arch.json (the architecture of every epoch), pictures of them
-(architectures/), the probabilities (probabilities.svg) and result.json. Then:
+Weight steps on the first 80 % of the training expressions, architecture steps on the rest from epoch 20 on. It writes
+to <out_dir>/search-<VERSION>-<time>/: arch.json (the architecture of every epoch), pictures of them (architectures/),
+the probabilities (probabilities.svg) and result.json. Then:
   python train_vgd.py --RUN='train' --ARCH_PATH=<that folder>
+Values: tasks/vgd.py; space: models/mmnas/space.py. Only data, head and loss differ from search_vqa.py.
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
@@ -52,48 +53,55 @@ def main(argv=None):
     args = flags.parse_search(TASK, get_args_parser(), argv, DEMO)
     if launch(__name__, argv, args.GPU, args.device):  # --GPU '0, 1': one process each
         return None
-    # Weight steps on the first 80 % of the training expressions, architecture steps on the rest.
-    data = check_data(TASK, args, TASK.open_search(args))
+    data = TASK.open_search(args)
+    check_data(TASK, args, data)
     if args.estimate:
         return estimate_search(TASK, args, data)
 
     with start_run(args, "search", args.out_dir) as run:
-        # The supernet: words (GloVe, LSTM), regions (linear), every operation, then a score and a box for each region.
+        # Words (GloVe, LSTM), regions (linear), all operations, scores and boxes; sped up by models/mmnas/fast.py.
         net = TASK.build_net(args, TASK.metadata(data["train"]), architecture=None).to(run.device)
         networks.set_padding(net, data)
         precision = networks.build_precision(args, run.device)
-        loaders = build_loaders(args, run, {k: data[k] for k in ("train", "held_out")}, drop_last=True)
+        loaders = build_loaders(args, run, data, drop_last=True)
         note_data(run, data)
-        scored = "held_out"
         if is_black_box(args):  # random, evolution: complete networks, trained one by one
-            return search_by_trainings(TASK, args, run, net, data, loaders, precision, scored)
+            return search_by_trainings(TASK, args, run, net, data, loaders, precision, "held_out")
 
-        gates = functools.partial(SampledGates, mode=args.alpha_mode)
-        strategy = strategy_of(args, gates).attach(net)
+        strategy = strategy_of(args, functools.partial(SampledGates, mode=args.alpha_mode)).attach(net)
         shared = {"reduction": TASK.loss_reduction, "micro_batch": args.micro_batch, "min_part": 1}
         shared |= {"precision": precision, "parallel": data_parallel(run, precision)}
         loss = TASK.loss(args)  # KL divergence of the regions' scores from the overlaps, and smooth L1 of the boxes
-        adam = torch.optim.Adam(net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9, fused=args.fused_adam or None)
-        steps = networks.log_step_counts(args, loaders["train"])
+        fused = args.fused_adam or None
+        weight_adam = torch.optim.Adam(net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9, fused=fused)
+        steps = len(loaders["train"])
+        networks.log_step_counts(args, steps)
         schedule = WarmupStepDecay(args.lr, steps, args.lr_decay_epochs, args.lr_decay)
-        options = {"clip": args.clip, "step_unused": args.unsampled == "keep_momentum", **shared}
-        weights = OptimizerStep(net, loss, adam, schedule=schedule, find_unused=not net.uses_all_weights(), **options)
-        adam = torch.optim.Adam([choice.logits for choice in net.choices()], lr=args.alpha_lr, betas=(0.0, 0.999))
-        alphas = OptimizerStep(net, loss, adam, parameters=strategy.gradient_parameters(), **shared)
+        unused = not net.uses_all_weights()
+        moved = args.unsampled == "keep_momentum"  # whether Adam also moves what a path leaves out
+        weight_update = OptimizerStep(
+            net, loss, weight_adam, schedule=schedule, find_unused=unused, clip=args.clip, step_unused=moved, **shared
+        )
+
+        # Backward fills the gates; `finish_backward` turns them into gradients of the logits, which Adam moves.
+        alpha_adam = torch.optim.Adam([choice.logits for choice in net.choices()], lr=args.alpha_lr, betas=(0.0, 0.999))
+        alpha_update = OptimizerStep(net, loss, alpha_adam, parameters=strategy.gradient_parameters(), **shared)
 
         # From epoch --alpha_start on, an architecture step on held-out data after every --alpha_every weight steps.
-        turns = {"start": args.alpha_start, "every": args.alpha_every}
         passes = (loaders["train"], loaders["held_out"])
-        search_epoch = InterleavedSearch(strategy, weights, alphas, passes, run.device, args.epochs, **turns)
-        monitor = ArchitectureMonitor(net, networks.collapse, args.patience, args.alpha_start)
+        start = args.alpha_start
+        search_epoch = InterleavedSearch(
+            strategy, weight_update, alpha_update, passes, run.device, args.epochs, start=start, every=args.alpha_every
+        )
+        monitor = ArchitectureMonitor(net, networks.collapse_warnings, args.patience, start)
         last = BestEpoch("last", None, "architecture of the last epoch")
-        scorer = TASK.build_scorer(args, run, data[scored], precision, scored)
+        scorers = {"held_out": TASK.build_scorer(args, run, data["held_out"], precision, "held_out")}
+        derivation = Derivation(args.derive, scorers["held_out"], TASK.validation.score, args.seed)
         measure = functools.partial(architecture_cost, hsize=args.hsize, batch=total_batch(args), device=run.device)
-        derivation = Derivation(args.derive, scorer, TASK.validation[1], args.seed)
-        found = {"keep": networks.keep_architecture, "derivation": derivation, "measure": measure}
-        found |= {"scorers": {scored: scorer}, "facts": describe(TASK, args, data)}
-        before = TASK.before_epoch(args, run, net, data, precision)
-        return run_search(run, search_epoch, monitor, last, before_epoch=before, **found)
+        facts = describe(TASK, args, data)
+        return run_search(
+            run, search_epoch, monitor, last, scorers=scorers, derivation=derivation, measure=measure, facts=facts
+        )
 
 
 if __name__ == "__main__":

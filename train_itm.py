@@ -3,14 +3,14 @@
   python train_itm.py --RUN='train' --DATASET=flickr --ARCH_PATH='arch/mmnas_itm.json'
   python train_itm.py --RUN='train' --ARCH_PATH='<search run>' --ARCH_EPOCH=50
   python train_itm.py --RUN='train' --ARCH_PATH=random --search_exp_dir='<search run>'   # from its search space
-  python train_itm.py --RUN='val' --CKPT_PATH=<run folder>    # dev
-  python train_itm.py --RUN='test' --CKPT_PATH=<run folder>   # COCO: all 5,000 images, and the mean of five 1,000
+  python train_itm.py --RUN='test' --CKPT_PATH=<run folder>   # or val: dev. COCO: 5,000 images, mean of five 1,000
   python train_itm.py --RUN='train' --RESUME --CKPT_PATH=<run folder>
 
-Checkpoints of the original code need --ARCH_PATH in addition to --CKPT_PATH. Results:
-train-<VERSION>-<time>/result.json, in <out_dir> or inside the search run whose architecture is trained; val and test
-runs are inside the training and also write predictions.json and retrieval.txt, which reports the scores in the format
-of the original. R@1 of the released checkpoint on Flickr30K: 77.30 (image to text) and 60.88 (text to image).
+Checkpoints of the original code need --ARCH_PATH in addition to --CKPT_PATH. Results, in <out_dir> or inside the search
+run whose architecture is trained: train-<VERSION>-<time>/result.json; val and test runs are inside the training and
+write predictions.json and retrieval.txt, the scores in the original's format. R@1 of the released checkpoint on
+Flickr30K: 77.30 (image to text) and 60.88 (text to image).
+Values: tasks/itm.py; network: models/mmnas/matching.py. Unlike train_vqa.py it mines hard negatives.
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
@@ -53,8 +53,8 @@ def main(argv=None):
         return None
     if args.RUN != "train":
         return evaluate_checkpoint(TASK, args)
-    # train, dev and the test split.
-    data = check_data(TASK, args, TASK.open_training(args))
+    data = TASK.open_training(args)  # train, dev and the test split
+    check_data(TASK, args, data)
     if args.estimate:
         return estimate_training(TASK, args, data)
 
@@ -68,28 +68,40 @@ def main(argv=None):
         networks.note_architecture(run, architecture)
         precision = networks.build_precision(args, run.device)
         loaders = build_loaders(args, run, {"train": data["train"]}, drop_last=True)
-
-        loss = TASK.loss(args)  # binary cross-entropy of true pairs and hard negatives, or a margin loss
-        metric = TASK.training_metric(args, data["train"])
         adam = torch.optim.Adam(net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9, fused=args.fused_adam or None)
-        steps = len(loaders["train"].batch_sampler)
-        schedule = WarmupStepDecay(args.lr, steps, args.lr_decay_epochs, args.lr_decay)
-        options = {"reduction": TASK.loss_reduction, "clip": args.clip, "micro_batch": args.micro_batch, "min_part": 1}
-        parallel, unused = data_parallel(run, precision), not net.uses_all_weights()
-        parallel = networks.compiled(net, parallel) if args.compile else parallel
-        options |= {"precision": precision, "parallel": parallel, "find_unused": unused}
-        weights = OptimizerStep(net, loss, adam, schedule=schedule, **options)
-
-        validation, score = TASK.validation  # mean recall on dev
-        split = "last" if args.select_on == "last" else validation
-        best = BestEpoch(split, score, flags.PROTOCOLS[args.select_on])
-        scorers = {k: TASK.build_scorer(args, run, data[k], precision, k) for k in data if k != "train"}
+        parallel = data_parallel(run, precision)
+        weight_update = OptimizerStep(
+            net,
+            TASK.loss(args),  # binary cross-entropy of true pairs and hard negatives, or a margin loss
+            adam,
+            schedule=WarmupStepDecay(args.lr, len(loaders["train"]), args.lr_decay_epochs, args.lr_decay),
+            precision=precision,
+            parallel=networks.compiled(net, parallel) if args.compile else parallel,
+            find_unused=not net.uses_all_weights(),
+            micro_batch=args.micro_batch,
+            min_part=1,
+            reduction=TASK.loss_reduction,
+            clip=args.clip,
+        )
+        split = "last" if args.select_on == "last" else TASK.validation.split
+        best = BestEpoch(split, TASK.validation.score, flags.PROTOCOLS[args.select_on])  # mean recall on dev
         mining = TASK.before_epoch(args, run, net, data, precision)  # hard negatives
-        cost = architecture_cost(architecture, hsize=args.hsize, batch=total_batch(args), device=run.device)
-        facts = {"architecture": networks.architecture_facts(args), **describe(TASK, args, data), **cost}
-        kept = {"genotype": architecture.to_dict(), "checkpoint_extras": checkpoint_extras(TASK, args, metadata)}
-        passes = {"scorers": scorers, "every_epoch": (validation,), "before_epoch": mining}
-        return train_network(run, net, weights, loaders, metric, best, **passes, **kept, **facts)
+        return train_network(
+            run,
+            net,
+            weight_update,
+            loaders,
+            TASK.training_metric(args, data["train"]),
+            best,
+            scorers={k: TASK.build_scorer(args, run, data[k], precision, k) for k in data if k != "train"},
+            every_epoch=(TASK.validation.split,),
+            before_epoch=mining,
+            genotype=architecture.to_dict(),
+            checkpoint_extras=checkpoint_extras(TASK, args, metadata),
+            architecture=networks.architecture_facts(args),
+            **describe(TASK, args, data),
+            **architecture_cost(architecture, hsize=args.hsize, batch=total_batch(args), device=run.device),
+        )
 
 
 if __name__ == "__main__":

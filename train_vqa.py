@@ -3,15 +3,14 @@
   python train_vqa.py --RUN='train' --ARCH_PATH='arch/mmnas_vqa.json'
   python train_vqa.py --RUN='train' --ARCH_PATH='<search run>' --ARCH_EPOCH=50
   python train_vqa.py --RUN='train' --ARCH_PATH=random --search_exp_dir='<search run>'   # from its search space
-  python train_vqa.py --RUN='val' --CKPT_PATH=<run folder>
-  python train_vqa.py --RUN='test' --CKPT_PATH=<run folder>   # predictions for the evaluation server
+  python train_vqa.py --RUN='test' --CKPT_PATH=<run folder>    # predictions for the evaluation server; val: scores
   python train_vqa.py --RUN='train' --RESUME --CKPT_PATH=<run folder>
 
-Checkpoints of the original code need --ARCH_PATH in addition to --CKPT_PATH. Results:
-train-<VERSION>-<time>/result.json, in <out_dir> or inside the search run whose architecture is trained; val and test
-runs are inside the training. Predictions of test are also written to
-logs/ckpts/result_test/result_train_<VERSION>.json.
-Accuracy on test-dev, trained on train+val+vg: paper 71.24, released checkpoint 71.25.
+Checkpoints of the original code need --ARCH_PATH in addition to --CKPT_PATH. Results, in <out_dir> or inside the search
+run whose architecture is trained: train-<VERSION>-<time>/result.json; val and test runs are inside the training.
+Predictions of test are also written to logs/ckpts/result_test/result_train_<VERSION>.json. Accuracy on test-dev,
+trained on train+val+vg: paper 71.24, released checkpoint 71.25.
+Values: tasks/vqa.py; network: models/mmnas/net.py. Read this training first.
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
@@ -42,9 +41,8 @@ def get_args_parser():
     """Flags of this recipe, with their published values."""
     parser = vqa.recipe_parser(__doc__)
     flags.add_train_flags(parser)
-    parser.add_argument(
-        "--SPLIT", choices=("train", "train+val", "train+val+vg"), default="train", help="what to train on"
-    )
+    splits = ("train", "train+val", "train+val+vg")
+    parser.add_argument("--SPLIT", choices=splits, default="train", help="what to train on")
     arguments.set_defaults_of(parser, vqa.PUBLISHED_TRAIN)
     return parser
 
@@ -56,8 +54,8 @@ def main(argv=None):
         return None
     if args.RUN != "train":
         return evaluate_checkpoint(TASK, args)
-    # --SPLIT for training, val unless it is trained on, test if it has answers.
-    data = check_data(TASK, args, TASK.open_training(args))
+    data = TASK.open_training(args)  # --SPLIT for training, val unless it is trained on, test if it has answers
+    check_data(TASK, args, data)
     if args.estimate:
         return estimate_training(TASK, args, data)
 
@@ -71,28 +69,38 @@ def main(argv=None):
         networks.note_architecture(run, architecture)
         precision = networks.build_precision(args, run.device)
         loaders = build_loaders(args, run, {"train": data["train"]}, drop_last=True)
-
-        loss = TASK.loss(args)  # binary cross-entropy, summed over answers and questions
-        metric = TASK.training_metric(args, data["train"])
         adam = torch.optim.Adam(net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9, fused=args.fused_adam or None)
-        steps = len(loaders["train"].batch_sampler)
-        schedule = WarmupStepDecay(args.lr, steps, args.lr_decay_epochs, args.lr_decay)
-        options = {"reduction": TASK.loss_reduction, "clip": args.clip, "micro_batch": args.micro_batch, "min_part": 1}
-        parallel, unused = data_parallel(run, precision), not net.uses_all_weights()
-        parallel = networks.compiled(net, parallel) if args.compile else parallel
-        options |= {"precision": precision, "parallel": parallel, "find_unused": unused}
-        weights = OptimizerStep(net, loss, adam, schedule=schedule, **options)
-
-        validation, score = TASK.validation  # VQA accuracy on val
-        split = "last" if args.select_on == "last" else validation
-        best = BestEpoch(split, score, flags.PROTOCOLS[args.select_on])
-        scorers = {k: TASK.build_scorer(args, run, data[k], precision, k) for k in data if k != "train"}
-        before = TASK.before_epoch(args, run, net, data, precision)
-        cost = architecture_cost(architecture, hsize=args.hsize, batch=total_batch(args), device=run.device)
-        facts = {"architecture": networks.architecture_facts(args), **describe(TASK, args, data), **cost}
-        kept = {"genotype": architecture.to_dict(), "checkpoint_extras": checkpoint_extras(TASK, args, metadata)}
-        passes = {"scorers": scorers, "every_epoch": (validation,), "before_epoch": before}
-        return train_network(run, net, weights, loaders, metric, best, **passes, **kept, **facts)
+        parallel = data_parallel(run, precision)
+        weight_update = OptimizerStep(
+            net,
+            TASK.loss(args),  # binary cross-entropy, summed over answers and questions
+            adam,
+            schedule=WarmupStepDecay(args.lr, len(loaders["train"]), args.lr_decay_epochs, args.lr_decay),
+            precision=precision,
+            parallel=networks.compiled(net, parallel) if args.compile else parallel,
+            find_unused=not net.uses_all_weights(),
+            micro_batch=args.micro_batch,
+            min_part=1,
+            reduction=TASK.loss_reduction,
+            clip=args.clip,
+        )
+        split = "last" if args.select_on == "last" else TASK.validation.split
+        best = BestEpoch(split, TASK.validation.score, flags.PROTOCOLS[args.select_on])  # VQA accuracy on val
+        return train_network(
+            run,
+            net,
+            weight_update,
+            loaders,
+            TASK.training_metric(args, data["train"]),
+            best,
+            scorers={k: TASK.build_scorer(args, run, data[k], precision, k) for k in data if k != "train"},
+            every_epoch=(TASK.validation.split,),
+            genotype=architecture.to_dict(),
+            checkpoint_extras=checkpoint_extras(TASK, args, metadata),
+            architecture=networks.architecture_facts(args),
+            **describe(TASK, args, data),
+            **architecture_cost(architecture, hsize=args.hsize, batch=total_batch(args), device=run.device),
+        )
 
 
 if __name__ == "__main__":

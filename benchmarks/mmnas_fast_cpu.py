@@ -1,4 +1,4 @@
-"""Time the plain network and its fast form (`models.mmnas.fast_cpu`), in one run.
+"""Time the plain network and its fast form (`models.mmnas.fast`), in one run.
 
   python benchmarks/mmnas_fast_cpu.py                            # published widths, batch 16, for two cores
   python benchmarks/mmnas_fast_cpu.py --batchsize 64 --device cuda
@@ -82,9 +82,9 @@ def measure(net, step, repeats, device):
     Raises:
         RuntimeError: The outputs differ by more than `TOLERANCE`.
     """
-    from models.mmnas import fast_cpu
+    from models.mmnas import fast as fast_forms
 
-    fast = fast_cpu.speed_up(copy_of(net))
+    fast = fast_forms.speed_up(copy_of(net))
     sides = {"plain": net, "fast": fast}
     outputs = [step(side.eval(), False) for side in sides.values()]
     difference = (outputs[0] - outputs[1]).abs().max().item()
@@ -176,7 +176,7 @@ def build(args, path, matching=False):
     torch.manual_seed(0)
     width = (WIDTH if path else SEARCH_WIDTH) // (4 if args.small else 1)
     if path is None:
-        encoder_decoder = EncoderDecoder.searched(width, RATE)
+        encoder_decoder = EncoderDecoder.searched(width, RATE, num_enc=12, num_dec=18)
     else:
         encoder_decoder = EncoderDecoder.fixed(load_architecture(path), width, RATE)
     if matching:

@@ -65,7 +65,6 @@ def train_one_epoch(
         DivergedError: the loss is not finite.
         UserError: there are fewer samples than the processes need.
     """
-    optimizer_step.activate()
     optimizer_step.net.train()
     metric.reset()
     losses = LossMeter()

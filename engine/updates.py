@@ -119,7 +119,8 @@ class OptimizerStep:
         return loss, outputs
 
     def begin(self) -> None:
-        """Set the learning rate, and clear old gradients."""
+        """Let the parameters require gradients, set the learning rate, and clear old gradients."""
+        self.activate()
         if self.schedule is not None:
             learning_rate = self.schedule.step()
             for group in self.optimizer.param_groups:

@@ -29,7 +29,6 @@ from util.files import write_text
 PROTOCOLS = ("original", "official")
 # Number of equal answers for a full score.
 MIN_EQUAL_ANSWERS = 3
-DECIMALS = 2
 
 
 def _plain(text: str) -> str:
@@ -192,65 +191,6 @@ class VQAAccuracy:
         """Return the answers of all ranks: question ids, int64 (n,), in the order of the data set, and n answers."""
         rows, classes = self._gathered()
         return self.question_ids[rows], [self.names[one] for one in classes.tolist()]
-
-
-def official_scores(
-    results: Sequence[Mapping[str, Any]],
-    annotations: Mapping[str, Any] | Sequence[Mapping[str, Any]],
-    protocol: str = "original",
-) -> dict[str, Any]:
-    """Score a result set as the toolkit does.
-
-    Args:
-        results: List of ``{"question_id": int, "answer": str}``.
-        annotations: Content of an official annotation file, or its list of records.
-        protocol: ``original`` or ``official``, see the module.
-
-    Returns:
-        A dict of ``overall``, ``per_answer_type`` and ``per_question_type`` (dicts by type), in %, rounded to 2
-        decimals.
-
-    Raises:
-        UserError: results have the wrong form, or do not answer exactly the annotated questions.
-    """
-    records: Any = annotations["annotations"] if isinstance(annotations, dict) else annotations
-    _check_results(results, [record["question_id"] for record in records])
-    answers = {result["question_id"]: result["answer"] for result in results}
-    scorer = AnswerScores(records, protocol)
-    scores = []
-    kinds: dict[str, dict[str, list[float]]] = {"per_answer_type": {}, "per_question_type": {}}
-    for row, record in enumerate(records):
-        score = scorer.score(row, answers[record["question_id"]])
-        scores.append(score)
-        for name, field in (("per_answer_type", "answer_type"), ("per_question_type", "question_type")):
-            kinds[name].setdefault(str(record.get(field, "")), []).append(score)
-    by_type = {name: {kind: _percent(part) for kind, part in parts.items()} for name, parts in kinds.items()}
-    return {"overall": _percent(scores)} | by_type
-
-
-def _percent(scores: Sequence[float]) -> float:
-    return round(100 * sum(scores) / len(scores), DECIMALS)
-
-
-def _check_results(results, wanted):
-    for result in results:
-        answer = result.get("answer") if isinstance(result, dict) else None
-        if not isinstance(answer, str) or not isinstance(result.get("question_id"), int):
-            raise UserError(
-                f'the result set holds {str(result)[:60]}; expected entries {{"question_id": number, "answer": text}}'
-            )
-    expected, counts = set(wanted), Counter(result["question_id"] for result in results)
-    kinds = {
-        "missing": [number for number in wanted if number not in counts],
-        "not annotated": [number for number in counts if number not in expected],
-        "given more than once": [number for number, count in counts.items() if count > 1],
-    }
-    faults = [f"{len(ids):,} {what} (first {ids[0]})" for what, ids in kinds.items() if ids]
-    if faults or not wanted:
-        raise UserError(
-            f"the result set does not fit the {len(wanted):,} annotated questions:"
-            f" {', '.join(faults) or 'there are none'}; answer every question of the split once"
-        )
 
 
 def write_results(path: Path | str, question_ids: Iterable[int], answers: Iterable[str]) -> None:

@@ -201,14 +201,6 @@ class UnimodalNet(BackboneNet):
         body = {id(p) for p in parameters_of(self.backbone, len(self.backbone.channels))}
         return [p for p in self.backbone.parameters() if id(p) not in body]
 
-    def arch_parameters(self) -> dict[str, nn.Parameter]:
-        """Architecture parameters: none."""
-        return {}
-
-    def uses_all_weights(self) -> bool:
-        """Whether every forward pass uses all weights: yes."""
-        return True
-
     def count_parameters(self) -> dict[str, int]:
         """Number of parameters of each part of the network."""
         return {"backbones": count_weights(self.backbones), "fusion_part": 0}

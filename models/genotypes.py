@@ -181,6 +181,10 @@ class FusionGenotype:
 
         return fusion_graph_svg(self, self.inputs or None, title=title)
 
+    def keep_epoch(self, folder: Path, epoch: int) -> str:
+        """What a search calls its architecture of ``epoch``; there is no file of all epochs, unlike in MMNas."""
+        return f"epoch {epoch}"
+
     def _repr_svg_(self):
         """Show the picture in IPython and Jupyter."""
         return self.to_svg()

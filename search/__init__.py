@@ -1,10 +1,10 @@
 """Architecture search, independent of tasks and search spaces.
 
 - `choice`: the choices of a search space, and the interface of a space;
-- `relaxation`: how undecided candidates are combined and how their logits are trained, with the published mixture of
-  BM-NAS. Each other strategy has its own file (`gates`, `gdas`, `drnas`, `random_shared`, `second_order`). `strategies`
-  maps names to strategies; your own is named ``module:Class``. Several strategies share `ordered_pairs` and `paths`;
-  `regularizers` contains loss terms on the logits;
+- `relaxation`: how undecided candidates are combined and how their logits are trained. Each strategy has its own file:
+  `mixture` (published, BM-NAS), `gates` (published, MMNas), `gdas`, `drnas`, `random_shared`, `second_order`.
+  `strategies` maps names to strategies; your own is named ``module:Class``. Several strategies share `ordered_pairs`
+  and `paths`; `regularizers` contains loss terms on the logits;
 - `loops`: how weight steps and architecture steps alternate;
 - `derive`: how an architecture is derived from the scores of the candidates. `perturbation` scores them on dev after
   the search;

@@ -42,7 +42,8 @@ class DrNAS(Relaxation):
         kl: Weight of the sum over rows of KL(Dir(c) || Dir(1)) in architecture steps; 0.001 in the authors' code.
     """
 
-    runs_all = True
+    runs_all = True  # what it draws are weights
+    needs_mixture = True
 
     def __init__(self, generator: torch.Generator, kl: float = 1e-3) -> None:
         super().__init__(generator)

@@ -189,11 +189,9 @@ class InterleavedSearch(_Search):
         held_out = self._endless(self.architecture_loader, epoch) if architecture else None
         batches = self.weight_loader.training_pass(epoch, self.device, f"epoch {epoch} search")
         for i, (size, batch) in enumerate(batches):
-            self.weights.activate()
             losses["train"].update(self.weight_step(batch, size)[0], len(batch["label"]))
             if held_out is not None and (i + 1) % self.every == 0:
                 size, batch = next(held_out)
-                self.alphas.activate()
                 losses["alphas"].update(self.architecture_step(batch, size)[0], len(batch["label"]))
         done = {name: meter for name, meter in losses.items() if meter.count}
         return {name: {"loss": check_finite(meter.compute(), name, epoch)} for name, meter in done.items()}

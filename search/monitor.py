@@ -1,4 +1,9 @@
-"""What a search records in every epoch, when it stops, and its result."""
+"""What a search records in every epoch, when it stops, and its result.
+
+The files about its architectures are written here: ``architectures/``, ``arch.json`` (MMNas), ``genotype.svg`` and
+``probabilities.svg``. Only ``genotype.json`` comes from `engine.run.Run.finish_epoch`, which writes it with
+``best.pth``, so that both are of the same epoch whenever a run is killed.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +33,9 @@ class ArchitectureMonitor:
     """Records the state of a search: genotype, probabilities, entropies, signs of collapse, and whether to stop.
 
     Args:
-        net: Network with ``genotype()`` and ``probabilities()`` (title -> row -> operation -> probability).
-        collapse: (genotype, probabilities) -> list of warnings.
+        net: Network with ``genotype()``, its ``genotype_class``, and ``probabilities()`` (title -> row -> operation ->
+            probability).
+        collapse_warnings: (genotype, probabilities) -> list of warnings.
         patience: Stop after this many epochs without a change of the genotype; 0: never.
         start: First epoch (from 0) with architecture steps. Unchanged epochs before it do not count.
     """
@@ -37,11 +43,11 @@ class ArchitectureMonitor:
     def __init__(
         self,
         net: FusionNet | MultimodalNet,
-        collapse: Callable[[Any, dict[str, Any]], list[str]],
+        collapse_warnings: Callable[[Any, dict[str, Any]], list[str]],
         patience: int = 0,
         start: int = 0,
     ) -> None:
-        self.net, self.collapse, self.patience, self.start = net, collapse, patience, start
+        self.net, self.collapse_warnings, self.patience, self.start = net, collapse_warnings, patience, start
         # Number of consecutive epochs without a change, and of those among them that count towards patience.
         self.unchanged, self.waited = 0, 0
         self.genotype: Any = None
@@ -59,7 +65,7 @@ class ArchitectureMonitor:
             "genotype": genotype.to_dict(),
             "probabilities": probabilities,
             "entropy": {title: mean_entropy(rows) for title, rows in probabilities.items()},
-            "warnings": self.collapse(genotype, probabilities),
+            "warnings": self.collapse_warnings(genotype, probabilities),
             "stable_epochs": self.unchanged,
             "stop": self._is_over(),
         }
@@ -85,15 +91,16 @@ class ArchitectureMonitor:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
-        kind = type(self.net.genotype())
-        self.genotype = kind.from_dict(state["genotype"]) if state["genotype"] else None
+        self.genotype = self.net.genotype_class.from_dict(state["genotype"]) if state["genotype"] else None
         self.unchanged = state["unchanged"]
         self.waited = state.get("waited", self.unchanged)  # version 0.1.0 only had the first count
 
 
-def save_architecture(run: Run, genotype: FusionGenotype | Architecture, epoch: int, title: str | None = None) -> None:
-    """Draw the genotype of ``epoch`` into the run folder."""
-    run.write(f"architectures/epoch_{epoch}.svg", genotype.to_svg(title=title or f"epoch {epoch}"))
+def save_architecture(run: Run, genotype: FusionGenotype | Architecture, epoch: int) -> None:
+    """Draw the architecture of ``epoch`` into the run folder; one of MMNas also goes into ``arch.json``."""
+    if run.is_main:
+        title = genotype.keep_epoch(run.folder, epoch)
+        run.write(f"architectures/epoch_{epoch}.svg", genotype.to_svg(title=title))
 
 
 def run_search(
@@ -104,7 +111,6 @@ def run_search(
     *,
     before_epoch: Callable[[int], dict[str, Any]] | None = None,
     scorers: Mapping[str, Callable[[Any], dict[str, float]]] | None = None,
-    keep: Callable[[Run, Any, int], None] = save_architecture,
     derivation: Derivation | None = None,
     measure: Callable[[Any], dict[str, Any]] | None = None,
     facts: Mapping[str, Any],
@@ -121,8 +127,6 @@ def run_search(
             logits are not trained always reports the last epoch.
         before_epoch: See `engine.training.train_network`.
         scorers: Name of a split -> function net -> scores. Applied to the derived architecture after every epoch.
-        keep: Function (run, architecture, epoch) that writes an epoch's architecture into the run folder. The result of
-            a derivation is written under the number of the epoch after the last.
         derivation: `search.derive.Derivation`; None: the largest probabilities of the selected epoch.
         measure: Architecture -> entries of the result about its cost, such as `models.bmnas.cost.fusion_cost`.
         facts: Further entries of the result.
@@ -144,7 +148,7 @@ def run_search(
             relaxation.decide()
             record |= {split: score(net) for split, score in scorers.items()}
         record |= monitor.record(epoch)
-        keep(run, monitor.genotype, epoch)
+        save_architecture(run, monitor.genotype, epoch)
         return record
 
     def best_state():
@@ -152,18 +156,18 @@ def run_search(
 
     fit(run, run.args.epochs, one_epoch, selection, best_state)
     best = run.load_best()
-    genotype, told = _derived(run, net, relaxation, best, derivation, keep)
+    genotype, told = _derived(run, net, relaxation, best, derivation)
     told |= measure(genotype) if measure else {}
     metrics = _scores(run, net, relaxation, best, scorers)
     return _search_result(run, selection, net, best, genotype, metrics, {**facts, **told})
 
 
-def _derived(run, net, relaxation, best, derivation, keep):
+def _derived(run, net, relaxation, best, derivation):
     """The genotype of a finished search, and entries of the result that describe its derivation."""
     if derivation is None or not derivation.is_needed(relaxation):
-        return type(net.genotype()).from_dict(best["genotype"]), {}
+        return net.genotype_class.from_dict(best["genotype"]), {}
     genotype, told = derivation(run, net, relaxation, best)
-    keep(run, genotype, run.epoch)
+    save_architecture(run, genotype, run.epoch)  # as that of the epoch after the last
     run.write("genotype.json", json_text(genotype.to_dict()) + "\n")
     return genotype, {"derivation": told}
 

@@ -54,7 +54,7 @@ def perturbation(
     """
     relaxation.decide()
     choices = space.choices()
-    if relaxation.runs_all or relaxation.generator is None or any(choice.drawn is None for choice in choices):
+    if relaxation.runs_all or any(choice.drawn is None for choice in choices):
         return _Masking(space, relaxation, lambda: tuple(remember(score)), generator).select()
     return _Coordinates(space, score, generator, remember).select()
 

@@ -1,6 +1,6 @@
 """The interface of a search strategy: how undecided candidates are combined, and how their logits are trained.
 
-The published relaxation of BM-NAS, `SoftmaxMixture`, is also here, since other strategies are derived from it.
+The published strategies are `search.mixture.SoftmaxMixture` (BM-NAS) and `search.gates.SampledGates` (MMNas).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Relaxation:
 
     # Name of the strategy, as in --strategy; set by `search.strategies.build_strategy`.
     name = "published"
-    # Whether every candidate runs in every step, which the space must support.
-    runs_all = False
+    # Whether it refuses spaces that are made for one running candidate at a time (MMNas').
+    needs_mixture = False
     # Whether the logits are trained; if not, there are no architecture steps.
     learns = True
     # Whether a step reads an ordered pair of different states, so that a derivation must keep their order.
@@ -51,6 +51,11 @@ class Relaxation:
         self.choices: list[Choice] = []
         self.regularizers: list[Regularizer] = []
 
+    @property
+    def runs_all(self) -> bool:
+        """Whether every candidate runs in every step: true unless `draw` is overridden."""
+        return type(self).draw is Relaxation.draw
+
     def attach(self, space: SearchSpace) -> Relaxation:
         """Apply this strategy to the choices of ``space``, a `search.choice.SearchSpace`, and return self.
 
@@ -60,7 +65,7 @@ class Relaxation:
             UserError: the strategy does not support this space.
         """
         self.choices = space.choices()
-        if self.runs_all and any(choice.single_path for choice in self.choices):
+        if self.needs_mixture and any(choice.single_path for choice in self.choices):
             raise UserError(
                 f"--strategy {self.name} runs every candidate in every step, but MMNas' networks run one at a time; "
                 "use another strategy"
@@ -194,21 +199,6 @@ class Relaxation:
         """Continue from `state_dict`."""
         if self.generator:
             self.generator.set_state(state["state"])
-
-
-class SoftmaxMixture(Relaxation):
-    """The published strategy of BM-NAS: out = sum_k softmax(logits)_k o_k, every candidate runs (DARTS, ICLR 2019).
-
-    Args:
-        generator: Unused, since nothing is drawn.
-    """
-
-    def __init__(self, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-
-    def weights(self, choice: Choice, logits: torch.Tensor) -> torch.Tensor:
-        """The softmax over the candidates."""
-        return logits.softmax(-1)
 
 
 def logits_on_cpu(choices: Iterable[Choice]) -> list[torch.Tensor]:

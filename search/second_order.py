@@ -17,7 +17,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engine.updates import in_float32
-from search.relaxation import SoftmaxMixture
+from search.mixture import SoftmaxMixture
 from util.distributed import mean_over_ranks, world_size
 
 
@@ -28,7 +28,7 @@ class SecondOrder(SoftmaxMixture):
         generator: Unused, since nothing is drawn.
     """
 
-    runs_all = True
+    needs_mixture = True
 
     def architecture_gradient(
         self, search: Any, batch: dict[str, Any], size: int | None = None

@@ -21,7 +21,7 @@ from tasks.itm_pairs import PairScorer, Retrieval
 from tasks.mmnas import flags, networks
 from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by
 from tasks.mmnas.estimates import Pass
-from tasks.task import AttentionTask
+from tasks.task import AttentionTask, Validation
 from util.cli import UserError
 from util.locks import make_once
 
@@ -41,7 +41,7 @@ PUBLISHED = {
     "batchsize_per_process": 64,
     "save": "itm",
 }
-PUBLISHED_SEARCH = {**PUBLISHED, "seed": 888, "hsize": 256, "lr": 1e-4, "epochs": 200}
+PUBLISHED_SEARCH = {**PUBLISHED, **flags.SEARCH_CONSTANTS, "seed": 888, "hsize": 256, "lr": 1e-4, "epochs": 200}
 PUBLISHED_SEARCH |= {"neg_rand": 32, "neg_start_epoch": 10}
 PUBLISHED_TRAIN = {**PUBLISHED, "hsize": 512, "lr": 1.5e-4, "lr_decay_epochs": (36,), "epochs": 100}
 PUBLISHED_TRAIN |= {"neg_rand": 64, "neg_start_epoch": 0}
@@ -253,7 +253,7 @@ TASK = AttentionTask(
     training_metric=lambda args, data: TripleAccuracy(),
     metric_text=metric_text,
     build_scorer=build_scorer,
-    validation=("dev", "mean_recall"),
+    validation=Validation("dev", "mean_recall"),
     write_predictions=write_predictions,
     checkpoint_args=("scores_loss",),
     demo=DEMO,

@@ -117,7 +117,7 @@ def parse_found(
         own_split.check_same_data(args.eval_exp_dir, args.datadir)
     task = open_task(args)
     inherited = "num_input_nodes" not in parser.given
-    if args.eval_exp_dir and inherited and args.num_input_nodes != task.num_features:
+    if args.eval_exp_dir and inherited and args.num_input_nodes not in (None, task.num_features):
         raise UserError(
             f"{args.datadir}: its encoders offer {task.num_features} features ({', '.join(task.feature_names)}), but "
             f"{args.eval_exp_dir} has {args.num_input_nodes}; pass the encoders and taps of that training, or none"
@@ -159,10 +159,7 @@ def open_task(args: Namespace) -> FusionTask:
         # A step reads two features; with one step per modality, all modalities can be read.
         args.steps = args.steps or min(MAX_STEPS, max(2, len(plans)))
         args.multiplier = args.multiplier or args.steps
-    task = _build_task(args, manifest, plans, TrainSplit(args))
-    if hasattr(args, "num_input_nodes"):
-        args.num_input_nodes = args.num_input_nodes or task.num_features
-    return task
+    return _build_task(args, manifest, plans, TrainSplit(args))
 
 
 def _make_demo_data(args):

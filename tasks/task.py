@@ -11,7 +11,7 @@ import inspect
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from util.cli import UserError
 
@@ -110,7 +110,8 @@ class Backbone(Protocol):
     """A unimodal network whose inner features a fusion reads. Shapes of features do not depend on the samples.
 
     Attributes:
-        channels: Channels of each of its features, from the input to the output.
+        channels: Channels of each feature that a fusion may read, from the input to the output. One further feature may
+            follow for the head alone, such as a mean over positions; it has no entry here.
         cacheable: Whether reading stored features is faster than computing them.
         deterministic_features: Whether its features are the same in training mode: no dropout, no batch norm.
         trained: Whether it is trained when the others are frozen; optional, False if the attribute is missing.
@@ -222,6 +223,18 @@ class FusionTask:
         return {name: modality.published for name, modality in self.modalities.items() if modality.published}
 
 
+class Validation(NamedTuple):
+    """What is scored after every epoch of a training.
+
+    Attributes:
+        split: Its data.
+        score: The score that ``--select_on val`` uses, a key of the scorer's dict.
+    """
+
+    split: str
+    score: str
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttentionTask:
     """A task of MMNas: answer a text about an image with an encoder (words) and a decoder (regions).
@@ -240,7 +253,7 @@ class AttentionTask:
         training_metric: (args, data) -> `Metric` of the outputs of training steps.
         metric_text: args -> description of the scores.
         build_scorer: (args, run, data, precision, split) -> function net -> scores.
-        validation: The split that is scored in every epoch, and the score that ``--select_on val`` uses.
+        validation: A `Validation`, or its split and score as a tuple.
         write_predictions: (args, run, data, scorer) -> paths of the files; called after ``scorer``.
         checkpoint_args: Arguments that a checkpoint stores besides the network's sizes: all that scores depend on.
         demo: Defaults of all scripts under ``--demo``.
@@ -263,7 +276,7 @@ class AttentionTask:
     training_metric: Callable[[Namespace, QuestionData], Metric]
     metric_text: Callable[[Namespace], str]
     build_scorer: Callable[..., Callable[[Any], dict[str, float]]]
-    validation: tuple[str, str]
+    validation: Validation
     write_predictions: Callable[..., Sequence[Path | str]]
     checkpoint_args: tuple[str, ...]
     demo: Mapping[str, Any]
@@ -274,6 +287,10 @@ class AttentionTask:
 
     def __post_init__(self) -> None:
         faults = _faults(self)
+        if isinstance(self.validation, str) or len(self.validation) != 2:
+            faults.append("validation is a tuple of a split and a score")
+        else:
+            object.__setattr__(self, "validation", Validation(*self.validation))
         if self.loss_reduction not in ("mean", "sum"):
             faults.append('loss_reduction is "mean" or "sum"')
         _refuse(f"the task {self.name}", faults)

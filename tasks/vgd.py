@@ -16,7 +16,7 @@ from models.mmnas.losses import GroundingLoss
 from tasks.mmnas import flags, networks
 from tasks.mmnas.checkpoints import write_predicted
 from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by
-from tasks.task import AttentionTask
+from tasks.task import AttentionTask, Validation
 from util.cli import UserError
 from util.locks import make_once
 
@@ -31,7 +31,15 @@ if TYPE_CHECKING:
 
 # Published values: shared by both scripts, of the search, and of the training.
 PUBLISHED = {**flags.CONSTANTS, "data": "data/vgd", "out_dir": "final_exp/vgd", "batchsize_per_process": 64}
-PUBLISHED_SEARCH = {**PUBLISHED, "save": "vgd", "seed": 888, "hsize": 256, "lr": 4e-4, "epochs": 100}
+PUBLISHED_SEARCH = {
+    **PUBLISHED,
+    **flags.SEARCH_CONSTANTS,
+    "save": "vgd",
+    "seed": 888,
+    "hsize": 256,
+    "lr": 4e-4,
+    "epochs": 100,
+}
 PUBLISHED_TRAIN = {
     **PUBLISHED,
     "save": "vgd",
@@ -195,7 +203,7 @@ TASK = AttentionTask(
     training_metric=lambda args, data: GroundingAccuracy(args.iou),
     metric_text=metric_text,
     build_scorer=build_scorer,
-    validation=("val", "accuracy"),
+    validation=Validation("val", "accuracy"),
     write_predictions=write_predictions,
     checkpoint_args=("scores_loss", "loss_lambda", "overlap_threshold", "iou", "padded_regions"),
     demo=DEMO,

@@ -20,7 +20,7 @@ from models.mmnas.heads import AnswerHead
 from tasks.mmnas import flags, networks
 from tasks.mmnas.checkpoints import write_predicted
 from tasks.mmnas.data import SEARCH_PARTS, common_metadata, fixed_by
-from tasks.task import AttentionTask
+from tasks.task import AttentionTask, Validation
 from util.locks import make_once
 
 if TYPE_CHECKING:
@@ -34,7 +34,15 @@ if TYPE_CHECKING:
 
 # Published values: shared by both scripts, of the search, and of the training.
 PUBLISHED = {**flags.CONSTANTS, "data": "data/vqa", "out_dir": "final_exp/vqa", "batchsize_per_process": 64}
-PUBLISHED_SEARCH = {**PUBLISHED, "save": "vqa", "seed": 888, "hsize": 256, "lr": 4e-4, "epochs": 100}
+PUBLISHED_SEARCH = {
+    **PUBLISHED,
+    **flags.SEARCH_CONSTANTS,
+    "save": "vqa",
+    "seed": 888,
+    "hsize": 256,
+    "lr": 4e-4,
+    "epochs": 100,
+}
 PUBLISHED_TRAIN = {
     **PUBLISHED,
     "save": "vqa",
@@ -178,7 +186,7 @@ TASK = AttentionTask(
     training_metric=lambda args, data: SoftAccuracy(),
     metric_text=metric_text,
     build_scorer=build_scorer,
-    validation=("val", "accuracy"),
+    validation=Validation("val", "accuracy"),
     write_predictions=write_predictions,
     checkpoint_args=("metric",),
     demo=DEMO,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.mmnas import fast_cpu
+from models.mmnas import fast
 from models.mmnas.architecture import Architecture
 from models.mmnas.encoder_decoder import EncoderDecoder
 from models.mmnas.heads import AnswerHead, GroundingHead, MatchingHead
@@ -70,7 +70,7 @@ PLAIN, PADDED, PACKED = WAYS = ("plain", "padded", "packed")
 
 def sped_up(net, way):
     """``net`` in one of `WAYS`."""
-    return net if way == PLAIN else fast_cpu.speed_up(net, pack=way == PACKED)
+    return net if way == PLAIN else fast.speed_up(net, pack=way == PACKED)
 
 
 def build_net(spec, task="vqa", architecture=None, way=PLAIN):
@@ -78,7 +78,7 @@ def build_net(spec, task="vqa", architecture=None, way=PLAIN):
     cfg = spec["cfg"]
     width, dropout = cfg["HSIZE"], cfg["DROPOUT_R"]
     if architecture is None:
-        encoder_decoder = EncoderDecoder.searched(width, dropout)
+        encoder_decoder = EncoderDecoder.searched(width, dropout, num_enc=12, num_dec=18)
     else:
         encoder_decoder = EncoderDecoder.fixed(architecture, width, dropout)
     heads = {"vgd": partial(GroundingHead, padded_regions="score"), "itm": MatchingHead}
@@ -116,3 +116,20 @@ class Golden:
         np.testing.assert_allclose([value.mean(), value.std()], self.arrays[f"{name}.mean_std"], rtol=rtol, atol=atol)
         total, absolute = self.arrays[f"{name}.sha_sum"]
         np.testing.assert_allclose([value.sum(), np.abs(value).sum()], [total, absolute], atol=rtol * absolute)
+
+
+def active_operations(encoder_decoder):
+    """The operations that give the output of the next forward pass: fixed ones, and active candidates."""
+    for member in (member for block in (*encoder_decoder.enc, *encoder_decoder.dec) for member in block):
+        searched = hasattr(member, "choice")
+        yield list(member.operations.values())[member.choice.running()[0]] if searched else member
+
+
+def path_weights(net):
+    """Those of `weights` that the output of the next forward pass depends on: of candidates those of the active one."""
+    active = list(active_operations(net.encoder_decoder))
+    needed = {id(p) for operation in active for p in operation.parameters()}
+    if any(operation.needs_relation for operation in active):
+        needed |= {id(p) for p in net.relation_linear.parameters()}
+    optional = {id(p) for part in (net.encoder_decoder, net.relation_linear) for p in part.parameters()}
+    return [p for p in net.weights() if id(p) not in optional or id(p) in needed]

@@ -125,12 +125,12 @@ def check_a_strategy(copy):
 
 
 def check_an_operation_of_bm_nas(copy):
-    candidates = {"Sum", "LinearGLU", "product:Product"}
+    candidates = {"Sum", "LinearGLU", "product:ScaledProduct"}
     search = copy.result("clips/search-product-*")
     assert operations(search["genotype"]) <= candidates
     assert copy.result("clips/search-product-*/eval-EXP-*")["genotype"] == search["genotype"]
     drawn = copy.result("clips/search-product-*/eval-random-*")
-    assert "product:Product" in operations(drawn["genotype"]) <= candidates
+    assert "product:ScaledProduct" in operations(drawn["genotype"]) <= candidates
 
 
 def check_an_operation_of_mmnas(copy):

@@ -72,7 +72,7 @@ class WarmupStepDecay:
         rate: float,
         batches_per_epoch: int,
         decay_epochs: Iterable[int] = (),
-        factor: float = 0.2,
+        factor: float = 1.0,
         warm_up: bool = True,
     ) -> None:
         self.rate = rate

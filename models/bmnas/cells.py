@@ -1,8 +1,10 @@
 """The fusion cell and its step nodes (BM-NAS, section 3); the same classes serve the search and found networks.
 
-In the search, edges and operations are mixtures weighted by a softmax over architecture parameters: the alphas of the
-cell's edges, and the betas and gammas of a step node's inner edges and operations. In a found network the same classes
-hold only the edges and operations of a genotype.
+Names are the original code's, one level off the paper's words: the paper's Cell is a `StepNode`, one of ``--steps``,
+its Step is an inner step, one of ``--node_steps``, and `FusionCell` is the whole network of Cells. Its alpha, beta and
+gamma are ``alphas_edges`` (edges between features and Cells), ``betas`` (edges inside a Cell) and ``gammas``
+(operations). The search mixes all candidates by the softmax of these logits; a found network has only what a genotype
+names.
 
 N is the batch size, C the number of channels, L the length, I the number of input features, S the number of cell steps
 and M the number of states that are concatenated at the end. A step node has s inner steps and concatenates m states.
@@ -30,7 +32,7 @@ from models.genotypes import (
     tail_indices,
 )
 from search.choice import ArgumentPairs, Choice
-from search.relaxation import SoftmaxMixture
+from search.mixture import SoftmaxMixture
 
 if TYPE_CHECKING:
     from search.relaxation import Relaxation
@@ -77,21 +79,24 @@ class MixedEdges(nn.Module):
         return list(itertools.permutations(range(self.counts[step]), 2))
 
     def forward(self, states: Sequence[torch.Tensor], step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return both arguments of a step, (N, C, L) each.
+        """Return both arguments of a step, (N, C, L) each: in the published search twice the mixture of all states."""
+        if self.choice.drawn is not None:
+            return self._drawn(self.choice.drawn, states, step)
+        mixed = self._mixture(states, step)
+        return mixed, mixed
 
-        In the published search both are the same tensor, the mixture of all states. If the strategy has drawn a pair of
-        states, they are these two.
-        """
-        drawn = self.choice.drawn
-        if drawn is not None and drawn.pairs:
-            return self.relaxation.arguments(self.choice, states, step, self.logits)
-        if drawn is not None and (taken := taken_states(self.choice)) is not None:
-            mixed = sum_of_taken(self.choice, states, taken, step)
-            return mixed, mixed
-        # `none` returns x * 0 and adds nothing to the sum, so only `skip` is computed.
+    def _mixture(self, states, step):
+        """Sum of the states, each times its weight of ``skip``; ``none`` gives x * 0, which adds nothing."""
         weights = self.relaxation.weights(self.choice, self.logits).split(self.counts)[step]
         skip = weights[:, SKIP].to(states[0].dtype)
-        mixed = sum(weight * state for weight, state in zip(skip, states, strict=False))
+        return sum(weight * state for weight, state in zip(skip, states, strict=True))
+
+    def _drawn(self, drawn, states, step):
+        """The arguments if the strategy draws: a pair of states, or twice the sum of the drawn ones."""
+        if drawn.pairs:
+            return self.relaxation.arguments(self.choice, states, step, self.logits)
+        taken = taken_states(self.choice)
+        mixed = self._mixture(states, step) if taken is None else sum_of_taken(self.choice, states, taken, step)
         return mixed, mixed
 
 
@@ -342,8 +347,7 @@ class FusionCell(nn.Module):
         if isinstance(self.edges, MixedEdges):
             # A mixed step reads all earlier steps, and the last step is always concatenated. A strategy that draws
             # candidates may leave steps unused.
-            relaxation = self.edges.relaxation
-            return relaxation.runs_all or relaxation.generator is None
+            return self.edges.relaxation.runs_all
         inner = [node.edges.live_states(2, node.multiplier) for node in self.nodes]
         for live, node in zip(inner, self.nodes, strict=True):
             weighted = {2 + k for k, operation in enumerate(node.ops) if next(operation.parameters(), None) is not None}
@@ -353,10 +357,6 @@ class FusionCell(nn.Module):
         live = self.edges.live_states(self.num_inputs, self.multiplier, [{0} | (states & {1}) for states in inner])
         steps = set(range(self.num_inputs, self.num_inputs + len(self.nodes)))
         return live >= steps | {index for pair in self.edges.pairs for _, index in pair}
-
-    def genotype(self, inputs: Iterable[str] = ()) -> FusionGenotype:
-        """Derive the genotype of the largest probabilities (paper section 3.4)."""
-        return self.discretise({choice.key: choice.probabilities() for choice in self.choices()}, inputs)
 
     def discretise(self, scores: dict[str, torch.Tensor], inputs: Iterable[str] = ()) -> FusionGenotype:
         """Derive the genotype from scores of the candidates.

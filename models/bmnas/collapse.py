@@ -16,7 +16,9 @@ NONE_DOMINATES = 0.25
 SUMS_TO_ONE = 1e-5
 
 
-def collapse(genotype: FusionGenotype, probabilities: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+def collapse_warnings(
+    genotype: FusionGenotype, probabilities: Mapping[str, Mapping[str, Mapping[str, float]]]
+) -> list[str]:
     """Check a genotype, and the probabilities that it was derived from, for signs of collapse.
 
     Args:
@@ -37,3 +39,7 @@ def collapse(genotype: FusionGenotype, probabilities: Mapping[str, Mapping[str, 
         if skips and max(skips) < NONE_DOMINATES and not compete:
             warnings.append(f"every edge of {title} clearly prefers `none`")
     return warnings
+
+
+# The former name, for recipes of your own.
+collapse = collapse_warnings

@@ -8,6 +8,7 @@ zero terms out where it can, and `with_zero_gradients` replaces the backward pas
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -30,9 +31,8 @@ def taken_states(choice: Choice) -> list[set[int]] | None:
     if drawn is None or drawn.gated or drawn.pairs:
         return None
     active = iter(drawn.active)
-    # The range must come first in zip: when it ends, nothing has been consumed from the next step's part of `active`.
     chosen, counts = choice.pairs.chosen, choice.pairs.counts
-    return [{s for s, k in zip(range(count), active, strict=False) if k == chosen} for count in counts]
+    return [{s for s, k in enumerate(itertools.islice(active, count)) if k == chosen} for count in counts]
 
 
 def unread_sources(choice: Choice) -> frozenset[int]:

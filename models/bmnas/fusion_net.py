@@ -16,6 +16,7 @@ from torch import nn
 from models.backbone_net import BackboneNet, ReshapeLayer, count_weights, parameters_of
 from models.bmnas.drawn_edges import unread_sources, with_zero_gradients
 from models.bmnas.expected_cost import ExpectedCost
+from models.genotypes import FusionGenotype
 from models.missing import Placeholders, drop_modalities
 from search.derive import argmax
 from util.nested import tensors_in
@@ -23,7 +24,6 @@ from util.nested import tensors_in
 if TYPE_CHECKING:
     from models.bmnas.cells import FusionCell
     from models.bmnas.late_fusion import LateFusion
-    from models.genotypes import FusionGenotype
     from search.choice import Choice
     from search.relaxation import Relaxation
 
@@ -53,6 +53,8 @@ class FusionNet(BackboneNet):
             contains all names.
     """
 
+    genotype_class = FusionGenotype  # what `genotype` returns
+
     def __init__(
         self,
         backbones: Mapping[str, nn.Module],
@@ -81,6 +83,7 @@ class FusionNet(BackboneNet):
             {str(i): ReshapeLayer(in_channels[i], channels, pool, dropout) for i in sorted(used)}
         )
         self.fusion: Any = fusion
+        self._edges: Any = next(iter(fusion.choices()), None)  # the choice between the cell's edges, in a search
         self.classifier = nn.Linear(fusion.width, num_outputs)
         self.optional = tuple(name for name in backbones if name in set(optional))
         self.modality_dropout = modality_dropout
@@ -116,19 +119,24 @@ class FusionNet(BackboneNet):
         Args:
             features: Features of all backbones in order, (N, C_in, ...) each; None in place of those that are not read.
         """
-        choices = self.fusion.choices()
-        is_drawn = bool(choices) and choices[0].drawn is not None and torch.is_grad_enabled()
-        unread = unread_sources(choices[0]) if is_drawn else frozenset()
+        if self._edges is not None and self._edges.drawn is not None and torch.is_grad_enabled():
+            return self._fuse_drawn(features, unread_sources(self._edges))
+        reshaped = [self.reshape[str(i)](x) if str(i) in self.reshape else None for i, x in enumerate(features)]
+        return self.classifier(self.fusion(reshaped))
+
+    def _fuse_drawn(self, features, unread):
+        """As `fuse`, where a strategy has drawn: gradients of what no step reads are set, not computed.
+
+        Its reshape layers still run, since batch statistics and dropout must not depend on a draw. Only their gradients
+        are known beforehand: they are zero.
+        """
         reshaped: list[torch.Tensor | None] = []
         constant: list[nn.Parameter] = []
-        feature: Any
         for i, feature in enumerate(features):
             if str(i) not in self.reshape:
                 reshaped.append(None)
                 continue
             layer, known = self.reshape[str(i)], i in unread and not feature.requires_grad
-            # The layer still runs, since batch statistics and dropout must not depend on a draw. Only its gradients
-            # are known beforehand: they are zero.
             with torch.no_grad() if known else contextlib.nullcontext():
                 reshaped.append(layer(feature))
             constant += [parameter for parameter in layer.parameters() if known and parameter.requires_grad]

@@ -1,9 +1,10 @@
 """Architectures of MMNas, the operations in every block of encoder and decoder, and their JSON files.
 
-There are two kinds of file. ``arch.json`` has the original's format, ``{"epoch0": {"enc": [["self_att_64"], ...],
-"dec": [...]}, ...}``, with one key per epoch of a search; the published files have "epoch0" only. ``genotype.json``
-contains the one architecture that a run selected, ``{"format": "mmnas architecture", "enc": [...], "dec": [...]}``.
-Either can be named everywhere, as a file or as the run folder that contains it.
+There are two kinds of file. ``arch.json`` has the original's format, ``{"epoch1": {"enc": [["self_att_64"], ...],
+"dec": [...]}, ...}``, with one key per epoch of a search; keys count from 1: "epoch1" is epoch 0 of the log. The
+published files have "epoch0" only. ``genotype.json`` contains the one architecture that a run selected, ``{"format":
+"mmnas architecture", "enc": [...], "dec": [...]}``. Either can be named everywhere, as a file or as the run folder that
+contains it.
 """
 
 import itertools
@@ -75,6 +76,18 @@ class Architecture:
 
         return architecture_svg(self, title)
 
+    def keep_epoch(self, folder: Path, epoch: int) -> str:
+        """Add it to ``arch.json`` in a search's ``folder`` as that of ``epoch``, from 0; returns a title.
+
+        Raises:
+            UserError: the file cannot be written or is damaged.
+        """
+        path = folder / FILE_NAMES[0]
+        if epoch == 0 and path.exists():  # left by an attempt that was killed in its first epoch
+            path.unlink()
+        add_epoch(path, epoch + 1, self)
+        return f"epoch {epoch} (--ARCH_EPOCH {epoch + 1})"
+
     def _repr_svg_(self) -> str:
         """Show the picture in IPython and Jupyter."""
         return self.to_svg()
@@ -117,7 +130,8 @@ def read_architecture(path: str | Path, epoch: int | None = None) -> tuple[Archi
     if epoch is None:
         epoch = max(epochs)
         if len(epochs) > 1:
-            logger.info("%s has %d epochs; using the last, epoch %d (--ARCH_EPOCH)", path, len(epochs), epoch)
+            message = "%s has %d epochs; using the last, epoch %d (--ARCH_EPOCH), which is epoch %d of the search's log"
+            logger.info(message, path, len(epochs), epoch, epoch - 1)
     if epoch not in epochs:
         raise UserError(f"{path} has no epoch {epoch}; --ARCH_EPOCH can be {_ranges(epochs)}")
     try:

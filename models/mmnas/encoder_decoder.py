@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from models.mmnas.architecture import Architecture
+from models.mmnas.layers import RELATION_SIZE
 from models.mmnas.operations import Operation, check_encoder, make_operation, operation_class
 from models.mmnas.space import (
     DECODER_CANDIDATES,
@@ -36,7 +37,12 @@ class Block(nn.ModuleList):
     """
 
     def __init__(
-        self, members: Sequence[Member], hsize: int, dropout: float, relation_size: int = 64, key: str = "block"
+        self,
+        members: Sequence[Member],
+        hsize: int,
+        dropout: float,
+        relation_size: int = RELATION_SIZE,
+        key: str = "block",
     ) -> None:
         sizes = (hsize, dropout, relation_size)
         super().__init__(
@@ -98,7 +104,7 @@ class EncoderDecoder(nn.Module):
         dec: Sequence[Sequence[Member]],
         hsize: int,
         dropout: float,
-        relation_size: int = 64,
+        relation_size: int = RELATION_SIZE,
     ) -> None:
         super().__init__()
         self.hsize, self.relation_size = hsize, relation_size
@@ -117,12 +123,12 @@ class EncoderDecoder(nn.Module):
         hsize: int,
         dropout: float,
         *,
-        num_enc: int = 12,
-        num_dec: int = 18,
+        num_enc: int,
+        num_dec: int,
         enc_candidates: Iterable[str] = ENCODER_CANDIDATES,
         dec_candidates: Iterable[str] = DECODER_CANDIDATES,
         start: str = "mcan",
-        relation_size: int = 64,
+        relation_size: int = RELATION_SIZE,
     ) -> "EncoderDecoder":
         """Build the supernet, with one gated operation per block.
 
@@ -150,7 +156,7 @@ class EncoderDecoder(nn.Module):
 
     @classmethod
     def fixed(
-        cls, architecture: Architecture, hsize: int, dropout: float, *, relation_size: int = 64
+        cls, architecture: Architecture, hsize: int, dropout: float, *, relation_size: int = RELATION_SIZE
     ) -> "EncoderDecoder":
         """Build the network of an `Architecture`."""
         return cls(architecture.enc, architecture.dec, hsize, dropout, relation_size)
@@ -217,11 +223,6 @@ class EncoderDecoder(nn.Module):
     def running(self) -> list[Operation]:
         """The operations that the next forward pass calls."""
         return [operation for block in (*self.enc, *self.dec) for operation in block.running()]
-
-    def active(self) -> list[Operation]:
-        """The operations that produce the output of the next forward pass: fixed ones and active candidates."""
-        members = [member for block in (*self.enc, *self.dec) for member in block]
-        return [member.running()[0] if isinstance(member, GatedOperation) else member for member in members]
 
     def uses_relation(self) -> bool:
         """Whether the next forward pass calls an operation that needs relations between regions."""

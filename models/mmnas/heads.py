@@ -1,5 +1,6 @@
 """The heads that follow the encoder-decoder in each task of MMNas.
 
+What runs are the fast forms of some classes (`models.mmnas.fast`), except for those whose code is changed here.
 Outputs are float32, also under autocast; in a float64 network they are float64.
 """
 

@@ -1,5 +1,6 @@
 """Building blocks of operations and heads: normalisation, MLPs, attention, pooling.
 
+What runs are the fast forms of these classes (`models.mmnas.fast`), except for those whose code is changed here.
 Each side of a batch, words or regions, is a padded tensor (B, L, H) with a boolean mask (B, L), True = padding.
 Parameters are named as in the original, so that its state dicts can be translated name by name.
 """
@@ -9,6 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 NORM_EPSILON = 1e-6
+# Width of an embedded relation between two regions.
+RELATION_SIZE = 64
 # The score of padding before a softmax, as in the original.
 MASK_VALUE = -1e9
 # Lower bound of relation weights before the logarithm.

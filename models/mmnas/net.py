@@ -10,7 +10,7 @@ A batch is a dict of tensors:
 - ``relations``, float32 (B, N, N, 4), optional: used instead of `box_relations`.
 
 N and T may be those of the longest sample in the batch, unless `MultimodalNet.needs_full_padding` is true.
-`fast_cpu.speed_up` turns a network into one that computes the same in less time.
+`fast.speed_up` turns a network into one that computes the same in less time.
 """
 
 import torch
@@ -40,6 +40,8 @@ class MultimodalNet(nn.Module):
         region_size: Size D of a region's feature vector.
         box_feature: Width of embedded box features that are concatenated to the regions; 0, as published: none.
     """
+
+    genotype_class = Architecture  # what `genotype` returns
 
     def __init__(
         self,
@@ -133,15 +135,6 @@ class MultimodalNet(nn.Module):
         relation = () if self.encoder_decoder.can_use_relation else self.relation_linear.parameters()
         unread = {id(p) for p in relation}
         return [p for name, p in self.named_parameters() if ".alpha_" not in name and id(p) not in unread]
-
-    def path_weights(self) -> list[nn.Parameter]:
-        """Those of `weights` that affect the output of the next forward pass: inactive candidates are left out."""
-        active = self.encoder_decoder.active()
-        needed = {id(p) for operation in active for p in operation.parameters()}
-        if any(operation.needs_relation for operation in active):
-            needed |= {id(p) for p in self.relation_linear.parameters()}
-        optional = {id(p) for part in (self.encoder_decoder, self.relation_linear) for p in part.parameters()}
-        return [p for p in self.weights() if id(p) not in optional or id(p) in needed]
 
     def uses_all_weights(self) -> bool:
         """Whether every forward pass uses all parameters of `weights`."""

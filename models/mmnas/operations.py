@@ -1,5 +1,6 @@
 """Operations of the MMNas search spaces, by name (Yu et al., ACM MM 2020, and the table of the original code).
 
+What runs are the fast forms of some classes (`models.mmnas.fast`), except for those whose code is changed here.
 An operation maps x (B, L, H) to the same shape; some also read the other side y (B, M, H). To add your own, derive a
 class from `Operation` in a module of yours and pass ``module:Class`` to ``--enc_ops`` or ``--dec_ops``, see
 ``docs/extend.md``. The original's ``relu`` and ``leakyrelu`` are missing, since its own code cannot call them.
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.mmnas.layers import FC, MLP, LayerNorm, MultiHeadAttention
+from models.mmnas.layers import FC, MLP, RELATION_SIZE, LayerNorm, MultiHeadAttention
 from util.cli import UserError
 from util.registry import Registry
 
@@ -35,7 +36,7 @@ class Operation(nn.Module):
     depends_on_padding = False
 
     def __init__(
-        self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
+        self, hsize: int, dropout: float, relation_size: int = RELATION_SIZE, residual: bool = True, norm: bool = True
     ) -> None:
         super().__init__()
 
@@ -94,7 +95,7 @@ class Residual(Operation):
     """
 
     def __init__(
-        self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
+        self, hsize: int, dropout: float, relation_size: int = RELATION_SIZE, residual: bool = True, norm: bool = True
     ) -> None:
         super().__init__(hsize, dropout)
         self.dropout, self.residual = nn.Dropout(dropout), residual
@@ -115,7 +116,7 @@ class SelfAttention(Residual):
         self,
         hsize: int,
         dropout: float,
-        relation_size: int = 64,
+        relation_size: int = RELATION_SIZE,
         residual: bool = True,
         norm: bool = True,
         head_width: int = 64,
@@ -172,7 +173,7 @@ class FeedForward(Residual):
         self,
         hsize: int,
         dropout: float,
-        relation_size: int = 64,
+        relation_size: int = RELATION_SIZE,
         residual: bool = True,
         norm: bool = True,
         expansion: int = 4,
@@ -190,7 +191,7 @@ class DeepFeedForward(Residual):
     """Three linear layers with ReLU and dropout between them, where the width is 2 H."""
 
     def __init__(
-        self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
+        self, hsize: int, dropout: float, relation_size: int = RELATION_SIZE, residual: bool = True, norm: bool = True
     ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.fc = FC(hsize, 2 * hsize, dropout)
@@ -217,7 +218,7 @@ class GatedLinear(Residual):
     """One gated linear unit."""
 
     def __init__(
-        self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
+        self, hsize: int, dropout: float, relation_size: int = RELATION_SIZE, residual: bool = True, norm: bool = True
     ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.unit = GatedUnit(hsize, hsize)
@@ -232,7 +233,7 @@ class DeepGatedLinear(Residual):
     """Two gated linear units with ReLU and dropout between them, where the width is 2 H."""
 
     def __init__(
-        self, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
+        self, hsize: int, dropout: float, relation_size: int = RELATION_SIZE, residual: bool = True, norm: bool = True
     ) -> None:
         super().__init__(hsize, dropout, residual=residual, norm=norm)
         self.unit_0 = GatedUnit(hsize, 2 * hsize)
@@ -253,7 +254,7 @@ class Convolution(Residual):
         self,
         hsize: int,
         dropout: float,
-        relation_size: int = 64,
+        relation_size: int = RELATION_SIZE,
         residual: bool = True,
         norm: bool = True,
         kernel: int = 3,
@@ -276,7 +277,7 @@ class SeparableConvolution(Residual):
         self,
         hsize: int,
         dropout: float,
-        relation_size: int = 64,
+        relation_size: int = RELATION_SIZE,
         residual: bool = True,
         norm: bool = True,
         kernel: int = 3,
@@ -328,7 +329,7 @@ OPERATIONS = Registry("operation", _OPERATIONS, Operation)
 
 
 def make_operation(
-    name: str, hsize: int, dropout: float, relation_size: int = 64, residual: bool = True, norm: bool = True
+    name: str, hsize: int, dropout: float, relation_size: int = RELATION_SIZE, residual: bool = True, norm: bool = True
 ) -> Operation:
     """Build an operation by its name; for the other arguments see `Residual`.
 

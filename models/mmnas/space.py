@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from models.mmnas.layers import RELATION_SIZE
 from models.mmnas.operations import Operation, make_operation
 from search.choice import Choice, Draw
 from search.gates import SampledGates
@@ -50,7 +51,7 @@ class GatedOperation(nn.Module):
     """
 
     def __init__(
-        self, names: tuple[str, ...], hsize: int, dropout: float, relation_size: int = 64, key: str = "block"
+        self, names: tuple[str, ...], hsize: int, dropout: float, relation_size: int = RELATION_SIZE, key: str = "block"
     ) -> None:
         super().__init__()
         self.alpha_logits = nn.Parameter(torch.zeros(len(names)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import BooleanOptionalAction, Namespace, _ArgumentGroup
+from argparse import SUPPRESS, BooleanOptionalAction, Namespace, _ArgumentGroup
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -50,13 +50,14 @@ def add_architecture_flags(parser: RecipeParser) -> None:
     group.add_argument("--C", type=arguments.positive_int, help="channels of every state")
     group.add_argument("--L", type=arguments.positive_int, help="length of every state")
     add_dropout_flag(group)
-    group.add_argument("--num_input_nodes", type=arguments.positive_int, help="number of input features")
-    group.add_argument(
-        "--num_keep_edges", type=arguments.positive_int, default=2, help="edges kept per step; must be 2"
-    )
-    group.add_argument("--steps", type=arguments.positive_int, help="cell steps")
+    # Of the original's command line; each has one legal value.
+    group.add_argument("--num_input_nodes", type=arguments.positive_int, help=SUPPRESS)
+    group.add_argument("--num_keep_edges", type=arguments.positive_int, default=2, help=SUPPRESS)
+    group.add_argument("--steps", type=arguments.positive_int, help="cell steps: the paper's Cells")
     group.add_argument("--multiplier", type=arguments.positive_int, help="cell states that are concatenated at the end")
-    group.add_argument("--node_steps", type=arguments.positive_int, help="inner steps of a cell step")
+    group.add_argument(
+        "--node_steps", type=arguments.positive_int, help="inner steps of a cell step: the paper's Steps"
+    )
     group.add_argument("--node_multiplier", type=arguments.positive_int, help="inner states that are concatenated")
     group.add_argument(
         "--step_ops",
@@ -267,6 +268,7 @@ def check_architecture(args: Namespace, num_features: int, cell: bool = True) ->
     Raises:
         UserError: They are inconsistent or do not fit; the message names the flags.
     """
+    args.num_input_nodes = args.num_input_nodes or num_features
     if args.num_input_nodes != num_features:
         raise UserError(
             f"--num_input_nodes {args.num_input_nodes}: the network has {num_features} features; use {num_features}"

@@ -41,7 +41,10 @@ def fixed_by(metadata: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def check_data(task: AttentionTask, args: Namespace, data: dict[str, QuestionData]) -> dict[str, QuestionData]:
-    """Check that every split fits `QuestionData`, and log what the scores mean. Returns ``data``.
+    """Check that every split fits `QuestionData`, and log what the scores mean.
+
+    Returns:
+        ``data``, for older recipes.
 
     Raises:
         UserError: A split lacks attributes or methods.

@@ -39,8 +39,9 @@ DATA_OF_A_TASK = {"DATASET", "FEAT", "min_answer_count"}
 SPACE = ("enc_ops", "dec_ops", "enc_blocks", "dec_blocks")
 # Values of --ARCH_PATH that are not files.
 WORDS = ("mcan", "random")
-# Constants of the original's search and training scripts, the same for every task.
-CONSTANTS = {"num_workers": 4, "drpt": 0.1, "clip": 1.0, "enc_blocks": 12, "dec_blocks": 18}
+# Constants of the original's search and training scripts, the same for every task; those of its searches.
+CONSTANTS = {"num_workers": 4, "drpt": 0.1, "clip": 1.0, "enc_blocks": 12, "dec_blocks": 18, "lr_decay": 0.2}
+SEARCH_CONSTANTS = {"alpha_lr": 0.1, "alpha_start": 20, "alpha_every": 5, "alpha_mode": "full", "alpha_init": "mcan"}
 
 
 def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._ArgumentGroup]:
@@ -112,7 +113,7 @@ def add_training_flags(parser: arguments.RecipeParser) -> None:
         default=(),
         help="epochs, from 0, in which the rate is cut",
     )
-    group.add_argument("--lr_decay", type=arguments.positive, default=0.2, help="factor of each cut")
+    group.add_argument("--lr_decay", type=arguments.positive, default=CONSTANTS["lr_decay"], help="factor of each cut")
     group.add_argument("--clip", type=arguments.positive, help="largest norm of the gradient")
     group.add_argument(
         "--fused_adam",
@@ -134,21 +135,28 @@ def add_search_flags(parser: arguments.RecipeParser) -> None:
     strategies.add_strategy_flags(search)
     strategies.add_training_flags(parser)
     count = arguments.non_negative_int
-    search.add_argument("--alpha_start", type=count, default=20, help="first epoch with architecture steps")
     search.add_argument(
-        "--alpha_every", type=arguments.positive_int, default=5, help="weight steps between two architecture steps"
+        "--alpha_start", type=count, default=SEARCH_CONSTANTS["alpha_start"], help="first epoch with architecture steps"
+    )
+    search.add_argument(
+        "--alpha_every",
+        type=arguments.positive_int,
+        default=SEARCH_CONSTANTS["alpha_every"],
+        help="weight steps between two architecture steps",
     )
     search.add_argument(
         "--alpha_mode",
         choices=("full", "two"),
-        default="full",
+        default=SEARCH_CONSTANTS["alpha_mode"],
         help="operations of a block that an architecture step compares: all, or only two",
     )
-    search.add_argument("--alpha_lr", type=arguments.positive, default=0.1, help="learning rate of the alphas")
+    search.add_argument(
+        "--alpha_lr", type=arguments.positive, default=SEARCH_CONSTANTS["alpha_lr"], help="learning rate of the alphas"
+    )
     search.add_argument(
         "--alpha_init",
         choices=("mcan", "uniform"),
-        default="mcan",
+        default=SEARCH_CONSTANTS["alpha_init"],
         help="mcan: start with a preference for MCAN's operations, as published; uniform: start with equal weights",
     )
     search.add_argument(
@@ -323,7 +331,7 @@ def parse_train(
         _check_architecture_flags(args, fixed)
     if args.RUN == "train":
         task.validate_args(args)
-        validation = task.validation[0]
+        validation = task.validation.split
         if args.select_on == "val" and validation in args.SPLIT.split("+"):
             raise UserError(f"--select_on val: --SPLIT {args.SPLIT} trains on {validation}; use --select_on last")
     return args

@@ -17,14 +17,13 @@ from engine.arguments import run_folder_of
 from engine.identity import search_identity
 from engine.training import Evaluation
 from engine.updates import Precision
-from models.mmnas import fast_cpu
-from models.mmnas.architecture import add_epoch, load_architecture, random_architecture, repeated
+from models.mmnas import fast
+from models.mmnas.architecture import load_architecture, random_architecture, repeated
 from models.mmnas.encoder_decoder import EncoderDecoder
 from models.mmnas.net import MultimodalNet
 from models.mmnas.operations import OPERATIONS
 from models.mmnas.recurrent import lstm_runs
 from models.mmnas.space import DECODER_CANDIDATES, ENCODER_CANDIDATES
-from search.monitor import save_architecture
 from tasks.mmnas.data import build_loaders
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
@@ -33,7 +32,6 @@ from util.hashes import short_hash
 if TYPE_CHECKING:
     from torch import nn
 
-    from engine.loading import BatchLoader
     from engine.run import Run
     from engine.updates import Loss, Parallel
     from models.mmnas.architecture import Architecture
@@ -92,7 +90,7 @@ def build_net(
     embedding = (len(words), size) if size else _word_vectors(args.word_vectors, words)
     net = kind(build_encoder_decoder(args, architecture), head, embedding, metadata["feature_size"])
     # The compiler fuses operations itself and cannot trace the hand-written ones.
-    return net if getattr(args, "compile", False) else fast_cpu.speed_up(net)
+    return net if getattr(args, "compile", False) else fast.speed_up(net)
 
 
 def _word_vectors(source, words):
@@ -124,21 +122,17 @@ def _resumed_word_size(args):
     return net["embedding.weight"].shape[1] if "embedding.weight" in net else None
 
 
-def log_step_counts(args: Namespace, loader: BatchLoader) -> int:
+def log_step_counts(args: Namespace, steps: int) -> None:
     """Log the numbers of weight and architecture steps of a search; warn if there are no architecture steps.
 
     Args:
         args: Arguments of the search.
-        loader: Loader of the weight steps.
-
-    Returns:
-        Weight steps per epoch.
+        steps: Weight steps of an epoch.
     """
-    steps = len(loader.batch_sampler)
     count = max(0, args.epochs - args.alpha_start) * (steps // args.alpha_every)
     if count:
         logger.info("%s weight steps, %s architecture steps", f"{args.epochs * steps:,}", f"{count:,}")
-        return steps
+        return
     logger.warning(
         "no architecture step: %d epochs of %d weight steps, --alpha_start %d, --alpha_every %d; the result is the "
         "architecture that the search starts with",
@@ -147,7 +141,6 @@ def log_step_counts(args: Namespace, loader: BatchLoader) -> int:
         args.alpha_start,
         args.alpha_every,
     )
-    return steps
 
 
 def set_padding(net: MultimodalNet, data: Mapping[str, Any]) -> None:
@@ -222,20 +215,14 @@ def architecture_facts(args: Namespace) -> dict[str, Any]:
     return facts | {"seed": args.seed, "space": space, "space_from": str(folder) if searched else "flags"}
 
 
-def keep_architecture(run: Run, architecture: Architecture, epoch: int) -> None:
-    """Draw the architecture of ``epoch`` (from 0) and add it to ``arch.json``, where the first key is ``epoch1``."""
-    save_architecture(run, architecture, epoch, f"epoch {epoch} (--ARCH_EPOCH {epoch + 1})")
-    if run.is_main:
-        path = run.folder / "arch.json"
-        if epoch == 0 and path.exists():  # left by an attempt that was killed in its first epoch
-            path.unlink()
-        add_epoch(path, epoch + 1, architecture)
-
-
-def collapse(architecture: Architecture, probabilities: Mapping[str, Any]) -> list[str]:
+def collapse_warnings(architecture: Architecture, probabilities: Mapping[str, Any]) -> list[str]:
     """Warnings about an architecture that hardly reads the words."""
     names = [name for block in architecture.dec for name in block]
     guided = sum(name.startswith(("guided_att", "uniimg_att")) for name in names)
     if guided <= MIN_GUIDED * len(names):
         return ["hardly any decoder block reads the words: the search may have collapsed"]
     return []
+
+
+# The former name, for recipes of your own.
+collapse = collapse_warnings

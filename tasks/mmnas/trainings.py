@@ -69,7 +69,7 @@ class ArchitectureTraining:
         self._metric = task.training_metric(args, data["train"])
         fused = args.fused_adam or None
         adam = torch.optim.Adam(self.net.weights(), lr=args.lr, betas=(0.9, 0.98), eps=1e-9, fused=fused)
-        steps = len(loader.batch_sampler)
+        steps = len(loader)
         options = {"reduction": task.loss_reduction, "clip": args.clip, "micro_batch": args.micro_batch, "min_part": 1}
         options |= {"precision": precision, "parallel": data_parallel(run, precision)}
         options |= {"schedule": WarmupStepDecay(args.lr, steps, args.lr_decay_epochs, args.lr_decay)}
@@ -131,7 +131,7 @@ def search_by_trainings(
         start,
         Architecture.from_dict,
         epochs=args.training_epochs,
-        selection=BestEpoch(split, task.validation[1], RULE.format(split.replace("_", "-"))),
+        selection=BestEpoch(split, task.validation.score, RULE.format(split.replace("_", "-"))),
         objectives=objectives_of(args),
     )
     return run_trainings(run, search, tracked={}, facts=describe(task, args, data))

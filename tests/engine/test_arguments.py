@@ -89,6 +89,10 @@ def test_flags_of_the_original_have_its_spelling_and_defaults(script):
     defaults = vars(parse(script, *REQUIRED[script]))
     for name, value in ORIGINAL[script].items():
         found_value = defaults[actions[f"--{name}"].dest]
+        if name == "num_input_nodes":  # follows from the task
+            found_value = found_value or SCRIPTS[script].TASK.num_features
+        if name == "num_input_nodes":
+            found_value = SCRIPTS[script].TASK.num_features if found_value is None else found_value
         if name == "datadir":
             assert PurePath(found_value) == PurePath(value)
         else:
@@ -346,6 +350,13 @@ SIZES = {"num_input_nodes": 6, "num_keep_edges": 2, "steps": 2, "multiplier": 2,
 def test_sizes_in_conflict_are_named(changes, message):
     with pytest.raises(UserError, match=message):
         flags.check_architecture(SimpleNamespace(**{**SIZES, **changes}), 6)
+
+
+def test_the_number_of_input_features_follows_from_the_task_and_has_no_help():
+    sizes = SimpleNamespace(**{**SIZES, "num_input_nodes": None})
+    flags.check_architecture(sizes, 6)
+    assert sizes.num_input_nodes == 6
+    assert "num_input_nodes" not in search.get_args_parser().format_help()
 
 
 @pytest.mark.parametrize("changes", [{}, {"multiplier": 8}, {"node_multiplier": 3}, {"steps": 4, "multiplier": 10}])

@@ -102,6 +102,17 @@ def test_what_a_step_does_not_reach_moves_on_only_if_asked(step_unused):
     assert moved == [step_unused] * 2
 
 
+def test_steps_that_take_turns_give_gradients_to_their_own_parameters():
+    net, batch = Net(norm=False), make_batch(6)
+    layers = (net.first, net.second)
+    first, second = (OptimizerStep(net, criterion, torch.optim.SGD(part.parameters(), 0.5)) for part in layers)
+    for updater, own in ((first, 0), (second, 1), (first, 0)):
+        before = [layer.weight.detach().clone() for layer in layers]
+        updater.step(batch)
+        moved = [not torch.equal(layer.weight, old) for layer, old in zip(layers, before, strict=True)]
+        assert moved == [layer.weight.requires_grad for layer in layers] == [own == 0, own == 1]
+
+
 def test_batch_norm_sees_one_micro_batch_at_a_time():
     net, _, _ = step(3, 6, norm=True)
     batch = make_batch(6)

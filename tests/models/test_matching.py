@@ -5,12 +5,12 @@ import torch
 
 from models.mmnas.architecture import load_architecture
 from models.mmnas.encoder_decoder import EncoderDecoder
-from models.mmnas.fast_cpu import PaddedSide
+from models.mmnas.fast_layers import PaddedSide
 from models.mmnas.heads import MatchingHead
 from models.mmnas.matching import Captions, MatchingNet
 from models.mmnas.net import MultimodalNet
 from models.mmnas.published import from_published
-from tests.mmnas_golden import ARCHITECTURES, PACKED, WAYS, Golden, filled, sped_up
+from tests.mmnas_golden import ARCHITECTURES, PACKED, WAYS, Golden, filled, path_weights, sped_up
 from tests.paths import draw
 
 CONVOLUTION = ("sep_conv_3", "self_att_64")
@@ -61,7 +61,7 @@ def test_three_scores_and_gradients_are_those_of_three_passes(name, way):
     scores, expected = net(batch), whole(net, batch)
     torch.testing.assert_close(scores, expected, rtol=0, atol=1e-6)
     assert scores.std() > 1e-3
-    weights, parameters = torch.rand(3, 3, generator=torch.Generator().manual_seed(2)), list(net.path_weights())
+    weights, parameters = torch.rand(3, 3, generator=torch.Generator().manual_seed(2)), path_weights(net)
     ours, theirs = (torch.autograd.grad((value * weights).sum(), parameters) for value in (scores, expected))
     for parameter, one, other in zip(parameters, ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6 * (1 + float(parameter.numel()) ** 0.5))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.mmnas import fast_cpu
-from models.mmnas.fast_cpu import PaddedSide, PairValues, dropout
+from models.mmnas import fast
+from models.mmnas.fast_layers import PaddedSide, PairValues, dropout
 from models.mmnas.layers import AttentionPooling, LayerNorm
 from models.mmnas.operations import OPERATIONS, check_encoder, make_operation, operation_class
 from tests.mmnas_golden import Golden, filled, generator
@@ -28,7 +28,7 @@ def inputs(width):
 
 def sped_up(module, way):
     """``module``, plain or fast."""
-    return module if way == "plain" else fast_cpu.speed_up(module)
+    return module if way == "plain" else fast.speed_up(module)
 
 
 def made(key, way="plain"):

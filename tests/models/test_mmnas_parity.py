@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from models.mmnas import fast_cpu
+from models.mmnas import fast_layers
 from models.mmnas.architecture import Architecture, load_architecture
 from models.mmnas.encoder_decoder import EncoderDecoder
 from models.mmnas.heads import AnswerHead, GroundingHead
@@ -25,6 +25,7 @@ from tests.mmnas_golden import (
     batch_of,
     build_net,
     filled,
+    path_weights,
     sped_up,
     target_of,
 )
@@ -189,7 +190,7 @@ class TestSupernet:
         state = {key: torch.empty(0) for key in theirs if not key.startswith("linear_x_rel")}
         assert idle == set(from_published(state))
         used = {id(p) for key, p in net.named_parameters() if key not in idle and ".alpha_" not in key}
-        assert used == {id(p) for p in net.path_weights()}
+        assert used == {id(p) for p in path_weights(net)}
 
     def check_alphas(self, net, expected, mode):
         gates = gates_of(*net.choices(), mode=mode)
@@ -362,7 +363,7 @@ def test_regions_are_masked_by_their_number_and_not_by_what_they_hold(way):
     net, batch = small_net(way=way).eval(), random_batch([5, 7], [4, 6], 7, 6)
     batch["regions"][0, 2] = 0.0
     _, mask, _ = net.embed_regions(batch)
-    assert (~fast_cpu.PaddedSide.of(mask).mask).sum(1).tolist() == [5, 7]
+    assert (~fast_layers.PaddedSide.of(mask).mask).sum(1).tolist() == [5, 7]
     weights = net.pooling_weights(batch)[1][..., 0]
     assert weights[0, 2] > 0 and not weights[0, 5:].any()
     expected = net(batch)
@@ -411,7 +412,7 @@ def test_bfloat16_autocast(way, dropout):
         assert logits.dtype == torch.float32
         torch.testing.assert_close(logits, expected, rtol=0.1, atol=0.1)
         logits.sum().backward()
-        assert all(p.grad.isfinite().all() for p in net.path_weights())
+        assert all(p.grad.isfinite().all() for p in path_weights(net))
 
 
 @pytest.mark.parametrize("way", WAYS)

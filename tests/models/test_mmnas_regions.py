@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.mmnas.fast_cpu import PaddedSide, PairValues, pair_relations
+from models.mmnas.fast_layers import PaddedSide, PairValues, pair_relations
 from models.mmnas.regions import box_features, box_relations
 from tests.mmnas_golden import Golden
 

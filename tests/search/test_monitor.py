@@ -26,6 +26,7 @@ class Genotype:
 
 class Net:
     letter = "a"
+    genotype_class = Genotype
 
     def genotype(self):
         return Genotype(self.letter)

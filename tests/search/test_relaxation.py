@@ -1,10 +1,36 @@
 """A mixture that draws nothing, in both spaces: every candidate runs, or only the strongest."""
 
+import pytest
 import torch
 
 from models.bmnas.cells import FusionCell
 from models.mmnas.encoder_decoder import EncoderDecoder
-from search.relaxation import ARCHITECTURE, SoftmaxMixture
+from search.drnas import DrNAS
+from search.gates import SampledGates
+from search.gdas import GDAS
+from search.mixture import SoftmaxMixture
+from search.random_shared import RandomShared
+from search.relaxation import ARCHITECTURE, WEIGHTS
+from search.second_order import SecondOrder
+
+
+class Sharper(SoftmaxMixture):
+    """One of a user's own, which draws nothing either."""
+
+    def weights(self, choice, logits):
+        return (2 * logits).softmax(-1)
+
+
+@pytest.mark.parametrize("kind", [SoftmaxMixture, Sharper, SecondOrder, DrNAS, SampledGates, GDAS, RandomShared])
+def test_whether_every_candidate_runs_is_what_runs_in_a_step(kind):
+    cell = FusionCell.mixed(3, 4, 3, 0.0, steps=1, multiplier=1, node_steps=1, node_multiplier=1)
+    if kind is SampledGates:  # its choices have one row, and gates
+        cell = EncoderDecoder.searched(64, 0.0, num_enc=1, num_dec=1)
+    strategy = kind(torch.Generator().manual_seed(0)).attach(cell)
+    strategy.draw(WEIGHTS)
+    running = [len(choice.running()) == len(choice.candidates) for choice in cell.choices()]
+    assert strategy.runs_all == all(running) == any(running)
+    assert cell.uses_all_weights() == strategy.runs_all if kind is not SampledGates else True
 
 
 def test_a_mixture_in_the_space_of_mmnas():

@@ -1,5 +1,6 @@
 """Flags of the MMNas scripts: what a run takes over from the run that it uses, where it lies, batches, sizes."""
 
+import dataclasses
 import importlib
 import json
 from pathlib import Path
@@ -280,3 +281,10 @@ def test_a_demo_run_is_resumed_with_its_one_batch_size(task, kind, tmp_path):
         (tmp_path / "args.json").write_text(json.dumps(saved))
         words = ["--resume", tmp_path] if kind == "search" else ["--RESUME", "--CKPT_PATH", tmp_path]
         assert total_batch(read(task, *words)) == total_batch(args)
+
+
+def test_the_validation_of_a_task_can_be_a_plain_tuple():
+    task = dataclasses.replace(script("vqa").TASK, validation=("dev", "loss"))
+    assert (task.validation.split, task.validation.score) == ("dev", "loss")
+    with pytest.raises(UserError, match="validation is a tuple of a split and a score"):
+        dataclasses.replace(task, validation="val")

@@ -41,9 +41,10 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("script", PUBLISHED)
 def test_names_and_published_values(script):
-    parser = importlib.import_module(script).get_args_parser()
+    recipe = importlib.import_module(script)
+    parser = recipe.get_args_parser()
     actions = {option: action for action in parser._actions for option in action.option_strings}
-    defaults = vars(parser.parse_args([]))
+    defaults = {**vars(parser.parse_args([])), "num_input_nodes": recipe.TASK.num_features}
     for name, value in PUBLISHED[script].items():
         found = defaults[actions[f"--{name}"].dest]
         assert (PurePath(found) == PurePath(value)) if name.endswith("dir") and value else found == value, name

@@ -12,6 +12,7 @@ from models.genotypes import FusionGenotype, check_genotype, random_genotype
 from models.mmnas.architecture import Architecture, check_architecture
 from models.mmnas.encoder_decoder import EncoderDecoder
 from models.mmnas.operations import OPERATIONS
+from search.derive import argmax
 from search.relaxation import Relaxation
 from search.strategies import build_strategy, strategy_name
 from util.cli import UserError
@@ -20,7 +21,7 @@ from util.registry import is_own, module_key
 MODULE = """
 from torch import nn
 from models.mmnas.operations import Residual
-from search.relaxation import SoftmaxMixture
+from search.mixture import SoftmaxMixture
 
 class Product(nn.Module):
     def __init__(self, channels, length, dropout):
@@ -72,7 +73,7 @@ def test_an_operation_of_bm_nas_is_searched_found_and_read_again(own):
     cell = FusionCell.mixed(3, 4, 3, 0.0, **SIZES, step_ops=(*PUBLISHED_STEP_OPERATIONS, name))
     with torch.no_grad():
         cell.nodes[0].gammas[0, 4] = 5.0
-    genotype = FusionGenotype.from_dict(cell.genotype().to_dict())
+    genotype = FusionGenotype.from_dict(argmax(cell).to_dict())
     assert genotype.steps[0].inner_steps == (name,) and name in genotype.to_svg()
     check_genotype(genotype, STEP_OPERATIONS, 3, "a file")
     found = FusionCell.fixed(genotype, 3, 4, 3, 0.0)

@@ -1,8 +1,8 @@
-"""A faster implementation of the same network, mainly for CPUs. Nothing else in `models.mmnas` depends on this file.
+"""The fast forms of MMNas' modules. `models.mmnas.fast.speed_up` puts them in the place of the plain ones.
 
-`speed_up` replaces the classes of a network's modules by those below, each named like the class that it replaces.
-Parameters stay the same, and results agree up to rounding; dropout draws other random numbers. The environment variable
-``MDARTS_FAST_CPU=off`` turns it off. `benchmarks/mmnas_fast_cpu.py` measures the gain. It saves
+Each class is named like the one that it replaces. Parameters stay the same, and results agree up to rounding; dropout
+draws other random numbers. They save
+
 
 - padding, on a CPU: two thirds of a batch can be padding, on which no result depends. Layers that work position by
   position only compute the real rows, (R, H) instead of (B, L, H). `PaddedSide` replaces a mask and converts between
@@ -11,8 +11,7 @@ Parameters stay the same, and results agree up to rounding; dropout draws other 
 - repetition in matching: keys and values are computed once per caption, and relations once per image.
 """
 
-import os
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,36 +24,9 @@ from models.mmnas.matching import Captions, Images, Words
 from models.mmnas.net import Batch
 from models.mmnas.regions import box_features, padding_mask, relation_of
 
-# Whether `speed_up` does anything.
-enabled = os.environ.get("MDARTS_FAST_CPU", "on") != "off"
-
 # Negligibly small; it keeps the inverse standard deviation of a constant row finite.
 MIN_VARIANCE = 1e-20
 _DRAWS = 2**16
-Module = TypeVar("Module", bound=nn.Module)
-
-
-def speed_up(network: Module, pack: bool | None = None) -> Module:
-    """Replace the classes of the modules of ``network``, in place, and return it.
-
-    Padding is only left out if this file supports all operations and the head of the network.
-
-    Args:
-        network: A `MultimodalNet`, or a module that is part of one.
-        pack: Whether to leave out padding; None: only on a CPU. It can be changed later through the attribute ``pack``.
-    """
-    if not enabled:
-        return network
-    parts = [module for module in network.modules() if isinstance(module, operations.Operation)]
-    if isinstance(network, net.MultimodalNet):
-        parts.append(network.head)
-        network.pack = pack
-    known = all(type(part) in _KNOWN for part in parts)
-    for module in network.modules():
-        twin = _TWINS.get(type(module))
-        if twin is not None and (known or module is not network):
-            module.__class__ = twin
-    return network
 
 
 class PairValues(NamedTuple):
@@ -386,15 +358,3 @@ class _Regions(PaddedSide):
 def _taken(values: Tensor, index: Tensor) -> Tensor:
     """``values[index]``, by an embedding look-up, since its backward pass is the fastest."""
     return F.embedding(index, values.flatten(1)).unflatten(1, values.shape[1:])
-
-
-_FAST = (Dropout, LayerNorm, MultiHeadAttention, AttentionPooling, GuidedAttention, GroundingHead)
-# Plain class -> the class that replaces it.
-_TWINS = {fast.__bases__[-1]: fast for fast in (*_FAST, MultimodalNet, MatchingNet)}
-# Classes whose modules accept packed tensors, and `PaddedSide` as masks.
-_KNOWN = {
-    *(*_FAST, *_TWINS, heads.PoolingHead, heads.AnswerHead, heads.MatchingHead, operations.Identity, operations.Zero),
-    *(operations.Gelu, operations.SelfAttention, operations.RelationSelfAttention, operations.UnifiedAttention),
-    *(operations.FeedForward, operations.DeepFeedForward, operations.GatedLinear, operations.DeepGatedLinear),
-    *(operations.Convolution, operations.SeparableConvolution),
-}
