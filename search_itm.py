@@ -94,18 +94,14 @@ def main(argv=None):
         search_epoch = InterleavedSearch(
             strategy, weight_update, alpha_update, passes, run.device, args.epochs, start=start, every=args.alpha_every
         )
+        monitor = ArchitectureMonitor(net, networks.collapse_warnings, args.patience, start)
+        last = BestEpoch("last", None, "architecture of the last epoch")
         scorer = TASK.build_scorer(args, run, data["dev"], precision, "dev")
-        return run_search(
-            run,
-            search_epoch,
-            ArchitectureMonitor(net, networks.collapse_warnings, args.patience, start),
-            BestEpoch("last", None, "architecture of the last epoch"),
-            before_epoch=TASK.before_epoch(args, run, net, data, precision),  # mines hard negatives
-            scorers={"dev": scorer},
-            derivation=Derivation(args.derive, scorer, TASK.validation.score, args.seed),
-            measure=functools.partial(architecture_cost, hsize=args.hsize, batch=total_batch(args), device=run.device),
-            facts=describe(TASK, args, data),
-        )
+        derivation = Derivation(args.derive, scorer, TASK.validation.score, args.seed)
+        measure = functools.partial(architecture_cost, hsize=args.hsize, batch=total_batch(args), device=run.device)
+        facts, mining = describe(TASK, args, data), TASK.before_epoch(args, run, net, data, precision)
+        found = {"scorers": {"dev": scorer}, "derivation": derivation, "measure": measure, "facts": facts}
+        return run_search(run, search_epoch, monitor, last, before_epoch=mining, **found)
 
 
 if __name__ == "__main__":

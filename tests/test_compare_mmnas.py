@@ -143,7 +143,7 @@ def test_other_flags_make_other_data(few, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("module", "made"),
     [
-        ("benchmarks.mmnas_bench", ["search.gdas", "tasks.mmnas.trainings", "models.mmnas.fast_cpu", "search_vqa"]),
+        ("benchmarks.mmnas_bench", ["search.gdas", "tasks.mmnas.trainings", "models.mmnas.fast", "search_vqa"]),
         ("benchmarks.compare_strategies", ["search.gdas", "models.bmnas.cells", "main_darts_found_own"]),
     ],
 )
