@@ -99,9 +99,17 @@ def main(argv=None):
         scorer = TASK.build_scorer(args, run, data["dev"], precision, "dev")
         derivation = Derivation(args.derive, scorer, TASK.validation.score, args.seed)
         measure = functools.partial(architecture_cost, hsize=args.hsize, batch=total_batch(args), device=run.device)
-        facts, mining = describe(TASK, args, data), TASK.before_epoch(args, run, net, data, precision)
-        found = {"scorers": {"dev": scorer}, "derivation": derivation, "measure": measure, "facts": facts}
-        return run_search(run, search_epoch, monitor, last, before_epoch=mining, **found)
+        return run_search(
+            run,
+            search_epoch,
+            monitor,
+            last,
+            before_epoch=TASK.before_epoch(args, run, net, data, precision),  # mines hard negatives
+            scorers={"dev": scorer},
+            derivation=derivation,
+            measure=measure,
+            facts=describe(TASK, args, data),
+        )
 
 
 if __name__ == "__main__":
