@@ -31,22 +31,19 @@ _MORE = "`docker run --shm-size 8g` (or --ipc host) gives more"
 _logged: set[str] = set()
 
 
-def worker_options(dataset: Any, num_workers: int, batch_size: int) -> tuple[Any, dict[str, Any]]:
-    """A data set as workers read it, and the options of a `DataLoader` for them; fewer workers if memory is short.
+def worker_options(dataset: Any, num_workers: int, batch_size: int) -> dict[str, Any]:
+    """The options of a `DataLoader` of `Shared` data for as many workers as memory allows; {} if it allows none.
 
     Args:
         dataset, num_workers, batch_size: See `affordable`.
-
-    Returns:
-        (data set whose batches may be a `NoRoom`, options).
     """
     if num_workers:
         _allow_more_files()
     workers, prefetch = affordable(dataset, num_workers, batch_size)
     if not workers:
-        return dataset, {"num_workers": 0}
-    keep = {"prefetch_factor": prefetch, "persistent_workers": True, "worker_init_fn": _start_worker}
-    return _Shared(dataset), {"num_workers": workers, **keep}
+        return {}
+    keep = {"persistent_workers": True, "worker_init_fn": _start_worker}
+    return {"num_workers": workers, "prefetch_factor": prefetch, **keep}
 
 
 def affordable(dataset: Any, num_workers: int, batch_size: int) -> tuple[int, int | None]:
@@ -97,7 +94,7 @@ def _workers(count):
     return f"{count} data worker{'s' * (count > 1)}"
 
 
-class _Shared(Dataset):
+class Shared(Dataset):
     """A data set as a worker reads it: each batch is in shared memory, or is a `NoRoom`."""
 
     def __init__(self, dataset):

@@ -117,35 +117,39 @@ class FeatureCache:
         self._needed = {name: net.needed(name) for name in net.backbones}
         self._about: dict[tuple[str, type], list[Any]] = {}
 
-    def __call__(self, dataset: LabelledData) -> LabelledData | CachedFeatures:
-        """Return ``dataset`` with cached features, or unchanged if nothing can be cached."""
+    def __call__(self, datasets: Mapping[str, LabelledData]) -> dict[str, LabelledData | CachedFeatures]:
+        """The data sets by the same names, with cached features, or unchanged where nothing can be cached."""
         needed = [name for name in self.net.backbones if self._needed[name]]
         names = [name for name in self._cacheable if name in needed]
         if self.mode == "off" or not names:
-            return dataset
-        features, rows = {}, {}
-        # Inputs that stay raw are read from files and decoded for every batch.
-        in_memory = set(needed) - set(getattr(dataset, "quick", ())) <= set(names)
-        for name in names:
-            distinct = dataset.distinct(name)
-            if distinct is None:  # drawn again in each epoch
-                in_memory = False
-                continue
-            _, first, inverse = np.unique(distinct, return_index=True, return_inverse=True)
-            rows[name] = inverse.reshape(distinct.shape)
-            inputs = _Inputs(dataset, name, *np.unravel_index(first, distinct.shape))
-            features[name], where = self._features(inputs)
-            if where == "off":
-                del features[name], rows[name]
-            in_memory &= where == "ram"
+            return dict(datasets)
+        inputs = {split: self._inputs(dataset, names) for split, dataset in datasets.items()}
+        places = {one: self._place(one) for own in inputs.values() for one in own.values()}
+        stored = self._stored(places)
         unread = set(self.net.backbones).difference(needed)
-        return CachedFeatures(dataset, features, rows, unread, in_memory) if features else dataset
+        cached: dict[str, LabelledData | CachedFeatures] = {}
+        for split, dataset in datasets.items():
+            found = {name: self._features(one, places[one], *stored[one]) for name, one in inputs[split].items()}
+            features = {name: arrays for name, (arrays, where) in found.items() if where != "off"}
+            # Inputs that stay raw are read from files and decoded for every batch.
+            raw = set(needed) - set(getattr(dataset, "quick", ())) - set(names)
+            in_memory = not raw and len(found) == len(names) and all(where == "ram" for _, where in found.values())
+            rows = {name: inputs[split][name].rows for name in features}
+            cached[split] = CachedFeatures(dataset, features, rows, unread, in_memory) if features else dataset
+        return cached
 
-    def _features(self, inputs):
+    def _inputs(self, dataset, names):
+        """Name of a backbone -> its `_Inputs`, unless these are drawn again in each epoch."""
+        distinct = {name: dataset.distinct(name) for name in names}
+        return {name: _Inputs(dataset, name, views) for name, views in distinct.items() if views is not None}
+
+    def _place(self, inputs):
+        """The folder for features of these inputs."""
+        return self.folder / f"{inputs.dataset.split}-{inputs.name}-{self._key(inputs, len(inputs))}"
+
+    def _features(self, inputs, place, stored, shapes):
         """Features of distinct inputs and where they are: ``ram``, ``disk`` or ``off``."""
-        name, split, count = inputs.name, inputs.dataset.split, len(inputs.samples)
-        place = self.folder / f"{split}-{name}-{self._key(inputs, count)}"
-        stored, shapes = self._stored(place)
+        name, split, count = inputs.name, inputs.dataset.split, len(inputs)
         if shapes is None:
             shapes = self.net.feature_shapes(inputs.__getitems__(range(min(2, count))), name)
         kept = frozenset(index % len(shapes) for index in self._needed[name])
@@ -166,13 +170,11 @@ class FeatureCache:
             self._write(place, inputs, shapes)
         return [NpyFile(place / f"{i}.npy") if i in kept else None for i in range(len(shapes))], where
 
-    def _stored(self, place):
-        """Whether features are in the folder ``place``, and their shapes without the first axis, or None if unknown."""
-        if not from_rank_0((place / _MANIFEST).exists()):
-            return False, None
-        with contextlib.suppress(UserError, LookupError, TypeError, ValueError):
-            return True, [tuple(map(int, shape)) for shape in read_json(place / _MANIFEST)["shapes"]] or None
-        return True, None
+    def _stored(self, places):
+        """Of each of the folders: whether it holds features, and their shapes without the first axis or None."""
+        present = from_rank_0([(place / _MANIFEST).exists() for place in places.values()])
+        shapes = [_shapes_in(place) if there else None for place, there in zip(places.values(), present, strict=True)]
+        return dict(zip(places, zip(present, shapes, strict=True), strict=True))
 
     def _choose(self, memory_size, disk_size):
         """Where to store features with ``auto``; all ranks get the same answer."""
@@ -292,11 +294,16 @@ class _Inputs(Dataset):
     Args:
         dataset: The raw data set.
         name: Name of the backbone and of the batch entry that it reads.
-        samples, views: Sample and view (the epoch in which it is drawn) of each input, int64 (D,).
+        distinct: Which distinct input each sample has, for each view (the epoch in which it is drawn), int64 (N, V).
+
+    Attributes:
+        rows: int64 (N, V), the position here of each of them.
     """
 
-    def __init__(self, dataset, name, samples, views):
-        self.dataset, self.name, self.samples, self.views = dataset, name, samples, views
+    def __init__(self, dataset, name, distinct):
+        _, first, inverse = np.unique(distinct, return_index=True, return_inverse=True)
+        self.dataset, self.name, self.rows = dataset, name, inverse.reshape(distinct.shape)
+        self.samples, self.views = np.unravel_index(first, distinct.shape)
 
     def __len__(self):
         return len(self.samples)
@@ -304,6 +311,13 @@ class _Inputs(Dataset):
     def __getitems__(self, indices):
         rows = list(indices)
         return self.dataset.read(self.samples[rows], only=[self.name], epoch=self.views[rows])
+
+
+def _shapes_in(place):
+    """Shapes of the features in the folder ``place``; None if its manifest does not tell."""
+    with contextlib.suppress(UserError, LookupError, TypeError, ValueError):
+        return [tuple(map(int, shape)) for shape in read_json(place / _MANIFEST)["shapes"]] or None
+    return None
 
 
 def _free_disk(folder):

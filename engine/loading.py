@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
-from engine.data_workers import NoRoom, warn_once, worker_options
+from engine.data_workers import NoRoom, Shared, warn_once, worker_options
 from util.cli import UserError, dead_worker
 from util.distributed import rank, world_size
 from util.nested import to_device
 from util.processors import own_processors
-from util.progress import progress
 
 
 def total_batch(args: Namespace) -> int:
@@ -68,12 +68,16 @@ def build_loaders(
         "rank": own,
         "world_size": processes,
     }
-    workers = reading_processes(num_workers, device)
+    # Splits have samples of one kind, so that one of them tells how many workers have room.
+    to_read = {name: dataset for name, dataset in datasets.items() if not getattr(dataset, "in_memory", False)}
+    workers: dict[str, Any] = {}
+    if wanted := reading_processes(num_workers, device) if to_read else 0:
+        largest = max(to_read.values(), key=len)
+        workers = worker_options(largest, wanted, math.ceil(batch_size / processes))
     return {
         name: BatchLoader(
             dataset,
-            0 if getattr(dataset, "in_memory", False) else workers,
-            math.ceil(batch_size / processes),
+            workers if name in to_read else {},
             batch_sampler=EpochBatchSampler(len(dataset), batch_size, **options),
             pin_memory=device.type == "cuda",
             # A separate generator, so that making an iterator does not draw from the global one.
@@ -98,8 +102,7 @@ class BatchLoader(DataLoader):
 
     Args:
         dataset: Has ``__getitems__(indices) -> batch dict``.
-        num_workers: Data workers wanted; fewer or none are started if shared memory is short (`engine.data_workers`).
-        batch_size: Samples in a batch of this process, for its size in bytes.
+        workers: See `engine.data_workers.worker_options`; {}: this process reads.
         options: Further arguments of `DataLoader`.
 
     Iterating raises a `UserError` when a worker dies.
@@ -107,10 +110,9 @@ class BatchLoader(DataLoader):
 
     batch_sampler: EpochBatchSampler
 
-    def __init__(self, dataset: Any, num_workers: int, batch_size: int, **options: Any) -> None:
+    def __init__(self, dataset: Any, workers: Mapping[str, Any], **options: Any) -> None:
         self.source = dataset
-        dataset, workers = worker_options(dataset, num_workers, batch_size)
-        super().__init__(dataset, collate_fn=_identity, **workers, **options)
+        super().__init__(Shared(dataset) if workers else dataset, collate_fn=_identity, **workers, **options)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         try:
@@ -138,7 +140,8 @@ class BatchLoader(DataLoader):
         """
         self.batch_sampler.epoch = epoch
         sizes = self.batch_sampler.training_sizes()
-        batches = progress(self, description, disable=self.batch_sampler.rank > 0) if description else self
+        hidden = description is None or self.batch_sampler.rank > 0 or None  # None: unless there is a terminal
+        batches = tqdm(self, description, unit="batch", leave=False, dynamic_ncols=True, disable=hidden)
         for size, batch in zip(sizes, batches, strict=True):
             yield size, to_device(batch, device)
 

@@ -13,7 +13,7 @@ import torch
 
 from search.choice import Draw
 from search.relaxation import ARCHITECTURE, Relaxation, logits_on_cpu
-from util.dtypes import at_least_float32
+from util.nested import at_least_float32
 
 if TYPE_CHECKING:
     from torch import nn

@@ -75,8 +75,7 @@ def feature_loaders(
     folder = args.cache_dir or Path(args.datadir) / "features"
     cache = FeatureCache(net, mode or args.cache_features, folder, run.device, precision, args.num_workers)
     shared = {"shuffle": True, "seed": args.seed, "num_workers": args.num_workers, "device": run.device}
-    cached = {split: cache(dataset) for split, dataset in data.items()}
-    return build_loaders(cached, total_batch(args), **shared)
+    return build_loaders(cache(data), total_batch(args), **shared)
 
 
 def describe(
