@@ -40,6 +40,7 @@ class Run:
         folder: `Path` of the run folder.
         args: The arguments.
         device: `torch.device` of this process.
+        processes: Number of processes.
         is_main: Whether this process writes files (rank 0).
         epoch: The next epoch to run.
         stopped: Whether the run has ended before its last epoch.
@@ -50,7 +51,7 @@ class Run:
 
     def __init__(self, folder: Path | str, args: Namespace, device: torch.device) -> None:
         self.folder, self.args, self.device = Path(folder), args, device
-        self._rank = rank()
+        self._rank, self.processes = rank(), world_size()
         self.is_main = self._rank == 0
         self.epoch, self.stopped, self.longer, self.seconds = 0, False, False, 0.0
         self._tracked: dict[str, Any] = {}
@@ -111,14 +112,14 @@ class Run:
 
     def _refuse_finished(self, path):
         # Starting again would replace the log and the result of a finished run.
-        if from_rank_0((self.folder / "result.json").exists()):
+        if self.args.resume and from_rank_0((self.folder / "result.json").exists()):
             raise UserError(f"{path} is missing, but the run is finished; restore the file, or start a new run")
 
     def _check(self, path, state):
         """Raise a `UserError` if this run cannot continue from a checkpoint."""
         if set(state["objects"]) != set(self._tracked):
             raise UserError(f"{path} was written by another script: it holds {', '.join(sorted(state['objects']))}")
-        if len(state["random"]) != world_size():
+        if len(state["random"]) != self.processes:
             raise UserError(f"{path} was written by {len(state['random'])} processes; resume with as many")
         if self._epochs() < state["epoch"]:
             raise UserError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
@@ -44,53 +45,45 @@ class ArgumentPairs(NamedTuple):
     eligible: Callable[[int, list[tuple[int, int]]], list[tuple[int, int]]]
 
 
+@dataclasses.dataclass(eq=False)
 class Choice:
     """Candidates, and the logits that decide between them.
 
-    Args:
+    Attributes:
         key: Name of the choice, unique in its space.
         candidates: Names of the n candidates.
         owner: The module with the parameters; looked up at each access, since modules may replace parameters.
-        logits: Name of the parameter of the logits, float (n,) or (rows, n): each row is decided independently.
-        gates: Name of a parameter shaped like the logits that collects gradients for some strategies; or None. A space
-            whose choices have gates is made for one running candidate at a time.
+        logits_name: Name of the parameter of the logits, float (n,) or (rows, n): each row is decided independently.
+        gates_name: Name of a parameter shaped like the logits that collects gradients for some strategies; or None. A
+            space whose choices have gates is made for one running candidate at a time.
         pairs: `ArgumentPairs` if the rows are edges that may also be decided in pairs; or None.
-
-    Attributes:
         drawn: The `Draw` of the next forward pass; None: all candidates run.
         distribution: Function logits -> probabilities, if those of a strategy are not the softmax; or None.
     """
 
-    def __init__(
-        self,
-        key: str,
-        candidates: Iterable[str],
-        owner: nn.Module,
-        logits: str,
-        gates: str | None = None,
-        pairs: ArgumentPairs | None = None,
-    ) -> None:
-        self.key, self.candidates = key, tuple(candidates)
-        self.pairs: Any = pairs
-        self._owner, self._logits = owner, logits
-        self._gates: Any = gates
-        self.drawn: Draw | None = None
-        self.distribution: Callable[[torch.Tensor], torch.Tensor] | None = None
+    key: str
+    candidates: Sequence[str]
+    owner: nn.Module = dataclasses.field(repr=False)
+    logits_name: str
+    gates_name: Any = None
+    pairs: Any = None
+    drawn: Draw | None = dataclasses.field(default=None, init=False)
+    distribution: Callable[[torch.Tensor], torch.Tensor] | None = dataclasses.field(default=None, init=False)
 
     @property
     def single_path(self) -> bool:
         """Whether the space is made for one running candidate at a time."""
-        return self._gates is not None
+        return self.gates_name is not None
 
     @property
     def logits(self) -> nn.Parameter:
         """The parameter of the logits, float (n,) or (rows, n)."""
-        return getattr(self._owner, self._logits)
+        return getattr(self.owner, self.logits_name)
 
     @property
     def gates(self) -> nn.Parameter:
         """The parameter of the gates, shaped like the logits."""
-        return getattr(self._owner, self._gates)
+        return getattr(self.owner, self.gates_name)
 
     def probabilities(self) -> torch.Tensor:
         """Probabilities of the candidates, detached, shaped like the logits: their softmax or `distribution`."""

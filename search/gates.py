@@ -96,15 +96,16 @@ class SampledGates(Relaxation):
         gates: torch.Tensor | None = None,
     ) -> Any:
         """Output of the active candidate; in an architecture step, gradients flow to the gates."""
-        assert choice.drawn is not None  # `draw` comes first
-        active, *inactive = choice.running()
+        drawn = choice.drawn
+        assert drawn is not None  # `draw` comes first
+        active = drawn.active[0]
         out = candidates[active]()
-        if not choice.drawn.gated:
+        if not drawn.gated:
             return out
         assert gates is not None  # choices of this strategy have them
         with torch.no_grad():  # only the values are needed
-            others = [candidates[k]() for k in inactive]
-        return gated_sum(gates, [active, *inactive], [out, *others])
+            others = [candidates[k]() for k in drawn.inactive[0]]
+        return gated_sum(gates, [active, *drawn.inactive[0]], [out, *others])
 
     def gradient_parameters(self) -> list[nn.Parameter]:
         """The gates."""

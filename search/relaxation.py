@@ -112,10 +112,11 @@ class Relaxation:
             logits, gates: Those of the choice, see `weights`.
             row: Row of the logits; None: there is only one.
         """
-        running = choice.running(row or 0)
+        drawn = choice.drawn
+        if drawn is not None and not drawn.gated:
+            return candidates[drawn.active[row or 0]]()
+        running = range(len(candidates)) if drawn is None else choice.running(row or 0)
         outputs = [candidates[k]() for k in running]
-        if choice.drawn is not None and not choice.drawn.gated:
-            return outputs[0]
         weights = self.weights(choice, logits)
         weights = (weights if row is None else weights[row]).to(outputs[0].dtype)
         return sum(weights[k] * output for k, output in zip(running, outputs, strict=True))

@@ -37,7 +37,7 @@ def open_vgd(
         dataset: ``refcoco``, ``refcoco+`` or ``refcocog``.
         split: ``train``, ``train+val``, ``val``, and ``testA``, ``testB`` or, of refcocog, ``test``.
         vocabulary: `Vocabulary` of a checkpoint; None for that of all files of the data set.
-        features: Folder of other features, a store or ``.npz`` files.
+        features: Folder of other features, a store or ``.npz`` files; or the ``source`` of another part or split.
         feature_kind: Which of the published features, see `FEATURE_FOLDERS`.
         padding: ``batch`` (as long as the longest of a batch) or ``full`` (``max_regions`` regions, 15 words).
         max_regions: Most regions of an image; the first are kept.

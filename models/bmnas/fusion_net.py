@@ -79,6 +79,7 @@ class FusionNet(BackboneNet):
             {str(i): ReshapeLayer(in_channels[i], channels, pool, dropout) for i in sorted(used)}
         )
         self.fusion: Any = fusion
+        self._edges: Any = next(iter(fusion.choices()), None)  # the choice between the cell's edges, in a search
         self.classifier = nn.Linear(fusion.width, num_outputs)
         self.optional = tuple(name for name in backbones if name in set(optional))
         self.modality_dropout = modality_dropout
@@ -106,9 +107,9 @@ class FusionNet(BackboneNet):
 
     def fuse(self, features: Sequence[torch.Tensor | None]) -> torch.Tensor:
         """Class logits (N, num_outputs) of the backbones' features; None for those that are not read."""
-        choices = self.fusion.choices()
-        is_drawn = bool(choices) and choices[0].drawn is not None and torch.is_grad_enabled()
-        unread = unread_sources(choices[0]) if is_drawn else frozenset()
+        edges = self._edges
+        is_drawn = edges is not None and edges.drawn is not None and torch.is_grad_enabled()
+        unread = unread_sources(edges) if is_drawn else frozenset()
         reshaped: list[torch.Tensor | None] = []
         constant: list[nn.Parameter] = []
         feature: Any

@@ -4,6 +4,7 @@ The encoder reads words x; the decoder reads regions y, and every one of its blo
 output (Yu et al., ACM MM 2020).
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -19,7 +20,6 @@ from models.mmnas.space import (
     GatedOperation,
 )
 from search.choice import Choice
-from search.gates import SampledGates
 from search.relaxation import Relaxation
 
 # A fixed operation by its name, or the names of candidates.
@@ -55,10 +55,6 @@ class Block(nn.ModuleList):
             else member
             for member, operation in zip(self.members, self, strict=True)
         )
-
-    def running(self) -> list[Operation]:
-        """The operations that the next forward calls."""
-        return [r for member in self for r in (member.running() if isinstance(member, GatedOperation) else [member])]
 
     def forward(
         self,
@@ -140,7 +136,6 @@ class EncoderDecoder(nn.Module):
                     block[0].prefer(prefixes[number % len(prefixes)])
         elif start != "uniform":
             raise ValueError(f"the start {start!r} is neither mcan nor uniform")
-        SampledGates().attach(net).decide()
         return net
 
     @classmethod
@@ -202,21 +197,31 @@ class EncoderDecoder(nn.Module):
 
     def blocks_without_words(self) -> int:
         """How many decoder blocks come before the first that reads words in the next forward."""
-        readers = [any(operation.reads_other for operation in block.running()) for block in self.dec]
+        readers = [any(operation.reads_other for operation in self.running([block])) for block in self.dec]
         return [*readers, True].index(True)
 
     def gated(self) -> list[GatedOperation]:
         """The gated operations in the order of the blocks; none in a fixed network."""
         return [member for block in (*self.enc, *self.dec) for member in block if isinstance(member, GatedOperation)]
 
-    def running(self) -> list[Operation]:
-        """The operations that the next forward calls."""
-        return [operation for block in (*self.enc, *self.dec) for operation in block.running()]
+    def running(self, blocks: Iterable[Block] | None = None) -> list[Operation]:
+        """The operations that the next forward calls, in ``blocks`` or in all."""
+        return [operation for member in self._called(blocks) for operation in member]
 
     def active(self) -> list[Operation]:
         """The operations whose output the next forward returns: of several candidates the active one."""
-        members = [member for block in (*self.enc, *self.dec) for member in block]
-        return [member.running()[0] if isinstance(member, GatedOperation) else member for member in members]
+        return [member[0] for member in self._called()]
+
+    def _called(self, blocks=None):
+        """For each member of the blocks the operations that the next forward calls, the active one first."""
+        called = []
+        for member in itertools.chain.from_iterable(blocks or (*self.enc, *self.dec)):
+            if isinstance(member, GatedOperation):
+                operations = list(member.operations.values())
+                called.append([operations[k] for k in member.choice.running()])
+            else:
+                called.append([member])
+        return called
 
     def uses_relation(self) -> bool:
         """Whether the next forward calls an operation that needs relations between regions."""

@@ -6,12 +6,12 @@ relation. Source: Yu et al., Deep Multimodal Neural Architecture Search, ACM MM 
 """
 
 import functools
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from models.mmnas.operations import Operation, make_operation
+from models.mmnas.operations import make_operation
 from search.choice import Choice, Draw
 from search.gates import SampledGates
 from search.relaxation import Relaxation
@@ -65,22 +65,19 @@ class GatedOperation(nn.Module):
         self.relaxation: Relaxation = _GATES
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> Sequence[str]:
         """Names of the candidates."""
         return self.choice.candidates
 
     @torch.no_grad()
     def prefer(self, prefixes: tuple[str, ...]) -> None:
-        """Start the search from the first candidate that a prefix fits; without one the logits stay as they are."""
+        """Start from the first candidate that a prefix fits, which runs until a draw; without one nothing changes."""
         fitting = [name for prefix in prefixes for name in self.names if name.startswith(prefix)]
         if fitting:
             self.alpha_logits.fill_(-START_LOGIT)
-            self.alpha_logits[self.names.index(fitting[0])] = START_LOGIT
-
-    def running(self) -> list[Operation]:
-        """The operations that the next forward calls, the active one first."""
-        operations: Any = list(self.operations.values())
-        return [operations[k] for k in self.choice.running()]
+            preferred = self.names.index(fitting[0])
+            self.alpha_logits[preferred] = START_LOGIT
+            self.choice.drawn = Draw((preferred,))
 
     def forward(
         self,

@@ -39,7 +39,10 @@ def open_splits(task: FusionTask, args: Namespace, splits: Iterable[str]) -> dic
     if args.demo and task.demo_data and args.datadir == task.demo["datadir"]:
         folder = Path(args.datadir)
         make_once(folder / "meta.json", lambda: make_demo([*task.demo_data, "--out", str(folder.parent)]))
-    opened = {split: task.open_split(args, split) for split in splits}
+    if task.open_splits is not None:
+        opened = task.open_splits(args, splits)
+    else:
+        opened = {split: task.open_split(args, split) for split in splits}
     for split, data in opened.items():
         check_parts(data, LabelledData, f"the {split} data of {task.name}")
         if data.num_labels > args.num_outputs or (task.multilabel and data.num_labels < args.num_outputs):
