@@ -71,20 +71,20 @@ def main(argv=None):
         cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data[train]) / total_batch(args))
         cosine = CosineRestarts(*cycle, restarts=args.lr_restarts)
         weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=not net.uses_all_weights(), **shared)
-        logits, rate = [choice.logits for choice in strategy.choices], args.arch_learning_rate
-        adam = torch.optim.Adam(logits, lr=rate, betas=(0.5, 0.999), weight_decay=args.arch_weight_decay)
         # Of a cell whose steps are not all read, pairs of edges leave some logits out.
         learned, unused = strategy.gradient_parameters(), strategy.ordered_pairs
+        logits, rate = [choice.logits for choice in strategy.choices], args.arch_learning_rate
+        adam = torch.optim.Adam(logits, lr=rate, betas=(0.5, 0.999), weight_decay=args.arch_weight_decay)
         alphas = OptimizerStep(net, loss, adam, parameters=learned, find_unused=unused, **shared)
 
         # A pass of weight steps over train, then a pass of architecture steps over dev.
         passes = (loaders[train], loaders[dev])
         scored = {"metric": metric, "second_forward": args.dev_metric == "second_forward"}
         search_epoch = EpochwiseSearch(strategy, weights, alphas, passes, run.device, args.epochs, **scored)
+        derivation = Derivation(args.derive, search_epoch.dev_scorer(), metric.name, args.seed)
         rule = "genotype of the epoch with the best dev score during the search"
         best = BestEpoch("dev", metric.name, rule, task.later_wins_ties)
         monitor = ArchitectureMonitor(net, collapse, args.patience)
-        derivation = Derivation(args.derive, search_epoch.dev_scorer(), metric.name, args.seed)
         return run_search(run, search_epoch, monitor, best, derivation=derivation, facts=facts)
 
 

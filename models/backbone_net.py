@@ -31,7 +31,13 @@ class BackboneNet(nn.Module):
         pool: Output size of the reshape layers' pool.
         backbone_batch: Samples that a backbone in evaluation mode computes at a time, to limit its memory; its
             results do not depend on other samples. None: all at once.
+
+    Attributes:
+        fixed_backbones: Names of the backbones of which training changes no tensor: those that stay frozen and in
+            evaluation mode.
     """
+
+    fixed_backbones: frozenset[str] = frozenset()
 
     def __init__(
         self, backbones: Mapping[str, nn.Module], pool: tuple[int, int], backbone_batch: int | None = None
@@ -87,10 +93,6 @@ class BackboneNet(nn.Module):
         meta = {key: value.to("meta") for key, value in tensors}
         return torch.func.functional_call(backbone, meta, (map_tensors(lambda x: x.to("meta"), inputs),))
 
-    def fixed_backbones(self) -> frozenset[str]:
-        """Names of the backbones of which training changes no tensor."""
-        return frozenset()
-
     def trainable_state(self) -> Any:
         """The part of the network that training changes, an object with ``state_dict`` and ``load_state_dict``.
 
@@ -107,7 +109,7 @@ class BackboneNet(nn.Module):
 class _Changing:
     def __init__(self, net):
         self.net = net
-        self.fixed = tuple(f"backbones.{name}." for name in net.fixed_backbones())
+        self.fixed = tuple(f"backbones.{name}." for name in net.fixed_backbones)
         self.digest = self._digest()
 
     def _digest(self):

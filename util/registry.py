@@ -41,10 +41,9 @@ class Registry(dict):
             raise UserError(f"the {self.kind} {name} is not a class derived from {base.__module__}.{base.__qualname__}")
         return found
 
-    def build(self, names: Iterable[str], *args: Any) -> dict[str, Any]:
-        """An object of each named class, by keys that `torch.nn.ModuleDict` takes."""
-        keys = {module_key(name): name for name in names}
-        return {key: self[name](*args) for key, name in keys.items()}
+    def classes(self, names: Iterable[str]) -> dict[str, Any]:
+        """The named classes, by keys that `torch.nn.ModuleDict` takes."""
+        return {module_key(name): self[name] for name in names}
 
 
 def is_own(name: str) -> bool:

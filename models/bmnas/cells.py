@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -124,39 +124,41 @@ class StepNode(nn.Module):
     """One cell step: inner steps on x and y, merged, plus the residual x, layer-normalised.
 
     Args:
-        candidates: For each inner step the names of its operations: the same for every step in the search, a single
-            one in a found network.
+        operations: For each inner step the classes of its operations, see `util.registry.Registry.classes`: the same
+            for every step in the search, a single one in a found network.
         channels, length: C and L of every state (N, C, L).
         dropout: Dropout rate of the operations and of the merge.
         multiplier: Number m of inner states that are concatenated.
         edges: Inner edges of a found network; None: mixed edges and operations.
+        names: Names of the operations in the search.
         key: Prefix of the keys of the node's choices.
     """
 
     def __init__(
         self,
-        candidates: Sequence[tuple[str, ...]],
+        operations: Sequence[Mapping[str, Callable[..., nn.Module]]],
         channels: int,
         length: int,
         dropout: float,
         multiplier: int,
         edges: Sequence[tuple[str, int]] | None = None,
+        names: tuple[str, ...] = (),
         key: str = "step",
     ) -> None:
         super().__init__()
         self.multiplier = multiplier
         self.ops: Any = nn.ModuleList(
-            nn.ModuleDict(STEP_OPERATIONS.build(names, channels, length, dropout)) for names in candidates
+            nn.ModuleDict({key: kind(channels, length, dropout) for key, kind in kinds.items()}) for kinds in operations
         )
         self.merge = Merge(channels, multiplier, dropout) if multiplier != 1 else None
         self.norm = nn.LayerNorm((channels, length))
         # Any: mixed in the search, fixed in a found network.
-        self.edges: Any = MixedEdges(2, len(candidates), f"{key}.betas") if edges is None else FixedEdges(edges)
+        self.edges: Any = MixedEdges(2, len(operations), f"{key}.betas") if edges is None else FixedEdges(edges)
         self.gammas: Any = None
         self.choice: Any = None
         if edges is None:
-            self.gammas = nn.Parameter(ALPHA_SCALE * torch.randn(len(candidates), len(candidates[0])))
-            self.choice = Choice(f"{key}.gammas", candidates[0], self, "gammas")
+            self.gammas = nn.Parameter(ALPHA_SCALE * torch.randn(len(operations), len(names)))
+            self.choice = Choice(f"{key}.gammas", names, self, "gammas")
         self.relaxation: Relaxation = _MIXTURE
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -256,8 +258,9 @@ class FusionCell(nn.Module):
             step_ops: Names of the candidate operations.
             chain: Whether a derived step may read earlier steps (paper section 3.2) as well as input features.
         """
-        sizes = ([tuple(step_ops)] * node_steps, channels, length, dropout, node_multiplier)
-        nodes = [StepNode(*sizes, key=f"step{i}") for i in range(steps)]
+        names = tuple(step_ops)
+        parts = ([STEP_OPERATIONS.classes(names)] * node_steps, channels, length, dropout, node_multiplier)
+        nodes = [StepNode(*parts, names=names, key=f"step{i}") for i in range(steps)]
         eligible = functools.partial(ordered_eligible_pairs, num_inputs, chain=chain)
         edges = MixedEdges(num_inputs, steps, "alphas_edges", eligible)
         return cls(nodes, edges, num_inputs, channels, length, multiplier, chain)
@@ -272,7 +275,7 @@ class FusionCell(nn.Module):
         genotype.check(STEP_OPERATIONS, num_inputs)
         nodes = [
             StepNode(
-                [(name,) for name in step.inner_steps],
+                [STEP_OPERATIONS.classes([name]) for name in step.inner_steps],
                 channels,
                 length,
                 dropout,

@@ -73,7 +73,7 @@ class FusionNet(BackboneNet):
         self.frozen = frozenset((backbones if frozen else ()) if isinstance(frozen, bool) else frozen)
         self.train_reshape = train_reshape
         self.input_names = tuple(input_names)
-        self.frozen_eval = self.frozen if backbone_mode == "eval" else frozenset()
+        self.fixed_backbones = self.frozen if backbone_mode == "eval" else frozenset()
         in_channels = [width for backbone in self.backbones.values() for width in backbone.channels]
         self.reshape = nn.ModuleDict(
             {str(i): ReshapeLayer(in_channels[i], channels, pool, dropout) for i in sorted(used)}
@@ -96,7 +96,7 @@ class FusionNet(BackboneNet):
 
     def train(self, mode: bool = True) -> FusionNet:
         super().train(mode)
-        for name in self.frozen_eval:
+        for name in self.fixed_backbones:
             self.backbones[name].eval()
         self.backbones.training = any(backbone.training for backbone in self.backbones.values())
         return self
@@ -198,12 +198,8 @@ class FusionNet(BackboneNet):
         features.
         """
         frozen = {name: backbone for name, backbone in self.backbones.items() if name in self.frozen}
-        constant = {n: b for n, b in frozen.items() if n in self.frozen_eval or b.deterministic_features}
+        constant = {n: b for n, b in frozen.items() if n in self.fixed_backbones or b.deterministic_features}
         return [name for name, b in constant.items() if b.cacheable and self._counts[name]]
-
-    def fixed_backbones(self) -> frozenset[str]:
-        """Names of the backbones of which training changes no tensor: those that are frozen in evaluation mode."""
-        return self.frozen_eval
 
     def needed(self, name: str) -> list[int]:
         """Indices of the features of the backbone ``name`` that the fusion reads."""
