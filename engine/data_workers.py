@@ -11,6 +11,7 @@ import logging
 import multiprocessing.queues
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -31,19 +32,26 @@ _MORE = "`docker run --shm-size 8g` (or --ipc host) gives more"
 _logged: set[str] = set()
 
 
-def worker_options(dataset: Any, num_workers: int, batch_size: int) -> dict[str, Any]:
-    """The options of a `DataLoader` of `Shared` data for as many workers as memory allows; {} if it allows none.
+def for_workers(
+    datasets: Mapping[str, Any], num_workers: int, batch_size: int
+) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """Data sets as workers read them, and the options of a `DataLoader` for them; fewer workers if memory is short.
 
     Args:
-        dataset, num_workers, batch_size: See `affordable`.
+        datasets: Name -> data set. Splits have samples of one kind, so that the first tells how many workers have room.
+        num_workers, batch_size: See `affordable`.
+
+    Returns:
+        (data sets whose batches may be a `NoRoom`, options); without workers (``datasets``, {}).
     """
-    if num_workers:
-        _allow_more_files()
-    workers, prefetch = affordable(dataset, num_workers, batch_size)
+    if not num_workers or not datasets:
+        return datasets, {}
+    _allow_more_files()
+    workers, prefetch = affordable(next(iter(datasets.values())), num_workers, batch_size)
     if not workers:
-        return {}
-    keep = {"persistent_workers": True, "worker_init_fn": _start_worker}
-    return {"num_workers": workers, "prefetch_factor": prefetch, **keep}
+        return datasets, {}
+    keep = {"prefetch_factor": prefetch, "persistent_workers": True, "worker_init_fn": _start_worker}
+    return {name: _Shared(dataset) for name, dataset in datasets.items()}, {"num_workers": workers, **keep}
 
 
 def affordable(dataset: Any, num_workers: int, batch_size: int) -> tuple[int, int | None]:
@@ -94,7 +102,7 @@ def _workers(count):
     return f"{count} data worker{'s' * (count > 1)}"
 
 
-class Shared(Dataset):
+class _Shared(Dataset):
     """A data set as a worker reads it: each batch is in shared memory, or is a `NoRoom`."""
 
     def __init__(self, dataset):

@@ -172,9 +172,13 @@ class FeatureCache:
 
     def _stored(self, places):
         """Of each of the folders: whether it holds features, and their shapes without the first axis or None."""
-        present = from_rank_0([(place / _MANIFEST).exists() for place in places.values()])
-        shapes = [_shapes_in(place) if there else None for place, there in zip(places.values(), present, strict=True)]
-        return dict(zip(places, zip(present, shapes, strict=True), strict=True))
+        present = from_rank_0({inputs: (place / _MANIFEST).exists() for inputs, place in places.items()})
+        known: dict[_Inputs, Any] = dict.fromkeys(places)
+        for inputs in filter(present.get, places):
+            with contextlib.suppress(UserError, LookupError, TypeError, ValueError):
+                shapes = read_json(places[inputs] / _MANIFEST)["shapes"]
+                known[inputs] = [tuple(map(int, shape)) for shape in shapes] or None
+        return {inputs: (present[inputs], known[inputs]) for inputs in places}
 
     def _choose(self, memory_size, disk_size):
         """Where to store features with ``auto``; all ranks get the same answer."""
@@ -311,13 +315,6 @@ class _Inputs(Dataset):
     def __getitems__(self, indices):
         rows = list(indices)
         return self.dataset.read(self.samples[rows], only=[self.name], epoch=self.views[rows])
-
-
-def _shapes_in(place):
-    """Shapes of the features in the folder ``place``; None if its manifest does not tell."""
-    with contextlib.suppress(UserError, LookupError, TypeError, ValueError):
-        return [tuple(map(int, shape)) for shape in read_json(place / _MANIFEST)["shapes"]] or None
-    return None
 
 
 def _free_disk(folder):

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from engine.data_workers import NoRoom, Shared, warn_once, worker_options
+from engine.data_workers import NoRoom, for_workers, warn_once
 from util.cli import UserError, dead_worker
 from util.distributed import rank, world_size
 from util.nested import to_device
@@ -68,20 +68,18 @@ def build_loaders(
         "rank": own,
         "world_size": processes,
     }
-    # Splits have samples of one kind, so that one of them tells how many workers have room.
-    to_read = {name: dataset for name, dataset in datasets.items() if not getattr(dataset, "in_memory", False)}
-    workers: dict[str, Any] = {}
-    if wanted := reading_processes(num_workers, device) if to_read else 0:
-        largest = max(to_read.values(), key=len)
-        workers = worker_options(largest, wanted, math.ceil(batch_size / processes))
+    samplers = {name: EpochBatchSampler(len(dataset), batch_size, **options) for name, dataset in datasets.items()}
+    slow = {name: dataset for name, dataset in datasets.items() if not getattr(dataset, "in_memory", False)}
+    read, workers = for_workers(slow, reading_processes(num_workers, device), math.ceil(batch_size / processes))
     return {
         name: BatchLoader(
-            dataset,
-            workers if name in to_read else {},
-            batch_sampler=EpochBatchSampler(len(dataset), batch_size, **options),
+            read.get(name, dataset),
+            batch_sampler=samplers[name],
+            collate_fn=_identity,
             pin_memory=device.type == "cuda",
             # A separate generator, so that making an iterator does not draw from the global one.
             generator=torch.Generator().manual_seed(seed),
+            **(workers if name in slow else {}),
         )
         for name, dataset in datasets.items()
     }
@@ -98,28 +96,20 @@ def reading_processes(num_workers: int, device: torch.device) -> int:
 
 
 class BatchLoader(DataLoader):
-    """A `DataLoader` of batch dicts, used like any other.
-
-    Args:
-        dataset: Has ``__getitems__(indices) -> batch dict``.
-        workers: See `engine.data_workers.worker_options`; {}: this process reads.
-        options: Further arguments of `DataLoader`.
+    """A `DataLoader` of batch dicts from `build_loaders`, used like any other.
 
     Iterating raises a `UserError` when a worker dies.
     """
 
     batch_sampler: EpochBatchSampler
-
-    def __init__(self, dataset: Any, workers: Mapping[str, Any], **options: Any) -> None:
-        self.source = dataset
-        super().__init__(Shared(dataset) if workers else dataset, collate_fn=_identity, **workers, **options)
+    dataset: Any
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         try:
             for batch in super().__iter__():
                 if isinstance(batch, NoRoom):
                     warn_once(batch.describe())
-                    batch = self.source.__getitems__(batch.indices)
+                    batch = self.dataset.dataset.__getitems__(batch.indices)
                 yield batch
         except RuntimeError as error:
             message = dead_worker(error)

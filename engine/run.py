@@ -36,6 +36,10 @@ _PICTURE = ".svg"
 class Run:
     """The folder that a run writes to, and the state that it needs to continue.
 
+    Args:
+        folder, args, device, processes: See the attributes.
+        number: Which of the processes this is, from 0.
+
     Attributes:
         folder: `Path` of the run folder.
         args: The arguments.
@@ -49,9 +53,11 @@ class Run:
         identity: Content of ``run.json``, see `engine.identity`; empty on other ranks than 0.
     """
 
-    def __init__(self, folder: Path | str, args: Namespace, device: torch.device) -> None:
+    def __init__(
+        self, folder: Path | str, args: Namespace, device: torch.device, number: int = 0, processes: int = 1
+    ) -> None:
         self.folder, self.args, self.device = Path(folder), args, device
-        self._rank, self.processes = rank(), world_size()
+        self._rank, self.processes = number, processes
         self.is_main = self._rank == 0
         self.epoch, self.stopped, self.longer, self.seconds = 0, False, False, 0.0
         self._tracked: dict[str, Any] = {}
@@ -334,7 +340,7 @@ def start_run(args: Namespace, kind: str, parent: Path | str) -> Iterator[Run]:
         check_tool(args.track)
     device = init_distributed(args.device)
     folder: Any = from_rank_0(_run_folder(args, kind, parent) if rank() == 0 else None)
-    run = Run(folder, args, device)
+    run = Run(folder, args, device, rank(), world_size())
     seed_everything(args.seed)
     handlers, finished, failed = [], False, False
     try:

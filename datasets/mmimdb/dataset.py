@@ -167,7 +167,7 @@ class StoredMMIMDB(MMIMDB):
         if not self._films:
             raise UserError(f"split {split} of {folder} has no films; {self._remedy()}")
         # Opened here once, so that damage is reported now and not in the first batch.
-        _ = self._files
+        _ = self.image_rows
         if changed := check_sums(self.folder, meta["splits"][split].get("sums")):
             raise UserError(f"{changed} has changed since it was written; {self._remedy()}")
 
@@ -216,9 +216,6 @@ class StoredMMIMDB(MMIMDB):
             if array.shape != shape or array.dtype.kind != np.dtype(dtype).kind:
                 held = f"{array.dtype} {array.shape} where {META_FILE} promises {dtype} {shape}"
                 raise UserError(f"{paths[part]} holds {held}; {remedy}")
-        rows = arrays["image_rows"]
-        if rows.min() < 0 or rows.max() >= self._distinct:
-            raise UserError(f"{paths['image_rows']} points at images that do not exist; {remedy}")
         return files
 
     @cached_property
@@ -227,8 +224,12 @@ class StoredMMIMDB(MMIMDB):
 
     @cached_property
     def image_rows(self):
+        rows = self._files["image_rows"].array
+        if rows.min() < 0 or rows.max() >= self._distinct:
+            path = store_file(self.folder, self.split, "image_rows")
+            raise UserError(f"{path} points at images that do not exist; {self._remedy()}")
         # Numbered 0..D-1 also when `small` leaves some images out.
-        return np.unique(self._files["image_rows"].array[: self._length], return_inverse=True)[1].astype(np.int64)
+        return np.unique(rows[: self._length], return_inverse=True)[1].astype(np.int64)
 
     def _read(self, fields, rows):
         arrays = {field: self._files[f"{field}s"].array for field in fields}

@@ -212,6 +212,9 @@ class FusionCell(nn.Module):
     """Steps on the input features; the last M states, concatenated, normalised and flattened, are the output.
 
     Build it with `mixed` (search) or `fixed` (found network).
+
+    Attributes:
+        edge_choice: The `Choice` of the cell's edges; None in a found network.
     """
 
     def __init__(
@@ -231,6 +234,7 @@ class FusionCell(nn.Module):
         self.nodes: Any = nn.ModuleList(nodes)
         self.norm = nn.LayerNorm((multiplier * channels, length))
         self.edges: Any = edges
+        self.edge_choice = edges.choice if isinstance(edges, MixedEdges) else None
 
     @classmethod
     def mixed(
@@ -296,9 +300,9 @@ class FusionCell(nn.Module):
 
     def choices(self) -> list[Choice]:
         """The choices of edges and operations, with the order and names of the originals; none in a found network."""
-        if isinstance(self.edges, FixedEdges):
+        if self.edge_choice is None:
             return []
-        return [self.edges.choice, *(choice for node in self.nodes for choice in node.choices())]
+        return [self.edge_choice, *(choice for node in self.nodes for choice in node.choices())]
 
     def relax(self, relaxation: Relaxation) -> None:
         """Combine candidates by ``relaxation`` from now on."""

@@ -79,7 +79,6 @@ class FusionNet(BackboneNet):
             {str(i): ReshapeLayer(in_channels[i], channels, pool, dropout) for i in sorted(used)}
         )
         self.fusion: Any = fusion
-        self._edges: Any = next(iter(fusion.choices()), None)  # the choice between the cell's edges, in a search
         self.classifier = nn.Linear(fusion.width, num_outputs)
         self.optional = tuple(name for name in backbones if name in set(optional))
         self.modality_dropout = modality_dropout
@@ -107,7 +106,7 @@ class FusionNet(BackboneNet):
 
     def fuse(self, features: Sequence[torch.Tensor | None]) -> torch.Tensor:
         """Class logits (N, num_outputs) of the backbones' features; None for those that are not read."""
-        edges = self._edges
+        edges = self.fusion.edge_choice
         is_drawn = edges is not None and edges.drawn is not None and torch.is_grad_enabled()
         unread = unread_sources(edges) if is_drawn else frozenset()
         reshaped: list[torch.Tensor | None] = []

@@ -20,6 +20,8 @@ class LateFusion(nn.Module):
         channels, length: C and L of the features.
     """
 
+    edge_choice = None
+
     def __init__(self, last: Iterable[int], channels: int, length: int) -> None:
         super().__init__()
         self.last = list(last)
