@@ -70,7 +70,7 @@ def main(argv=None):
         weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=unused, **options)
 
         best = BestEpoch(args.select_on, metric.name, flags.PROTOCOLS[args.select_on], TASK.later_wins_ties)
-        facts = {"fusion": args.fusion, "architecture": genotype_facts(args), **describe(TASK, args, data, net, metric)}
+        facts = {"fusion": args.fusion, "architecture": genotype_facts(args), **describe(TASK, run, data, net, metric)}
         facts |= fusion_cost(net, total_batch(args))
         found = genotype.to_dict() if genotype else None
         return train_network(run, net, weights, loaders, metric, best, trained=trained, genotype=found, **facts)

@@ -67,7 +67,7 @@ def main(argv=None):
         weights = OptimizerStep(net, loss, adam, schedule=cosine, find_unused=unused, **options)
 
         best = BestEpoch(args.select_on, metric.name, flags.PROTOCOLS[args.select_on], task.later_wins_ties)
-        facts = {"fusion": args.fusion, "architecture": genotype_facts(args), **describe(task, args, data, net, metric)}
+        facts = {"fusion": args.fusion, "architecture": genotype_facts(args), **describe(task, run, data, net, metric)}
         facts |= own.facts(args, net)
         found = genotype.to_dict() if genotype else None
         return train_network(run, net, weights, loaders, metric, best, trained=trained, genotype=found, **facts)

@@ -66,8 +66,9 @@ def main(argv=None):
         loss, metric = TASK.loss, TASK.metric(args)  # cross-entropy; accuracy
         precision = Precision(args.amp, run.device)
         loaders, batch_size = feature_loaders(args, run, net, data, precision), total_batch(args)
+        facts = describe(TASK, run, data, net, metric)
         if is_black_box(args):  # random, evolution: found networks, trained one by one on these features
-            return search_by_trainings(TASK, args, run, net, data, loaders, precision)
+            return search_by_trainings(TASK, args, run, net, data, loaders, precision, facts)
 
         strategy = strategy_of(args, SoftmaxMixture).attach(net)
         shared = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
@@ -90,8 +91,7 @@ def main(argv=None):
         best = BestEpoch("dev", metric.name, rule, TASK.later_wins_ties)
         monitor = ArchitectureMonitor(net, collapse, args.patience)
         measure = functools.partial(fusion_cost, net, batch_size)  # size and speed of what is found
-        facts = {"derivation": derivation, "measure": measure, "facts": describe(TASK, args, data, net, metric)}
-        return run_search(run, search_epoch, monitor, best, **facts)
+        return run_search(run, search_epoch, monitor, best, derivation=derivation, measure=measure, facts=facts)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def main(argv=None):
         loss, metric = task.loss, task.metric(args)  # by the kind of label
         precision = Precision(args.amp, run.device)
         loaders = feature_loaders(args, run, net, data, precision)
-        facts = {**describe(task, args, data, net, metric), **own.facts(args, net)}
+        facts = {**describe(task, run, data, net, metric), **own.facts(args, net)}
         if is_black_box(args):  # random, evolution: found networks, trained one by one, encoders included
             return search_by_trainings(task, args, run, net, data, loaders, precision, facts)
 

@@ -58,7 +58,7 @@ def main(argv=None):
         weights = OptimizerStep(net, loss, adam, schedule=cosine, **options)
 
         best = BestEpoch(args.select_on, metric.name, flags.PROTOCOLS[args.select_on], TASK.later_wins_ties)
-        facts = {"modality": args.modality, **describe(TASK, args, data, net, metric)}
+        facts = {"modality": args.modality, **describe(TASK, run, data, net, metric)}
         result = train_network(run, net, weights, loaders, metric, best, **facts)
         run.save("backbone.pth", net.backbone.state_dict())
         return result

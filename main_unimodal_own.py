@@ -57,7 +57,7 @@ def main(argv=None):
         weights = OptimizerStep(net, loss, adam, schedule=cosine, **options)
 
         best = BestEpoch(args.select_on, metric.name, flags.PROTOCOLS[args.select_on], task.later_wins_ties)
-        facts = {"modality": args.modality, **describe(task, args, data, net, metric), **own.facts(args, net)}
+        facts = {"modality": args.modality, **describe(task, run, data, net, metric), **own.facts(args, net)}
         result = train_network(run, net, weights, loaders, metric, best, **facts)
         run.save("backbone.pth", net.backbone.state_dict())
         return result

@@ -89,7 +89,7 @@ def main(argv=None):
         measure = functools.partial(architecture_cost, hsize=args.hsize, batch=total_batch(args), device=run.device)
         derivation = Derivation(args.derive, scorer, TASK.validation[1], args.seed)
         found = {"keep": networks.keep_architecture, "derivation": derivation, "measure": measure}
-        found |= {"scorers": {scored: scorer}, "facts": describe(TASK, args, data)}
+        found |= {"scorers": {scored: scorer}, "facts": describe(TASK, run, data)}
         mining = TASK.before_epoch(args, run, net, data, precision)  # hard negatives
         return run_search(run, search_epoch, monitor, last, before_epoch=mining, **found)
 

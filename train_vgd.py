@@ -90,7 +90,7 @@ def main(argv=None):
         scorers = {k: TASK.build_scorer(args, run, data[k], precision, k) for k in data if k != "train"}
         before = TASK.before_epoch(args, run, net, data, precision)
         cost = architecture_cost(architecture, hsize=args.hsize, batch=total_batch(args), device=run.device)
-        facts = {"architecture": networks.architecture_facts(args), **describe(TASK, args, data), **cost}
+        facts = {"architecture": networks.architecture_facts(args), **describe(TASK, run, data), **cost}
         kept = {"genotype": architecture.to_dict(), "checkpoint_extras": checkpoint_extras(TASK, args, metadata)}
         passes = {"scorers": scorers, "every_epoch": (validation,), "before_epoch": before}
         return train_network(run, net, weights, loaders, metric, best, **passes, **kept, **facts)

@@ -123,7 +123,12 @@ class FeatureCache:
         names = [name for name in self._cacheable if name in needed]
         if self.mode == "off" or not names:
             return dict(datasets)
-        inputs = {split: self._inputs(dataset, names) for split, dataset in datasets.items()}
+        distinct = {split: {name: dataset.distinct(name) for name in names} for split, dataset in datasets.items()}
+        # Inputs that are drawn again in each epoch have no distinct ones.
+        inputs = {
+            split: {name: _Inputs(datasets[split], name, rows) for name, rows in own.items() if rows is not None}
+            for split, own in distinct.items()
+        }
         places = {one: self._place(one) for own in inputs.values() for one in own.values()}
         stored = self._stored(places)
         unread = set(self.net.backbones).difference(needed)
@@ -137,11 +142,6 @@ class FeatureCache:
             rows = {name: inputs[split][name].rows for name in features}
             cached[split] = CachedFeatures(dataset, features, rows, unread, in_memory) if features else dataset
         return cached
-
-    def _inputs(self, dataset, names):
-        """Name of a backbone -> its `_Inputs`, unless these are drawn again in each epoch."""
-        distinct = {name: dataset.distinct(name) for name in names}
-        return {name: _Inputs(dataset, name, views) for name, views in distinct.items() if views is not None}
 
     def _place(self, inputs):
         """The folder for features of these inputs."""

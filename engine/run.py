@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from engine import identity
-from engine.report import checksum, environment, peak_memory_mb, restored_record, scores_of
+from engine.report import checksum, environment, line_of, peak_memory_mb, restored_record, scores_of
 from engine.resuming import check_inputs
 from engine.run_log import close_log, open_log, writing
 from engine.tracking import Tracker, check_tool
@@ -191,7 +191,7 @@ class Run:
                     "random": random_states,
                 },
             )
-        logger.info("%s", _summary(record))
+        logger.info("%s", line_of(record))
         for warning in record.get("warnings", ()):
             if warning not in self._warned:  # log it once; it is in the record of every epoch
                 logger.warning("epoch %d: %s", record["epoch"], warning)
@@ -390,12 +390,3 @@ def _run_folder(args, kind, parent):
             raise
         return folder
     raise UserError(f"{base} and 998 numbered ones exist already; choose another --save")
-
-
-def _summary(record):
-    parts = [f"epoch {record['epoch']}"]
-    for split, values in scores_of(record).items():
-        parts.append(f"{split} " + " ".join(f"{name} {value:.4f}" for name, value in values.items()))
-    if record["best"]:
-        parts.append("best so far")
-    return " | ".join([*parts, f"{record['seconds']:.1f} s"])

@@ -76,7 +76,8 @@ def open_vqa_parts(
     _check_choices(split, padding)
     folder = VQAFolder(data)
     pairs, complete = read_split(folder, split)
-    pieces = {name: complete.taken(cut(len(complete.parts), part, small)) for name, part in parts.items()}
+    cuts = {name: cut(len(complete.parts), part, small) for name, part in parts.items()}
+    pieces = {name: complete.taken(piece) for name, piece in cuts.items()}
     remedy = prepare_command(data)
     source = features or find_features(data, remedy, FEATURE_FOLDERS)
     wanted = {"feature_size": feature_size, "max_regions": max_regions, "skip_missing": skip_missing}

@@ -11,62 +11,18 @@ import torch
 from torch import nn
 
 from models.mmnas.architecture import Architecture
-from models.mmnas.operations import Operation, check_encoder, make_operation, operation_class
+from models.mmnas.operations import Operation, check_encoder, operation_class
 from models.mmnas.space import (
     DECODER_CANDIDATES,
     DECODER_START,
     ENCODER_CANDIDATES,
     ENCODER_START,
+    Block,
     GatedOperation,
+    Member,
 )
 from search.choice import Choice
 from search.relaxation import Relaxation
-
-# A fixed operation by its name, or the names of candidates.
-Member = str | tuple[str, ...]
-
-
-class Block(nn.ModuleList):
-    """Operations on the same input, their outputs summed; searched ones are `GatedOperation`.
-
-    Args:
-        members: Names of fixed operations, or tuples of candidates.
-        hsize, dropout, relation_size: See `operations.Operation`.
-        key: Name of the block, which the keys of its choices begin with.
-    """
-
-    def __init__(
-        self, members: Sequence[Member], hsize: int, dropout: float, relation_size: int = 64, key: str = "block"
-    ) -> None:
-        sizes = (hsize, dropout, relation_size)
-        super().__init__(
-            make_operation(member, *sizes)
-            if isinstance(member, str)
-            else GatedOperation(member, *sizes, key=f"{key}.{i}")
-            for i, member in enumerate(members)
-        )
-        self.members = tuple(members)
-
-    def discretise(self, scores: dict[str, torch.Tensor]) -> tuple[str, ...]:
-        """Names of the operations, of gated ones the best candidate; ``scores`` as in `EncoderDecoder.discretise`."""
-        return tuple(
-            operation.names[int(scores[operation.choice.key].argmax())]
-            if isinstance(operation, GatedOperation)
-            else member
-            for member, operation in zip(self.members, self, strict=True)
-        )
-
-    def forward(
-        self,
-        x: torch.Tensor,
-        y: torch.Tensor | None = None,
-        x_mask: torch.Tensor | None = None,
-        y_mask: torch.Tensor | None = None,
-        relation: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Sum of the operations' outputs; arguments as in `operations.Operation`."""
-        first, *others = [operation(x, y, x_mask, y_mask, relation) for operation in self]
-        return sum(others, first)
 
 
 class EncoderDecoder(nn.Module):

@@ -1,4 +1,4 @@
-"""The search space of MMNas: the candidates of a block, and one block under search.
+"""The search space of MMNas: the candidates of a block, and one block, searched or fixed.
 
 Both sides have candidates of their own; words know nothing of regions, so encoder candidates need no other side and no
 relation. Source: Yu et al., Deep Multimodal Neural Architecture Search, ACM MM 2020; gates after ProxylessNAS
@@ -25,6 +25,8 @@ ENCODER_START = (("self_att",), ("feed_forward",))
 DECODER_START = (("rel_self_att", "self_att"), ("guided_att",), ("feed_forward",))
 # Logit of the preferred candidate at the start; the others get its negative.
 START_LOGIT = 1.0
+# A fixed operation by its name, or the names of candidates.
+Member = str | tuple[str, ...]
 # What combines candidates until the encoder-decoder's `relax` names another. It draws nothing, so all blocks share it.
 _GATES = SampledGates()
 
@@ -91,3 +93,46 @@ class GatedOperation(nn.Module):
         inputs = (x, y, x_mask, y_mask, relation)
         candidates = [functools.partial(operation, *inputs) for operation in self.operations.values()]
         return self.relaxation.combine(self.choice, candidates, self.alpha_logits, gates=self.alpha_gate)
+
+
+class Block(nn.ModuleList):
+    """Operations on the same input, their outputs summed; searched ones are `GatedOperation`.
+
+    Args:
+        members: Names of fixed operations, or tuples of candidates.
+        hsize, dropout, relation_size: See `operations.Operation`.
+        key: Name of the block, which the keys of its choices begin with.
+    """
+
+    def __init__(
+        self, members: Sequence[Member], hsize: int, dropout: float, relation_size: int = 64, key: str = "block"
+    ) -> None:
+        sizes = (hsize, dropout, relation_size)
+        super().__init__(
+            make_operation(member, *sizes)
+            if isinstance(member, str)
+            else GatedOperation(member, *sizes, key=f"{key}.{i}")
+            for i, member in enumerate(members)
+        )
+        self.members = tuple(members)
+
+    def discretise(self, scores: dict[str, torch.Tensor]) -> tuple[str, ...]:
+        """Names of the operations, of gated ones the best candidate; ``scores`` as in `EncoderDecoder.discretise`."""
+        return tuple(
+            operation.names[int(scores[operation.choice.key].argmax())]
+            if isinstance(operation, GatedOperation)
+            else member
+            for member, operation in zip(self.members, self, strict=True)
+        )
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor | None = None,
+        x_mask: torch.Tensor | None = None,
+        y_mask: torch.Tensor | None = None,
+        relation: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Sum of the operations' outputs; arguments as in `operations.Operation`."""
+        first, *others = [operation(x, y, x_mask, y_mask, relation) for operation in self]
+        return sum(others, first)

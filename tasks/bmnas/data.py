@@ -13,7 +13,6 @@ from engine.features import FeatureCache
 from engine.loading import build_loaders, total_batch
 from tasks.task import LabelledData, check_parts, data_facts
 from util.cli import UserError
-from util.distributed import world_size
 from util.locks import make_once
 
 if TYPE_CHECKING:
@@ -83,18 +82,18 @@ def feature_loaders(
 
 def describe(
     task: FusionTask,
-    args: Namespace,
+    run: Run,
     data: Mapping[str, LabelledData],
     net: FusionNet | UnimodalNet,
-    metric: DescribedMetric | None = None,
+    metric: DescribedMetric,
 ) -> dict[str, Any]:
-    """Facts for a result: task, metric (None: the task's), data, and the initial weights of the backbones."""
+    """Facts for a result: task, metric, data, and the initial weights of the backbones."""
     names = getattr(next(iter(data.values())), "label_names", None)
     return {
         "task": task.name,
-        "metric": (metric or task.metric(args)).description,
+        "metric": metric.description,
         **({"classes": list(names)} if names else {}),
-        "batch": {"samples": total_batch(args), "processes": world_size()},
-        "data": data_facts(args.datadir, data),
+        "batch": {"samples": total_batch(run.args), "processes": run.processes},
+        "data": data_facts(run.args.datadir, data),
         "backbones_started_from": {name: backbone.source for name, backbone in net.backbones.items()},
     }

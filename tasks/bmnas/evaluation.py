@@ -34,7 +34,7 @@ def evaluate_found(task: FusionTask, args: Namespace) -> dict[str, Any]:
         options: dict[str, Any] = {"device": run.device, "precision": precision, "description": "test"}
         scores = evaluate(net, loaders["test"], task.loss, metric, **options)
         run.log_scores("test", scores)
-        facts = {k: v for k, v in describe(task, args, data, net, metric).items() if k != "backbones_started_from"}
+        facts = {k: v for k, v in describe(task, run, data, net, metric).items() if k != "backbones_started_from"}
         return run.write_result(
             {"kind": "test", "metrics": {"test": scores}, "parameters": net.count_parameters(), **facts}
         )

@@ -19,7 +19,6 @@ from models.genotypes import FusionGenotype
 from search.strategies import black_box_of, objectives_of
 from search.trainings import TrainingSearch, run_trainings
 from tasks.bmnas import networks
-from tasks.bmnas.data import describe
 from util.distributed import rank
 from util.schedules import CosineRestarts
 
@@ -116,14 +115,14 @@ def search_by_trainings(
     data: Mapping[str, LabelledData],
     loaders: Mapping[str, BatchLoader],
     precision: Precision,
-    facts: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Train ``--budget`` candidates for ``--training_epochs`` each; returns the result's dict.
 
     Args:
         task, args, run, data, loaders, precision: As in the recipes; the splits are ``train`` and ``dev`` by place.
         net: The supernet, of which only the backbones are used.
-        facts: For the result; None: those of `tasks.bmnas.data.describe`.
+        facts: For the result.
     """
     train, dev = data
     placed = {"train": loaders[train], "dev": loaders[dev]}
@@ -140,5 +139,4 @@ def search_by_trainings(
         selection=BestEpoch("dev", metric, RULE, task.later_wins_ties),
         objectives=objectives_of(args),
     )
-    facts = describe(task, args, data, net) if facts is None else facts
     return run_trainings(run, search, tracked={"net": net.trainable_state()}, facts=facts)

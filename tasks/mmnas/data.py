@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from datasets.text.vocabulary import Vocabulary
 from engine import loading
 from tasks.task import QuestionData, check_parts, data_facts
-from util.distributed import world_size
 
 if TYPE_CHECKING:
     from engine.loading import BatchLoader
@@ -68,11 +67,11 @@ def note_data(run: Run, data: Mapping[str, QuestionData]) -> None:
         run.depends_on(f"{split.replace('_', ' ')} data", dataset.identity, "--data or --features")
 
 
-def describe(task: AttentionTask, args: Namespace, data: Mapping[str, QuestionData]) -> dict[str, Any]:
+def describe(task: AttentionTask, run: Run, data: Mapping[str, QuestionData]) -> dict[str, Any]:
     """Facts for a result: task, metric and data."""
     return {
         "task": task.name,
-        "metric": task.metric_text(args),
-        "batch": {"samples": loading.total_batch(args), "processes": world_size()},
-        "data": data_facts(args.data, data),
+        "metric": task.metric_text(run.args),
+        "batch": {"samples": loading.total_batch(run.args), "processes": run.processes},
+        "data": data_facts(run.args.data, data),
     }

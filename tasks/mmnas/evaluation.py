@@ -42,6 +42,6 @@ def evaluate_checkpoint(task: AttentionTask, args: Namespace) -> dict[str, Any]:
         if data.has_answers:
             run.log_scores(split, scores)
         written = task.write_predictions(args, run, data, scorer)
-        facts = {"predictions": written, **describe(task, args, {split: data})}
+        facts = {"predictions": written, **describe(task, run, {split: data})}
         metrics = {split: scores} if data.has_answers else {}
         return run.write_result({"kind": args.RUN, "metrics": metrics, "parameters": net.count_parameters(), **facts})

@@ -128,4 +128,4 @@ def search_by_trainings(
         selection=BestEpoch(split, task.validation[1], RULE),
         objectives=objectives_of(args),
     )
-    return run_trainings(run, search, tracked={}, facts=describe(task, args, data))
+    return run_trainings(run, search, tracked={}, facts=describe(task, run, data))
