@@ -86,9 +86,9 @@ def main(argv=None):
         passes = (loaders[train], loaders[dev])
         scored = {"metric": metric, "second_forward": args.dev_metric == "second_forward"}
         search_epoch = EpochwiseSearch(strategy, weights, alphas, passes, run.device, args.epochs, **scored)
-        derivation = Derivation(args.derive, search_epoch.dev_scorer(), metric.name, args.seed)
-        rule = "genotype of the epoch with the best dev score during the search"
+        scorer, rule = search_epoch.dev_scorer(), "genotype of the epoch with the best dev score during the search"
         best = BestEpoch("dev", metric.name, rule, TASK.later_wins_ties)
+        derivation = Derivation(args.derive, scorer, metric.name, args.seed)
         monitor = ArchitectureMonitor(net, collapse, args.patience)
         measure = functools.partial(fusion_cost, net, batch_size)  # size and speed of what is found
         return run_search(run, search_epoch, monitor, best, derivation=derivation, measure=measure, facts=facts)

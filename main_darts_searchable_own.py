@@ -81,9 +81,9 @@ def main(argv=None):
         passes = (loaders[train], loaders[dev])
         scored = {"metric": metric, "second_forward": args.dev_metric == "second_forward"}
         search_epoch = EpochwiseSearch(strategy, weights, alphas, passes, run.device, args.epochs, **scored)
-        derivation = Derivation(args.derive, search_epoch.dev_scorer(), metric.name, args.seed)
-        rule = "genotype of the epoch with the best dev score during the search"
+        scorer, rule = search_epoch.dev_scorer(), "genotype of the epoch with the best dev score during the search"
         best = BestEpoch("dev", metric.name, rule, task.later_wins_ties)
+        derivation = Derivation(args.derive, scorer, metric.name, args.seed)
         monitor = ArchitectureMonitor(net, collapse, args.patience)
         return run_search(run, search_epoch, monitor, best, derivation=derivation, facts=facts)
 

@@ -53,7 +53,7 @@ def main(argv=None):
     if launch(__name__, argv, args.GPU, args.device):  # --GPU '0, 1': one process each
         return None
     # Weight steps on the captions of the first 80 % of the training images, architecture steps on the rest.
-    data = check_data(TASK, args, TASK.open_search(args))
+    data = check_data(TASK, TASK.open_search(args))
     if args.estimate:
         return estimate_search(TASK, args, data)
 

@@ -55,7 +55,7 @@ def main(argv=None):
     if args.RUN != "train":
         return evaluate_checkpoint(TASK, args)
     # train, dev and the test split.
-    data = check_data(TASK, args, TASK.open_training(args))
+    data = check_data(TASK, TASK.open_training(args))
     if args.estimate:
         return estimate_training(TASK, args, data)
 

@@ -58,7 +58,7 @@ def main(argv=None):
     if args.RUN != "train":
         return evaluate_checkpoint(TASK, args)
     # --SPLIT to train on, val unless trained on, and the test splits.
-    data = check_data(TASK, args, TASK.open_training(args))
+    data = check_data(TASK, TASK.open_training(args))
     if args.estimate:
         return estimate_training(TASK, args, data)
 

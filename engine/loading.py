@@ -68,13 +68,13 @@ def build_loaders(
         "rank": own,
         "world_size": processes,
     }
-    samplers = {name: EpochBatchSampler(len(dataset), batch_size, **options) for name, dataset in datasets.items()}
+    counts = {name: len(dataset) for name, dataset in datasets.items()}
     slow = {name: dataset for name, dataset in datasets.items() if not getattr(dataset, "in_memory", False)}
     read, workers = for_workers(slow, reading_processes(num_workers, device), math.ceil(batch_size / processes))
     return {
         name: BatchLoader(
             read.get(name, dataset),
-            batch_sampler=samplers[name],
+            batch_sampler=EpochBatchSampler(counts[name], batch_size, **options),
             collate_fn=_identity,
             pin_memory=device.type == "cuda",
             # A separate generator, so that making an iterator does not draw from the global one.

@@ -40,25 +40,47 @@ def prepare_command(folder):
 
 
 def open_mmimdb(datadir, split, small=False):
-    """Open one split of MM-IMDB.
+    """Open one split of MM-IMDB, an `MMIMDB` dataset; see `open_mmimdb_splits`."""
+    return open_mmimdb_splits(datadir, [split], small)[split]
+
+
+def open_mmimdb_splits(datadir, splits, small=False):
+    """Open splits of MM-IMDB.
 
     Args:
         datadir: Folder with a store of ``prepare_mmimdb.py``, or with the one-file-per-array tree
             ``{train,dev,test}/image_%06d.npy, text_%06d.npy, label_%06d.npy``.
-        split: ``train``, ``dev`` or ``test``.
-        small: Keep only the first 64 films.
+        splits: Some of ``train``, ``dev`` and ``test``.
+        small: Keep only the first 64 films of each.
 
     Returns:
-        An `MMIMDB` dataset.
+        Split -> `MMIMDB` dataset.
 
     Raises:
         UserError: unknown split, or missing, unfinished, damaged or empty data.
     """
-    if split not in SPLITS:
-        raise UserError(f"unknown MM-IMDB split {split!r}: choose one of {', '.join(SPLITS)}")
+    for split in splits:
+        if split not in SPLITS:
+            raise UserError(f"unknown MM-IMDB split {split!r}: choose one of {', '.join(SPLITS)}")
     folder = Path(datadir)
     if (folder / META_FILE).is_file():
-        return StoredMMIMDB(folder, split, small)
+        meta = _read_meta(folder)
+        return {split: StoredMMIMDB(folder, split, small, meta) for split in splits}
+    return {split: _open_tree(folder, split, small) for split in splits}
+
+
+def _read_meta(folder):
+    """The dict of a store's ``meta.json``."""
+    meta = read_json(folder / META_FILE)
+    if not isinstance(meta, dict) or (meta.get("format"), meta.get("version")) != (STORE_FORMAT, STORE_VERSION):
+        raise UserError(
+            f"{folder / META_FILE} is not a {STORE_FORMAT} of version {STORE_VERSION};"
+            f" make the store with `{prepare_command(folder)}`"
+        )
+    return meta
+
+
+def _open_tree(folder, split, small):
     if (folder / split).is_dir():
         return TreeMMIMDB(folder, split, small)
     inner = folder / "dataset"
@@ -153,16 +175,10 @@ class MMIMDB(Dataset):
 
 
 class StoredMMIMDB(MMIMDB):
-    """A split in the compact store that ``prepare_mmimdb.py`` writes."""
+    """A split in the compact store that ``prepare_mmimdb.py`` writes; ``meta`` is the dict of its ``meta.json``."""
 
-    def __init__(self, folder, split, small=False):
+    def __init__(self, folder, split, small, meta):
         super().__init__(folder, split, small)
-        meta = read_json(self.folder / META_FILE)
-        if not isinstance(meta, dict) or (meta.get("format"), meta.get("version")) != (STORE_FORMAT, STORE_VERSION):
-            raise UserError(
-                f"{self.folder / META_FILE} is not a {STORE_FORMAT} of version {STORE_VERSION};"
-                f" make the store with `{prepare_command(folder)}`"
-            )
         self._take(meta)
         if not self._films:
             raise UserError(f"split {split} of {folder} has no films; {self._remedy()}")

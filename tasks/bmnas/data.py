@@ -27,7 +27,7 @@ logger = logging.getLogger("mdarts")
 
 
 def open_splits(task: FusionTask, args: Namespace, splits: Iterable[str]) -> dict[str, LabelledData]:
-    """Open the named splits, log what the scores mean, and make the demo's data if they are missing.
+    """Open the named splits, and make the demo's data if they are missing.
 
     Returns:
         Split name -> `tasks.task.LabelledData`.
@@ -39,7 +39,7 @@ def open_splits(task: FusionTask, args: Namespace, splits: Iterable[str]) -> dic
         folder = Path(args.datadir)
         make_once(folder / "meta.json", lambda: make_demo([*task.demo_data, "--out", str(folder.parent)]))
     if task.open_splits is not None:
-        opened = task.open_splits(args, splits)
+        opened = task.open_splits(args, tuple(splits))
     else:
         opened = {split: task.open_split(args, split) for split in splits}
     for split, data in opened.items():
@@ -49,7 +49,6 @@ def open_splits(task: FusionTask, args: Namespace, splits: Iterable[str]) -> dic
                 f"{args.datadir} has {data.num_labels} labels, but --num_outputs is {args.num_outputs}; pass "
                 f"--num_outputs {data.num_labels}"
             )
-    logger.info("scores: %s", task.metric(args).description)
     return opened
 
 
@@ -87,7 +86,8 @@ def describe(
     net: FusionNet | UnimodalNet,
     metric: DescribedMetric,
 ) -> dict[str, Any]:
-    """Facts for a result: task, metric, data, and the initial weights of the backbones."""
+    """Facts for a result: task, metric, data, and the initial weights of the backbones; logs what the scores mean."""
+    logger.info("scores: %s", metric.description)
     names = getattr(next(iter(data.values())), "label_names", None)
     return {
         "task": task.name,

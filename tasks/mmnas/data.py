@@ -39,15 +39,14 @@ def fixed_by(metadata: dict[str, Any] | None) -> dict[str, Any]:
     return {"vocabulary": Vocabulary.from_dict(metadata["vocabulary"]), "feature_size": metadata["feature_size"]}
 
 
-def check_data(task: AttentionTask, args: Namespace, data: dict[str, QuestionData]) -> dict[str, QuestionData]:
-    """Check that every split fits `QuestionData`, and log what the scores mean. Returns ``data``.
+def check_data(task: AttentionTask, data: dict[str, QuestionData]) -> dict[str, QuestionData]:
+    """Check that every split fits `QuestionData`; returns ``data``.
 
     Raises:
         UserError: a split lacks attributes or methods.
     """
     for split, dataset in data.items():
         check_parts(dataset, QuestionData, f"the {split} data of {task.name}")
-    logger.info("scores: %s", task.metric_text(args))
     return data
 
 
@@ -68,10 +67,12 @@ def note_data(run: Run, data: Mapping[str, QuestionData]) -> None:
 
 
 def describe(task: AttentionTask, run: Run, data: Mapping[str, QuestionData]) -> dict[str, Any]:
-    """Facts for a result: task, metric and data."""
+    """Facts for a result: task, metric and data; logs what the scores mean."""
+    metric = task.metric_text(run.args)
+    logger.info("scores: %s", metric)
     return {
         "task": task.name,
-        "metric": task.metric_text(run.args),
+        "metric": metric,
         "batch": {"samples": loading.total_batch(run.args), "processes": run.processes},
         "data": data_facts(run.args.data, data),
     }
