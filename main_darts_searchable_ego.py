@@ -65,13 +65,13 @@ def main(argv=None):
         net = build_search_net(TASK, args, TASK.build_backbones(args)).to(run.device)
         loss, metric = TASK.loss, TASK.metric(args)  # cross-entropy; accuracy
         precision = Precision(args.amp, run.device)
+        shared = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
         loaders, batch_size = feature_loaders(args, run, net, data, precision), total_batch(args)
         facts = describe(TASK, run, data, net, metric)
         if is_black_box(args):  # random, evolution: found networks, trained one by one on these features
             return search_by_trainings(TASK, args, run, net, data, loaders, precision, facts)
 
         strategy = strategy_of(args, SoftmaxMixture).attach(net)
-        shared = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
         adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
         cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data[train]) / batch_size)
         cosine = CosineRestarts(*cycle, restarts=args.lr_restarts)

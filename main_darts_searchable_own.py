@@ -60,13 +60,13 @@ def main(argv=None):
         net = build_search_net(task, args, backbones).to(run.device)
         loss, metric = task.loss, task.metric(args)  # by the kind of label
         precision = Precision(args.amp, run.device)
+        shared = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
         loaders = feature_loaders(args, run, net, data, precision)
         facts = {**describe(task, run, data, net, metric), **own.facts(args, net)}
         if is_black_box(args):  # random, evolution: found networks, trained one by one, encoders included
             return search_by_trainings(task, args, run, net, data, loaders, precision, facts)
 
         strategy = strategy_of(args, SoftmaxMixture).attach(net)
-        shared = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
         adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
         cycle = (args.eta_max, args.eta_min, args.Ti, args.Tm, len(data[train]) / total_batch(args))
         cosine = CosineRestarts(*cycle, restarts=args.lr_restarts)

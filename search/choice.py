@@ -11,8 +11,6 @@ import torch
 if TYPE_CHECKING:
     from torch import nn
 
-    from search.relaxation import Relaxation
-
 
 class Draw(NamedTuple):
     """The candidates of a choice that run in the next forward pass.
@@ -57,6 +55,7 @@ class Choice:
         gates_name: Name of a parameter shaped like the logits that collects gradients for some strategies; or None. A
             space whose choices have gates is made for one running candidate at a time.
         pairs: `ArgumentPairs` if the rows are edges that may also be decided in pairs; or None.
+        relaxation: The `search.relaxation.Relaxation` that combines the candidates; `Relaxation.attach` sets another.
         drawn: The `Draw` of the next forward pass; None: all candidates run.
         distribution: Function logits -> probabilities, if those of a strategy are not the softmax; or None.
     """
@@ -67,6 +66,7 @@ class Choice:
     logits_name: str
     gates_name: Any = None
     pairs: Any = None
+    relaxation: Any = dataclasses.field(default=None, repr=False)
     drawn: Draw | None = dataclasses.field(default=None, init=False)
     distribution: Callable[[torch.Tensor], torch.Tensor] | None = dataclasses.field(default=None, init=False)
 
@@ -106,9 +106,6 @@ class SearchSpace(Protocol):
 
     def choices(self) -> list[Choice]:
         """The choices, always in the same order."""
-
-    def relax(self, relaxation: Relaxation) -> None:
-        """Combine candidates by ``relaxation`` (a `search.relaxation.Relaxation`) from now on."""
 
     def discretise(self, scores: dict[str, torch.Tensor]) -> Any:
         """The architecture for scores of the candidates: key of a choice -> tensor shaped like its logits."""

@@ -92,9 +92,9 @@ class _Masking:
 
     def select(self):
         """The architecture, and the visits."""
-        self.space.relax(self.masked)
         for choice in self.choices:
-            choice.drawn = None  # `decide` may have left only the strongest
+            # `decide` may have left only the strongest.
+            choice.relaxation, choice.drawn = self.masked, None
         visits = [(choice, row) for choice in self.choices if choice.pairs is None for row in range(_rows(choice))]
         for index in torch.randperm(len(visits), generator=self.generator).tolist():
             self._operation(*visits[index])
@@ -102,7 +102,8 @@ class _Masking:
             if choice.pairs is not None:
                 self._edges(choice)
         architecture = self.space.discretise(self.scores)
-        self.space.relax(self.trained)
+        for choice in self.choices:
+            choice.relaxation = self.trained
         return architecture, self.visits
 
     def _operation(self, choice, row):
@@ -179,7 +180,8 @@ class _Coordinates:
 
     def select(self):
         """The architecture, and the visits; the path stays drawn."""
-        self.space.relax(self.path)
+        for choice in self.choices:
+            choice.relaxation = self.path
         visits = [
             (choice, number)
             for choice in self.choices

@@ -62,9 +62,8 @@ class Relaxation:
                 f"--strategy {self.name} runs every candidate in every step, and MMNas' networks run one at a time; "
                 "take another strategy"
             )
-        space.relax(self)
         for choice in self.choices:
-            choice.drawn = None
+            choice.relaxation, choice.drawn = self, None
         if self.generator is not None:
             self.decide()
         for regularizer in self.regularizers:

@@ -30,12 +30,12 @@ from search.choice import ArgumentPairs, Choice
 from search.relaxation import SoftmaxMixture
 
 if TYPE_CHECKING:
-    from search.relaxation import Relaxation
+    pass
 
 # Architecture logits start as draws of 1e-3 * N(0, 1).
 ALPHA_SCALE = 1e-3
 SKIP = EDGE_OPERATIONS.index("skip")
-# What combines candidates until `FusionCell.relax` names another. It has no state, so all parts share it.
+# What combines candidates until a strategy is attached. It has no state, so all choices share it.
 _MIXTURE = SoftmaxMixture()
 
 
@@ -60,8 +60,7 @@ class MixedEdges(nn.Module):
         self.counts = [num_sources + k for k in range(steps)]
         self.logits = nn.Parameter(ALPHA_SCALE * torch.randn(sum(self.counts), len(EDGE_OPERATIONS)))
         pairs = ArgumentPairs(tuple(self.counts), SKIP, eligible or self._all_pairs)
-        self.choice = Choice(key, EDGE_OPERATIONS, self, "logits", pairs=pairs)
-        self.relaxation: Relaxation = _MIXTURE
+        self.choice = Choice(key, EDGE_OPERATIONS, self, "logits", pairs=pairs, relaxation=_MIXTURE)
 
     def probabilities(self) -> tuple[torch.Tensor, ...]:
         """The softmax over each edge's operations, (edges, 2), split by step."""
@@ -77,12 +76,12 @@ class MixedEdges(nn.Module):
         """
         drawn = self.choice.drawn
         if drawn is not None and drawn.pairs:
-            return self.relaxation.arguments(self.choice, states, step, self.logits)
+            return self.choice.relaxation.arguments(self.choice, states, step, self.logits)
         if drawn is not None and (taken := taken_states(self.choice)) is not None:
             mixed = sum_of_taken(self.choice, states, taken, step)
             return mixed, mixed
         # `none` returns x * 0, which adds nothing to the sum, so only `skip` is computed.
-        weights = self.relaxation.weights(self.choice, self.logits).split(self.counts)[step]
+        weights = self.choice.relaxation.weights(self.choice, self.logits).split(self.counts)[step]
         skip = weights[:, SKIP].to(states[0].dtype)
         mixed = sum(weight * state for weight, state in zip(skip, states, strict=False))
         return mixed, mixed
@@ -158,8 +157,7 @@ class StepNode(nn.Module):
         self.choice: Any = None
         if edges is None:
             self.gammas = nn.Parameter(ALPHA_SCALE * torch.randn(len(operations), len(names)))
-            self.choice = Choice(f"{key}.gammas", names, self, "gammas")
-        self.relaxation: Relaxation = _MIXTURE
+            self.choice = Choice(f"{key}.gammas", names, self, "gammas", relaxation=_MIXTURE)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Fuse x and y, both (N, C, L), into one (N, C, L)."""
@@ -170,7 +168,7 @@ class StepNode(nn.Module):
             if self.choice is None:
                 states.append(candidates[0]())
             else:
-                states.append(self.relaxation.combine(self.choice, candidates, self.gammas, row=step))
+                states.append(self.choice.relaxation.combine(self.choice, candidates, self.gammas, row=step))
         merged = states[-1] if self.merge is None else self.merge(states[-self.multiplier :])
         # NOTE: out of place; the original adds in place, which breaks its backward pass without dropout.
         return self.norm(merged + x)
@@ -304,13 +302,6 @@ class FusionCell(nn.Module):
             return []
         return [self.edge_choice, *(choice for node in self.nodes for choice in node.choices())]
 
-    def relax(self, relaxation: Relaxation) -> None:
-        """Combine candidates by ``relaxation`` from now on."""
-        for part in (self, *self.nodes):
-            part.edges.relaxation = relaxation
-        for node in self.nodes:
-            node.relaxation = relaxation
-
     def arch_parameters(self) -> dict[str, nn.Parameter]:
         """Architecture parameters: key of a choice -> logits; empty for a found network."""
         return {choice.key: choice.logits for choice in self.choices()}
@@ -331,10 +322,10 @@ class FusionCell(nn.Module):
 
     def uses_all_weights(self) -> bool:
         """Whether the output depends on every step, inner step and input feature that is read."""
-        if isinstance(self.edges, MixedEdges):
+        if self.edge_choice is not None:
             # A mixed step reads all earlier steps, and the last step is always concatenated. Drawn candidates may leave
             # steps unused.
-            relaxation = self.edges.relaxation
+            relaxation = self.edge_choice.relaxation
             return relaxation.runs_all or relaxation.generator is None
         inner = [node.edges.live_states(2, node.multiplier) for node in self.nodes]
         for live, node in zip(inner, self.nodes, strict=True):
@@ -369,7 +360,7 @@ class FusionCell(nn.Module):
             pairs = eligible_pairs(self.num_inputs, selected, step if self.chain else 0)
             pair = max(pairs, key=lambda jk, w=skip: (w[jk[0]] * w[jk[1]]).item())  # type: ignore[misc]  # the first of equals
             selected.update(pair)
-            if self.edges.relaxation.ordered_pairs:
+            if self.edges.choice.relaxation.ordered_pairs:
                 pair = pair if skip[pair[0]] >= skip[pair[1]] else pair[::-1]
             edges += [("skip", index) for index in pair]
         steps = tuple(node.discretise(scores) for node in self.nodes)

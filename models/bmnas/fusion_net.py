@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from models.bmnas.late_fusion import LateFusion
     from models.genotypes import FusionGenotype
     from search.choice import Choice
-    from search.relaxation import Relaxation
 
 
 class FusionNet(BackboneNet):
@@ -220,10 +219,6 @@ class FusionNet(BackboneNet):
     def choices(self) -> list[Choice]:
         """The choices of the fusion, see `search.choice.SearchSpace`."""
         return self.fusion.choices()
-
-    def relax(self, relaxation: Relaxation) -> None:
-        """See `search.choice.SearchSpace`."""
-        self.fusion.relax(relaxation)
 
     def discretise(self, scores: dict[str, torch.Tensor]) -> FusionGenotype:
         """The genotype for scores of the candidates, see `search.choice.SearchSpace`."""

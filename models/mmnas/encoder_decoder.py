@@ -22,7 +22,6 @@ from models.mmnas.space import (
     Member,
 )
 from search.choice import Choice
-from search.relaxation import Relaxation
 
 
 class EncoderDecoder(nn.Module):
@@ -186,11 +185,6 @@ class EncoderDecoder(nn.Module):
     def choices(self) -> list[Choice]:
         """The choices in the order of the blocks; none in a fixed network."""
         return [gated.choice for gated in self.gated()]
-
-    def relax(self, relaxation: Relaxation) -> None:
-        """Combine candidates by ``relaxation`` from now on."""
-        for gated in self.gated():
-            gated.relaxation = relaxation
 
     def discretise(self, scores: dict[str, torch.Tensor]) -> Architecture:
         """The `Architecture` of the best candidate of every block; for ``scores`` see `search.choice.SearchSpace`."""

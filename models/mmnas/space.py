@@ -14,7 +14,6 @@ from torch import nn
 from models.mmnas.operations import make_operation
 from search.choice import Choice, Draw
 from search.gates import SampledGates
-from search.relaxation import Relaxation
 from util.registry import module_key
 
 # The published candidates, in the order of the columns of the architecture parameters.
@@ -27,7 +26,7 @@ DECODER_START = (("rel_self_att", "self_att"), ("guided_att",), ("feed_forward",
 START_LOGIT = 1.0
 # A fixed operation by its name, or the names of candidates.
 Member = str | tuple[str, ...]
-# What combines candidates until the encoder-decoder's `relax` names another. It draws nothing, so all blocks share it.
+# What combines candidates until a strategy is attached. It draws nothing, so all blocks share it.
 _GATES = SampledGates()
 
 
@@ -43,7 +42,6 @@ class GatedOperation(nn.Module):
         alpha_logits: float32 (n,); their softmax gives the probabilities of the candidates. Zeros at first.
         alpha_gate: float32 (n,), a place for the gradients of the gates; its values have no meaning.
         choice: The `Choice` between the candidates.
-        relaxation: The `Relaxation` that combines them.
 
     Raises:
         ValueError: a candidate is named twice.
@@ -62,9 +60,8 @@ class GatedOperation(nn.Module):
         self.operations = nn.ModuleDict(
             {key: make_operation(name, hsize, dropout, relation_size) for key, name in keys.items()}
         )
-        self.choice = Choice(key, names, self, "alpha_logits", "alpha_gate")
+        self.choice = Choice(key, names, self, "alpha_logits", "alpha_gate", relaxation=_GATES)
         self.choice.drawn = Draw((0,))
-        self.relaxation: Relaxation = _GATES
 
     @property
     def names(self) -> Sequence[str]:
@@ -92,7 +89,7 @@ class GatedOperation(nn.Module):
         """Combined output of the candidates; arguments as in `operations.Operation`."""
         inputs = (x, y, x_mask, y_mask, relation)
         candidates = [functools.partial(operation, *inputs) for operation in self.operations.values()]
-        return self.relaxation.combine(self.choice, candidates, self.alpha_logits, gates=self.alpha_gate)
+        return self.choice.relaxation.combine(self.choice, candidates, self.alpha_logits, gates=self.alpha_gate)
 
 
 class Block(nn.ModuleList):

@@ -35,7 +35,7 @@ class Space:
     """A cell with the costs that a network gives it."""
 
     def __init__(self, net):
-        self.net, self.choices, self.relax = net, net.choices, net.relax
+        self.net, self.choices = net, net.choices
 
     def expected_cost(self, kind):
         return expected_cost(self.net, kind)
