@@ -53,6 +53,7 @@ def build_loaders(
         all_ranks: Every rank reads complete batches, instead of its share of each.
         drop_last, min_share: See `EpochBatchSampler`.
     """
+    wanted = reading_processes(num_workers, device)
     own, processes = (0, 1) if all_ranks else (rank(), world_size())
     if not all_ranks and batch_size < min_share * processes:
         least = "two samples" if min_share == 2 else "one sample"
@@ -70,7 +71,7 @@ def build_loaders(
     }
     counts = {name: len(dataset) for name, dataset in datasets.items()}
     slow = {name: dataset for name, dataset in datasets.items() if not getattr(dataset, "in_memory", False)}
-    read, workers = for_workers(slow, reading_processes(num_workers, device), math.ceil(batch_size / processes))
+    read, workers = for_workers(slow, wanted, math.ceil(batch_size / processes))
     return {
         name: BatchLoader(
             read.get(name, dataset),
