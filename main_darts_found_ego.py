@@ -91,7 +91,7 @@ def main(argv=None):
             genotype=genotype.to_dict() if genotype else None,
             fusion=args.fusion,
             architecture=genotype_facts(args),
-            **describe(TASK, args, data, net, metric),
+            **describe(TASK, run, data, net, metric),
             **fusion_cost(net, total_batch(args)),
         )
 

@@ -88,7 +88,7 @@ def main(argv=None):
             genotype=genotype.to_dict() if genotype else None,
             fusion=args.fusion,
             architecture=genotype_facts(args),
-            **describe(task, args, data, net, metric),
+            **describe(task, run, data, net, metric),
             **own.facts(args, net),
         )
 

@@ -67,12 +67,13 @@ def main(argv=None):
         loss = TASK.loss  # cross-entropy
         metric = TASK.metric(args)  # accuracy
         precision = Precision(args.amp, run.device)
+        shared = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
         loaders = feature_loaders(args, run, net, data, precision)
+        facts = describe(TASK, run, data, net, metric)
         if is_black_box(args):  # random, evolution: complete networks, trained one by one on these features
-            return search_by_trainings(TASK, args, run, net, data, loaders, precision)
+            return search_by_trainings(TASK, args, run, net, data, loaders, precision, facts)
 
         strategy = strategy_of(args, SoftmaxMixture).attach(net)
-        shared = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
         weight_adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
         batches = len(data[train]) / total_batch(args)
         cosine = CosineRestarts(args.eta_max, args.eta_min, args.Ti, args.Tm, batches, restarts=args.lr_restarts)
@@ -94,12 +95,11 @@ def main(argv=None):
         search_epoch = EpochwiseSearch(
             strategy, weight_update, alpha_update, passes, run.device, args.epochs, metric=metric, second_forward=second
         )
-        rule = "genotype of the epoch with the best dev score during the search"
+        scorer, rule = search_epoch.dev_scorer(), "genotype of the epoch with the best dev score during the search"
         best = BestEpoch("dev", metric.name, rule, TASK.later_wins_ties)
         monitor = ArchitectureMonitor(net, collapse_warnings, args.patience)
-        derivation = Derivation(args.derive, search_epoch.dev_scorer(), metric.name, args.seed)
+        derivation = Derivation(args.derive, scorer, metric.name, args.seed)
         measure = functools.partial(fusion_cost, net, total_batch(args))  # size and speed of the derived network
-        facts = describe(TASK, args, data, net, metric)
         return run_search(run, search_epoch, monitor, best, derivation=derivation, measure=measure, facts=facts)
 
 

@@ -63,8 +63,9 @@ def main(argv=None):
         loss = task.loss  # by the kind of label, as the metric
         metric = task.metric(args)
         precision = Precision(args.amp, run.device)
+        shared = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
         loaders = feature_loaders(args, run, net, data, precision)
-        facts = {**describe(task, args, data, net, metric), **own.facts(args, net)}
+        facts = {**describe(task, run, data, net, metric), **own.facts(args, net)}
         if is_black_box(args):  # random, evolution: complete networks, trained one by one, encoders included
             return search_by_trainings(task, args, run, net, data, loaders, precision, facts)
 
@@ -91,10 +92,10 @@ def main(argv=None):
         search_epoch = EpochwiseSearch(
             strategy, weight_update, alpha_update, passes, run.device, args.epochs, metric=metric, second_forward=second
         )
-        rule = "genotype of the epoch with the best dev score during the search"
+        scorer, rule = search_epoch.dev_scorer(), "genotype of the epoch with the best dev score during the search"
         best = BestEpoch("dev", metric.name, rule, task.later_wins_ties)
         monitor = ArchitectureMonitor(net, collapse_warnings, args.patience)
-        derivation = Derivation(args.derive, search_epoch.dev_scorer(), metric.name, args.seed)
+        derivation = Derivation(args.derive, scorer, metric.name, args.seed)
         return run_search(run, search_epoch, monitor, best, derivation=derivation, facts=facts)
 
 

@@ -68,7 +68,7 @@ def main(argv=None):
         )
 
         best = BestEpoch(args.select_on, metric.name, flags.PROTOCOLS[args.select_on], TASK.later_wins_ties)
-        facts = describe(TASK, args, data, net, metric)
+        facts = describe(TASK, run, data, net, metric)
         result = train_network(run, net, weight_update, loaders, metric, best, modality=args.modality, **facts)
         run.save("backbone.pth", net.backbone.state_dict())
         return result

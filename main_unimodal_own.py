@@ -67,7 +67,7 @@ def main(argv=None):
         )
 
         best = BestEpoch(args.select_on, metric.name, flags.PROTOCOLS[args.select_on], task.later_wins_ties)
-        facts = describe(task, args, data, net, metric) | own.facts(args, net)
+        facts = describe(task, run, data, net, metric) | own.facts(args, net)
         result = train_network(run, net, weight_update, loaders, metric, best, modality=args.modality, **facts)
         run.save("backbone.pth", net.backbone.state_dict())
         return result

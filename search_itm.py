@@ -55,7 +55,7 @@ def main(argv=None):
     if launch(__name__, argv, args.GPU, args.device):  # --GPU '0, 1': one process each
         return None
     data = TASK.open_search(args)
-    check_data(TASK, args, data)
+    check_data(TASK, data)
     if args.estimate:
         return estimate_search(TASK, args, data)
 
@@ -108,7 +108,7 @@ def main(argv=None):
             scorers={"dev": scorer},
             derivation=derivation,
             measure=measure,
-            facts=describe(TASK, args, data),
+            facts=describe(TASK, run, data),
         )
 
 

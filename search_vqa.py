@@ -54,7 +54,7 @@ def main(argv=None):
     if launch(__name__, argv, args.GPU, args.device):  # --GPU '0, 1': one process each
         return None
     data = TASK.open_search(args)
-    check_data(TASK, args, data)
+    check_data(TASK, data)
     if args.estimate:
         return estimate_search(TASK, args, data)
 
@@ -98,7 +98,7 @@ def main(argv=None):
         scorers = {"held_out": TASK.build_scorer(args, run, data["held_out"], precision, "held_out")}
         derivation = Derivation(args.derive, scorers["held_out"], TASK.validation.score, args.seed)
         measure = functools.partial(architecture_cost, hsize=args.hsize, batch=total_batch(args), device=run.device)
-        facts = describe(TASK, args, data)
+        facts = describe(TASK, run, data)
         return run_search(
             run, search_epoch, monitor, last, scorers=scorers, derivation=derivation, measure=measure, facts=facts
         )

@@ -55,7 +55,7 @@ def main(argv=None):
     if args.RUN != "train":
         return evaluate_checkpoint(TASK, args)
     data = TASK.open_training(args)  # --SPLIT for training, val unless it is trained on, test if it has answers
-    check_data(TASK, args, data)
+    check_data(TASK, data)
     if args.estimate:
         return estimate_training(TASK, args, data)
 
@@ -98,7 +98,7 @@ def main(argv=None):
             genotype=architecture.to_dict(),
             checkpoint_extras=checkpoint_extras(TASK, args, metadata),
             architecture=networks.architecture_facts(args),
-            **describe(TASK, args, data),
+            **describe(TASK, run, data),
             **architecture_cost(architecture, hsize=args.hsize, batch=total_batch(args), device=run.device),
         )
 

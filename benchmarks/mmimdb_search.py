@@ -77,7 +77,7 @@ def measure(args, folder, device, *, originals_way, cache):
 
     from datasets.mmimdb import open_mmimdb
     from engine.features import FeatureCache
-    from engine.loading import build_loader
+    from engine.loading import build_loaders
     from engine.updates import OptimizerStep, Precision
     from metrics.classification import MultilabelF1
     from search.loops import EpochwiseSearch
@@ -113,8 +113,8 @@ def measure(args, folder, device, *, originals_way, cache):
         if search is None:
             keep = FeatureCache(net, cache, folder / "features", device, precision, args.num_workers)
             shared = {"shuffle": True, "seed": 0, "num_workers": args.num_workers, "device": device}
-            data = {split: keep(open_mmimdb(folder / "dataset", split)) for split in ("train", "dev")}
-            loaders = {split: build_loader(dataset, args.batchsize, **shared) for split, dataset in data.items()}
+            data = keep({split: open_mmimdb(folder / "dataset", split) for split in ("train", "dev")})
+            loaders = build_loaders(data, args.batchsize, **shared)
             metric = MultilabelF1()
             mixture, pair = SoftmaxMixture().attach(net), (loaders["train"], loaders["dev"])
             scored = {"metric": metric, "second_forward": originals_way}

@@ -75,12 +75,18 @@ MOVED = {
 }
 
 
-class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _MovedModules(importlib.abc.PathEntryFinder, importlib.abc.Loader):
     """Finds the modules of version 0.1.0 under their old names; importing one returns the module of the new name."""
 
-    def find_spec(self, name, path=None, target=None):
-        package, _, old = name.rpartition(".")
-        return importlib.machinery.ModuleSpec(name, self) if package == __name__ and old in MOVED else None
+    # Stands behind the folder in this package's path, so that only names that the folder lacks are looked for here.
+    entry = f"modules of {__name__} in version 0.1.0"
+
+    def __init__(self, entry):
+        if entry != self.entry:
+            raise ImportError(f"{entry} is another place")
+
+    def find_spec(self, name, target=None):
+        return importlib.machinery.ModuleSpec(name, self) if name.rpartition(".")[2] in MOVED else None
 
     def exec_module(self, module):
         new = f"{__name__}.{MOVED[module.__name__.rpartition('.')[2]]}"
@@ -89,7 +95,8 @@ class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         sys.modules[module.__name__] = importlib.import_module(new)
 
 
-sys.meta_path.append(_MovedModules())
+sys.path_hooks.append(_MovedModules)
+__path__.append(_MovedModules.entry)
 
 
 def lazy_exports(package, home, names):

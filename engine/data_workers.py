@@ -11,6 +11,7 @@ import logging
 import multiprocessing.queues
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -31,22 +32,27 @@ _MORE = "`docker run --shm-size 8g` (or --ipc host) gives more"
 _logged: set[str] = set()
 
 
-def worker_options(dataset: Any, num_workers: int, batch_size: int) -> tuple[Any, dict[str, Any]]:
-    """Prepare a data set for workers, and choose the options of its `DataLoader`.
+def for_workers(
+    datasets: Mapping[str, Any], num_workers: int, batch_size: int
+) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """Prepare data sets for workers, and choose the options of their `DataLoader`.
 
     Args:
-        dataset, num_workers, batch_size: See `affordable`.
+        datasets: Name -> data set. Splits have samples of one kind, so that the first tells how many workers have room.
+        num_workers, batch_size: See `affordable`.
 
     Returns:
-        (the data set that workers read, whose batches may be `NoRoom`; arguments of `DataLoader`).
+        (the data sets that workers read, whose batches may be `NoRoom`; arguments of `DataLoader`). Without workers:
+        (``datasets``, {}).
     """
-    if num_workers:
-        _allow_more_files()
-    workers, prefetch = affordable(dataset, num_workers, batch_size)
+    if not num_workers or not datasets:
+        return datasets, {}
+    _allow_more_files()
+    workers, prefetch = affordable(next(iter(datasets.values())), num_workers, batch_size)
     if not workers:
-        return dataset, {"num_workers": 0}
+        return datasets, {}
     keep = {"prefetch_factor": prefetch, "persistent_workers": True, "worker_init_fn": _start_worker}
-    return _Shared(dataset), {"num_workers": workers, **keep}
+    return {name: _Shared(dataset) for name, dataset in datasets.items()}, {"num_workers": workers, **keep}
 
 
 def affordable(dataset: Any, num_workers: int, batch_size: int) -> tuple[int, int | None]:

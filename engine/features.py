@@ -117,35 +117,39 @@ class FeatureCache:
         self._needed = {name: net.needed(name) for name in net.backbones}
         self._about: dict[tuple[str, type], list[Any]] = {}
 
-    def __call__(self, dataset: LabelledData) -> LabelledData | CachedFeatures:
-        """Return ``dataset`` with cached features, or as it is if nothing can be cached."""
+    def __call__(self, datasets: Mapping[str, LabelledData]) -> dict[str, LabelledData | CachedFeatures]:
+        """The data sets by the same names, with cached features, or as it is where nothing can be cached."""
         needed = [name for name in self.net.backbones if self._needed[name]]
         names = [name for name in self._cacheable if name in needed]
         if self.mode == "off" or not names:
-            return dataset
-        features, rows = {}, {}
-        # Inputs that stay raw are read from files and decoded for every batch.
-        in_memory = set(needed) - set(getattr(dataset, "quick", ())) <= set(names)
-        for name in names:
-            distinct = dataset.distinct(name)
-            if distinct is None:  # the input is drawn again in every epoch
-                in_memory = False
-                continue
-            _, first, inverse = np.unique(distinct, return_index=True, return_inverse=True)
-            rows[name] = inverse.reshape(distinct.shape)
-            inputs = _Inputs(dataset, name, *np.unravel_index(first, distinct.shape))
-            features[name], where = self._features(inputs)
-            if where == "off":
-                del features[name], rows[name]
-            in_memory &= where == "ram"
+            return dict(datasets)
+        distinct = {split: {name: dataset.distinct(name) for name in names} for split, dataset in datasets.items()}
+        # An input that is drawn again in every epoch has no distinct ones.
+        inputs = {
+            split: {name: _Inputs(datasets[split], name, rows) for name, rows in own.items() if rows is not None}
+            for split, own in distinct.items()
+        }
+        places = {one: self._place(one) for own in inputs.values() for one in own.values()}
+        stored = self._stored(places)
         unread = set(self.net.backbones).difference(needed)
-        return CachedFeatures(dataset, features, rows, unread, in_memory) if features else dataset
+        cached: dict[str, LabelledData | CachedFeatures] = {}
+        for split, dataset in datasets.items():
+            found = {name: self._features(one, places[one], *stored[one]) for name, one in inputs[split].items()}
+            features = {name: arrays for name, (arrays, where) in found.items() if where != "off"}
+            # Inputs that stay raw are read from files and decoded for every batch.
+            raw = set(needed) - set(getattr(dataset, "quick", ())) - set(names)
+            in_memory = not raw and len(found) == len(names) and all(where == "ram" for _, where in found.values())
+            rows = {name: inputs[split][name].rows for name in features}
+            cached[split] = CachedFeatures(dataset, features, rows, unread, in_memory) if features else dataset
+        return cached
 
-    def _features(self, inputs):
+    def _place(self, inputs):
+        """The folder for features of these inputs."""
+        return self.folder / f"{inputs.dataset.split}-{inputs.name}-{self._key(inputs, len(inputs))}"
+
+    def _features(self, inputs, place, stored, shapes):
         """Features of distinct inputs, and where they are kept: ``ram``, ``disk`` or ``off``."""
-        name, split, count = inputs.name, inputs.dataset.split, len(inputs.samples)
-        place = self.folder / f"{split}-{name}-{self._key(inputs, count)}"
-        stored, shapes = self._stored(place)
+        name, split, count = inputs.name, inputs.dataset.split, len(inputs)
         if shapes is None:
             shapes = self.net.feature_shapes(inputs.__getitems__(range(min(2, count))), name)
         kept = frozenset(index % len(shapes) for index in self._needed[name])
@@ -166,13 +170,15 @@ class FeatureCache:
             self._write(place, inputs, shapes)
         return [NpyFile(place / f"{i}.npy") if i in kept else None for i in range(len(shapes))], where
 
-    def _stored(self, place):
-        """Whether the folder ``place`` has features, and their shapes without the first axis, or None if unknown."""
-        if not from_rank_0((place / _MANIFEST).exists()):
-            return False, None
-        with contextlib.suppress(UserError, LookupError, TypeError, ValueError):
-            return True, [tuple(map(int, shape)) for shape in read_json(place / _MANIFEST)["shapes"]] or None
-        return True, None
+    def _stored(self, places):
+        """For each folder, whether it has features, and their shapes without the first axis, or None if unknown."""
+        present = from_rank_0({inputs: (place / _MANIFEST).exists() for inputs, place in places.items()})
+        known: dict[_Inputs, Any] = dict.fromkeys(places)
+        for inputs in filter(present.get, places):
+            with contextlib.suppress(UserError, LookupError, TypeError, ValueError):
+                shapes = read_json(places[inputs] / _MANIFEST)["shapes"]
+                known[inputs] = [tuple(map(int, shape)) for shape in shapes] or None
+        return {inputs: (present[inputs], known[inputs]) for inputs in places}
 
     def _choose(self, memory_size, disk_size):
         """Where ``auto`` keeps features: ``ram``, ``disk`` or ``off``, the same on all ranks."""
@@ -295,11 +301,16 @@ class _Inputs(Dataset):
     Args:
         dataset: The raw data set.
         name: Name of the backbone, and of the batch entry that it reads.
-        samples, views: Sample and view (the epoch in which it is drawn) of each input, int64 (D,).
+        distinct: Which distinct input each sample has, for each view (the epoch in which it is drawn), int64 (N, V).
+
+    Attributes:
+        rows: int64 (N, V), the position here of each of them.
     """
 
-    def __init__(self, dataset, name, samples, views):
-        self.dataset, self.name, self.samples, self.views = dataset, name, samples, views
+    def __init__(self, dataset, name, distinct):
+        _, first, inverse = np.unique(distinct, return_index=True, return_inverse=True)
+        self.dataset, self.name, self.rows = dataset, name, inverse.reshape(distinct.shape)
+        self.samples, self.views = np.unravel_index(first, distinct.shape)
 
     def __len__(self):
         return len(self.samples)

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
-from engine.data_workers import NoRoom, warn_once, worker_options
+from engine.data_workers import NoRoom, for_workers, warn_once
 from util.cli import UserError, dead_worker
 from util.distributed import rank, world_size
 from util.nested import to_device
 from util.processors import own_processors
-from util.progress import progress
 
 
 def total_batch(args: Namespace) -> int:
@@ -59,6 +59,7 @@ def build_loaders(
     Raises:
         UserError: batches are too small for the number of ranks.
     """
+    wanted = reading_processes(num_workers, device)
     own, processes = (0, 1) if all_ranks else (rank(), world_size())
     if not all_ranks and batch_size < min_share * processes:
         least = "two samples" if min_share == 2 else "one sample"
@@ -74,16 +75,18 @@ def build_loaders(
         "rank": own,
         "world_size": processes,
     }
-    workers = reading_processes(num_workers, device)
+    counts = {name: len(dataset) for name, dataset in datasets.items()}
+    slow = {name: dataset for name, dataset in datasets.items() if not getattr(dataset, "in_memory", False)}
+    read, workers = for_workers(slow, wanted, math.ceil(batch_size / processes))
     return {
         name: BatchLoader(
-            dataset,
-            0 if getattr(dataset, "in_memory", False) else workers,
-            math.ceil(batch_size / processes),
-            batch_sampler=EpochBatchSampler(len(dataset), batch_size, **options),
+            read.get(name, dataset),
+            batch_sampler=EpochBatchSampler(counts[name], batch_size, **options),
+            collate_fn=_identity,
             pin_memory=device.type == "cuda",
             # A separate generator, so that creating an iterator does not draw from the global one.
             generator=torch.Generator().manual_seed(seed),
+            **(workers if name in slow else {}),
         )
         for name, dataset in datasets.items()
     }
@@ -100,29 +103,17 @@ def reading_processes(num_workers: int, device: torch.device) -> int:
 
 
 class BatchLoader(DataLoader):
-    """A `DataLoader` of batch dicts. Iterating over it raises a `UserError` if a worker dies.
-
-    Args:
-        dataset: A data set with ``__getitems__(indices) -> batch dict``.
-        num_workers: Number of data workers. Fewer or none are started if shared memory is scarce, see
-            `engine.data_workers`.
-        batch_size: Number of samples in a batch of this process, from which its size in bytes is computed.
-        options: Further arguments of `DataLoader`.
-    """
+    """A `DataLoader` of batch dicts, made by `build_loaders`. Iterating over it raises a `UserError` if a worker dies."""
 
     batch_sampler: EpochBatchSampler
-
-    def __init__(self, dataset: Any, num_workers: int, batch_size: int, **options: Any) -> None:
-        self.source = dataset
-        dataset, workers = worker_options(dataset, num_workers, batch_size)
-        super().__init__(dataset, collate_fn=_identity, **workers, **options)
+    dataset: Any
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         try:
             for batch in super().__iter__():
                 if isinstance(batch, NoRoom):
                     warn_once(batch.describe())
-                    batch = self.source.__getitems__(batch.indices)
+                    batch = self.dataset.dataset.__getitems__(batch.indices)
                 yield batch
         except RuntimeError as error:
             message = dead_worker(error)
@@ -148,7 +139,8 @@ class BatchLoader(DataLoader):
         """
         self.batch_sampler.epoch = epoch
         sizes = self.batch_sampler.training_sizes()
-        batches = progress(self, description, disable=self.batch_sampler.rank > 0) if description else self
+        hidden = description is None or self.batch_sampler.rank > 0 or None  # None: unless there is a terminal
+        batches = tqdm(self, description, unit="batch", leave=False, dynamic_ncols=True, disable=hidden)
         for size, batch in zip(sizes, batches, strict=True):
             yield size, to_device(batch, device)
 

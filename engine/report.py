@@ -53,6 +53,16 @@ def scores_of(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     }
 
 
+def line_of(record: Mapping[str, Any]) -> str:
+    """A logged epoch in one line."""
+    parts = [f"epoch {record['epoch']}"]
+    for split, values in scores_of(record).items():
+        parts.append(f"{split} " + " ".join(f"{name} {value:.4f}" for name, value in values.items()))
+    if record["best"]:
+        parts.append("best so far")
+    return " | ".join([*parts, f"{record['seconds']:.1f} s"])
+
+
 def _is_number(value):
     return isinstance(value, float)
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from engine import identity
-from engine.report import checksum, environment, peak_memory_mb, restored_record, scores_of
+from engine.report import checksum, environment, line_of, peak_memory_mb, restored_record, scores_of
 from engine.resuming import check_inputs
 from engine.run_log import close_log, open_log, writing
 from engine.tracking import Tracker, check_tool
@@ -36,10 +36,15 @@ _PICTURE = ".svg"
 class Run:
     """The folder that a run writes to, and the state that it needs to be resumed. `start_run` creates it.
 
+    Args:
+        folder, args, device, processes: See the attributes.
+        number: Which of the processes this is, from 0.
+
     Attributes:
         folder: `Path` of the run folder.
         args: The arguments.
         device: `torch.device` of this process.
+        processes: Number of processes.
         is_main: Whether this process writes files (rank 0).
         epoch: The next epoch to run, from 0.
         stopped: Whether the run ended before its last epoch.
@@ -48,9 +53,11 @@ class Run:
         identity: Content of ``run.json``, see `engine.identity`; empty on ranks other than 0.
     """
 
-    def __init__(self, folder: Path | str, args: Namespace, device: torch.device) -> None:
+    def __init__(
+        self, folder: Path | str, args: Namespace, device: torch.device, number: int = 0, processes: int = 1
+    ) -> None:
         self.folder, self.args, self.device = Path(folder), args, device
-        self._rank = rank()
+        self._rank, self.processes = number, processes
         self.is_main = self._rank == 0
         self.epoch, self.stopped, self.longer, self.seconds = 0, False, False, 0.0
         self._tracked: dict[str, Any] = {}
@@ -116,14 +123,14 @@ class Run:
 
     def _refuse_finished(self, path):
         # Starting again would replace the log and the result of a finished run.
-        if from_rank_0((self.folder / "result.json").exists()):
+        if self.args.resume and from_rank_0((self.folder / "result.json").exists()):
             raise UserError(f"{path} is missing, but the run is finished; restore the file, or start a new run")
 
     def _check(self, path, state):
         """Raise a `UserError` if this run cannot continue from a checkpoint."""
         if set(state["objects"]) != set(self._tracked):
             raise UserError(f"{path} was written by another script: it holds {', '.join(sorted(state['objects']))}")
-        if len(state["random"]) != world_size():
+        if len(state["random"]) != self.processes:
             raise UserError(f"{path} was written by {len(state['random'])} processes; resume with as many")
         if self._epochs() < state["epoch"]:
             raise UserError(
@@ -190,7 +197,7 @@ class Run:
                     "random": random_states,
                 },
             )
-        logger.info("%s", _summary(record))
+        logger.info("%s", line_of(record))
         for warning in record.get("warnings", ()):
             if warning not in self._warned:  # log it only once; the record of every epoch contains it
                 logger.warning("epoch %d: %s", record["epoch"], warning)
@@ -339,7 +346,7 @@ def start_run(args: Namespace, kind: str, parent: Path | str) -> Iterator[Run]:
         check_tool(args.track)
     device = init_distributed(args.device)
     folder: Any = from_rank_0(_run_folder(args, kind, parent) if rank() == 0 else None)
-    run = Run(folder, args, device)
+    run = Run(folder, args, device, rank(), world_size())
     seed_everything(args.seed)
     handlers, finished, failed = [], False, False
     try:
@@ -389,12 +396,3 @@ def _run_folder(args, kind, parent):
             raise
         return folder
     raise UserError(f"{base} and 998 numbered ones exist already; choose another --save")
-
-
-def _summary(record):
-    parts = [f"epoch {record['epoch']}"]
-    for split, values in scores_of(record).items():
-        parts.append(f"{split} " + " ".join(f"{name} {value:.4f}" for name, value in values.items()))
-    if record["best"]:
-        parts.append("best so far")
-    return " | ".join([*parts, f"{record['seconds']:.1f} s"])

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from util.distributed import world_size
 from util.nested import split_batch
 
 if TYPE_CHECKING:
@@ -94,8 +93,12 @@ class OptimizerStep:
         self.micro_batch, self.min_part = micro_batch, min_part
         self.reduction, self.clip, self.step_unused = reduction, clip, step_unused
         self.activate()
-        self.processes = world_size()
         self.model: Any = parallel(net, find_unused) if parallel else net
+        # DDP averages the gradients of so many processes.
+        self.processes: int = 1
+        if isinstance(self.model, nn.parallel.DistributedDataParallel):
+            group: Any = self.model.process_group
+            self.processes = group.size()
 
     def activate(self) -> None:
         """Let exactly these parameters of the network require gradients."""
@@ -232,7 +235,7 @@ def data_parallel(run: Run, precision: Precision) -> Parallel | None:
     Returns:
         Function (network, whether a step may leave parameters unused) -> wrapped network; None: do not wrap it.
     """
-    if world_size() > 1:
+    if run.processes > 1:
         devices = [run.device.index] if run.device.type == "cuda" else None
         return lambda net, unused: nn.parallel.DistributedDataParallel(net, devices, find_unused_parameters=unused)
     if getattr(run.args, "parallel", False) and run.device.type == "cuda" and torch.cuda.device_count() > 1:

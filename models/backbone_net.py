@@ -32,7 +32,13 @@ class BackboneNet(nn.Module):
         pool: Output size (rows, columns) of the reshape layers' pool.
         backbone_batch: Number of samples that a backbone in evaluation mode processes at a time, to limit memory.
             In evaluation mode a sample's features do not depend on the rest of the batch. None: the whole batch.
+
+    Attributes:
+        fixed_backbones: Names of the backbones of which training changes no tensor: those that stay frozen and in
+            evaluation mode.
     """
+
+    fixed_backbones: frozenset[str] = frozenset()
 
     def __init__(
         self, backbones: Mapping[str, nn.Module], pool: tuple[int, int], backbone_batch: int | None = None
@@ -94,10 +100,6 @@ class BackboneNet(nn.Module):
         meta = {key: value.to("meta") for key, value in tensors}
         return torch.func.functional_call(backbone, meta, (map_tensors(lambda x: x.to("meta"), inputs),))
 
-    def fixed_backbones(self) -> frozenset[str]:
-        """Names of the backbones that training leaves unchanged, parameters and buffers included."""
-        return frozenset()
-
     def trainable_state(self) -> Any:
         """The part of the network that training changes, as an object with ``state_dict`` and ``load_state_dict``.
 
@@ -117,7 +119,7 @@ class BackboneNet(nn.Module):
 class _Changing:
     def __init__(self, net):
         self.net = net
-        self.fixed = tuple(f"backbones.{name}." for name in net.fixed_backbones())
+        self.fixed = tuple(f"backbones.{name}." for name in net.fixed_backbones)
         self.digest = self._digest()
 
     def _digest(self):

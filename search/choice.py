@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from search.relaxation import Relaxation
 
 
 class Draw(NamedTuple):
@@ -44,53 +43,47 @@ class ArgumentPairs(NamedTuple):
     eligible: Callable[[int, list[tuple[int, int]]], list[tuple[int, int]]]
 
 
+@dataclasses.dataclass(eq=False)
 class Choice:
     """A choice between n named candidates, and the logits that decide it.
 
-    Args:
+    Attributes:
         key: Name of the choice, unique in its space.
         candidates: Names of the n candidates.
         owner: The module that has the parameters. They are looked up at each access, since modules may replace them.
-        logits: Name of the parameter of the logits, float (n,) or (rows, n). Each row is decided independently.
-        gates: Name of a parameter shaped like the logits, which collects gradients for some strategies; or None. If a
-            space has gates, its networks run one candidate per choice at a time.
+        logits_name: Name of the parameter of the logits, float (n,) or (rows, n). Each row is decided independently.
+        gates_name: Name of a parameter shaped like the logits, which collects gradients for some strategies; or None.
+            If a space has gates, its networks run one candidate per choice at a time.
         pairs: `ArgumentPairs` if the rows are edges that can also be decided in pairs; or None.
-
-    Attributes:
+        relaxation: The `search.relaxation.Relaxation` that combines the candidates; `Relaxation.attach` sets another.
         drawn: The `Draw` of the next forward pass; None: all candidates run.
         distribution: Function from logits to probabilities, set by strategies that do not use the softmax; or None.
     """
 
-    def __init__(
-        self,
-        key: str,
-        candidates: Iterable[str],
-        owner: nn.Module,
-        logits: str,
-        gates: str | None = None,
-        pairs: ArgumentPairs | None = None,
-    ) -> None:
-        self.key, self.candidates = key, tuple(candidates)
-        self.pairs: Any = pairs
-        self._owner, self._logits = owner, logits
-        self._gates: Any = gates
-        self.drawn: Draw | None = None
-        self.distribution: Callable[[torch.Tensor], torch.Tensor] | None = None
+    key: str
+    candidates: Sequence[str]
+    owner: nn.Module = dataclasses.field(repr=False)
+    logits_name: str
+    gates_name: Any = None
+    pairs: Any = None
+    relaxation: Any = dataclasses.field(default=None, repr=False)
+    drawn: Draw | None = dataclasses.field(default=None, init=False)
+    distribution: Callable[[torch.Tensor], torch.Tensor] | None = dataclasses.field(default=None, init=False)
 
     @property
     def single_path(self) -> bool:
         """Whether the space runs one candidate per choice at a time."""
-        return self._gates is not None
+        return self.gates_name is not None
 
     @property
     def logits(self) -> nn.Parameter:
         """The parameter of the logits, float (n,) or (rows, n)."""
-        return getattr(self._owner, self._logits)
+        return getattr(self.owner, self.logits_name)
 
     @property
     def gates(self) -> nn.Parameter:
         """The parameter of the gates, shaped like the logits."""
-        return getattr(self._owner, self._gates)
+        return getattr(self.owner, self.gates_name)
 
     def probabilities(self) -> torch.Tensor:
         """Probabilities of the candidates, detached and shaped like the logits: their softmax or `distribution`."""
@@ -113,9 +106,6 @@ class SearchSpace(Protocol):
 
     def choices(self) -> list[Choice]:
         """The choices, always in the same order."""
-
-    def relax(self, relaxation: Relaxation) -> None:
-        """Let ``relaxation`` combine the candidates from now on."""
 
     def discretise(self, scores: dict[str, torch.Tensor]) -> Any:
         """Derive an architecture from scores of the candidates.

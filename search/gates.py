@@ -13,7 +13,7 @@ import torch
 
 from search.choice import Draw
 from search.relaxation import ARCHITECTURE, Relaxation, logits_on_cpu
-from util.dtypes import at_least_float32
+from util.nested import at_least_float32
 
 if TYPE_CHECKING:
     from torch import nn
@@ -99,15 +99,16 @@ class SampledGates(Relaxation):
         gates: torch.Tensor | None = None,
     ) -> Any:
         """Return the output of the active candidate. In an architecture step, gradients flow to the gates."""
-        assert choice.drawn is not None  # `draw` comes first
-        active, *inactive = choice.running()
+        drawn = choice.drawn
+        assert drawn is not None  # `draw` comes first
+        active = drawn.active[0]
         out = candidates[active]()
-        if not choice.drawn.gated:
+        if not drawn.gated:
             return out
         assert gates is not None  # all choices of this strategy have gates
         with torch.no_grad():  # only the values are needed
-            others = [candidates[k]() for k in inactive]
-        return gated_sum(gates, [active, *inactive], [out, *others])
+            others = [candidates[k]() for k in drawn.inactive[0]]
+        return gated_sum(gates, [active, *drawn.inactive[0]], [out, *others])
 
     def gradient_parameters(self) -> list[nn.Parameter]:
         """The gates."""

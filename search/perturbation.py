@@ -93,9 +93,9 @@ class _Masking:
 
     def select(self):
         """Return the architecture and the descriptions of the visits."""
-        self.space.relax(self.masked)
         for choice in self.choices:
-            choice.drawn = None  # `decide` may have left only the most probable candidates
+            # `decide` may have left only the most probable candidates.
+            choice.relaxation, choice.drawn = self.masked, None
         visits = [(choice, row) for choice in self.choices if choice.pairs is None for row in range(_rows(choice))]
         for index in torch.randperm(len(visits), generator=self.generator).tolist():
             self._operation(*visits[index])
@@ -103,7 +103,8 @@ class _Masking:
             if choice.pairs is not None:
                 self._edges(choice)
         architecture = self.space.discretise(self.scores)
-        self.space.relax(self.trained)
+        for choice in self.choices:
+            choice.relaxation = self.trained
         return architecture, self.visits
 
     def _operation(self, choice, row):
@@ -180,7 +181,8 @@ class _Coordinates:
 
     def select(self):
         """Return the architecture and the descriptions of the visits. The path stays drawn."""
-        self.space.relax(self.path)
+        for choice in self.choices:
+            choice.relaxation = self.path
         visits = [
             (choice, number)
             for choice in self.choices

@@ -70,9 +70,8 @@ class Relaxation:
                 f"--strategy {self.name} runs every candidate in every step, but MMNas' networks run one at a time; "
                 "use another strategy"
             )
-        space.relax(self)
         for choice in self.choices:
-            choice.drawn = None
+            choice.relaxation, choice.drawn = self, None
         if self.generator is not None:
             self.decide()
         for regularizer in self.regularizers:
@@ -128,10 +127,11 @@ class Relaxation:
         Returns:
             A tensor shaped like the outputs.
         """
-        running = choice.running(row or 0)
+        drawn = choice.drawn
+        if drawn is not None and not drawn.gated:
+            return candidates[drawn.active[row or 0]]()
+        running = range(len(candidates)) if drawn is None else choice.running(row or 0)
         outputs = [candidates[k]() for k in running]
-        if choice.drawn is not None and not choice.drawn.gated:
-            return outputs[0]
         weights = self.weights(choice, logits)
         weights = (weights if row is None else weights[row]).to(outputs[0].dtype)
         return sum(weights[k] * output for k, output in zip(running, outputs, strict=True))

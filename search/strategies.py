@@ -137,7 +137,7 @@ def black_box_class(name: str) -> type[BlackBox] | None:
     """
     if name in BLACK_BOXES:
         return import_class(BLACK_BOXES[name], "strategy")
-    if not is_own(name):
+    if name in (PUBLISHED, *STRATEGIES) or not is_own(name):
         return None
     from search.black_box import BlackBox
 
@@ -243,14 +243,12 @@ def build_strategy(
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    if black_box_class(name):
-        raise UserError(
-            f"--strategy {name} trains candidates one by one, which this script does not support; use another"
-        )
     if name == PUBLISHED:
         if options:
             raise UserError(f"--strategy_option {options[0]}: the published strategy has no options; drop the flag")
         return published(generator)
+    if black_box_class(name):
+        raise UserError(f"--strategy {name} trains candidates one by one, which this script does not; take another")
     kind = _REGISTRY[STRATEGIES.get(name, name)]
     known = {
         key: parameter.default

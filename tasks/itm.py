@@ -127,7 +127,7 @@ def open_search(args: Namespace) -> dict[str, QuestionData]:
     Both parts share the negatives, which are mined from all training images, as in the original.
     """
     full = _open(args, "train")
-    dev = _open(args, "dev", metadata(full))
+    dev = _open(args, "dev", metadata(full), full)
     return {name: full.taken(part) for name, part in SEARCH_PARTS.items()} | {"dev": dev}
 
 
@@ -135,7 +135,7 @@ def open_training(args: Namespace) -> dict[str, QuestionData]:
     """``train``, ``dev`` and the test split."""
     train = _open(args, "train")
     fixed, test = metadata(train), TEST_SPLITS[train.dataset]
-    return {"train": train, "dev": _open(args, "dev", fixed), test: _open(args, test, fixed)}
+    return {"train": train, "dev": _open(args, "dev", fixed, train), test: _open(args, test, fixed, train)}
 
 
 def open_eval_split(args: Namespace, known: dict[str, Any] | None) -> tuple[str, QuestionData]:
@@ -148,13 +148,14 @@ def _dataset(args, known):
     return args.DATASET or (known or {}).get("dataset", DATASETS[0])
 
 
-def _open(args, split, known=None):
+def _open(args, split, known=None, beside=None):
+    """A split; the features of data that are open ``beside`` it are not opened again."""
     if args.demo and args.data == DEMO["data"]:
         data = Path(args.data)
         # The scenes of all tasks are one folder, which must be new or theirs.
         make_once(data / f"{DATASETS[0]}/meta.json", lambda: make_demo_data(data), folder=data.parent)
-    options = {"features": args.features, "small": args.small_dataset, "skip_missing": args.skip_missing}
-    options |= {"num_hard": args.neg_hard, "seed": args.seed}
+    options = {"features": beside.source if beside is not None else args.features, "skip_missing": args.skip_missing}
+    options |= {"small": args.small_dataset, "num_hard": args.neg_hard, "seed": args.seed}
     return open_itm(args.data, _dataset(args, known), split, **options, **fixed_by(known))
 
 

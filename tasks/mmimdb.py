@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from argparse import Namespace
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from datasets.mmimdb import open_mmimdb
+from datasets.mmimdb import open_mmimdb_splits
 from engine import arguments
 from metrics.classification import MultilabelF1
 from models.backbone_net import square_pool
@@ -70,9 +71,9 @@ def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._A
     return parser, backbones
 
 
-def open_split(args: Namespace, split: str) -> LabelledData:
-    """Open a split as `datasets.mmimdb.MMIMDB`."""
-    return open_mmimdb(args.datadir, split, args.small_dataset)
+def open_splits(args: Namespace, splits: Iterable[str]) -> dict[str, LabelledData]:
+    """Open splits as `datasets.mmimdb.MMIMDB`; returns split -> data."""
+    return open_mmimdb_splits(args.datadir, splits, args.small_dataset)
 
 
 def pool(args: Namespace) -> tuple[int, int]:
@@ -113,7 +114,8 @@ TASK = FusionTask(
         "image": Modality(("Image_1", "Image_2", "Image_3", "Image_4"), head_only=True, published="imagenet"),
         "text": Modality(("Text_1", "Text_2"), head_only=False, published="textnet"),
     },
-    open_split=open_split,
+    open_split=lambda args, split: open_splits(args, [split])[split],
+    open_splits=open_splits,
     build_backbones=build_backbones,
     build_unimodal_backbone=build_unimodal_backbone,
     loss=binary_cross_entropy,

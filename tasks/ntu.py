@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from argparse import Namespace
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datasets.ntu import open_ntu
+from datasets.ntu import open_ntu, open_source
 from engine import arguments
 from metrics.classification import Accuracy
 from models.backbones.ntu import build_ntu_backbones, build_rgb_backbone, build_skeleton_backbone
@@ -113,20 +115,19 @@ def add_search_split_flag(parser: arguments.RecipeParser) -> None:
     )
 
 
-def open_split(args: Namespace, split: str) -> LabelledData:
-    """One split, as `datasets.ntu.NTU`; training splits are cropped at random."""
-    return open_ntu(
-        args.datadir,
-        split,
-        small=args.small_dataset,
-        augment=split.startswith("train"),
-        seed=args.seed,
-        views=args.augment_views,
-        frame_sampling=args.frame_sampling,
-        channel_order=args.channel_order,
-        absent_person=args.absent_person,
-        keep_missing=args.keep_missing,
-    )
+def open_splits(args: Namespace, splits: Iterable[str]) -> dict[str, LabelledData]:
+    """The splits, as `datasets.ntu.NTU`, of data that are opened once; training splits are cropped at random."""
+    source = open_source(Path(args.datadir))
+    options = {
+        "small": args.small_dataset,
+        "seed": args.seed,
+        "views": args.augment_views,
+        "frame_sampling": args.frame_sampling,
+        "channel_order": args.channel_order,
+        "absent_person": args.absent_person,
+        "keep_missing": args.keep_missing,
+    }
+    return {split: open_ntu(source, split, augment=split.startswith("train"), **options) for split in splits}
 
 
 def build_backbones(args: Namespace, weights: str | None = None) -> dict[str, InflatedResNet50 | SkeletonHCN]:
@@ -166,7 +167,8 @@ TASK = FusionTask(
             ("Skeleton_1", "Skeleton_2", "Skeleton_3", "Skeleton_4"), head_only=False, published="skenet"
         ),
     },
-    open_split=open_split,
+    open_split=lambda args, split: open_splits(args, [split])[split],
+    open_splits=open_splits,
     build_backbones=build_backbones,
     build_unimodal_backbone=build_unimodal_backbone,
     loss=cross_entropy,

@@ -50,7 +50,8 @@ def all_features(task: FusionTask, args: Namespace, data: LabelledData) -> dict[
     net: Any = _AllFeatures(backbones, task.pool(args), part).requires_grad_(False).eval()
     folder = args.cache_dir or Path(args.datadir) / "features"
     cpu = torch.device("cpu")
-    cached = FeatureCache(net, args.cache_features, folder, cpu, Precision(args.amp, cpu), args.num_workers)(data)
+    cache = FeatureCache(net, args.cache_features, folder, cpu, Precision(args.amp, cpu), args.num_workers)
+    cached = cache({data.split: data})[data.split]
     if not isinstance(cached, CachedFeatures):
         raise UserError("--cache_features off: features are needed here; use ram or disk")
     batch = cached.__getitems__(range(len(data)))

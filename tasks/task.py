@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -161,6 +161,8 @@ class FusionTask:
         name: Short name, as in the scripts' names.
         modalities: Name of an input in a batch -> `Modality`, in the order of the features.
         open_split: (args, split) -> `LabelledData`.
+        open_splits: (args, splits) -> split -> `LabelledData`, where splits share what is opened; None: `open_split`
+            opens one after the other.
         build_backbones: (args, weights=None) -> name of a modality -> `Backbone`. ``weights="random"`` if a checkpoint
             of the complete network is loaded next.
         build_unimodal_backbone: (args, weights=None) -> the `Backbone` of ``args.modality``, for training.
@@ -188,6 +190,7 @@ class FusionTask:
     pool: Callable[[Namespace], tuple[int, int]]
     train_splits: Mapping[str, tuple[str, ...]]
     multilabel: bool
+    open_splits: Callable[[Namespace, Iterable[str]], dict[str, LabelledData]] | None = None
     optional: frozenset[str] = frozenset()
     later_wins_ties: bool = False
     inherited: frozenset[str] = frozenset()

@@ -107,15 +107,17 @@ def recipe_parser(description: str) -> arguments.RecipeParser:
 
 def open_search(args: Namespace) -> dict[str, QuestionData]:
     """Data of the weight steps and of the architecture steps: the first 80 % of train and the rest."""
-    return {name: _open(args, "train", part=part) for name, part in SEARCH_PARTS.items()}
+    data: dict[str, QuestionData] = {}
+    for name, part in SEARCH_PARTS.items():
+        data[name] = _open(args, "train", part=part, beside=data.get("train"))
+    return data
 
 
 def open_training(args: Namespace) -> dict[str, QuestionData]:
     """``train`` (the splits of --SPLIT), ``val`` unless trained on, and the test splits of the data set."""
-    data = {"train": _open(args, args.SPLIT)}
-    fixed = metadata(data["train"])
-    scored = [split for split in ("val", *TEST_SPLITS) if split in data["train"].splits]
-    return data | {split: _open(args, split, fixed) for split in scored if split not in args.SPLIT.split("+")}
+    train = _open(args, args.SPLIT)
+    scored = [split for split in ("val", *TEST_SPLITS) if split in train.splits and split not in args.SPLIT.split("+")]
+    return {"train": train} | {split: _open(args, split, metadata(train), beside=train) for split in scored}
 
 
 def open_eval_split(args: Namespace, known: dict[str, Any] | None) -> tuple[str, QuestionData]:
@@ -130,13 +132,18 @@ def open_eval_split(args: Namespace, known: dict[str, Any] | None) -> tuple[str,
     return split, _open(args, split, known)
 
 
-def _open(args, split, known=None, part=None):
+def _open(args, split, known=None, part=None, beside=None):
+    """A split, or a part of it; the features of data that are open ``beside`` it are not opened again."""
     if args.demo and args.data == DEMO["data"]:
         data = Path(args.data)
         # The scenes of all tasks are one folder, which must be new or theirs.
         make_once(data / "store/meta.json", lambda: make_demo_data(data), folder=data.parent)
     dataset = args.DATASET or (known or {}).get("dataset", DATASETS[0])
-    options = {"features": args.features, "feature_kind": args.FEAT, "small": args.small_dataset}
+    options = {
+        "features": beside.source if beside is not None else args.features,
+        "feature_kind": args.FEAT,
+        "small": args.small_dataset,
+    }
     options |= {"skip_missing": args.skip_missing, "padding": "full" if args.padded_regions == "score" else "batch"}
     return open_vgd(args.data, dataset, split, part=part, **options, **fixed_by(known))
 

@@ -93,13 +93,10 @@ def open_search(args: Namespace) -> dict[str, QuestionData]:
 
 def open_training(args: Namespace) -> dict[str, QuestionData]:
     """``train`` (the splits of --SPLIT), ``val`` unless it is trained on, and ``test`` if it is annotated."""
-    data = {"train": _open(args, args.SPLIT)}
-    fixed = metadata(data["train"])
-    if "val" not in args.SPLIT:
-        data["val"] = _open(args, "val", fixed)
-    if _has_test_answers(args):
-        data["test"] = _open(args, "test", fixed)
-    return data
+    train = _open(args, args.SPLIT)
+    scored = ["val"] if "val" not in args.SPLIT else []
+    scored += ["test"] if _has_test_answers(args) else []
+    return {"train": train} | {split: _open(args, split, metadata(train), train) for split in scored}
 
 
 def open_eval_split(args: Namespace, known: dict[str, Any] | None) -> tuple[str, QuestionData]:
@@ -111,15 +108,16 @@ def _has_test_answers(args):
     return VQAFolder(args.data).has_annotations("test")
 
 
-def _open(args, split, known=None):
-    return _open_parts(args, split, {split: None}, known)[split]
+def _open(args, split, known=None, beside=None):
+    return _open_parts(args, split, {split: None}, known, beside)[split]
 
 
-def _open_parts(args, split, parts, known=None):
+def _open_parts(args, split, parts, known=None, beside=None):
+    """Parts of a split; the features of data that are open ``beside`` it are not opened again."""
     if args.demo and args.data == DEMO["data"]:
         make_once(Path(args.data) / "store/meta.json", lambda: make_demo_data(Path(args.data)))
-    options = {"features": args.features, "small": args.small_dataset, "skip_missing": args.skip_missing}
-    options |= {"min_answer_count": args.min_answer_count, **fixed_by(known)}
+    options = {"features": beside.source if beside is not None else args.features, "skip_missing": args.skip_missing}
+    options |= {"small": args.small_dataset, "min_answer_count": args.min_answer_count, **fixed_by(known)}
     if known is not None:
         options["answers"] = AnswerTable.from_dict(known.get("answers"))
     return open_vqa_parts(args.data, split, parts, **options)

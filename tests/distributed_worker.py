@@ -52,7 +52,7 @@ def main(kind, path):
     net = Net(fusion).eval()
     arch = list(fusion.arch_parameters().values())
     weights = [p for p in net.parameters() if all(p is not a for a in arch)]
-    run = SimpleNamespace(args=Namespace(parallel=False), device=device)
+    run = SimpleNamespace(args=Namespace(parallel=False), device=device, processes=world_size())
     options = {"parallel": data_parallel(run, Precision()), "find_unused": not fusion.uses_all_weights()}
     updaters = [OptimizerStep(net, loss_of, torch.optim.SGD(weights, 0.1), **options)]
     if arch:
@@ -174,7 +174,7 @@ def supernet(kind, path):
     grounding = kind == "grounding"
     head, loss = (GroundingHead(64, 0.0), GroundingLoss()) if grounding else (AnswerHead(64, 0.0, 3), answer_loss)
     net = MultimodalNet(encoder_decoder, head, (9, 6), region_size=7).eval()
-    run = SimpleNamespace(args=Namespace(parallel=False), device=device)
+    run = SimpleNamespace(args=Namespace(parallel=False), device=device, processes=world_size())
     weights = net.weights()
     options = {"reduction": "mean" if grounding else "sum", "parallel": data_parallel(run, Precision())}
     sgd = torch.optim.SGD(weights, 0.1)

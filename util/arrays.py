@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import zlib
 from collections.abc import Iterable, Sequence
@@ -117,16 +118,12 @@ class MappedFile:
         return self._array
 
 
+@dataclasses.dataclass(eq=False)
 class NpyFile:
-    """A ``.npy`` file that is read through a memory map. Each process that receives the object opens the file itself.
+    """A ``.npy`` file, read through a memory map. Each process that receives the object opens the file itself."""
 
-    Args:
-        path: The file.
-    """
-
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        self._file: MappedFile | None = None
+    path: Path
+    _file: MappedFile | None = dataclasses.field(default=None, init=False)
 
     @property
     def array(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Functions on tensors in nested lists and dicts, such as batches: mapping, slicing, moving and splitting."""
+"""Tensors, also in nested lists and dicts such as batches: mapping, slicing, moving, splitting, raising precision."""
 
 from __future__ import annotations
 
@@ -59,6 +59,11 @@ def split_batch(batch: dict[str, Any], size: int, min_part: int = 2) -> list[tup
         return [(count, batch)]
     bounds = [count * i // parts for i in range(parts + 1)]
     return [(stop - start, rows_of(batch, start, stop)) for start, stop in itertools.pairwise(bounds)]
+
+
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """``x`` in float32 if its type is less precise, otherwise unchanged."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def parts_of(inputs: Any) -> dict[str, torch.Tensor]:

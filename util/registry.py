@@ -41,18 +41,13 @@ class Registry(dict):
             raise UserError(f"the {self.kind} {name} is not a class derived from {base.__module__}.{base.__qualname__}")
         return found
 
-    def build(self, names: Iterable[str], *args: Any) -> dict[str, Any]:
-        """Build an object of each named class.
-
-        Args:
-            names: Names of the classes.
-            args: Arguments of all constructors.
+    def classes(self, names: Iterable[str]) -> dict[str, Any]:
+        """Look up classes by name.
 
         Returns:
-            Name -> object; names are converted to keys that `torch.nn.ModuleDict` accepts.
+            Name -> class; names are converted to keys that `torch.nn.ModuleDict` accepts.
         """
-        keys = {module_key(name): name for name in names}
-        return {key: self[name](*args) for key, name in keys.items()}
+        return {module_key(name): self[name] for name in names}
 
 
 def is_own(name: str) -> bool:

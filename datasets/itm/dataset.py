@@ -54,7 +54,8 @@ def open_itm(
         dataset: ``flickr`` or ``coco``.
         split: ``train``, ``dev`` or ``test``; for COCO also ``testall``.
         vocabulary: `Vocabulary` of a checkpoint; None for that of the data.
-        features: Folder of other features, a store or ``.npz`` files; None for the store in ``data``.
+        features: Folder of other features, a store or ``.npz`` files; the ``source`` of another
+            split; or None for the store in ``data``.
         padding: ``batch`` (pad to the longest sample of a batch) or ``full`` (pad to the maximum).
         max_regions, max_tokens: Maximum number of regions of an image and of words of a caption; the first are kept.
         small: Keep only the first 64 images.
@@ -98,6 +99,7 @@ class ITM(Dataset):
 
     Attributes:
         split: Name of the split.
+        source: `RegionStore` or `RegionTree`.
         vocabulary: `Vocabulary`.
         image_ids: int64 (n,); image k has the captions 5 k to 5 k + 4.
         negatives: `Negatives` of all n images, even if only a share of the captions are samples.
@@ -116,7 +118,7 @@ class ITM(Dataset):
     has_answers = True
 
     def __init__(self, about, captions, regions, vocabulary, options):
-        (self.dataset, self.split, meta), (self._source, image_rows) = about, regions
+        (self.dataset, self.split, meta), (self.source, image_rows) = about, regions
         self.vocabulary, self.options = vocabulary, options
         self.image_ids = captions.image_ids
         self._image_rows = image_rows.astype(np.int32)
@@ -124,9 +126,9 @@ class ITM(Dataset):
         self._samples = np.arange(len(self._tokens))
         self.negatives = Negatives(len(image_rows), options["num_hard"])
         self.negatives.draw(options["seed"], 0)
-        self.feature_size, self.extraction = self._source.feature_size, self._source.extraction
-        self.has_boxes = getattr(self._source, "meta", {}).get("boxes", True)
-        self.description = f"{meta['description']}; {self._source.description}"
+        self.feature_size, self.extraction = self.source.feature_size, self.source.extraction
+        self.has_boxes = getattr(self.source, "meta", {}).get("boxes", True)
+        self.description = f"{meta['description']}; {self.source.description}"
         self.synthetic = bool(meta.get("synthetic"))
 
     def taken(self, part):
@@ -148,7 +150,7 @@ class ITM(Dataset):
     @property
     def fingerprint(self):
         """See the class docstring."""
-        facts = [self._source.fingerprint(), self.dataset, self.split, sorted(self.options.items())]
+        facts = [self.source.fingerprint, self.dataset, self.split, sorted(self.options.items())]
         digest = hashlib.blake2b(json.dumps(facts).encode(), digest_size=8)
         for array in (self.image_ids, self._image_rows, self._tokens, self._samples):
             digest.update(np.ascontiguousarray(array))
@@ -158,7 +160,7 @@ class ITM(Dataset):
     def identity(self):
         """See the class docstring."""
         arrays = (self.image_ids, self._image_rows, self._tokens, self._samples)
-        return short_hash(self._source.identity(), self.dataset, self.split, *arrays)
+        return short_hash(self.source.identity, self.dataset, self.split, *arrays)
 
     def __len__(self):
         return len(self._samples)
@@ -174,7 +176,7 @@ class ITM(Dataset):
             UserError: a feature file is damaged.
         """
         options = {name: self.options[name] for name in ("padding", "max_regions")}
-        return read_batch(self._source, self._image_rows[rows].tolist(), **options)
+        return read_batch(self.source, self._image_rows[rows].tolist(), **options)
 
     def captions(self, rows):
         """Tokens of the captions ``rows`` int (B,): int64 (B, T), padded to the longest unless ``padding`` is full."""

@@ -2,5 +2,5 @@
 
 from datasets import lazy_exports
 
-_NAMES = {"open_mmimdb": "dataset", "MMIMDB": "dataset", "SPLITS": "dataset", "OFFICIAL_COUNTS": "dataset"}
-__getattr__ = lazy_exports(__name__, "dataset", _NAMES)
+_NAMES = ("open_mmimdb", "open_mmimdb_splits", "MMIMDB", "SPLITS", "OFFICIAL_COUNTS")
+__getattr__ = lazy_exports(__name__, "dataset", dict.fromkeys(_NAMES, "dataset"))

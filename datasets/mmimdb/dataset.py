@@ -40,25 +40,47 @@ def prepare_command(folder):
 
 
 def open_mmimdb(datadir, split, small=False):
-    """Open one split of MM-IMDB.
+    """Open one split of MM-IMDB, an `MMIMDB` dataset; see `open_mmimdb_splits`."""
+    return open_mmimdb_splits(datadir, [split], small)[split]
+
+
+def open_mmimdb_splits(datadir, splits, small=False):
+    """Open splits of MM-IMDB.
 
     Args:
         datadir: Folder of a store made by ``prepare_mmimdb.py``, or of the originals' tree with one file per array,
             ``{train,dev,test}/image_%06d.npy, text_%06d.npy, label_%06d.npy``.
-        split: ``train``, ``dev`` or ``test``.
-        small: Keep only the first 64 films.
+        splits: Some of ``train``, ``dev`` and ``test``.
+        small: Keep only the first 64 films of each.
 
     Returns:
-        An `MMIMDB` dataset.
+        Split -> `MMIMDB` dataset.
 
     Raises:
         UserError: the split is unknown, or the data are missing, unfinished, damaged or empty.
     """
-    if split not in SPLITS:
-        raise UserError(f"unknown MM-IMDB split {split!r}: choose one of {', '.join(SPLITS)}")
+    for split in splits:
+        if split not in SPLITS:
+            raise UserError(f"unknown MM-IMDB split {split!r}: choose one of {', '.join(SPLITS)}")
     folder = Path(datadir)
     if (folder / META_FILE).is_file():
-        return StoredMMIMDB(folder, split, small)
+        meta = _read_meta(folder)
+        return {split: StoredMMIMDB(folder, split, small, meta) for split in splits}
+    return {split: _open_tree(folder, split, small) for split in splits}
+
+
+def _read_meta(folder):
+    """The dict of a store's ``meta.json``."""
+    meta = read_json(folder / META_FILE)
+    if not isinstance(meta, dict) or (meta.get("format"), meta.get("version")) != (STORE_FORMAT, STORE_VERSION):
+        raise UserError(
+            f"{folder / META_FILE} is not a {STORE_FORMAT} of version {STORE_VERSION};"
+            f" make the store with `{prepare_command(folder)}`"
+        )
+    return meta
+
+
+def _open_tree(folder, split, small):
     if (folder / split).is_dir():
         return TreeMMIMDB(folder, split, small)
     inner = folder / "dataset"
@@ -157,21 +179,15 @@ class MMIMDB(Dataset):
 
 
 class StoredMMIMDB(MMIMDB):
-    """A split in the compact store that ``prepare_mmimdb.py`` writes."""
+    """A split in the compact store that ``prepare_mmimdb.py`` writes; ``meta`` is the dict of its ``meta.json``."""
 
-    def __init__(self, folder, split, small=False):
+    def __init__(self, folder, split, small, meta):
         super().__init__(folder, split, small)
-        meta = read_json(self.folder / META_FILE)
-        if not isinstance(meta, dict) or (meta.get("format"), meta.get("version")) != (STORE_FORMAT, STORE_VERSION):
-            raise UserError(
-                f"{self.folder / META_FILE} is not a {STORE_FORMAT} of version {STORE_VERSION};"
-                f" make the store with `{prepare_command(folder)}`"
-            )
         self._take(meta)
         if not self._films:
             raise UserError(f"split {split} of {folder} has no films; {self._remedy()}")
         # All files are opened here, so that damage is not reported as late as in the first batch.
-        _ = self._files
+        _ = self.image_rows
         if changed := check_sums(self.folder, meta["splits"][split].get("sums")):
             raise UserError(f"{changed} has changed since it was written; {self._remedy()}")
 
@@ -220,9 +236,6 @@ class StoredMMIMDB(MMIMDB):
             if array.shape != shape or array.dtype.kind != np.dtype(dtype).kind:
                 held = f"{array.dtype} {array.shape} where {META_FILE} states {dtype} {shape}"
                 raise UserError(f"{paths[part]} holds {held}; {remedy}")
-        rows = arrays["image_rows"]
-        if rows.min() < 0 or rows.max() >= self._distinct:
-            raise UserError(f"{paths['image_rows']} points at images that do not exist; {remedy}")
         return files
 
     @cached_property
@@ -231,8 +244,12 @@ class StoredMMIMDB(MMIMDB):
 
     @cached_property
     def image_rows(self):
+        rows = self._files["image_rows"].array
+        if rows.min() < 0 or rows.max() >= self._distinct:
+            path = store_file(self.folder, self.split, "image_rows")
+            raise UserError(f"{path} points at images that do not exist; {self._remedy()}")
         # Renumbered, so that the numbers are 0..D-1 even if `small` leaves some images out.
-        return np.unique(self._files["image_rows"].array[: self._length], return_inverse=True)[1].astype(np.int64)
+        return np.unique(rows[: self._length], return_inverse=True)[1].astype(np.int64)
 
     def _read(self, fields, rows):
         arrays = {field: self._files[f"{field}s"].array for field in fields}

@@ -2,4 +2,5 @@
 
 from datasets import lazy_exports
 
-__getattr__ = lazy_exports(__name__, "dataset", {"open_ntu": "dataset", "NTU": "dataset", "SPLITS": "dataset"})
+_NAMES = {"open_ntu": "dataset", "open_source": "dataset", "NTU": "dataset", "SPLITS": "dataset"}
+__getattr__ = lazy_exports(__name__, "dataset", _NAMES)

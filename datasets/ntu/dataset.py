@@ -30,7 +30,7 @@ log = logging.getLogger("mdarts")
 
 
 def open_ntu(
-    datadir,
+    source,
     split,
     *,
     small=False,
@@ -46,8 +46,8 @@ def open_ntu(
     """Open one split of NTU RGB+D 60.
 
     Args:
-        datadir: Folder of a store made by ``prepare_ntu.py --out``, or of the originals' tree
-            ``nturgb+d_rgb_256x256_30/<id>_rgb.avi, nturgb+d_skeletons/<id>.skeleton``.
+        source: Folder of a store made by ``prepare_ntu.py --out``, or of the originals' tree
+            ``nturgb+d_rgb_256x256_30/<id>_rgb.avi, nturgb+d_skeletons/<id>.skeleton``; or what `open_source` opened.
         split: ``train`` (16 subjects), ``dev`` (4), ``train+dev``, ``train_exp`` (8 of train) or ``test`` (20).
         small: Keep only the first 64 samples.
         augment: Crop every video and skeleton to a random piece in time.
@@ -75,7 +75,8 @@ def open_ntu(
         "absent_person": absent_person,
     }
     _check_options(split, options)
-    return NTU(open_source(Path(datadir)), split, options, small=small, keep_missing=keep_missing)
+    source = open_source(Path(source)) if isinstance(source, (str, Path)) else source
+    return NTU(source, split, options, small=small, keep_missing=keep_missing)
 
 
 def _check_options(split, options):
@@ -192,13 +193,15 @@ class NTU(Dataset):
         options = dict(self.options)
         if not options["augment"]:
             options |= {"seed": 0, "views": 0}
-        facts = [self._source.fingerprint(self._rows), self.num_labels, sorted(options.items())]
+        self._content = self._source.fingerprint(self._rows)
+        facts = [self._content, self.num_labels, sorted(options.items())]
         self.fingerprint = hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
 
     @cached_property
     def identity(self):
         """See the class docstring."""
-        return short_hash(self._source.identity(self._rows), self.num_labels, self.ids, self._labels)
+        content = self._content if self._source.by_content else self._source.identity(self._rows)
+        return short_hash(content, self.num_labels, self.ids, self._labels)
 
     def __len__(self):
         return len(self._rows)

@@ -71,30 +71,22 @@ class SkeletonStore(BlobReader):
 
     def __init__(self, folder, remedy):
         super().__init__(folder, remedy)
-        index, size = self._index, self._data.size
-        if index.shape != (len(self._names), 4) or (len(index) and (index.min() < 0 or self._ends.max() > size)):
+        names, index = (file.array for file in self._files.values())
+        size = self._data.size
+        if index.shape != (len(names), 4) or (len(index) and (index.min() < 0 or _ends(index).max() > size)):
             raise self._damaged(SKELETON_INDEX, "does not fit the other files")
 
     @cached_property
-    def _names_file(self):
-        return MappedFile(self.folder / SKELETON_NAMES, self._remake())
-
-    @cached_property
-    def _index_file(self):
-        return MappedFile(self.folder / SKELETON_INDEX, self._remake())
+    def _files(self):
+        return {name: MappedFile(self.folder / name, self.again) for name in (SKELETON_NAMES, SKELETON_INDEX)}
 
     @property
     def _names(self):
-        return self._names_file.array
+        return self._files[SKELETON_NAMES].array
 
     @property
     def _index(self):
-        return self._index_file.array
-
-    @property
-    def _ends(self):
-        offsets, frames, persons, _ = self._index.T
-        return offsets + persons * NUM_JOINTS * 12 + -(-frames // 4) * 4
+        return self._files[SKELETON_INDEX].array
 
     @cached_property
     def rows(self):
@@ -115,12 +107,19 @@ class SkeletonStore(BlobReader):
 
     def is_intact(self, row):
         """Whether the bytes of the skeleton number ``row`` match its check sum."""
-        return zlib.crc32(self._data[self._index[row, 0] : self._ends[row]]) == self._index[row, 3]
+        index = self._index
+        return zlib.crc32(self._data[index[row, 0] : _ends(index)[row]]) == index[row, 3]
 
     def verify(self):
         """Check the bytes of every skeleton; raises UserError that names the first damaged one."""
-        begins, crcs = self._index[:, 0], self._index[:, 3]
-        self._check_blobs(self._names, begins, self._ends, crcs, what="sample", unit="clip")
+        index = self._index
+        self._check_blobs(self._names, index[:, 0], _ends(index), index[:, 3], what="sample", unit="clip")
+
+
+def _ends(index):
+    """Where each skeleton of an index ends."""
+    offsets, frames, persons, _ = index.T
+    return offsets + persons * NUM_JOINTS * 12 + -(-frames // 4) * 4
 
 
 class StoreSource:
@@ -131,7 +130,10 @@ class StoreSource:
         missing: Ids of officially faulty skeletons that could not be read when the store was made.
         frame_shape: ``(H, W, 3)``.
         description, synthetic, label_names: From ``meta.json``.
+        by_content: Whether `fingerprint` depends on the content alone, so that it identifies a copy elsewhere as well.
     """
+
+    by_content = True
 
     def __init__(self, folder):
         self.folder = Path(folder)
@@ -222,9 +224,6 @@ class StoreSource:
         crcs = self._skeletons.crcs([self._pose(row) for row in rows])
         frames = self._frames.fingerprint(self._clips(rows))
         return hashlib.blake2b(frames.encode() + crcs.tobytes(), digest_size=8).hexdigest()
-
-    # The fingerprint already depends on the content alone.
-    identity = fingerprint
 
     def has_frames(self, row):
         """Always true: a store contains only readable skeletons."""

@@ -49,6 +49,8 @@ class TreeSource:
         videos: Folder of the videos; None to find it in ``folder``.
     """
 
+    by_content = False
+
     def __init__(self, folder, videos=None):
         self.folder = Path(folder)
         self._videos = Path(videos) if videos else find_video_folder(self.folder)

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,7 @@ class RegionTree:
             log.info(what, self._path(row), max_regions, max_regions)
             self._logged_cut = True
 
+    @cached_property
     def fingerprint(self):
         """Short hex string that changes with the names, sizes and modification times of the files."""
         digest = hashlib.blake2b(digest_size=8)
@@ -96,6 +98,7 @@ class RegionTree:
             digest.update(b"%s %d %d\n" % (name, status.st_size, status.st_mtime_ns))
         return digest.hexdigest()
 
+    @cached_property
     def identity(self):
         """Short hex string that changes with the names and content of the files, but not with their folder."""
         names = map(os.fsdecode, self._paths.tolist())

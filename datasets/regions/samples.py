@@ -85,7 +85,7 @@ def open_features(place, image_ids, *, remedy, feature_size=None, max_regions=MA
     """Open the features of the samples' images.
 
     Args:
-        place: Folder of the features.
+        place: Folder of the features, see `open_regions`, or what `open_features` has returned for other samples.
         feature_size, max_regions: See `open_regions`.
         image_ids: int64 (N,), id of the image of each sample.
         remedy: Command that adds features, without ``--features``.
@@ -98,7 +98,9 @@ def open_features(place, image_ids, *, remedy, feature_size=None, max_regions=MA
     Raises:
         UserError: images have no features and ``skip_missing`` is false, no image has any, or the features are damaged.
     """
-    source = open_regions(place, feature_size, max_regions, remedy=f"{remedy} --features NPZ_DIR")
+    source = place
+    if isinstance(place, (str, Path)):
+        source = open_regions(place, feature_size, max_regions, remedy=f"{remedy} --features NPZ_DIR")
     rows = rows_of(source, image_ids)
     absent = rows < 0
     if not absent.any():
@@ -129,7 +131,7 @@ class RegionSamples(Dataset):
         options: dict of padding, max_regions and everything else that a batch depends on.
 
     Attributes:
-        split, options: As given.
+        split, options, source: As given.
         identity: Short hex string that changes with the content only: it is the same for a copy of the data elsewhere,
             and for other options.
         feature_size: Width D of the region features.
@@ -137,7 +139,7 @@ class RegionSamples(Dataset):
     """
 
     def __init__(self, split, source, image_rows, tokens, options):
-        self.split, self.options, self._source = split, options, source
+        self.split, self.options, self.source = split, options, source
         self._image_rows, self._tokens = image_rows.astype(np.int32), tokens
         self.feature_size, self.extraction = source.feature_size, source.extraction
         unknown, empty = (tokens == UNK).any(axis=1).sum(), (tokens == 0).all(axis=1).sum()
@@ -148,7 +150,7 @@ class RegionSamples(Dataset):
 
     def _digest(self, facts, *arrays):
         """Short hex string that changes with the features, the options, ``facts`` (JSON values) and the arrays."""
-        facts = [self._source.fingerprint(), *facts, sorted(self.options.items())]
+        facts = [self.source.fingerprint, *facts, sorted(self.options.items())]
         digest = hashlib.blake2b(json.dumps(facts).encode(), digest_size=8)
         for array in (self._image_rows, self._tokens, *arrays):
             digest.update(np.ascontiguousarray(array))
@@ -157,7 +159,7 @@ class RegionSamples(Dataset):
     @cached_property
     def identity(self):
         """See the class docstring."""
-        return short_hash(self._source.identity(), *self._identifying)
+        return short_hash(self.source.identity, *self._identifying)
 
     def labels(self, rows):
         """``label`` of a batch: a tensor with one row for each sample of ``rows``, int64 (B,)."""
@@ -192,7 +194,7 @@ class RegionSamples(Dataset):
         padding, batch = self.options["padding"], {}
         if "regions" in wanted:
             images = self._image_rows[rows].tolist()
-            batch = read_batch(self._source, images, padding=padding, max_regions=self.options["max_regions"])
+            batch = read_batch(self.source, images, padding=padding, max_regions=self.options["max_regions"])
         if "tokens" in wanted:
             tokens = self._tokens[rows]
             longest = int((tokens != 0).sum(axis=1).max(initial=1))

@@ -211,6 +211,7 @@ class RegionStore(BlobReader):
         features = data[offset:end].view(self.dtype).reshape(count, self.feature_size)
         return Regions(features, data[boxes : boxes + count * BOX_BYTES].view(np.float32).reshape(-1, 4), height, width)
 
+    @cached_property
     def fingerprint(self):
         """Short hex string that changes with the ids, sizes and content of all images."""
         digest = hashlib.blake2b(f"{self.dtype} {self.feature_size}".encode(), digest_size=8)
@@ -218,8 +219,10 @@ class RegionStore(BlobReader):
             digest.update(np.ascontiguousarray(self._index[field]))
         return digest.hexdigest()
 
-    # The fingerprint already depends on the content alone.
-    identity = fingerprint
+    @property
+    def identity(self):
+        """As ``fingerprint``, which depends on the content alone already."""
+        return self.fingerprint
 
     def is_intact(self, row):
         """Whether the bytes of image number ``row`` match their check sum."""

@@ -226,6 +226,7 @@ class BlobReader:
     Attributes:
         schema: `Schema`, set by each derived class.
         folder, remedy: As given.
+        again: What to do about a damaged store, the end of messages.
     """
 
     schema = None
@@ -234,6 +235,7 @@ class BlobReader:
 
     def __init__(self, folder, remedy):
         self.folder, self.remedy = Path(folder), remedy
+        self.again = f"delete {folder} and make it again with `{remedy}`"
 
     def _read_meta(self):
         """Read ``meta.json``, a dict.
@@ -249,16 +251,13 @@ class BlobReader:
             raise UserError(f"{path} is not a {kind[0]} of version {kind[1]}; make it with `{self.remedy}`")
         return meta
 
-    def _remake(self):
-        return f"delete {self.folder} and make it again with `{self.remedy}`"
-
     def _damaged(self, name, reason):
         """Make a `UserError` about the file ``name`` in the folder; ``reason`` is a predicate ("is missing")."""
-        return UserError(f"{self.folder / name} {reason}; {self._remake()}")
+        return UserError(f"{self.folder / name} {reason}; {self.again}")
 
     @cached_property
     def _file(self):
-        file = MappedFile(self.folder / self.schema.data, self._remake(), np.uint8)
+        file = MappedFile(self.folder / self.schema.data, self.again, np.uint8)
         if file.array.size < self._bytes:
             raise self._damaged(self.schema.data, f"has fewer than {self._bytes:,} bytes")
         return file

@@ -126,8 +126,7 @@ class FrameStore(BlobReader):
 
     @cached_property
     def _files(self):
-        remedy = self._remake()
-        files = {part: MappedFile(self.folder / f"{part}.npy", remedy) for part in INDEX}
+        files = {part: MappedFile(self.folder / f"{part}.npy", self.again) for part in INDEX}
         for part, file in files.items():
             array = file.array
             if array.dtype.kind != INDEX[part] and len(array):
@@ -137,11 +136,15 @@ class FrameStore(BlobReader):
     def _index(self, part):
         return self._files[part].array
 
+    def _arrays(self):
+        """All arrays of the index by name."""
+        return {part: file.array for part, file in self._files.items()}
+
     def _check(self):
         for name in ("clips", "frames", "bytes"):
             if type(self.meta.get(name)) is not int:
                 raise self._damaged(META_FILE, f"lacks or misstates {name}")
-        index = {part: file.array for part, file in self._files.items()}
+        index = self._arrays()
         clips, frames = self.meta["clips"], self.meta["frames"]
         for part, array in index.items():
             expected = frames if part in ("numbers", "offsets", "sizes") else clips
@@ -232,9 +235,10 @@ class FrameStore(BlobReader):
 
     def fingerprint(self, clips=None):
         """Short hex string that changes with names, lengths and images of ``clips`` (default: all)."""
-        clips = np.arange(len(self)) if clips is None else np.asarray(clips, dtype=np.int64)
-        names = "\n".join(self._index("names")[clips].tolist())
+        index = self._arrays()
+        clips = np.arange(len(index["names"])) if clips is None else np.asarray(clips, dtype=np.int64)
+        names = "\n".join(index["names"][clips].tolist())
         digest = hashlib.blake2b(names.encode("utf-8", "surrogatepass"), digest_size=8)
         for part in ("lengths", "crcs"):
-            digest.update(np.ascontiguousarray(self._index(part)[clips]))
+            digest.update(np.ascontiguousarray(index[part][clips]))
         return digest.hexdigest()

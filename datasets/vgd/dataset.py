@@ -37,7 +37,8 @@ def open_vgd(
         dataset: ``refcoco``, ``refcoco+`` or ``refcocog``.
         split: ``train``, ``train+val``, ``val``, ``testA`` or ``testB``; refcocog has ``test`` instead of the last two.
         vocabulary: `Vocabulary` of a checkpoint; None for that of all files of the data set.
-        features: Folder of other features, a store or ``.npz`` files; None to find features in ``data``.
+        features: Folder of other features, a store or ``.npz`` files; the ``source`` of another part
+            or split; or None to find features in ``data``.
         feature_kind: Which of the published features to use, see `FEATURE_FOLDERS`.
         padding: ``batch`` (pad to the longest sample of a batch) or ``full`` (to ``max_regions`` regions, 15 words).
         max_regions: Maximum number of regions of an image; the first are kept.

@@ -60,7 +60,8 @@ def open_vqa_parts(
         parts: dict name -> ``("first", f)`` or ``("last", f)`` for that share of the split, or None for all of it; see
             `regions.samples.cut`.
         vocabulary, answers: `Vocabulary` and `AnswerTable` of a checkpoint; None for those of the data.
-        features: Folder of other features, a store or ``.npz`` files; None to find features in ``data``.
+        features: Folder of other features, a store or ``.npz`` files; the ``source`` of another
+            split; or None to find features in ``data``.
         padding: ``batch`` (pad to the longest sample of a batch) or ``full`` (pad to the maximum).
         max_regions, max_tokens: Maximum number of regions of an image and of words of a question; the first are kept.
         small: Keep only the first 64 questions of each part.
@@ -78,16 +79,17 @@ def open_vqa_parts(
     _check_choices(split, padding)
     folder = VQAFolder(data)
     pairs, complete = read_split(folder, split)
-    pieces = {name: complete.taken(cut(len(complete.parts), part, small)) for name, part in parts.items()}
+    cuts = {name: cut(len(complete.parts), part, small) for name, part in parts.items()}
+    pieces = {name: complete.taken(piece) for name, piece in cuts.items()}
     remedy = prepare_command(data)
-    place = Path(features) if features else find_features(data, remedy, FEATURE_FOLDERS)
+    source = features or find_features(data, remedy, FEATURE_FOLDERS)
     wanted = {"feature_size": feature_size, "max_regions": max_regions, "skip_missing": skip_missing}
     sources = {}
     for name, samples in pieces.items():
         image_ids = column(pairs, samples, lambda questions: questions.image_ids)
-        source, image_rows, kept = open_features(place, image_ids, remedy=remedy, **wanted)
+        source, image_rows, kept = open_features(source, image_ids, remedy=remedy, **wanted)  # opened by the first part
         pieces[name], sources[name] = samples.taken(kept), (source, image_rows)
-    tables = load_tables(folder, place, vocabulary, answers, min_answer_count)
+    tables = load_tables(folder, source.folder, vocabulary, answers, min_answer_count)
     options = {"padding": padding, "max_regions": int(max_regions), "max_tokens": int(max_tokens)}
     return {
         name: VQA(folder, split, (pairs, samples), sources[name], tables, dict(options))

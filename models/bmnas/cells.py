@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,12 +35,12 @@ from search.choice import ArgumentPairs, Choice
 from search.mixture import SoftmaxMixture
 
 if TYPE_CHECKING:
-    from search.relaxation import Relaxation
+    pass
 
 # Architecture logits are initialised with 1e-3 * N(0, 1).
 ALPHA_SCALE = 1e-3
 SKIP = EDGE_OPERATIONS.index("skip")
-# The relaxation in use until `FusionCell.relax` sets another one. It has no state, so all modules share it.
+# The relaxation in use until a strategy is attached. It has no state, so all choices share it.
 _MIXTURE = SoftmaxMixture()
 
 
@@ -68,8 +68,7 @@ class MixedEdges(nn.Module):
         self.counts = [num_sources + k for k in range(steps)]
         self.logits = nn.Parameter(ALPHA_SCALE * torch.randn(sum(self.counts), len(EDGE_OPERATIONS)))
         pairs = ArgumentPairs(tuple(self.counts), SKIP, eligible or self._all_pairs)
-        self.choice = Choice(key, EDGE_OPERATIONS, self, "logits", pairs=pairs)
-        self.relaxation: Relaxation = _MIXTURE
+        self.choice = Choice(key, EDGE_OPERATIONS, self, "logits", pairs=pairs, relaxation=_MIXTURE)
 
     def probabilities(self) -> tuple[torch.Tensor, ...]:
         """Probabilities of each edge's operations, by default their softmax: one tensor (edges, 2) per step."""
@@ -87,14 +86,14 @@ class MixedEdges(nn.Module):
 
     def _mixture(self, states, step):
         """Sum of the states, each times its weight of ``skip``; ``none`` gives x * 0, which adds nothing."""
-        weights = self.relaxation.weights(self.choice, self.logits).split(self.counts)[step]
+        weights = self.choice.relaxation.weights(self.choice, self.logits).split(self.counts)[step]
         skip = weights[:, SKIP].to(states[0].dtype)
         return sum(weight * state for weight, state in zip(skip, states, strict=True))
 
     def _drawn(self, drawn, states, step):
         """The arguments if the strategy draws: a pair of states, or twice the sum of the drawn ones."""
         if drawn.pairs:
-            return self.relaxation.arguments(self.choice, states, step, self.logits)
+            return self.choice.relaxation.arguments(self.choice, states, step, self.logits)
         taken = taken_states(self.choice)
         mixed = self._mixture(states, step) if taken is None else sum_of_taken(self.choice, states, taken, step)
         return mixed, mixed
@@ -136,12 +135,13 @@ class StepNode(nn.Module):
     """One cell step: inner steps on x and y are merged, the residual x is added, and the sum is layer-normalised.
 
     Args:
-        candidates: For each inner step, the names of its operations: in the search the same for every step, in a found
-            network a single one.
+        operations: For each inner step, the classes of its operations, see `util.registry.Registry.classes`: in the
+            search the same for every step, in a found network a single one.
         channels, length: C and L of every state (N, C, L).
         dropout: Dropout rate of the operations and of the merge.
         multiplier: Number m of inner states that are concatenated.
         edges: Inner edges of a found network; None: mixed edges and operations, for the search.
+        names: Names of the operations in the search.
         key: Prefix of the keys of the node's choices.
 
     Attributes:
@@ -151,29 +151,29 @@ class StepNode(nn.Module):
 
     def __init__(
         self,
-        candidates: Sequence[tuple[str, ...]],
+        operations: Sequence[Mapping[str, Callable[..., nn.Module]]],
         channels: int,
         length: int,
         dropout: float,
         multiplier: int,
         edges: Sequence[tuple[str, int]] | None = None,
+        names: tuple[str, ...] = (),
         key: str = "step",
     ) -> None:
         super().__init__()
         self.multiplier = multiplier
         self.ops: Any = nn.ModuleList(
-            nn.ModuleDict(STEP_OPERATIONS.build(names, channels, length, dropout)) for names in candidates
+            nn.ModuleDict({key: kind(channels, length, dropout) for key, kind in kinds.items()}) for kinds in operations
         )
         self.merge = Merge(channels, multiplier, dropout) if multiplier != 1 else None
         self.norm = nn.LayerNorm((channels, length))
         # Any: mixed in the search, fixed in a found network.
-        self.edges: Any = MixedEdges(2, len(candidates), f"{key}.betas") if edges is None else FixedEdges(edges)
+        self.edges: Any = MixedEdges(2, len(operations), f"{key}.betas") if edges is None else FixedEdges(edges)
         self.gammas: Any = None
         self.choice: Any = None
         if edges is None:
-            self.gammas = nn.Parameter(ALPHA_SCALE * torch.randn(len(candidates), len(candidates[0])))
-            self.choice = Choice(f"{key}.gammas", candidates[0], self, "gammas")
-        self.relaxation: Relaxation = _MIXTURE
+            self.gammas = nn.Parameter(ALPHA_SCALE * torch.randn(len(operations), len(names)))
+            self.choice = Choice(f"{key}.gammas", names, self, "gammas", relaxation=_MIXTURE)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Fuse x and y, both (N, C, L), into one (N, C, L)."""
@@ -184,7 +184,7 @@ class StepNode(nn.Module):
             if self.choice is None:
                 states.append(candidates[0]())
             else:
-                states.append(self.relaxation.combine(self.choice, candidates, self.gammas, row=step))
+                states.append(self.choice.relaxation.combine(self.choice, candidates, self.gammas, row=step))
         merged = states[-1] if self.merge is None else self.merge(states[-self.multiplier :])
         # NOTE: not in place. The original adds in place, which breaks its backward pass when dropout is inactive.
         return self.norm(merged + x)
@@ -226,6 +226,9 @@ class FusionCell(nn.Module):
     """The fusion cell: S steps on the input features; the last M states are concatenated, normalised and flattened.
 
     Build it with `mixed` (search) or `fixed` (found network). Its attribute ``width`` is the output size M * C * L.
+
+    Attributes:
+        edge_choice: The `Choice` of the cell's edges; None in a found network.
     """
 
     def __init__(
@@ -245,6 +248,7 @@ class FusionCell(nn.Module):
         self.nodes: Any = nn.ModuleList(nodes)
         self.norm = nn.LayerNorm((multiplier * channels, length))
         self.edges: Any = edges
+        self.edge_choice = edges.choice if isinstance(edges, MixedEdges) else None
 
     @classmethod
     def mixed(
@@ -272,8 +276,9 @@ class FusionCell(nn.Module):
             step_ops: Names of the candidate operations.
             chain: Whether a derived step may read earlier steps in addition to input features (paper section 3.2).
         """
-        sizes = ([tuple(step_ops)] * node_steps, channels, length, dropout, node_multiplier)
-        nodes = [StepNode(*sizes, key=f"step{i}") for i in range(steps)]
+        names = tuple(step_ops)
+        parts = ([STEP_OPERATIONS.classes(names)] * node_steps, channels, length, dropout, node_multiplier)
+        nodes = [StepNode(*parts, names=names, key=f"step{i}") for i in range(steps)]
         eligible = functools.partial(ordered_eligible_pairs, num_inputs, chain=chain)
         edges = MixedEdges(num_inputs, steps, "alphas_edges", eligible)
         return cls(nodes, edges, num_inputs, channels, length, multiplier, chain)
@@ -288,7 +293,7 @@ class FusionCell(nn.Module):
         genotype.check(STEP_OPERATIONS, num_inputs)
         nodes = [
             StepNode(
-                [(name,) for name in step.inner_steps],
+                [STEP_OPERATIONS.classes([name]) for name in step.inner_steps],
                 channels,
                 length,
                 dropout,
@@ -309,16 +314,9 @@ class FusionCell(nn.Module):
 
     def choices(self) -> list[Choice]:
         """The choices of edges and operations, in the original's order and with its names; none in a found network."""
-        if isinstance(self.edges, FixedEdges):
+        if self.edge_choice is None:
             return []
-        return [self.edges.choice, *(choice for node in self.nodes for choice in node.choices())]
-
-    def relax(self, relaxation: Relaxation) -> None:
-        """Let ``relaxation`` combine the candidates from now on."""
-        for part in (self, *self.nodes):
-            part.edges.relaxation = relaxation
-        for node in self.nodes:
-            node.relaxation = relaxation
+        return [self.edge_choice, *(choice for node in self.nodes for choice in node.choices())]
 
     def arch_parameters(self) -> dict[str, nn.Parameter]:
         """Architecture parameters: key of a choice -> logits; empty for a found network."""
@@ -344,10 +342,10 @@ class FusionCell(nn.Module):
 
     def uses_all_weights(self) -> bool:
         """Whether the output depends on all steps, on all inner steps with weights, and on all features read."""
-        if isinstance(self.edges, MixedEdges):
+        if self.edge_choice is not None:
             # A mixed step reads all earlier steps, and the last step is always concatenated. A strategy that draws
             # candidates may leave steps unused.
-            return self.edges.relaxation.runs_all
+            return self.edge_choice.relaxation.runs_all
         inner = [node.edges.live_states(2, node.multiplier) for node in self.nodes]
         for live, node in zip(inner, self.nodes, strict=True):
             weighted = {2 + k for k, operation in enumerate(node.ops) if next(operation.parameters(), None) is not None}
@@ -379,7 +377,7 @@ class FusionCell(nn.Module):
             pairs = eligible_pairs(self.num_inputs, selected, step if self.chain else 0)
             pair = max(pairs, key=lambda jk, w=skip: (w[jk[0]] * w[jk[1]]).item())  # type: ignore[misc]  # the first of equals
             selected.update(pair)
-            if self.edges.relaxation.ordered_pairs:
+            if self.edges.choice.relaxation.ordered_pairs:
                 pair = pair if skip[pair[0]] >= skip[pair[1]] else pair[::-1]
             edges += [("skip", index) for index in pair]
         steps = tuple(node.discretise(scores) for node in self.nodes)

@@ -57,7 +57,7 @@ class ExpectedCost:
         edges = self.cell.edges
         unread: Any = 1.0
         for step, skip in enumerate(probabilities[edges.choice.key][:, edges.choice.pairs.chosen].split(edges.counts)):
-            read = self._reads(step, skip) if edges.relaxation.ordered_pairs else skip
+            read = self._reads(step, skip) if edges.choice.relaxation.ordered_pairs else skip
             unread = unread * (1 - read[: self.cell.num_inputs].double())
         return (total + ((1 - unread) * self.features.to(unread.device)).sum()) / self.most
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from models.bmnas.cells import FusionCell
     from models.bmnas.late_fusion import LateFusion
     from search.choice import Choice
-    from search.relaxation import Relaxation
 
 
 class FusionNet(BackboneNet):
@@ -77,7 +76,7 @@ class FusionNet(BackboneNet):
         self.frozen = frozenset((backbones if frozen else ()) if isinstance(frozen, bool) else frozen)
         self.train_reshape = train_reshape
         self.input_names = tuple(input_names)
-        self.frozen_eval = self.frozen if backbone_mode == "eval" else frozenset()
+        self.fixed_backbones = self.frozen if backbone_mode == "eval" else frozenset()
         in_channels = [width for backbone in self.backbones.values() for width in backbone.channels]
         self.reshape = nn.ModuleDict(
             {str(i): ReshapeLayer(in_channels[i], channels, pool, dropout) for i in sorted(used)}
@@ -100,7 +99,7 @@ class FusionNet(BackboneNet):
 
     def train(self, mode: bool = True) -> FusionNet:
         super().train(mode)
-        for name in self.frozen_eval:
+        for name in self.fixed_backbones:
             self.backbones[name].eval()
         self.backbones.training = any(backbone.training for backbone in self.backbones.values())
         return self
@@ -225,12 +224,8 @@ class FusionNet(BackboneNet):
         features.
         """
         frozen = {name: backbone for name, backbone in self.backbones.items() if name in self.frozen}
-        constant = {n: b for n, b in frozen.items() if n in self.frozen_eval or b.deterministic_features}
+        constant = {n: b for n, b in frozen.items() if n in self.fixed_backbones or b.deterministic_features}
         return [name for name, b in constant.items() if b.cacheable and self._counts[name]]
-
-    def fixed_backbones(self) -> frozenset[str]:
-        """Names of the backbones that training leaves unchanged: those that are frozen in evaluation mode."""
-        return self.frozen_eval
 
     def needed(self, name: str) -> list[int]:
         """Indices of the features of a backbone that the fusion reads."""
@@ -252,10 +247,6 @@ class FusionNet(BackboneNet):
     def choices(self) -> list[Choice]:
         """The choices of the fusion, see `search.choice.SearchSpace`."""
         return self.fusion.choices()
-
-    def relax(self, relaxation: Relaxation) -> None:
-        """See `search.choice.SearchSpace`."""
-        self.fusion.relax(relaxation)
 
     def discretise(self, scores: dict[str, torch.Tensor]) -> FusionGenotype:
         """Derive the genotype from scores of the candidates, see `search.choice.SearchSpace`."""

@@ -23,6 +23,8 @@ class LateFusion(nn.Module):
         width: Size of the output, len(last) * C * L.
     """
 
+    edge_choice = None
+
     def __init__(self, last: Iterable[int], channels: int, length: int) -> None:
         super().__init__()
         self.last = list(last)

@@ -4,6 +4,7 @@ The encoder reads words x. The decoder reads regions y, and each of its blocks m
 encoder (Yu et al., ACM MM 2020). B is the batch size, T the number of words, N the number of regions, H the width.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -11,76 +12,17 @@ from torch import nn
 
 from models.mmnas.architecture import Architecture
 from models.mmnas.layers import RELATION_SIZE
-from models.mmnas.operations import Operation, check_encoder, make_operation, operation_class
+from models.mmnas.operations import Operation, check_encoder, operation_class
 from models.mmnas.space import (
     DECODER_CANDIDATES,
     DECODER_START,
     ENCODER_CANDIDATES,
     ENCODER_START,
+    Block,
     GatedOperation,
+    Member,
 )
 from search.choice import Choice
-from search.gates import SampledGates
-from search.relaxation import Relaxation
-
-# The name of a fixed operation, or the names of the candidates of a searched one.
-Member = str | tuple[str, ...]
-
-
-class Block(nn.ModuleList):
-    """Operations on the same input, whose outputs are summed. A searched one is a `GatedOperation`.
-
-    Args:
-        members: For each operation its name, or a tuple with the names of candidates.
-        hsize, dropout, relation_size: See `operations.Residual`.
-        key: Name of the block, the prefix of the keys of its choices.
-    """
-
-    def __init__(
-        self,
-        members: Sequence[Member],
-        hsize: int,
-        dropout: float,
-        relation_size: int = RELATION_SIZE,
-        key: str = "block",
-    ) -> None:
-        sizes = (hsize, dropout, relation_size)
-        super().__init__(
-            make_operation(member, *sizes)
-            if isinstance(member, str)
-            else GatedOperation(member, *sizes, key=f"{key}.{i}")
-            for i, member in enumerate(members)
-        )
-        self.members = tuple(members)
-
-    def discretise(self, scores: dict[str, torch.Tensor]) -> tuple[str, ...]:
-        """Names of the operations; a gated one is represented by its best candidate.
-
-        Args:
-            scores: Key of a choice -> scores of its candidates (n,).
-        """
-        return tuple(
-            operation.names[int(scores[operation.choice.key].argmax())]
-            if isinstance(operation, GatedOperation)
-            else member
-            for member, operation in zip(self.members, self, strict=True)
-        )
-
-    def running(self) -> list[Operation]:
-        """The operations that the next forward pass calls."""
-        return [r for member in self for r in (member.running() if isinstance(member, GatedOperation) else [member])]
-
-    def forward(
-        self,
-        x: torch.Tensor,
-        y: torch.Tensor | None = None,
-        x_mask: torch.Tensor | None = None,
-        y_mask: torch.Tensor | None = None,
-        relation: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Return the sum of the operations' outputs; arguments as in `operations.Operation.forward`."""
-        first, *others = [operation(x, y, x_mask, y_mask, relation) for operation in self]
-        return sum(others, first)
 
 
 class EncoderDecoder(nn.Module):
@@ -151,7 +93,6 @@ class EncoderDecoder(nn.Module):
                     block[0].prefer(prefixes[number % len(prefixes)])
         elif start != "uniform":
             raise ValueError(f"the start {start!r} is neither mcan nor uniform")
-        SampledGates().attach(net).decide()
         return net
 
     @classmethod
@@ -213,16 +154,27 @@ class EncoderDecoder(nn.Module):
 
     def blocks_without_words(self) -> int:
         """Number of decoder blocks before the first one that reads words in the next forward pass."""
-        readers = [any(operation.reads_other for operation in block.running()) for block in self.dec]
+        readers = [any(operation.reads_other for operation in self.running([block])) for block in self.dec]
         return [*readers, True].index(True)
 
     def gated(self) -> list[GatedOperation]:
         """The gated operations, in the order of the blocks; none in a fixed network."""
         return [member for block in (*self.enc, *self.dec) for member in block if isinstance(member, GatedOperation)]
 
-    def running(self) -> list[Operation]:
-        """The operations that the next forward pass calls."""
-        return [operation for block in (*self.enc, *self.dec) for operation in block.running()]
+    def running(self, blocks: Iterable[Block] | None = None) -> list[Operation]:
+        """The operations that the next forward pass calls, in ``blocks`` or in all."""
+        return [operation for member in self._called(blocks) for operation in member]
+
+    def _called(self, blocks=None):
+        """For each member of the blocks, the operations that the next forward pass calls, the active one first."""
+        called = []
+        for member in itertools.chain.from_iterable(blocks or (*self.enc, *self.dec)):
+            if isinstance(member, GatedOperation):
+                operations = list(member.operations.values())
+                called.append([operations[k] for k in member.choice.running()])
+            else:
+                called.append([member])
+        return called
 
     def uses_relation(self) -> bool:
         """Whether the next forward pass calls an operation that needs relations between regions."""
@@ -231,11 +183,6 @@ class EncoderDecoder(nn.Module):
     def choices(self) -> list[Choice]:
         """The choices, in the order of the blocks; none in a fixed network."""
         return [gated.choice for gated in self.gated()]
-
-    def relax(self, relaxation: Relaxation) -> None:
-        """Let ``relaxation`` combine the candidates from now on."""
-        for gated in self.gated():
-            gated.relaxation = relaxation
 
     def discretise(self, scores: dict[str, torch.Tensor]) -> Architecture:
         """Derive the architecture of the best candidates; for ``scores`` see `search.choice.SearchSpace`."""

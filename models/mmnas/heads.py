@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from models.mmnas.layers import MASK_VALUE, AttentionPooling, LayerNorm
-from util.dtypes import at_least_float32
+from util.nested import at_least_float32
 
 
 class PoolingHead(nn.Module):

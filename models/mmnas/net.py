@@ -25,7 +25,6 @@ from models.mmnas.recurrent import run_lstm
 from models.mmnas.regions import BOX_FEATURES, RELATION_FEATURES, box_features, box_relations, padding_mask
 from search.choice import Choice
 from search.derive import argmax
-from search.relaxation import Relaxation
 
 Batch = dict[str, torch.Tensor]
 
@@ -147,10 +146,6 @@ class MultimodalNet(nn.Module):
     def choices(self) -> list[Choice]:
         """The choices of the encoder-decoder, see `search.choice.SearchSpace`."""
         return self.encoder_decoder.choices()
-
-    def relax(self, relaxation: Relaxation) -> None:
-        """See `search.choice.SearchSpace`."""
-        self.encoder_decoder.relax(relaxation)
 
     def discretise(self, scores: dict[str, torch.Tensor]) -> Architecture:
         """Derive the architecture from scores of the candidates, see `search.choice.SearchSpace`."""

@@ -13,7 +13,6 @@ from engine.features import FeatureCache
 from engine.loading import build_loaders, total_batch
 from tasks.task import LabelledData, check_parts, data_facts
 from util.cli import UserError
-from util.distributed import world_size
 from util.locks import make_once
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ logger = logging.getLogger("mdarts")
 
 
 def open_splits(task: FusionTask, args: Namespace, splits: Iterable[str]) -> dict[str, LabelledData]:
-    """Open the named splits, and log what the scores mean. The demo's data are made if they are missing.
+    """Open the named splits. The demo's data are made if they are missing.
 
     Returns:
         Split name -> `tasks.task.LabelledData`.
@@ -39,7 +38,10 @@ def open_splits(task: FusionTask, args: Namespace, splits: Iterable[str]) -> dic
     if args.demo and task.demo_data and args.datadir == task.demo["datadir"]:
         folder = Path(args.datadir)
         make_once(folder / "meta.json", lambda: make_demo([*task.demo_data, "--out", str(folder.parent)]))
-    opened = {split: task.open_split(args, split) for split in splits}
+    if task.open_splits is not None:
+        opened = task.open_splits(args, tuple(splits))
+    else:
+        opened = {split: task.open_split(args, split) for split in splits}
     for split, data in opened.items():
         check_parts(data, LabelledData, f"the {split} data of {task.name}")
         if data.num_labels > args.num_outputs or (task.multilabel and data.num_labels < args.num_outputs):
@@ -47,7 +49,6 @@ def open_splits(task: FusionTask, args: Namespace, splits: Iterable[str]) -> dic
                 f"{args.datadir} has {data.num_labels} labels, but --num_outputs is {args.num_outputs}; pass "
                 f"--num_outputs {data.num_labels}"
             )
-    logger.info("scores: %s", task.metric(args).description)
     return opened
 
 
@@ -75,29 +76,31 @@ def feature_loaders(
     folder = args.cache_dir or Path(args.datadir) / "features"
     cache = FeatureCache(net, mode or args.cache_features, folder, run.device, precision, args.num_workers)
     shared = {"shuffle": True, "seed": args.seed, "num_workers": args.num_workers, "device": run.device}
-    cached = {split: cache(dataset) for split, dataset in data.items()}
-    return build_loaders(cached, total_batch(args), **shared)
+    return build_loaders(cache(data), total_batch(args), **shared)
 
 
 def describe(
     task: FusionTask,
-    args: Namespace,
+    run: Run,
     data: Mapping[str, LabelledData],
     net: FusionNet | UnimodalNet,
-    metric: DescribedMetric | None = None,
+    metric: DescribedMetric,
 ) -> dict[str, Any]:
     """Facts for a result: task, metric, data, and the initial weights of the backbones; plain values.
 
+    It also logs what the scores mean.
+
     Args:
-        task, args, data, net: As in the recipes.
-        metric: The metric of the scores; None: that of the task.
+        task, run, data, net: As in the recipes.
+        metric: The metric of the scores.
     """
+    logger.info("scores: %s", metric.description)
     names = getattr(next(iter(data.values())), "label_names", None)
     return {
         "task": task.name,
-        "metric": (metric or task.metric(args)).description,
+        "metric": metric.description,
         **({"classes": list(names)} if names else {}),
-        "batch": {"samples": total_batch(args), "processes": world_size()},
-        "data": data_facts(args.datadir, data),
+        "batch": {"samples": total_batch(run.args), "processes": run.processes},
+        "data": data_facts(run.args.datadir, data),
         "backbones_started_from": {name: backbone.source for name, backbone in net.backbones.items()},
     }

@@ -31,10 +31,10 @@ def evaluate_found(task: FusionTask, args: Namespace) -> dict[str, Any]:
         precision, metric = Precision(args.amp, run.device), task.metric(args)
         # Storing the features would take longer than the single pass that reads them.
         loaders = feature_loaders(args, run, net, data, precision, mode="off")
+        facts = {k: v for k, v in describe(task, run, data, net, metric).items() if k != "backbones_started_from"}
         options: dict[str, Any] = {"device": run.device, "precision": precision, "description": "test"}
         scores = evaluate(net, loaders["test"], task.loss, metric, **options)
         run.log_scores("test", scores)
-        facts = {k: v for k, v in describe(task, args, data, net, metric).items() if k != "backbones_started_from"}
         return run.write_result(
             {"kind": "test", "metrics": {"test": scores}, "parameters": net.count_parameters(), **facts}
         )

@@ -102,7 +102,7 @@ def step_operations(args: Namespace) -> tuple[str, ...]:
         UserError: A name is unknown or given twice.
     """
     names = tuple(args.step_ops or PUBLISHED_STEP_OPERATIONS)
-    if unknown := [name for name in names if name not in STEP_OPERATIONS]:
+    if unknown := [name for name in args.step_ops or () if name not in STEP_OPERATIONS]:
         known = ", ".join(STEP_OPERATIONS)
         raise UserError(f"--step_ops: there is no operation {unknown[0]!r}; known: {known}, and module:Class")
     if len(set(names)) < len(names):

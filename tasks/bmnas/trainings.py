@@ -19,7 +19,6 @@ from models.genotypes import FusionGenotype
 from search.strategies import black_box_of, objectives_of
 from search.trainings import TrainingSearch, run_trainings
 from tasks.bmnas import networks
-from tasks.bmnas.data import describe
 from util.distributed import rank
 from util.schedules import CosineRestarts
 
@@ -116,7 +115,7 @@ def search_by_trainings(
     data: Mapping[str, LabelledData],
     loaders: Mapping[str, BatchLoader],
     precision: Precision,
-    facts: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Train ``--budget`` candidates for ``--training_epochs`` each; returns the content of ``result.json``.
 
@@ -124,7 +123,7 @@ def search_by_trainings(
         task, args, run, data, loaders, precision: As in the recipes. The first split of ``data`` trains the candidates,
             the second one scores them.
         net: The supernet; only its backbones are used.
-        facts: Facts for the result; None: those of `tasks.bmnas.data.describe`.
+        facts: Facts for the result.
     """
     train, dev = data
     placed = {"train": loaders[train], "dev": loaders[dev]}
@@ -141,5 +140,4 @@ def search_by_trainings(
         selection=BestEpoch("dev", metric, RULE, task.later_wins_ties),
         objectives=objectives_of(args),
     )
-    facts = describe(task, args, data, net) if facts is None else facts
     return run_trainings(run, search, tracked={"net": net.trainable_state()}, facts=facts)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from datasets.text.vocabulary import Vocabulary
 from engine import loading
 from tasks.task import QuestionData, check_parts, data_facts
-from util.distributed import world_size
 
 if TYPE_CHECKING:
     from engine.loading import BatchLoader
@@ -40,8 +39,8 @@ def fixed_by(metadata: dict[str, Any] | None) -> dict[str, Any]:
     return {"vocabulary": Vocabulary.from_dict(metadata["vocabulary"]), "feature_size": metadata["feature_size"]}
 
 
-def check_data(task: AttentionTask, args: Namespace, data: dict[str, QuestionData]) -> dict[str, QuestionData]:
-    """Check that every split fits `QuestionData`, and log what the scores mean.
+def check_data(task: AttentionTask, data: dict[str, QuestionData]) -> dict[str, QuestionData]:
+    """Check that every split fits `QuestionData`.
 
     Returns:
         ``data``, for older recipes.
@@ -51,7 +50,6 @@ def check_data(task: AttentionTask, args: Namespace, data: dict[str, QuestionDat
     """
     for split, dataset in data.items():
         check_parts(dataset, QuestionData, f"the {split} data of {task.name}")
-    logger.info("scores: %s", task.metric_text(args))
     return data
 
 
@@ -71,11 +69,13 @@ def note_data(run: Run, data: Mapping[str, QuestionData]) -> None:
         run.depends_on(f"{split.replace('_', ' ')} data", dataset.identity, "--data or --features")
 
 
-def describe(task: AttentionTask, args: Namespace, data: Mapping[str, QuestionData]) -> dict[str, Any]:
-    """Facts for a result: task, metric and data."""
+def describe(task: AttentionTask, run: Run, data: Mapping[str, QuestionData]) -> dict[str, Any]:
+    """Facts for a result: task, metric and data; logs what the scores mean."""
+    metric = task.metric_text(run.args)
+    logger.info("scores: %s", metric)
     return {
         "task": task.name,
-        "metric": task.metric_text(args),
-        "batch": {"samples": loading.total_batch(args), "processes": world_size()},
-        "data": data_facts(args.data, data),
+        "metric": metric,
+        "batch": {"samples": loading.total_batch(run.args), "processes": run.processes},
+        "data": data_facts(run.args.data, data),
     }

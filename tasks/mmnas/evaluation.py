@@ -29,7 +29,7 @@ def evaluate_checkpoint(task: AttentionTask, args: Namespace) -> dict[str, Any]:
     """
     checkpoint = checkpoints.read_checkpoint(task, args)
     split, data = task.open_eval_split(args, checkpoint.metadata)
-    check_data(task, args, {split: data})
+    check_data(task, {split: data})
     with start_run(args, args.RUN, args.out_dir) as run:
         for name in task.checkpoint_args:
             trained = checkpoint.arguments.get(name, getattr(args, name))
@@ -37,11 +37,11 @@ def evaluate_checkpoint(task: AttentionTask, args: Namespace) -> dict[str, Any]:
                 logger.info("--%s %s: the training had %s", name, getattr(args, name), trained)
         net = checkpoints.load_net(task, args, checkpoint, data).to(run.device)
         set_padding(net, {split: data})
+        facts = describe(task, run, {split: data})
         scorer = task.build_scorer(args, run, data, build_precision(args, run.device), split)
         scores = scorer(net)
         if data.has_answers:
             run.log_scores(split, scores)
         written = task.write_predictions(args, run, data, scorer)
-        facts = {"predictions": written, **describe(task, args, {split: data})}
-        metrics = {split: scores} if data.has_answers else {}
-        return run.write_result({"kind": args.RUN, "metrics": metrics, "parameters": net.count_parameters(), **facts})
+        facts |= {"metrics": {split: scores} if data.has_answers else {}, "parameters": net.count_parameters()}
+        return run.write_result({"kind": args.RUN, "predictions": written, **facts})

@@ -134,4 +134,4 @@ def search_by_trainings(
         selection=BestEpoch(split, task.validation.score, RULE.format(split.replace("_", "-"))),
         objectives=objectives_of(args),
     )
-    return run_trainings(run, search, tracked={}, facts=describe(task, args, data))
+    return run_trainings(run, search, tracked={}, facts=describe(task, run, data))

@@ -4,17 +4,19 @@ import logging
 import os
 import pickle
 import shutil
+from argparse import Namespace
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from datasets.ntu import SPLITS, open_ntu
+from datasets.ntu import SPLITS, open_ntu, open_source
 from datasets.ntu.names import ACTIONS, SUBJECTS, missing_skeletons, parse_id
 from datasets.ntu.skeleton import Pose, read_skeleton
 from datasets.ntu.video import Crop, slots
 from datasets.prepare_ntu import prepare_store
+from tasks import ntu
 from tests.datasets.ntu_files import level, write_mjpg, write_raw
 from util.cli import UserError
 
@@ -269,6 +271,19 @@ OPTIONS = [
     {"channel_order": "rgb"},
     {"absent_person": "zero"},
 ]
+
+
+@pytest.mark.parametrize("form", ["store", "tree"])
+def test_splits_share_what_is_opened(made, form, monkeypatch):
+    opened = []
+    monkeypatch.setattr(ntu, "open_source", lambda folder: opened.append(folder) or open_source(folder))
+    args = Namespace(datadir=made[form], small_dataset=False, seed=0, augment_views=0, keep_missing=False)
+    args = Namespace(**vars(args), frame_sampling="original", channel_order="bgr", absent_person="zero")
+    data = ntu.open_splits(args, ("train", "dev"))
+    assert opened == [made[form]] and all(split == one.split for split, one in data.items())
+    alone = ntu.TASK.open_split(args, "dev")
+    assert (alone.identity, alone.fingerprint) == (data["dev"].identity, data["dev"].fingerprint)
+    assert alone.identity != data["train"].identity
 
 
 @pytest.mark.parametrize("form", ["store", "tree"])

@@ -130,7 +130,7 @@ def test_a_killed_run_goes_on(tmp_path):
     store.verify()
     assert_holds(store, ids)
     assert before <= (out / "regions.bin").stat().st_size
-    assert store.fingerprint() == pack_regions(path, tmp_path / "whole").fingerprint()
+    assert store.fingerprint == pack_regions(path, tmp_path / "whole").fingerprint
 
 
 def test_training_says_how_to_pack_them(tmp_path):

@@ -101,7 +101,7 @@ def test_sources_are_cheap_to_send_to_workers(tree, tmp_path):
         assert len(data) < 1000
         copy = pickle.loads(data)
         assert_batches_equal(read_batch(copy, [0, 3]), read_batch(source, [0, 3]))
-        assert copy.fingerprint() == source.fingerprint()
+        assert copy.fingerprint == source.fingerprint
 
 
 def test_more_boxes_than_wanted_are_logged(tree, tmp_path, caplog):
@@ -340,7 +340,7 @@ def test_a_killed_run_goes_on(tmp_path):
     store.verify()
     assert store.ids.tolist() == whole.ids.tolist()
     assert_batches_equal(read_batch(store, range(120)), read_batch(whole, range(120)))
-    assert store.fingerprint() == whole.fingerprint()
+    assert store.fingerprint == whole.fingerprint
 
 
 def count_lines(path):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.regions import open_regions, read_batch, rows_of
+from datasets.regions import open_regions, read_batch, rows_of, samples
 from datasets.regions.samples import SMALL_SIZE, cut
 from datasets.text.vocabulary import Vocabulary, tokenise
-from datasets.vqa import open_vqa
+from datasets.vqa import open_vqa, open_vqa_parts
 from datasets.vqa.answers import AnswerTable
 from datasets.vqa.files import ANNOTATION_FILES, QUESTION_FILES
 from tests.datasets.vqa_files import (
@@ -162,6 +162,16 @@ def test_part_of_a_split(shared):
     assert [*first.question_ids, *last.question_ids] == whole.question_ids.tolist()
     assert len({whole.fingerprint, first.fingerprint, last.fingerprint}) == 3
     assert torch.equal(last.read([0])["regions"], whole.read([len(first)])["regions"])
+
+
+def test_features_are_opened_once(shared, monkeypatch):
+    """By the parts of a split, and by another split beside them."""
+    opened = []
+    monkeypatch.setattr(samples, "open_regions", lambda *args, **options: opened.append(args) or open_regions(*args))
+    parts = open_vqa_parts(shared.data, "train", {"a": ("first", 0.8), "b": ("last", 0.2)}, min_answer_count=1)
+    val = open_small(shared.data, "val", features=parts["a"].source)
+    assert len(opened) == 1 and parts["a"].source is parts["b"].source is val.source
+    assert val.identity == open_small(shared.data, "val").identity and len(opened) == 2
 
 
 def test_vocabulary_of_all_files_in_the_official_order(shared, caplog):

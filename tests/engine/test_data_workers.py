@@ -12,7 +12,7 @@ import torch
 
 from engine import data_workers
 from engine.launch import launch
-from engine.loading import build_loader, reading_processes
+from engine.loading import build_loader, build_loaders, reading_processes
 from util.cli import UserError, dead_worker, run_cli
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,6 +124,21 @@ class TestHowMany:
         monkeypatch.setattr("engine.loading.own_processors", lambda: cores)
         assert reading_processes(8, torch.device(device)) == expected
         assert reading_processes(0, torch.device(device)) == 0
+
+    @pytest.mark.parametrize(("num_workers", "reads"), [(1, [1, 0]), (0, [0, 0])])
+    def test_one_split_is_measured_for_all(self, num_workers, reads):
+        """And none if this process reads."""
+        counted = []
+
+        class Counted(Data):
+            def __getitems__(self, indices):
+                counted.append(self)
+                return super().__getitems__(indices)
+
+        splits = {"train": Counted(), "dev": Counted(8)}
+        loaders = build_loaders(splits, 4, shuffle=False, seed=0, num_workers=num_workers, device=CPU)
+        assert [counted.count(data) for data in splits.values()] == reads
+        assert [loader.num_workers for loader in loaders.values()] == [num_workers] * 2
 
 
 class TestReading:

@@ -113,7 +113,7 @@ def test_frozen_backbones_keep_their_mode_and_get_no_gradient():
 def test_unfrozen_network_trains_what_the_genotype_reads():
     """The published found recipe trains the backbones, up to the last feature that is read."""
     net = build(Golden("found_net_mmimdb"))
-    net.frozen = net.frozen_eval = frozenset()
+    net.frozen = net.fixed_backbones = frozenset()
     net.train()
     batch = {"image": torch.rand(2, 3, 64, 64), "text": torch.randn(2, 300)}
     net(batch).sum().backward()

@@ -112,7 +112,7 @@ def test_backbones_are_frozen_by_name():
     network = FusionNet(frozen_too, LateFusion((0, 1), 4, 1), (0, 1), **shape, frozen=["b"]).train()
     assert network.backbones["a"].training and not network.backbones["b"].training
     assert any(parameter is linear.weight for parameter in network.weights())
-    assert network.cacheable() == [] and network.fixed_backbones() == {"b"}
+    assert network.cacheable() == [] and network.fixed_backbones == {"b"}
     assert not any(key.startswith("backbones.b.") for key in network.trainable_state().state_dict()["weights"])
 
 

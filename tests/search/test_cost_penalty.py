@@ -35,7 +35,7 @@ class Space:
     """A cell with the expected cost that a network would have."""
 
     def __init__(self, net):
-        self.net, self.choices, self.relax = net, net.choices, net.relax
+        self.net, self.choices = net, net.choices
 
     def expected_cost(self, kind):
         return expected_cost(self.net, kind)

@@ -27,9 +27,6 @@ class Logits(torch.nn.Module):
     def choices(self):
         return [self.choice]
 
-    def relax(self, relaxation):
-        self.relaxation = relaxation
-
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)

@@ -30,9 +30,6 @@ class Linear(torch.nn.Module):
     def choices(self):
         return [self.choice]
 
-    def relax(self, relaxation):
-        self.relaxation = relaxation
-
     def discretise(self, scores):
         return scores["one"].argmax(-1).tolist()
 
@@ -40,7 +37,7 @@ class Linear(torch.nn.Module):
         total = 0.0
         for row, outputs in enumerate(self.outputs):
             candidates = [lambda o=o: o.view(1) for o in outputs]
-            total += self.relaxation.combine(self.choice, candidates, self.logits, row=row)
+            total += self.choice.relaxation.combine(self.choice, candidates, self.logits, row=row)
         return (total.item(),)
 
 
@@ -50,7 +47,7 @@ def test_on_a_linear_supernet_the_largest_weighted_output_is_kept(make):
     space = Linear([[1.0, 0.0, -2.0], [0.0, 0.0, 0.0]], [[1.0, 4.0, 5.0], [1.0, 3.0, 2.0]])
     mixture = make().attach(space)
     found, visits = perturbation(space, mixture, space.score, generator())
-    assert found == [1, 1] and len(visits) == 2 and space.relaxation is mixture
+    assert found == [1, 1] and len(visits) == 2 and space.choice.relaxation is mixture
     weights = space.choice.probabilities()
     assert found == (weights * space.outputs).argmax(-1).tolist()
 

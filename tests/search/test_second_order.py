@@ -131,7 +131,7 @@ def test_weights_and_their_gradients_stay():
 def worker(path):
     """Architecture steps on uneven shares of 7 training and 5 dev samples; rank 0 saves the logits."""
     device = init_distributed("cpu")
-    run = SimpleNamespace(args=Namespace(parallel=False), device=device)
+    run = SimpleNamespace(args=Namespace(parallel=False), device=device, processes=world_size())
     _, search, logits = search_of(0.5, parallel=data_parallel(run, Precision()))
     samplers = [EpochBatchSampler(n, n, shuffle=False, rank=rank(), world_size=world_size()) for n in (7, 5)]
     parts = []
