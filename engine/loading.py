@@ -103,7 +103,7 @@ def reading_processes(num_workers: int, device: torch.device) -> int:
 
 
 class BatchLoader(DataLoader):
-    """A `DataLoader` of batch dicts, made by `build_loaders`. Iterating over it raises a `UserError` if a worker dies."""
+    """A `DataLoader` of batch dicts, made by `build_loaders`. Iterating raises a `UserError` if a worker dies."""
 
     batch_sampler: EpochBatchSampler
     dataset: Any

@@ -56,14 +56,13 @@ _METHODS = {
     net.MultimodalNet: ("forward", "features", "pooling_weights", "embed_words", "embed_regions", "embed_relations"),
     matching.MatchingNet: ("forward", "encode", "encode_words", "keep", "project", "match", "score_pairs"),
     encoder_decoder.EncoderDecoder: ("forward", "encode", "decode"),
-    encoder_decoder.Block: ("forward",),
+    space.Block: ("forward",),
     space.GatedOperation: ("forward",),
 }
 _TORCH_DROPOUT = nn.Dropout.forward
 # Digest of the plain code that the fast forms stand for: `digest_of` of each class.
 # If `tests/models/test_mmnas_fast.py` says that one differs, bring its fast form up to date, then write the new digest.
 DIGESTS = {
-    "models.mmnas.encoder_decoder.Block": "1781daff495c53e8",
     "models.mmnas.encoder_decoder.EncoderDecoder": "4d96d950e1d4e926",
     "models.mmnas.heads.AnswerHead": "53b686414358ba36",
     "models.mmnas.heads.GroundingHead": "0cdb75fccc2f8156",
@@ -87,7 +86,8 @@ DIGESTS = {
     "models.mmnas.operations.SeparableConvolution": "a1d3be06f4167e9e",
     "models.mmnas.operations.UnifiedAttention": "5661f377fe2128ae",
     "models.mmnas.operations.Zero": "9678251100be94b9",
-    "models.mmnas.space.GatedOperation": "12cb953a9cc16197",
+    "models.mmnas.space.Block": "1781daff495c53e8",
+    "models.mmnas.space.GatedOperation": "504801193e8b8a2f",
 }
 
 
