@@ -172,13 +172,15 @@ class FeatureCache:
 
     def _stored(self, places):
         """For each folder, whether it has features, and their shapes without the first axis, or None if unknown."""
-        present = from_rank_0({inputs: (place / _MANIFEST).exists() for inputs, place in places.items()})
-        known: dict[_Inputs, Any] = dict.fromkeys(places)
-        for inputs in filter(present.get, places):
-            with contextlib.suppress(UserError, LookupError, TypeError, ValueError):
-                shapes = read_json(places[inputs] / _MANIFEST)["shapes"]
-                known[inputs] = [tuple(map(int, shape)) for shape in shapes] or None
-        return {inputs: (present[inputs], known[inputs]) for inputs in places}
+        present = from_rank_0([(place / _MANIFEST).exists() for place in places.values()])
+        stored: dict[_Inputs, tuple[bool, Any]] = {}
+        for (inputs, place), there in zip(places.items(), present, strict=True):
+            stored[inputs] = there, None
+            if there:
+                with contextlib.suppress(UserError, LookupError, TypeError, ValueError):
+                    shapes = read_json(place / _MANIFEST)["shapes"]
+                    stored[inputs] = there, [tuple(map(int, shape)) for shape in shapes] or None
+        return stored
 
     def _choose(self, memory_size, disk_size):
         """Where ``auto`` keeps features: ``ram``, ``disk`` or ``off``, the same on all ranks."""
