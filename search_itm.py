@@ -99,17 +99,9 @@ def main(argv=None):
         scorer = TASK.build_scorer(args, run, data["dev"], precision, "dev")
         derivation = Derivation(args.derive, scorer, TASK.validation.score, args.seed)
         measure = functools.partial(architecture_cost, hsize=args.hsize, batch=total_batch(args), device=run.device)
-        return run_search(
-            run,
-            search_epoch,
-            monitor,
-            last,
-            before_epoch=TASK.before_epoch(args, run, net, data, precision),  # mines hard negatives
-            scorers={"dev": scorer},
-            derivation=derivation,
-            measure=measure,
-            facts=describe(TASK, run, data),
-        )
+        mining = TASK.before_epoch(args, run, net, data, precision)  # hard negatives
+        reported = {"scorers": {"dev": scorer}, "measure": measure, "facts": describe(TASK, run, data)}
+        return run_search(run, search_epoch, monitor, last, before_epoch=mining, derivation=derivation, **reported)
 
 
 if __name__ == "__main__":

@@ -67,21 +67,15 @@ def build_loaders(
             f"--batchsize {batch_size} leaves fewer than {least} for each of {processes} processes; "
             f"use at least {min_share * processes}"
         )
-    options: dict[str, Any] = {
-        "shuffle": shuffle,
-        "seed": seed,
-        "drop_last": drop_last,
-        "min_share": min_share,
-        "rank": own,
-        "world_size": processes,
-    }
+    order: dict[str, Any] = {"shuffle": shuffle, "seed": seed, "drop_last": drop_last, "min_share": min_share}
+    order |= {"rank": own, "world_size": processes}
     counts = {name: len(dataset) for name, dataset in datasets.items()}
     slow = {name: dataset for name, dataset in datasets.items() if not getattr(dataset, "in_memory", False)}
     read, workers = for_workers(slow, wanted, math.ceil(batch_size / processes))
     return {
         name: BatchLoader(
             read.get(name, dataset),
-            batch_sampler=EpochBatchSampler(counts[name], batch_size, **options),
+            batch_sampler=EpochBatchSampler(counts[name], batch_size, **order),
             collate_fn=_identity,
             pin_memory=device.type == "cuda",
             # A separate generator, so that creating an iterator does not draw from the global one.
