@@ -191,7 +191,7 @@ class SeedBench:
             from tasks.mmnas.data import build_loaders
             from tasks.mmnas.networks import build_precision
 
-            run = argparse.Namespace(device=torch.device("cpu"), args=self.args)
+            run = argparse.Namespace(device=torch.device("cpu"), args=self.args, processes=1)
             data, precision = self.task.open_training(self.args), build_precision(self.args, run.device)
             loader = build_loaders(self.args, run, {"train": data["train"]}, drop_last=True)["train"]
             scorers = {s: self.task.build_scorer(self.args, run, data[s], precision, s) for s in ("val", "test")}
