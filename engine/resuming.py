@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import logging
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from util.cli import UserError
+from util.files import json_text, read_json
 
 if TYPE_CHECKING:
     from engine.arguments import RecipeParser
@@ -54,8 +57,52 @@ def resumed_arguments(parser: RecipeParser, argv: Sequence[str] | None, saved: d
         values = ", ".join(f"{name} = {value}" for name, value in added.items())
         text = "%s was made by an earlier version, which lacks some flags; they have their defaults: %s"
         logger.info(text, path, values)
+    _check_unchanged(parser, saved, path)
     _log_changes(parser, args, saved)
     return args
+
+
+def _may_change(parser):
+    """Names of the arguments that may differ when a run is resumed."""
+    return parser.free | {action.dest for action in parser._actions if action.metavar in PLACES}
+
+
+def _check_unchanged(parser, saved, path):
+    """Check that ``args.json`` was not edited: the run would continue with other settings than it began with.
+
+    Raises:
+        UserError: a setting differs from the one that the run has used so far.
+    """
+    used = _used_arguments(path.parent)
+    if not used:
+        return
+    used = parser.upgrade({**used, "resume": saved["resume"]})
+    names = sorted((used.keys() & saved.keys()) - _may_change(parser))
+    if changed := [name for name in names if _as_json(saved[name]) != _as_json(used[name])]:
+        texts = ", ".join(f"{name} is {saved[name]}, but the run used {used[name]}" for name in changed)
+        raise UserError(
+            f"--resume {path.parent}: {path} was changed after the run began: {texts}; restore the earlier values in "
+            "that file, or start a new run with the others"
+        )
+
+
+def _used_arguments(folder):
+    """The arguments that a run has used: those in its last checkpoint, or for earlier versions in its result; or {}."""
+    from util.checkpoint import glance_at_checkpoint
+
+    state, result = glance_at_checkpoint(folder / "last.pth"), None
+    if isinstance(state, dict) and isinstance(state.get("arguments"), str):
+        with contextlib.suppress(ValueError):
+            result = {"arguments": json.loads(state["arguments"])}
+    elif (folder / "result.json").exists():
+        with contextlib.suppress(UserError):
+            result = read_json(folder / "result.json")
+    used = result.get("arguments") if isinstance(result, dict) else None
+    return used if isinstance(used, dict) else {}
+
+
+def _as_json(value):
+    return json.loads(json_text(value))
 
 
 def _log_changes(parser, args, saved):
@@ -64,7 +111,7 @@ def _log_changes(parser, args, saved):
     Raises:
         UserError: one of these flags must not change.
     """
-    free = parser.free | {action.dest for action in parser._actions if action.metavar in PLACES}
+    free = _may_change(parser)
     changed = {name: value for name, value in saved.items() if getattr(args, name) != value}
     described = {name: f"--{name} {getattr(args, name)} (was {value})" for name, value in changed.items()}
     if refused := [text for name, text in described.items() if name not in free]:
@@ -149,3 +196,27 @@ def check_inputs(
                 f"--resume {folder}: the {name} differs from what the run started with; pass the right path{flag}, or "
                 "start a new run"
             )
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read a run's ``last.pth``.
+
+    Raises:
+        UserError: the file is damaged, or lacks a required entry.
+    """
+    from util.checkpoint import load_checkpoint
+
+    kinds: dict[str, Any] = {
+        "epoch": int,
+        "stopped": bool,
+        "device": str,
+        "seconds": (int, float),
+        "objects": dict,
+        "random": list,
+    }
+    state = load_checkpoint(path)
+    for name, kind in kinds.items():
+        value = state.get(name) if isinstance(state, dict) else None
+        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+            raise UserError(f"{path} has no valid {name}; restore the file")
+    return state

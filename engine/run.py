@@ -16,7 +16,7 @@ import torch
 
 from engine import identity
 from engine.report import checksum, environment, peak_memory_mb, restored_record, scores_of
-from engine.resuming import check_inputs
+from engine.resuming import check_inputs, read_state
 from engine.run_log import close_log, open_log, writing
 from engine.tracking import Tracker, check_tool
 from util.checkpoint import load_checkpoint, save_checkpoint
@@ -54,6 +54,7 @@ class Run:
         self.is_main = self._rank == 0
         self.epoch, self.stopped, self.longer, self.seconds = 0, False, False, 0.0
         self._tracked: dict[str, Any] = {}
+        self._arguments = ""
         self._inputs: dict[str, str] = {}
         self._flags: dict[str, str] = {}
         self._faults: list[str] = []
@@ -88,7 +89,7 @@ class Run:
             UserError: the checkpoint does not fit, belongs to other inputs, has more epochs than requested, or is
                 missing from a finished run.
         """
-        self._tracked = objects
+        self._tracked, self._arguments = objects, json_text(vars(self.args))
         path = self.folder / "last.pth"
         if not path.exists():
             self._refuse_finished(path)
@@ -98,7 +99,7 @@ class Run:
             # Ranks start from equal weights, but must draw different dropout masks.
             torch.manual_seed(self.args.seed + 1_000_003 * self._rank)
             return
-        state = _read_state(path)
+        state = read_state(path)
         self._check(path, state)
         for name, value in objects.items():
             with self._restoring(path):
@@ -184,6 +185,7 @@ class Run:
                     "stopped": self.stopped,
                     "epochs": self._epochs(),
                     "inputs": self._inputs,
+                    "arguments": self._arguments,
                     "device": self.device.type,
                     "seconds": self.seconds,
                     "objects": {name: value.state_dict() for name, value in self._tracked.items()},
@@ -303,24 +305,6 @@ class Run:
         """Close the tracking tools."""
         if self._tracker is not None:
             self._tracker.close()
-
-
-def _read_state(path):
-    """Read ``last.pth``, and check that it has the required entries."""
-    kinds: dict[str, Any] = {
-        "epoch": int,
-        "stopped": bool,
-        "device": str,
-        "seconds": (int, float),
-        "objects": dict,
-        "random": list,
-    }
-    state = load_checkpoint(path)
-    for name, kind in kinds.items():
-        value = state.get(name) if isinstance(state, dict) else None
-        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-            raise UserError(f"{path} has no valid {name}; restore the file")
-    return state
 
 
 @contextlib.contextmanager

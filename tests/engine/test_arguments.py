@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import pytest
+import torch
 
 import main_darts_found_mmimdb as found
 import main_darts_searchable_mmimdb as search
@@ -206,6 +207,26 @@ class TestResume:
             parse("search", "--resume", str(tmp_path / "r"), *flags)
         assert f"--{name} {new} (was {old})" in str(error.value) and str(tmp_path / "r") in str(error.value)
         assert "\n" not in str(error.value)
+
+    @pytest.mark.parametrize("kept", ["checkpoint", "result", "neither"])
+    def test_edited_arguments_are_named(self, tmp_path, kept):
+        folder = tmp_path / "run"
+        used = vars(saved_run(folder, "search", "--drpt", "0.2"))
+        if kept == "checkpoint":
+            torch.save({"arguments": json.dumps(used)}, folder / "last.pth")
+        elif kept == "result":  # of an earlier version
+            torch.save({"epoch": 1}, folder / "last.pth")
+            (folder / "result.json").write_text(json.dumps({"arguments": used}))
+        changed = {"drpt": 0.9, "C": 16, "epochs": 7, "num_workers": 1, "datadir": "elsewhere"}
+        (folder / "args.json").write_text(json.dumps({**used, "epochs": 7, "num_workers": 1, "datadir": "elsewhere"}))
+        assert parse("search", "--resume", str(folder), "--epochs", "8").drpt == 0.2
+        (folder / "args.json").write_text(json.dumps({**used, **changed}))
+        if kept == "neither":
+            assert parse("search", "--resume", str(folder)).drpt == 0.9
+            return
+        message = "C is 16, but the run used 192, drpt is 0.9, but the run used 0.2; restore the earlier values"
+        with pytest.raises(UserError, match=message):
+            parse("search", "--resume", str(folder), "--epochs", "8")
 
     def test_every_changed_flag_is_listed(self, tmp_path):
         saved_run(tmp_path / "r", "search")
