@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.identity import remember_longer
 from util.cli import UserError
 from util.files import json_text, read_json
 
@@ -23,6 +24,8 @@ logger = logging.getLogger("mdarts")
 FREE = frozenset(
     {"epochs", "patience", "num_workers", "cache_features", "backbone_batch", "device", "estimate", "track"},
 )
+# Flags that set how long a run continues.
+LENGTH = frozenset({"epochs", "patience", "budget"})
 # Flags with one of these metavars are paths. Data may move (on clusters, with every job), so inputs that must stay the
 # same are compared by content (`check_inputs`, and the digest of frozen weights), never by path.
 PLACES = frozenset({"DIR", "FILE", "RUN_DIR", "SOURCE"})
@@ -119,6 +122,8 @@ def _log_changes(parser, args, saved):
             f"--resume {args.resume} continues with the run's own settings, but got {', '.join(refused)};"
             " drop these flags"
         )
+    if not changed.keys().isdisjoint(LENGTH):
+        remember_longer()
     if described:
         logger.info("%s continues with %s", args.resume, ", ".join(described.values()))
 

@@ -20,7 +20,7 @@ from engine.resuming import check_inputs, read_state
 from engine.run_log import close_log, open_log, writing
 from engine.tracking import Tracker, check_tool
 from util.checkpoint import load_checkpoint, save_checkpoint
-from util.cli import UserError, is_out_of_memory
+from util.cli import UserError, is_out_of_memory, quoted
 from util.distributed import barrier, from_rank_0, gather, init_distributed, leave, rank, world_size
 from util.files import decode_text, json_text, read_json, remove_folder, write_json, write_text
 from util.plots import plot_curves
@@ -45,6 +45,7 @@ class Run:
         stopped: Whether the run ended before its last epoch.
         longer: Whether it had ended early and now continues, because more epochs were requested.
         seconds: Wall time so far, without work that an interruption lost.
+        unit: The flag that sets how long the run lasts, and how many epochs one unit of it has.
         identity: Content of ``run.json``, see `engine.identity`; empty on ranks other than 0.
     """
 
@@ -55,6 +56,7 @@ class Run:
         self.epoch, self.stopped, self.longer, self.seconds = 0, False, False, 0.0
         self._tracked: dict[str, Any] = {}
         self._arguments = ""
+        self.unit = ("--epochs", 1)
         self._inputs: dict[str, str] = {}
         self._flags: dict[str, str] = {}
         self._faults: list[str] = []
@@ -126,10 +128,13 @@ class Run:
             raise UserError(f"{path} was written by another script: it holds {', '.join(sorted(state['objects']))}")
         if len(state["random"]) != world_size():
             raise UserError(f"{path} was written by {len(state['random'])} processes; resume with as many")
+        flag, size = self.unit
+        done = math.ceil(state["epoch"] / size)
         if self._epochs() < state["epoch"]:
+            what = "epochs" if size == 1 else f"epochs, {size} for each training"
             raise UserError(
-                f"--epochs {self._epochs()}: {self.folder} has already done {state['epoch']} epochs; pass --epochs "
-                f"{state['epoch']} to end it there, or more to continue it"
+                f"{flag} {self._epochs() // size}: {self.folder} has already done {state['epoch']} {what}; pass "
+                f"{flag} {done} to end it there, or more to continue it"
             )
         check_inputs(self.folder, state.get("inputs"), self._inputs, self._flags)
         if state["device"] != self.device.type:
@@ -336,8 +341,8 @@ def start_run(args: Namespace, kind: str, parent: Path | str) -> Iterator[Run]:
         run.raise_faults()
     except KeyboardInterrupt:
         # This goes to the file only, since `util.cli.run_cli` prints it.
-        logger.debug("interrupted; continue with --resume %s", run.folder)
-        raise KeyboardInterrupt(f"continue with --resume {run.folder}") from None
+        logger.debug("interrupted; continue with --resume %s", quoted(run.folder))
+        raise KeyboardInterrupt(f"continue with --resume {quoted(run.folder)}") from None
     except Exception as error:
         failed = True
         logger.debug("error: %s", error)

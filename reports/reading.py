@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine.identity import identity_of
+from engine.identity import commands_of, identity_of
 from engine.report import restored_record, scores_of, with_present_names
 from engine.scripts import stage_of
 from reports.checking import damaged_entries, faults_of
@@ -160,9 +160,9 @@ class RunRecord:
         return list(dict.fromkeys(_commit(session) for session in sessions if session.get("git_commit")))
 
     @property
-    def command(self) -> str | None:
-        """The command that made the run."""
-        return self.identity.get("command")
+    def commands(self) -> list[str]:
+        """The commands that made the run, see `engine.identity.commands_of`; [] if not recorded."""
+        return commands_of(self.identity)
 
     @property
     def key(self) -> str:

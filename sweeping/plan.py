@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.scripts import FAMILIES, families_of
-from util.cli import UserError
+from util.cli import UserError, quoted
 
 # Task -> modality -> flag of the search that takes the trained unimodal network, or None if the search does not need
 # one (it starts from ImageNet weights). `_modalities` covers own data, and derives this for tasks that are not listed.
@@ -157,7 +157,7 @@ class Planner:
         given = {words[0]: words[-1] for words in self.flags["search"]}
         folder = given.get("--datadir", DEMO["datadir"])
         if "--demo" in given and not Path(folder).exists():
-            make = f"python datasets/prepare_own.py --embedded htad --out {folder}"
+            make = f"python datasets/prepare_own.py --embedded htad --out {quoted(folder)}"
             raise UserError(f"-- --demo: {folder} does not exist yet; make it with `{make}`")
         if not {"--demo", "--datadir"} & set(given):
             raise UserError("--task own: name the prepared folder after --, as in -- --datadir data/films")

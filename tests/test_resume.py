@@ -176,7 +176,10 @@ def test_resume_refuses_other_settings(whole):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda run: edit(run / "args.json", '"C": 8', '"C": 6'), r"args\.json was changed after .*C is 6, but the run used 8"),
+        (
+            lambda run: edit(run / "args.json", '"C": 8', '"C": 6'),
+            r"args\.json was changed after .*C is 6, but the run used 8",
+        ),
         (lambda run: edit(run / "args.json", '"batchsize": 8', '"batchsize": 0'), r"args\.json: batchsize is 0"),
         (lambda run: (run / "args.json").write_text("[]"), r"does not hold the arguments"),
         (lambda run: (run / "log.jsonl").write_text("garbage\n"), r"log\.jsonl is damaged"),

@@ -3,6 +3,7 @@
 import errno
 import gc
 import os
+import shlex
 import sys
 from collections.abc import Callable
 
@@ -22,6 +23,11 @@ class UserError(Exception):
     The message is shown as it is. It names the file or flag, states what was expected, and gives the remedy (a command
     or a flag).
     """
+
+
+def quoted(path: object) -> str:
+    """A path as a word of a command that can be pasted into a shell, whatever characters it contains."""
+    return shlex.quote(str(path))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
