@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.scripts import next_commands
+from engine.scripts import next_commands, stage_of
 from util.cli import UserError, quoted
 from util.files import read_json, write_json, write_text
 from util.hashes import short_hash
@@ -123,17 +123,31 @@ def commands_of(identity: Mapping[str, Any]) -> list[str]:
     return [command for command in (identity.get("command"), *sessions) if command] if identity.get("command") else []
 
 
-def search_identity(source: Path | str) -> dict[str, str]:
+def search_identity(source: Path | str, resumed: Path | str | None = None) -> dict[str, str]:
     """``{"search_id": id}`` of the search run that an architecture comes from; {} if it has no id.
 
     Args:
         source: A run folder, or a file in one.
+        resumed: Folder of the training if it is resumed. If the source is not there any more, the id comes from the
+            training's result, or from the search whose folder contains the training.
     """
     path = Path(source)
     with contextlib.suppress(UserError):
+        if resumed is not None and not path.exists():
+            return _search_around(Path(resumed))
         known = identity_of(path if path.is_dir() else path.parent).get("id")
         return {"search_id": known} if known else {}
     return {}
+
+
+def _search_around(folder):
+    result = read_json(folder / "result.json") if (folder / "result.json").exists() else {}
+    origin = result.get("architecture") if isinstance(result, dict) else None
+    if isinstance(origin, dict) and origin.get("search_id"):
+        return {"search_id": origin["search_id"]}
+    known = identity_of(folder.resolve().parent)
+    place = stage_of(known.get("script") or "")
+    return {"search_id": known["id"]} if place and place[1] == "search" and known.get("id") else {}
 
 
 def git_commit() -> str | None:

@@ -128,6 +128,24 @@ def _log_changes(parser, args, saved):
         logger.info("%s continues with %s", args.resume, ", ".join(described.values()))
 
 
+def kept_genotype(args: Namespace, flags: Sequence[str]) -> Path | None:
+    """The ``genotype.json`` of a resumed run, which applies even if its search went on, was moved or was removed.
+
+    Args:
+        args: The arguments.
+        flags: Names of the arguments that determine the genotype.
+
+    Returns:
+        None for a run that is not resumed or has no finished epoch, or if the command line names another genotype.
+    """
+    folder = Path(getattr(args, "resume", None) or "")
+    if folder == Path() or not (folder / "last.pth").is_file():
+        return None
+    path, saved = folder / "genotype.json", read_json(folder / "args.json")
+    same = all(saved.get(name) == getattr(args, name) for name in flags)
+    return path if same and path.is_file() else None
+
+
 def check_saved(parser: RecipeParser, saved: dict[str, Any], path: Path | str) -> None:
     """Check that the flags accept the saved values, since the file may have been edited.
 

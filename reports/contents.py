@@ -184,6 +184,12 @@ def _main_table(comparison):
         notes.append(
             "Parameters are those of the fusion and the classifier, without backbones; for a single modality, all."
         )
+    if beyond := [run.folder.name for row in rows for run in row.runs if run.search_went_on]:
+        names = ", ".join(beyond[:5]) + (f" and {len(beyond) - 5} more" if len(beyond) > 5 else "")
+        notes.append(
+            f"The search continued beyond the epoch whose architecture was trained, so the search time shown is longer "
+            f"than the time that led to that architecture: {names}."
+        )
     body = [list(cells) for cells in zip(*columns.values(), strict=True)]
     return Table(f"{_title(comparison)}, means over seeds", list(columns), body, notes, numbers)
 

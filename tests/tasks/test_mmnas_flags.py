@@ -280,3 +280,19 @@ def test_a_demo_run_is_resumed_with_its_one_batch_size(task, kind, tmp_path):
         (tmp_path / "args.json").write_text(json.dumps(saved))
         words = ["--resume", tmp_path] if kind == "search" else ["--RESUME", "--CKPT_PATH", tmp_path]
         assert total_batch(read(task, *words)) == total_batch(args)
+
+
+def test_a_resumed_training_keeps_its_architecture(tmp_path):
+    search, run = searched(tmp_path / "search", "vqa"), tmp_path / "run"
+    args = parse("vqa", "--RUN", "train", "--ARCH_PATH", search)
+    args.resume = str(run)
+    run.mkdir()
+    (run / "args.json").write_text(json.dumps(vars(args)))
+    (run / "genotype.json").write_text(json.dumps(LAST.to_dict()))
+    (search / "arch.json").unlink()
+    with pytest.raises(UserError, match="has no epoch 2"):  # nothing is kept before the first epoch
+        networks.find_architecture(args)
+    (run / "last.pth").touch()
+    assert networks.find_architecture(args) == LAST
+    args.ARCH_PATH = "mcan"  # named on the command line
+    assert networks.find_architecture(args) != LAST
