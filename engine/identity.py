@@ -59,6 +59,11 @@ def remember_command(description: str | None, argv: Sequence[str] | None) -> Non
     _parsed.update(script=script, command=shlex.join(["python", script, *words]) if script else None)
 
 
+def parsed_script() -> str | None:
+    """Path of the script whose command line was parsed last, relative to the project's folder; None if unknown."""
+    return _parsed["script"]
+
+
 def remember_longer() -> None:
     """Remember that the command line changes how long the run lasts, so that repeating the run requires it, too."""
     global _lengthens

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.identity import remember_longer
-from util.cli import UserError
+from engine.identity import identity_of, parsed_script, remember_longer
+from engine.scripts import stage_of
+from util.cli import UserError, quoted
 from util.files import json_text, read_json
 
 if TYPE_CHECKING:
@@ -46,9 +47,12 @@ def resumed_arguments(parser: RecipeParser, argv: Sequence[str] | None, saved: d
     """
     defaults, folder = {action.dest: action.default for action in parser._actions}, saved["resume"]
     known = vars(parser.parse_args(argv))
-    if unknown := sorted(set(saved) - set(known)):
+    unknown = sorted(set(saved) - set(known))
+    _check_script(Path(folder), bool(unknown))
+    if unknown:
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise UserError(
-            f"--resume {folder}: another script or a later version made that run (flags {', '.join(unknown)})"
+            f"--resume {folder}: another script or a later version made that run (flags {', '.join(unknown[:5])}{more})"
         )
     # A run of an earlier version lacks some flags. Their defaults reproduce the behaviour of that version.
     added = {name: defaults[name] for name in sorted(set(known) - set(saved))}
@@ -63,6 +67,23 @@ def resumed_arguments(parser: RecipeParser, argv: Sequence[str] | None, saved: d
     _check_unchanged(parser, saved, path)
     _log_changes(parser, args, saved)
     return args
+
+
+def _check_script(folder, unlike):
+    """Check that this script made a run; another one may have made it if it has other flags (``unlike``).
+
+    Raises:
+        UserError: another script made the run.
+    """
+    made, now = identity_of(folder).get("script"), parsed_script()
+    if not made or not now or made == now:
+        return
+    places = [stage_of(script) for script in (made, now)]
+    if unlike or (None not in places and places[0] != places[1]):
+        raise UserError(
+            f"--resume {folder}: another script made that run; continue it with `python {quoted(made)} --resume "
+            f"{quoted(folder)}`"
+        )
 
 
 def _may_change(parser):

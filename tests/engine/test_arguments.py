@@ -178,6 +178,17 @@ class TestPrecedence:
         (tmp_path / "best").mkdir()
         assert parse("found", "--search_exp_dir", str(tmp_path)).C == 192
 
+    def test_a_folder_that_is_no_run_is_named(self, tmp_path):
+        (tmp_path / "genotype.json").write_text(Path("genotypes/mmimdb_example.json").read_text())
+        for words in (["--search_exp_dir"], ["--eval_exp_dir"], ["--genotype", "random", "--search_exp_dir"]):
+            with pytest.raises(UserError, match=rf"{words[-1]} .* is not a run folder: it has no args\.json"):
+                parse("found", *words, str(tmp_path))
+
+    def test_a_search_is_not_tested(self, tmp_path):
+        saved_run(tmp_path / "s", "search")
+        with pytest.raises(UserError, match=r"--eval_exp_dir .* is a search, .*; train what it found with --search_e"):
+            parse("found", "--eval_exp_dir", str(tmp_path / "s"))
+
     def test_a_missing_folder_is_named(self, tmp_path):
         for flag in ("--search_exp_dir", "--eval_exp_dir"):
             with pytest.raises(UserError, match=r"run folder .*nowhere does not exist"):
@@ -247,8 +258,17 @@ class TestResume:
 
     def test_a_run_of_another_script_is_refused(self, tmp_path):
         saved_run(tmp_path / "r", "search")
-        with pytest.raises(UserError, match=r"another script or a later version made that run .*dev_metric"):
+        with pytest.raises(UserError, match=r"another script or a later version made that run .* and \d+ more"):
             parse("found", "--resume", str(tmp_path / "r"))
+
+    def test_the_script_that_made_a_run_is_named(self, tmp_path):
+        saved_run(tmp_path / "my r", "search")
+        (tmp_path / "my r" / "run.json").write_text('{"sessions": [], "script": "main_darts_searchable_mmimdb.py"}')
+        message = f"continue it with `python main_darts_searchable_mmimdb.py --resume '{tmp_path}/my r'`"
+        for script in ("found", "unimodal"):
+            with pytest.raises(UserError, match=re.escape(message)):
+                parse(script, "--resume", str(tmp_path / "my r"))
+        parse("search", "--resume", str(tmp_path / "my r"))
 
     @pytest.mark.parametrize("exists", [True, False])
     def test_a_folder_without_a_run_is_refused(self, tmp_path, exists):

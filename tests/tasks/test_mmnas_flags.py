@@ -296,3 +296,9 @@ def test_a_resumed_training_keeps_its_architecture(tmp_path):
     assert networks.find_architecture(args) == LAST
     args.ARCH_PATH = "mcan"  # named on the command line
     assert networks.find_architecture(args) != LAST
+
+
+def test_a_space_is_read_from_a_run_folder_only(tmp_path):
+    for architecture in ("mcan", "random"):
+        with pytest.raises(UserError, match=r"--search_exp_dir .* is not a run folder: it has no args\.json"):
+            parse("vqa", "--ARCH_PATH", architecture, "--search_exp_dir", tmp_path)
