@@ -80,8 +80,11 @@ def planned(args, out):
         UserError: There is neither, or commands of the sweep in ``out`` would change.
     """
     path = out / "sweep.json"
-    known = jobs_of(read_json(path)) if path.exists() else []
+    known = jobs_of(read_json(path), out) if path.exists() else []
     if known and (args.only or args.job is not None or not args.task):
+        listed = out / "commands.txt"
+        if not args.only and args.job is None and listed.exists():
+            write_text(listed, commands_text(known))  # with the present path of a sweep that was moved
         return known
     if not args.task:
         raise UserError(f"--out {out}: it holds no sweep; pass --task and --seeds to begin one")

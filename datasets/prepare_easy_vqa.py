@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from util.cli import UserError, run_cli
+from util.cli import UserError, quoted, run_cli
 
 SPLITS = ("train2014", "val2014", "test2015")
 FEATURES = "features"
@@ -205,9 +205,13 @@ def _make_features(out, workers):
 
 
 def _print_next(out, features):
-    commands = [f"prepare_vqa.py --data {out} --features {out / FEATURES} --out {out / 'store'}"]
+    commands = [
+        f"prepare_vqa.py --data {quoted(out)} --features {quoted(out / FEATURES)} --out {quoted(out / 'store')}"
+    ]
     if not features:
-        commands.insert(0, f"extract_features.py --images {out / 'images'} --out {out / FEATURES} --backbone pixels")
+        commands.insert(
+            0, f"extract_features.py --images {quoted(out / 'images')} --out {quoted(out / FEATURES)} --backbone pixels"
+        )
     for command in commands:
         print(f"next: python datasets/{command}")
 

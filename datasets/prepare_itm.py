@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.regions.flags import add_packing_flags, packing_options
-from util.cli import UserError, run_cli
+from util.cli import UserError, quoted, run_cli
 
 
 def get_args_parser():
@@ -84,7 +84,8 @@ def prepare(
 
     folder = Path(out) / dataset
     splits, about = _read_splits(captions, dataset, names, skip_missing)
-    given = f"--captions {captions}{f' --json {names}' if names else ''} --features {features} --out {out}"
+    given = f"--captions {quoted(captions)}{f' --json {quoted(names)}' if names else ''}"
+    given += f" --features {quoted(features)} --out {quoted(out)}"
     remedy = f"python datasets/prepare_itm.py --dataset {dataset} {given}"
     published = scan_files(features, SPLITS[dataset])
     if published:

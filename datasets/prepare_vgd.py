@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.regions.flags import add_packing_flags, packing_options
-from util.cli import UserError, run_cli
+from util.cli import UserError, quoted, run_cli
 
 INVALID_FILE = "invalid.txt"
 LISTED = 20
@@ -78,7 +78,8 @@ def prepare(dataset, refer, out, *, features=None, dtype="float16", workers=None
     if tree is not None:
         from datasets.regions.packing import pack_regions
 
-        remedy = f"python datasets/prepare_vgd.py --dataset {dataset} --refer {refer} --out {out} --features {tree}"
+        places = f"--refer {quoted(refer)} --out {quoted(out)} --features {quoted(tree)}"
+        remedy = f"python datasets/prepare_vgd.py --dataset {dataset} {places}"
         pack_regions(tree, out / "store", remedy=remedy, dtype=dtype, workers=workers, skip_invalid=skip_invalid)
     _print_features(dataset, records, out)
     return {split: len(rows) for split, rows in records.items()}

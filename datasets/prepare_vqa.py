@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.regions.flags import add_packing_flags, packing_options
-from util.cli import UserError, run_cli
+from util.cli import UserError, quoted, run_cli
 
 
 def get_args_parser():
@@ -108,7 +108,7 @@ def prepare(
     image_ids = _check_questions(folder)
     vocabulary, answers = build_vocabulary(folder), build_answers(folder, min_answer_count)
     print(f"vocabulary {len(vocabulary):,} words, {len(answers):,} answers")
-    remedy = f"python datasets/prepare_vqa.py --data {data} --features {tree} --out {out}"
+    remedy = f"python datasets/prepare_vqa.py --data {quoted(data)} --features {quoted(tree)} --out {quoted(out)}"
     store = pack_regions(tree, out, remedy=remedy, dtype=dtype, workers=workers, skip_invalid=skip_invalid)
     write_tables(out, folder, vocabulary, answers, min_answer_count)
     _print_regions(store, image_ids)

@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.scripts import next_commands
-from util.cli import UserError
+from engine.scripts import next_commands, stage_of
+from util.cli import UserError, quoted
 from util.files import read_json, write_json, write_text
 from util.hashes import short_hash
 
@@ -33,6 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # The command line that was parsed last, and its script.
 _parsed: dict[str, Any] = {"script": None, "command": None}
+# Whether that command line continues a run for longer than it was to last before.
+_lengthens = False
 
 
 def remember_command(description: str | None, argv: Sequence[str] | None) -> None:
@@ -52,7 +54,20 @@ def remember_command(description: str | None, argv: Sequence[str] | None) -> Non
     if path is not None:
         script = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
     words = [str(word) for word in (sys.argv[1:] if argv is None else argv)]
+    global _lengthens
+    _lengthens = False
     _parsed.update(script=script, command=shlex.join(["python", script, *words]) if script else None)
+
+
+def parsed_script() -> str | None:
+    """Path of the script whose command line was parsed last, relative to the project's folder; None if unknown."""
+    return _parsed["script"]
+
+
+def remember_longer() -> None:
+    """Remember that the command line changes how long the run lasts, so that repeating the run requires it, too."""
+    global _lengthens
+    _lengthens = True
 
 
 def begin_session(folder: Path, args: Namespace, device: torch.device) -> dict[str, Any]:
@@ -71,6 +86,8 @@ def begin_session(folder: Path, args: Namespace, device: torch.device) -> dict[s
         # A run of an earlier version is not given an id afterwards, since copies of it would have different ids.
         known = {"id": None if args.resume else uuid.uuid4().hex, "sessions": [], **({} if args.resume else _parsed)}
     session = {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **_session_facts(device)}
+    if args.resume and _lengthens and _parsed["command"]:
+        session["command"] = _parsed["command"]
     known = {**known, "sessions": [*known["sessions"], session]}
     readme = readme_text(folder, known, None)
     write_json(folder / FILE, known)
@@ -90,7 +107,7 @@ def identity_of(folder: Path | str) -> dict[str, Any]:
     known = read_json(path)
     sessions = known.get("sessions") if isinstance(known, dict) else None
     whole = isinstance(sessions, list) and all(
-        isinstance(one, dict) and _are_texts(one, ("started", "git_commit", "changes")) for one in sessions
+        isinstance(one, dict) and _are_texts(one, ("started", "git_commit", "changes", "command")) for one in sessions
     )
     if not whole or not _are_texts(known, ("id", "script", "command")):
         raise UserError(f"{path} does not identify a run; restore the file or remove it")
@@ -101,17 +118,41 @@ def _are_texts(entries, names):
     return all(isinstance(entries.get(name), (str, type(None))) for name in names)
 
 
-def search_identity(source: Path | str) -> dict[str, str]:
+def commands_of(identity: Mapping[str, Any]) -> list[str]:
+    """The commands that repeat a run, in order: the first one, and those that resumed it to make it longer.
+
+    Args:
+        identity: Content of ``run.json``. The list is empty if it has no command.
+    """
+    sessions = [session.get("command") for session in identity.get("sessions") or []]
+    return [command for command in (identity.get("command"), *sessions) if command] if identity.get("command") else []
+
+
+def search_identity(source: Path | str, resumed: Path | str | None = None) -> dict[str, str]:
     """``{"search_id": id}`` of the search run that an architecture comes from; {} if it has no id.
 
     Args:
         source: A run folder, or a file in one.
+        resumed: Folder of the training if it is resumed. If the source is not there any more, the id comes from the
+            training's result, or from the search whose folder contains the training.
     """
     path = Path(source)
     with contextlib.suppress(UserError):
+        if resumed is not None and not path.exists():
+            return _search_around(Path(resumed))
         known = identity_of(path if path.is_dir() else path.parent).get("id")
         return {"search_id": known} if known else {}
     return {}
+
+
+def _search_around(folder):
+    result = read_json(folder / "result.json") if (folder / "result.json").exists() else {}
+    origin = result.get("architecture") if isinstance(result, dict) else None
+    if isinstance(origin, dict) and origin.get("search_id"):
+        return {"search_id": origin["search_id"]}
+    known = identity_of(folder.resolve().parent)
+    place = stage_of(known.get("script") or "")
+    return {"search_id": known["id"]} if place and place[1] == "search" and known.get("id") else {}
 
 
 def git_commit() -> str | None:
@@ -152,18 +193,20 @@ def readme_text(folder: Path | str, identity: Mapping[str, Any], result: Mapping
         result: Content of ``result.json``; None if the run is not finished.
     """
     folder = Path(folder)
-    script, command = identity.get("script"), identity.get("command")
+    script = identity.get("script")
     state = "finished" if result else "under way, or interrupted"
     lines = [f"# {folder.name}", "", f"A run of `{script or 'a script of this suite'}`: {state}."]
     if result:
         lines += ["", *_facts(result)]
-    lines += ["", *(["Command:", "", f"    {command}", ""] if command else [])]
+    commands = commands_of(identity)
+    name = "Command" if len(commands) < 2 else "Commands, one after another"
+    lines += ["", *([f"{name}:", "", *(f"    {one}" for one in commands), ""] if commands else [])]
     if result:
         lines += ["Scores:", "", *_scores(result), ""]
-    resume = f"python {script or '<its script>'} --resume {folder}"
+    resume = f"python {script or '<its script>'} --resume {quoted(folder)}"
     steps = [("continue it" if result is None else "make it longer", resume + (" --epochs N" if result else ""))]
     steps = (next_commands(script, folder) if script and result else []) + steps
-    steps.append(("report it on an HTML page", f"python report.py {folder} --out report.html"))
+    steps.append(("report it on an HTML page", f"python report.py {quoted(folder)} --out report.html"))
     lines += ["Next:", "", *(f"- {what}: `{command}`" for what, command in steps), ""]
     if result:
         lines += ["`result.json` has all scores and their provenance, `log.jsonl` one line per epoch."]

@@ -16,11 +16,11 @@ import torch
 
 from engine import identity
 from engine.report import checksum, environment, line_of, peak_memory_mb, restored_record, scores_of
-from engine.resuming import check_inputs
+from engine.resuming import check_inputs, read_state
 from engine.run_log import close_log, open_log, writing
 from engine.tracking import Tracker, check_tool
 from util.checkpoint import load_checkpoint, save_checkpoint
-from util.cli import UserError, is_out_of_memory
+from util.cli import UserError, is_out_of_memory, quoted
 from util.distributed import barrier, from_rank_0, gather, init_distributed, leave, rank, world_size
 from util.files import decode_text, json_text, read_json, remove_folder, write_json, write_text
 from util.plots import plot_curves
@@ -50,6 +50,7 @@ class Run:
         stopped: Whether the run ended before its last epoch.
         longer: Whether it had ended early and now continues, because more epochs were requested.
         seconds: Wall time so far, without work that an interruption lost.
+        unit: The flag that sets how long the run lasts, and how many epochs one unit of it has.
         identity: Content of ``run.json``, see `engine.identity`; empty on ranks other than 0.
     """
 
@@ -61,6 +62,8 @@ class Run:
         self.is_main = self._rank == 0
         self.epoch, self.stopped, self.longer, self.seconds = 0, False, False, 0.0
         self._tracked: dict[str, Any] = {}
+        self._arguments = ""
+        self.unit = ("--epochs", 1)
         self._inputs: dict[str, str] = {}
         self._flags: dict[str, str] = {}
         self._faults: list[str] = []
@@ -95,7 +98,7 @@ class Run:
             UserError: the checkpoint does not fit, belongs to other inputs, has more epochs than requested, or is
                 missing from a finished run.
         """
-        self._tracked = objects
+        self._tracked, self._arguments = objects, json_text(vars(self.args))
         path = self.folder / "last.pth"
         if not path.exists():
             self._refuse_finished(path)
@@ -105,7 +108,7 @@ class Run:
             # Ranks start from equal weights, but must draw different dropout masks.
             torch.manual_seed(self.args.seed + 1_000_003 * self._rank)
             return
-        state = _read_state(path)
+        state = read_state(path)
         self._check(path, state)
         for name, value in objects.items():
             with self._restoring(path):
@@ -132,10 +135,13 @@ class Run:
             raise UserError(f"{path} was written by another script: it holds {', '.join(sorted(state['objects']))}")
         if len(state["random"]) != self.processes:
             raise UserError(f"{path} was written by {len(state['random'])} processes; resume with as many")
+        flag, size = self.unit
+        done = math.ceil(state["epoch"] / size)
         if self._epochs() < state["epoch"]:
+            what = "epochs" if size == 1 else f"epochs, {size} for each training"
             raise UserError(
-                f"--epochs {self._epochs()}: {self.folder} has already done {state['epoch']} epochs; pass --epochs "
-                f"{state['epoch']} to end it there, or more to continue it"
+                f"{flag} {self._epochs() // size}: {self.folder} has already done {state['epoch']} {what}; pass "
+                f"{flag} {done} to end it there, or more to continue it"
             )
         check_inputs(self.folder, state.get("inputs"), self._inputs, self._flags)
         if state["device"] != self.device.type:
@@ -191,6 +197,7 @@ class Run:
                     "stopped": self.stopped,
                     "epochs": self._epochs(),
                     "inputs": self._inputs,
+                    "arguments": self._arguments,
                     "device": self.device.type,
                     "seconds": self.seconds,
                     "objects": {name: value.state_dict() for name, value in self._tracked.items()},
@@ -312,24 +319,6 @@ class Run:
             self._tracker.close()
 
 
-def _read_state(path):
-    """Read ``last.pth``, and check that it has the required entries."""
-    kinds: dict[str, Any] = {
-        "epoch": int,
-        "stopped": bool,
-        "device": str,
-        "seconds": (int, float),
-        "objects": dict,
-        "random": list,
-    }
-    state = load_checkpoint(path)
-    for name, kind in kinds.items():
-        value = state.get(name) if isinstance(state, dict) else None
-        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-            raise UserError(f"{path} has no valid {name}; restore the file")
-    return state
-
-
 @contextlib.contextmanager
 def start_run(args: Namespace, kind: str, parent: Path | str) -> Iterator[Run]:
     """Context manager for a run: seed, choose the device, create or reopen the run folder, and open its log.
@@ -359,8 +348,8 @@ def start_run(args: Namespace, kind: str, parent: Path | str) -> Iterator[Run]:
         run.raise_faults()
     except KeyboardInterrupt:
         # This goes to the file only, since `util.cli.run_cli` prints it.
-        logger.debug("interrupted; continue with --resume %s", run.folder)
-        raise KeyboardInterrupt(f"continue with --resume {run.folder}") from None
+        logger.debug("interrupted; continue with --resume %s", quoted(run.folder))
+        raise KeyboardInterrupt(f"continue with --resume {quoted(run.folder)}") from None
     except Exception as error:
         failed = True
         logger.debug("error: %s", error)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from util.cli import quoted
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -82,7 +84,7 @@ def next_commands(script: str, folder: Path | str) -> list[tuple[str, str]]:
     training = f"python {family.training.format(task)}"
     if stage == "search":
         run = " --RUN train" if family.name == "mmnas" else ""
-        return [("train what it found", f"{training}{run} {family.search_flag} {folder}")]
+        return [("train what it found", f"{training}{run} {family.search_flag} {quoted(folder)}")]
     if stage == "training":
-        return [("score it again", f"{training} {family.test_flags} {folder}")]
+        return [("score it again", f"{training} {family.test_flags} {quoted(folder)}")]
     return []

@@ -11,6 +11,7 @@ from typing import Any
 from reports.comparing import CONFIDENCE, Comparison, Row, Statistic, parameters, search_seconds
 from reports.reading import NOT_RECORDED, RunRecord
 from reports.tables import Table, csv_text, latex, markdown
+from util.cli import quoted
 
 # Scores that are fractions, shown in percent.
 _FRACTIONS = re.compile(r"f1|acc|iou|R@|recall|^yes/no$|^number$|^other$", re.IGNORECASE)
@@ -92,13 +93,26 @@ def _plain(value: Statistic | None) -> float | str:
 
 
 def commands_of(row: Row) -> list[str]:
-    """The commands of a row's runs, each preceded by that of its search."""
+    """The commands of a row's runs, each preceded by those of its search."""
     lines = []
     for run in row.runs:
         for one in (run.search, run):
             if one is not None:
-                lines.append(one.command or f"# {one.folder}: its command was not recorded; its flags are in args.json")
+                lines += one.commands or [f"# {one.folder}: its command was not recorded; its flags are in args.json"]
+                lines += _unrecorded(one)
     return list(dict.fromkeys(lines))
+
+
+def _unrecorded(run):
+    """A comment on a run that earlier versions continued for longer, since they did not record the command."""
+    given = re.search(r"--epochs[ =](\d+)", run.commands[-1]) if run.commands else None
+    epochs, resumed = run.arguments.get("epochs"), len(run.identity.get("sessions") or []) > 1
+    if given and resumed and epochs != int(given[1]):
+        return [
+            f"# then it was resumed, until epoch {epochs}: python {run.identity.get('script')} --resume "
+            f"{quoted(run.folder)} --epochs {epochs}"
+        ]
+    return []
 
 
 def in_percent(comparison: Comparison, split: str, name: str) -> bool:
@@ -169,6 +183,12 @@ def _main_table(comparison):
     if any(row.first.result.get("parameters", {}).get("backbones") for row in rows):
         notes.append(
             "Parameters are those of the fusion and the classifier, without backbones; for a single modality, all."
+        )
+    if beyond := [run.folder.name for row in rows for run in row.runs if run.search_went_on]:
+        names = ", ".join(beyond[:5]) + (f" and {len(beyond) - 5} more" if len(beyond) > 5 else "")
+        notes.append(
+            f"The search continued beyond the epoch whose architecture was trained, so the search time shown is longer "
+            f"than the time that led to that architecture: {names}."
         )
     body = [list(cells) for cells in zip(*columns.values(), strict=True)]
     return Table(f"{_title(comparison)}, means over seeds", list(columns), body, notes, numbers)

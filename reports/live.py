@@ -12,6 +12,7 @@ from reports.page import figure_html, table_html
 from reports.pictures import Picture, architecture_of, entropy_picture, probability_picture, scores_by_epoch
 from reports.reading import RunRecord, find_run_folders
 from reports.tables import Table
+from util.cli import quoted
 from util.hashes import short_hash
 from util.plots import panels_svg
 
@@ -91,7 +92,7 @@ def _table(running):
                 ", ".join(shown[:8]) or "-",
                 present_architecture(record),
                 time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(_last_sign(record))),
-                f"python {script} --resume {record.folder}",
+                f"python {script} --resume {quoted(record.folder)}",
             ]
         )
     return Table("Runs without a result", columns, rows)

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine.identity import identity_of
+from engine.identity import commands_of, identity_of
 from engine.report import restored_record, scores_of, with_present_names
 from engine.scripts import stage_of
 from reports.checking import damaged_entries, faults_of
@@ -136,6 +136,17 @@ class RunRecord:
         return f"file {place.name}" if place.suffix in (".json", ".pkl") else "searched"
 
     @property
+    def search_went_on(self) -> bool:
+        """Whether the search of a training continued beyond the epoch whose architecture the training uses."""
+        if self.kind != "training" or self.search is None:
+            return False
+        own, found = (_structure(run.result.get("genotype")) for run in (self, self.search))
+        begun = (self.identity.get("sessions") or [{}])[0].get("started") or ""
+        later = [one for one in self.search.identity.get("sessions") or [] if one.get("command")]
+        longer = any((one.get("started") or "") > begun for one in later) if begun else False
+        return longer or bool(own and found and own != found)
+
+    @property
     def what(self) -> str:
         """What was trained, in words."""
         result = self.result
@@ -160,9 +171,9 @@ class RunRecord:
         return list(dict.fromkeys(_commit(session) for session in sessions if session.get("git_commit")))
 
     @property
-    def command(self) -> str | None:
-        """The command that made the run."""
-        return self.identity.get("command")
+    def commands(self) -> list[str]:
+        """The commands that made the run, see `engine.identity.commands_of`; [] if not recorded."""
+        return commands_of(self.identity)
 
     @property
     def key(self) -> str:
@@ -186,6 +197,11 @@ class RunRecord:
     def content(self) -> str:
         """A hash of the scores and the number of epochs; it differs if copies of a run were continued differently."""
         return short_hash(str(self.metrics), len(self.epochs))
+
+
+def _structure(genotype):
+    """A genotype without the names of its inputs, which a search and a training record differently."""
+    return {name: value for name, value in genotype.items() if name != "inputs"} if genotype else None
 
 
 def _commit(session):

@@ -13,6 +13,7 @@ import torch
 
 from search.regularizers import DirichletKL, concentrations
 from search.relaxation import Relaxation, logits_on_cpu
+from util.cli import UserError
 
 if TYPE_CHECKING:
     from search.choice import Choice, SearchSpace
@@ -40,12 +41,17 @@ class DrNAS(Relaxation):
     Args:
         generator: See `Relaxation`; required.
         kl: Weight of the sum over rows of KL(Dir(c) || Dir(1)) in architecture steps; 0.001 in the authors' code.
+
+    Raises:
+        UserError: ``kl`` is negative.
     """
 
     runs_all = True  # what it draws are weights
     needs_mixture = True
 
     def __init__(self, generator: torch.Generator, kl: float = 1e-3) -> None:
+        if kl < 0:
+            raise UserError(f"--strategy_option kl={kl}: it must be at least 0; 0 switches the regulariser off")
         super().__init__(generator)
         self.regularizers.append(DirichletKL(kl))
         self._samples: dict[str, torch.Tensor | None] = {}

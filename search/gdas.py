@@ -57,12 +57,12 @@ class GDAS(Relaxation):
 
     Args:
         generator: See `Relaxation`; required.
-        temperature: Temperature in the first and in the last epoch.
+        temperature: Temperature in the first and in the last epoch, greater than 0.
         gumbel_samples: Number K of draws of Gumbel-Rao; 1: GDAS.
         pairs: Draw ordered pairs of edges.
 
     Raises:
-        UserError: ``gumbel_samples`` is below 1.
+        UserError: ``gumbel_samples`` is below 1, or a temperature is not positive.
     """
 
     def __init__(
@@ -74,6 +74,8 @@ class GDAS(Relaxation):
     ) -> None:
         if gumbel_samples < 1:
             raise UserError(f"--strategy_option gumbel_samples={gumbel_samples}: it must be at least 1")
+        if min(temperature) <= 0:
+            raise UserError(f"--strategy_option temperature={temperature}: both temperatures must be greater than 0")
         super().__init__(generator)
         self.first, self.last = temperature
         self.temperature = self.first

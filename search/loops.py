@@ -12,15 +12,33 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.training import Evaluation, LossMeter, check_finite, train_one_epoch
+from engine.training import DivergedError, Evaluation, LossMeter, check_finite, train_one_epoch
 from search.relaxation import ARCHITECTURE, WEIGHTS
 from util.distributed import check_same_on_all_ranks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from engine.loading import BatchLoader
     from engine.updates import OptimizerStep
+    from search.choice import Choice
     from search.relaxation import Relaxation
     from tasks.task import Metric
+
+
+def check_logits(choices: Iterable[Choice], epoch: int) -> None:
+    """Check that the logits of all choices are finite after ``epoch``.
+
+    Raises:
+        DivergedError: the logits of a choice are not finite.
+    """
+    for choice in choices:
+        if not bool(choice.logits.detach().isfinite().all()):
+            raise DivergedError(
+                f"the architecture logits of {choice.key} are not finite after epoch {epoch}; everything saved before "
+                "this epoch is kept; a smaller --arch_learning_rate or --alpha_lr, --amp off, or a milder "
+                "--strategy_option usually fixes it"
+            )
 
 
 class _Search:
@@ -57,6 +75,7 @@ class _Search:
         for regularizer in self.relaxation.regularizers:
             regularizer.begin_epoch(epoch, self.epochs)
         record = self.run_epoch(epoch)
+        check_logits(self.relaxation.choices, epoch)
         if self.relaxation.generator is not None:
             check_same_on_all_ranks(self.relaxation.generator.get_state().numpy().tobytes(), "sampled paths")
         return record

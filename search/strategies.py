@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -271,6 +272,12 @@ def _parse(option, strategy, known):
         value = text
     if type(value) is not type(known[key]) and not (isinstance(known[key], float) and isinstance(value, int)):
         raise UserError(f"--strategy_option {option}: expected a value like {key}={known[key]}")
-    if isinstance(value, tuple) and len(value) != len(known[key]):
+    if isinstance(value, tuple) and (len(value) != len(known[key]) or not all(map(_is_number, value))):
         raise UserError(f"--strategy_option {option}: expected {len(known[key])} numbers, like {key}={known[key]}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"--strategy_option {option}: expected a finite number, like {key}={known[key]}")
     return key, value
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -171,6 +171,7 @@ def run_trainings(
         The result, as written to ``result.json``, in the form of other searches.
     """
     selection = search.selection
+    run.unit = ("--budget", search.epochs)
     run.track(search=search, selection=selection, **tracked)
 
     def one_epoch(epoch):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.scripts import FAMILIES, families_of
-from util.cli import UserError
+from util.cli import UserError, quoted
 
 # Task -> modality -> flag of the search that takes the trained unimodal network, or None if the search does not need
 # one (it starts from ImageNet weights). `_modalities` covers own data, and derives this for tasks that are not listed.
@@ -157,7 +157,7 @@ class Planner:
         given = {words[0]: words[-1] for words in self.flags["search"]}
         folder = given.get("--datadir", DEMO["datadir"])
         if "--demo" in given and not Path(folder).exists():
-            make = f"python datasets/prepare_own.py --embedded htad --out {folder}"
+            make = f"python datasets/prepare_own.py --embedded htad --out {quoted(folder)}"
             raise UserError(f"-- --demo: {folder} does not exist yet; make it with `{make}`")
         if not {"--demo", "--datadir"} & set(given):
             raise UserError("--task own: name the prepared folder after --, as in -- --datadir data/films")
@@ -186,7 +186,7 @@ class Planner:
 
     def _command(self, seed, stage, name, words, makes="", without=()):
         full = f"seed-{seed}/{name}"
-        folder = (self.out / "runs" / full).as_posix()
+        folder = folder_of(self.out, full)
         save = "sweep" if stage == "unimodal" else name.removeprefix("search-").removeprefix("found-")
         own = ["--seed", str(seed), "--out_dir", folder, "--save", save]
         shared = [word for words_of in self.flags[stage] if words_of[0] not in without for word in words_of]
@@ -253,20 +253,50 @@ def _check_all_used(flags: Sequence[str], used: Mapping[str, list[list[str]]]) -
 
 
 def plan_file(jobs: Sequence[Sequence[Command]], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Content of ``sweep.json``: the settings and all commands, so that a job needs no other file."""
-    return {"settings": dict(settings), "jobs": [[dataclasses.asdict(command) for command in job] for job in jobs]}
+    """Content of ``sweep.json``: the settings and all commands, so that a job needs no other file.
+
+    Folders are relative to that of the file, so that a sweep can be moved or copied.
+    """
+    stored = [[dataclasses.asdict(_placed(command, Path())) for command in job] for job in jobs]
+    return {"settings": dict(settings), "jobs": stored}
 
 
-def jobs_of(plan: Mapping[str, Any]) -> list[list[Command]]:
+def jobs_of(plan: Mapping[str, Any], out: Path | str) -> list[list[Command]]:
     """The jobs of a ``sweep.json``.
+
+    Args:
+        plan: Content of the file. Earlier versions stored folders with the path of the sweep, which may have changed.
+        out: The folder that contains the file.
 
     Raises:
         UserError: The file is damaged.
     """
     try:
-        return [[_command_of(dict(command)) for command in job] for job in plan["jobs"]]
+        return [[_placed(_command_of(dict(command)), Path(out)) for command in job] for job in plan["jobs"]]
     except (KeyError, TypeError, ValueError):
         raise UserError("sweep.json is damaged; remove it and start the sweep again, finished runs are kept") from None
+
+
+def _placed(command: Command, out: Path) -> Command:
+    """The command with its folders in the sweep ``out``, wherever they were before."""
+
+    def moved(name, pattern):
+        return f"{folder_of(out, name)}/{pattern.rpartition('/')[2]}"
+
+    folder = folder_of(out, command.name)
+    words = [
+        RunOf(word.name, moved(word.name, word.pattern)) if isinstance(word, RunOf) else word for word in command.words
+    ]
+    for number, word in enumerate(words[:-1]):
+        if word == "--out_dir":
+            words[number + 1] = folder
+    moves = {"words": tuple(words), "out_dir": folder, "pattern": moved(command.name, command.pattern)}
+    return dataclasses.replace(command, **moves)
+
+
+def folder_of(out: Path | str, name: str) -> str:
+    """The folder in a sweep ``out`` that contains the run folder of the command ``name``."""
+    return (Path(out) / "runs" / name).as_posix()
 
 
 def _command_of(values):

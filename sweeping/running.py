@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from engine.arguments import earlier_arguments
 from engine.launch import MASK
 from engine.scripts import ROOT
 from sweeping.plan import Command, RunOf
@@ -72,7 +73,7 @@ def words_now(command: Command, jobs: Sequence[Sequence[Command]]) -> list[str]:
     """
     folder = run_folder(command)
     if folder is not None:
-        return ["--resume", str(folder)]
+        return ["--resume", str(folder), *_moved_flags(command, folder)]
     by_name = {other.name: other for job in jobs for other in job}
     words = []
     for word in command.words:
@@ -84,6 +85,18 @@ def words_now(command: Command, jobs: Sequence[Sequence[Command]]) -> list[str]:
             word = str(made)
         words.append(word)
     return words
+
+
+def _moved_flags(command: Command, folder: Path) -> list[str]:
+    """Flags of a run to be resumed whose paths lie in this sweep, with their new values if the sweep was moved."""
+    earlier, now = earlier_arguments(folder), Path(command.out_dir).as_posix()
+    before = Path(str(earlier.get("out_dir"))).as_posix()
+    if before == now or not before.endswith(f"/runs/{command.name}"):
+        return []
+    old, new = (place.removesuffix(f"runs/{command.name}") for place in (before, now))
+    moved = {name: value for name, value in earlier.items() if name != "resume" and isinstance(value, str)}
+    found = [(f"--{name}", new + value[len(old) :]) for name, value in moved.items() if value.startswith(old)]
+    return [word for pair in found for word in pair]
 
 
 def run_only(name: str, jobs: Sequence[Sequence[Command]]) -> None:

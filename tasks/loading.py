@@ -25,7 +25,7 @@ from tasks.found_models import AttentionModel, FusionModel, OwnModel
 from tasks.mmnas import checkpoints
 from tasks.task import AttentionTask, FusionTask
 from util.checkpoint import load_checkpoint, load_weights
-from util.cli import UserError
+from util.cli import UserError, quoted
 from util.files import read_json
 from util.registry import import_class
 
@@ -80,12 +80,12 @@ def _check_is_training(folder, saved):
     if "arch_learning_rate" in saved and "fusion" not in saved:
         raise UserError(
             f"{folder} is a search, whose network contains every candidate; train what it found with "
-            f"main_darts_found_*.py --search_exp_dir {folder}, and name that run folder"
+            f"main_darts_found_*.py --search_exp_dir {quoted(folder)}, and name that run folder"
         )
     if saved.get("eval_exp_dir"):
         raise UserError(f"{folder} only tested {saved['eval_exp_dir']}; name that folder")
     if not (folder / "best.pth").is_file():
-        raise UserError(f"{folder} has no best.pth: no epoch is finished; continue it with --resume {folder}")
+        raise UserError(f"{folder} has no best.pth: no epoch is finished; continue it with --resume {quoted(folder)}")
 
 
 def task_name(saved: Mapping[str, Any], folder: Path | str) -> str:
@@ -186,7 +186,7 @@ def _attention_model(folder, saved, plain, task):
     if "alpha_start" in saved:
         raise UserError(
             f"{folder} is a search, whose network contains every candidate; train what it found with train_*.py "
-            f"--ARCH_PATH {folder}, and name that run folder"
+            f"--ARCH_PATH {quoted(folder)}, and name that run folder"
         )
     if saved.get("RUN", "train") != "train":
         raise UserError(f"{folder} only scored {saved.get('CKPT_PATH')}; name that folder")

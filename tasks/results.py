@@ -9,7 +9,7 @@ from typing import Any
 from engine.report import with_present_names
 from models.genotypes import FusionGenotype
 from models.mmnas.architecture import Architecture
-from util.cli import UserError
+from util.cli import UserError, quoted
 from util.files import read_json
 
 FILE_NAME = "result.json"
@@ -28,7 +28,7 @@ def load_result(run: Path | str) -> Result:
     path = path / FILE_NAME if path.is_dir() else path
     if not path.exists():
         raise UserError(
-            f"{path} does not exist: name the folder of a finished run, or finish this one with --resume {run}"
+            f"{path} does not exist: name the folder of a finished run, or finish this one with --resume {quoted(run)}"
         )
     values = read_json(path)
     if not isinstance(values, dict) or not isinstance(values.get("metrics"), dict):

@@ -153,7 +153,7 @@ def sweep_plan(folder):
     words = ("--search_exp_dir", RunOf("search", "out/search-*"))
     commands = [search, Command("train", "main_darts_found_mmimdb.py", words, "out", "out/search-*/eval-*")]
     path.write_text(json.dumps(plan_file([commands], {"seeds": [1]})))
-    return json_case(path, lambda _: commands_text(jobs_of(read_json(path))))
+    return json_case(path, lambda _: commands_text(jobs_of(read_json(path), folder)))
 
 
 def derivation(folder):

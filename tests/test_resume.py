@@ -17,7 +17,7 @@ from tests.narrow_backbones import run_narrowly
 from tests.processes import start
 from util.checkpoint import load_checkpoint
 from util.cli import UserError
-from util.files import read_json
+from util.files import read_json, write_json
 
 pytestmark = pytest.mark.usefixtures("narrow_backbones")
 
@@ -151,6 +151,21 @@ def test_more_epochs_continue_a_finished_run(films, tmp_path):
     assert longer["metrics"] == straight["metrics"] and longer["epochs"] == 3
 
 
+def test_a_training_keeps_its_genotype_when_its_search_changes_or_moves(whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path / "changed")
+    genotype = read_json(tmp_path / "changed" / "genotype.json")
+    genotype["steps"][0]["inner_steps"] = ["Sum" if genotype["steps"][0]["inner_steps"] != ["Sum"] else "LinearGLU"]
+    write_json(tmp_path / "changed" / "genotype.json", genotype)
+    run = tmp_path / "changed" / whole[1].name
+    kept = read_json(run / "genotype.json")
+    for search_run in (tmp_path / "changed", tmp_path / "gone"):
+        edit_arguments(run, search_exp_dir=str(search_run))
+        result = found.main(["--resume", str(run)])
+        assert result["genotype"] == kept and result["architecture"]["search_id"]
+    with pytest.raises(UserError, match="the genotype differs from what the run started with"):
+        found.main(["--resume", str(run), "--search_exp_dir", str(tmp_path / "changed")])
+
+
 def test_data_may_move_but_not_change(films, whole, tmp_path):
     run, moved = tmp_path / "run", tmp_path / "moved"
     shutil.copytree(whole[0], run)
@@ -176,7 +191,10 @@ def test_resume_refuses_other_settings(whole):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda run: edit(run / "args.json", '"C": 8', '"C": 6'), r"does not fit .*args\.json"),
+        (
+            lambda run: edit(run / "args.json", '"C": 8', '"C": 6'),
+            r"args\.json was changed after .*C is 6, but the run used 8",
+        ),
         (lambda run: edit(run / "args.json", '"batchsize": 8', '"batchsize": 0'), r"args\.json: batchsize is 0"),
         (lambda run: (run / "args.json").write_text("[]"), r"does not hold the arguments"),
         (lambda run: (run / "log.jsonl").write_text("garbage\n"), r"log\.jsonl is damaged"),
@@ -191,6 +209,10 @@ def test_a_damaged_run_folder_is_named(whole, tmp_path, damage, message):
     with pytest.raises(UserError, match=message) as error:
         search.main(["--resume", str(folder)])
     assert "\n" not in str(error.value)
+
+
+def edit_arguments(run, **changes):
+    write_json(run / "args.json", {**read_json(run / "args.json"), **changes})
 
 
 def edit(path, old, new):

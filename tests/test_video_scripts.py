@@ -153,6 +153,7 @@ def test_estimates_leave_nothing(clips, tmp_path, capsys, scripts):
         result = getattr(clips, name).main([*flags[name], "--estimate", "--out_dir", str(tmp_path / "runs")])
         assert all(phase["flops"] > 0 and phase["peak_bytes"] > 2**20 for phase in result["phases"])
     assert not (tmp_path / "runs").exists() and "peak memory" in capsys.readouterr().out
+    (tmp_path / "best").mkdir()  # as in a run folder of the original code
     with pytest.raises(UserError, match="--eval_exp_dir only tests"):
         clips.found.main([*clips.flags, "--eval_exp_dir", str(tmp_path), "--estimate"])
 

@@ -136,7 +136,7 @@ def disturb(words, folder, slurm):
         while process.poll() is None:
             time.sleep(POLL)
             planned = folder / "sweep.json"
-            total = sum(map(len, jobs_of(read_json(planned)))) if planned.exists() else math.inf
+            total = sum(map(len, jobs_of(read_json(planned), folder))) if planned.exists() else math.inf
             # A run that an earlier kill interrupted looks like a running one until it has been continued.
             if len(finished(folder)) >= share * total and set(between_epochs(folder)) - before:
                 end(process)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import struct
+import tokenize
+import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +15,13 @@ from typing import Any
 import numpy as np
 
 from util.cli import UserError
+
+# What numpy raises for damaged files, whose header it parses as Python code. Other errors, such as those of an import
+# that was interrupted, say nothing about the file.
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, OverflowError, MemoryError, RecursionError),
+    *(NotImplementedError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
 
 
 class DamagedArray(Exception):
@@ -28,7 +38,7 @@ def read_array(path: Path | str, *, mapped: bool = True) -> np.ndarray:
         array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except FileNotFoundError:
         raise DamagedArray("is missing") from None
-    except Exception as error:  # numpy parses the header as Python code, which fails in almost any way
+    except _DAMAGE as error:
         raise DamagedArray(objects_fault(error) or "is damaged or cut short, or not an .npy file") from None
     if not isinstance(array, np.ndarray):
         array.close()

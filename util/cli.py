@@ -3,8 +3,12 @@
 import errno
 import gc
 import os
+import shlex
+import signal
 import sys
+import threading
 from collections.abc import Callable
+from pathlib import Path
 
 # Messages of torch and the system that report a lack of memory; torch has no exception type for CPU memory.
 _MEMORY_SIGNS = ("out of memory", "allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -24,11 +28,35 @@ class UserError(Exception):
     """
 
 
+def quoted(path: object) -> str:
+    """A path as a word of a command that can be pasted into a shell, whatever characters it contains."""
+    return shlex.quote(str(path))
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception reports, by its type or message, that memory ran out."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in _MEMORY_SIGNS)
+
+
+def _quiet_until_main():
+    """Let Ctrl-C end a script without a traceback while it imports torch; `run_cli` restores the usual behaviour.
+
+    Programs that only import modules of the suite keep their own behaviour: the main module must be a script of ours.
+    """
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    root = Path(__file__).resolve().parent.parent
+    ours = main is not None and Path(main).resolve().parent in (root, root / "datasets")
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours and usual and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _end_quietly)
+
+
+def _end_quietly(number, frame):
+    if os.environ.get("RANK", "0") == "0":
+        os.write(2, b"\ninterrupted\n")
+    os._exit(130)  # an exception could be caught, and mistaken for a fault, by what is being imported
 
 
 def run_cli(main: Callable[[], object]) -> None:
@@ -39,6 +67,8 @@ def run_cli(main: Callable[[], object]) -> None:
     """
     _print_any_name()
     try:
+        if signal.getsignal(signal.SIGINT) is _end_quietly:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         main()
     except UserError as error:
         print(f"error: {_message(error)}", file=sys.stderr)
@@ -113,3 +143,6 @@ def _message(error: BaseException) -> str:
     message = str(error).rsplit(f"{UserError.__name__}: ", 1)[-1].strip()
     # File names may contain line breaks.
     return " ".join(message.splitlines())
+
+
+_quiet_until_main()

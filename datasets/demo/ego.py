@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from util.cli import UserError
+from util.cli import UserError, quoted
 from util.files import read_json, write_fault, write_json, write_text
 
 HELP = "synthetic colour and depth frames of gestures, in the folders of EgoGesture"
@@ -65,7 +65,7 @@ def make(args):
         print(f"wrote {raw}: {DESCRIPTION} ({clips:,} clips, {len(GESTURES)} gestures)")
     folder = out / "dataset"
     prepare(raw, folder, labels=labels, class_names=class_names, workers=workers)
-    flags = f"--datadir {folder} --num_outputs {len(GESTURES)} --sample_size 32 --backbone_weights random"
+    flags = f"--datadir {quoted(folder)} --num_outputs {len(GESTURES)} --sample_size 32 --backbone_weights random"
     print(f"next: python main_darts_searchable_ego.py {flags}")
 
 

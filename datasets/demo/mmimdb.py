@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from util.cli import UserError
+from util.cli import UserError, quoted
 from util.files import atomic_path
 
 HELP = "posters, text vectors and genres in the form of multimodal_imdb.hdf5"
@@ -60,14 +60,16 @@ def make(args):
     counts = ", ".join(f"{split} {count:,}" for split, count in demo.counts.items())
     print(f"wrote {hdf5}: {demo.description} ({counts})")
     if args.hdf5_only:
-        print(f"next: python datasets/prepare_mmimdb.py --hdf5 {hdf5} --out {Path(args.out) / 'dataset'}")
+        print(
+            f"next: python datasets/prepare_mmimdb.py --hdf5 {quoted(hdf5)} --out {quoted(Path(args.out) / 'dataset')}"
+        )
         return
     # Imported here so that `--help` does not wait for it.
     from datasets.prepare_mmimdb import prepare
 
     folder = Path(args.out) / "dataset"
     prepare(hdf5, folder)
-    flags = f"--datadir {folder} --num_outputs {len(demo.label_names)} --backbone_weights random"
+    flags = f"--datadir {quoted(folder)} --num_outputs {len(demo.label_names)} --backbone_weights random"
     print(f"next: python main_darts_searchable_mmimdb.py {flags}")
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from util.cli import UserError
+from util.cli import UserError, quoted
 from util.files import atomic_path, write_json, write_text
 
 HELP = "videos and skeletons of eight synthetic actions in the file formats of NTU RGB+D"
@@ -72,7 +72,7 @@ def make(args):
             raise UserError(f"the process that made {clip.id} died, perhaps out of memory: give fewer --workers")
     print(f"wrote {videos} and {skeletons}: {about['description']} ({len(clips):,} clips)")
     prepare_store(videos, skeletons, out / "dataset", size=args.size, workers=workers)
-    flags = f"--datadir {out / 'dataset'} --num_outputs {len(CLASSES)} --backbone_weights random"
+    flags = f"--datadir {quoted(out / 'dataset')} --num_outputs {len(CLASSES)} --backbone_weights random"
     print(f"next: python main_darts_searchable_ntu.py {flags}")
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from datasets.demo import scenes
+from util.cli import quoted
 
 HELP = "pictures of synthetic shapes in the file formats of RefCOCO, Flickr30K and VQA v2"
 
@@ -47,4 +48,4 @@ def make(args):
     sizes = {"train": args.train, "scored": args.scored, "matched": args.matched}
     meta = scenes.make(args.out, **sizes, seed=args.seed, tasks=args.tasks, workers=args.workers, level=args.level)
     for task in meta["tasks"]:
-        print(f"next: python search_{task}.py --demo --data {Path(args.out) / task}")
+        print(f"next: python search_{task}.py --demo --data {quoted(Path(args.out) / task)}")

@@ -26,7 +26,7 @@ from datasets.ego.frames import (
     sample_generator,
     take_frames,
 )
-from util.cli import UserError
+from util.cli import UserError, quoted
 from util.hashes import short_hash
 
 SPLITS = {
@@ -104,8 +104,8 @@ def find_data(folder, annotation):
         return frames, Path(annotation or frames.annotation)
     if (folder / "rgb" / "journal.jsonl").is_file():
         raise UserError(
-            f"{folder} is not finished: run the same `python datasets/prepare_ego.py --dir EGOGESTURE --out {folder}`"
-            " again, it goes on where it stopped"
+            f"{folder} is not finished: run the same `python datasets/prepare_ego.py --dir EGOGESTURE --out"
+            f" {quoted(folder)}` again, it goes on where it stopped"
         )
     if any(path.is_dir() for path in folder.glob("Subject*")):
         path = Path(annotation or folder / ANNOTATION_FILE)
@@ -113,7 +113,7 @@ def find_data(folder, annotation):
             return FrameFolders(folder), path
         raise UserError(
             f"no annotation {path}: give --annotation FILE ({ANNOTATION_FILE}), or make it with"
-            f" `python datasets/prepare_ego.py --dir {folder} --labels labels-final-revised1`"
+            f" `python datasets/prepare_ego.py --dir {quoted(folder)} --labels labels-final-revised1`"
         )
     inner = next((folder / name for name in ("dataset", "images") if (folder / name).is_dir()), None)
     hint = f"; perhaps it is {inner}" if inner else ""

@@ -12,7 +12,7 @@ import numpy as np
 from datasets.ego.annotation import ANNOTATION_FILE, Fault, depth_folder
 from datasets.storage.frames import FrameStore
 from datasets.storage.pictures import BadImage, open_grey, open_picture
-from util.cli import UserError
+from util.cli import UserError, quoted
 from util.files import read_json
 from util.hashes import files_hash
 
@@ -29,7 +29,7 @@ OPENERS = {"rgb": open_picture, "depth": open_grey}
 
 def prepare_command(out):
     """The command that packs the frames of the official folders into ``out``."""
-    return f"python datasets/prepare_ego.py --dir EGOGESTURE --out {out}"
+    return f"python datasets/prepare_ego.py --dir EGOGESTURE --out {quoted(out)}"
 
 
 def describe_folder(folder):
@@ -149,7 +149,7 @@ class FrameFolders:
         return f"fetch it again, or leave its clip out with `{self._prepare()} --skip_invalid`"
 
     def _prepare(self):
-        return f"python datasets/prepare_ego.py --dir {self.folder} --out NEW_DIR"
+        return f"python datasets/prepare_ego.py --dir {quoted(self.folder)} --out NEW_DIR"
 
 
 class PreparedFrames:

@@ -14,7 +14,7 @@ from datasets.itm.negatives import Negatives
 from datasets.regions.reading import PADDING, read_batch
 from datasets.regions.samples import SMALL_SIZE, cut, open_features
 from datasets.text.vocabulary import Vocabulary
-from util.cli import UserError
+from util.cli import UserError, quoted
 from util.files import read_json
 from util.hashes import short_hash
 
@@ -28,7 +28,7 @@ def prepare_command(data, dataset):
     """The command that prepares a data set in ``data``, without ``--features``."""
     names = " --json dataset_flickr30k.json" if dataset == "flickr" else ""
     captions = {"flickr": "f30k_precomp", "coco": "coco_precomp"}[dataset]
-    return f"python datasets/prepare_itm.py --dataset {dataset} --captions {captions}{names} --out {data}"
+    return f"python datasets/prepare_itm.py --dataset {dataset} --captions {captions}{names} --out {quoted(data)}"
 
 
 def open_itm(

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from datasets.storage.blobs import META_FILE, state_without_caches
 from util.arrays import DamagedArray, MappedFile, check_sums, read_array
-from util.cli import UserError
+from util.cli import UserError, quoted
 from util.files import read_json
 from util.hashes import files_hash
 
@@ -36,7 +36,7 @@ def store_file(folder, split, part):
 
 def prepare_command(folder):
     """The command that makes the prepared store in ``folder``."""
-    return f"python datasets/prepare_mmimdb.py --hdf5 multimodal_imdb.hdf5 --out {folder}"
+    return f"python datasets/prepare_mmimdb.py --hdf5 multimodal_imdb.hdf5 --out {quoted(folder)}"
 
 
 def open_mmimdb(datadir, split, small=False):

@@ -12,7 +12,7 @@ from datasets.ntu.store import PREPARE
 from datasets.ntu.tree import SKELETON_FOLDER, TreeSource, find_video_folder
 from datasets.ntu.video import slots
 from datasets.storage.frames import META_FILE
-from util.cli import UserError
+from util.cli import UserError, quoted
 
 RAW_FOLDER = "nturgb+d_rgb"
 SPLITS = ("train", "dev", "test")
@@ -23,7 +23,9 @@ FAR = 20.0
 
 def check(report, data):
     """Check the data in the folder ``data``, and add the findings to a `datasets.checks.Report`."""
-    folder = folder_or_file(report, data, f"make them with `{PREPARE} --skeletons {SKELETON_FOLDER} --out {data}`")
+    folder = folder_or_file(
+        report, data, f"make them with `{PREPARE} --skeletons {SKELETON_FOLDER} --out {quoted(data)}`"
+    )
     source = None
     if folder is not None:
         with report.catching(folder):
@@ -52,7 +54,9 @@ def _open(report, folder):
     prepared = (folder / META_FILE).is_file() or find_video_folder(folder)
     if prepared or not raw.is_dir() or not (folder / SKELETON_FOLDER).is_dir():
         return open_source(folder)
-    command = f"python datasets/prepare_ntu.py --dir {raw} --skeletons {folder / SKELETON_FOLDER} --out OUT"
+    command = (
+        f"python datasets/prepare_ntu.py --dir {quoted(raw)} --skeletons {quoted(folder / SKELETON_FOLDER)} --out OUT"
+    )
     report.about.append(f"{raw}: raw videos, not prepared yet (`{command}`)")
     return TreeSource(folder, raw)
 

@@ -16,7 +16,7 @@ from datasets.ntu.store import PREPARE, StoreSource
 from datasets.ntu.tree import SKELETON_FOLDER, VIDEO_FOLDER, TreeSource, find_video_folder
 from datasets.ntu.video import EMPTY, FRAME_SAMPLING, Crop, pick_slots, slots
 from datasets.storage.frames import META_FILE
-from util.cli import UserError
+from util.cli import UserError, quoted
 from util.hashes import short_hash
 
 SPLITS = tuple(SUBJECTS)
@@ -109,8 +109,8 @@ def open_source(folder):
         hint = "; it holds an unfinished store: run the same command again to finish it"
     raise UserError(
         f"no NTU data in {folder}{hint}; expected a store with {META_FILE} (make it with"
-        f" `{PREPARE} --skeletons {SKELETON_FOLDER} --out {folder}`), or {VIDEO_FOLDER}/ and {SKELETON_FOLDER}/;"
-        " or try small data: `python datasets/make_demo.py ntu --out DIR` (then pass DIR/dataset)"
+        f" `{PREPARE} --skeletons {SKELETON_FOLDER} --out {quoted(folder)}`), or {VIDEO_FOLDER}/ and"
+        f" {SKELETON_FOLDER}/; or try small data: `python datasets/make_demo.py ntu --out DIR` (then pass DIR/dataset)"
     )
 
 

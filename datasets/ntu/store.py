@@ -13,7 +13,7 @@ from datasets.ntu.video import to_decode
 from datasets.storage.blobs import META_FILE, BlobReader, BlobWriter, Schema, save_array
 from datasets.storage.frames import FrameStore
 from util.arrays import MappedFile, check_sums, sums_of
-from util.cli import UserError
+from util.cli import UserError, quoted
 
 DATASET = "NTU RGB+D 60"
 # These files are in the folder of the frames, and share their meta.json.
@@ -137,7 +137,7 @@ class StoreSource:
 
     def __init__(self, folder):
         self.folder = Path(folder)
-        remedy = f"{PREPARE} --skeletons nturgb+d_skeletons --out {folder}"
+        remedy = f"{PREPARE} --skeletons nturgb+d_skeletons --out {quoted(folder)}"
         self._frames, self._skeletons = FrameStore(folder, remedy), SkeletonStore(folder, remedy)
         meta = self._frames.meta
         if meta.get("dataset") != DATASET:

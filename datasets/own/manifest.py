@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from util.cli import UserError
+from util.cli import UserError, quoted
 from util.files import read_json
 
 MANIFEST_FILE = "own.json"
@@ -75,7 +75,7 @@ class Manifest:
 
 def prepare_command(folder: Path | str) -> str:
     """An example of a command that makes a prepared folder, for messages."""
-    return f"python datasets/prepare_own.py --table TABLE --label COLUMN --out {folder}"
+    return f"python datasets/prepare_own.py --table TABLE --label COLUMN --out {quoted(folder)}"
 
 
 def read_manifest(datadir: Path | str) -> Manifest:

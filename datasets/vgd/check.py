@@ -13,7 +13,7 @@ from datasets.vgd.files import FEATURE_FOLDERS, TITLES, VGDFolder, corners_of, p
 from datasets.vgd.refer import DATASETS, INSTANCES_FILE, TOLERANCE, read_instances, read_refs, records_of
 from datasets.vqa.check import check_word_vectors
 from util.boxes import overlaps
-from util.cli import UserError
+from util.cli import UserError, quoted
 
 SOURCE = "the official files, as in prepare_vgd.py"
 # If some region overlaps by half with the boxes of fewer expressions than this share, the features are probably not
@@ -88,7 +88,7 @@ def _original(report, folder, dataset):
         instances = read_instances(folder)
         synthetic = bool(instances.info.get("synthetic", False))
         records, faults = records_of(refs, instances, dataset)
-        command = f"python datasets/prepare_vgd.py --dataset {dataset} --refer {folder.parent} --out OUT"
+        command = f"python datasets/prepare_vgd.py --dataset {dataset} --refer {quoted(folder.parent)} --out OUT"
         report.about.append(f"{folder}: {TITLES[dataset]}, not prepared yet (`{command}`)")
         named = [("error", "expressions that cannot be used", *fault.split(": ", 1)) for fault in faults]
         report.faults(path, named, "fetch both official files again, or prepare with --skip_invalid")

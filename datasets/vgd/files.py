@@ -13,7 +13,7 @@ import numpy as np
 
 from datasets.text.vocabulary import Vocabulary
 from datasets.vgd.refer import DATASETS
-from util.cli import UserError
+from util.cli import UserError, quoted
 from util.files import atomic_path, read_json
 
 META_FILE = "meta.json"
@@ -26,7 +26,7 @@ TITLES = {"refcoco": "RefCOCO", "refcoco+": "RefCOCO+", "refcocog": "RefCOCOg"}
 
 def prepare_command(data, dataset):
     """The command that makes the files of a data set in ``data``."""
-    return f"python datasets/prepare_vgd.py --dataset {dataset} --refer REFER_DIR --out {data}"
+    return f"python datasets/prepare_vgd.py --dataset {dataset} --refer REFER_DIR --out {quoted(data)}"
 
 
 def splits_of(dataset):

@@ -19,7 +19,7 @@ from datasets.vqa.files import (
     answers_of,
     match_annotations,
 )
-from util.cli import UserError
+from util.cli import UserError, quoted
 
 MAX_TOKENS = 14
 log = logging.getLogger("mdarts")
@@ -27,7 +27,7 @@ log = logging.getLogger("mdarts")
 
 def prepare_command(data):
     """The command that packs the features of ``data``."""
-    return f"python datasets/prepare_vqa.py --data {data} --out {Path(data) / STORE_FOLDER}"
+    return f"python datasets/prepare_vqa.py --data {quoted(data)} --out {quoted(Path(data) / STORE_FOLDER)}"
 
 
 def open_vqa(data, split, *, part=None, **options):

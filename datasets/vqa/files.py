@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.regions.samples import STORE_FOLDER
-from util.cli import UserError
+from util.cli import UserError, quoted
 from util.files import read_json, write_text
 
 QUESTION_FILES = {
@@ -76,8 +76,8 @@ class VQAFolder:
         return (
             f"expected {self.folder}/{QUESTION_FILES['train']} and {ANNOTATION_FILES['train']}, the same for val2014,"
             f" the questions of test2015, and features in {self.data / STORE_FOLDER} (made with"
-            f" `python datasets/prepare_vqa.py --data {self.data} --out {self.data / STORE_FOLDER}`) or in"
-            f" {self.data / FEATURE_FOLDERS[0]}/{{train2014,val2014,test2015}}/*.npz; small real data:"
+            f" `python datasets/prepare_vqa.py --data {quoted(self.data)} --out {quoted(self.data / STORE_FOLDER)}`)"
+            f" or in {self.data / FEATURE_FOLDERS[0]}/{{train2014,val2014,test2015}}/*.npz; small real data:"
             " `python datasets/prepare_easy_vqa.py --out DIR`"
         )
 

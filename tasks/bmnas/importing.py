@@ -13,7 +13,7 @@ from models.genotypes import FusionGenotype, check_genotype, load_genotype
 from tasks.bmnas.networks import build_found_net
 from tasks.importing import Original, read_original, write_run
 from util.checkpoint import load_weights, save_checkpoint
-from util.cli import UserError
+from util.cli import UserError, quoted
 from util.files import write_text
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _import_genotype(task, args, file, folder):
     vars(args).update(genotype.sizes())
     original = Original(file, {}, {})
     write_run(folder, args, {**original.facts(), "genotype": genotype.to_dict()})
-    return [f"python main_darts_found_{task.name}.py --search_exp_dir={folder}"]
+    return [f"python main_darts_found_{task.name}.py --search_exp_dir={quoted(folder)}"]
 
 
 def _import_network(task, args, original, genotype, folder):
@@ -96,7 +96,7 @@ def _import_network(task, args, original, genotype, folder):
     save_checkpoint(folder / "best.pth", best)
     facts = {"genotype": named.to_dict(), "architecture": {"from": str(found)}, "parameters": net.count_parameters()}
     write_run(folder, args, {**original.facts(), **facts})
-    return [f"python main_darts_found_{task.name}.py --eval_exp_dir={folder}"]
+    return [f"python main_darts_found_{task.name}.py --eval_exp_dir={quoted(folder)}"]
 
 
 def _genotype_beside(path):
@@ -136,7 +136,7 @@ def _import_backbone(task, args, original, folder):
         save_checkpoint(folder / "backbone.pth", net.state_dict())
         write_run(folder, args, {**original.facts(), "modality": name})
         flag = {"skeleton": "ske"}.get(name, name)
-        return [f"python main_darts_searchable_{task.name}.py --{flag}_cp {folder}"]
+        return [f"python main_darts_searchable_{task.name}.py --{flag}_cp {quoted(folder)}"]
     raise UserError(f"{original.path} is not a backbone of {task.name}: {'; '.join(faults)}")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from engine import arguments
 from engine.arguments import RecipeParser
 from models.genotypes import has_genotype, load_genotype
-from util.cli import UserError
+from util.cli import UserError, quoted
 
 # Flags that a found training inherits from the search, in addition to those with INHERITED_ENDINGS.
 INHERITED = {"demo", "seed", "device", "amp", "datadir", "small_dataset", "cache_dir"}
@@ -52,6 +52,7 @@ def inherited_defaults(
         _check_recipe(parser, recipe, fixed, run)
         return fixed
     saved = arguments.earlier_arguments(folder)
+    _check_run_folder(args, folder, saved)
     if saved and args.genotype == "random" and not saved.keys() >= set(CELL_SIZES):
         raise UserError(
             f"--search_exp_dir {run} is not the run of a BM-NAS search; name a run folder of a search script"
@@ -67,6 +68,25 @@ def inherited_defaults(
         _check_recipe(parser, recipe, defaults, folder)
     # A run that uses another run is written into that run's folder.
     return {**defaults, "out_dir": str(folder)}
+
+
+def _check_run_folder(args, folder, saved):
+    """Check the folder that ``--eval_exp_dir`` or ``--search_exp_dir`` names; ``saved`` are its arguments.
+
+    Raises:
+        UserError: It is not a run folder, or a search is named as a training.
+    """
+    flag = "eval_exp_dir" if args.eval_exp_dir else "search_exp_dir" if args.search_exp_dir else None
+    if flag and not saved and not (folder / "best").is_dir():  # runs of the original code have best/
+        kind = "training" if args.eval_exp_dir else "search"
+        raise UserError(
+            f"--{flag} {folder} is not a run folder: it has no args.json; name the folder that the {kind} printed"
+        )
+    if args.eval_exp_dir and "arch_learning_rate" in saved and "fusion" not in saved:
+        raise UserError(
+            f"--eval_exp_dir {folder} is a search, whose network contains every candidate; train what it found with "
+            f"--search_exp_dir {quoted(folder)}, and name that run folder"
+        )
 
 
 def _check_recipe(parser, recipe, inherited, source):

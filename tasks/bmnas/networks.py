@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from engine.arguments import run_folder_of
 from engine.identity import search_identity
 from engine.loading import total_batch
+from engine.resuming import kept_genotype
 from models.backbone_net import UnimodalNet
 from models.bmnas.baselines import ConcatFusion
 from models.bmnas.cells import FusionCell
@@ -113,6 +114,8 @@ def step_operations(args: Namespace) -> tuple[str, ...]:
 def find_genotype(task: FusionTask, args: Namespace) -> FusionGenotype | None:
     """The genotype that the found script's flags name (a file, a run folder, random); None for a baseline.
 
+    A resumed run keeps its genotype, also if its search has changed or is not there any more.
+
     Raises:
         UserError: There is no genotype, or it does not fit the task.
     """
@@ -124,7 +127,7 @@ def find_genotype(task: FusionTask, args: Namespace) -> FusionGenotype | None:
         rng = random.Random(args.seed)
         space: dict[str, Any] = {**cell_sizes(args), "chain": args.chain_cells, "inputs": task.feature_names}
         return random_genotype(rng, step_operations(args), num_inputs=task.num_features, **space)
-    path = args.genotype or args.search_exp_dir
+    path = kept_genotype(args, ("genotype", "search_exp_dir")) or args.genotype or args.search_exp_dir
     genotype = dataclasses.replace(load_genotype(path), inputs=task.feature_names)
     check_genotype(genotype, STEP_OPERATIONS, task.num_features, path)
     return genotype
@@ -166,7 +169,7 @@ def genotype_facts(args: Namespace) -> dict[str, Any]:
         return {"from": f"{args.fusion} fusion"}
     if args.genotype != "random":
         source = args.genotype or args.search_exp_dir
-        return {"from": str(source), **search_identity(source)}
+        return {"from": str(source), **search_identity(source, args.resume)}
     folder = run_folder_of(args.search_exp_dir) if args.search_exp_dir else None
     searched = folder is not None and (folder / "args.json").is_file()
     space: dict[str, Any] = {"operations": list(step_operations(args)), **cell_sizes(args)}

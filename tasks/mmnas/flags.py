@@ -261,6 +261,11 @@ def _of_search(parser, args, source, fixed):
         raise UserError(f"--search_exp_dir {source} does not exist; name the folder that the search printed")
     folder = arguments.run_folder_of(source)
     saved = arguments.earlier_arguments(folder) if folder else {}
+    if defaults["ARCH_PATH"] in WORDS and not saved:
+        raise UserError(
+            f"--search_exp_dir {source} is not a run folder: it has no args.json; name the folder that the search"
+            " printed"
+        )
     own = {action.dest for action in parser._actions}
     if saved and DATA_OF_A_TASK & own == DATA_OF_A_TASK & set(saved):
         defaults |= {name: saved[name] for name in DATA if name in saved}

@@ -14,7 +14,7 @@ from models.mmnas.published import from_published
 from tasks.importing import Original, read_original, write_run
 from tasks.mmnas.checkpoints import checkpoint_extras
 from util.checkpoint import load_weights, save_checkpoint
-from util.cli import UserError
+from util.cli import UserError, quoted
 from util.files import json_text, write_json, write_text
 from util.random_state import random_state, seed_everything
 
@@ -67,8 +67,8 @@ def import_attention(
     facts = {"genotype": structure.to_dict(), "architecture": {"from": str(architecture)}, "epochs": epoch}
     write_run(folder, args, {**original.facts(), **facts, "parameters": net.count_parameters()})
     script = f"python train_{task.name}.py"
-    usable = [f"{script} --RUN val --CKPT_PATH {folder}", f"{script} --RUN test --CKPT_PATH {folder}"]
-    return original, [*usable, f"{script} --RUN train --RESUME --CKPT_PATH {folder}"] if resumable else usable
+    usable = [f"{script} --RUN val --CKPT_PATH {quoted(folder)}", f"{script} --RUN test --CKPT_PATH {quoted(folder)}"]
+    return original, [*usable, f"{script} --RUN train --RESUME --CKPT_PATH {quoted(folder)}"] if resumable else usable
 
 
 def _is_epoch(value):

@@ -15,6 +15,7 @@ from datasets.text.vocabulary import Vocabulary
 from datasets.text.word_vectors import AUTO, LINK, NONE, ORIGINAL, find_word_vectors, load_word_vectors
 from engine.arguments import run_folder_of
 from engine.identity import search_identity
+from engine.resuming import kept_genotype
 from engine.training import Evaluation
 from engine.updates import Precision
 from models.mmnas import fast
@@ -186,6 +187,8 @@ def compiled(net: MultimodalNet, parallel: Parallel | None) -> Parallel:
 def find_architecture(args: Namespace) -> Architecture:
     """The architecture that ``--ARCH_PATH`` and ``--ARCH_EPOCH`` name.
 
+    A resumed run keeps its architecture, also if its search has changed or is not there any more.
+
     Raises:
         UserError: There is no architecture, or it cannot be built.
     """
@@ -193,6 +196,8 @@ def find_architecture(args: Namespace) -> Architecture:
         return random_architecture(random.Random(args.seed), *candidates(args), args.enc_blocks, args.dec_blocks)
     if args.ARCH_PATH == "mcan":
         return repeated(load_architecture(ROOT / "arch" / "mcan.json"), args.enc_blocks, args.dec_blocks)
+    if kept := kept_genotype(args, ("ARCH_PATH", "ARCH_EPOCH")):
+        return load_architecture(kept)
     return load_architecture(args.ARCH_PATH, args.ARCH_EPOCH)
 
 
@@ -206,7 +211,7 @@ def architecture_facts(args: Namespace) -> dict[str, Any]:
     """Facts for a result: the origin of the architecture, and for a random one the space that it was drawn from."""
     facts = {"from": args.ARCH_PATH}
     if args.ARCH_PATH != "random":
-        facts |= search_identity(args.ARCH_PATH)
+        facts |= search_identity(args.ARCH_PATH, args.resume)
         return facts | ({"epoch": args.ARCH_EPOCH} if args.ARCH_EPOCH is not None else {})
     enc, dec = candidates(args)
     space = {"enc_ops": list(enc), "dec_ops": list(dec), "enc_blocks": args.enc_blocks, "dec_blocks": args.dec_blocks}

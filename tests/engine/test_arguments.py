@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import pytest
+import torch
 
 import main_darts_found_mmimdb as found
 import main_darts_searchable_mmimdb as search
@@ -181,6 +182,17 @@ class TestPrecedence:
         (tmp_path / "best").mkdir()
         assert parse("found", "--search_exp_dir", str(tmp_path)).C == 192
 
+    def test_a_folder_that_is_no_run_is_named(self, tmp_path):
+        (tmp_path / "genotype.json").write_text(Path("genotypes/mmimdb_example.json").read_text())
+        for words in (["--search_exp_dir"], ["--eval_exp_dir"], ["--genotype", "random", "--search_exp_dir"]):
+            with pytest.raises(UserError, match=rf"{words[-1]} .* is not a run folder: it has no args\.json"):
+                parse("found", *words, str(tmp_path))
+
+    def test_a_search_is_not_tested(self, tmp_path):
+        saved_run(tmp_path / "s", "search")
+        with pytest.raises(UserError, match=r"--eval_exp_dir .* is a search, .*; train what it found with --search_e"):
+            parse("found", "--eval_exp_dir", str(tmp_path / "s"))
+
     def test_a_missing_folder_is_named(self, tmp_path):
         for flag in ("--search_exp_dir", "--eval_exp_dir"):
             with pytest.raises(UserError, match=r"run folder .*nowhere does not exist"):
@@ -211,6 +223,26 @@ class TestResume:
         assert f"--{name} {new} (was {old})" in str(error.value) and str(tmp_path / "r") in str(error.value)
         assert "\n" not in str(error.value)
 
+    @pytest.mark.parametrize("kept", ["checkpoint", "result", "neither"])
+    def test_edited_arguments_are_named(self, tmp_path, kept):
+        folder = tmp_path / "run"
+        used = vars(saved_run(folder, "search", "--drpt", "0.2"))
+        if kept == "checkpoint":
+            torch.save({"arguments": json.dumps(used)}, folder / "last.pth")
+        elif kept == "result":  # of an earlier version
+            torch.save({"epoch": 1}, folder / "last.pth")
+            (folder / "result.json").write_text(json.dumps({"arguments": used}))
+        changed = {"drpt": 0.9, "C": 16, "epochs": 7, "num_workers": 1, "datadir": "elsewhere"}
+        (folder / "args.json").write_text(json.dumps({**used, "epochs": 7, "num_workers": 1, "datadir": "elsewhere"}))
+        assert parse("search", "--resume", str(folder), "--epochs", "8").drpt == 0.2
+        (folder / "args.json").write_text(json.dumps({**used, **changed}))
+        if kept == "neither":
+            assert parse("search", "--resume", str(folder)).drpt == 0.9
+            return
+        message = "C is 16, but the run used 192, drpt is 0.9, but the run used 0.2; restore the earlier values"
+        with pytest.raises(UserError, match=message):
+            parse("search", "--resume", str(folder), "--epochs", "8")
+
     def test_every_changed_flag_is_listed(self, tmp_path):
         saved_run(tmp_path / "r", "search")
         with pytest.raises(UserError, match=r"--seed 5 \(was 2\).*--drpt 0.5 \(was 0.1\)"):
@@ -230,8 +262,17 @@ class TestResume:
 
     def test_a_run_of_another_script_is_refused(self, tmp_path):
         saved_run(tmp_path / "r", "search")
-        with pytest.raises(UserError, match=r"another script or a later version made that run .*dev_metric"):
+        with pytest.raises(UserError, match=r"another script or a later version made that run .* and \d+ more"):
             parse("found", "--resume", str(tmp_path / "r"))
+
+    def test_the_script_that_made_a_run_is_named(self, tmp_path):
+        saved_run(tmp_path / "my r", "search")
+        (tmp_path / "my r" / "run.json").write_text('{"sessions": [], "script": "main_darts_searchable_mmimdb.py"}')
+        message = f"continue it with `python main_darts_searchable_mmimdb.py --resume '{tmp_path}/my r'`"
+        for script in ("found", "unimodal"):
+            with pytest.raises(UserError, match=re.escape(message)):
+                parse(script, "--resume", str(tmp_path / "my r"))
+        parse("search", "--resume", str(tmp_path / "my r"))
 
     @pytest.mark.parametrize("exists", [True, False])
     def test_a_folder_without_a_run_is_refused(self, tmp_path, exists):

@@ -54,6 +54,28 @@ def test_a_run_of_an_earlier_version_gets_no_identity_when_it_goes_on(tmp_path):
         pass
 
 
+def test_the_commands_of_a_run_include_those_that_made_it_longer(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def session(*argv):
+        parser = RecipeParser("Another recipe.")
+        add_run_flags(parser)
+        parser.add_argument("--epochs", type=int, default=1)
+        with start_run(parse_args(parser, argv), "search", tmp_path / "an é") as run:
+            identity._parsed["command"] = " ".join(argv)  # a parser of a test is in no file
+            run.identity = identity.begin_session(run.folder, run.args, run.device)
+            return run.folder
+
+    folder = session("--epochs", "2")
+    for flags in ([], ["--num_workers", "1"], ["--epochs", "7"]):
+        session("--resume", str(folder), *flags)
+    known = json.loads((folder / "run.json").read_text())
+    known["command"] = "first"
+    assert identity.commands_of(known) == ["first", f"--resume {folder} --epochs 7"]
+    text = identity.readme_text(folder, known, None)
+    assert f"    first\n    --resume {folder} --epochs 7" in text and f"--resume '{folder}'`" in text
+
+
 def test_the_command_is_that_of_the_recipe_whatever_process_runs_it():
     search.get_args_parser()
     parse_args(search.get_args_parser(), ["--text_cp", "my run/x", "--seed", "3"])

@@ -335,3 +335,19 @@ def test_a_folder_without_runs_is_named(tmp_path):
 def test_a_folder_that_is_named_twice_counts_once(tmp_path):
     folder = make_run(tmp_path)
     assert len(read_runs([tmp_path, folder, tmp_path / "." / folder.name])) == 1
+
+
+def test_a_search_that_went_on_after_its_training_is_noted(tmp_path):
+    def notes():
+        comparison = table_of(tmp_path)
+        return [note for section in sections_of([comparison]) for table in section.tables for note in table.notes]
+
+    search = make_run(tmp_path, 0, kind="search", id="s")
+    start = [{"started": "2026-01-02T00:00:00", "git_commit": "c" * 40}]
+    make_run(tmp_path, 0, architecture={"from": str(search), "search_id": "s"}, sessions=start)
+    assert not any("The search continued" in note for note in notes())
+    later = {"started": "2026-01-03T00:00:00", "git_commit": "c" * 40, "command": f"python x --resume {search}"}
+    edit(search / "run.json", lambda known: known["sessions"].append(later))
+    assert any("The search continued beyond the epoch" in note and "eval-EXP-0" in note for note in notes())
+    (record,) = (run for run in read_runs([tmp_path]) if run.kind == "training")
+    assert record.search.commands == ["python main_darts_searchable_mmimdb.py --seed 0", f"python x --resume {search}"]

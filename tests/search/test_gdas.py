@@ -1,12 +1,16 @@
 """GDAS in both spaces: the draws, the outputs of a drawn network, and the gradients of the logits."""
 
+import re
+
 import pytest
 import torch
 
+from engine.training import DivergedError
 from models.bmnas.cells import FusionCell
 from models.mmnas.encoder_decoder import EncoderDecoder
 from search.choice import Choice
 from search.gdas import GDAS
+from search.loops import check_logits
 from search.relaxation import ARCHITECTURE, WEIGHTS
 from search.strategies import build_strategy
 from util.cli import UserError
@@ -199,3 +203,25 @@ def test_options_are_checked():
             build_strategy("gdas", None, 0, [option])
     with pytest.raises(UserError, match="the published strategy has no options"):
         build_strategy("published", None, 0, ["temperature=(5.0, 0.5)"])
+
+
+@pytest.mark.parametrize(
+    ("strategy", "option", "message"),
+    [
+        ("gdas", "temperature=(0,0)", "temperature=(0, 0): both temperatures must be greater than 0"),
+        ("gdas", "temperature=(10,0)", "temperature=(10, 0): both temperatures must be greater than 0"),
+        ("gdas", "temperature=(1e999,1)", "temperature=(1e999,1): expected 2 numbers"),
+        ("gdas", "temperature=('a',1)", "temperature=('a',1): expected 2 numbers"),
+        ("drnas", "kl=-1", "kl=-1: it must be at least 0"),
+        ("drnas", "kl=1e999", "kl=1e999: expected a finite number"),
+    ],
+)
+def test_options_out_of_range_are_named(strategy, option, message):
+    with pytest.raises(UserError, match=re.escape(f"--strategy_option {message}")):
+        build_strategy(strategy, None, 0, [option])
+
+
+def test_logits_that_are_not_finite_end_the_search():
+    check_logits([Logits([1.0, 2.0]).choice], epoch=3)
+    with pytest.raises(DivergedError, match="the architecture logits of one are not finite after epoch 3"):
+        check_logits([Logits([1.0, 2.0]).choice, Logits([1.0, float("nan")]).choice], epoch=3)

@@ -103,6 +103,9 @@ def test_a_larger_budget_continues_a_finished_search(films, tmp_path):
     """The budget counts trainings: 2 and 2 more are 4."""
     short = searched(films, tmp_path / "short", "--strategy", "random", "--budget", "2")
     assert short["trainings"]["count"] == 2 == len(candidates(short["folder"])) and short["epochs"] == 4
+    message = r"--budget 1: .* has already done 4 epochs, 2 for each training; pass --budget 2 to end it there"
+    with pytest.raises(UserError, match=message):
+        search.main(["--resume", short["folder"], "--budget", "1"])
     longer = search.main(["--resume", short["folder"], "--budget", "4"])
     straight = searched(films, tmp_path / "straight", "--strategy", "random")
     assert candidates(longer["folder"]) == candidates(straight["folder"])

@@ -1,9 +1,11 @@
 """Sweeps: their commands, and that one which was killed goes on to the same report."""
 
+import dataclasses
 import glob
 import importlib
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -177,6 +179,33 @@ def test_a_sweep_with_a_killed_run_goes_on_to_the_same_report(whole, tmp_path, k
     assert len(glob.glob(f"{tmp_path}/runs/*/*/*/args.json")) == 4
 
 
+@pytest.mark.parametrize("version", ["now", "before"])
+def test_a_copied_sweep_works_in_the_copy(whole, tmp_path, version):
+    out = tmp_path / "copy"
+    shutil.copytree(whole, out)
+    if version == "before":  # folders were stored with the path of the sweep
+        jobs = [[dataclasses.asdict(command) for command in job] for job in toy_jobs(tmp_path / "elsewhere")]
+        write_json(out / "sweep.json", {"settings": {}, "jobs": jobs})
+    shutil.rmtree(out / "runs" / "seed-1" / "found")
+    sweep.main(["--out", str(out)])
+    (found,) = out.glob("runs/seed-1/found/*/toy.json")
+    assert str(out) in read_json(found)["source"] and not (tmp_path / "elsewhere").exists()
+    assert len(glob.glob(f"{whole}/runs/*/*/*/result.json")) == 4
+
+
+def test_a_run_of_a_moved_sweep_reads_the_other_runs_where_they_are_now(tmp_path):
+    _, found = toy_jobs(tmp_path / "new")[0]
+    folder = tmp_path / "new" / "runs" / "seed-0" / "found" / "found-f-1"
+    old = {"out_dir": "old/runs/seed-0/found", "search_exp_dir": "old/runs/seed-0/search/s", "datadir": "data", "C": 3}
+    folder.mkdir(parents=True)
+    write_json(folder / "args.json", {**old, "resume": "old/runs/seed-0/found/found-f-1"})
+    new = f"{tmp_path}/new/runs/seed-0"
+    moved = ["--out_dir", f"{new}/found", "--search_exp_dir", f"{new}/search/s"]
+    assert running.words_now(found, []) == ["--resume", str(folder), *moved]
+    write_json(folder / "args.json", {**old, "out_dir": found.out_dir})
+    assert running.words_now(found, []) == ["--resume", str(folder)]
+
+
 def test_a_sweep_without_any_run_names_what_failed(tmp_path):
     begin(tmp_path)
     plan = read_json(tmp_path / "sweep.json")
@@ -219,7 +248,7 @@ def test_a_plan_is_kept_and_may_only_grow(tmp_path, capsys):
     sweep.main([*flags, "--seeds", "0", "--", "--demo"])
     assert capsys.readouterr().out == (tmp_path / "x" / "commands.txt").read_text()
     sweep.main([*flags, "--seeds", "0", "1", "--", "--demo"])
-    assert len(jobs_of(read_json(tmp_path / "x" / "sweep.json"))) == 2
+    assert len(jobs_of(read_json(tmp_path / "x" / "sweep.json"), tmp_path / "x")) == 2
     with pytest.raises(UserError, match=r"seed-0/search-published has other flags; name another --out"):
         sweep.main([*flags, "--seeds", "0", "--", "--epochs", "3"])
     with pytest.raises(UserError, match="it holds no sweep; pass --task"):

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 
 import pytest
 
@@ -38,6 +39,14 @@ def run(request, tmp_path):
     return name, folder
 
 
+def trained(folder):
+    """The folder of a training of what the search in ``folder`` found."""
+    made = shutil.copytree(folder, folder.parent / "training")
+    saved = json.loads((made / "args.json").read_text())
+    (made / "args.json").write_text(json.dumps({**saved, "fusion": "genotype"}))
+    return made
+
+
 def test_a_genotype_by_any_of_its_names(run):
     name, folder = run
     expected = load_genotype(folder)
@@ -57,7 +66,7 @@ def test_a_genotype_by_any_of_its_names(run):
 
 
 def test_a_test_lies_inside_its_training(run):
-    name, folder = run
+    name, folder = run[0], trained(run[1])
     args = parse(name, "--eval_exp_dir", folder, "--search_exp_dir", "elsewhere")
     assert args.out_dir == str(folder)
     assert parse(name, "--eval_exp_dir", folder, "--out_dir", "here").out_dir == "here"
@@ -71,7 +80,8 @@ def test_a_test_lies_inside_its_training(run):
 
 def test_a_genotype_fixes_its_sizes(run):
     name, folder = run
-    for words in (["--search_exp_dir", folder], ["--genotype", folder / "genotype.json"], ["--eval_exp_dir", folder]):
+    tested = ["--eval_exp_dir", trained(folder)]
+    for words in (["--search_exp_dir", folder], ["--genotype", folder / "genotype.json"], tested):
         parse(name, *words, *WORDS)
         for size in SIZES:
             with pytest.raises(UserError, match=f"--{size} 7: the genotype of .* has {SIZES[size]}.*drop") as error:

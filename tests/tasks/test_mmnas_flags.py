@@ -288,3 +288,25 @@ def test_the_validation_of_a_task_can_be_a_plain_tuple():
     assert (task.validation.split, task.validation.score) == ("dev", "loss")
     with pytest.raises(UserError, match="validation is a tuple of a split and a score"):
         dataclasses.replace(task, validation="val")
+
+
+def test_a_resumed_training_keeps_its_architecture(tmp_path):
+    search, run = searched(tmp_path / "search", "vqa"), tmp_path / "run"
+    args = parse("vqa", "--RUN", "train", "--ARCH_PATH", search)
+    args.resume = str(run)
+    run.mkdir()
+    (run / "args.json").write_text(json.dumps(vars(args)))
+    (run / "genotype.json").write_text(json.dumps(LAST.to_dict()))
+    (search / "arch.json").unlink()
+    with pytest.raises(UserError, match="has no epoch 2"):  # nothing is kept before the first epoch
+        networks.find_architecture(args)
+    (run / "last.pth").touch()
+    assert networks.find_architecture(args) == LAST
+    args.ARCH_PATH = "mcan"  # named on the command line
+    assert networks.find_architecture(args) != LAST
+
+
+def test_a_space_is_read_from_a_run_folder_only(tmp_path):
+    for architecture in ("mcan", "random"):
+        with pytest.raises(UserError, match=r"--search_exp_dir .* is not a run folder: it has no args\.json"):
+            parse("vqa", "--ARCH_PATH", architecture, "--search_exp_dir", tmp_path)

@@ -1,11 +1,16 @@
 """How scripts end: one line for errors of the user or the machine, a traceback for errors of the program."""
 
 import errno
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from util.cli import UserError, is_out_of_memory, run_cli
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def ended(error, capsys):
@@ -71,3 +76,14 @@ def test_of_several_processes_one_reports_an_interrupt(rank, lines, capsys, monk
         monkeypatch.setenv("RANK", rank)
     code, printed = ended(KeyboardInterrupt("continue with --resume r"), capsys)
     assert code == 130 and printed.strip() == "interrupted; continue with --resume r" * lines
+
+
+@pytest.mark.parametrize("script", ["report.py", "datasets/prepare_own.py", "tools/gallery.py", None])
+def test_an_interrupt_during_imports_is_one_line_in_scripts_only(script):
+    main = f"sys.modules['__main__'].__file__ = {str(ROOT / script)!r}" if script else "pass"
+    lines = ["import os, signal, sys", main, "import util.cli", "os.kill(os.getpid(), signal.SIGINT)", "print('on')"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True)
+    if script and not script.startswith("tools"):
+        assert (done.returncode, done.stderr, done.stdout) == (130, "\ninterrupted\n", "")
+    else:
+        assert "KeyboardInterrupt" in done.stderr and done.returncode not in (0, 130)
