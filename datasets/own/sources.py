@@ -45,6 +45,7 @@ def plan_of(args: Namespace, forms: Mapping[str, str]) -> Plan:
     for flag in ("questions", "pictures"):
         if getattr(args, flag) is not None and args.embedded != "easy-vqa":
             raise UserError(f"--{flag} goes with --embedded easy-vqa")
+    _check_out(args)
     parts = _settled(args, forms) if args.format or args.embedded else _from_files(args, forms)
     notes = parts.pop("notes", [])
     for note in notes:
@@ -70,13 +71,26 @@ def plan_of(args: Namespace, forms: Mapping[str, str]) -> Plan:
     )
 
 
+def _check_out(args):
+    """Raise UserError if an input is in the folder to write, whose files are replaced or removed."""
+    out = Path(args.out).resolve()
+    for path in _paths(args):
+        if path.exists() and out in (path.resolve(), *path.resolve().parents):
+            raise UserError(f"--out {args.out} contains {path}, which is read and would be replaced; name a new folder")
+
+
+def _paths(args):
+    """Paths of the files and folders that flags name. Some may be columns instead."""
+    paths = [args.table, args.data, args.label, args.split_column, args.id_column, args.group]
+    paths += [text.rpartition("=")[2] for text in [*(args.split_files or ()), *(args.arrays or ())]]
+    return [Path(path) for path in paths if path]
+
+
 def _request(args):
     """dict of the flags, and of the size and modification time of the files that they name."""
     flags = {name: value for name, value in vars(args).items() if name not in _IDLE and value not in (None, [], False)}
     flags["split"] = list(args.split)
-    paths = [args.table, args.data, args.label, args.split_column, args.id_column, args.group]
-    paths += [text.rpartition("=")[2] for text in [*(args.split_files or ()), *(args.arrays or ())]]
-    for path in map(Path, filter(None, paths)):
+    for path in _paths(args):
         # The files directly in a folder are included: its arrays, or tables.
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
             if file.is_file():

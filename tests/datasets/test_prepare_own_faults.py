@@ -129,3 +129,15 @@ def test_shares_sum_to_one(split, capsys):
     with pytest.raises(SystemExit):
         main(["--table", "a.csv", "--out", "x", "--split", split])
     assert "expected three shares that sum to 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--table", "--split_files"])
+def test_the_folder_to_write_must_not_contain_what_is_read(tmp_path, flag):
+    path = tmp_path / "out" / "t.csv"
+    path.parent.mkdir()
+    path.write_text(OK)
+    (tmp_path / "link").symlink_to("out")
+    given = f"train={path}" if flag == "--split_files" else str(path)
+    with pytest.raises(UserError, match="t.csv, which is read and would be replaced; name a new folder"):
+        main([flag, given, *TEXT.split(), "--out", str(tmp_path / "link"), "--overwrite"])
+    assert path.read_text() == OK
