@@ -11,7 +11,7 @@ from typing import Any
 from datasets.own.easy_vqa import read_easy_vqa
 from datasets.own.embedded import CACHE, fetch_wheel, read_embedded
 from datasets.own.formats import read_format
-from datasets.own.inputs import Input, inputs_of
+from datasets.own.inputs import Input, input_name, inputs_of
 from datasets.own.manifest import SPLITS
 from datasets.own.prepare import Plan
 from datasets.own.splitting import split_number
@@ -169,7 +169,7 @@ def _add_arrays(text, columns, inputs, label):
     for name, array in archive.items():
         columns[f"array {name}"] = array
         if name != found:
-            inputs.append(Input(name, "array", (f"array {name}",), "--arrays"))
+            inputs.append(Input(input_name(name), "array", (f"array {name}",), "--arrays"))
     return f"array {found}" if found else label
 
 

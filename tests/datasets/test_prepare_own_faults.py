@@ -138,6 +138,6 @@ def test_the_folder_to_write_must_not_contain_what_is_read(tmp_path, flag):
     path.write_text(OK)
     (tmp_path / "link").symlink_to("out")
     given = f"train={path}" if flag == "--split_files" else str(path)
-    with pytest.raises(UserError, match="t.csv, which is read and would be replaced; name a new folder"):
+    with pytest.raises(UserError, match=r"t.csv, which is read and would be replaced; name a new folder"):
         main([flag, given, *TEXT.split(), "--out", str(tmp_path / "link"), "--overwrite"])
     assert path.read_text() == OK
