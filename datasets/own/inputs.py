@@ -37,9 +37,9 @@ def inputs_of(asked: Mapping[str, Sequence[str]], forms: Mapping[str, str]) -> l
     """Make the inputs that flags describe.
 
     ``--image poster`` makes a modality ``image``; ``--image poster,backdrop`` makes two modalities with the names of
-    their columns (see `input_name`); ``--image cover=poster`` makes one called ``cover``. All columns of a ``table`` flag form one
-    modality, which has the name of the flag, or ``facts`` with ``--numbers facts=year,rating``. Numbers and categories
-    of the same name form one modality.
+    their columns (see `input_name`); ``--image cover=poster`` makes one called ``cover``. All columns of a ``table``
+    flag form one modality, which has the name of the flag, or ``facts`` with ``--numbers facts=year,rating``. Numbers
+    and categories of the same name form one modality.
 
     Args:
         asked: dict flag (without dashes) -> its values.

@@ -14,7 +14,7 @@ import numpy as np
 from datasets.own.inputs import Input
 from datasets.own.media import BadFile, MediaWriter
 from datasets.own.tables import BadRow
-from util.arrays import objects_fault
+from util.arrays import lossy_fault, objects_fault
 from util.cli import UserError
 
 # Cells that mean "no value"; in columns of texts only an empty cell does.
@@ -303,9 +303,15 @@ class ArrayReader:
 
 def _floats(value, column):
     try:
-        made = np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError):
+        given = np.asarray(value)
+        if given.dtype != object and (reason := lossy_fault(given)):
+            raise BadRow(f"names values in {column} whose array {reason}")
+        with np.errstate(over="ignore"):
+            made = np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError):
         raise BadRow(f"has no array of numbers in {column}") from None
+    if given.dtype.kind == "f" and (np.isinf(made) & np.isfinite(given)).any():
+        raise BadRow(f"has numbers beyond {np.finfo(np.float32).max:.3g} in {column}, the largest of float32")
     return made.reshape(1) if not made.ndim else made
 
 

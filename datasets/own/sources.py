@@ -13,9 +13,10 @@ from datasets.own.embedded import CACHE, fetch_wheel, read_embedded
 from datasets.own.formats import read_format
 from datasets.own.inputs import Input, input_name, inputs_of
 from datasets.own.manifest import SPLITS
-from datasets.own.prepare import Plan
+from datasets.own.prepare import LOCK_FILE, Plan
 from datasets.own.splitting import split_number
 from datasets.own.tables import SPLIT_COLUMN, Arrays, Joined, Table, load_archive, load_array, open_table
+from util.arrays import lossy_fault
 from util.cli import UserError
 
 # Flags that do not change the result.
@@ -72,9 +73,9 @@ def plan_of(args: Namespace, forms: Mapping[str, str]) -> Plan:
 
 
 def _check_out(args):
-    """Raise UserError if an input is in the folder to write, whose files are replaced or removed."""
+    """Raise UserError if an input is in the folder to write, where prepared data are replaced or removed."""
     out = Path(args.out).resolve()
-    for path in _paths(args):
+    for path in _paths(args) if (out / LOCK_FILE).exists() else ():
         if path.exists() and out in (path.resolve(), *path.resolve().parents):
             raise UserError(f"--out {args.out} contains {path}, which is read and would be replaced; name a new folder")
 
@@ -158,7 +159,7 @@ def _add_arrays(text, columns, inputs, label):
     """Add one value of ``--arrays`` to ``columns`` and ``inputs``; returns the label, which may be in an archive."""
     name, equals, path = text.partition("=")
     if equals:
-        columns[f"array {name}"] = load_array(path)
+        columns[f"array {name}"] = _numbers(load_array(path), f"--arrays {text}: the array")
         inputs.append(Input(name, "array", (f"array {name}",), "--arrays"))
         return label
     archive = load_archive(text) if text.endswith(".npz") else {}
@@ -167,8 +168,9 @@ def _add_arrays(text, columns, inputs, label):
     known = [label] if label else _LABELS
     found = next((one for one in known if one in archive), None)
     for name, array in archive.items():
-        columns[f"array {name}"] = array
-        if name != found:
+        of_label = name == found
+        columns[f"array {name}"] = _column(array, name) if of_label else _numbers(array, f"--arrays {text}: {name}")
+        if not of_label:
             inputs.append(Input(input_name(name), "array", (f"array {name}",), "--arrays"))
     return f"array {found}" if found else label
 
@@ -177,5 +179,20 @@ def _column_or_file(name, columns, use):
     """Name of the column ``name``; a .npy file is added to ``columns`` under the name ``use``."""
     if not name or name in columns or not name.endswith(".npy"):
         return name
-    columns[use] = load_array(name)
+    columns[use] = _column(load_array(name), name)
     return use
+
+
+def _column(array, name):
+    """An array of labels and the like, checked; (N, 1) becomes (N,)."""
+    if array.dtype.kind in "cV":
+        raise UserError(f"{name} {lossy_fault(array)}")
+    return array[:, 0] if array.shape[1:] == (1,) else array
+
+
+def _numbers(array, name):
+    """The array, or list of arrays, checked; raises UserError if numbers of another type would lose information."""
+    for one in array if isinstance(array, list) else [array]:
+        if reason := lossy_fault(one):
+            raise UserError(f"{name} {reason}")
+    return array
