@@ -25,6 +25,8 @@ PUBLISHED = Path(__file__).resolve().parent.parent / "docs" / "paper_results.jso
 # With more rows than this, only the differences from the first one are shown.
 ALL_PAIRS = 8
 CONFIDENCE = 0.95
+# Differences of scores that are equal up to this are equal.
+ROUNDING = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Statistic:
 class Difference:
     """Score of row ``first`` minus that of row ``second``, averaged over the seeds that both have.
 
-    ``low`` and ``high`` are the ends of the confidence interval of the mean, NaN for fewer than two seeds.
+    ``low`` and ``high`` are the ends of the confidence interval of the mean. They are NaN, and ``no_interval`` has the
+    reason, for fewer than two seeds, or if all seeds differ by the same amount.
     """
 
     first: Row
@@ -50,6 +53,7 @@ class Difference:
     low: float
     high: float
     count: int
+    no_interval: str = ""
 
 
 @dataclasses.dataclass
@@ -306,13 +310,16 @@ def difference(first: Row, second: Row, split: str, name: str) -> Difference | N
     if not values:
         return None
     mean, low, high = statistics.fmean(values), math.nan, math.nan
-    if len(values) > 1:
+    missing = "one common seed" if len(values) == 1 else ""
+    if len(values) > 1 and max(values) - min(values) <= ROUNDING:
+        missing = "equal differences"  # their spread says nothing about other seeds
+    if not missing:
         from scipy.special import stdtrit  # the quantile of Student's t; scipy.stats would take seconds to import
 
         reach = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2))
         reach *= statistics.stdev(values) / math.sqrt(len(values))
         low, high = mean - reach, mean + reach
-    return Difference(first, second, f"{split} {name}", mean, low, high, len(values))
+    return Difference(first, second, f"{split} {name}", mean, low, high, len(values), missing)
 
 
 def search_seconds(record: RunRecord) -> float | None:
