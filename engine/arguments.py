@@ -168,7 +168,8 @@ def add_data_flags(parser: RecipeParser) -> None:
     """Add flags for the data folder and the feature cache."""
     group = parser.add_argument_group("data")
     group.add_argument("--datadir", metavar="DIR", help="folder of the prepared data")
-    group.add_argument("--small_dataset", action="store_true", help="use only the first 64 samples of every split")
+    text = "use only the first 64 samples of every split"
+    group.add_argument("--small_dataset", action=argparse.BooleanOptionalAction, default=False, help=text)
     group.add_argument(
         "--cache_features",
         choices=("auto", "ram", "disk", "off"),

@@ -187,7 +187,7 @@ def _with_sources(table, figures):
 def _group_key(record: RunRecord) -> str:
     searched = settings_of(record.search) if record.search else None
     architecture = record.result.get("genotype") if record.source.startswith("file") else None
-    apart = [record.kind not in ("training", "search") and str(record.folder), random_backbones(record)]
+    apart = [_evaluated(record), random_backbones(record)]
     apart.append(_search_faults(record))
     if record.strategy == NOT_RECORDED:  # its search is gone, so it may have had any strategy and settings
         apart.append(str(record.result.get("architecture")))
@@ -195,6 +195,16 @@ def _group_key(record: RunRecord) -> str:
     return short_hash(
         name, settings_of(record), searched, architecture, apart, list(dataclasses.astuple(conditions_of(record)))
     )
+
+
+def _evaluated(record):
+    """The training that an evaluation scored, as a text; the evaluation itself if that is not recorded; else None."""
+    if record.kind in ("training", "search"):
+        return None
+    known = record.training
+    if known.get("checksum"):
+        return f"{known.get('id') or known.get('folder')} {known['checksum']}"
+    return str(record.folder)
 
 
 def _search_faults(record):
@@ -236,6 +246,10 @@ def _all_settings(row):
     searched = row.first.search
     before = {f"search {name}": value for name, value in settings_of(searched).items()} if searched else {}
     before |= {"search": ", ".join(_search_faults(row.first)) or "sound"} if searched else {}
+    if _evaluated(row.first):
+        known, folder = row.first.training, row.first.folder
+        name = Path(known["folder"]).name if known.get("checksum") else f"{folder.parent.name}/{folder.name}"
+        before |= {"of": name, "after epochs": known.get("epochs")}
     return {"processes": 1, **row.settings, **before, **dataclasses.asdict(row.conditions)}
 
 
@@ -276,6 +290,8 @@ def _doubts(row):
         yield "resumed at another commit than it began with"
     if first.search and set(first.search.commits) != set(first.commits):
         yield "searched at another commit than it was trained with"
+    if first.is_outdated:
+        yield f"the training was continued after this run, which scored it after {first.training.get('epochs')} epochs"
     if "dirty" in row.conditions.commit:
         yield "code with uncommitted changes"
     if not first.commits:
@@ -294,6 +310,7 @@ def _differences(rows, columns):
         return []
     split, name = columns[0]
     scored = [row for row in rows if row.score(split, name) is not None and not _search_faults(row.first)]
+    scored = [row for row in scored if not row.first.is_outdated]
     pairs = combinations(scored, 2) if len(scored) <= ALL_PAIRS else ((scored[0], row) for row in scored[1:])
     found = (difference(a, b, split, name) for a, b in pairs if a.conditions == b.conditions)
     return [one for one in found if one is not None]
