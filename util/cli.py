@@ -1,10 +1,13 @@
 """How scripts end: a user error is reported in one line, without a traceback, and with a non-zero exit status."""
 
+import argparse
 import errno
 import gc
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
 
 # Messages of torch and the system that report a lack of memory; torch has no exception type for CPU memory.
 _MEMORY_SIGNS = ("out of memory", "allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -22,6 +25,19 @@ class UserError(Exception):
     The message is shown as it is. It names the file or flag, states what was expected, and gives the remedy (a command
     or a flag).
     """
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser that keeps the layout of its description, and reports a usage error in one line."""
+
+    def __init__(self, description: str | None = None, **options: Any) -> None:
+        super().__init__(
+            description=description, **{"formatter_class": argparse.RawDescriptionHelpFormatter, **options}
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with status 2."""
+        self.exit(2, f"error: {message}; see {Path(sys.argv[0]).name} --help\n")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

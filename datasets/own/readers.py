@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -241,7 +242,9 @@ def _number(column, cell):
     try:
         number = float(cell)
     except (TypeError, ValueError):
-        raise BadRow(f"has {cell!r} in {column}, where --numbers expects a number") from None
+        comma = isinstance(cell, str) and re.fullmatch(r"[-+]?[\d.\s]*,\d+", cell.strip())
+        hint = "; write a decimal comma as a point" if comma else ""
+        raise BadRow(f"has {cell!r} in {column}, where --numbers expects a number{hint}") from None
     if not math.isfinite(number):
         raise BadRow(f"has {cell!r} in {column}: infinite values cannot be used")
     if abs(number) > LARGEST_NUMBER:

@@ -72,7 +72,7 @@ def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._A
         default="auto",
         metavar="SOURCE",
         help="initial word vectors: a GloVe text file, an .npz file, a spaCy package with vectors, or none (random); "
-        "auto: a GloVe file in data/glove/ or checkpoints/, else random with a warning (default: %(default)s)",
+        "auto: a GloVe file in data/glove/ or checkpoints/, else random with a warning",
     )
     network = parser.add_argument_group("network")
     network.add_argument("--hsize", type=arguments.positive_int, help="width")

@@ -30,6 +30,12 @@ CASES = {
     "open quote": (change("t3,", '"t3,'), TEXT, "line 25 has 1 cells .* quotes an end"),
     "infinite": (change("t3,1,3", "t3,1,-inf"), "--numbers n --label y", "line 5 has '-inf' in n: infinite values"),
     "no number": (change("t3,1,3", "t3,1,x"), "--numbers n --label y", "line 5 has 'x' in n, where --numbers"),
+    "decimal comma": (
+        change("t3,1,3,", 't3,1,"3,5",'),
+        "--numbers n --label y",
+        "'3,5' in n, .* decimal comma as a point",
+    ),
+    "comma label": (change("t3,1,3,", 't3,1,"3,5",'), "--text text --label n --label_kind number", "decimal comma"),
     "equal labels": (OK, "--text text --label e", "all labels in e are equal"),
     "label as input": (OK, "--text text --numbers n,y --label y", "--numbers y: this is the label"),
     "hardly classes": (OK, "--text n --label text", "24 different texts in 24 rows, .* hardly classes"),
