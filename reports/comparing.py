@@ -291,7 +291,7 @@ def _doubts(row):
     if first.search and set(first.search.commits) != set(first.commits):
         yield "searched at another commit than it was trained with"
     if first.is_outdated:
-        yield f"the training was continued after this run, which scored it after {first.training.get('epochs')} epochs"
+        yield "the training was continued after this run"
     if "dirty" in row.conditions.commit:
         yield "code with uncommitted changes"
     if not first.commits:
