@@ -13,12 +13,11 @@ check itself could not run.
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait
 
 # isort: split
-import argparse
 import importlib
 import sys
 
 from datasets.checks import Report
-from util.cli import UserError
+from util.cli import OneLineParser, UserError
 from util.processors import usable_processors
 
 # Each module has check(report, data, **options). The default of --data is that of the task's scripts, if they have one.
@@ -37,7 +36,7 @@ OPTIONS = {"features": ("vqa", "vgd", "itm"), "annotation": ("ego",)}
 
 def get_args_parser():
     """The flags."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(__doc__)
     parser.add_argument("--task", required=True, choices=tuple(TASKS), help="the task whose data to check")
     parser.add_argument("--data", metavar="DIR", help="the data (default: where the task's scripts look for them)")
     parser.add_argument("--features", metavar="DIR", help="vqa, vgd, itm: region features outside --data")

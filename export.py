@@ -11,8 +11,11 @@ compared with torch, in a process that cannot import this suite. <out>.json desc
 file itself. ONNX needs `python -m pip install onnx onnxscript onnxruntime`.
 """
 
+from pathlib import Path
+
 from engine import arguments
 from util.cli import run_cli
+from util.files import refuse_input
 
 
 def get_args_parser():
@@ -22,7 +25,7 @@ def get_args_parser():
     text = "module that defines the TASK of the run, if it is not one in tasks/"
     parser.add_argument("--task", metavar="MODULE", help=text)
     parser.add_argument("--format", choices=("pt2", "onnx"), default="pt2", help="torch.export, or ONNX")
-    parser.add_argument("--out", required=True, metavar="FILE", help="the file to write")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the file to write; replaced if it exists")
     parser.add_argument("--features", action="store_true", help="only the fusion part, which reads backbone features")
     text = "shape of an input without the batch axis, e.g. image=3,256,160 (default: as in the run's data)"
     parser.add_argument("--shape", action=arguments.Assignments, metavar="NAME=SIDES", help=text)
@@ -44,6 +47,9 @@ def main(argv=None):
     from tasks.loading import import_task, load_found
 
     check_libraries(args.format)
+    refuse_input(args.out, {"--run": args.run})
+    if not Path(args.out).exists():  # otherwise it is the description of the file that is replaced
+        refuse_input(f"{args.out}.json", {"--run": args.run})
     model = load_found(args.run, plain=True, task=import_task(args.task) if args.task else None)
     about = export(exportable(model, args), model, args.format, args.out)
     for one in about["inputs"]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from tasks.bmnas.importing import import_fusion
 from tasks.importing import new_folder
 from tasks.mmnas.importing import import_attention
-from util.cli import UserError
+from util.cli import OneLineParser, UserError
 
 FUSION, ATTENTION = ("mmimdb", "ntu", "ego"), ("vqa", "vgd", "itm")
 # Kind of run -> the script whose arguments it has.
@@ -32,7 +32,7 @@ SCRIPTS = {"search": "main_darts_searchable_{}", "found": "main_darts_found_{}",
 
 def get_args_parser():
     """The flags."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(__doc__)
     parser.add_argument("--task", required=True, choices=FUSION + ATTENTION, help="task of the file")
     parser.add_argument(
         "--file", required=True, metavar="FILE", help="the file, or a run folder of the original BM-NAS"

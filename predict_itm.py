@@ -13,6 +13,7 @@ from pathlib import Path
 from engine.arguments import positive_int
 from tasks.mmnas.flags import prediction_parser
 from util.cli import UserError, run_cli
+from util.files import refuse_input
 
 
 def get_args_parser():
@@ -28,6 +29,8 @@ def get_args_parser():
 def main(argv=None):
     """Print the best images; returns them as a list of (name in the folder, score in 0..1)."""
     args = get_args_parser().parse_args(argv)
+    if args.save_picture:
+        refuse_input(args.save_picture, {"--images": args.images}, "--save_picture")
     import torch
 
     from datasets.itm import MAX_TOKENS

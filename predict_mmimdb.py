@@ -4,7 +4,7 @@
 
 The inputs are arrays as in the original data set folder: the poster (3, height, width), and the plot's vector (300,).
 An input may be left out if the network was trained with --modality_dropout, or does not read it. Genres whose
-probability is above the metric's threshold are marked.
+probability is above the metric's threshold are marked, and all of them are printed.
 """
 
 from tasks.predictions import predict_one, prediction_parser

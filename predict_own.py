@@ -13,6 +13,7 @@ the columns of the prepared one, unless --columns names others; predictions.csv 
 from engine import arguments
 from tasks.predictions import predict_one, predict_table, prediction_parser
 from util.cli import UserError, run_cli
+from util.files import refuse_input
 
 KINDS = {"image": "picture", "text": "text", "audio": "audio"}
 
@@ -29,7 +30,9 @@ def get_args_parser():
     one.add_argument("--input", action=arguments.Assignments, metavar="NAME=VALUE", help=help_text)
     many = parser.add_argument_group("many samples")
     many.add_argument("--table", metavar="FILE", help="a table (.csv, .tsv, .jsonl, .parquet), one row per sample")
-    many.add_argument("--out", metavar="FILE", default="predictions.csv", help="where to write their predictions")
+    many.add_argument(
+        "--out", metavar="FILE", default="predictions.csv", help="their predictions; replaced if it exists"
+    )
     help_text = "columns of an input, separated by commas (default: those of the prepared table)"
     many.add_argument("--columns", action=arguments.Assignments, metavar="NAME=COLUMN", help=help_text)
     many.add_argument("--id_column", metavar="COLUMN", help="column to copy in place of the row's number")
@@ -52,6 +55,7 @@ def main(argv=None):
 
     from datasets.own.tables import open_table
 
+    refuse_input(args.out, {"--table": args.table, "--run": args.run})
     table, asked = open_table(args.table), arguments.as_dict(args.columns)
     if unknown := [name for name in asked if name not in model.known_inputs()]:
         raise UserError(f"--columns {unknown[0]}=...: the inputs are {', '.join(model.known_inputs())}")

@@ -9,6 +9,7 @@ from datasets/extract_features.py.
 
 from tasks.mmnas.flags import prediction_parser
 from util.cli import run_cli
+from util.files import refuse_input
 
 
 def get_args_parser():
@@ -16,13 +17,15 @@ def get_args_parser():
     parser = prediction_parser(__doc__)
     parser.add_argument("--image", required=True, metavar="FILE", help="the picture")
     parser.add_argument("--expression", required=True, help="what to find, in words")
-    parser.add_argument("--out", metavar="FILE", help="where to draw the box (.png, .jpg)")
+    parser.add_argument("--out", metavar="FILE", help="where to draw the box (.png, .jpg); replaced if it exists")
     return parser
 
 
 def main(argv=None):
     """Print the box; returns it as (x1, y1, x2, y2) in pixels, and the softmax probability of its region."""
     args = get_args_parser().parse_args(argv)
+    if args.out:
+        refuse_input(args.out, {"--image": args.image})
     import torch
 
     from datasets.regions.samples import read_sample

@@ -10,6 +10,7 @@ attention) cannot be extracted here: to ask about your own images, train on feat
 from engine.arguments import positive_int
 from tasks.mmnas.flags import prediction_parser
 from util.cli import run_cli
+from util.files import refuse_input
 
 
 def get_args_parser():
@@ -25,6 +26,8 @@ def get_args_parser():
 def main(argv=None):
     """Print the best answers; returns them as a list of (answer, probability)."""
     args = get_args_parser().parse_args(argv)
+    if args.save_picture:
+        refuse_input(args.save_picture, {"--image": args.image}, "--save_picture")
     import torch
 
     from datasets.regions.samples import read_sample

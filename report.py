@@ -16,7 +16,7 @@ from reports.contents import as_csv, as_latex, as_markdown, sections_of
 from reports.page import page
 from reports.reading import read_runs
 from util.cli import UserError, run_cli
-from util.files import write_text
+from util.files import refuse_input, write_text
 
 FORMATS = {"md": as_markdown, "html": page, "latex": as_latex, "csv": as_csv}
 SUFFIXES = {".md": "md", ".html": "html", ".htm": "html", ".tex": "latex", ".csv": "csv"}
@@ -29,7 +29,7 @@ def get_args_parser():
         "folders", nargs="*", metavar="DIR", default=["final_exp"], help="run folders, or folders that contain some"
     )
     parser.add_argument("--format", choices=tuple(FORMATS), help="format (default: by the suffix of --out)")
-    parser.add_argument("--out", metavar="FILE", help="file to write (default: print it)")
+    parser.add_argument("--out", metavar="FILE", help="file to write; replaced if it exists (default: print it)")
     return parser
 
 
@@ -42,6 +42,8 @@ def main(argv=None):
         raise UserError(
             f"--out {args.out}: {suffix or 'no suffix'} is not a known format; pass --format {'|'.join(FORMATS)}"
         )
+    if args.out:
+        refuse_input(args.out, {"DIR": args.folders})
     text = FORMATS[form](sections_of(compare(read_runs(args.folders))))
     if args.out:
         write_text(args.out, text)

@@ -18,26 +18,21 @@ folder of .pth files of grid features. The prepare scripts can also read such fi
 The subfolders of --images are kept in --out. The same command resumes a run that was interrupted.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from util.cli import UserError, run_cli
+from util.cli import OneLineParser, UserError, run_cli
 
 META_FILE = "meta.json"
-INVALID_FILE = "invalid.txt"
 BACKBONES = ("resnet101-grid", "fasterrcnn", "pixels")
 # Below this number of images, starting processes takes longer than it saves.
 MIN_PARALLEL = 256
 
 
 def get_args_parser():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = OneLineParser(__doc__)
     data = parser.add_argument_group("data")
     data.add_argument("--images", help="folder of the images, with or without subfolders; links are followed")
     data.add_argument(
@@ -122,6 +117,7 @@ def extract(images, out, extractor, *, workers=None, skip_invalid=False):
             settings.
     """
     from datasets.regions.files import ENDING, list_images, stored_shape, write_regions
+    from datasets.storage.invalid import report_invalid
     from util.progress import progress
 
     images, out = Path(images), Path(out)
@@ -140,7 +136,7 @@ def extract(images, out, extractor, *, workers=None, skip_invalid=False):
     for name, x, boxes, size in progress(work, "extracting", total=len(remaining), unit="image"):
         write_regions(out / f"{name}{ENDING}", x, boxes, *size)
         counts[name] = len(x)
-    _check_invalid(images, out, invalid, skip_invalid)
+    report_invalid(out, invalid, skip_invalid, kinds=("image", "images"), done="extracted", root=images)
     return _finish(out, meta, counts, invalid)
 
 
@@ -240,27 +236,9 @@ def _finished(waiting, extractor):
         yield name, x, boxes, size
 
 
-def _check_invalid(images, out, invalid, skip_invalid):
-    """List the unreadable images in ``invalid.txt``; raise an error unless ``skip_invalid`` is set."""
-    from util.files import write_text
-
-    path = out / INVALID_FILE
-    path.unlink(missing_ok=True)
-    if not invalid:
-        return
-    write_text(path, "".join(f"{name}\t{reason}\n" for name, reason in sorted(invalid.items())))
-    name, reason = min(invalid.items())
-    count = f"{len(invalid):,} image{'s' * (len(invalid) > 1)} cannot be used"
-    if not skip_invalid:
-        raise UserError(
-            f"{images / name} {reason}; {count} (all are listed in {path}), the features of the others are kept; fix"
-            " these images, or add --skip_invalid to leave them out, and run the same command again"
-        )
-    print(f"note: {count} and are left out, first {images / name}: {reason} (all are listed in {path})")
-
-
 def _finish(out, meta, counts, invalid):
     """Write the final meta.json, and print a summary."""
+    from datasets.storage.invalid import INVALID_FILE
     from util.files import write_json
 
     if not counts:

@@ -8,14 +8,13 @@ python datasets/make_demo.py ntu --out demo/ntu
 python datasets/make_demo.py scenes --out demo/scenes
 """
 
-import argparse
 import importlib
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from util.cli import run_cli
+from util.cli import OneLineParser, run_cli
 
 # Each module has HELP, add_arguments(parser) and make(args).
 TASKS = {
@@ -27,10 +26,7 @@ TASKS = {
 
 
 def get_args_parser():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = OneLineParser(__doc__)
     tasks = parser.add_subparsers(dest="task", required=True, metavar="task")
     for name, module_name in TASKS.items():
         module = importlib.import_module(module_name)

@@ -17,14 +17,13 @@ picture has the picture's id times 1000, plus j. The script also makes region fe
 pixels`).
 """
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from util.cli import UserError, quoted, run_cli
+from util.cli import OneLineParser, UserError, quoted, run_cli
 
 SPLITS = ("train2014", "val2014", "test2015")
 FEATURES = "features"
@@ -44,10 +43,7 @@ SPLIT_RULE = (
 
 
 def get_args_parser():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = OneLineParser(__doc__)
     parser.add_argument("--out", required=True, help="folder for the data set")
     parser.add_argument(
         "--small",

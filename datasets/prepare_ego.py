@@ -9,22 +9,18 @@ run that was interrupted. With the official data it should print: training 14,41
 testing 4,977 clips.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from util.cli import UserError, run_cli
+from util.cli import OneLineParser, UserError, run_cli
 
 LISTED = 20
 
 
 def get_args_parser():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = OneLineParser(__doc__)
     data = parser.add_argument_group("data")
     data.add_argument("--dir", required=True, help="folder with SubjectXX/SceneY/Color and Depth")
     data.add_argument(

@@ -6,23 +6,19 @@
 With the official file it should print: train 15,552 films, dev 2,608 films, test 7,799 films.
 """
 
-import argparse
 import hashlib
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from util.cli import UserError, run_cli
+from util.cli import OneLineParser, UserError, run_cli
 
 LISTED_IDS = 20
 
 
 def get_args_parser():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = OneLineParser(__doc__)
     data = parser.add_argument_group("data")
     data.add_argument("--hdf5", required=True, help="multimodal_imdb.hdf5 with imdb_ids, images, features, genres")
     data.add_argument("--out", required=True, help="folder of the store; give it to training as --datadir")
@@ -156,9 +152,10 @@ def _report(source, bad, what, skip_invalid):
     return ids
 
 
-def main():
-    args = get_args_parser().parse_args()
-    prepare(args.hdf5, args.out, args.split, args.skip_invalid, args.overwrite)
+def main(argv=None):
+    """Prepare the data; returns the number of films of each split, a dict."""
+    args = get_args_parser().parse_args(argv)
+    return prepare(args.hdf5, args.out, args.split, args.skip_invalid, args.overwrite)
 
 
 if __name__ == "__main__":

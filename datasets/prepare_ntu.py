@@ -12,24 +12,20 @@ The originals' file tree, one small AVI file per video, in NTU/nturgb+d_rgb_256x
 The same command resumes a run that was interrupted.
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from util.cli import UserError, run_cli
+from util.cli import OneLineParser, UserError, run_cli
 
 RECORD_FILE = "prepared.json"
 SIZES = (16, 1024)
 
 
 def get_args_parser():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = OneLineParser(__doc__)
     data = parser.add_argument_group("data")
     data.add_argument("--dir", required=True, help="folder of the videos SsssCcccPpppRrrrAaaa_rgb.avi, raw or scaled")
     data.add_argument("--skeletons", help="folder of the files SsssCcccPpppRrrrAaaa.skeleton; --out needs it")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from util.cli import UserError, run_cli
+from util.cli import OneLineParser, UserError, run_cli
 
 # Flag of an input -> the form of its cells, see `datasets.own.inputs.Input`.
 FORMS = {"image": "picture", "text": "text", "audio": "audio", "numbers": "table", "categories": "table"}
@@ -28,10 +28,7 @@ SHARES = (0.7, 0.15, 0.15)
 
 
 def get_args_parser():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = OneLineParser(__doc__)
     parser.add_argument("--out", required=True, help="folder of the prepared data; give it to training as --datadir")
     source = parser.add_argument_group("where the samples are: one of --table, --split_files, --arrays, --format, ...")
     source.add_argument("--table", help="a .csv, .tsv, .jsonl, .json or .parquet file")

@@ -10,21 +10,20 @@ official files RefCOCO has 120,624 / 10,834 / 5,657 / 5,095 expressions, RefCOCO
 RefCOCOg (train, val, test) 80,512 / 4,896 / 9,602.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.regions.flags import add_packing_flags, packing_options
-from util.cli import UserError, quoted, run_cli
+from util.cli import OneLineParser, UserError, quoted, run_cli
 
 INVALID_FILE = "invalid.txt"
 LISTED = 20
 
 
 def get_args_parser():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(__doc__)
     data = parser.add_argument_group("data")
     data.add_argument("--dataset", required=True, choices=("refcoco", "refcoco+", "refcocog"), help="data set")
     data.add_argument(

@@ -11,21 +11,17 @@ questions. Training finds a store in data/vqa/store by itself.
 The same command resumes a run that was interrupted.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from datasets.regions.flags import add_packing_flags, packing_options
-from util.cli import UserError, quoted, run_cli
+from util.cli import OneLineParser, UserError, quoted, run_cli
 
 
 def get_args_parser():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = OneLineParser(__doc__)
     data = parser.add_argument_group("data")
     data.add_argument("--data", required=True, help="folder with annotations/ and normally the features")
     data.add_argument(

@@ -12,17 +12,17 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from engine import run_log
 from engine.identity import remember_command
 from engine.resuming import FREE, check_saved, resumed_arguments
 from engine.tracking import TOOLS
-from util.cli import UserError
+from util.cli import OneLineParser, UserError
 from util.files import read_json
 
 
-class RecipeParser(argparse.ArgumentParser):
+class RecipeParser(OneLineParser):
     """A parser that shows defaults, keeps the layout of the docstring, and reports a usage error in one line.
 
     Args:
@@ -74,10 +74,6 @@ class RecipeParser(argparse.ArgumentParser):
     def _spell(self, word):
         flag, sign, value = word.partition("=")
         return self.spellings.get(flag, flag) + sign + value
-
-    def error(self, message: str) -> NoReturn:
-        """Print one line and exit with status 2."""
-        self.exit(2, f"error: {message}; see {Path(sys.argv[0]).name} --help\n")
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -168,7 +164,8 @@ def add_data_flags(parser: RecipeParser) -> None:
     """Add flags for the data folder and the feature cache."""
     group = parser.add_argument_group("data")
     group.add_argument("--datadir", metavar="DIR", help="folder of the prepared data")
-    group.add_argument("--small_dataset", action="store_true", help="use only the first 64 samples of every split")
+    text = "use only the first 64 samples of every split"
+    group.add_argument("--small_dataset", action=argparse.BooleanOptionalAction, default=False, help=text)
     group.add_argument(
         "--cache_features",
         choices=("auto", "ram", "disk", "off"),

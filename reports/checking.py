@@ -31,6 +31,7 @@ _ENTRIES: dict[str, Any] = {
     "batch": dict,
     "architecture": dict,
     "backbones_started_from": dict,
+    "training": dict,
     "genotype": dict,
     "run": dict,
     "arguments": dict,

@@ -25,6 +25,8 @@ PUBLISHED = Path(__file__).resolve().parent.parent / "docs" / "paper_results.jso
 # With more rows than this, only the differences from the first one are shown.
 ALL_PAIRS = 8
 CONFIDENCE = 0.95
+# Differences of scores that are equal up to this are equal.
+ROUNDING = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Statistic:
 class Difference:
     """Score of row ``first`` minus that of row ``second``, averaged over the seeds that both have.
 
-    ``low`` and ``high`` are the ends of the confidence interval of the mean, NaN for fewer than two seeds.
+    ``low`` and ``high`` are the ends of the confidence interval of the mean. They are NaN, and ``no_interval`` has the
+    reason, for fewer than two seeds, or if all seeds differ by the same amount.
     """
 
     first: Row
@@ -50,6 +53,7 @@ class Difference:
     low: float
     high: float
     count: int
+    no_interval: str = ""
 
 
 @dataclasses.dataclass
@@ -183,7 +187,7 @@ def _with_sources(table, figures):
 def _group_key(record: RunRecord) -> str:
     searched = settings_of(record.search) if record.search else None
     architecture = record.result.get("genotype") if record.source.startswith("file") else None
-    apart = [record.kind not in ("training", "search") and str(record.folder), random_backbones(record)]
+    apart = [_evaluated(record), random_backbones(record)]
     apart.append(_search_faults(record))
     if record.strategy == NOT_RECORDED:  # its search is gone, so it may have had any strategy and settings
         apart.append(str(record.result.get("architecture")))
@@ -191,6 +195,16 @@ def _group_key(record: RunRecord) -> str:
     return short_hash(
         name, settings_of(record), searched, architecture, apart, list(dataclasses.astuple(conditions_of(record)))
     )
+
+
+def _evaluated(record):
+    """The training that an evaluation scored, as a text; the evaluation itself if that is not recorded; else None."""
+    if record.kind in ("training", "search"):
+        return None
+    known = record.training
+    if known.get("checksum"):
+        return f"{known.get('id') or known.get('folder')} {known['checksum']}"
+    return str(record.folder)
 
 
 def _search_faults(record):
@@ -232,6 +246,10 @@ def _all_settings(row):
     searched = row.first.search
     before = {f"search {name}": value for name, value in settings_of(searched).items()} if searched else {}
     before |= {"search": ", ".join(_search_faults(row.first)) or "sound"} if searched else {}
+    if _evaluated(row.first):
+        known, folder = row.first.training, row.first.folder
+        name = Path(known["folder"]).name if known.get("checksum") else f"{folder.parent.name}/{folder.name}"
+        before |= {"of": name, "after epochs": known.get("epochs")}
     return {"processes": 1, **row.settings, **before, **dataclasses.asdict(row.conditions)}
 
 
@@ -272,6 +290,8 @@ def _doubts(row):
         yield "resumed at another commit than it began with"
     if first.search and set(first.search.commits) != set(first.commits):
         yield "searched at another commit than it was trained with"
+    if first.is_outdated:
+        yield "the training was continued after this run"
     if "dirty" in row.conditions.commit:
         yield "code with uncommitted changes"
     if not first.commits:
@@ -290,6 +310,7 @@ def _differences(rows, columns):
         return []
     split, name = columns[0]
     scored = [row for row in rows if row.score(split, name) is not None and not _search_faults(row.first)]
+    scored = [row for row in scored if not row.first.is_outdated]
     pairs = combinations(scored, 2) if len(scored) <= ALL_PAIRS else ((scored[0], row) for row in scored[1:])
     found = (difference(a, b, split, name) for a, b in pairs if a.conditions == b.conditions)
     return [one for one in found if one is not None]
@@ -306,13 +327,16 @@ def difference(first: Row, second: Row, split: str, name: str) -> Difference | N
     if not values:
         return None
     mean, low, high = statistics.fmean(values), math.nan, math.nan
-    if len(values) > 1:
+    missing = "one common seed" if len(values) == 1 else ""
+    if len(values) > 1 and max(values) - min(values) <= ROUNDING:
+        missing = "equal differences"  # their spread says nothing about other seeds
+    if not missing:
         from scipy.special import stdtrit  # the quantile of Student's t; scipy.stats would take seconds to import
 
         reach = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2))
         reach *= statistics.stdev(values) / math.sqrt(len(values))
         low, high = mean - reach, mean + reach
-    return Difference(first, second, f"{split} {name}", mean, low, high, len(values))
+    return Difference(first, second, f"{split} {name}", mean, low, high, len(values), missing)
 
 
 def search_seconds(record: RunRecord) -> float | None:

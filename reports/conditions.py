@@ -103,9 +103,9 @@ def unpublished(record: RunRecord, official: Sequence[Mapping[str, Any]]) -> lis
         reasons.append(f"random backbones ({', '.join(random)})")
     if "test" in str(conditions_of(record).selection).lower().partition("; test scored")[0]:
         reasons.append("the epoch was selected on test")
-    if record.arguments.get("small_dataset"):
+    if record.arguments.get("small_dataset") or record.training.get("small_dataset"):
         reasons.append("--small_dataset")
-    if record.arguments.get("demo"):
+    if record.arguments.get("demo") or record.training.get("demo"):
         reasons.append("settings of --demo")
     return reasons + list(_other_sizes(record, data.get("samples") or {}, official))
 

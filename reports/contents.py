@@ -239,9 +239,11 @@ def _difference_table(comparison):
     for one in comparison.differences:
         low, high = one.low, one.high
         interval = (
-            "none: one common seed" if math.isnan(low) else f"{factor * low:+.{digits}f} to {factor * high:+.{digits}f}"
+            f"none: {one.no_interval}"
+            if one.no_interval
+            else f"{factor * low:+.{digits}f} to {factor * high:+.{digits}f}"
         )
-        certain = "-" if math.isnan(low) else "no" if low <= 0 <= high else "yes"
+        certain = "-" if one.no_interval else "no" if low <= 0 <= high else "yes"
         rows.append(
             [one.first.label, one.second.label, f"{factor * one.mean:+.{digits}f}", interval, str(one.count), certain]
         )

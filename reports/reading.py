@@ -94,8 +94,26 @@ class RunRecord:
 
     @property
     def seed(self) -> int | None:
-        """The seed."""
-        return self.arguments.get("seed")
+        """The seed; of an evaluation, that of the training."""
+        seed = self.training.get("seed", self.arguments.get("seed"))
+        return seed if type(seed) is int else None
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What an evaluation knows of its training, see `tasks.tested_training`; {} for other runs."""
+        return self.result.get("training") or {}
+
+    @cached_property
+    def is_outdated(self) -> bool:
+        """Whether the training that was evaluated has another result now; False if that is unknown."""
+        tested = self.training.get("checksum")
+        for folder in (self.folder.parent, Path(str(self.training.get("folder")))) if tested else ():
+            try:
+                if identity_of(folder).get("id") == self.training.get("id"):
+                    return read_json(folder / "result.json").get("checksum") != tested
+            except (UserError, AttributeError):
+                continue
+        return False
 
     @property
     def metrics(self) -> dict[str, dict[str, float]]:
@@ -315,11 +333,11 @@ def _link_searches(records: Sequence[RunRecord]) -> None:
     by_path: dict[str, RunRecord | None] = {os.path.realpath(record.folder): record for record in searches}
     for record in records:
         origin = record.result.get("architecture") or {}
-        if record.kind != "training" or origin.get("from") in (None, "random", "mcan", "late fusion"):
+        if record.kind == "search" or origin.get("from") in (None, "random", "mcan", "late fusion"):
             continue
         known = by_id.get(origin["search_id"]) if origin.get("search_id") else None
-        place = Path(str(origin["from"]))
-        around = [os.path.realpath(path) for path in (place, place.parent, record.folder.parent)]
+        place, inside = Path(str(origin["from"])), record.folder.parent
+        around = [os.path.realpath(path) for path in (place, place.parent, inside, inside.parent)]
         record.search = known or next(filter(None, (_search_in(path, by_path) for path in around)), None)
 
 

@@ -25,7 +25,8 @@ def prediction_parser(description: str) -> arguments.RecipeParser:
     """Parser with the flags that every prediction script of BM-NAS has."""
     parser = arguments.RecipeParser(description)
     parser.add_argument("--run", required=True, metavar="RUN", help="run folder of a found or unimodal training")
-    parser.add_argument("--top", type=arguments.positive_int, default=5, help="classes to print")
+    text = "classes to print; if several can be predicted, further ones that are predicted are printed too"
+    parser.add_argument("--top", type=arguments.positive_int, default=5, help=text)
     parser.add_argument("--device", type=arguments.device_name, metavar="NAME", default="auto", help="auto, cpu, cuda")
     return parser
 
@@ -36,19 +37,20 @@ def show(model: FusionModel, prediction: Mapping[str, Any], top: int) -> list[tu
     Args:
         model: The network that made it.
         prediction: See `FusionModel.predict`.
-        top: Classes to print.
+        top: Classes to print. If the label has several classes, all that are predicted are printed in any case.
 
     Returns:
-        Pairs of the best classes and their probabilities, or a pair of the label's name and the number.
+        Pairs of the printed classes and their probabilities, best first, or a pair of the label's name and the number.
     """
     if model.label == "number":
         print(f"{model.label_name}: {prediction['prediction']:.6g}")
         return [(model.label_name, prediction["prediction"])]
-    best = sorted(prediction["probabilities"].items(), key=lambda pair: -pair[1])[:top]
-    for name, probability in best:
-        chosen = "  <-" if model.label == "classes" and name in prediction["prediction"] else ""
-        print(f"{100 * probability:5.1f} %  {name}{chosen}")
-    return best
+    predicted = set(prediction["prediction"]) if model.label == "classes" else set()
+    ordered = sorted(prediction["probabilities"].items(), key=lambda pair: -pair[1])
+    shown = [pair for place, pair in enumerate(ordered) if place < top or pair[0] in predicted]
+    for name, probability in shown:
+        print(f"{100 * probability:5.1f} %  {name}{'  <-' if name in predicted else ''}")
+    return shown
 
 
 def predict_one(model: FusionModel, sample: Mapping[str, Any], top: int) -> list[tuple[str, float]]:

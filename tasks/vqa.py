@@ -163,7 +163,7 @@ def write_predictions(args: Namespace, run: Run, data: VQA, scorer: Evaluation) 
     if len(ids) < data.num_questions:
         logger.warning(
             "the answers are incomplete: %s of the %s questions of %s; the evaluation server only accepts files that "
-            "answer every question; provide the missing features, and drop --skip_missing and --small_dataset",
+            "answer every question; provide the missing features, and drop --skip_missing and pass --no-small_dataset",
             f"{len(ids):,}",
             f"{data.num_questions:,}",
             data.split,

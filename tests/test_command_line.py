@@ -1,9 +1,12 @@
 """The command line is frozen: a flag that comes, goes or changes is a decision that shows in the diff."""
 
 import argparse
+import re
+
+import pytest
 
 from engine.arguments import RecipeParser, non_negative_int, number, positive_int
-from tools.freeze_command_line import COMMAND, FROZEN, changes, command_lines, describe_parser
+from tools.freeze_command_line import COMMAND, FROZEN, changes, command_lines, describe_parser, load, scripts
 from util.files import read_json
 
 
@@ -52,3 +55,16 @@ def test_a_subcommand_is_a_script_of_its_own():
     inner.add_argument("--out", required=True)
     flags = {"--out": {"default": None, "required": True}, "place": {"default": None}}
     assert describe_parser("make.py", made) == {"make.py": {}, "make.py ntu": flags}
+
+
+def test_no_default_is_shown_twice_and_errors_take_one_line(capsys):
+    for path in scripts():
+        made = load(path).get_args_parser()
+        inner = [action.choices.values() for action in made._actions if isinstance(action, argparse._SubParsersAction)]
+        for one in (made, *(part for parts in inner for part in parts)):
+            texts = " ".join(one.format_help().split())
+            assert not re.search(r"\(default: [^()]*\) \(default", texts), path.name
+        if path.parent.name not in ("benchmarks", "tools"):
+            with pytest.raises(SystemExit):
+                made.parse_args(["--no_such_flag"])
+            assert capsys.readouterr().err.count("\n") == 1, path.name

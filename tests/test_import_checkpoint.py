@@ -122,6 +122,7 @@ class TestFusion:
             (["--file", tmp_path / "list.pt"], "contains no state dict"),
             (["--file", tmp_path / "none"], "does not exist"),
             (["--file", tmp_path], "is a folder without best/best_test_model.pt"),
+            (["--file", EXAMPLE, "--genotype", "README.md"], "is a genotype itself; drop --genotype"),
             (["--file", run, "--arch", EXAMPLE], "--arch is for vqa, vgd, itm"),
         ):
             with pytest.raises(UserError, match=text):

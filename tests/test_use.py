@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import export
 import main_darts_found_mmimdb
 import main_darts_found_own
 import main_unimodal_own
@@ -18,10 +19,12 @@ import predict_ego
 import predict_mmimdb
 import predict_ntu
 import predict_own
+import report
 from datasets.own import open_own
 from datasets.own.raw import RawInputs
 from datasets.own.tables import BadRow
 from tasks.loading import load_found
+from tasks.predictions import show
 from tests.conftest import CLIP_FLAGS
 from tests.tasks import test_own
 from util.cli import UserError
@@ -169,6 +172,26 @@ def test_every_row_of_a_table_is_predicted_as_it_was_scored(tabled, tmp_path):
         probabilities = [float(found[key][name]) for name in data.label_names]
         assert probabilities == pytest.approx(values, abs=1e-5)
         assert found[key]["prediction"] == data.label_names[int(np.argmax(values))]
+
+
+def test_outputs_do_not_replace_inputs(tabled):
+    before, made = tabled.table.read_bytes(), Path(tabled.run, "result.json").read_bytes()
+    with pytest.raises(UserError, match="is the file that --table reads"):
+        predict_own.main(["--run", tabled.run, "--table", str(tabled.table), "--out", str(tabled.table)])
+    for out in ("result.json", "result"):  # an export writes OUT.json too
+        with pytest.raises(UserError, match="is in the folder that --run reads"):
+            export.main(["--run", tabled.run, "--out", str(Path(tabled.run, out))])
+    with pytest.raises(UserError, match="is in the folder that DIR reads"):
+        report.main([tabled.run, "--format", "csv", "--out", str(Path(tabled.run, "result.json"))])
+    assert (tabled.table.read_bytes(), Path(tabled.run, "result.json").read_bytes()) == (before, made)
+
+
+def test_every_predicted_class_is_printed(capsys):
+    model = SimpleNamespace(label="classes")
+    prediction = {"prediction": ["a", "b", "c"], "probabilities": {"d": 0.1, "a": 0.9, "b": 0.8, "c": 0.7}}
+    assert [name for name, _ in show(model, prediction, 1)] == ["a", "b", "c"]
+    assert capsys.readouterr().out.count("<-") == 3
+    assert [name for name, _ in show(model, prediction, 9)] == ["a", "b", "c", "d"]
 
 
 def test_one_sample_is_predicted_from_flags(tabled, capsys):

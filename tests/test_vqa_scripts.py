@@ -17,6 +17,8 @@ from benchmarks import vqa_step
 from engine.updates import OptimizerStep
 from models.mmnas.architecture import load_architecture
 from models.mmnas.published import to_published
+from reports.comparing import compare
+from reports.reading import read_runs
 from tests.conftest import MMNAS_SIZES
 from tests.processes import ROOT, run_ranks
 from tests.test_resume import Killed, assert_same, comparable
@@ -283,3 +285,29 @@ def test_bad_input_is_one_line(questions, tmp_path, flags, message):
     with pytest.raises(UserError, match=message) as error:
         train_vqa.main([*questions.flags, *flags, "--out_dir", str(tmp_path)])
     assert "\n" not in str(error.value)
+
+
+def test_a_test_run_knows_its_training(questions, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = [*questions.flags, "--ARCH_PATH", "mcan", "--epochs", "1", "--small_dataset", "--out_dir", "runs"]
+    training = train_vqa.main(flags)
+    again = ["--RUN", "test", "--CKPT_PATH", training["folder"], "--data", str(questions.data), "--num_workers", "0"]
+    tests = [train_vqa.main(again) for _ in range(2)]
+    assert tests[0]["data"]["samples"]["test"] == training["data"]["samples"]["test"]
+    assert tests[0]["metrics"]["test"] == pytest.approx(training["metrics"]["test"], rel=1e-5)
+    assert train_vqa.main([*again, "--no-small_dataset"])["arguments"]["small_dataset"] is False
+
+    def rows():
+        (table,) = [one for one in compare(read_runs(["runs"])) if one.kind == "test"]
+        return [row for row in table.rows if row.settings["small_dataset"]], table
+
+    (row,), table = rows()
+    assert "--small_dataset" in row.not_published and row.first.source == "mcan"
+    assert row.conditions.selection == training["protocol"]
+    assert len(table.left_out) == 1 and "the same scores" in table.left_out[0][1]
+    train_vqa.main(["--resume", training["folder"], "--epochs", "2"])
+    train_vqa.main(again)
+    old, new = sorted(rows()[0], key=lambda row: row.first.training["epochs"])
+    assert any("was continued after this run" in text for text in old.not_rows) and old.label != new.label
+    assert not any("was continued" in text for text in new.not_rows)
+    assert not any(old in (one.first, one.second) for one in rows()[1].differences)

@@ -46,13 +46,19 @@ def command_lines():
     A script is a Python file with a function ``get_args_parser``. A subcommand counts as a script of its own.
     """
     found = {}
-    for path in sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.py")):
-        if "\ndef get_args_parser(" in path.read_text(encoding="utf-8"):
-            found |= describe_parser(path.relative_to(ROOT).as_posix(), _load(path).get_args_parser())
+    for path in scripts():
+        found |= describe_parser(path.relative_to(ROOT).as_posix(), load(path).get_args_parser())
     return found
 
 
-def _load(path):
+def scripts():
+    """Paths of all scripts that have flags, sorted."""
+    paths = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.py"))
+    return [path for path in paths if "\ndef get_args_parser(" in path.read_text(encoding="utf-8")]
+
+
+def load(path):
+    """The module of a script."""
     spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -23,6 +23,9 @@ _DAMAGE = (
     *(NotImplementedError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 
+# Up to here, all integers are exact in float64.
+LARGEST_INTEGER = 2**53
+
 
 class DamagedArray(Exception):
     """A file does not contain an array. The message continues a sentence that starts with the name of the file."""
@@ -54,6 +57,22 @@ def objects_fault(error: Exception) -> str | None:
         "holds Python objects, which are not read since they can run code; save numbers, np.save(FILE, "
         "np.asarray(rows, dtype=np.float32)), or rows of different lengths as one file per sample"
     )
+
+
+def lossy_fault(array: np.ndarray) -> str | None:
+    """Message if an array's values would be changed by a conversion to numbers: float32, or int64 for labels.
+
+    Rounding to float32 is no fault. The message continues a sentence that starts with the name of the array.
+    """
+    if array.dtype.kind not in "biufUS":
+        kinds = {"c": "complex numbers", "M": "dates", "m": "durations", "V": "several fields per entry"}
+        kind = kinds.get(array.dtype.kind, "no numbers")
+        return f"has {kind} ({array.dtype}); save real numbers, such as real and imaginary part as two columns"
+    if array.dtype.kind in "iu" and array.size:
+        largest = max(abs(int(array.min())), abs(int(array.max())))
+        if largest > LARGEST_INTEGER:
+            return f"has the integer {largest}, beyond 2**53, which is not exact as a number; is it an id?"
+    return None
 
 
 def sums_of(folder: Path | str, names: Iterable[str]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import re
 import zipfile
@@ -46,11 +47,12 @@ def load_checkpoint(path: Path | str) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; expected a checkpoint file") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except MemoryError:
         raise
     except Exception as error:  # a damaged file fails in almost any way
+        # In a truncated file, torch seeks to a negative position, which is the system's "invalid argument".
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
         if is_out_of_memory(error):
             raise
         refused = _REFUSED.search(str(error))

@@ -1,5 +1,6 @@
 """How scripts end: a user error is reported in one line, without a traceback, and with a non-zero exit status."""
 
+import argparse
 import errno
 import gc
 import os
@@ -9,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 # Messages of torch and the system that report a lack of memory; torch has no exception type for CPU memory.
 _MEMORY_SIGNS = ("out of memory", "allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -31,6 +33,19 @@ class UserError(Exception):
 def quoted(path: object) -> str:
     """A path as a word of a command that can be pasted into a shell, whatever characters it contains."""
     return shlex.quote(str(path))
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser that keeps the layout of its description, and reports a usage error in one line."""
+
+    def __init__(self, description: str | None = None, **options: Any) -> None:
+        super().__init__(
+            description=description, **{"formatter_class": argparse.RawDescriptionHelpFormatter, **options}
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with status 2."""
+        self.exit(2, f"error: {message}; see {Path(sys.argv[0]).name} --help\n")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

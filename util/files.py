@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ _FOREIGN_MARKS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
+
+
+# Suffixes of files of a run, and of pictures.
+_KEPT = {".json", ".jsonl", ".pth", ".txt", ".svg", ".npy", ".npz", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
 
 
 class NotText(ValueError):
@@ -81,6 +85,30 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def refuse_input(out: Path | str, inputs: Mapping[str, Any], flag: str = "--out") -> None:
+    """Check that an output replaces no input, however the two paths are spelled and linked.
+
+    Args:
+        out: The file to write; in a folder that is read, it may replace anything but the files of a run and pictures.
+        inputs: Flag -> path that is read, list of such paths, or None. Paths are files or folders.
+        flag: The flag that named ``out``.
+
+    Raises:
+        UserError: ``out`` is an input, or such a file in a folder that is read.
+    """
+    if not os.path.exists(out):
+        return
+    kept = Path(out).name == "README.md" or Path(out).suffix.lower() in _KEPT
+    for name, paths in inputs.items():
+        for path in paths if isinstance(paths, (list, tuple)) else [paths]:
+            if path is None or not os.path.exists(path):
+                continue
+            inside = kept and Path(path).resolve() in Path(out).resolve().parents
+            if inside or os.path.samefile(out, path):
+                where = f"in the folder that {name} reads" if inside else f"the file that {name} reads"
+                raise UserError(f"{flag} {out} is {where} and would be replaced; give another {flag}")
 
 
 def make_public(path: Path | str) -> None:

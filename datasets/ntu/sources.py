@@ -16,11 +16,9 @@ from datasets.ntu.names import (
 )
 from datasets.ntu.scaling import encode_clip, write_avi
 from datasets.ntu.skeleton import Skeleton, read_skeleton
+from datasets.storage.invalid import report_invalid
 from util.cli import UserError
-from util.files import atomic_path, write_text
-
-LISTED = 20
-INVALID_FILE = "invalid.txt"
+from util.files import atomic_path
 
 
 class Task(NamedTuple):
@@ -140,21 +138,8 @@ class Sources:
         Raises:
             UserError: something is invalid and ``skip_invalid`` is not set.
         """
-        path = Path(folder) / INVALID_FILE
-        path.unlink(missing_ok=True)
-        if not self.invalid:
-            return
-        write_text(path, "".join(f"{name}\t{reason}\n" for name, reason in sorted(self.invalid.items())))
-        name, reason = min(self.invalid.items())
-        count = f"{len(self.invalid):,} samples or files are" if len(self.invalid) > 1 else "1 sample or file is"
-        if not skip_invalid:
-            raise UserError(
-                f"{count} invalid, first {name}: {reason} (all are listed in {path}); everything else is prepared and"
-                " kept; fix these, or add --skip_invalid to leave them out, and run the same command again"
-            )
-        print(f"note: {count} invalid and left out (all are listed in {path}):")
-        for name, reason in sorted(self.invalid.items())[:LISTED]:
-            print(f"  {name}: {reason}")
+        kinds = ("sample or file", "samples or files")
+        report_invalid(folder, self.invalid, skip_invalid, kinds=kinds, done="prepared")
 
     def print_counts(self, kept, synthetic=False):
         """Print the number of ``kept`` samples and, for real data, compare it with the official number."""

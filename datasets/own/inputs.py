@@ -37,9 +37,9 @@ def inputs_of(asked: Mapping[str, Sequence[str]], forms: Mapping[str, str]) -> l
     """Make the inputs that flags describe.
 
     ``--image poster`` makes a modality ``image``; ``--image poster,backdrop`` makes two modalities with the names of
-    their columns; ``--image cover=poster`` makes one called ``cover``. All columns of a ``table`` flag form one
-    modality, which has the name of the flag, or ``facts`` with ``--numbers facts=year,rating``. Numbers and categories
-    of the same name form one modality.
+    their columns (see `input_name`); ``--image cover=poster`` makes one called ``cover``. All columns of a ``table``
+    flag form one modality, which has the name of the flag, or ``facts`` with ``--numbers facts=year,rating``. Numbers
+    and categories of the same name form one modality.
 
     Args:
         asked: dict flag (without dashes) -> its values.
@@ -61,9 +61,22 @@ def inputs_of(asked: Mapping[str, Sequence[str]], forms: Mapping[str, str]) -> l
             elif equals and len(listed) > 1:
                 raise UserError(f"--{flag} {value}: a name can have only one column; expected NAME=COLUMN")
             else:
-                named = [(name, listed[0])] if equals else [(flag if plain == 1 else one, one) for one in listed]
+                named = [(name, listed[0])]
+                if not equals:
+                    named = [(flag if plain == 1 else input_name(one), one) for one in listed]
                 found += [Input(one, forms[flag], (column,), f"--{flag}") for one, column in named]
     return found
+
+
+def input_name(column: str) -> str:
+    """Name of the input that a column makes: the column's name, changed as little as `check_names` requires."""
+    name = re.sub(r"\W", "_", column)
+    name = name if name[:1].isalpha() else f"column_{name}"
+    return f"{name}_" if _is_taken(name) else name
+
+
+def _is_taken(name):
+    return name in RESERVED or name.endswith(("_present", "_features"))
 
 
 def _add_table(found, name, flag, columns):
@@ -90,8 +103,7 @@ def check_names(inputs: Sequence[Input]) -> None:
             "no inputs: name columns with --image, --text, --audio, --numbers, --categories or --features, or --arrays"
         )
     for one in inputs:
-        taken = one.name in RESERVED or one.name.endswith(("_present", "_features"))
-        if taken or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", one.name):
+        if _is_taken(one.name) or not re.fullmatch(r"[^\W\d_]\w*", one.name):
             raise UserError(
                 f"{one.flag} {one.columns[0]}: {one.name!r} cannot be the name of an input; give it one of letters,"
                 f" digits and _, as in {one.flag} NAME={one.columns[0]}"

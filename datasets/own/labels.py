@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -123,7 +124,10 @@ class Labels:
         if kind == "number":
             if numbers is None:
                 wrong = next(value for value in values if _as_numbers([value]) is None)
-                raise UserError(f"--label_kind number: {self.name} contains {wrong!r}, which is not a finite number")
+                hint = " (write a decimal comma as a point)" if re.fullmatch(r"[-+]?\d*,\d+", wrong) else ""
+                raise UserError(
+                    f"--label_kind number: {self.name} contains {wrong!r}, which is not a finite number{hint}"
+                )
             self.label = OwnLabel(self.name, "number", ())
             self._of = dict(zip(values, numbers, strict=True))
             return

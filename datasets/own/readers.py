@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from datasets.own.inputs import Input
 from datasets.own.media import BadFile, MediaWriter
 from datasets.own.tables import BadRow
-from util.arrays import objects_fault
+from util.arrays import lossy_fault, objects_fault
 from util.cli import UserError
 
 # Cells that mean "no value"; in columns of texts only an empty cell does.
@@ -241,7 +242,9 @@ def _number(column, cell):
     try:
         number = float(cell)
     except (TypeError, ValueError):
-        raise BadRow(f"has {cell!r} in {column}, where --numbers expects a number") from None
+        comma = isinstance(cell, str) and re.fullmatch(r"[-+]?[\d.\s]*,\d+", cell.strip())
+        hint = "; write a decimal comma as a point" if comma else ""
+        raise BadRow(f"has {cell!r} in {column}, where --numbers expects a number{hint}") from None
     if not math.isfinite(number):
         raise BadRow(f"has {cell!r} in {column}: infinite values cannot be used")
     if abs(number) > LARGEST_NUMBER:
@@ -303,9 +306,15 @@ class ArrayReader:
 
 def _floats(value, column):
     try:
-        made = np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError):
+        given = np.asarray(value)
+        if given.dtype != object and (reason := lossy_fault(given)):
+            raise BadRow(f"names values in {column} whose array {reason}")
+        with np.errstate(over="ignore"):
+            made = np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError):
         raise BadRow(f"has no array of numbers in {column}") from None
+    if given.dtype.kind == "f" and (np.isinf(made) & np.isfinite(given)).any():
+        raise BadRow(f"has numbers beyond {np.finfo(np.float32).max:.3g} in {column}, the largest of float32")
     return made.reshape(1) if not made.ndim else made
 
 

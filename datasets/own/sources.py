@@ -11,11 +11,12 @@ from typing import Any
 from datasets.own.easy_vqa import read_easy_vqa
 from datasets.own.embedded import CACHE, fetch_wheel, read_embedded
 from datasets.own.formats import read_format
-from datasets.own.inputs import Input, inputs_of
+from datasets.own.inputs import Input, input_name, inputs_of
 from datasets.own.manifest import SPLITS
-from datasets.own.prepare import Plan
+from datasets.own.prepare import LOCK_FILE, Plan
 from datasets.own.splitting import split_number
 from datasets.own.tables import SPLIT_COLUMN, Arrays, Joined, Table, load_archive, load_array, open_table
+from util.arrays import lossy_fault
 from util.cli import UserError
 
 # Flags that do not change the result.
@@ -45,6 +46,7 @@ def plan_of(args: Namespace, forms: Mapping[str, str]) -> Plan:
     for flag in ("questions", "pictures"):
         if getattr(args, flag) is not None and args.embedded != "easy-vqa":
             raise UserError(f"--{flag} goes with --embedded easy-vqa")
+    _check_out(args)
     parts = _settled(args, forms) if args.format or args.embedded else _from_files(args, forms)
     notes = parts.pop("notes", [])
     for note in notes:
@@ -70,13 +72,26 @@ def plan_of(args: Namespace, forms: Mapping[str, str]) -> Plan:
     )
 
 
+def _check_out(args):
+    """Raise UserError if an input is in the folder to write, where prepared data are replaced or removed."""
+    out = Path(args.out).resolve()
+    for path in _paths(args) if (out / LOCK_FILE).exists() else ():
+        if path.exists() and out in (path.resolve(), *path.resolve().parents):
+            raise UserError(f"--out {args.out} contains {path}, which is read and would be replaced; name a new folder")
+
+
+def _paths(args):
+    """Paths of the files and folders that flags name. Some may be columns instead."""
+    paths = [args.table, args.data, args.label, args.split_column, args.id_column, args.group]
+    paths += [text.rpartition("=")[2] for text in [*(args.split_files or ()), *(args.arrays or ())]]
+    return [Path(path) for path in paths if path]
+
+
 def _request(args):
     """dict of the flags, and of the size and modification time of the files that they name."""
     flags = {name: value for name, value in vars(args).items() if name not in _IDLE and value not in (None, [], False)}
     flags["split"] = list(args.split)
-    paths = [args.table, args.data, args.label, args.split_column, args.id_column, args.group]
-    paths += [text.rpartition("=")[2] for text in [*(args.split_files or ()), *(args.arrays or ())]]
-    for path in map(Path, filter(None, paths)):
+    for path in _paths(args):
         # The files directly in a folder are included: its arrays, or tables.
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
             if file.is_file():
@@ -144,7 +159,7 @@ def _add_arrays(text, columns, inputs, label):
     """Add one value of ``--arrays`` to ``columns`` and ``inputs``; returns the label, which may be in an archive."""
     name, equals, path = text.partition("=")
     if equals:
-        columns[f"array {name}"] = load_array(path)
+        columns[f"array {name}"] = _numbers(load_array(path), f"--arrays {text}: the array")
         inputs.append(Input(name, "array", (f"array {name}",), "--arrays"))
         return label
     archive = load_archive(text) if text.endswith(".npz") else {}
@@ -153,9 +168,10 @@ def _add_arrays(text, columns, inputs, label):
     known = [label] if label else _LABELS
     found = next((one for one in known if one in archive), None)
     for name, array in archive.items():
-        columns[f"array {name}"] = array
-        if name != found:
-            inputs.append(Input(name, "array", (f"array {name}",), "--arrays"))
+        of_label = name == found
+        columns[f"array {name}"] = _column(array, name) if of_label else _numbers(array, f"--arrays {text}: {name}")
+        if not of_label:
+            inputs.append(Input(input_name(name), "array", (f"array {name}",), "--arrays"))
     return f"array {found}" if found else label
 
 
@@ -163,5 +179,20 @@ def _column_or_file(name, columns, use):
     """Name of the column ``name``; a .npy file is added to ``columns`` under the name ``use``."""
     if not name or name in columns or not name.endswith(".npy"):
         return name
-    columns[use] = load_array(name)
+    columns[use] = _column(load_array(name), name)
     return use
+
+
+def _column(array, name):
+    """An array of labels and the like, checked; (N, 1) becomes (N,)."""
+    if array.dtype.kind in "cV":
+        raise UserError(f"{name} {lossy_fault(array)}")
+    return array[:, 0] if array.shape[1:] == (1,) else array
+
+
+def _numbers(array, name):
+    """The array, or list of arrays, checked; raises UserError if numbers of another type would lose information."""
+    for one in array if isinstance(array, list) else [array]:
+        if reason := lossy_fault(one):
+            raise UserError(f"{name} {reason}")
+    return array

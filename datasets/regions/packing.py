@@ -19,14 +19,13 @@ from datasets.regions.files import (
 )
 from datasets.regions.store import META_FILE, RegionStore, RegionStoreWriter, encode_regions
 from datasets.regions.tsv import fill_from_tsv
+from datasets.storage.invalid import INVALID_FILE, report_invalid
 from datasets.storage.workers import map_tasks
 from util.cli import UserError
-from util.files import read_json, write_text
+from util.files import read_json
 from util.processors import usable_processors
 from util.progress import progress
 
-INVALID_FILE = "invalid.txt"
-LISTED = 20
 DIED = "crashes its process (perhaps out of memory)"
 GIVE = (
     "give the folder of the features, or of folders of them: .npz files, .pth files of grid features, or .tsv files of"
@@ -98,7 +97,7 @@ def pack_regions(tree, out, *, remedy, dtype="float16", workers=None, skip_inval
             ids = fill_from_tsv(writer, files, invalid)
         else:
             ids = _fill(writer, tasks, invalid, workers or usable_processors())
-        check_invalid(out, invalid, skip_invalid)
+        report_invalid(out, invalid, skip_invalid)
         if not ids:
             raise UserError(f"{tree} has no usable file (see {out / INVALID_FILE})")
         writer.finish(ids, _about(tree, ending) | {"request": request, "skipped": dict(sorted(invalid.items()))})
@@ -175,25 +174,6 @@ def _fill(writer, tasks, invalid, workers):
     return [task.id for task in tasks if task.id in stored]
 
 
-def check_invalid(out, invalid, skip_invalid):
-    """Write the invalid files to ``invalid.txt`` in ``out``; print or, without ``skip_invalid``, raise them."""
-    path = out / INVALID_FILE
-    path.unlink(missing_ok=True)
-    if not invalid:
-        return
-    write_text(path, "".join(f"{name}\t{reason}\n" for name, reason in sorted(invalid.items())))
-    name, reason = min(invalid.items())
-    count = f"{len(invalid):,} files are" if len(invalid) > 1 else "1 file is"
-    if not skip_invalid:
-        raise UserError(
-            f"{count} invalid, first {name}: {reason} (all are listed in {path}); everything else is packed and kept;"
-            " fix these, or add --skip_invalid to leave them out, and run the same command again"
-        )
-    print(f"note: {count} invalid and left out (all are listed in {path}):")
-    for name, reason in sorted(invalid.items())[:LISTED]:
-        print(f"  {name}: {reason}")
-
-
 def convert(sources, out, *, skip_invalid=False):
     """Convert features to ``<image id>.npz`` files; files that already exist and are complete are kept.
 
@@ -220,7 +200,7 @@ def convert(sources, out, *, skip_invalid=False):
         ids.update(fill_from_tsv(writer, files, invalid))
     for source in (source for source, form in forms.items() if form == grid.ENDING):
         ids.update(_fill_from_grids(source, out, invalid))
-    check_invalid(out, invalid, skip_invalid)
+    report_invalid(out, invalid, skip_invalid)
     if not ids:
         raise UserError(f"{sources[0]} has no usable features")
     print(f"wrote {out}: {len(ids):,} images")

@@ -10,6 +10,7 @@ from engine.training import evaluate
 from engine.updates import Precision
 from tasks.bmnas.data import describe, feature_loaders, open_splits
 from tasks.bmnas.networks import load_found_net
+from tasks.tested_training import facts_of_training
 
 if TYPE_CHECKING:
     from tasks.task import FusionTask
@@ -32,6 +33,7 @@ def evaluate_found(task: FusionTask, args: Namespace) -> dict[str, Any]:
         # Storing the features would take longer than the single pass that reads them.
         loaders = feature_loaders(args, run, net, data, precision, mode="off")
         facts = {k: v for k, v in describe(task, run, data, net, metric).items() if k != "backbones_started_from"}
+        facts = {**facts_of_training(args.eval_exp_dir), **facts}
         options: dict[str, Any] = {"device": run.device, "precision": precision, "description": "test"}
         scores = evaluate(net, loaders["test"], task.loss, metric, **options)
         run.log_scores("test", scores)

@@ -51,14 +51,22 @@ def import_fusion(
         if not names:
             raise UserError(f"--file {file} is a folder without {' or '.join(NETWORKS)}; name a file")
         file = file / names[0]
-    if file.suffix == ".json" or (file.suffix == ".pkl" and file.stat().st_size < MAX_GENOTYPE_BYTES):
+    is_genotype = file.suffix == ".json" or (file.suffix == ".pkl" and file.stat().st_size < MAX_GENOTYPE_BYTES)
+    if is_genotype:
+        _refuse(genotype, file, "a genotype itself")
         return None, _import_genotype(task, arguments("search"), file, folder)
     original = read_original(file)
     if not any(key.startswith("fusion_net.") for key in original.state):
+        _refuse(genotype, file, "a backbone, which has no genotype")
         original.drop(list(original.entries), "which a backbone does not need")
         return original, _import_backbone(task, arguments("unimodal"), original, folder)
     original.drop(list(original.entries), "which a test does not need")
     return original, _import_network(task, arguments("found"), original, genotype, folder)
+
+
+def _refuse(genotype, file, what):
+    if genotype is not None:
+        raise UserError(f"--genotype {genotype}: --file {file} is {what}; drop --genotype")
 
 
 def _keep_genotype(task, genotype, source, folder):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 DATA = ("data", "features", "DATASET", "FEAT", "min_answer_count", "skip_missing")
 # Arguments of any task that affect what a score means.
 METRIC = ("metric", "iou", "padded_regions", "scores_loss")
+# Arguments that a val or test run inherits, but that checkpoints of earlier versions do not have.
+LATER = (*METRIC, "small_dataset")
 
 
 class Checkpoint(NamedTuple):
@@ -47,7 +49,7 @@ class Checkpoint(NamedTuple):
 
 def checkpoint_extras(task: AttentionTask, args: Namespace, metadata: dict[str, Any] | None) -> dict[str, Any]:
     """Further entries of ``best.pth``, so that the file can be used on its own; for imports ``metadata`` is None."""
-    names = ("hsize", "drpt", "save", *DATA, *task.checkpoint_args)
+    names = ("hsize", "drpt", "save", "small_dataset", *DATA, *task.checkpoint_args)
     arguments = {name: getattr(args, name) for name in names if hasattr(args, name)}
     return {"task": _task_name(task), "arguments": arguments, "tables": metadata}
 
@@ -128,7 +130,7 @@ def _content(name):
     if "state_dict" not in content and saved.is_file():
         # Checkpoints of older versions lack some arguments that affect the scores; they are in the run folder.
         around = read_arguments(saved)
-        content["arguments"] = {name: around[name] for name in METRIC if name in around} | content["arguments"]
+        content["arguments"] = {name: around[name] for name in LATER if name in around} | content["arguments"]
     return path, content
 
 

@@ -10,6 +10,7 @@ from engine.run import start_run
 from tasks.mmnas import checkpoints
 from tasks.mmnas.data import check_data, describe
 from tasks.mmnas.networks import build_precision, set_padding
+from tasks.tested_training import facts_of_training
 
 if TYPE_CHECKING:
     from tasks.task import AttentionTask
@@ -35,9 +36,11 @@ def evaluate_checkpoint(task: AttentionTask, args: Namespace) -> dict[str, Any]:
             trained = checkpoint.arguments.get(name, getattr(args, name))
             if getattr(args, name) != trained:
                 logger.info("--%s %s: the training had %s", name, getattr(args, name), trained)
+        if args.small_dataset:
+            logger.info("--small_dataset: only the first samples of %s are scored (--no-small_dataset: all)", split)
         net = checkpoints.load_net(task, args, checkpoint, data).to(run.device)
         set_padding(net, {split: data})
-        facts = describe(task, run, {split: data})
+        facts = {**facts_of_training(checkpoint.path.parent), **describe(task, run, {split: data})}
         scorer = task.build_scorer(args, run, data, build_precision(args, run.device), split)
         scores = scorer(net)
         if data.has_answers:

@@ -62,13 +62,18 @@ def recipe_parser(description: str) -> tuple[arguments.RecipeParser, argparse._A
     data = parser.add_argument_group("data")
     data.add_argument("--features", metavar="DIR", help="features outside --data: a store or a tree of .npz files")
     data.add_argument("--skip_missing", action="store_true", help="leave out samples about images without features")
-    data.add_argument("--small_dataset", action="store_true", help="the first samples of every split")
+    data.add_argument(
+        "--small_dataset",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="the first samples of every split; val and test inherit it from the training",
+    )
     data.add_argument(
         "--word_vectors",
         default="auto",
         metavar="SOURCE",
         help="initial word vectors: a GloVe text file, an .npz file, a spaCy package with vectors, or none (random); "
-        "auto: a GloVe file in data/glove/ or checkpoints/, else random with a warning (default: %(default)s)",
+        "auto: a GloVe file in data/glove/ or checkpoints/, else random with a warning",
     )
     network = parser.add_argument_group("network")
     network.add_argument("--hsize", type=arguments.positive_int, help="width")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.own import open_own
+from datasets.own.prepare import LOCK_FILE
 from datasets.prepare_own import main
 from util.cli import UserError
 
@@ -29,6 +30,12 @@ CASES = {
     "open quote": (change("t3,", '"t3,'), TEXT, "line 25 has 1 cells .* quotes an end"),
     "infinite": (change("t3,1,3", "t3,1,-inf"), "--numbers n --label y", "line 5 has '-inf' in n: infinite values"),
     "no number": (change("t3,1,3", "t3,1,x"), "--numbers n --label y", "line 5 has 'x' in n, where --numbers"),
+    "decimal comma": (
+        change("t3,1,3,", 't3,1,"3,5",'),
+        "--numbers n --label y",
+        "'3,5' in n, .* decimal comma as a point",
+    ),
+    "comma label": (change("t3,1,3,", 't3,1,"3,5",'), "--text text --label n --label_kind number", "decimal comma"),
     "equal labels": (OK, "--text text --label e", "all labels in e are equal"),
     "label as input": (OK, "--text text --numbers n,y --label y", "--numbers y: this is the label"),
     "hardly classes": (OK, "--text n --label text", "24 different texts in 24 rows, .* hardly classes"),
@@ -129,3 +136,49 @@ def test_shares_sum_to_one(split, capsys):
     with pytest.raises(SystemExit):
         main(["--table", "a.csv", "--out", "x", "--split", split])
     assert "expected three shares that sum to 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--table", "--split_files"])
+def test_the_folder_to_write_must_not_contain_what_is_read(tmp_path, flag):
+    path = tmp_path / "out" / "t.csv"
+    path.parent.mkdir()
+    path.write_text(OK)
+    (path.parent / LOCK_FILE).touch()
+    (tmp_path / "link").symlink_to("out")
+    given = f"train={path}" if flag == "--split_files" else str(path)
+    with pytest.raises(UserError, match=r"t.csv, which is read and would be replaced; name a new folder"):
+        main([flag, given, *TEXT.split(), "--out", str(tmp_path / "link"), "--overwrite"])
+    assert path.read_text() == OK
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.full((24, 2), 1 + 2j), r"the array has complex numbers \(complex128\); save real numbers"),
+        (np.zeros((24, 2), "datetime64[s]"), "has dates"),
+        (np.zeros((24, 2), "i4,f4"), "has several fields per entry"),
+        (np.full((24, 2), 2**53 + 1), r"has the integer 9007199254740993, beyond 2\*\*53"),
+        (np.full((24, 2), 1e300), r"24 of 24 rows .* row 1 has numbers beyond 3.4e\+38 in array v"),
+        (np.full((24, 2), np.inf), "row 1 has NaN or infinite values in array v"),
+    ],
+)
+def test_arrays_that_would_lose_information(tmp_path, values, message):
+    np.save(tmp_path / "v.npy", values)
+    np.save(tmp_path / "y.npy", np.arange(24) % 2)
+    flags = ["--label", str(tmp_path / "y.npy"), "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=message):
+        main(["--arrays", f"v={tmp_path / 'v.npy'}", *flags])
+    (tmp_path / "t.csv").write_text("v\n" + "row.npy\n" * 24)
+    np.save(tmp_path / "row.npy", values[0])
+    with pytest.raises(UserError, match=message.split(" ")[-1]):
+        main(["--table", str(tmp_path / "t.csv"), "--features", "v", "--label", str(tmp_path / "y.npy"), *flags[2:]])
+
+
+@pytest.mark.parametrize("kind", ["number", "class", "classes"])
+def test_a_label_of_shape_n_1(tmp_path, kind):
+    values = np.arange(24) + 0.5 if kind == "number" else np.arange(24) % 2
+    np.save(tmp_path / "v.npy", np.ones((24, 2)))
+    np.save(tmp_path / "y.npy", values[:, None])
+    flags = ["--arrays", f"v={tmp_path / 'v.npy'}", "--label", str(tmp_path / "y.npy"), "--label_kind", kind]
+    facts = main([*flags, "--out", str(tmp_path / "out")])
+    assert facts["label"]["kind"] == kind

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from reports.comparing import compare
-from reports.contents import sections_of
+from reports.contents import _difference_table, sections_of
 from reports.page import page
 from reports.reading import read_run, read_runs
 from tests.run_folders import DATA, edit, make_run
@@ -93,6 +93,17 @@ def test_a_difference_needs_common_seeds_and_says_how_many(tmp_path):
     make_run(tmp_path, 2, 0.7, name="wide", arguments={"C": 16})
     (one,) = table_of(tmp_path).differences
     assert one.count == 1 and one.mean == pytest.approx(0.2) and math.isnan(one.low) and math.isnan(one.high)
+
+
+def test_equal_differences_have_no_interval(tmp_path):
+    for seed, score in enumerate((0.6, 0.3)):
+        make_run(tmp_path / "a", seed, score)
+        make_run(tmp_path / "b", seed, score + 0.1, arguments={"C": 16})
+    comparison = table_of(tmp_path)
+    (one,) = comparison.differences
+    assert abs(one.mean) == pytest.approx(0.1) and one.count == 2 and math.isnan(one.low)
+    (row,) = _difference_table(comparison).rows
+    assert row[3:] == ["none: equal differences", "2", "-"]
 
 
 def test_what_published_rows_cannot_be_compared_with(tmp_path):

@@ -214,6 +214,15 @@ def test_damaged_files_give_one_line(tmp_path):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("left", [0, 5_000, 50_000, 150_000])
+def test_a_large_truncated_file_is_called_damaged(tmp_path, left):
+    path = tmp_path / "best.pth"
+    save_checkpoint(path, {"net": {"w": torch.zeros(50_000)}})
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(UserError, match=r"is not a readable checkpoint .*: it is damaged"):
+        load_checkpoint(path)
+
+
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"last\.pth does not exist; expected a checkpoint file"):
         load_checkpoint(tmp_path / "last.pth")

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from util.cli import UserError
-from util.files import atomic_path, read_json, write_json, write_text
+from util.files import atomic_path, read_json, refuse_input, write_json, write_text
 
 
 def test_a_write_makes_the_folder_and_leaves_nothing_else(tmp_path):
@@ -99,3 +99,21 @@ def test_missing_json_is_named(tmp_path):
         read_json(tmp_path / "a.json")
     with pytest.raises(UserError, match="not a readable JSON file"):
         read_json(tmp_path)
+
+
+def test_no_output_replaces_an_input_under_any_name(tmp_path, monkeypatch):
+    run, table = tmp_path / "run", tmp_path / "in.csv"
+    run.mkdir()
+    for path in (table, tmp_path / "other.csv", run / "result.json", run / "report.html"):
+        path.write_text("x")
+    (tmp_path / "link.csv").symlink_to("in.csv")
+    os.link(table, tmp_path / "hard.csv")
+    monkeypatch.chdir(tmp_path)
+    for out in ("in.csv", "run/../in.csv", "link.csv", "hard.csv", str(table)):
+        with pytest.raises(UserError, match="is the file that --table reads and would be replaced; give another --out"):
+            refuse_input(out, {"--run": None, "--table": ["other.csv", table]})
+    with pytest.raises(UserError, match=r"result.json is in the folder that --run reads"):
+        refuse_input("run/result.json", {"--run": run})
+    refuse_input("run/report.html", {"--run": run})
+    refuse_input("other.csv", {"--run": run, "--table": table})
+    refuse_input("new.csv", {"--table": table, "--run": run})
