@@ -27,8 +27,8 @@ from models.bmnas.collapse import collapse_warnings
 from models.bmnas.cost import fusion_cost
 from search.derive import Derivation
 from search.loops import EpochwiseSearch
-from search.mixture import SoftmaxMixture
 from search.monitor import ArchitectureMonitor, run_search
+from search.relaxation import SoftmaxMixture
 from search.strategies import is_black_box, strategy_of
 from tasks import mmimdb
 from tasks.bmnas import flags, paper_recipes
@@ -66,14 +66,14 @@ def main(argv=None):
         metric = TASK.metric(args)  # F1 (--f1_type)
         precision = Precision(args.amp, run.device)
         shared = {"precision": precision, "parallel": data_parallel(run, precision), "micro_batch": args.micro_batch}
-        loaders = feature_loaders(args, run, net, data, precision)
+        loaders, batch_size = feature_loaders(args, run, net, data, precision), total_batch(args)
         facts = describe(TASK, run, data, net, metric)
         if is_black_box(args):  # random, evolution: complete networks, trained one by one on these features
             return search_by_trainings(TASK, args, run, net, data, loaders, precision, facts)
 
         strategy = strategy_of(args, SoftmaxMixture).attach(net)
         weight_adam = torch.optim.Adam(net.weights(), lr=args.eta_max, weight_decay=args.weight_decay)
-        batches = len(data[train]) / total_batch(args)
+        batches = len(data[train]) / batch_size
         cosine = CosineRestarts(args.eta_max, args.eta_min, args.Ti, args.Tm, batches, restarts=args.lr_restarts)
         unused = not net.uses_all_weights()
         weight_update = OptimizerStep(net, loss, weight_adam, schedule=cosine, find_unused=unused, **shared)
@@ -97,7 +97,7 @@ def main(argv=None):
         best = BestEpoch("dev", metric.name, rule, TASK.later_wins_ties)
         monitor = ArchitectureMonitor(net, collapse_warnings, args.patience)
         derivation = Derivation(args.derive, scorer, metric.name, args.seed)
-        measure = functools.partial(fusion_cost, net, total_batch(args))  # size and speed of the derived network
+        measure = functools.partial(fusion_cost, net, batch_size)  # size and speed of the derived network
         return run_search(run, search_epoch, monitor, best, derivation=derivation, measure=measure, facts=facts)
 
 

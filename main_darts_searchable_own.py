@@ -27,8 +27,8 @@ from engine.updates import OptimizerStep, Precision, data_parallel
 from models.bmnas.collapse import collapse_warnings
 from search.derive import Derivation
 from search.loops import EpochwiseSearch
-from search.mixture import SoftmaxMixture
 from search.monitor import ArchitectureMonitor, run_search
+from search.relaxation import SoftmaxMixture
 from search.strategies import is_black_box, strategy_of
 from tasks import own, own_encoders
 from tasks.bmnas import flags

@@ -81,7 +81,7 @@ def measure(args, folder, device, *, originals_way, cache):
     from engine.updates import OptimizerStep, Precision
     from metrics.classification import MultilabelF1
     from search.loops import EpochwiseSearch
-    from search.mixture import SoftmaxMixture
+    from search.relaxation import SoftmaxMixture
     from tasks import mmimdb
 
     torch.manual_seed(0)

@@ -100,7 +100,7 @@ def make_search(values, backbones, row, batch, device):
     from engine.updates import OptimizerStep
     from models.bmnas.cells import FusionCell
     from search.loops import EpochwiseSearch
-    from search.mixture import SoftmaxMixture
+    from search.relaxation import SoftmaxMixture
     from search.strategies import build_strategy
     from tasks import mmimdb
     from tasks.bmnas import networks

@@ -1,6 +1,6 @@
 """The interface of a search strategy: how undecided candidates are combined, and how their logits are trained.
 
-The published strategies are `search.mixture.SoftmaxMixture` (BM-NAS) and `search.gates.SampledGates` (MMNas).
+The published strategies are `SoftmaxMixture` (BM-NAS), below, and `search.gates.SampledGates` (MMNas).
 """
 
 from __future__ import annotations
@@ -209,3 +209,18 @@ def logits_on_cpu(choices: Iterable[Choice]) -> list[torch.Tensor]:
     flat = torch.cat([values.flatten() for values in logits]).cpu()
     parts = flat.split([values.numel() for values in logits])
     return [part.view(values.shape) for part, values in zip(parts, logits, strict=True)]
+
+
+class SoftmaxMixture(Relaxation):
+    """The published relaxation of BM-NAS: out = sum_k softmax(logits)_k o_k (DARTS, Liu et al., ICLR 2019).
+
+    Args:
+        generator: Unused, since nothing is drawn.
+    """
+
+    def __init__(self, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+
+    def weights(self, choice: Choice, logits: torch.Tensor) -> torch.Tensor:
+        """The softmax over the candidates."""
+        return logits.softmax(-1)

@@ -17,7 +17,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engine.updates import in_float32
-from search.mixture import SoftmaxMixture
+from search.relaxation import SoftmaxMixture
 from util.distributed import mean_over_ranks, world_size
 
 

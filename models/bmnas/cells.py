@@ -32,7 +32,7 @@ from models.genotypes import (
     tail_indices,
 )
 from search.choice import ArgumentPairs, Choice
-from search.mixture import SoftmaxMixture
+from search.relaxation import SoftmaxMixture
 
 if TYPE_CHECKING:
     pass

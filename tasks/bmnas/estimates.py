@@ -13,8 +13,7 @@ import torch
 from engine.estimate import Simulation, flops_per_second, report, seconds_to_read
 from engine.loading import reading_processes, total_batch
 from engine.updates import OptimizerStep, Precision
-from search.mixture import SoftmaxMixture
-from search.relaxation import ARCHITECTURE
+from search.relaxation import ARCHITECTURE, SoftmaxMixture
 from search.strategies import is_black_box, strategy_of
 from tasks.bmnas import networks
 from tasks.bmnas.trainings import fusion_space

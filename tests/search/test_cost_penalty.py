@@ -16,8 +16,8 @@ from models.bmnas.expected_cost import ExpectedCost
 from models.mmnas.cost import REGIONS, WORDS, architecture_cost
 from models.mmnas.cost import ExpectedCost as ExpectedBlocks
 from search.gdas import GDAS
-from search.mixture import SoftmaxMixture
 from search.regularizers import CostPenalty
+from search.relaxation import SoftmaxMixture
 from search.strategies import build_strategy
 from tests.search.small_spaces import INPUTS, C, L, cell, encoder_decoder, generator
 from util.cli import UserError

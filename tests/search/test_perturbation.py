@@ -11,10 +11,9 @@ from search.derive import FILE_NAME, Derivation
 from search.drnas import DrNAS
 from search.gates import SampledGates
 from search.gdas import GDAS
-from search.mixture import SoftmaxMixture
 from search.perturbation import perturbation
 from search.random_shared import RandomShared
-from search.relaxation import WEIGHTS
+from search.relaxation import WEIGHTS, SoftmaxMixture
 from tests.search.small_spaces import cell, drawn_genotype, encoder_decoder, features, found_cell, generator
 
 

@@ -7,8 +7,8 @@ from torch import nn
 from engine.updates import OptimizerStep
 from search.gates import SampledGates
 from search.loops import InterleavedSearch
-from search.mixture import SoftmaxMixture
 from search.regularizers import BetaDecay
+from search.relaxation import SoftmaxMixture
 from search.strategies import build_strategy
 from tests.search.small_spaces import cell, encoder_decoder, features, generator
 

@@ -8,9 +8,8 @@ from models.mmnas.encoder_decoder import EncoderDecoder
 from search.drnas import DrNAS
 from search.gates import SampledGates
 from search.gdas import GDAS
-from search.mixture import SoftmaxMixture
 from search.random_shared import RandomShared
-from search.relaxation import ARCHITECTURE, WEIGHTS
+from search.relaxation import ARCHITECTURE, WEIGHTS, SoftmaxMixture
 from search.second_order import SecondOrder
 
 

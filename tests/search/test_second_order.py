@@ -12,7 +12,7 @@ from engine.loading import EpochBatchSampler
 from engine.updates import OptimizerStep, Precision, data_parallel
 from search import second_order
 from search.loops import EpochwiseSearch
-from search.mixture import SoftmaxMixture
+from search.relaxation import SoftmaxMixture
 from search.second_order import SecondOrder
 from tests.processes import run_ranks
 from tests.search.small_spaces import cell, encoder_decoder, features, generator

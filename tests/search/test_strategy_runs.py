@@ -78,7 +78,7 @@ def test_two_processes_search_and_derive_the_same(films, tmp_path, name):
 
 
 # A mixture, given as module:Class, masks candidates: 3 visits score the whole, and once without each candidate.
-MIXTURE = ["--strategy", "search.mixture:SoftmaxMixture", "--derive", "perturbation", "--beta_regularization", "1"]
+MIXTURE = ["--strategy", "search.relaxation:SoftmaxMixture", "--derive", "perturbation", "--beta_regularization", "1"]
 
 
 @pytest.mark.parametrize(

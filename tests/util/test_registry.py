@@ -21,7 +21,7 @@ from util.registry import is_own, module_key
 MODULE = """
 from torch import nn
 from models.mmnas.operations import Residual
-from search.mixture import SoftmaxMixture
+from search.relaxation import SoftmaxMixture
 
 class Product(nn.Module):
     def __init__(self, channels, length, dropout):
