@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,44 +13,9 @@ from torch.nn import functional as F
 
 from util.cli import UserError
 from util.nested import map_tensors, rows_of, tensors_in
-from util.registry import module_key
 
 if TYPE_CHECKING:
     from tasks.task import Backbone
-
-
-class Backbones(nn.ModuleDict):
-    """A `torch.nn.ModuleDict` whose keys are any texts, such as the names of columns; see `module_key`.
-
-    Args:
-        backbones: Name of the modality -> backbone.
-    """
-
-    def __init__(self, backbones: Mapping[str, nn.Module]) -> None:
-        super().__init__({module_key(name): backbone for name, backbone in backbones.items()})
-        self._names = tuple(backbones)
-
-    def __getitem__(self, name: str) -> nn.Module:
-        return super().__getitem__(module_key(name))
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def keys(self) -> Any:
-        """Names of the modalities."""
-        return dict.fromkeys(self._names).keys()
-
-    def items(self) -> Any:
-        """Pairs of name and backbone."""
-        return {name: self[name] for name in self._names}.items()
-
-
-def state_prefix(name: str) -> str:
-    """What the keys of a backbone start with in the state dict of a `BackboneNet`."""
-    return f"backbones.{module_key(name)}."
 
 
 def parameters_of(backbone: Backbone, count: int) -> list[nn.Parameter]:
@@ -79,8 +44,10 @@ class BackboneNet(nn.Module):
         self, backbones: Mapping[str, nn.Module], pool: tuple[int, int], backbone_batch: int | None = None
     ) -> None:
         super().__init__()
+        if wrong := next((name for name in backbones if "." in name or hasattr(nn.ModuleDict(), name)), None):
+            raise UserError(f"an input of a network cannot be called {wrong!r}; prepare the data with another name")
         # Any, because the values of a `torch.nn.ModuleDict` are typed as `Module`, not as `Backbone`.
-        self.backbones: Any = Backbones(backbones)
+        self.backbones: Any = nn.ModuleDict(backbones)
         self.pool = pool
         self.backbone_batch = backbone_batch
 
@@ -154,7 +121,7 @@ class BackboneNet(nn.Module):
 class _Changing:
     def __init__(self, net):
         self.net = net
-        self.fixed = tuple(map(state_prefix, net.fixed_backbones))
+        self.fixed = tuple(f"backbones.{name}." for name in net.fixed_backbones)
         self.digest = self._digest()
 
     def _digest(self):

@@ -81,11 +81,5 @@ def import_class(name: str, kind: str) -> Any:
 
 
 def module_key(name: str) -> str:
-    """Convert a name to a key of `torch.nn.ModuleDict`; distinct names have distinct keys, and harmless ones stay.
-
-    A key must not contain dots, and must not be an attribute of the dict, as ``type``, ``keys`` and ``train`` are.
-    """
-    from torch import nn
-
-    key = name.replace("%", "%25").replace("/", "%2F").replace(".", "/")
-    return f"{key}%" if not key or hasattr(nn.ModuleDict(), key) else key
+    """Convert a name to a key of `torch.nn.ModuleDict`, which must not contain dots."""
+    return name.replace(".", "/")

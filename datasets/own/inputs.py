@@ -76,7 +76,11 @@ def input_name(column: str) -> str:
 
 
 def _is_taken(name):
-    return name in RESERVED or name.endswith(("_present", "_features"))
+    from torch import nn
+
+    # Networks keep the parts of an input under its name, which must not be an attribute of the containers, like `type`.
+    attributes = any(hasattr(container(), name) for container in (nn.ModuleDict, nn.ParameterDict))
+    return attributes or name in RESERVED or name.endswith(("_present", "_features"))
 
 
 def _add_table(found, name, flag, columns):

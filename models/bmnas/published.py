@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from models.backbone_net import state_prefix
 from models.bmnas.operations import PUBLISHED_STEP_OPERATIONS
 from util.cli import UserError
 
@@ -46,7 +45,7 @@ def from_published(
     Raises:
         UserError: a name does not occur in original networks, or the genotype has no such inner step.
     """
-    ours = {theirs + ".": state_prefix(name) for name, theirs in backbone_names.items()}
+    ours = {theirs + ".": f"backbones.{name}." for name, theirs in backbone_names.items()}
     ours |= {"reshape_layers.": "reshape.", "central_classifier.": "classifier.", "fusion_net.cell.ln.": "fusion.norm."}
     return {_our_key(key, ours, genotype): value for key, value in state.items()}
 
@@ -98,7 +97,7 @@ def to_published(
     Returns:
         The same tensors under the original's names.
     """
-    theirs = {state_prefix(name): published + "." for name, published in backbone_names.items()}
+    theirs = {f"backbones.{name}.": published + "." for name, published in backbone_names.items()}
     theirs |= {
         "reshape.": "reshape_layers.",
         "classifier.": "central_classifier.",

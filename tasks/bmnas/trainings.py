@@ -13,7 +13,6 @@ import torch
 from engine.loading import total_batch
 from engine.training import BestEpoch, Evaluation, train_one_epoch
 from engine.updates import OptimizerStep, data_parallel
-from models.backbone_net import state_prefix
 from models.bmnas.cost import fusion_cost, fusion_counts
 from models.bmnas.genotype_space import FusionSpace
 from models.genotypes import FusionGenotype
@@ -98,7 +97,7 @@ class FusionTraining:
 
     def state_dict(self) -> dict[str, Any]:
         """State of the optimiser, and of the network without its frozen backbones."""
-        frozen = tuple(map(state_prefix, self.net.frozen))
+        frozen = tuple(f"backbones.{name}." for name in self.net.frozen)
         state = {key: value for key, value in self.net.state_dict().items() if not key.startswith(frozen)}
         return {"net": state, "weights": self._weights.state_dict()}
 
