@@ -5,11 +5,12 @@
 
 easy-vqa (real) is cut to 150 pictures a split; hard-scenes is synthetic (make_demo.py scenes --level hard). Every
 architecture that a strategy chooses is trained from scratch, 8 epochs, and judged on test by that training. The random
-search of equal cost trains as many architectures as the strategy's processor seconds pay for, not always a whole number
+search of equal cost trains as many architectures as the strategy costs, not always a whole number
 (benchmarks/equal_cost.py), at least one and at most --budget, and takes the best on val; its accuracy is the mean over
-all ways to take that many of the --budget that `random` trains. Each search is paired with that mean of its own seed,
-and p is that of the sign-flip test of these differences, two-sided.
-Every training and search is kept below --data, and the same command goes on where it was interrupted.
+all ways to take that many of the --budget that `random` trains. The cost is a search's processor seconds divided by the
+mean of these trainings of the same seed, which are made in the same minutes; median over the seeds. Each search is
+paired with that mean of its own seed, and p is that of the sign-flip test of these differences, two-sided. Every
+training and search is kept below --data, and the same command goes on where it was interrupted.
 """
 
 import math
@@ -22,8 +23,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.bench_strategies import ZERO_COST  # noqa: E402
 from benchmarks.equal_cost import (  # noqa: E402
+    at_least_one,
     best_of,
-    equal_trainings,
     expected,
     sign_flip,
     spread,
@@ -79,7 +80,7 @@ def main(argv=None):
     for name, own in benches.items():
         lone = lone_seconds(own, args.budget)
         rows = [
-            compare(strategy, own, [outcomes[name, strategy, seed] for seed in seeds], args.budget, lone)
+            compare(strategy, own, [outcomes[name, strategy, seed] for seed in seeds], args.budget)
             for strategy in args.strategies
         ]
         results[name] = rows
@@ -90,10 +91,13 @@ def main(argv=None):
     return results
 
 
-def compare(strategy, benches, outcomes, budget, lone):
+def compare(strategy, benches, outcomes, budget):
     """A row: what a strategy found with every seed, beside a random search of equal cost."""
     seconds = statistics.median(outcome["seconds"] for outcome in outcomes)
-    trainings = budget if strategy in BLACK_BOXES else min(budget, equal_trainings(seconds, lone))
+    costs = [
+        outcome["seconds"] / lone_seconds([bench], budget) for bench, outcome in zip(benches, outcomes, strict=True)
+    ]
+    trainings = budget if strategy in BLACK_BOXES else min(budget, at_least_one(statistics.median(costs)))
     randoms = [expected_test(bench, trainings, budget) for bench in benches]
     tests = [100 * outcome["test"] for outcome in outcomes]
     differences = [own - 100 * other for own, other in zip(tests, randoms, strict=True)]
