@@ -38,6 +38,7 @@ from benchmarks.equal_cost import (  # noqa: E402
     best_of,
     chance,
     expected,
+    p_text,
     spread,
     trainings_text,
 )
@@ -187,8 +188,8 @@ def format_table(bench, rows, args, lone):
     for row in rows:
         seconds = "-" if row["seconds"] is None else f"{row['seconds']:.1f}"
         cells = [row["strategy"], seconds, spread(row["regret"]), spread(row["rank"], 0), spread(row["tau"])]
-        p = "-" if row["p"] is None else f"{row['p']:.3f}"
-        cells += [trainings_text(row["trainings"]), f"{row['random_regret']:.2f}", spread(row["differences"]), p]
+        cells += [trainings_text(row["trainings"]), f"{row['random_regret']:.2f}", spread(row["differences"])]
+        cells += [p_text(row["p"])]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

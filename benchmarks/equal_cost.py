@@ -104,3 +104,8 @@ def spread(values, digits=2):
 def trainings_text(trainings):
     """A number of trainings as text: 50, 1.43."""
     return f"{trainings:.2f}".rstrip("0").rstrip(".")
+
+
+def p_text(p):
+    """A p-value as text, ``-`` for None."""
+    return "-" if p is None else f"{p:.3f}" if p >= 0.0005 else "< 0.001"

@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from benchmarks.equal_cost import at_least_one, best_of, chance, expected, sign_flip, trainings_text
+from benchmarks.equal_cost import at_least_one, best_of, chance, expected, p_text, sign_flip, trainings_text
 
 # (dev, test) of five networks; two are equal on dev.
 FIVE = [(3, 15), (1, 10), (4, 5), (2, 20), (3, 25)]
@@ -65,5 +65,6 @@ def test_the_sign_flip_test():
     assert sign_flip([3.0, 1.0, -1.0]) == 6 / 8
 
 
-def test_trainings_as_text():
+def test_trainings_and_p_as_text():
+    assert [p_text(p) for p in (None, 0.0321, 0.00051, 0.0)] == ["-", "0.032", "0.001", "< 0.001"]
     assert [trainings_text(count) for count in (50, 1.0, 1.426, 2.5)] == ["50", "1", "1.43", "2.5"]
