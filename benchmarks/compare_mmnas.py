@@ -6,10 +6,11 @@
 easy-vqa (real) is cut to 150 pictures per split; hard-scenes is synthetic (make_demo.py scenes --level hard). Every
 architecture that a strategy selects is trained from scratch for 8 epochs and evaluated on test.
 
-The random search of equal cost trains as many architectures as the strategy's processor seconds pay for: not always a
-whole number (benchmarks/equal_cost.py), at least one and at most --budget. It selects by val. Its accuracy is the mean
-over all ways to choose that many of the --budget architectures that `random` trains. Each search is paired with that
-mean for its own seed, and p is that of the two-sided sign-flip test of these differences.
+The random search of equal cost trains as many architectures as the strategy costs: not always a whole number
+(benchmarks/equal_cost.py), at least one and at most --budget. It selects by val. Its accuracy is the mean over all ways
+to choose that many of the --budget architectures that `random` trains. The cost of a search is its processor seconds
+divided by the mean of these trainings for the same seed, which run within the same minutes; median over the seeds. Each
+search is paired with that mean for its own seed, and p is that of the two-sided sign-flip test of these differences.
 
 All trainings and searches are stored under --data. An interrupted comparison continues with the same command.
 """
@@ -24,8 +25,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.bench_strategies import ZERO_COST  # noqa: E402
 from benchmarks.equal_cost import (  # noqa: E402
+    at_least_one,
     best_of,
-    equal_trainings,
     expected,
     sign_flip,
     spread,
@@ -81,7 +82,7 @@ def main(argv=None):
     for name, own in benches.items():
         lone = lone_seconds(own, args.budget)
         rows = [
-            compare(strategy, own, [outcomes[name, strategy, seed] for seed in seeds], args.budget, lone)
+            compare(strategy, own, [outcomes[name, strategy, seed] for seed in seeds], args.budget)
             for strategy in args.strategies
         ]
         results[name] = rows
@@ -92,10 +93,13 @@ def main(argv=None):
     return results
 
 
-def compare(strategy, benches, outcomes, budget, lone):
+def compare(strategy, benches, outcomes, budget):
     """A row of the table: the results of a strategy with every seed, and those of a random search of equal cost."""
     seconds = statistics.median(outcome["seconds"] for outcome in outcomes)
-    trainings = budget if strategy in BLACK_BOXES else min(budget, equal_trainings(seconds, lone))
+    costs = [
+        outcome["seconds"] / lone_seconds([bench], budget) for bench, outcome in zip(benches, outcomes, strict=True)
+    ]
+    trainings = budget if strategy in BLACK_BOXES else min(budget, at_least_one(statistics.median(costs)))
     randoms = [expected_test(bench, trainings, budget) for bench in benches]
     tests = [100 * outcome["test"] for outcome in outcomes]
     differences = [own - 100 * other for own, other in zip(tests, randoms, strict=True)]

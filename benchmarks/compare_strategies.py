@@ -5,21 +5,19 @@
 
 The first run on easy_vqa computes features, for which it needs the two pretrained encoders of docs/own_data.md.
 
-Costs are processor seconds of one thread, and all of them are measured here: of a search on the data (published, gdas,
-...), the smallest over all seeds; of one training by main_darts_found_own.py, the smallest of three, the mean of three
-networks; of a score before training for all networks, the smallest of three on 25 of them, scaled up. The smallest is
-used because other work on the machine can only add time.
+Costs are measured in trainings: the processor seconds of a search on the data (published, gdas, ...), on one thread,
+divided by those of a training of one network (main_darts_found_own.py) right after it, since other work on the machine
+makes both slower; median over the seeds. Scores before training cost what they take for all networks, measured on 25
+networks in the same way.
 
-The random search of equal cost has as many trainings as the strategy's seconds pay for: not always a whole number, but
-at least one (benchmarks/equal_cost.py). It selects by dev. Its result is computed exactly from the table; only the
-strategy's searches are sampled. Each of these is compared with the random search on the same trainings, those of one
-seed of the table. The gain is the difference from its mean. p is two-sided: the probability that equally many random
-searches do at least as well together. Scores before training involve no sampling and have no p. If --strategies has no
-search, nothing is timed, and such scores count as one training. An interrupted comparison continues with the same
-command.
+The random search of equal cost makes as many trainings: not always a whole number, but at least one
+(benchmarks/equal_cost.py). It selects by dev. Its result is computed exactly from the table; only the strategy's
+searches are sampled. Each of these is compared with the random search on the same trainings, those of one seed of the
+table. The gain is the difference from its mean. p is two-sided: the probability that equally many random searches do at
+least as well together. Scores before training involve no sampling and have no p. If --strategies has no search, nothing
+is timed, and such scores count as one training. An interrupted comparison continues with the same command.
 """
 
-import itertools
 import statistics
 import sys
 import time
@@ -39,10 +37,11 @@ from benchmarks.bench_strategies import (  # noqa: E402
     timed,
 )
 from benchmarks.equal_cost import (  # noqa: E402
+    at_least_one,
     best_of,
     chance,
-    equal_trainings,
     expected,
+    p_text,
     spread,
     trainings_text,
 )
@@ -53,7 +52,7 @@ from util.files import json_text, read_json, write_json, write_text  # noqa: E40
 
 SEARCHES = ("published", f"published{PERTURBATION}", "second-order", "gdas", "drnas", "random-shared")
 ALL = (*BLACK_BOXES, *ZERO_COST, *SEARCHES)
-LONE, SCORED, ROUNDS = 3, 25, 3  # networks whose trainings and scores before training are timed, and how often
+LONE, SCORED, ROUNDS = 3, 25, 3  # networks whose trainings and scores before training are timed; how often scores are
 
 
 def get_args_parser():
@@ -79,67 +78,88 @@ def main(argv=None):
     results = {}
     for name in args.sets:
         bench = FusionBench(name)
-        costs = measured_costs(bench, args.data) if any(map(is_search, args.strategies)) else {}
-        rows = [compare(strategy, bench, args, costs) for strategy in args.strategies]
+        scores = score_costs(bench, args.data) if any(map(is_search, args.strategies)) else None
+        rows = [compare(strategy, bench, args, scores) for strategy in args.strategies]
         results[bench.name] = rows
-        text = format_table(bench, rows, args, costs.get("lone"))
+        text = format_table(bench, rows, args, scores and scores["lone"])
         write_text(Path(args.data) / f"comparison-{bench.name}.md", text)
         write_text(Path(args.data) / f"comparison-{bench.name}.json", json_text(rows, indent=1) + "\n")
         print(f"\n{text}", flush=True)
     return results
 
 
-def measured_costs(bench, data):
-    """Processor seconds of one training alone (``lone``), and of each score before training for all networks."""
-    return {"lone": lone_seconds(bench, data), "parameters": 0.0, "flops": 0.0, **score_seconds(bench, data)}
-
-
-def lone_seconds(bench, data):
-    """Processor seconds of a training by main_darts_found_own.py, one network at a time."""
+def training_after(what, turn, bench, data):
+    """Processor seconds of a training of one network alone, which is made after ``what``, one of `LONE` by ``turn``."""
     import main_darts_found_own as found
     from benchmarks.make_fusion_bench import fusion_flags
 
-    seconds = {}
-    for turn, number in itertools.product(range(ROUNDS), range(LONE)):
-        out = made_folder("alone", bench, data) / f"{number}-{turn}"
-        if seconds_of(out) is None:
-            genotype = bench.genotypes[(2 * number + 1) * len(bench.genotypes) // (2 * LONE)]
-            genotype.save(out / "genotype.json")
-            flags = fusion_flags(bench.name, data, bench.seeds[0])
-            timed(out, found.main, [*flags, "--genotype", str(out / "genotype.json"), "--out_dir", str(out)])
-        seconds.setdefault(number, []).append(seconds_of(out))
-    return statistics.mean(map(min, seconds.values()))
+    out = made_folder("alone", bench, data) / f"{what.replace(':', '-')}-{turn}"
+    if seconds_of(out) is None:
+        genotype = bench.genotypes[(2 * (turn % LONE) + 1) * len(bench.genotypes) // (2 * LONE)]
+        genotype.save(out / "genotype.json")
+        flags = fusion_flags(bench.name, data, bench.seeds[0])
+        timed(out, found.main, [*flags, "--genotype", str(out / "genotype.json"), "--out_dir", str(out)])
+    return seconds_of(out)
 
 
-def score_seconds(bench, data):
-    """Score before training -> processor seconds for all networks, the making of the networks included."""
+def score_costs(bench, data):
+    """Costs of the scores before training, for all networks and the making of them included.
+
+    Returns:
+        dict of ``lone``, the processor seconds of one training alone, and score -> (processor seconds, trainings).
+    """
     from benchmarks.make_fusion_bench import first_batch, open_training, untrained_nets, zero_cost_scores
 
     file = made_folder("alone", bench, data) / "scores.json"
     if not file.exists():
         task, args, loaders = open_training(bench.name, data, bench.seeds[0])
-        batch, seconds = first_batch(loaders), {}
+        batch, scores = first_batch(loaders), zero_cost_scores(task)
         genotypes = bench.genotypes[:: max(1, len(bench.genotypes) // SCORED)]
-        for _, (name, score) in itertools.product(range(ROUNDS), zero_cost_scores(task).items()):
-            started = time.process_time()
-            for genotype in genotypes:
-                score(untrained_nets(task, args, [genotype])[0], batch)
-            seconds.setdefault(name, []).append(time.process_time() - started)
-        share = len(genotypes) / len(bench.genotypes)
-        write_json(file, {name: round(min(own) / share, 2) for name, own in seconds.items()})
-    return read_json(file)
+        lone, seconds = [], {name: [] for name in scores}
+        for turn in range(ROUNDS):
+            lone.append(training_after("scores", turn, bench, data))
+            for name, score in scores.items():
+                started = time.process_time()
+                for genotype in genotypes:
+                    score(untrained_nets(task, args, [genotype])[0], batch)
+                seconds[name].append((time.process_time() - started) * len(bench.genotypes) / len(genotypes))
+        write_json(file, {"lone": statistics.median(lone), **{name: _cost(own, lone) for name, own in seconds.items()}})
+    return {"parameters": [0.0, 0.0], "flops": [0.0, 0.0], **read_json(file)}
 
 
-def compare(strategy, bench, args, costs):
+def _cost(seconds, lone):
+    """[median seconds, median of how many trainings they are]."""
+    ratios = [own / one for own, one in zip(seconds, lone, strict=True)]
+    return [statistics.median(seconds), statistics.median(ratios)]
+
+
+def cost_of(strategy, bench, args, outcomes, scores):
+    """Processor seconds of a strategy, None if they are unknown, and the trainings that cost as much, at least one."""
+    if strategy in ZERO_COST:
+        seconds, trainings = scores[strategy] if scores else (None, None)
+        return seconds, at_least_one(trainings)
+    if not is_search(strategy):
+        return scores and args.budget * scores["lone"], args.budget
+    seconds = [outcome["seconds"] for outcome in outcomes]
+    if None in seconds:  # a search was killed when all but its seconds was there
+        return None, at_least_one(None)
+    lone = [training_after(strategy, seed, bench, args.data) for seed in range(args.seeds)]
+    seconds, trainings = _cost(seconds, lone)
+    return seconds, at_least_one(trainings)
+
+
+def compare(strategy, bench, args, scores):
     """A row: outcomes of a strategy over the seeds, and of the random search that costs as much.
 
     Args:
-        costs: See `measured_costs`; {} if nothing was timed.
+        scores: See `score_costs`; None: nothing is timed.
     """
-    outcomes = [run_strategy(strategy, bench, seed, args.budget, args.data) for seed in range(args.seeds)]
-    seconds = cost_seconds(strategy, outcomes, args.budget, costs)
-    timed_here = strategy in ZERO_COST or is_search(strategy)
-    trainings = equal_trainings(seconds, costs.get("lone")) if timed_here else args.budget
+    outcomes = []
+    for seed in range(args.seeds):
+        outcomes.append(run_strategy(strategy, bench, seed, args.budget, args.data))
+        if is_search(strategy):
+            training_after(strategy, seed, bench, args.data)
+    seconds, trainings = cost_of(strategy, bench, args, outcomes, scores)
     found = {seed: best_of(bench.drawable(seed), trainings) for seed in bench.seeds}
     randoms = [found[bench.seeds[seed % len(bench.seeds)]] for seed in range(args.seeds)]
     tests = [outcome["test"] for outcome in outcomes]
@@ -158,16 +178,6 @@ def compare(strategy, bench, args, costs):
     }
 
 
-def cost_seconds(strategy, outcomes, budget, costs):
-    """Processor seconds of a search, see the module; None if they are unknown, since nothing was timed."""
-    if strategy in ZERO_COST:
-        return costs.get(strategy)
-    if is_search(strategy):
-        known = [outcome["seconds"] for outcome in outcomes if outcome["seconds"] is not None]
-        return min(known) if known else None
-    return budget * costs["lone"] if costs else None
-
-
 def format_table(bench, rows, args, lone):
     """The rows as Markdown."""
     alone = f", one training alone {lone:.1f} processor seconds" if lone else ""
@@ -181,8 +191,8 @@ def format_table(bench, rows, args, lone):
     for row in rows:
         seconds = "-" if row["seconds"] is None else f"{row['seconds']:.1f}"
         cells = [row["strategy"], seconds, spread(row["regret"]), spread(row["rank"], 0), spread(row["tau"])]
-        p = "-" if row["p"] is None else f"{row['p']:.3f}"
-        cells += [trainings_text(row["trainings"]), f"{row['random_regret']:.2f}", spread(row["differences"]), p]
+        cells += [trainings_text(row["trainings"]), f"{row['random_regret']:.2f}", spread(row["differences"])]
+        cells += [p_text(row["p"])]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -1,8 +1,8 @@
 """The random search that costs as much as a strategy: its trainings, what it finds, and how likely that is as good.
 
-A cost is seconds of a search divided by those of one training, k + f with a whole number k. The random search of that
-cost makes k trainings, and with probability f one more, so that it costs k + f on average, and nothing jumps where a
-measured cost changes a little. What it finds is computed from a table of trainings, exactly; nothing is drawn.
+A cost is in trainings, seconds of a search divided by those of one: k + f with a whole number k. The random search of
+that cost makes k trainings, and with probability f one more, so that it costs k + f on average, and nothing jumps where
+a measured cost changes a little. What it finds is computed from a table of trainings, exactly; nothing is drawn.
 """
 
 import itertools
@@ -15,13 +15,13 @@ import numpy as np
 EXACT, DRAWS = 14, 20_000
 
 
-def equal_trainings(seconds, lone):
-    """Trainings of ``lone`` seconds each, not always a whole number, that ``seconds`` pay for.
+def at_least_one(trainings):
+    """The cost of the random search that a cost is compared with.
 
-    At least one, since a random search without a training finds nothing: what costs less than a training is compared
-    with one. One, too, where a cost is None, that is unknown.
+    A random search without a training finds nothing, so that what costs less than a training is compared with one; and
+    so is what has a cost of None, that is an unknown one.
     """
-    return max(1.0, seconds / lone) if seconds and lone else 1.0
+    return 1.0 if trainings is None else max(1.0, trainings)
 
 
 def best_of(results, trainings):
@@ -104,3 +104,8 @@ def spread(values, digits=2):
 def trainings_text(trainings):
     """A number of trainings as text: 50, 1.43."""
     return f"{trainings:.2f}".rstrip("0").rstrip(".")
+
+
+def p_text(p):
+    """A p-value as text, ``-`` for None."""
+    return "-" if p is None else f"{p:.3f}" if p >= 0.0005 else "< 0.001"

@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from benchmarks.equal_cost import best_of, chance, equal_trainings, expected, sign_flip, trainings_text
+from benchmarks.equal_cost import at_least_one, best_of, chance, expected, p_text, sign_flip, trainings_text
 
 # (dev, test) of five networks; two are equal on dev.
 FIVE = [(3, 15), (1, 10), (4, 5), (2, 20), (3, 25)]
@@ -40,8 +40,7 @@ def test_a_part_of_a_training_is_a_chance_of_one_more():
 
 
 def test_a_search_costs_at_least_a_training():
-    assert equal_trainings(3.5, 2.5) == 1.4 and equal_trainings(2.0, 2.5) == 1 == equal_trainings(0.0, 2.5)
-    assert equal_trainings(None, 2.5) == equal_trainings(3.0, None) == 1
+    assert [at_least_one(cost) for cost in (1.4, 0.8, 0, None)] == [1.4, 1, 1, 1]
     for wrong in ((FIVE, 0.9), ([], 1)):
         with pytest.raises(ValueError, match="at least one"):
             best_of(*wrong)
@@ -66,5 +65,6 @@ def test_the_sign_flip_test():
     assert sign_flip([3.0, 1.0, -1.0]) == 6 / 8
 
 
-def test_trainings_as_text():
+def test_trainings_and_p_as_text():
+    assert [p_text(p) for p in (None, 0.0321, 0.00051, 0.0)] == ["-", "0.032", "0.001", "< 0.001"]
     assert [trainings_text(count) for count in (50, 1.0, 1.426, 2.5)] == ["50", "1", "1.43", "2.5"]

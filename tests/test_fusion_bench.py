@@ -103,10 +103,10 @@ def test_features_of_encoders_that_are_not_trained_become_the_data(folder, tmp_p
     records = make_fusion_bench.train_and_score(task, args, loaders, make_fusion_bench.stacks(genotypes)[0][:2])
     assert all(len(record["dev"]) == 2 and math.isfinite(record["zero_cost"]["synflow"]) for record in records)
     few = types.SimpleNamespace(name="made", genotypes=genotypes[:3], seeds=[0])
-    seconds = compare_strategies.score_seconds(few, tmp_path)
-    assert list(seconds) == ["gradient_norm", "synflow", "naswot"] and seconds == compare_strategies.score_seconds(
-        few, tmp_path
-    )
+    monkeypatch.setattr(compare_strategies, "training_after", lambda what, turn, bench, data: 0.5 + turn)
+    costs = compare_strategies.score_costs(few, tmp_path)
+    assert costs["lone"] == 1.5 and costs == compare_strategies.score_costs(few, tmp_path)
+    assert all(costs[name][0] > 0 < costs[name][1] for name in ("gradient_norm", "synflow", "naswot"))
 
 
 def test_a_table_has_every_network_and_its_data_sheet(bench):
@@ -236,21 +236,33 @@ def test_the_comparison_is_with_random_searches_of_equal_cost(tmp_path):
     assert "| random |" in table and "| naswot |" in table
 
 
-def test_costs_of_one_clock_decide_the_trainings_of_the_random_search(htad, monkeypatch):
-    args = compare_strategies.get_args_parser().parse_args(["--seeds", "2", "--budget", "5"])
-    costs = {"lone": 2.0, "naswot": 3.0}
-    by_cost = {
-        seconds: compare_strategies.compare("naswot", htad, args, costs | {"naswot": seconds}) for seconds in (1, 3)
-    }
-    assert [row["trainings"] for row in by_cost.values()] == [1, 1.5]
-    assert by_cost[3]["random_regret"] < by_cost[1]["random_regret"]
-    assert compare_strategies.compare("random", htad, args, costs)["seconds"] == 10
-    searched = run_strategy("parameters", htad, 0, 1, None) | {"tau": None}
-    args.seeds = 3
-    outcomes = iter([searched | {"seconds": seconds} for seconds in (7.0, 5.0, None)])  # other work only adds
-    monkeypatch.setattr(compare_strategies, "run_strategy", lambda *unused: next(outcomes))
-    row = compare_strategies.compare("published", htad, args, costs)
+def test_costs_by_one_clock_decide_the_trainings_of_the_random_search(htad, monkeypatch):
+    args = compare_strategies.get_args_parser().parse_args(["--seeds", "3", "--budget", "5"])
+    scores = {"lone": 2.0, "naswot": (1.0, 0.5), "synflow": (3.0, 1.5)}
+    cheap, dear = (compare_strategies.compare(name, htad, args, scores) for name in ("naswot", "synflow"))
+    assert [row["trainings"] for row in (cheap, dear)] == [1, 1.5] and dear["seconds"] == 3
+    assert dear["random_regret"] < cheap["random_regret"]
+    assert compare_strategies.compare("random", htad, args, scores)["seconds"] == 10
+    assert compare_strategies.compare("naswot", htad, args, None)["seconds"] is None
+    # A busy machine makes the second search slower, and the training after it.
+    searched, events = run_strategy("parameters", htad, 0, 1, None) | {"tau": None}, []
+    own, lone = {0: 5.0, 1: 10.0, 2: 4.8}, {0: 2.0, 1: 4.0, 2: 2.0}
+
+    def search(strategy, bench, seed, budget, data):
+        events.append(seed)
+        return searched | {"seconds": own[seed]}
+
+    def training_after(what, turn, bench, data):
+        events.append((what, turn))
+        return lone[turn]
+
+    monkeypatch.setattr(compare_strategies, "run_strategy", search)
+    monkeypatch.setattr(compare_strategies, "training_after", training_after)
+    row = compare_strategies.compare("published", htad, args, scores)
     assert (row["seconds"], row["trainings"]) == (5, 2.5) and 0 < row["p"] < 1
+    assert events[:6] == [0, ("published", 0), 1, ("published", 1), 2, ("published", 2)]
+    own[1] = None
+    assert compare_strategies.compare("published", htad, args, scores)["trainings"] == 1
 
 
 def test_the_random_search_that_is_computed_is_the_one_that_is_run(bench):
