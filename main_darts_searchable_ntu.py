@@ -81,11 +81,11 @@ def main(argv=None):
         unused = not net.uses_all_weights()
         weight_update = OptimizerStep(net, loss, weight_adam, schedule=cosine, find_unused=unused, **shared)
 
+        learned = strategy.gradient_parameters()
         logits = [choice.logits for choice in strategy.choices]
         alpha_adam = torch.optim.Adam(
             logits, lr=args.arch_learning_rate, betas=(0.5, 0.999), weight_decay=args.arch_weight_decay
         )
-        learned = strategy.gradient_parameters()
         unused = strategy.ordered_pairs  # the logits of a step that no drawn pair reads get no gradient
         alpha_update = OptimizerStep(net, loss, alpha_adam, parameters=learned, find_unused=unused, **shared)
 
