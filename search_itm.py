@@ -50,7 +50,7 @@ def get_args_parser():
 
 
 def main(argv=None):
-    """Search; returns the result that ``result.json`` holds, or None where other processes did it."""
+    """Search; returns the result that ``result.json`` holds, or None if other processes did it."""
     args = flags.parse_search(TASK, get_args_parser(), argv, DEMO)
     if launch(__name__, argv, args.GPU, args.device):  # --GPU '0, 1': one process each
         return None
@@ -66,7 +66,7 @@ def main(argv=None):
         precision = networks.build_precision(args, run.device)
         loaders = build_loaders(args, run, {k: data[k] for k in ("train", "held_out")}, drop_last=True)
         note_data(run, data)
-        if is_black_box(args):  # random, evolution: found networks, trained one by one; each mines for itself
+        if is_black_box(args):  # random, evolution: complete networks, trained one by one; each mines for itself
             return search_by_trainings(TASK, args, run, net, data, loaders, precision, "dev")
 
         strategy = strategy_of(args, functools.partial(SampledGates, mode=args.alpha_mode)).attach(net)

@@ -118,7 +118,7 @@ class FeatureCache:
         self._about: dict[tuple[str, type], list[Any]] = {}
 
     def __call__(self, datasets: Mapping[str, LabelledData]) -> dict[str, LabelledData | CachedFeatures]:
-        """The data sets by the same names, with cached features, or as it is where nothing can be cached."""
+        """The data sets by the same names, with cached features, or as they are where nothing can be cached."""
         needed = [name for name in self.net.backbones if self._needed[name]]
         names = [name for name in self._cacheable if name in needed]
         if self.mode == "off" or not names:
@@ -306,7 +306,7 @@ class _Inputs(Dataset):
         distinct: Which distinct input each sample has, for each view (the epoch in which it is drawn), int64 (N, V).
 
     Attributes:
-        rows: int64 (N, V), the position here of each of them.
+        rows: int64 (N, V), the position in this data set of the input of each sample and view.
     """
 
     def __init__(self, dataset, name, distinct):

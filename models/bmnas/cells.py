@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,9 +33,6 @@ from models.genotypes import (
 )
 from search.choice import ArgumentPairs, Choice
 from search.relaxation import SoftmaxMixture
-
-if TYPE_CHECKING:
-    pass
 
 # Architecture logits are initialised with 1e-3 * N(0, 1).
 ALPHA_SCALE = 1e-3

@@ -3,7 +3,6 @@
 Each class is named like the one that it replaces. Parameters stay the same, and results agree up to rounding; dropout
 draws other random numbers. They save
 
-
 - padding, on a CPU: two thirds of a batch can be padding, on which no result depends. Layers that work position by
   position only compute the real rows, (R, H) instead of (B, L, H). `PaddedSide` replaces a mask and converts between
   both forms. On a GPU this would not pay, since the CPU would have to wait for the number of rows;

@@ -39,18 +39,14 @@ def fixed_by(metadata: dict[str, Any] | None) -> dict[str, Any]:
     return {"vocabulary": Vocabulary.from_dict(metadata["vocabulary"]), "feature_size": metadata["feature_size"]}
 
 
-def check_data(task: AttentionTask, data: dict[str, QuestionData]) -> dict[str, QuestionData]:
+def check_data(task: AttentionTask, data: Mapping[str, QuestionData]) -> None:
     """Check that every split fits `QuestionData`.
-
-    Returns:
-        ``data``, for older recipes.
 
     Raises:
         UserError: A split lacks attributes or methods.
     """
     for split, dataset in data.items():
         check_parts(dataset, QuestionData, f"the {split} data of {task.name}")
-    return data
 
 
 def build_loaders(
