@@ -8,8 +8,8 @@ The released script keeps the backbones as they are; --no-freeze_backbones train
 and weights default to those of the search run. Results: <search_exp_dir>/eval-<save>-<time>/result.json.
 Paper, Table 3: accuracy 94.96 on test. --recipe ego-1 trains as described in its supplement (train and dev
 together, 50 epochs at batch 72, backbones too) and, like the released script, selects on test.
-Values: tasks/ego.py; network: models/bmnas/fusion_net.py. Only data, backbones and values differ from
-main_darts_found_mmimdb.py, which reads first.
+Values: tasks/ego.py; network: models/bmnas/fusion_net.py.
+Read main_darts_found_mmimdb.py first; only data, backbones and values differ here.
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait

@@ -9,8 +9,8 @@ The published recipe trains everything, backbones included: --micro_batch 8 fits
 Results: <search_exp_dir>/eval-<save>-<time>/result.json.
 Paper, Table 2: accuracy 90.48 on test. --recipe ntu-1 trains as described in its supplement (train and dev
 together, 50 epochs) and, like the released script, selects on test.
-Values: tasks/ntu.py; network: models/bmnas/fusion_net.py. Only data, backbones and values differ from
-main_darts_found_mmimdb.py, which reads first.
+Values: tasks/ntu.py; network: models/bmnas/fusion_net.py.
+Read main_darts_found_mmimdb.py first; only data, backbones and values differ here.
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait

@@ -9,8 +9,8 @@ Encoders that start with random weights are trained with the fusion; the others 
 computed once (--train_encoders changes that). --modality_dropout P prepares the network for missing modalities.
 Data, encoders, sizes, seed and weights default to those of the search run. Results:
 <search_exp_dir>/eval-<save>-<time>/result.json.
-Values: tasks/own.py; network: models/bmnas/fusion_net.py. Here the task follows from the data; the rest is that of
-main_darts_found_mmimdb.py, which reads first.
+Values: tasks/own.py; network: models/bmnas/fusion_net.py.
+Read main_darts_found_mmimdb.py first; here the task follows from the data.
 """
 
 from util.cli import run_cli  # before torch: util sets how OpenMP's threads wait

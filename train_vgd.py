@@ -7,7 +7,7 @@
   python train_vgd.py --RUN='train' --RESUME --CKPT_PATH=<run folder>
 
 Checkpoints of the original code need --ARCH_PATH in addition to --CKPT_PATH. A training scores val after every epoch,
-every test split at its end. Results, in <out_dir> or inside the search run whose architecture is trained:
+and every test split at its end. Results, in <out_dir> or inside the search run whose architecture is trained:
 train-<VERSION>-<time>/result.json; val and test runs are inside it. Boxes of test are also written to
 logs/ckpts/result_test/result_train_<VERSION>_<DATASET>_<split>.json. Released checkpoints (val / testA / testB,
 accuracy at IoU 0.5): RefCOCO 83.66 / 87.25 / 78.78, RefCOCO+ 74.48 / 81.00 / 65.15; RefCOCOg (val, test) 74.59, 75.42.

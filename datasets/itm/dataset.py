@@ -54,8 +54,8 @@ def open_itm(
         dataset: ``flickr`` or ``coco``.
         split: ``train``, ``dev`` or ``test``; for COCO also ``testall``.
         vocabulary: `Vocabulary` of a checkpoint; None for that of the data.
-        features: Folder of other features, a store or ``.npz`` files; the ``source`` of another
-            split; or None for the store in ``data``.
+        features: Folder of other features, a store or ``.npz`` files; the ``source`` of another split; or None for the
+            store in ``data``.
         padding: ``batch`` (pad to the longest sample of a batch) or ``full`` (pad to the maximum).
         max_regions, max_tokens: Maximum number of regions of an image and of words of a caption; the first are kept.
         small: Keep only the first 64 images.
