@@ -68,6 +68,7 @@ class Run:
         self._flags: dict[str, str] = {}
         self._faults: list[str] = []
         self.identity: dict[str, Any] = {}
+        self._has_best = False
         self._tracker: Tracker | None = None  # opened for the first scores
         self._warned: set[str] = set()
         self._scored = False
@@ -103,7 +104,7 @@ class Run:
         if not path.exists():
             self._refuse_finished(path)
             if self.is_main:
-                self._keep_arguments()
+                self._go_on()
                 self._drop_log_after(0)
             # Ranks start from equal weights, but must draw different dropout masks.
             torch.manual_seed(self.args.seed + 1_000_003 * self._rank)
@@ -116,12 +117,16 @@ class Run:
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.longer = state["stopped"] and self._epochs() > state.get("epochs", self._earlier_epochs())
         self.stopped = state["stopped"] and not self.longer
+        best = self.folder / "best.pth"
+        self._has_best = state.get("has_best", best.exists())
+        if self._has_best:
+            load_checkpoint(best)  # it is read after the last epoch: damage is reported now, not after hours
         with self._restoring(path):
             set_random_state(state["random"][self._rank])
         barrier()  # every rank has read the old arguments
         if self.is_main:
             self._drop_log_after(self.epoch)
-            self._keep_arguments()
+            self._go_on()
         logger.info("resumed %s at epoch %d", self.folder, self.epoch)
 
     def _refuse_finished(self, path):
@@ -159,6 +164,12 @@ class Run:
         if self.args.resume:
             write_json(self.folder / "args.json", vars(self.args))
 
+    def _go_on(self):
+        """Note the session and the arguments of a resumed run; a resumption that is refused leaves no trace."""
+        if self.args.resume:
+            self.identity = identity.begin_session(self.folder, self.args, self.device)
+        self._keep_arguments()
+
     @contextlib.contextmanager
     def _restoring(self, path):
         """Turn errors that occur when an object is restored from a damaged or foreign file into a `UserError`."""
@@ -182,6 +193,7 @@ class Run:
         if self.is_main:
             if best is not None:
                 save_checkpoint(self.folder / "best.pth", best)
+                self._has_best = True
                 if best.get("genotype"):
                     write_json(self.folder / "genotype.json", best["genotype"])
             with writing(self.folder / "log.jsonl"), open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
@@ -196,6 +208,7 @@ class Run:
                     "epoch": self.epoch,
                     "stopped": self.stopped,
                     "epochs": self._epochs(),
+                    "has_best": self._has_best,
                     "inputs": self._inputs,
                     "arguments": self._arguments,
                     "device": self.device.type,
@@ -341,7 +354,7 @@ def start_run(args: Namespace, kind: str, parent: Path | str) -> Iterator[Run]:
     try:
         handlers = open_log(run.folder / "log.txt" if run.is_main else None)
         logger.info("run folder: %s", run.folder)
-        if run.is_main:
+        if run.is_main and not args.resume:
             run.identity = identity.begin_session(run.folder, args, device)
         yield run
         finished = True

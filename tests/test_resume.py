@@ -180,6 +180,10 @@ def test_data_may_move_but_not_change(films, whole, tmp_path):
 
 
 def test_resume_refuses_other_settings(whole):
+    about = [(whole[0] / name).read_text() for name in ("run.json", "README.md")]
+    with pytest.raises(UserError, match=r"--epochs 1: .* has already done"):
+        search.main(["--resume", str(whole[0]), "--epochs", "1"])
+    assert [(whole[0] / name).read_text() for name in ("run.json", "README.md")] == about
     with pytest.raises(UserError, match=r"--batchsize 16 \(was 8\)"):
         search.main(["--resume", str(whole[0]), "--batchsize", "16"])
     with pytest.raises(UserError, match="another script"):
@@ -200,15 +204,20 @@ def test_resume_refuses_other_settings(whole):
         (lambda run: (run / "log.jsonl").write_text("garbage\n"), r"log\.jsonl is damaged"),
         (lambda run: (run / "log.jsonl").unlink(), r"lacks epoch"),
         (lambda run: (run / "last.pth").write_bytes(b"junk"), r"last\.pth is not a readable checkpoint"),
+        (lambda run: (run / "best.pth").write_bytes(b"junk"), r"best\.pth is not a readable checkpoint"),
+        (lambda run: (run / "best.pth").unlink(), r"best\.pth does not exist"),
     ],
 )
 def test_a_damaged_run_folder_is_named(whole, tmp_path, damage, message):
     folder = tmp_path / "run"
     shutil.copytree(whole[0], folder)
     damage(folder)
+    about = [(folder / name).read_text() for name in ("run.json", "README.md")]
     with pytest.raises(UserError, match=message) as error:
         search.main(["--resume", str(folder)])
     assert "\n" not in str(error.value)
+    if "lacks" not in message:  # which is found at the end
+        assert [(folder / name).read_text() for name in ("run.json", "README.md")] == about
 
 
 def edit_arguments(run, **changes):

@@ -49,7 +49,7 @@ _KNOWN = {
     *(*_FAST, *_TWINS, heads.PoolingHead, heads.AnswerHead, heads.MatchingHead, operations.Identity, operations.Zero),
     *(operations.Gelu, operations.SelfAttention, operations.RelationSelfAttention, operations.UnifiedAttention),
     *(operations.FeedForward, operations.DeepFeedForward, operations.GatedLinear, operations.DeepGatedLinear),
-    *(operations.Convolution, operations.SeparableConvolution),
+    *(operations.Convolution, operations.SeparableConvolution, layers.FC, layers.MLP),
 }
 # What of a class the fast forms rely on, if not all methods but the constructor.
 _METHODS = {
@@ -69,7 +69,9 @@ DIGESTS = {
     "models.mmnas.heads.MatchingHead": "61db995adf62d0dc",
     "models.mmnas.heads.PoolingHead": "41376bfed7263f6f",
     "models.mmnas.layers.AttentionPooling": "7e020b70c408f261",
+    "models.mmnas.layers.FC": "e009a37c79706686",
     "models.mmnas.layers.LayerNorm": "c14bbadac13b599d",
+    "models.mmnas.layers.MLP": "0f2e3a191efb9b87",
     "models.mmnas.layers.MultiHeadAttention": "4086c10326133de7",
     "models.mmnas.matching.MatchingNet": "30c9affadfa53d05",
     "models.mmnas.net.MultimodalNet": "d505a90025df741d",

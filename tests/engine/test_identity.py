@@ -31,6 +31,8 @@ def test_a_run_has_an_identity_and_a_session_per_start(tmp_path):
     with start_run(arguments(), "search", tmp_path) as run:
         assert run.identity["id"] != first["id"]
     with start_run(arguments(resume=str(folder)), "search", tmp_path) as run:
+        assert len(json.loads((folder / "run.json").read_text())["sessions"]) == 1  # until it is known to continue
+        run.track()
         result = run.write_result({"kind": "search", "metrics": {}})
     known = json.loads((folder / "run.json").read_text())
     assert known == result["run"] and known["id"] == first["id"] and len(known["sessions"]) == 2
@@ -45,13 +47,14 @@ def test_a_run_of_an_earlier_version_gets_no_identity_when_it_goes_on(tmp_path):
         folder = run.folder
     (folder / "run.json").unlink()
     with start_run(arguments(resume=str(folder)), "search", tmp_path) as run:
+        run.track()
         assert run.identity["id"] is None and len(run.identity["sessions"]) == 1
     (folder / "run.json").write_text("[]")
     with (
         pytest.raises(UserError, match=r"run\.json does not identify a run"),
-        start_run(arguments(resume=str(folder)), "search", tmp_path),
+        start_run(arguments(resume=str(folder)), "search", tmp_path) as run,
     ):
-        pass
+        run.track()
 
 
 def test_the_commands_of_a_run_include_those_that_made_it_longer(tmp_path, monkeypatch):

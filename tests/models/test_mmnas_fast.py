@@ -79,6 +79,10 @@ def negative(module, x, *args, **kwargs):
     return -x
 
 
+def shifted(module, x):
+    return module.linear(x) - 1
+
+
 @pytest.mark.parametrize(
     ("kind", "twin_left"),
     [
@@ -86,11 +90,12 @@ def negative(module, x, *args, **kwargs):
         (layers.MultiHeadAttention, fast_layers.LayerNorm),
         (operations.GuidedAttention, fast_layers.MultiHeadAttention),
         (operations.FeedForward, fast_layers.GuidedAttention),
+        (layers.FC, fast_layers.GuidedAttention),
         (torch.nn.Dropout, fast_layers.LayerNorm),
     ],
 )
 def test_changed_plain_code_runs_and_the_log_says_so(monkeypatch, caplog, kind, twin_left):
-    monkeypatch.setattr(kind, "forward", negative)
+    monkeypatch.setattr(kind, "forward", shifted if kind is layers.FC else negative)
     fast._tell.cache_clear()
     torch.manual_seed(0)
     encoder_decoder = EncoderDecoder([["self_att_16"]], [["guided_att_16"], ["feed_forward"]], 32, 0.5)
