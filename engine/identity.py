@@ -8,6 +8,7 @@ different commits. ``README.md`` summarises the run on one screen: its command, 
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import subprocess
 import sys
@@ -33,6 +34,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # The command line that was parsed last, and its script.
 _parsed: dict[str, Any] = {"script": None, "command": None}
+# Whether that script has started its processes by itself.
+_starts_itself = False
 # Whether that command line continues a run for longer than it was to last before.
 _lengthens = False
 
@@ -56,7 +59,51 @@ def remember_command(description: str | None, argv: Sequence[str] | None) -> Non
     words = [str(word) for word in (sys.argv[1:] if argv is None else argv)]
     global _lengthens
     _lengthens = False
-    _parsed.update(script=script, command=shlex.join(["python", script, *words]) if script else None)
+    _parsed.update(script=script, command=f"{_start()} {shlex.join([script, *words])}" if script else None)
+
+
+def remember_launch() -> None:
+    """Remember that the script starts its processes by itself (``--GPU``), so that its command needs no torchrun."""
+    global _starts_itself
+    _starts_itself = True
+
+
+def _start():
+    """How the command starts that started this process: ``python``, or ``torchrun`` and its flags."""
+    places = os.environ
+    processes = int(places["WORLD_SIZE"]) if "RANK" in places and "WORLD_SIZE" in places else 1
+    return "python" if _starts_itself else start_of(processes, int(places.get("LOCAL_WORLD_SIZE", processes)))
+
+
+def start_of(processes: int, local: int | None = None) -> str:
+    """How a command starts that runs a script in several processes: ``python``, or ``torchrun`` and its flags.
+
+    Args:
+        processes: Number of processes.
+        local: Number of processes per machine; None: all.
+    """
+    local = local or processes
+    if processes == 1:
+        return "python"
+    if local == processes:
+        return f"torchrun --nproc_per_node {processes}"
+    machines = f"--nnodes {-(-processes // local)} --nproc_per_node {local}"
+    return f"torchrun {machines} --rdzv_backend c10d --rdzv_endpoint HOST:29500"
+
+
+def resume_command(folder: Path | str, identity: Mapping[str, Any], processes: int = 1) -> str:
+    """The command that continues a run, in as many processes as before.
+
+    Args:
+        folder: The run folder.
+        identity: Content of its ``run.json``.
+        processes: Number of its processes, for runs whose recorded command does not tell (those of earlier versions).
+    """
+    script = identity.get("script")
+    start, found, _ = (identity.get("command") or "").partition(f" {shlex.quote(script)}" if script else "\n")
+    if not found or (start == "python" and "--GPU" not in identity["command"]):
+        start = start_of(processes)
+    return f"{start} {quoted(script) if script else '<its script>'} --resume {quoted(folder)}"
 
 
 def parsed_script() -> str | None:
@@ -203,7 +250,7 @@ def readme_text(folder: Path | str, identity: Mapping[str, Any], result: Mapping
     lines += ["", *([f"{name}:", "", *(f"    {one}" for one in commands), ""] if commands else [])]
     if result:
         lines += ["Scores:", "", *_scores(result), ""]
-    resume = f"python {script or '<its script>'} --resume {quoted(folder)}"
+    resume = resume_command(folder, identity)
     steps = [("continue it" if result is None else "make it longer", resume + (" --epochs N" if result else ""))]
     steps = (next_commands(script, folder) if script and result else []) + steps
     steps.append(("report it on an HTML page", f"python report.py {quoted(folder)} --out report.html"))

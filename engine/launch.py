@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Sequence
 
+from engine.identity import remember_launch
 from util.cli import UserError, run_cli
 
 logger = logging.getLogger("mdarts")
@@ -138,6 +139,7 @@ def _work(rank, script, argv, world_size, port):
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
     os.environ.update({name: str(value) for name, value in place.items()})
     os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)})
+    remember_launch()
     # A script that runs as __main__ is also __main__ in this process.
     run_cli(lambda: importlib.import_module(script).main(argv))
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.identity import identity_of, parsed_script, remember_longer
+from engine.identity import identity_of, parsed_script, remember_longer, resume_command
 from engine.scripts import stage_of
-from util.cli import UserError, quoted
+from util.cli import UserError
 from util.files import json_text, read_json
 
 if TYPE_CHECKING:
@@ -75,14 +75,14 @@ def _check_script(folder, unlike):
     Raises:
         UserError: another script made the run.
     """
-    made, now = identity_of(folder).get("script"), parsed_script()
+    known = identity_of(folder)
+    made, now = known.get("script"), parsed_script()
     if not made or not now or made == now:
         return
     places = [stage_of(script) for script in (made, now)]
     if unlike or (None not in places and places[0] != places[1]):
         raise UserError(
-            f"--resume {folder}: another script made that run; continue it with `python {quoted(made)} --resume "
-            f"{quoted(folder)}`"
+            f"--resume {folder}: another script made that run; continue it with `{resume_command(folder, known)}`"
         )
 
 

@@ -20,6 +20,7 @@ from engine.arguments import RecipeParser, earlier_arguments, run_folder_of
 from engine.scripts import stage_of
 from tasks import own, own_encoders
 from tasks.bmnas import flags
+from tasks.bmnas.inheritance import SIGNS
 from tasks.bmnas.networks import build_unimodal_net, load_found_net
 from tasks.found_models import AttentionModel, FusionModel, OwnModel
 from tasks.mmnas import checkpoints
@@ -29,8 +30,6 @@ from util.cli import UserError, quoted
 from util.files import read_json
 from util.registry import import_class
 
-# Task of BM-NAS -> a flag that only its scripts have; identifies the task of runs that do not record their script.
-SIGNS = {"own": "encoder", "ntu": "ske_cp", "ego": "depth_cp", "mmimdb": "text_cp"}
 _NO_MODULE = (
     "is in no module of tasks/; pass the module that defines its TASK as --task MODULE, or in Python "
     "load_found(run, task=TASK)"

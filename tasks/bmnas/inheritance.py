@@ -8,6 +8,8 @@ from typing import Any
 
 from engine import arguments
 from engine.arguments import RecipeParser
+from engine.identity import identity_of, parsed_script
+from engine.scripts import FAMILIES, stage_of
 from models.genotypes import has_genotype, load_genotype
 from util.cli import UserError, quoted
 
@@ -17,6 +19,11 @@ INHERITED |= {"backbone_batch", "C", "L", "num_outputs", "step_ops", "chain_cell
 INHERITED_ENDINGS = ("_cp", "_weights")
 # Sizes of the cell. A genotype fixes them; a random genotype inherits them from the search that it is drawn from.
 CELL_SIZES = ("steps", "multiplier", "node_steps", "node_multiplier")
+
+# Task of BM-NAS -> a flag that only its scripts have; identifies the task of runs that do not record their script.
+SIGNS = {"own": "encoder", "ntu": "ske_cp", "ego": "depth_cp", "mmimdb": "text_cp"}
+# The tasks whose scripts are the suite's.
+SUITE = {*SIGNS, "vqa", "vgd", "itm"}
 
 
 def genotype_source(args: Namespace) -> str | None:
@@ -39,7 +46,7 @@ def inherited_defaults(
         fixed: Output: the sizes that a genotype fixes are added to this dict.
 
     Raises:
-        UserError: A run folder is missing or of another kind, or contradicts ``--recipe``.
+        UserError: A run folder is missing or of another kind or task, or contradicts ``--recipe``.
     """
     source, recipe = genotype_source(args), getattr(args, "recipe", None)  # not every task has recipes
     if source is not None and has_genotype(source):
@@ -53,6 +60,7 @@ def inherited_defaults(
         return fixed
     saved = arguments.earlier_arguments(folder)
     _check_run_folder(args, folder, saved)
+    _check_task(args, folder, saved)
     if saved and args.genotype == "random" and not saved.keys() >= set(CELL_SIZES):
         raise UserError(
             f"--search_exp_dir {run} is not the run of a BM-NAS search; name a run folder of a search script"
@@ -86,6 +94,32 @@ def _check_run_folder(args, folder, saved):
         raise UserError(
             f"--eval_exp_dir {folder} is a search, whose network contains every candidate; train what it found with "
             f"--search_exp_dir {quoted(folder)}, and name that run folder"
+        )
+
+
+def _check_task(args, folder, saved):
+    """Check that the run that ``--eval_exp_dir`` or ``--search_exp_dir`` names is not one of another task of the suite.
+
+    Tasks of users are not checked: their scripts can share runs under any name.
+
+    Raises:
+        UserError: It is.
+    """
+    now = stage_of(parsed_script() or "")
+    if now is None or now[2] not in SUITE or not (args.eval_exp_dir or args.search_exp_dir):
+        return
+    script = identity_of(folder).get("script")
+    place = stage_of(script or "")
+    family, stage = FAMILIES[0], "training" if "fusion" in saved else "search"
+    if place is not None:
+        family, stage, task = place
+    else:
+        task = "" if script else next((name for name, sign in SIGNS.items() if sign in saved), "")
+    if task in SUITE and task != now[2]:
+        flag = "--eval_exp_dir" if args.eval_exp_dir else "--search_exp_dir"
+        kind = "training of one encoder" if stage == "unimodal" else stage
+        raise UserError(
+            f"{flag} {folder} is a {kind} of {getattr(family, stage).format(task)}; use {family.training.format(task)}"
         )
 
 

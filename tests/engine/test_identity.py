@@ -92,6 +92,36 @@ def test_the_command_is_that_of_the_recipe_whatever_process_runs_it():
     assert identity._parsed == {"script": None, "command": None}
 
 
+@pytest.mark.parametrize(
+    ("processes", "local", "start"),
+    [
+        (1, 1, "python"),
+        (2, 2, "torchrun --nproc_per_node 2"),
+        (4, 2, "torchrun --nnodes 2 --nproc_per_node 2 --rdzv_backend c10d --rdzv_endpoint HOST:29500"),
+    ],
+)
+def test_commands_start_as_many_processes(monkeypatch, tmp_path, processes, local, start):
+    for name, value in {"RANK": 0, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": local}.items():
+        monkeypatch.setenv(name, str(value))
+    script = "main_darts_searchable_mmimdb.py"
+    parse_args(search.get_args_parser(), ["--seed", "3"])
+    known = {**identity._parsed, "sessions": []}
+    assert known["command"] == f"{start} {script} --seed 3"
+    assert f"continue it: `{start} {script} --resume {tmp_path}`" in identity.readme_text(tmp_path, known, None)
+    # --GPU starts the processes itself.
+    monkeypatch.setattr(identity, "_starts_itself", False)
+    identity.remember_launch()
+    parse_args(search.get_args_parser(), ["--seed", "3"])
+    assert identity._parsed["command"] == f"python {script} --seed 3"
+
+
+def test_a_run_that_did_not_record_its_processes_is_continued_in_as_many():
+    known = {"script": "search_itm.py", "command": "python search_itm.py --demo"}
+    assert identity.resume_command("a b", known, 2) == "torchrun --nproc_per_node 2 search_itm.py --resume 'a b'"
+    known["command"] += " --GPU 0,1"
+    assert identity.resume_command("EXP", known, 2) == "python search_itm.py --resume EXP"
+
+
 def test_a_search_tells_what_it_left_and_how_to_go_on(searched):
     text = (searched.folder / "README.md").read_text()
     assert "A run of `main_darts_searchable_mmimdb.py`: finished." in text and len(text.splitlines()) < 40

@@ -162,3 +162,26 @@ def test_a_batch_is_that_of_all_processes_or_of_each(kind, monkeypatch, tmp_path
         (tmp_path / "args.json").write_text(json.dumps({**new, "batchsize": both, "batchsize_per_process": both}))
         with pytest.raises(UserError, match=r"args.json: expected a value for exactly one of batchsize and batch"):
             size("--resume", str(tmp_path))
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_search_of_another_task_is_refused_before_its_data_are_missed(run, recorded):
+    name, folder = run
+    other = "ntu" if name != "ntu" else "mmimdb"
+    script = f"main_darts_searchable_{name}.py"
+    if recorded:
+        (folder / "run.json").write_text(json.dumps({"script": script, "sessions": []}))
+    message = rf"--search_exp_dir {folder} is a search of {script}; use main_darts_found_{name}\.py"
+    with pytest.raises(UserError, match=message):
+        parse(other, "--search_exp_dir", folder)
+    with pytest.raises(UserError, match=rf"is a training of .*; use main_darts_found_{name}\.py"):
+        parse(other, "--eval_exp_dir", trained(folder) if not recorded else _recorded(trained(folder), name))
+    assert parse(name, "--search_exp_dir", folder).datadir == "elsewhere"
+    # A copy of the recipe may have any name.
+    (folder / "run.json").write_text(json.dumps({"script": "main_darts_searchable_clips.py", "sessions": []}))
+    assert parse(other, "--search_exp_dir", folder).datadir == "elsewhere"
+
+
+def _recorded(folder, name):
+    (folder / "run.json").write_text(json.dumps({"script": f"main_darts_found_{name}.py", "sessions": []}))
+    return folder
