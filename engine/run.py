@@ -117,10 +117,11 @@ class Run:
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.longer = state["stopped"] and self._epochs() > state.get("epochs", self._earlier_epochs())
         self.stopped = state["stopped"] and not self.longer
-        best = self.folder / "best.pth"
-        self._has_best = state.get("has_best", best.exists())
+        self._has_best = state.get("has_best", (self.folder / "best.pth").exists())
         if self._has_best:
-            load_checkpoint(best)  # it is read after the last epoch: damage is reported now, not after hours
+            load_checkpoint(
+                self.folder / "best.pth"
+            )  # it is read after the last epoch: damage is reported now, not after hours
         with self._restoring(path):
             set_random_state(state["random"][self._rank])
         barrier()  # every rank has read the old arguments
@@ -138,8 +139,9 @@ class Run:
         """Raise a `UserError` if this run cannot continue from a checkpoint."""
         if set(state["objects"]) != set(self._tracked):
             raise UserError(f"{path} was written by another script: it holds {', '.join(sorted(state['objects']))}")
-        if len(state["random"]) != self.processes:
-            raise UserError(f"{path} was written by {len(state['random'])} processes; resume with as many")
+        if (count := len(state["random"])) != self.processes:
+            again = identity.resume_command(self.folder, identity.identity_of(self.folder), count)
+            raise UserError(f"{path} was written by {count} processes; resume with as many: `{again}`")
         flag, size = self.unit
         done = math.ceil(state["epoch"] / size)
         if self._epochs() < state["epoch"]:
