@@ -118,10 +118,8 @@ class Run:
         self.longer = state["stopped"] and self._epochs() > state.get("epochs", self._earlier_epochs())
         self.stopped = state["stopped"] and not self.longer
         self._has_best = state.get("has_best", (self.folder / "best.pth").exists())
-        if self._has_best:
-            load_checkpoint(
-                self.folder / "best.pth"
-            )  # it is read after the last epoch: damage is reported now, not after hours
+        if self._has_best:  # it is read after the last epoch, so damage is reported before training goes on
+            load_checkpoint(self.folder / "best.pth")
         with self._restoring(path):
             set_random_state(state["random"][self._rank])
         barrier()  # every rank has read the old arguments
