@@ -1,8 +1,8 @@
-"""The random search that costs as much as a strategy: its trainings, what it finds, and how likely that is as good.
+"""The random search that costs as much as a strategy: its trainings, its result, and how likely it does as well.
 
-A cost is in trainings, seconds of a search divided by those of one: k + f with a whole number k. The random search of
-that cost makes k trainings, and with probability f one more, so that it costs k + f on average, and nothing jumps where
-a measured cost changes a little. What it finds is computed from a table of trainings, exactly; nothing is drawn.
+A cost is measured in trainings: the seconds of a search divided by those of a training. It is k + f with a whole number
+k. The random search of this cost makes k trainings, and with probability f one more, so it costs k + f on average, and
+no result jumps if a measured cost changes a little. Its result is computed exactly from a table of trainings.
 """
 
 import itertools
@@ -18,19 +18,22 @@ EXACT, DRAWS = 14, 20_000
 def at_least_one(trainings):
     """The cost of the random search that a cost is compared with.
 
-    A random search without a training finds nothing, so that what costs less than a training is compared with one; and
-    so is what has a cost of None, that is an unknown one.
+    A random search needs at least one training, so costs below one training count as one. So does an unknown cost
+    (None).
     """
     return 1.0 if trainings is None else max(1.0, trainings)
 
 
 def best_of(results, trainings):
-    """What a random search finds, the best on dev of ``trainings`` of the ``results``: test -> probability.
+    """Distribution of the result of a random search, which selects by dev among ``trainings`` of the ``results``.
 
     Args:
-        results: (dev, test) of every training that may be drawn, all equally likely and none twice. Of those that are
-            equal on dev each is as likely to be taken.
-        trainings: At least 1; k + f makes k, and with probability f one more. More than there are make all.
+        results: (dev, test) of every training that may be drawn; all are equally likely, and none is drawn twice. Those
+            with equal dev scores are equally likely to be selected.
+        trainings: At least 1. k + f stands for k, and with probability f one more; the maximum is all of them.
+
+    Returns:
+        dict test score -> probability.
     """
     if trainings < 1 or not results:
         raise ValueError(f"{trainings} of {len(results)} trainings; at least one was expected")
@@ -44,7 +47,7 @@ def best_of(results, trainings):
 
 
 def _best_of(results, count):
-    """(test, probability) of every result to be the best on dev of ``count`` of them."""
+    """Yield (test, probability that the result is the best on dev among ``count`` of them) for every result."""
     ways, below = math.comb(len(results), count), 0
     for _, equal in itertools.groupby(sorted(results), key=lambda result: result[0]):
         tests = [test for _, test in equal]
@@ -56,20 +59,20 @@ def _best_of(results, count):
 
 
 def expected(found):
-    """Mean of what `best_of` gives."""
+    """Mean of a distribution that `best_of` returns."""
     return math.fsum(test * probability for test, probability in found.items())
 
 
 def chance(tests, found, unit):
-    """Two-sided p of the hypothesis that a strategy does as a random search: exact, and a p of skewed results as well.
+    """Exact two-sided p of the hypothesis that a strategy does no better or worse than a random search.
 
-    Twice the probability that random searches, one for each of the strategy's, have together a result as good, or one
-    as bad, whichever is smaller.
+    It is twice the probability that equally many random searches have a sum of results at least as good, or at least as
+    bad, whichever is smaller. It is also valid for skewed results.
 
     Args:
         tests: Results of the strategy's searches.
-        found: For each of them what the random search finds that sees the same trainings, see `best_of`.
-        unit: Of which all results are whole multiples.
+        found: For each of them, the distribution of the random search on the same trainings, see `best_of`.
+        unit: All results are whole multiples of this number.
     """
     total, first = np.ones(1), 0
     for own in found:
