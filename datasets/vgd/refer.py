@@ -55,7 +55,7 @@ def read_refs(folder, dataset):
     path = Path(folder) / f"refs({official.split_by}).p"
     if not path.is_file():
         others = sorted(one.name for one in Path(folder).glob("refs(*).p") if one.is_file() and one != path)
-        there = f" (there is {', '.join(others)}, with other splits)" if others else ""
+        there = f" (there is {', '.join(others)}, split otherwise)" if others else ""
         fault = "is not a file" if path.exists() else "is missing"
         raise UserError(
             f"{path} {fault}{there}; the splits of {dataset} are those of {path.name}: give --refer the folder with"
